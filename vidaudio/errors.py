@@ -1,0 +1,36 @@
+"""Errors meant for people.
+
+Whatever a user can get wrong raises a `VidaudioError` whose text is the whole message: what was wrong, where, and what to
+do about it. The command line prints that text and exits with `exit_code`; anything else that escapes is a bug of ours and
+keeps its traceback.
+"""
+
+
+class VidaudioError(Exception):
+    """Something the user can mend. The message says what was wrong, where, and what to do."""
+
+    exit_code = 1
+
+
+class ManifestError(VidaudioError):
+    """A list of videos that cannot be read as it stands: names file, line and reason."""
+
+
+class RecipeError(VidaudioError):
+    """A recipe with an unknown key or a value that does not fit: says where, and what was expected."""
+
+
+class CorpusError(VidaudioError):
+    """A corpus that is missing, or that was built from other settings than those asked for."""
+
+
+class EncoderError(VidaudioError):
+    """An encoder whose weights or configuration cannot be had, or that does not fit the corpus."""
+
+
+class CheckpointError(VidaudioError):
+    """A checkpoint that is missing, unreadable, or of another system."""
+
+
+class MediaError(VidaudioError):
+    """A sound or video file named by the user that cannot be read."""
