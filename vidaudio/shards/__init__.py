@@ -1,0 +1,1 @@
+"""Shards: write, commit, read. Knows nothing of Dask, media or models."""
