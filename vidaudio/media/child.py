@@ -1,0 +1,88 @@
+"""The decoder's own process: reads jobs from standard input, writes encoded clips to standard output, one at a time.
+
+Decoders crash and hang on broken files. In a process of their own they take one clip with them and not a shard. The
+messages are a line of JSON followed by the raw bytes it announces, so nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+import soundfile
+from PIL import Image
+
+from vidaudio.media.decode import DecodedClip, DecodeOptions, decode_clip
+from vidaudio.media.filepart import FilePart
+from vidaudio.media.reasons import Outcome
+
+SILENCE_DBFS = -120.0
+
+
+def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The facts of a clip and its members by extension: `flac`, `000.jpg`, `001.jpg`, ..."""
+    parts: dict[str, bytes] = {}
+    sound = io.BytesIO()
+    soundfile.write(sound, clip.samples, sample_rate, format="FLAC", subtype="PCM_16")
+    parts["flac"] = sound.getvalue()
+    for number, image in enumerate(clip.images):
+        picture = io.BytesIO()
+        Image.fromarray(image).save(picture, "JPEG", quality=jpeg_quality)
+        parts[f"{number:03d}.jpg"] = picture.getvalue()
+    level = clip.samples.astype(np.float64) / 32768
+    rms = math.sqrt(float(np.mean(level**2)))
+    facts = {
+        "seconds": round(len(clip.samples) / sample_rate, 6),
+        "video_seconds": round(clip.video_seconds, 6),
+        "samples": len(clip.samples),
+        "sample_rate": sample_rate,
+        "audio_start_seconds": round(clip.audio_start_seconds, 6),
+        "frame_seconds": [round(s, 6) for s in clip.frame_seconds],
+        "grid_seconds": [round(s, 6) for s in clip.grid_seconds],
+        "rms_dbfs": round(20 * math.log10(rms), 2) if rms > 0 else SILENCE_DBFS,
+        "motion": round(clip.motion, 3),
+        "decode_errors": clip.decode_errors,
+        "audio_gaps": clip.audio_gaps,
+    }
+    return facts, parts
+
+
+def run_job(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Decode and encode one job; the header says `state` and either the facts or the reason."""
+    options = DecodeOptions(**job["options"])
+    file: str | BinaryIO = job["path"]
+    if job.get("length") is not None:
+        file = FilePart(job["path"], job["offset"], job["length"])
+    try:
+        result = decode_clip(file, job["start_seconds"], job["end_seconds"], options)
+    finally:
+        if not isinstance(file, str):
+            file.close()
+    if isinstance(result, Outcome):
+        return {"state": result.state, "reason": result.reason, "message": result.message}, {}
+    facts, parts = encode_clip(result, options.sample_rate, job["jpeg_quality"])
+    return {"state": "done", "facts": facts}, parts
+
+
+def main() -> None:
+    """Serve jobs until standard input closes."""
+    av.logging.set_level(av.logging.PANIC)
+    output = sys.stdout.buffer
+    # Whatever a codec prints must not be read as a message.
+    sys.stdout = sys.stderr
+    for line in sys.stdin.buffer:
+        header, parts = run_job(json.loads(line))
+        header["parts"] = [[extension, len(data)] for extension, data in parts.items()]
+        output.write(json.dumps(header).encode() + b"\n")
+        for data in parts.values():
+            output.write(data)
+        output.flush()
+
+
+if __name__ == "__main__":
+    main()

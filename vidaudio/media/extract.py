@@ -1,0 +1,175 @@
+"""Clips to JPEG pictures and FLAC sound, through a decoder process that may die or hang at the cost of one clip.
+
+A clip whose decoder dies or overruns its deadline is a suspect: it is tried once more, alone in a fresh process, and
+only then failed. The process is kept between clips, since starting one costs as much as decoding a clip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidaudio.media.reasons import Outcome, Reason
+
+READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractOptions:
+    """What is kept of every clip, and how long one may take.
+
+    Attributes:
+        frame_size: Side of the square pictures, pixels.
+        frames_per_second: Of the picture grid.
+        sample_rate: Of the mono sound, Hz.
+        min_seconds: Clips with less picture or sound are dropped as too short.
+        jpeg_quality: 1 to 95.
+        deadline_seconds: Per clip and try.
+    """
+
+    frame_size: int = 224
+    frames_per_second: float = 1.0
+    sample_rate: int = 16_000
+    min_seconds: float = 2.0
+    jpeg_quality: int = 92
+    deadline_seconds: float = 120.0
+
+    def decode_options(self) -> dict[str, Any]:
+        """The part that the decoder needs."""
+        values = asdict(self)
+        return {k: v for k, v in values.items() if k not in ("jpeg_quality", "deadline_seconds")}
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSpan:
+    """A clip in a local file, or in `length` bytes of it from `offset`; seconds on that file's own time line."""
+
+    path: Path
+    start_seconds: float
+    end_seconds: float | None
+    offset: int = 0
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What became of one clip: members by extension and facts where it is done."""
+
+    outcome: Outcome
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class DecoderDied(Exception):
+    """The decoder's process ended in the middle of a clip, with this exit code (negative: a signal)."""
+
+
+class DecoderLate(Exception):
+    """The decoder overran the clip's deadline and was killed."""
+
+
+class Extractor:
+    """One decoder process, started when first needed, replaced when it dies. Not to be shared between threads."""
+
+    def __init__(self, options: ExtractOptions | None = None) -> None:
+        self.options = options or ExtractOptions()
+        self._process: subprocess.Popen | None = None
+        self._buffer = bytearray()
+
+    def extract(self, span: MediaSpan) -> Extracted:
+        """Decode and encode one clip. Never raises for bad media, crashes or hangs of the decoder."""
+        for attempt in (1, 2):
+            try:
+                return self._ask(span)
+            except (DecoderDied, DecoderLate) as error:
+                self.close()
+                if attempt == 2:
+                    reason = Reason.TIMEOUT if isinstance(error, DecoderLate) else Reason.CRASH
+                    return Extracted(Outcome.failed(reason, str(error)))
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """End the decoder process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+        self._buffer.clear()
+
+    def __enter__(self) -> Extractor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, span: MediaSpan) -> Extracted:
+        process = self._started()
+        job = {
+            "path": str(span.path),
+            "offset": span.offset,
+            "length": span.length,
+            "start_seconds": span.start_seconds,
+            "end_seconds": span.end_seconds,
+            "options": self.options.decode_options(),
+            "jpeg_quality": self.options.jpeg_quality,
+        }
+        deadline = time.monotonic() + self.options.deadline_seconds
+        try:
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise self._death() from None
+        header = json.loads(self._read_line(deadline))
+        parts = {extension: self._read_exactly(length, deadline) for extension, length in header["parts"]}
+        if header["state"] == "done":
+            return Extracted(Outcome.done(), header["facts"], parts)
+        return Extracted(Outcome.dropped(Reason(header["reason"]), header["message"]))
+
+    def _started(self) -> subprocess.Popen:
+        if self._process is None or self._process.poll() is not None:
+            self._buffer.clear()
+            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "vidaudio.media.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+        return self._process
+
+    def _read_line(self, deadline: float) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._fill(deadline)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _read_exactly(self, length: int, deadline: float) -> bytes:
+        while len(self._buffer) < length:
+            self._fill(deadline)
+        data = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return data
+
+    def _fill(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        output = self._process.stdout.fileno()
+        if left <= 0 or not select.select([output], [], [], left)[0]:
+            raise DecoderLate(f"not decoded within {self.options.deadline_seconds:g} s")
+        data = os.read(output, READ_BYTES)
+        if not data:
+            raise self._death()
+        self._buffer += data
+
+    def _death(self) -> DecoderDied:
+        code = self._process.wait()
+        return DecoderDied(f"the decoder ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}")

@@ -1,0 +1,47 @@
+"""A member of a tar as a file of its own, read in place."""
+
+from __future__ import annotations
+
+import io
+import os
+
+
+class FilePart(io.RawIOBase):
+    """A byte range of a file as a read-only, seekable file: lets a decoder read a tar member in place."""
+
+    def __init__(self, path: str | os.PathLike[str], offset: int, length: int) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+        self._offset = offset
+        self._length = length
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._length}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._length - self._position)
+        wanted = left if size is None or size < 0 else min(size, left)
+        data = os.pread(self._descriptor, wanted, self._offset + self._position)
+        self._position += len(data)
+        return data
+
+    def readinto(self, buffer) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()

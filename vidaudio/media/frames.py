@@ -1,0 +1,102 @@
+"""Pictures on a time grid: for every grid time the frame on screen at that moment, upright and square.
+
+The frame at t is the last one with a presentation time <= t. Frames arrive in presentation order, so one look-behind is
+enough, and only the frames that are kept are ever converted to RGB.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+
+# A file whose pictures begin a little after its clock (an encoder's delay) still has a picture for its first grid time.
+LATE_FIRST_FRAME_SECONDS = 0.5
+
+
+@dataclass(slots=True)
+class FrameGrid:
+    """Collects the frames displayed at `0, step, 2 step, ...` seconds of a clip.
+
+    Attributes:
+        step_seconds: Grid spacing.
+        size: Side of the square pictures, pixels.
+        pixel_aspect: Width over height of one stored pixel as displayed.
+        images: RGB pictures, uint8 `[size, size, 3]`.
+        frame_seconds: True presentation time of each picture, relative to the clip's start.
+        grid_seconds: The moment at which each is on screen: its grid time, or its own time where it is the file's first
+            frame and appears a little later.
+        motion: Largest mean absolute difference between consecutive pictures, grey levels of 255; 0 for a still.
+        end_seconds: When the last frame seen stops being on screen, relative to the clip's start.
+    """
+
+    step_seconds: float
+    size: int
+    pixel_aspect: float = 1.0
+    images: list[np.ndarray] = field(default_factory=list)
+    frame_seconds: list[float] = field(default_factory=list)
+    grid_seconds: list[float] = field(default_factory=list)
+    end_seconds: float = 0.0
+    motion: float = 0.0
+    _next: int = 0
+    _previous: av.VideoFrame | None = None
+    _previous_seconds: float = 0.0
+    _previous_taken: np.ndarray | None = None
+
+    def push(self, frame: av.VideoFrame, seconds: float, duration_seconds: float) -> None:
+        """Show the next frame, in order of time; `seconds` is relative to the clip's start."""
+        if self._previous is not None and seconds <= self._previous_seconds:
+            return  # a repeated or backward time stamp: the picture already on screen stays
+        self._take_until(seconds)
+        self._previous, self._previous_seconds, self._previous_taken = frame, seconds, None
+        self.end_seconds = seconds + duration_seconds
+
+    def finish(self, end_seconds: float) -> None:
+        """Close the grid at the clip's end (exclusive) or where the pictures end, whichever comes first."""
+        self.end_seconds = min(self.end_seconds, end_seconds)
+        self._take_until(self.end_seconds)
+        self._previous = None
+
+    def passed(self, end_seconds: float) -> bool:
+        """True once no later frame can matter."""
+        return self._previous is not None and self._previous_seconds >= end_seconds
+
+    def _take_until(self, seconds: float) -> None:
+        if self._previous is None:
+            return
+        while (t := self._next * self.step_seconds) < seconds - 1e-6:
+            late = self._previous_seconds - t
+            if late > LATE_FIRST_FRAME_SECONDS or (late > 0 and self.images):
+                self._next += 1  # nothing on screen yet at this time
+                continue
+            if self._previous_taken is None:
+                self._previous_taken = square_rgb(self._previous, self.size, self.pixel_aspect)
+            if self.images:
+                difference = np.abs(self.images[-1][::8, ::8].astype(np.int16) - self._previous_taken[::8, ::8])
+                self.motion = max(self.motion, float(difference.mean()))
+            self.images.append(self._previous_taken)
+            self.frame_seconds.append(self._previous_seconds)
+            self.grid_seconds.append(max(t, self._previous_seconds))
+            self._next += 1
+
+
+def square_rgb(frame: av.VideoFrame, size: int, pixel_aspect: float = 1.0) -> np.ndarray:
+    """Upright centre square of a frame, uint8 RGB `[size, size, 3]`.
+
+    Bicubic resize of the displayed picture (pixel aspect and rotation honoured) to `size` on its short side, then a
+    centre crop, as CLIP's own preprocessing does.
+    """
+    width, height = frame.width, frame.height
+    displayed = (width * pixel_aspect, height) if pixel_aspect > 1 else (width, height / pixel_aspect)
+    scale = size / min(displayed)
+    scaled_width = max(size, round(displayed[0] * scale))
+    scaled_height = max(size, round(displayed[1] * scale))
+    rgb = frame.reformat(
+        width=scaled_width, height=scaled_height, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1
+    ).to_ndarray()
+    left, top = (scaled_width - size) // 2, (scaled_height - size) // 2
+    square = rgb[top : top + size, left : left + size]
+    quarter_turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(square, quarter_turns))
