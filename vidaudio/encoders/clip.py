@@ -1,0 +1,266 @@
+"""CLIP through open_clip: pictures and sentences to vectors of one space, and a fingerprint that says which space.
+
+Vectors of two encoders must never be compared, so everything that shapes them (architecture, weights, preprocessing,
+dtype, batch size) is in the fingerprint, which travels with the corpus and with every model trained on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import difflib
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, fill
+from vidaudio.errors import EncoderError
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+CONFIG_NAME = "open_clip_config.json"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """Which encoder, and how it is run.
+
+    Attributes:
+        architecture: A name that open_clip knows (`ViT-B-32`), an `hf-hub:` name, a folder with `open_clip_config.json`
+            and weights, or a model config `.json`. `{package}` stands for the folder of this package.
+        pretrained: A tag of open_clip (`openai`) or a local weights file; not used for folders and hubs.
+        precision: `auto` (bfloat16 where the processor computes in it, else float32), or a dtype's name.
+        batch_size: Pictures a forward pass; part of the identity, since in bfloat16 it changes the last bits.
+    """
+
+    architecture: str = "ViT-B-32"
+    pretrained: str | None = "openai"
+    precision: str = "auto"
+    batch_size: int = 64
+
+    def resolved(self) -> EncoderSpec:
+        """The same with `auto` decided for this machine."""
+        precision = best_precision() if self.precision == "auto" else self.precision
+        if precision not in DTYPES:
+            raise EncoderError(f"precision {precision!r} is not one of auto, {', '.join(DTYPES)}")
+        return replace(self, precision=precision)
+
+
+def best_precision() -> str:
+    """`bfloat16` on a GPU or a processor with bfloat16 arithmetic, else `float32`."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    native = any(
+        getattr(torch.cpu, test, lambda: False)() for test in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return "bfloat16" if native else "float32"
+
+
+class ClipEncoder:
+    """A frozen open_clip model. Embeddings are raw: not normalised, float32.
+
+    Attributes:
+        spec: What was asked for, with the dtype resolved.
+        dimensions: Of the shared space.
+        image_size: Side of the model's input, pixels.
+        weights_sha256: Of the weights' names and float32 values, whatever file they came in.
+    """
+
+    def __init__(self, spec: EncoderSpec, model: torch.nn.Module, preprocess: Any, tokenizer: Any) -> None:
+        self.spec = spec
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.weights_sha256 = _weights_hash(model)
+        self._model = model.eval().requires_grad_(False).to(self.device)
+        self._tokenizer = tokenizer
+        self._dtype = DTYPES[spec.precision]
+        # Sentences are few: they stay in float32, and only the picture tower runs in the fast dtype.
+        self._visual = copy.deepcopy(self._model.visual).to(self._dtype)
+        size = self._model.visual.image_size
+        self.image_size = size[0] if isinstance(size, tuple | list) else size
+        config = getattr(self._model.visual, "preprocess_cfg", {}) or {}
+        self._mean = torch.tensor(config.get("mean", open_clip.OPENAI_DATASET_MEAN)).view(3, 1, 1)
+        self._std = torch.tensor(config.get("std", open_clip.OPENAI_DATASET_STD)).view(3, 1, 1)
+        self._interpolation = Image.Resampling[config.get("interpolation", "bicubic").upper()]
+        self._preprocess = preprocess
+        self.dimensions = self.embed_texts([""]).shape[1]
+
+    @property
+    def name(self) -> str:
+        """Folder name of this encoder's embeddings: architecture, dtype and the beginning of the weights' hash."""
+        stem = Path(self.spec.architecture.removeprefix("hf-hub:").removeprefix("local-dir:")).stem
+        words = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
+        return f"{words}-{self.spec.precision}-{self.weights_sha256[:8]}"
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that shapes an embedding, JSON-able. Two encoders may be mixed only where this is equal."""
+        return {
+            "architecture": self.spec.architecture,
+            "pretrained": self.spec.pretrained,
+            "weights_sha256": self.weights_sha256,
+            "dimensions": self.dimensions,
+            "image_size": self.image_size,
+            "mean": [round(v, 8) for v in self._mean.flatten().tolist()],
+            "std": [round(v, 8) for v in self._std.flatten().tolist()],
+            "interpolation": self._interpolation.name.lower(),
+            "precision": self.spec.precision,
+            "batch_size": self.spec.batch_size,
+        }
+
+    def square(self, image: Image.Image) -> np.ndarray:
+        """The model's own view of a picture: short side resized, centre crop; uint8 `[image_size, image_size, 3]`."""
+        image = image.convert("RGB")
+        width, height = image.size
+        size = self.image_size
+        if (width, height) != (size, size):
+            scale = size / min(width, height)
+            # open_clip and torchvision truncate the long side.
+            scaled = (int(width * scale), size) if width > height else (size, int(height * scale))
+            image = image.resize((max(size, scaled[0]), max(size, scaled[1])), self._interpolation)
+            left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+            image = image.crop((left, top, left + size, top + size))
+        return np.asarray(image)
+
+    @torch.inference_mode()
+    def embed_squares(self, squares: Sequence[np.ndarray]) -> np.ndarray:
+        """Embed pictures made by `square`, in order; float32 `[pictures, dimensions]`.
+
+        Batches have one fixed size, the last one filled up with blanks, so that a vector does not depend on how many
+        others were embedded with it.
+        """
+        batch_size = self.spec.batch_size
+        rows = []
+        for first in range(0, len(squares), batch_size):
+            group = squares[first : first + batch_size]
+            batch = torch.zeros(batch_size, self.image_size, self.image_size, 3, dtype=torch.uint8)
+            batch[: len(group)] = torch.from_numpy(np.stack(group))
+            pixels = batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)
+            pixels = (pixels - self._mean.to(self.device)) / self._std.to(self.device)
+            rows.append(self._visual(pixels.to(self._dtype))[: len(group)].float().cpu())
+        return torch.cat(rows).numpy() if rows else np.zeros((0, self.dimensions), np.float32)
+
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Embed pictures of any size; float32 `[pictures, dimensions]`."""
+        return self.embed_squares([self.square(image) for image in images])
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed sentences as they stand; float32 `[sentences, dimensions]`."""
+        tokens = self._tokenizer(list(texts)).to(self.device)
+        return self._model.encode_text(tokens).float().cpu().numpy()
+
+    def embed_label(self, label: str, templates: tuple[str, ...] = CLIPSEP_TEMPLATES) -> np.ndarray:
+        """Mean of the raw embeddings of the label in every template (CLIPSep, section 4.1); float32 `[dimensions]`."""
+        return self.embed_texts(fill(templates, label)).mean(axis=0)
+
+
+def load_encoder(spec: EncoderSpec) -> ClipEncoder:
+    """Load an encoder, fetching its weights only where a tag or hub name asks for it.
+
+    Raises:
+        EncoderError: Unknown architecture or tag, weights out of reach or unreadable; says what to name instead.
+    """
+    spec = spec.resolved()
+    name = spec.architecture.replace("{package}", str(PACKAGE_FOLDER))
+    if name.startswith(("hf-hub:", "local-dir:")) or Path(name).is_dir():
+        return _load_folder_or_hub(spec, name)
+    if name.endswith(".json"):
+        if not Path(name).is_file():
+            raise EncoderError(f"there is no model config {name}")
+        open_clip.add_model_config(Path(name))
+        name = Path(name).stem
+    if name not in open_clip.list_models():
+        near = difflib.get_close_matches(name, open_clip.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "open_clip.list_models() lists them."
+        raise EncoderError(f"open_clip knows no architecture {name!r}, and there is no such folder or file; {hint}")
+    return _load_named(spec, name)
+
+
+def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
+    weights = spec.pretrained
+    if not weights:
+        raise EncoderError(f"{name} needs weights: name a tag of open_clip or a local file as `pretrained`")
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if weights not in tags:
+        if not Path(weights).is_file():
+            raise EncoderError(
+                f"{weights!r} is neither a weights file nor a tag of {name} (tags: {', '.join(tags) or 'none'})"
+            )
+        if weights.endswith(".json"):
+            raise EncoderError(f"{weights} is a config, not weights")
+    try:
+        with _quiet_libraries():
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                name, pretrained=weights, precision="fp32", load_weights=True
+            )
+            tokenizer = open_clip.get_tokenizer(name)
+    except Exception as error:
+        # Hubs, caches and pickles fail in dozens of types; whichever it was, the user can do the same two things.
+        raise _out_of_reach(f"{name}/{weights}", error) from error
+    return ClipEncoder(spec, model, preprocess, tokenizer)
+
+
+def _load_folder_or_hub(spec: EncoderSpec, name: str) -> ClipEncoder:
+    options = {}
+    if not name.startswith("hf-hub:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        if not (folder / CONFIG_NAME).is_file():
+            raise EncoderError(f"{folder} has no {CONFIG_NAME}")
+        name = f"local-dir:{folder}"
+        options = _tokenizer_options(folder)
+    try:
+        with _quiet_libraries():
+            model, preprocess = open_clip.create_model_from_pretrained(name, precision="fp32", return_transform=True)
+            tokenizer = open_clip.get_tokenizer(name, **options)
+    except Exception as error:
+        raise _out_of_reach(name, error) from error
+    return ClipEncoder(spec, model, preprocess, tokenizer)
+
+
+def _tokenizer_options(folder: Path) -> dict[str, Any]:
+    """A vocabulary named in the folder's config lies in that folder."""
+    try:
+        config = json.loads((folder / CONFIG_NAME).read_text())
+    except json.JSONDecodeError as error:
+        raise EncoderError(f"{folder / CONFIG_NAME} is not JSON: {error}") from error
+    options = config.get("model_cfg", config).get("text_cfg", {}).get("tokenizer_kwargs", {})
+    vocabulary = options.get("bpe_path")
+    return {"bpe_path": str(folder / vocabulary)} if vocabulary and not os.path.isabs(vocabulary) else {}
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Hub clients log every retry; the one error that is raised in the end says the same."""
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _out_of_reach(name: str, error: Exception) -> EncoderError:
+    first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
+    return EncoderError(
+        f"the weights of {name} cannot be loaded ({type(error).__name__}: {first}). "
+        "If this machine cannot fetch them, copy the file here and name it: "
+        "--set embed.encoder.pretrained=/path/to/weights.safetensors (or .pt)."
+    )
+
+
+def _weights_hash(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()
