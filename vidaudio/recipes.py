@@ -1,0 +1,135 @@
+"""Recipes: YAML files, found by name or path, checked key by key against a pydantic model.
+
+`vidaudio build vggsound` and `vidaudio train clipsep` name files of the recipe folders that travel with the package. A
+recipe may begin with `extends: other` and then lists only what differs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vidaudio.errors import RecipeError
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent
+
+
+class RecipeModel(BaseModel):
+    """A block of a recipe: unknown keys are mistakes, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def recipe_folder(kind: str) -> Path:
+    """The folder `pipelines`, `manifests` or `train`: inside an installed package, or beside it in a checkout."""
+    installed = PACKAGE_FOLDER / "_recipes" / kind
+    return installed if installed.is_dir() else PACKAGE_FOLDER.parent / kind
+
+
+def recipe_names(kind: str) -> list[str]:
+    """Names that can be used instead of a path."""
+    return sorted(path.stem for path in recipe_folder(kind).glob("*.yaml"))
+
+
+def find_recipe(name: str, kind: str) -> Path:
+    """The file of a recipe given by path or by name."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise RecipeError(f"there is no recipe file {path}")
+    named = recipe_folder(kind) / f"{name}.yaml"
+    if named.is_file():
+        return named
+    names = recipe_names(kind)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}."
+    raise RecipeError(f"there is no recipe {name!r} in {kind}/; {hint} A path must end in .yaml.")
+
+
+def load_values(name: str, kind: str) -> dict[str, Any]:
+    """The plain values of a recipe, what it `extends` merged in underneath."""
+    path = find_recipe(name, kind)
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} must be a mapping of keys to values")
+    base = values.pop("extends", None)
+    return merge(load_values(base, kind), values) if base else values
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, mapping by mapping; lists are replaced whole."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Apply `--set key.sub=value` texts; values are read as YAML."""
+    merged = dict(values)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set wants key=value, not {setting!r}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {key}: {text!r} is not a YAML value") from error
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        merged = merge(merged, nested)
+    return merged
+
+
+ModelT = typing.TypeVar("ModelT", bound=BaseModel)
+
+
+def check(model: type[ModelT], values: Mapping[str, Any], where: str) -> ModelT:
+    """Validate values against a model.
+
+    Raises:
+        RecipeError: Names each wrong key or value, what was expected there, and the nearest key that exists.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(model, item) for item in error.errors()]
+        raise RecipeError(f"{where}: " + "; ".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], item: Mapping[str, Any]) -> str:
+    location = [part for part in item["loc"] if isinstance(part, str)]
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        siblings = _keys_beside(model, location)
+        near = difflib.get_close_matches(location[-1], siblings, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
+        return f"unknown key {key} ({hint})"
+    if item["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
+
+
+def _keys_beside(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    for part in location[:-1]:
+        field = model.model_fields.get(part)
+        if field is None:
+            break
+        candidates = [field.annotation, *typing.get_args(field.annotation)]
+        inner = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if inner is None:
+            break
+        model = inner
+    return sorted(model.model_fields)
