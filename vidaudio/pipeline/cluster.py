@@ -1,0 +1,102 @@
+"""The Dask cluster a build runs on: a running one, or a local one sized by the machine.
+
+Workers offer three resources, one of each at a time: `net` for fetching, `cpu` for decoding, `gpu` for embedding.
+Without a GPU every worker embeds on its own cores; with GPUs only as many workers do as there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from vidaudio.errors import CorpusError
+from vidaudio.pipeline.recipe import DaskBlock
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_SECONDS = 20
+
+
+@contextlib.contextmanager
+def connected(block: DaskBlock) -> Iterator[Client]:
+    """A client of the cluster that the recipe asks for; a local cluster ends with it."""
+    import dask
+    from distributed import Client
+
+    if block.scheduler:
+        try:
+            client = Client(block.scheduler, timeout=CONNECT_SECONDS)
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"no Dask scheduler answers at {block.scheduler}: {error}") from error
+        with client:
+            _check_resources(client, block.scheduler)
+            yield client
+        return
+    # Failures reach the user as outcomes and errors of tasks; Dask's own running commentary only buries them.
+    commentary = logging.getLogger("distributed")
+    commentary.setLevel(logging.CRITICAL)
+    commentary.propagate = False
+    with (
+        dask.config.set({"distributed.admin.tick.limit": "60s", "distributed.worker.profile.enabled": False}),
+        _local_cluster(block) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def worker_count(block: DaskBlock) -> int:
+    """Processes of the local cluster: as asked, else one a core this process may use."""
+    return block.workers or len(os.sched_getaffinity(0))
+
+
+def _local_cluster(block: DaskBlock):
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    gpus = _gpus()
+    # Dask's nanny would allow numeric libraries one thread each, however few workers share the machine.
+    threads = str(max(1, len(os.sched_getaffinity(0)) // worker_count(block)))
+    workers = {}
+    for number in range(worker_count(block)):
+        resources = {"net": 1, "cpu": 1}
+        if not gpus or number < gpus:
+            resources["gpu"] = 1
+        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        if gpus and number < gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(number)
+        options = {"nthreads": 3, "resources": resources, "host": "127.0.0.1", "env": environment, "memory_limit": 0}
+        workers[number] = {"cls": Nanny, "options": {**options, "silence_logs": logging.CRITICAL}}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": block.dashboard, "dashboard": True},
+    }
+    try:
+        return SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
+    except RuntimeError as error:
+        raise CorpusError(
+            f"the local Dask workers did not start ({error}); in a script of your own, call vidaudio under "
+            '`if __name__ == "__main__":`, since each worker imports that script'
+        ) from error
+
+
+def _gpus() -> int:
+    """GPUs of this machine, without starting CUDA in the driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
+
+
+def _check_resources(client: Client, address: str) -> None:
+    """Tasks that no worker can take would wait for ever: say so instead."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    offered = {name for worker in workers for name in worker.get("resources", {})}
+    missing = {"net", "cpu", "gpu"} - offered
+    if missing:
+        raise CorpusError(
+            f"the workers of {address} offer no {', '.join(sorted(missing))}; start them with "
+            '`dask worker ADDRESS --nthreads 3 --resources "net=1 cpu=1 gpu=1"`'
+        )

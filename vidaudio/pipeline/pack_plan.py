@@ -1,0 +1,197 @@
+"""The plan of a pack: which samples of which clips go into which training shard, in which order.
+
+A pure function of what is committed and of the pack settings, so that every run and every task agrees on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.recipe import PackBlock, stable_hash
+from vidaudio.pipeline.segments import Segment, whole_segments, window_segments
+from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
+from vidaudio.shards.commit import committed_shards, read_table, table_name
+from vidaudio.shards.store import Store
+
+PACK_FILE = "pack.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedSample:
+    """One sample of the plan: a segment of a clip and where the clip's members lie."""
+
+    key: str
+    clip_id: str
+    shard: int
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class PackTask:
+    """One output shard: small enough to travel to a worker.
+
+    Attributes:
+        split, number: What its name is made of.
+        folder: Of the pack, inside the corpus.
+        settings, plan_hash: Of the whole pack.
+        samples: What goes in, in order.
+    """
+
+    split: str
+    number: int
+    folder: str
+    settings: PackBlock
+    plan_hash: str
+    samples: tuple[PackedSample, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.split}-{self.number:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class PackPlan:
+    """All output shards of one pack, in order, and how many clips they are made of."""
+
+    folder: str
+    settings: PackBlock
+    plan_hash: str
+    tasks: tuple[PackTask, ...]
+    clips: int
+
+
+def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPlan:
+    """Select, split, cut, shuffle and divide.
+
+    Raises:
+        CorpusError: Nothing is left to pack.
+        RecipeError: `where` is not an expression over the clips' columns, or a split's share is wrong.
+    """
+    clips = _selected(_done_clips(corpus, encoder_name), settings.where)
+    if clips.empty:
+        raise CorpusError(f"nothing to pack in {corpus.url}: no clip is done in every stage and selected")
+    clips = clips.assign(split=_splits(clips, settings))
+    samples: dict[str, list[tuple[str, PackedSample]]] = {}
+    rate = corpus.recipe.extract.sample_rate
+    for row in clips.itertuples():
+        for segment in _segments(row, settings, rate):
+            key = f"{row.id}{segment.suffix}"
+            # Ordering by a hash is a global shuffle that does not depend on the order things were read in.
+            position = hashlib.sha256(f"{settings.seed}:{key}".encode()).hexdigest()
+            samples.setdefault(row.split, []).append((position, PackedSample(key, row.id, row.shard, segment)))
+    groups: list[tuple[str, int, tuple[PackedSample, ...]]] = []
+    for split, placed in sorted(samples.items()):
+        ordered = [sample for _, sample in sorted(placed, key=lambda pair: pair[0])]
+        for number, first in enumerate(range(0, len(ordered), settings.clips_per_shard)):
+            groups.append((split, number, tuple(ordered[first : first + settings.clips_per_shard])))
+    plan_hash = stable_hash(
+        {
+            "corpus": corpus.plan_hash,
+            "encoder": encoder_name,
+            "settings": settings.model_dump(mode="json"),
+            "content": [[split, number, [asdict(s) for s in group]] for split, number, group in groups],
+        }
+    )
+    folder = f"training/{settings.name}"
+    tasks = tuple(PackTask(split, number, folder, settings, plan_hash, group) for split, number, group in groups)
+    return PackPlan(folder, settings, plan_hash, tasks, len(clips))
+
+
+def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
+    """Write down what is packed, or check that the same was begun before.
+
+    Raises:
+        CorpusError: Other settings or other clips stand under this name.
+    """
+    described = {
+        "plan_hash": plan.plan_hash,
+        "settings": plan.settings.model_dump(mode="json"),
+        "encoder": encoder_name,
+        "clips": plan.clips,
+        "shards": [task.name for task in plan.tasks],
+    }
+    name = f"{plan.folder}/{PACK_FILE}"
+    if corpus.store.create(name, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n"):
+        return
+    standing = json.loads(corpus.store.read(name))
+    if standing["plan_hash"] != plan.plan_hash:
+        changed = [k for k, v in described["settings"].items() if standing["settings"].get(k) != v]
+        what = f"settings {', '.join(changed)}" if changed else "the clips that are ready"
+        raise CorpusError(
+            f"{corpus.url}/{plan.folder} was packed otherwise ({what} differ), and packed shards never change; "
+            "pack under another name: --set pack.name=NAME"
+        )
+
+
+def missing_tasks(store: Store, plan: PackPlan) -> list[PackTask]:
+    """The plan's shards that are not committed yet."""
+    standing = store.list(plan.folder)
+    return [task for task in plan.tasks if f"{task.name}.parquet" not in standing]
+
+
+def _done_clips(corpus: Corpus, encoder_name: str) -> pd.DataFrame:
+    """One row a clip that is extracted and embedded: the manifest's columns and the facts of its sound and pictures."""
+    embedded = committed_shards(corpus.store, f"embeddings/{encoder_name}")
+    missing = corpus.shards - len(embedded)
+    if missing:
+        raise CorpusError(f"{missing} of {corpus.shards} shards of {corpus.url} are not embedded yet; build first")
+    facts = [c for c in AV_SCHEMA.names if c not in ("reason", "message", "frame_offsets", "frame_lengths")]
+    tables = []
+    for shard in sorted(embedded):
+        table, _ = read_table(corpus.store, table_name("av", shard))
+        tables.append(table.select(facts))
+    av = pa.concat_tables(tables).to_pandas()
+    av = av[av.pop("state") == "done"]
+    manifest = corpus.manifest().to_pandas()
+    return manifest.merge(av, on="id", how="inner", validate="one_to_one")
+
+
+def _selected(clips: pd.DataFrame, where: str | None) -> pd.DataFrame:
+    if not where:
+        return clips
+    try:
+        mask = clips.assign(silent=clips.silent.astype(bool)).eval(
+            where, engine="python", local_dict={}, global_dict={}
+        )
+    except (SyntaxError, NameError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
+        columns = "seconds, rms_dbfs, silent, motion, decode_errors, split, dataset, id ..."
+        raise RecipeError(f"pack.where {where!r} is not a selection over the columns {columns}: {error}") from error
+    if not (isinstance(mask, pd.Series) and mask.dtype == bool):
+        raise RecipeError(f"pack.where {where!r} must be true or false for every clip")
+    return clips[mask]
+
+
+def _splits(clips: pd.DataFrame, settings: PackBlock) -> list[str]:
+    """The list's own split, or one drawn by a hash of the source, so that a source is never on both sides."""
+    shares = settings.split_fractions
+    total = sum(shares.values())
+    if not shares or total <= 0 or min(shares.values()) < 0:
+        raise RecipeError("pack.split_fractions must be shares >= 0 that sum to more than 0")
+    bounds = np.cumsum([share / total for share in shares.values()])
+
+    def drawn(source: str) -> str:
+        digest = hashlib.sha256(f"{settings.seed}:{source}".encode()).digest()
+        fraction = int.from_bytes(digest[:8]) / 2**64
+        return list(shares)[min(int(np.searchsorted(bounds, fraction, side="right")), len(shares) - 1)]
+
+    return [
+        s if isinstance(s, str) and s else drawn(source) for s, source in zip(clips.split, clips.source, strict=True)
+    ]
+
+
+def _segments(row: Any, settings: PackBlock, sample_rate: int) -> list[Segment]:
+    grid = list(row.grid_seconds)
+    if settings.window == "whole":
+        return whole_segments(
+            int(row.samples), sample_rate, row.audio_start_seconds, grid, settings.max_segment_seconds
+        )
+    return window_segments(row.id, sample_rate, row.audio_start_seconds, grid, settings.window, settings.seed)

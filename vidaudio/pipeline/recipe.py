@@ -1,0 +1,112 @@
+"""What a build does: the blocks of a corpus recipe, and which of them decide the bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from vidaudio.recipes import RecipeModel, check, load_values, override
+
+STAGES = ("download", "extract", "embed", "pack")
+
+
+class DownloadBlock(RecipeModel):
+    """Fetching. `ytdlp` is handed to yt-dlp as it stands (cookies, proxy, format ...)."""
+
+    min_short_side: int = Field(224, ge=16, description="smallest format whose short side covers this, pixels")
+    copy_local: bool = Field(False, description="copy local files into the corpus instead of referring to them")
+    keep_whole: bool = Field(False, description="never cut; keep the whole video")
+    tries: int = Field(3, ge=1, le=10, description="for failures that may pass")
+    ytdlp: dict[str, Any] = Field(default_factory=dict)
+    extractors: tuple[str, ...] = Field((), description="further yt-dlp extractors, as module:Class")
+
+
+class ExtractBlock(RecipeModel):
+    """Decoding, see vidaudio.media.extract.ExtractOptions."""
+
+    frame_size: int = Field(224, ge=16, le=2048)
+    frames_per_second: float = Field(1.0, gt=0, le=60)
+    sample_rate: int = Field(16_000, ge=4_000, le=192_000)
+    min_seconds: float = Field(2.0, ge=0)
+    jpeg_quality: int = Field(92, ge=1, le=95)
+    deadline_seconds: float = Field(120.0, gt=0)
+
+
+class EncoderBlock(RecipeModel):
+    """Which encoder, see vidaudio.encoders.clip.EncoderSpec."""
+
+    architecture: str = "ViT-B-32"
+    pretrained: str | None = "openai"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch_size: int = Field(64, ge=1)
+
+
+class EmbedBlock(RecipeModel):
+    encoder: EncoderBlock = EncoderBlock()
+
+
+class PackBlock(RecipeModel):
+    """Training shards. One corpus may be packed many times under different names."""
+
+    name: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    audio: Literal["flac", "pcm16"] = Field("flac", description="flac saves disk, pcm16 saves the loader's time")
+    frames: bool = Field(False, description="put the pictures in, beside their embeddings")
+    window: Literal["whole", "middle"] | int = Field("whole", description="whole clips, or exactly 3 pictures and 4 s")
+    where: str | None = Field(None, description="selection over the clips' columns, e.g. 'not silent and motion > 1'")
+    clips_per_shard: int = Field(512, ge=1)
+    split_fractions: dict[str, float] = Field(
+        default_factory=lambda: {"train": 0.9, "val": 0.05, "test": 0.05},
+        description="for clips whose list names no split: shares drawn by a hash of source and seed",
+    )
+    max_segment_seconds: float = Field(16.0, gt=5, description="longer sound is cut into overlapping segments")
+    seed: int = 0
+
+
+class DaskBlock(RecipeModel):
+    """Where the work runs. Nothing here changes a byte of the corpus."""
+
+    scheduler: str | None = Field(None, description="tcp://host:port of a running cluster; a local one otherwise")
+    workers: int | None = Field(None, ge=1, description="processes of the local cluster; one a core by default")
+    downloads_per_worker: int = Field(4, ge=1)
+    shards_in_flight: int | None = Field(None, ge=1, description="per worker 2 by default")
+    dashboard: str = Field("127.0.0.1:0", description="where the dashboard listens; loopback unless asked")
+
+
+class CorpusRecipe(RecipeModel):
+    """A corpus: which list, which settings, where."""
+
+    name: str = "corpus"
+    manifest: str | None = None
+    corpus: str | None = None
+    shard_clips: int = Field(256, ge=1, description="clips a shard; a source is never split over two")
+    download: DownloadBlock = DownloadBlock()
+    extract: ExtractBlock = ExtractBlock()
+    embed: EmbedBlock = EmbedBlock()
+    pack: PackBlock = PackBlock()
+    dask: DaskBlock = DaskBlock()
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide committed bytes; a corpus refuses to go on under others."""
+        values = self.model_dump(mode="json")
+        download = values["download"]
+        return {
+            "shard_clips": values["shard_clips"],
+            "download": {k: download[k] for k in ("min_short_side", "copy_local", "keep_whole")},
+            "extract": {k: v for k, v in values["extract"].items() if k != "deadline_seconds"},
+            "embed": values["embed"],
+        }
+
+
+def load_corpus_recipe(name: str, settings: Sequence[str] = ()) -> CorpusRecipe:
+    """Read a recipe of `pipelines/` by name or path, with `key=value` overrides."""
+    return check(CorpusRecipe, override(load_values(name, "pipelines"), settings), f"recipe {Path(name).name}")
+
+
+def stable_hash(values: Any) -> str:
+    """SHA-256 of JSON-able values, independent of key order."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

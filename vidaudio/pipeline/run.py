@@ -1,0 +1,312 @@
+"""The driver: which tasks are missing, a bounded number of them in flight, and what came of it.
+
+A task is a shard. Its chain download -> extract -> embed has no barrier between stages, so one shard downloads while
+another is decoded. Futures carry commit records, never media; the store, not the scheduler, says what is done.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from vidaudio.errors import CorpusError, VidaudioError
+from vidaudio.pipeline.cluster import connected, worker_count
+from vidaudio.pipeline.corpus import Corpus, cached_corpus, create_or_continue, open_corpus
+from vidaudio.pipeline.pack_plan import PackTask, begin_pack, missing_tasks, plan_pack
+from vidaudio.pipeline.recipe import STAGES, CorpusRecipe, PackBlock
+from vidaudio.pipeline.stages import shard_stages
+from vidaudio.pipeline.stages.embed import prepare_encoder
+from vidaudio.pipeline.status import CorpusStatus, corpus_status
+from vidaudio.shards.commit import committed_shards, read_record, table_name
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+# A worker that dies takes its task with it; the task is tried elsewhere this often.
+TASK_RETRIES = 2
+# Unexpected errors in this many tasks with no success between them end the run: something is wrong with all of them.
+MAX_FAILURES_IN_A_ROW = 5
+
+
+@dataclass(slots=True)
+class RunReport:
+    """What one run did.
+
+    Attributes:
+        tasks: A row a finished task: stage, shard, seconds, when.
+        errors: First line of each unexpected error, by task.
+        seconds: Wall time.
+    """
+
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def build(
+    recipe: CorpusRecipe,
+    manifest: str | None = None,
+    corpus: str | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    progress: bool = True,
+) -> CorpusStatus:
+    """Build a corpus, or go on with it: download, extract, embed and pack whatever is not committed yet.
+
+    Args:
+        recipe: Settings.
+        manifest: Path of the list; `recipe.manifest` by default.
+        corpus: Folder or fsspec URL; `recipe.corpus` by default.
+        only: Some of `download`, `extract`, `embed`, `pack`; all by default.
+        progress: Show a progress bar and where the dashboard is.
+
+    Raises:
+        ManifestError, CorpusError, EncoderError: With what to do about it; what was committed stays.
+    """
+    stages = _wanted(only)
+    where = corpus or recipe.corpus
+    opened = _open(recipe, manifest or recipe.manifest, where)
+    encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
+    started = time.monotonic()
+    report = RunReport()
+    if missing_shards(opened, stages, encoder):
+        with connected(recipe.dask) as client:
+            if progress:
+                tqdm.write(f"dashboard: {client.dashboard_link}")
+            _run_chains(client, opened, stages, encoder, recipe, report, progress)
+            if "pack" in stages and not report.errors:
+                _pack(opened, recipe.pack, encoder, client, recipe, report, progress)
+    elif "pack" in stages:
+        _pack(opened, recipe.pack, encoder, None, recipe, report, progress)
+    report.seconds = time.monotonic() - started
+    _write_journal(opened, report)
+    _raise_errors(opened, report)
+    return corpus_status(opened.url)
+
+
+def pack(corpus: str, settings: PackBlock | None = None, *, progress: bool = True) -> CorpusStatus:
+    """Pack a finished corpus once more, under another name or with other settings."""
+    opened = open_corpus(corpus)
+    settings = settings or opened.recipe.pack
+    encoder = prepare_encoder(opened)
+    report = RunReport()
+    _pack(opened, settings, encoder, None, opened.recipe, report, progress)
+    _write_journal(opened, report)
+    _raise_errors(opened, report)
+    return corpus_status(opened.url)
+
+
+def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> dict[int, list[str]]:
+    """Shards that are not finished, and which of the wanted stages each still needs."""
+    standing = {s.name: committed_shards(corpus.store, s.folder) for s in shard_stages(encoder) if s.name in stages}
+    missing = {}
+    for shard in range(corpus.shards):
+        needed = [name for name, done in standing.items() if shard not in done]
+        if needed:
+            missing[shard] = needed
+    return missing
+
+
+def run_task(url: str, encoder: str, stage: str, shard: int, after: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One task on a worker; returns a small record. `after` only orders it behind the stage before."""
+    corpus = cached_corpus(url)
+    described = next(s for s in shard_stages(encoder) if s.name == stage)
+    began = time.monotonic()
+    name = table_name(described.folder, shard)
+    if corpus.store.exists(name):
+        record = read_record(corpus.store, name)
+    else:
+        record = described.run(corpus, shard, described.folder)
+    return {**asdict(record), "seconds": time.monotonic() - began}
+
+
+def run_pack_task(url: str, encoder: str, task: PackTask) -> dict[str, Any]:
+    """One training shard on a worker."""
+    from vidaudio.pipeline.stages.pack import pack_shard
+
+    began = time.monotonic()
+    record = pack_shard(cached_corpus(url), task, encoder)
+    return {**asdict(record), "seconds": time.monotonic() - began}
+
+
+def _wanted(only: Sequence[str] | None) -> list[str]:
+    unknown = sorted(set(only or ()) - set(STAGES))
+    if unknown:
+        raise CorpusError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}")
+    return [stage for stage in STAGES if only is None or stage in only]
+
+
+def _open(recipe: CorpusRecipe, manifest: str | None, where: str | None) -> Corpus:
+    from vidaudio.encoders.clip import EncoderSpec
+    from vidaudio.manifest import read_manifest
+
+    if not where:
+        raise CorpusError("where should the corpus be? Name a folder with --corpus, or `corpus:` in the recipe")
+    if not manifest:
+        raise CorpusError("which list? Name a manifest with --manifest, or `manifest:` in the recipe")
+    # The dtype is decided once, here: a corpus must not change its vectors because a later run has another processor.
+    spec = EncoderSpec(**recipe.embed.encoder.model_dump())
+    standing = _standing_precision(where) if spec.precision == "auto" else None
+    precision = standing or spec.resolved().precision
+    encoder = recipe.embed.encoder.model_copy(update={"precision": precision})
+    resolved = recipe.model_copy(update={"embed": recipe.embed.model_copy(update={"encoder": encoder})})
+    return create_or_continue(where, resolved, read_manifest(manifest))
+
+
+def _standing_precision(where: str) -> str | None:
+    try:
+        return open_corpus(where).recipe.embed.encoder.precision
+    except CorpusError:
+        return None
+
+
+def _run_chains(
+    client: Client,
+    corpus: Corpus,
+    stages: Sequence[str],
+    encoder: str,
+    recipe: CorpusRecipe,
+    report: RunReport,
+    progress: bool,
+) -> None:
+    """Every missing shard's chain, a bounded number at a time."""
+    resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
+    missing = missing_shards(corpus, stages, encoder)
+    bar = tqdm(total=len(missing), initial=0, desc="building", unit="shard", disable=not progress, dynamic_ncols=True)
+
+    def submit(shard: int) -> list[Future]:
+        chain: list[Future] = []
+        for stage in missing[shard]:
+            chain.append(
+                client.submit(
+                    run_task,
+                    corpus.url,
+                    encoder,
+                    stage,
+                    shard,
+                    chain[-1] if chain else None,
+                    key=f"{stage}-{shard:06d}-{report_key}",
+                    resources={resources[stage]: 1},
+                    retries=TASK_RETRIES,
+                    pure=False,
+                )
+            )
+        return chain
+
+    report_key = f"{time.time_ns():x}"
+    limit = recipe.dask.shards_in_flight or 2 * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+    _drive(iter(missing), submit, limit, report, bar)
+    bar.close()
+
+
+def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, bar: tqdm) -> None:
+    """Keep `limit` chains in flight until none is left, or until everything fails."""
+    from distributed import as_completed
+
+    waiting = as_completed()
+    last: dict[str, list[Future]] = {}
+    failures_in_a_row = 0
+
+    def feed() -> None:
+        while len(last) < limit and (shard := next(shards, None)) is not None:
+            chain = submit(shard)
+            last[chain[-1].key] = chain
+            waiting.add(chain[-1])
+
+    feed()
+    for future in waiting:
+        chain = last.pop(future.key)
+        if future.status == "finished":
+            failures_in_a_row = 0
+            report.tasks += [{**link.result(), "finished": time.time()} for link in chain]
+        else:
+            failures_in_a_row += 1
+            report.errors[future.key.rsplit("-", 1)[0]] = _describe(future)
+        bar.update()
+        bar.set_postfix_str(f"{len(report.errors)} failed" if report.errors else "", refresh=False)
+        if failures_in_a_row < MAX_FAILURES_IN_A_ROW:
+            feed()
+
+
+def _describe(future: Future) -> str:
+    error = future.exception()
+    text = str(error).strip() or type(error).__name__
+    return text if isinstance(error, VidaudioError) else f"{type(error).__name__}: {text.splitlines()[0]}"
+
+
+def _pack(
+    corpus: Corpus,
+    settings: PackBlock,
+    encoder: str,
+    client: Client | None,
+    recipe: CorpusRecipe,
+    report: RunReport,
+    progress: bool,
+) -> None:
+    from vidaudio.pipeline.stages.pack import finish_pack
+
+    plan = plan_pack(corpus, settings, encoder)
+    begin_pack(corpus, plan, encoder)
+    tasks = missing_tasks(corpus.store, plan)
+    if tasks and client is None:
+        with connected(recipe.dask) as own:
+            _pack_tasks(own, corpus, tasks, encoder, recipe, report, progress)
+    elif tasks:
+        _pack_tasks(client, corpus, tasks, encoder, recipe, report, progress)
+    if not report.errors:
+        finish_pack(corpus, plan, encoder)
+
+
+def _pack_tasks(
+    client: Client,
+    corpus: Corpus,
+    tasks: Sequence[PackTask],
+    encoder: str,
+    recipe: CorpusRecipe,
+    report: RunReport,
+    progress: bool,
+) -> None:
+    bar = tqdm(total=len(tasks), desc="packing", unit="shard", disable=not progress, dynamic_ncols=True)
+    report_key = f"{time.time_ns():x}"
+
+    def submit(task: PackTask) -> list[Future]:
+        key = f"pack-{task.name}-{report_key}"
+        options = {"key": key, "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
+        return [client.submit(run_pack_task, corpus.url, encoder, task, **options)]
+
+    _drive(iter(tasks), submit, recipe.dask.shards_in_flight or 2 * worker_count(recipe.dask), report, bar)
+    bar.close()
+
+
+def _raise_errors(corpus: Corpus, report: RunReport) -> None:
+    if report.errors:
+        shown = "; ".join(f"{key}: {text}" for key, text in list(report.errors.items())[:3])
+        raise CorpusError(
+            f"{len(report.errors)} tasks failed ({shown}). What was committed in {corpus.url} stays; "
+            "the same command goes on from there."
+        )
+
+
+def _write_journal(corpus: Corpus, report: RunReport) -> None:
+    """What this run happened to be: timings, and which tasks failed. No identity check reads it."""
+    if not report.tasks and not report.errors:
+        return
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
+    rows = [
+        {"stage": t["stage"], "shard": t["shard"], "seconds": t["seconds"], "rows": t["rows"]} for t in report.tasks
+    ]
+    sink = io.BytesIO()
+    metadata = {b"vidaudio": json.dumps({"seconds": report.seconds, "errors": report.errors}).encode()}
+    schema = pa.schema([("stage", pa.string()), ("shard", pa.int32()), ("seconds", pa.float64()), ("rows", pa.int64())])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata(metadata), sink)
+    corpus.store.create(f"runs/{stamp}/tasks.parquet", sink.getvalue())
+

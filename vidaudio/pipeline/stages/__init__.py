@@ -1,0 +1,39 @@
+"""The stages: each a function from one shard to one committed shard, run by Dask and callable by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.shards.commit import CommitRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage.
+
+    Attributes:
+        name: As in recipes and `--only`.
+        resource: The Dask worker resource one task takes one of: `net`, `cpu` or `gpu`.
+        run: From corpus and shard number to what stands committed afterwards.
+        folder: Where it commits; the embeddings' folder bears the encoder's name.
+    """
+
+    name: str
+    resource: str
+    run: Callable[[Corpus, int, str], CommitRecord]
+    folder: str
+
+
+def shard_stages(encoder_name: str) -> tuple[Stage, ...]:
+    """The stages of one shard's chain, in order."""
+    from vidaudio.pipeline.stages.download import download_shard
+    from vidaudio.pipeline.stages.embed import embed_shard
+    from vidaudio.pipeline.stages.extract import extract_shard
+
+    return (
+        Stage("download", "net", download_shard, "clips"),
+        Stage("extract", "cpu", extract_shard, "av"),
+        Stage("embed", "gpu", embed_shard, f"embeddings/{encoder_name}"),
+    )

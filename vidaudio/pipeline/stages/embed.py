@@ -1,0 +1,83 @@
+"""embed: CLIP vectors of every picture of a shard, batched over clips, in clip order."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from vidaudio.errors import EncoderError
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.recipe import EncoderBlock
+from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
+from vidaudio.shards.read import TarReader
+
+# Pictures held decoded at once, in batches of the encoder.
+BATCHES_AHEAD = 4
+
+
+@functools.lru_cache(maxsize=2)
+def cached_encoder(block: EncoderBlock):
+    """The encoder of a recipe, loaded once a process and kept."""
+    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+
+    return load_encoder(EncoderSpec(**block.model_dump()))
+
+
+def prepare_encoder(corpus: Corpus) -> str:
+    """Load the corpus's encoder before any work starts, and write down what it is; returns its name.
+
+    Raises:
+        EncoderError: It cannot be had, wants larger pictures than the corpus keeps, or differs from the one recorded.
+    """
+    encoder = cached_encoder(corpus.recipe.embed.encoder)
+    kept = corpus.recipe.extract.frame_size
+    if encoder.image_size > kept:
+        raise EncoderError(
+            f"{encoder.spec.architecture} wants pictures of {encoder.image_size} px and the corpus keeps {kept}; "
+            f"begin one with extract.frame_size={encoder.image_size}"
+        )
+    described = json.dumps(encoder.fingerprint, indent=2, sort_keys=True).encode() + b"\n"
+    name = f"embeddings/{encoder.name}/encoder.json"
+    if not corpus.store.create(name, described) and corpus.store.read(name) != described:
+        raise EncoderError(f"{corpus.url}/{name} describes another encoder of the same name; their vectors do not mix")
+    return encoder.name
+
+
+def embed_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
+    """Embed every picture of a shard: one row a picture, float16."""
+    encoder = cached_encoder(corpus.recipe.embed.encoder)
+    av, record = read_table(corpus.store, table_name("av", shard))
+    done = [row for row in av.to_pylist() if row["state"] == "done"]
+    spans = [span for row in done for span in zip(row["frame_offsets"], row["frame_lengths"], strict=True)]
+
+    vectors = [np.zeros((0, encoder.dimensions), np.float32)]
+    with TarReader(corpus.store, f"av/{record.tar}") as tar, ThreadPoolExecutor(max_workers=2) as pool:
+
+        def square(span: tuple[int, int]) -> np.ndarray:
+            return encoder.square(Image.open(io.BytesIO(tar.read(*span))))
+
+        for group in _groups(spans, encoder.spec.batch_size * BATCHES_AHEAD):
+            vectors.append(encoder.embed_squares(list(pool.map(square, group))))
+    flat = np.concatenate(vectors).astype(np.float16)
+    if not np.isfinite(flat).all():
+        raise EncoderError(f"{encoder.name} gave values that float16 cannot hold, in shard {shard}")
+    table = pa.table(
+        {
+            "id": pa.array([row["id"] for row in done for _ in row["frame_seconds"]], pa.string()),
+            "frame_seconds": pa.array([s for row in done for s in row["frame_seconds"]], pa.float64()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), encoder.dimensions),
+        }
+    )
+    return commit(corpus.store, folder, shard, stage="embed", plan_hash=corpus.plan_hash, table=table)
+
+
+def _groups(items: list, size: int) -> Iterator[list]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]

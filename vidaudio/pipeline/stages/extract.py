@@ -1,0 +1,148 @@
+"""extract: every fetched clip to JPEG pictures and FLAC sound, with the true time of each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
+from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
+from vidaudio.shards.tar import Member, ShardWriter, members
+
+# Below this level a track is digital silence with, at most, dither.
+SILENT_DBFS = -70.0
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("seconds", pa.float64()),
+        ("video_seconds", pa.float64()),
+        ("samples", pa.int64()),
+        ("audio_start_seconds", pa.float64()),
+        ("frame_seconds", pa.list_(pa.float64())),
+        ("grid_seconds", pa.list_(pa.float64())),
+        ("rms_dbfs", pa.float64()),
+        ("silent", pa.bool_()),
+        ("motion", pa.float64()),
+        ("decode_errors", pa.int32()),
+        ("audio_gaps", pa.int32()),
+        ("audio_offset", pa.int64()),
+        ("audio_length", pa.int64()),
+        ("frame_offsets", pa.list_(pa.int64())),
+        ("frame_lengths", pa.list_(pa.int64())),
+    ]
+)
+FACTS = ("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "rms_dbfs")
+FACTS += ("motion", "decode_errors", "audio_gaps")
+
+
+def extract_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
+    """Decode every clip that was fetched; what cannot be used is a row with its reason."""
+    clips, record = read_table(corpus.store, table_name("clips", shard))
+    rows = {clip.id: clip for clip in corpus.rows(shard)}
+    options = ExtractOptions(**corpus.recipe.extract.model_dump())
+    with corpus.store.workspace() as scratch, _borrowed_extractor(options) as extractor:
+        tar_path = _media_tar(corpus, record, scratch)
+        tar = scratch / "shard.tar"
+        results: dict[str, Extracted] = {}
+        with ShardWriter(tar) as writer:
+            for fetched in clips.to_pylist():
+                result = _extract_clip(extractor, fetched, rows[fetched["id"]], tar_path)
+                if result is None:
+                    continue
+                if result.outcome.state is State.DONE:
+                    described = {"id": fetched["id"], **result.facts}
+                    writer.write(
+                        fetched["id"], {**result.parts, "json": json.dumps(described, sort_keys=True).encode()}
+                    )
+                # The encoded members are in the tar now; only the facts are kept.
+                results[fetched["id"]] = Extracted(result.outcome, result.facts)
+        table = _table(results, members(tar))
+        return commit(corpus.store, folder, shard, stage="extract", plan_hash=corpus.plan_hash, table=table, tar=tar)
+
+
+def _extract_clip(extractor: Extractor, fetched: Mapping[str, Any], clip, tar_path: Path | None) -> Extracted | None:
+    """The clip's extraction; None where there is nothing to extract from."""
+    if fetched["state"] != State.DONE:
+        return None
+    zero = fetched["media_start_seconds"] or 0.0
+    start = max(0.0, clip.start_seconds - zero)
+    end = None if clip.end_seconds is None else clip.end_seconds - zero
+    if fetched["path"] is None:
+        return extractor.extract(MediaSpan(tar_path, start, end, fetched["offset"], fetched["length"]))
+    path = Path(fetched["path"])
+    if not path.is_file():
+        return Extracted(Outcome.failed(Reason.NOT_FOUND, "the file was there when the corpus was begun and is gone"))
+    if path.stat().st_size != fetched["size_bytes"]:
+        return Extracted(Outcome.failed(Reason.CORRUPT, "the file has another size than when the corpus was begun"))
+    return extractor.extract(MediaSpan(path, start, end))
+
+
+def _media_tar(corpus: Corpus, record: CommitRecord, scratch: Path) -> Path | None:
+    """The shard's media on local disk: in place, or fetched whole from a remote store."""
+    if record.tar is None:
+        return None
+    name = f"clips/{record.tar}"
+    local = corpus.store.local_path(name)
+    if local is None:
+        local = scratch / "media.tar"
+        local.write_bytes(corpus.store.read(name))
+    return local
+
+
+def _table(results: Mapping[str, Extracted], inside: Mapping[str, Member]) -> pa.Table:
+    columns: dict[str, list] = {name: [] for name in SCHEMA.names}
+    for clip_id, result in results.items():
+        values: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        values |= {
+            "id": clip_id,
+            "state": result.outcome.state.value,
+            "reason": result.outcome.reason and result.outcome.reason.value,
+            "message": result.outcome.message,
+        }
+        if result.outcome.state is State.DONE:
+            frames = [inside[f"{clip_id}.{n:03d}.jpg"] for n in range(len(result.facts["frame_seconds"]))]
+            sound = inside[f"{clip_id}.flac"]
+            values |= {name: result.facts[name] for name in FACTS}
+            values |= {
+                "silent": result.facts["rms_dbfs"] < SILENT_DBFS,
+                "audio_offset": sound.offset,
+                "audio_length": sound.length,
+                "frame_offsets": [frame.offset for frame in frames],
+                "frame_lengths": [frame.length for frame in frames],
+            }
+        for name, value in values.items():
+            columns[name].append(value)
+    return pa.table(columns, schema=SCHEMA)
+
+
+_idle: list[Extractor] = []
+_idle_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _borrowed_extractor(options: ExtractOptions) -> Iterator[Extractor]:
+    """A decoder process that outlives the task: the next shard on this worker finds it warm."""
+    with _idle_lock:
+        extractor = next((e for e in _idle if e.options == options), None)
+        if extractor is not None:
+            _idle.remove(extractor)
+    extractor = extractor or Extractor(options)
+    try:
+        yield extractor
+    except BaseException:
+        extractor.close()
+        raise
+    with _idle_lock:
+        _idle.append(extractor)
