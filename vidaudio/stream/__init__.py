@@ -1,0 +1,28 @@
+"""Training shards to batches: which samples in which order, which window of each, read and put together.
+
+    from vidaudio.stream import MixtureStream, webdataset
+
+`MixtureStream` is the exact loader; `webdataset` is the plain WebDataset door to the same shards.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "MixtureStream": "vidaudio.stream.loader",
+    "StreamConfig": "vidaudio.stream.loader",
+    "TrainingIndex": "vidaudio.stream.index",
+    "open_index": "vidaudio.stream.index",
+    "WindowShape": "vidaudio.stream.windows",
+    "webdataset": "vidaudio.stream.plain",
+    "shard_urls": "vidaudio.stream.plain",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
