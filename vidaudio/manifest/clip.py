@@ -1,0 +1,83 @@
+"""A clip: one row of a manifest, and the checks that every row has passed.
+
+A `Clip` cannot be built invalid, so nothing behind the readers has to ask again whether an id can be a member name or
+whether a cut ends after it starts.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from vidaudio.errors import ManifestError
+
+# A dot is not allowed: WebDataset cuts a member's key at the first dot and would read `a.b` and `a.c` as one clip.
+CLIP_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A stretch of one video, and what is said about it.
+
+    Where it is:
+        id: `[A-Za-z0-9_-]{1,128}`, unique in a manifest.
+        source: `site:video id`, what the clip is cut from: the unit of splits, and of "never mix a video with itself".
+        dataset: The list it comes from.
+        url: A site's URL, the http(s) URL of a file, or an absolute local path.
+        media_start_seconds: Where on the source's timeline time 0 of the file at `url` lies: None or 0 for a whole
+            video, the clip's start for a file that is a cut of just this clip.
+        start_seconds, end_seconds: The cut, seconds on the source's timeline; an end of None is the video's own end.
+
+    What is said about it:
+        split: `train`, `val`, `test` or the list's own word; None where the list has none.
+        labels, captions: Texts, in the list's order, without repeats.
+        shard: None until a build assigns one.
+
+    Raises:
+        ManifestError: A field that breaks these rules; the message is the reason alone, for a reader to put file and
+            line in front of.
+    """
+
+    id: str
+    source: str
+    dataset: str
+    url: str
+    media_start_seconds: float | None = None
+    start_seconds: float = 0.0
+    end_seconds: float | None = None
+    split: str | None = None
+    labels: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
+    shard: int | None = None
+
+    def __post_init__(self) -> None:
+        if not CLIP_ID.fullmatch(self.id):
+            raise ManifestError(f"the id {self.id!r} is not 1 to 128 letters, digits, _ or -")
+        site, colon, video = self.source.partition(":")
+        if not (site and colon and video):
+            raise ManifestError(f"the source {self.source!r} is not of the form site:video")
+        if not self.url:
+            raise ManifestError("there is no URL or path")
+        if not (math.isfinite(self.start_seconds) and self.start_seconds >= 0):
+            raise ManifestError(f"the clip starts at {self.start_seconds} s; a start is 0 or later")
+        if self.end_seconds is not None and not (
+            math.isfinite(self.end_seconds) and self.end_seconds > self.start_seconds
+        ):
+            raise ManifestError(f"the clip ends at {self.end_seconds} s, not after its start at {self.start_seconds} s")
+        try:
+            "".join((self.source, self.dataset, self.url, self.split or "", *self.labels, *self.captions)).encode()
+        except UnicodeEncodeError as error:
+            raise ManifestError("a name or text holds bytes that are not UTF-8") from error
+        if self.media_start_seconds is not None and not math.isfinite(self.media_start_seconds):
+            raise ManifestError(f"the file starts at {self.media_start_seconds} s, which is no time")
+
+    @property
+    def site(self) -> str:
+        """The part of `source` before the colon: `youtube`, `file`, `web` ..."""
+        return self.source.partition(":")[0]
+
+    @property
+    def video_id(self) -> str:
+        """The part of `source` after the colon."""
+        return self.source.partition(":")[2]

@@ -1,0 +1,44 @@
+"""Fields that several formats share: seconds, splits named by a file."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+from vidaudio.errors import ManifestError
+
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
+_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def parse_seconds(text: str, what: str) -> float:
+    """`30`, `30.000` or a clock (`1:05`, `1:02:05.5`) in seconds; `what` is the field's name in the message.
+
+    Raises:
+        ManifestError: It is neither, or not finite, or negative.
+    """
+    text = text.strip()
+    clock = _CLOCK.fullmatch(text)
+    if clock:
+        hours, minutes, seconds = clock.groups()
+        return int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds)
+    # Not float(): it also takes "nan", "inf" and "1_0".
+    if not _PLAIN.fullmatch(text):
+        raise ManifestError(f"the {what} {text!r} is not a number of seconds")
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise ManifestError(f"the {what} {text!r} is not a time of 0 s or later")
+    return value
+
+
+def split_from_name(path: Path) -> str | None:
+    """The split that a published list's file name states: `train`, `val` or `test`; None where it states none.
+
+    `balanced_train_segments` and `unbalanced_train_segments` are train, `eval_segments` is test, `test-good` is test.
+    """
+    words = re.split(r"[^a-z]+", path.stem.lower())
+    for split, names in (("train", {"train"}), ("val", {"val", "valid", "validation"}), ("test", {"test", "eval"})):
+        if names & set(words):
+            return split
+    return None

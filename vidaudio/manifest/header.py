@@ -1,0 +1,44 @@
+"""Rows of a csv file with a header, by column name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vidaudio.errors import ManifestError
+from vidaudio.manifest.rows import BadRow, Parsed
+from vidaudio.manifest.text import csv_rows
+
+
+def header_rows(
+    path: Path, *, delimiter: str = ",", required: Sequence[str] = ()
+) -> tuple[list[str], Iterator[Parsed[dict[str, str]] | BadRow]]:
+    """The column names and the rows below them.
+
+    Raises:
+        ManifestError: No header, a name twice, or a required column missing (the message names those there are).
+    """
+    rows = csv_rows(path, delimiter=delimiter)
+    first = next(rows, None)
+    if first is None:
+        raise ManifestError(f"{path} is empty; a header line was expected")
+    if isinstance(first, BadRow):
+        raise ManifestError(f"{first.place}: the header cannot be read: {first.reason}")
+    names = first.value
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ManifestError(f"{first.place}: the header names {', '.join(map(repr, twice))} more than once")
+    missing = [name for name in required if name not in names]
+    if missing:
+        raise ManifestError(f"{path} has no column {', '.join(missing)}; its columns are {', '.join(names)}")
+    return names, _named(names, rows)
+
+
+def _named(names: list[str], rows: Iterator[Parsed[list[str]] | BadRow]) -> Iterator[Parsed[dict[str, str]] | BadRow]:
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row
+        elif len(row.value) != len(names):
+            yield BadRow(row.place, f"it has {len(row.value)} fields, the header {len(names)}")
+        else:
+            yield Parsed(row.place, dict(zip(names, row.value, strict=True)))

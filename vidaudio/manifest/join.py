@@ -1,0 +1,171 @@
+"""Joining a list with files that exist already, cut or whole.
+
+Since the sites block bulk download, this is how most people will start: a list from its authors, media from a
+colleague, a mirror or an earlier project. File names are looked up, never parsed: every clip has a few names its file
+may have, in order of preference, and the folder is read once, so the work is O(files + rows).
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from vidaudio.errors import ManifestError
+from vidaudio.manifest.clip import Clip
+from vidaudio.manifest.scan import VIDEO_EXTENSIONS, scan_videos, without_video_ending
+from vidaudio.manifest.template import media_name
+
+# What yt-dlp leaves when it is interrupted: a stream without its other half. Never taken for the video.
+_LEFTOVER = re.compile(r"\.(f\d+(-\w+)?|temp|part)$")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaJoin:
+    """What came of joining a list with a folder.
+
+    clips: In the list's order; those with a file have its path as URL.
+    matched: (clip id, file) of every clip that has one; files are relative to the folder.
+    cuts: How many of those files are cuts; the others are whole videos.
+    missing: Ids of the clips without a file.
+    copies: Files of listed clips that another file was preferred to.
+    unlisted: Files that no clip of the list is named like.
+    """
+
+    clips: tuple[Clip, ...]
+    matched: tuple[tuple[str, str], ...]
+    cuts: int
+    missing: tuple[str, ...]
+    copies: tuple[str, ...]
+    unlisted: tuple[str, ...]
+
+
+def join_media(clips: Iterable[Clip], folder: str | Path, *, keep_missing: bool = False) -> MediaJoin:
+    """Give clips the files that lie anywhere below a folder.
+
+    A clip's file may be named, in order of preference (any video ending, `{id}` being the video's id):
+
+    1. for its cut: `{clip id}`, `{id}_{start:06d}`, `{id}_{start_ms}_{end_ms}`; its time 0 is the clip's start;
+    2. the same with more behind a dot (`{id}_{start:06d}.h264_25fps.mp4`);
+    3. for the whole video: `{id}`; its time 0 is the video's;
+    4. the same with more behind a dot.
+
+    A clip that is a whole video looks for 3 and 4 first. Among files of one name the ending decides
+    (`VIDEO_EXTENSIONS`), then the shorter path, then the alphabet.
+
+    Args:
+        clips: A list's.
+        folder: Read once, all levels.
+        keep_missing: Keep clips without a file, with the URL they had.
+
+    Raises:
+        ManifestError: The folder cannot be read, or no clip has a file there.
+    """
+    root = Path(folder).absolute()
+    files = scan_videos(root)
+    index = _Index(files)
+    joined: list[Clip] = []
+    matched: list[tuple[str, str]] = []
+    missing: list[str] = []
+    related: set[str] = set()
+    cuts = total = 0
+    for clip in clips:
+        total += 1
+        candidates = list(index.files_of(clip))
+        related.update(path for path, _ in candidates)
+        if not candidates:
+            missing.append(clip.id)
+            if keep_missing:
+                joined.append(clip)
+            continue
+        path, is_cut = candidates[0]
+        cuts += is_cut
+        matched.append((clip.id, path))
+        start = clip.start_seconds if is_cut else 0.0
+        joined.append(replace(clip, url=str(root / path), media_start_seconds=start))
+    if not matched:
+        raise ManifestError(_nothing_found(root, files, total))
+    used = {path for _, path in matched}
+    return MediaJoin(
+        clips=tuple(joined),
+        matched=tuple(matched),
+        cuts=cuts,
+        missing=tuple(missing),
+        copies=tuple(path for path in files if path in related and path not in used),
+        unlisted=tuple(path for path in files if path not in related),
+    )
+
+
+def write_join_report(join: MediaJoin, path: str | Path) -> None:
+    """Write the names behind the counts as csv: `status,clip,file`, status one of matched, missing, copy, unlisted.
+
+    Raises:
+        ManifestError: The file cannot be written.
+    """
+    rows = [("matched", clip, file) for clip, file in join.matched]
+    rows += [("missing", clip, "") for clip in join.missing]
+    rows += [("copy", "", file) for file in join.copies]
+    rows += [("unlisted", "", file) for file in join.unlisted]
+    try:
+        with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("status", "clip", "file"))
+            writer.writerows(rows)
+    except OSError as error:
+        raise ManifestError(f"the report {path} cannot be written: {error.strerror}") from error
+
+
+class _Index:
+    """Files by the names that clips may look for."""
+
+    def __init__(self, files: Iterable[str]) -> None:
+        self._exact: dict[str, list[str]] = defaultdict(list)
+        self._longer: dict[str, list[str]] = defaultdict(list)
+        for path in sorted(files, key=_preference):
+            stem = without_video_ending(PurePosixPath(path).name)
+            self._exact[stem].append(path)
+            base, dot, _ = stem.partition(".")
+            if dot and not _LEFTOVER.search(stem):
+                self._longer[base].append(path)
+
+    def files_of(self, clip: Clip) -> Iterator[tuple[str, bool]]:
+        """(file, whether it is a cut) for every file of a clip, the preferred one first."""
+        video = media_name(clip)
+        whole = [video]
+        cut = [name for name in _cut_names(clip, video) if name != video or clip.site in {"file", "web"}]
+        groups = [(cut, True), (whole, False)]
+        if clip.start_seconds == 0 and clip.end_seconds is None:
+            groups.reverse()
+        seen: set[str] = set()
+        for names, is_cut in groups:
+            for table in (self._exact, self._longer):
+                for name in names:
+                    for path in table.get(name, ()):
+                        if path not in seen:
+                            seen.add(path)
+                            yield path, is_cut
+
+
+def _cut_names(clip: Clip, video: str) -> list[str]:
+    names = [clip.id]
+    if round(clip.start_seconds, 3).is_integer():
+        names.append(f"{video}_{round(clip.start_seconds):06d}")
+    if clip.end_seconds is not None:
+        names.append(f"{video}_{round(clip.start_seconds * 1000)}_{round(clip.end_seconds * 1000)}")
+    return list(dict.fromkeys(names))
+
+
+def _preference(path: str) -> tuple[int, int, str]:
+    return VIDEO_EXTENSIONS.index(PurePosixPath(path).suffix.lower()), len(path), path
+
+
+def _nothing_found(root: Path, files: list[str], clips: int) -> str:
+    if not files:
+        return f"there is no video file below {root}"
+    return (
+        f"none of the {clips:,} clips has a file among the {len(files):,} below {root} (the first is {files[0]}); "
+        "files are found by the names {id}_{start:06d}, {id}_{start_ms}_{end_ms} or {id} with any video ending"
+    )

@@ -1,0 +1,91 @@
+"""Rows of a table in any of four formats, as dicts: csv, tsv, jsonl and Parquet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyarrow import parquet
+
+from vidaudio.errors import ManifestError
+from vidaudio.manifest.header import header_rows
+from vidaudio.manifest.parquet_file import damage_named, open_parquet
+from vidaudio.manifest.rows import BadRow, Parsed, Place
+from vidaudio.manifest.text import NOT_TEXT, is_text, read_text, split_lines
+
+FORMATS = {
+    ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
+    ".pq": "parquet",
+}  # fmt: skip
+
+Record = dict[str, object]
+Records = Iterator[Parsed[Record] | BadRow]
+
+
+def read_records(path: Path, table_format: str | None = None) -> tuple[list[str], Records]:
+    """Column names and rows of a table.
+
+    Args:
+        path: The table.
+        table_format: `csv`, `tsv`, `jsonl` or `parquet`; by default what the file's ending says.
+
+    Raises:
+        ManifestError: The file is missing or not of its format, or its ending says nothing.
+    """
+    table_format = table_format or FORMATS.get(path.suffix.lower())
+    if table_format == "csv":
+        return header_rows(path)
+    if table_format == "tsv":
+        return header_rows(path, delimiter="\t")
+    if table_format == "jsonl":
+        return _json_lines(path)
+    if table_format == "parquet":
+        return _parquet(path)
+    known = ", ".join(sorted(set(FORMATS.values())))
+    if table_format is None:
+        raise ManifestError(f"the ending of {path} does not say what table it is; name it with --format ({known})")
+    raise ManifestError(f"there is no table format {table_format!r}; the formats are {known}")
+
+
+def _json_lines(path: Path) -> tuple[list[str], Records]:
+    rows = list(_json_rows(path))
+    columns = dict.fromkeys(name for row in rows if isinstance(row, Parsed) for name in row.value)
+    return list(columns), iter(rows)
+
+
+def _json_rows(path: Path) -> Records:
+    for number, line in enumerate(split_lines(read_text(path)), start=1):
+        if not line.strip():
+            continue
+        place = Place(path, number)
+        if not is_text(line):
+            yield BadRow(place, NOT_TEXT)
+            continue
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            yield BadRow(place, f"it is not JSON: {error.msg} at character {error.colno}")
+            continue
+        if not isinstance(value, dict):
+            yield BadRow(place, f"it is a JSON {type(value).__name__}, not an object with a key a column")
+        elif not all(map(is_text, value)):
+            yield BadRow(place, "it has a key that is no text (half of an escaped pair)")
+        else:
+            yield Parsed(place, value)
+
+
+def _parquet(path: Path) -> tuple[list[str], Records]:
+    if not path.is_file():
+        raise ManifestError(f"{path} is a folder, not a file" if path.exists() else f"there is no list at {path}")
+    file = open_parquet(path)
+    return list(file.schema_arrow.names), _parquet_rows(path, file)
+
+
+def _parquet_rows(path: Path, file: parquet.ParquetFile) -> Records:
+    number = 0
+    with damage_named(path):
+        for batch in file.iter_batches():
+            for record in batch.to_pylist():
+                number += 1
+                yield Parsed(Place(path, number, "row"), record)

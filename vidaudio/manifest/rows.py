@@ -1,0 +1,192 @@
+"""From the rows of a list to its clips: bad rows gathered, equal rows merged, contradictions named.
+
+Every reader yields `Parsed` and `BadRow` in the list's order; `collect` makes the `Listing` that readers return. Bad
+rows are gathered instead of stopping at the first, so that one look at the message is enough to mend a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from vidaudio.errors import ManifestError
+from vidaudio.manifest.clip import Clip
+
+SHOWN = 20
+
+Row = TypeVar("Row")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row stands: a file and its physical line (or the row of a Parquet table), counted from 1."""
+
+    path: Path
+    number: int | None = None
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        if self.number is None:
+            return str(self.path)
+        return f"{self.path}:{self.number}" if self.unit == "line" else f"{self.path} {self.unit} {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that could not be read, and why."""
+
+    place: Place
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed(Generic[Value]):
+    """What a row says, and where it stands."""
+
+    place: Place
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list as read.
+
+    clips: One a distinct id, in the order of their first rows.
+    rows: Rows of data in the list (bad ones included; comments, header and blank lines are none).
+    merged: Rows that repeated the cut of an earlier one and gave it their labels and captions.
+    bad_rows: Left out; empty unless the reader was told to skip them.
+    notes: What else the user should know, one sentence each.
+    """
+
+    clips: tuple[Clip, ...]
+    rows: int
+    merged: int = 0
+    bad_rows: tuple[BadRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> int:
+        """Distinct videos."""
+        return len({clip.source for clip in self.clips})
+
+
+def parse_rows(rows: Iterable[Parsed[Row] | BadRow], parse: Callable[[Row], Value]) -> Iterator[Parsed[Value] | BadRow]:
+    """Apply `parse` to every row; a `ManifestError` that it raises is the reason of a `BadRow`."""
+    for row in rows:
+        if isinstance(row, BadRow):
+            yield row
+            continue
+        try:
+            value = parse(row.value)
+        except ManifestError as error:
+            yield BadRow(row.place, str(error))
+        else:
+            yield Parsed(row.place, value)
+
+
+def collect(rows: Iterable[Parsed[Clip] | BadRow], *, skip_bad_rows: bool, notes: tuple[str, ...] = ()) -> Listing:
+    """Gather the clips of a list.
+
+    Rows with one id and the same cut, URL and split are one clip: labels and captions are put together in order,
+        without
+    repeats. A split that only one of them has is the clip's.
+
+    Raises:
+        ManifestError: There are bad rows and `skip_bad_rows` is false; two rows of one id contradict each other; no row
+            is left. The first `SHOWN` places are named, with the number of the others.
+    """
+    good, bad = separate(rows)
+    refuse_bad_rows(bad, skip_bad_rows=skip_bad_rows)
+    clips: dict[str, Clip] = {}
+    places: dict[str, Place] = {}
+    contradictions: list[str] = []
+    for row in good:
+        clip = row.value
+        first = clips.setdefault(clip.id, clip)
+        if first is clip:
+            places[clip.id] = row.place
+            continue
+        difference = _difference(first, clip)
+        if difference:
+            contradictions.append(f"{places[clip.id]} and {row.place}: {clip.id} {difference}")
+        else:
+            clips[clip.id] = replace(
+                first,
+                split=first.split or clip.split,
+                labels=_union(first.labels, clip.labels),
+                captions=_union(first.captions, clip.captions),
+            )
+    if contradictions:
+        raise ManifestError(
+            f"{_count(len(contradictions), 'pair')} of rows give one id to different clips; keep one of each pair, or "
+            f"read the lists into separate manifests:\n{_shown(contradictions)}"
+        )
+    if not clips:
+        raise ManifestError("the list holds no clip" + (f": all {len(bad):,} rows are malformed" if bad else ""))
+    return Listing(tuple(clips.values()), len(good) + len(bad), len(good) - len(clips), tuple(bad), notes)
+
+
+def separate(rows: Iterable[Parsed[Value] | BadRow]) -> tuple[list[Parsed[Value]], list[BadRow]]:
+    """The rows that could be read, and those that could not, each in order."""
+    good: list[Parsed[Value]] = []
+    bad: list[BadRow] = []
+    for row in rows:
+        if isinstance(row, BadRow):
+            bad.append(row)
+        else:
+            good.append(row)
+    return good, bad
+
+
+def refuse_bad_rows(bad: list[BadRow], *, skip_bad_rows: bool) -> None:
+    """Raise a `ManifestError` that lists the bad rows, unless they are to be skipped."""
+    if bad and not skip_bad_rows:
+        raise ManifestError(
+            f"{_count(len(bad), 'row')} cannot be read; mend them, or leave them out with --skip-bad-rows "
+            f"(skip_bad_rows=True):\n{shown_rows(bad)}"
+        )
+
+
+def shown_rows(bad: Iterable[BadRow]) -> str:
+    """The first `SHOWN` bad rows, one a line, and how many more there are."""
+    return _shown([str(row) for row in bad])
+
+
+def _shown(lines: list[str]) -> str:
+    more = [f"  ... and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    return "\n".join([f"  {line}" for line in lines[:SHOWN]] + more)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(first + second))
+
+
+def _difference(first: Clip, second: Clip) -> str | None:
+    """What keeps two rows of one id from being one clip, in words; None if nothing does."""
+    if _cut(first) != _cut(second):
+        return f"is {_cut_text(first)} and {_cut_text(second)}"
+    if (first.source, first.url) != (second.source, second.url):
+        return f"is at {first.url} and at {second.url}"
+    if first.split and second.split and first.split != second.split:
+        return f"is in {first.split} and in {second.split}"
+    return None
+
+
+def _cut(clip: Clip) -> tuple[float, float | None]:
+    # To the millisecond, as ids are: 30 and 30.0000001 are one start.
+    return round(clip.start_seconds, 3), None if clip.end_seconds is None else round(clip.end_seconds, 3)
+
+
+def _cut_text(clip: Clip) -> str:
+    end = "the end" if clip.end_seconds is None else f"{clip.end_seconds:g} s"
+    return f"{clip.start_seconds:g} s to {end}"

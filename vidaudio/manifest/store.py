@@ -1,0 +1,139 @@
+"""Manifests on disk: written whole or not at all, checked once when read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from vidaudio.errors import ManifestError
+from vidaudio.manifest.clip import CLIP_ID, Clip
+from vidaudio.manifest.parquet_file import damage_named, open_parquet
+from vidaudio.manifest.schema import REQUIRED, SCHEMA, table_from_clips
+
+ROW_GROUP = 20_000
+
+
+def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
+    """Write clips as Parquet, in order, in row groups of `ROW_GROUP`; the parent folder is made.
+
+    The file appears under its name only when it is complete; what stood there before stays until then.
+
+    Raises:
+        ManifestError: An id comes twice, or the file cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ManifestError(f"{path} is a folder; name the manifest's file, such as {path / 'manifest.parquet'}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with parquet.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+                for group in _groups(_distinct(clips)):
+                    writer.write_table(table_from_clips(group))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def read_manifest(path: str | Path) -> pa.Table:
+    """A manifest as a table of `SCHEMA`, checked.
+
+    Columns beyond the schema are left out, and types that hold the same values (such as pandas writes) are cast.
+
+    Raises:
+        ManifestError: No such file, not Parquet, a column missing or of another type, a required value missing, an id
+            that is invalid or comes twice, a cut that does not end after its start.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ManifestError(f"there is no manifest at {path}; `vidaudio manifest` writes one from a list of videos")
+    if path.is_dir():
+        raise ManifestError(f"{path} is a folder, not a manifest; `vidaudio manifest folder` makes one from it")
+    file = open_parquet(path)
+    with damage_named(path):
+        table = file.read()
+        table.validate(full=True)
+    missing = [name for name in SCHEMA.names if name not in table.column_names]
+    if missing:
+        raise ManifestError(
+            f"{path} is not a manifest: it has no column {', '.join(missing)} (it has "
+            f"{', '.join(table.column_names)}); `vidaudio manifest table` makes a manifest from any table"
+        )
+    table = _cast(table.select(SCHEMA.names), path)
+    _check(table, path)
+    return table
+
+
+def _distinct(clips: Iterable[Clip]) -> Iterator[Clip]:
+    seen: set[str] = set()
+    for clip in clips:
+        if clip.id in seen:
+            raise ManifestError(f"two clips have the id {clip.id}; ids are unique in a manifest")
+        seen.add(clip.id)
+        yield clip
+
+
+def _groups(clips: Iterator[Clip]) -> Iterator[list[Clip]]:
+    while group := list(islice(clips, ROW_GROUP)):
+        yield group
+
+
+def _cast(table: pa.Table, path: Path) -> pa.Table:
+    columns = []
+    for field in SCHEMA:
+        column = table.column(field.name)
+        try:
+            columns.append(column.cast(field.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+            raise ManifestError(
+                f"{path} is not a manifest: column {field.name} is {column.type}, not {field.type}"
+            ) from error
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _check(table: pa.Table, path: Path) -> None:
+    """Refuse values that no `Clip` could have, column by column, so that a million rows take no Python loop."""
+    for name in REQUIRED:
+        if table.column(name).null_count:
+            raise ManifestError(f"{path}: {table.column(name).null_count:,} rows have no {name}")
+    ids = table.column("id")
+    invalid = ids.filter(pc.invert(pc.match_substring_regex(ids, f"^{CLIP_ID.pattern}$")))
+    if len(invalid):
+        raise ManifestError(
+            f"{path}: {len(invalid):,} ids are not 1 to 128 letters, digits, _ or -, the first is "
+            f"{invalid[0].as_py()!r}"
+        )
+    if pc.count_distinct(ids).as_py() != len(ids):
+        counts = pc.value_counts(ids)
+        twice = counts.filter(pc.greater(counts.field("counts"), 1))
+        raise ManifestError(
+            f"{path}: {len(twice):,} ids come more than once, the first is {twice[0]['values'].as_py()}"
+        )
+    sources = table.column("source")
+    odd = sources.filter(pc.invert(pc.match_substring_regex(sources, "^[^:]+:.")))
+    if len(odd):
+        raise ManifestError(f"{path}: {len(odd):,} sources are not site:video, the first is {odd[0].as_py()!r}")
+    for name in ("labels", "captions"):
+        if pc.list_flatten(table.column(name)).null_count:
+            raise ManifestError(
+                f"{path}: the column {name} holds lists with nulls in them; lists of texts are expected"
+            )
+    start, end = table.column("start_seconds"), table.column("end_seconds")
+    starts_fit = pc.and_(pc.is_finite(start), pc.greater_equal(start, 0.0))
+    ends_fit = pc.fill_null(pc.and_(pc.is_finite(end), pc.greater(end, start)), True)
+    fits = pc.and_(starts_fit, ends_fit)
+    wrong = table.filter(pc.invert(fits))
+    if len(wrong):
+        raise ManifestError(
+            f"{path}: {len(wrong):,} clips have a cut that starts before 0 or does not end after its start, the first "
+            f"is {wrong['id'][0].as_py()}"
+        )

@@ -1,0 +1,277 @@
+"""A table of URLs or paths (csv, tsv, jsonl, Parquet), its columns mapped to the fields of a clip."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from vidaudio.errors import ManifestError
+from vidaudio.manifest.clip import Clip
+from vidaudio.manifest.fields import parse_seconds
+from vidaudio.manifest.ids import Name, assign_ids, start_suffix
+from vidaudio.manifest.records import Record, read_records
+from vidaudio.manifest.rows import BadRow, Listing, Parsed, collect, parse_rows
+from vidaudio.manifest.scan import without_video_ending
+from vidaudio.manifest.text import is_text
+from vidaudio.manifest.youtube import check_video_id, video_id_of, watch_url
+
+# What a field's column is called where the mapping does not say. The fields without a name here are mapped or unused:
+# `duration` often is that of the whole video, and `source` any remark.
+DEFAULT_COLUMNS: dict[str, tuple[str, ...]] = {
+    "url": ("url", "path", "file"),
+    "youtube_id": ("youtube_id", "ytid"),
+    "start": ("start", "start_seconds", "start_time"),
+    "end": ("end", "end_seconds", "end_time"),
+    "duration": (),
+    "id": ("id",),
+    "source": (),
+    "label": ("label", "labels"),
+    "caption": ("caption", "captions"),
+    "split": ("split",),
+}
+_SEVERAL_COLUMNS = {"label", "caption"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_BARE_SITE = re.compile(r"(www\.|(m\.)?youtube\.com/|youtu\.be/)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class TableOptions:
+    """How to read the rows of a table.
+
+    columns: Field to column, or several for `label` and `caption`; an empty text switches a field off. The fields:
+        `url` (a site's page, a file's http(s) URL, a path) and `youtube_id`, of which a row needs one; `start`, `end`,
+        `duration` (seconds or a clock such as 1:05.5); `id`; `source` (`site:video id`); `label`, `caption`, `split`.
+    label_separator, caption_separator: What stands between several texts in one field; by default a field is one text.
+        Lists in jsonl and Parquet need none.
+    root: Where relative paths begin; by default the table's folder.
+    dataset: By default the table's name.
+    split: The split of every row, instead of the column.
+    cut_files: Each file is a cut that begins at the row's start, not the whole video.
+    check_files: A path without a file makes a bad row; off, it is left to the build to find out.
+    """
+
+    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    label_separator: str | None = None
+    caption_separator: str | None = None
+    root: str | Path | None = None
+    dataset: str | None = None
+    split: str | None = None
+    cut_files: bool = False
+    check_files: bool = True
+
+
+def read_table(
+    path: str | Path,
+    *,
+    options: TableOptions | None = None,
+    table_format: str | None = None,
+    skip_bad_rows: bool = False,
+) -> Listing:
+    """Read a table; a row a clip, several a video where starts are given.
+
+    Ids: the table's own where it has them; `<video id>_<start>` for YouTube; else from the path below the root or from
+        the
+    URL (see `ids`), with the start behind it where the row has one.
+
+    Args:
+        path: The table.
+        options: See `TableOptions`.
+        table_format: `csv`, `tsv`, `jsonl` or `parquet`; by default what the file's ending says.
+        skip_bad_rows: Leave malformed rows out instead of refusing the table.
+
+    Raises:
+        ManifestError: As `collect`; the table is missing or not of its format; a field is unknown, or mapped to a
+            column that the table has not (the message names those it has).
+    """
+    path = Path(path)
+    options = options or TableOptions()
+    names, records = read_records(path, table_format)
+    reader = _RowReader(path, options, _columns(options.columns, names, path))
+    rows = list(parse_rows(records, reader.draft))
+    ids = iter(assign_ids([row.value.name for row in rows if isinstance(row, Parsed)]))
+    return collect((_with_id(row, ids) for row in rows), skip_bad_rows=skip_bad_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A clip under a provisional id, and the name that its id will be made of once all rows are known."""
+
+    name: Name
+    clip: Clip
+
+
+def _with_id(row: Parsed[_Draft] | BadRow, ids: Iterator[str]) -> Parsed[Clip] | BadRow:
+    if isinstance(row, BadRow):
+        return row
+    return Parsed(row.place, replace(row.value.clip, id=next(ids)))
+
+
+def _columns(
+    mapping: Mapping[str, str | Sequence[str]], names: Sequence[str], path: Path
+) -> dict[str, tuple[str, ...]]:
+    """The columns of every field, the mapping's or else the default ones that exist."""
+    unknown = [name for name in mapping if name not in DEFAULT_COLUMNS]
+    if unknown:
+        raise ManifestError(f"there is no field {unknown[0]!r}; the fields are {', '.join(DEFAULT_COLUMNS)}")
+    columns: dict[str, tuple[str, ...]] = {}
+    for name, defaults in DEFAULT_COLUMNS.items():
+        if name not in mapping:
+            columns[name] = tuple(column for column in defaults if column in names)
+            if len(columns[name]) > 1:
+                raise ManifestError(
+                    f"{path} has the columns {' and '.join(columns[name])}, which could all be {name}; say which "
+                    f"one is, with --column {name}=NAME"
+                )
+            continue
+        wanted = mapping[name]
+        chosen = tuple(filter(None, [wanted] if isinstance(wanted, str) else wanted))
+        if len(chosen) > 1 and name not in _SEVERAL_COLUMNS:
+            raise ManifestError(f"the field {name} is mapped to {len(chosen)} columns; only labels and captions may be")
+        for column in chosen:
+            if column not in names:
+                raise ManifestError(f"{path} has no column {column!r} for {name}; its columns are {', '.join(names)}")
+        columns[name] = chosen
+    if not columns["url"] and not columns["youtube_id"]:
+        raise ManifestError(
+            f"no column of {path} is known to say where the videos are; name it with --column url=NAME or "
+            f"--column youtube_id=NAME; its columns are {', '.join(names)}"
+        )
+    return columns
+
+
+class _RowReader:
+    """Reads the records of one table by its options and columns."""
+
+    def __init__(self, path: Path, options: TableOptions, columns: Mapping[str, tuple[str, ...]]) -> None:
+        self._options = options
+        self._columns = columns
+        self._root = Path(os.path.abspath(options.root if options.root is not None else path.parent))
+        self._dataset = options.dataset or path.stem
+
+    def draft(self, record: Record) -> _Draft:
+        """The clip of a record.
+
+        Raises:
+            ManifestError: The reason why it is none.
+        """
+        start, end = self._cut(record)
+        address, video = self._address(record), self._text(record, "youtube_id")
+        if video is None and address is None:
+            raise ManifestError("it has no URL, path or YouTube id")
+        if video is not None:
+            check_video_id(video)
+            address = _Address(address.url if address else watch_url(video), f"youtube:{video}", video, video)
+        own_source = self._text(record, "source")
+        clip = Clip(
+            id="unnamed",
+            source=_checked_source(own_source) if own_source else address.source,
+            dataset=self._dataset,
+            url=address.url,
+            media_start_seconds=(start or 0.0) if self._options.cut_files else None,
+            start_seconds=start or 0.0,
+            end_seconds=end,
+            split=self._options.split or self._text(record, "split"),
+            labels=self._texts(record, "label", self._options.label_separator),
+            captions=self._texts(record, "caption", self._options.caption_separator),
+        )
+        return _Draft(_name(self._text(record, "id"), address, start), clip)
+
+    def _cut(self, record: Record) -> tuple[float | None, float | None]:
+        start, end, duration = (self._seconds(record, name) for name in ("start", "end", "duration"))
+        if end is None and duration is not None:
+            end = (start or 0.0) + duration
+        return start, end
+
+    def _address(self, record: Record) -> _Address | None:
+        value = self._text(record, "url")
+        if value is None:
+            return None
+        if _BARE_SITE.match(value):
+            value = f"https://{value}"
+        scheme = _SCHEME.match(value)
+        if scheme is None:
+            return self._local(value)
+        if scheme[1].lower() == "file":
+            return self._local(unquote(urlsplit(value).path))
+        if scheme[1].lower() not in {"http", "https"}:
+            raise ManifestError(f"{value} is neither an http(s) URL nor a path")
+        try:
+            parts = urlsplit(value)
+        except ValueError as error:
+            raise ManifestError(f"{value} is not a URL: {error}") from error
+        if not parts.hostname:
+            raise ManifestError(f"{value} is a URL without a host")
+        video = video_id_of(value)
+        if video is not None:
+            return _Address(watch_url(video), f"youtube:{video}", video, video)
+        return _Address(value, f"web:{value}", value, f"{parts.hostname}{unquote(parts.path)}")
+
+    def _local(self, value: str) -> _Address:
+        path = Path(os.path.abspath(self._root / Path(value).expanduser()))
+        if self._options.check_files and not path.is_file():
+            raise ManifestError(f"there is no file {path}")
+        # Below the root the name does not depend on where the root lies.
+        name = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else path.as_posix()
+        return _Address(str(path), f"file:{name}", name, name)
+
+    def _text(self, record: Record, name: str) -> str | None:
+        values = [_as_text(record.get(column), column) for column in self._columns[name]]
+        return values[0] if values else None
+
+    def _texts(self, record: Record, name: str, separator: str | None) -> tuple[str, ...]:
+        texts: list[str] = []
+        for column in self._columns[name]:
+            value = record.get(column)
+            items = value if isinstance(value, list | tuple) else [value]
+            for item in items:
+                text = _as_text(item, column)
+                texts += (text.split(separator) if separator else [text]) if text else []
+        return tuple(dict.fromkeys(text.strip() for text in texts if text.strip()))
+
+    def _seconds(self, record: Record, name: str) -> float | None:
+        text = self._text(record, name)
+        return None if text is None else parse_seconds(text, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where a row's media is: its URL or path, its source, and the full and the readable name an id is made of."""
+
+    url: str
+    source: str
+    full: str
+    stem: str
+
+
+def _name(own_id: str | None, address: _Address, start: float | None) -> Name:
+    if own_id is not None:
+        return Name(full=own_id, stem=own_id)
+    if address.source.startswith("youtube:"):
+        return Name(full=address.full, stem=address.stem, suffix=start_suffix(start or 0.0), fixed=True)
+    suffix = "" if start is None else start_suffix(start)
+    return Name(full=address.full, stem=without_video_ending(address.stem), suffix=suffix)
+
+
+def _as_text(value: object, column: str) -> str | None:
+    """A cell as text; None where it is empty (null, NaN, blank)."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, list | tuple | dict):
+        raise ManifestError(f"the column {column!r} holds a {type(value).__name__}, where one value is expected")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))  # pandas makes whole numbers floats as soon as one of them is missing
+    text = str(value).strip()
+    if not is_text(text):
+        raise ManifestError(f"the column {column!r} holds what is no text (bytes that are not UTF-8)")
+    return text or None
+
+
+def _checked_source(text: str) -> str:
+    if ":" not in text:
+        raise ManifestError(f"the source {text!r} is not of the form site:video")
+    return text
