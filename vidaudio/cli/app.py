@@ -1,0 +1,40 @@
+"""All commands under one name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vidaudio import __version__
+from vidaudio.cli import corpus, demo, manifest, models
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="From a list of videos to training data for models of sight and sound, and the models trained on it.",
+)
+app.add_typer(manifest.app, name="manifest")
+app.command()(corpus.build)
+app.command()(corpus.status)
+app.command()(corpus.pack)
+app.command()(models.train)
+app.command()(models.evaluate)
+app.command()(models.separate)
+app.command()(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,78 @@
+"""`vidaudio build`, `status` and `pack`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one value of the recipe; repeatable.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+
+
+def build(
+    recipe: Annotated[str, typer.Argument(help="A recipe of pipelines/ by name, or a path to one.")],
+    manifest: Annotated[
+        Path | None, typer.Option("--manifest", "-m", help="The list, as `vidaudio manifest` wrote it.")
+    ] = None,
+    corpus: Annotated[str | None, typer.Option("--corpus", "-o", help="Folder or URL of the corpus.")] = None,
+    only: Annotated[str | None, typer.Option(help="Some of download,extract,embed,pack.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
+    ] = None,
+    settings: Set = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Build a corpus from a manifest, or go on with one: download, extract, embed, pack."""
+    from vidaudio.pipeline.recipe import load_corpus_recipe
+    from vidaudio.pipeline.run import build as run_build
+
+    chosen = [*(settings or []), *([f"dask.scheduler={scheduler}"] if scheduler else [])]
+    stages = [stage.strip() for stage in only.split(",")] if only else None
+    built = run_build(
+        load_corpus_recipe(recipe, chosen),
+        None if manifest is None else str(manifest),
+        corpus,
+        only=stages,
+        progress=not quiet,
+    )
+    typer.echo(json.dumps(built.as_dict(), indent=2) if as_json else str(built))
+
+
+def status(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
+    as_json: Json = False,
+) -> None:
+    """Show how many clips came through each stage, and why the others did not."""
+    from vidaudio.pipeline.status import corpus_status
+
+    found = corpus_status(corpus)
+    typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else str(found))
+
+
+def pack(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of a finished corpus.")],
+    name: Annotated[str | None, typer.Option(help="Name of the pack, training/NAME.")] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Which clips, e.g. 'not silent and motion > 1 and seconds >= 4'.")
+    ] = None,
+    settings: Set = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Pack a finished corpus into training shards, once more under another name or selection."""
+    from vidaudio.pipeline.corpus import open_corpus
+    from vidaudio.pipeline.recipe import PackBlock
+    from vidaudio.pipeline.run import pack as run_pack
+    from vidaudio.recipes import check, override
+
+    values = override(open_corpus(corpus).recipe.pack.model_dump(mode="json"), settings or [])
+    values |= {key: value for key, value in (("name", name), ("where", where)) if value is not None}
+    packed = run_pack(corpus, check(PackBlock, values, "pack"), progress=not quiet)
+    typer.echo(json.dumps(packed.as_dict(), indent=2) if as_json else str(packed))
