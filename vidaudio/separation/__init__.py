@@ -1,0 +1,40 @@
+"""Sound separation in plain PyTorch: front end, U-Net, query path, fusion, losses, separation of whole sounds, scores.
+
+Knows neither files nor the training framework. Names are loaded when first used, so that the processes that only score
+(`score_many`) never load PyTorch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "clipsep": ("CLIPSep", "CLIPSepConfig"),
+    "example": ("MixtureExample", "make_example", "mixture_magnitude"),
+    "fast_sdr": ("fast_scores", "image_sdr"),
+    "frontend": ("FrontEnd", "FrontEndConfig"),
+    "fusion": ("MaskFusion",),
+    "losses": ("binary_targets", "pixel_weights", "weighted_mask_loss"),
+    "mixing": ("mix_sources",),
+    "oracle": ("FixedFilters", "ideal_binary_mask", "ideal_ratio_mask", "separate_with_mask"),
+    "overlap_add": ("separate_long",),
+    "query": ("LinearQuery",),
+    "resampling": ("resample",),
+    "scoring": ("score_many",),
+    "sdr": ("Summary", "is_scorable", "mixture_scores", "museval_scores", "summarise"),
+    "unet": ("AudioUNet", "UNetConfig"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,167 @@
+"""Front end: from sound to the log-frequency picture the networks see, and back.
+
+A mixture of 65,535 samples becomes a complex spectrum [513 bins, 256 frames]; magnitudes are warped along frequency to
+256 log-spaced rows (time is left alone), and masks are warped back. The warp is bilinear grid sampling with aligned
+corners (Zhao et al. 2018; CLIPSep, section 3.1). As the grid moves along frequency only, it is one fixed interpolation
+between two bins per row, done here as two row gathers and a lerp: exact under any matmul precision setting.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vidaudio.errors import RecipeError
+
+# The warp maps [-1, 1] onto itself: g(y) = (21^((y + 1) / 2) - 11) / 10; inverse u(v) = 2 ln(10 v + 11) / ln 21 - 1.
+WARP_BASE = 21.0
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndConfig:
+    """Sizes of the spectrogram (defaults: CLIPSep, appendix; the demo uses hop 512, 128 frames, 128 rows).
+
+    Args:
+        sample_rate: Of the sound the model hears, Hz.
+        n_fft: Samples a frame of the STFT; also the length of its Hann window.
+        hop: Samples between frames.
+        window_samples: Samples one example has.
+        log_rows: Rows of the log-frequency picture.
+        frames: Its columns; must be what `window_samples` and `hop` give.
+
+    Raises:
+        RecipeError: A size is not positive, or the sizes do not fit together; says which would.
+    """
+
+    sample_rate: int = 16000
+    n_fft: int = 1024
+    hop: int = 256
+    window_samples: int = 65535
+    log_rows: int = 256
+    frames: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("sample_rate", "n_fft", "hop", "window_samples"):
+            if getattr(self, name) < 1:
+                raise RecipeError(f"front_end.{name} is {getattr(self, name)}: it must be at least 1.")
+        if self.n_fft % 2:
+            raise RecipeError(f"front_end.n_fft is {self.n_fft}: it must be even.")
+        if 2 * self.hop > self.n_fft:
+            raise RecipeError(
+                f"front_end.hop is {self.hop} with n_fft {self.n_fft}: frames must overlap by half at least, or the "
+                f"inverse STFT is lost. A hop of {self.n_fft // 2} or less will do."
+            )
+        if self.log_rows < 2:
+            raise RecipeError(f"front_end.log_rows is {self.log_rows}: it must be at least 2.")
+        expected = 1 + self.window_samples // self.hop
+        if self.frames != expected:
+            raise RecipeError(
+                f"front_end.frames is {self.frames}, but {self.window_samples} samples with hop {self.hop} give "
+                f"{expected} frames (1 + window_samples // hop)."
+            )
+
+    @property
+    def bins(self) -> int:
+        """Frequency bins of the STFT, n_fft / 2 + 1."""
+        return self.n_fft // 2 + 1
+
+    @property
+    def output_samples(self) -> int:
+        """Samples the inverse STFT gives for one window, hop (frames - 1): 65,280 by default."""
+        return self.hop * (self.frames - 1)
+
+
+def warp_coordinates(log_rows: int, bins: int) -> Tensor:
+    """Where each log row lies on the linear axis: (g(y) + 1) / 2 * (bins - 1), in bins, float64 [log_rows]."""
+    y = torch.linspace(-1, 1, log_rows, dtype=torch.float64)
+    g = (WARP_BASE ** ((y + 1) / 2) - (WARP_BASE + 1) / 2) / ((WARP_BASE - 1) / 2)
+    return (g + 1) / 2 * (bins - 1)
+
+
+def unwarp_coordinates(bins: int, log_rows: int) -> Tensor:
+    """Where each linear bin lies among the log rows: (u(v) + 1) / 2 * (log_rows - 1), in rows, float64 [bins]."""
+    v = torch.linspace(-1, 1, bins, dtype=torch.float64)
+    u = 2 * torch.log((WARP_BASE - 1) / 2 * v + (WARP_BASE + 1) / 2) / math.log(WARP_BASE) - 1
+    return (u + 1) / 2 * (log_rows - 1)
+
+
+class RowInterpolation(nn.Module):
+    """Linear interpolation between the rows (dimension -2) of a float32 picture at fixed fractional positions."""
+
+    def __init__(self, coordinates: Tensor, rows: int) -> None:
+        super().__init__()
+        lower = coordinates.floor().clamp(0, rows - 2)
+        self.register_buffer("lower", lower.long(), persistent=False)
+        self.register_buffer("weight", (coordinates - lower).clamp(0, 1).float()[:, None], persistent=False)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """[..., rows, T] -> [..., len(coordinates), T]."""
+        return torch.lerp(picture.index_select(-2, self.lower), picture.index_select(-2, self.lower + 1), self.weight)
+
+
+class FrontEnd(nn.Module):
+    """STFT, its inverse, and the log-frequency warp. Holds no parameters and nothing that a checkpoint must carry."""
+
+    def __init__(self, config: FrontEndConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or FrontEndConfig()
+        self.register_buffer("window", torch.hann_window(config.n_fft, periodic=True), persistent=False)
+        self.warp = RowInterpolation(warp_coordinates(config.log_rows, config.bins), config.bins)
+        self.unwarp = RowInterpolation(unwarp_coordinates(config.bins, config.log_rows), config.log_rows)
+
+    def stft(self, audio: Tensor) -> Tensor:
+        """Complex spectrum of sound: Hann window (periodic), centred frames, zeros beyond the edges.
+
+        As librosa 0.9.2 computes it with its defaults, always in float32.
+
+        Args:
+            audio: [..., L], L >= 1, in [-1, 1].
+
+        Returns:
+            complex64 [..., bins, 1 + L // hop].
+        """
+        shape = audio.shape
+        with torch.autocast(audio.device.type, enabled=False):
+            spectrum = torch.stft(
+                audio.reshape(-1, shape[-1]).float(),
+                self.config.n_fft,
+                self.config.hop,
+                window=self.window,
+                center=True,
+                pad_mode="constant",
+                return_complex=True,
+            )
+        return spectrum.reshape(*shape[:-1], *spectrum.shape[-2:])
+
+    def istft(self, spectrum: Tensor, length: int | None = None) -> Tensor:
+        """Sound from a complex spectrum, by least squares (windowed overlap-add over the summed squared windows).
+
+        Args:
+            spectrum: complex [..., bins, T].
+            length: Samples to return; hop (T - 1) if not given, as librosa's inverse does.
+
+        Returns:
+            float32 [..., length].
+        """
+        shape = spectrum.shape
+        with torch.autocast(spectrum.device.type, enabled=False):
+            audio = torch.istft(
+                spectrum.reshape(-1, *shape[-2:]).to(torch.complex64),
+                self.config.n_fft,
+                self.config.hop,
+                window=self.window,
+                center=True,
+                length=self.config.hop * (shape[-1] - 1) if length is None else length,
+            )
+        return audio.reshape(*shape[:-2], audio.shape[-1])
+
+    def to_log(self, picture: Tensor) -> Tensor:
+        """Warp a real picture from linear bins to log rows, in float32: [..., bins, T] -> [..., log_rows, T]."""
+        return self.warp(picture.float())
+
+    def to_linear(self, mask: Tensor) -> Tensor:
+        """Warp a mask from log rows back to linear bins, in float32: [..., log_rows, T] -> [..., bins, T]."""
+        return self.unwarp(mask.float())
