@@ -1,0 +1,44 @@
+# Each target works as the first command after a clone: the environment is made where it is missing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+DEMO ?= vidaudio-demo
+
+.PHONY: help demo demo-small test lint format bench clean
+
+help:
+	@echo "make demo        render, build, train, evaluate, separate: all of it, small, in minutes"
+	@echo "make test        the tests"
+	@echo "make lint        ruff"
+	@echo "make bench       the measurements behind the figures in README and docs"
+
+$(VENV)/installed: pyproject.toml
+	@echo "installing into $(VENV) (PyTorch is large: some minutes and about 6 GB)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@
+
+demo: $(VENV)/installed
+	$(VENV)/bin/vidaudio demo --output $(DEMO)
+
+demo-small: $(VENV)/installed
+	$(VENV)/bin/vidaudio demo --size small --output $(DEMO)-small
+
+test: $(VENV)/installed
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+format: $(VENV)/installed
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(VENV)/installed
+	$(VENV)/bin/python benchmarks/extraction.py
+	$(VENV)/bin/python benchmarks/embedding.py
+	$(VENV)/bin/python benchmarks/loader.py
+	$(VENV)/bin/python benchmarks/training.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) $(DEMO)-small .pytest_cache .ruff_cache
