@@ -1,7 +1,7 @@
 """Why a clip did not come through: one closed list of reasons, so that failures can be counted and acted on by cause.
 
-Every clip leaves every stage with an `Outcome`: `done`; `dropped`, decided about the content and final; or `failed`, which
-is permanent (asking again changes nothing) or transient (asking later may).
+Every clip leaves every stage with an `Outcome`: `done`; `dropped`, decided about the content and final; or `failed`,
+which is permanent (asking again changes nothing) or transient (asking later may).
 """
 
 from __future__ import annotations

@@ -1,0 +1,151 @@
+"""What yt-dlp, servers and disks say lands in its reason, and what people read holds no secrets."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+from pathlib import Path
+
+import pytest
+from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError
+
+from vidaudio.media.fetch_reasons import failure, first_line, reason_of
+from vidaudio.media.reasons import Reason
+
+YTDLP = Path(importlib.util.find_spec("yt_dlp").origin).parent
+
+# Verbatim from the installed yt-dlp: file, message, reason.
+QUOTED = [
+    ("extractor/common.py", "This video is only available for registered users", Reason.PRIVATE),
+    (
+        "extractor/common.py",
+        "This video is not available from your location due to geo restriction",
+        Reason.GEO_BLOCKED,
+    ),
+    ("extractor/common.py", "This video is DRM protected", Reason.UNSUPPORTED),
+    ("utils/_utils.py", "The channel is not currently live", Reason.LIVE),
+    ("extractor/youtube/_video.py", "This video does not exist.", Reason.NOT_FOUND),
+    ("extractor/youtube/_video.py", "This video has been removed for violating YouTube", Reason.REMOVED),
+    ("extractor/youtube/_video.py", "Private video", Reason.PRIVATE),
+    ("extractor/youtube/_video.py", "confirm your age", Reason.AGE_RESTRICTED),
+    ("extractor/youtube/_video.py", "Video unavailable", Reason.REMOVED),
+    (
+        "extractor/youtube/_video.py",
+        "The uploader has not made this video available in your country",
+        Reason.GEO_BLOCKED,
+    ),
+    ("extractor/youtube/_video.py", "has been rate-limited by YouTube for up to an hour", Reason.RATE_LIMITED),
+    (
+        "extractor/youtube/_video.py",
+        "YouTube is requiring a captcha challenge before playback",
+        Reason.BOT_CHECK,
+    ),
+    (
+        "extractor/vimeo.py",
+        "This video is protected by a password, use the --video-password option",
+        Reason.PRIVATE,
+    ),
+    (
+        "extractor/vimeo.py",
+        "If you are using a data center IP or VPN/proxy, your IP may be blocked",
+        Reason.BOT_CHECK,
+    ),
+    ("extractor/vimeo.py", "This request has been blocked due to its TLS fingerprint", Reason.BOT_CHECK),
+    ("extractor/bilibili.py", "This video is for premium members only", Reason.MEMBERS_ONLY),
+    ("extractor/twitter.py", "This content is no longer available.", Reason.REMOVED),
+    ("extractor/generic.py", "Got HTTP Error 403 caused by Cloudflare anti-bot challenge", Reason.BOT_CHECK),
+    ("downloader/http.py", "Did not get any data blocks", Reason.CORRUPT),
+]
+
+# What YouTube's servers say; yt-dlp passes it on.
+SPOKEN = [
+    ("Sign in to confirm you’re not a bot. Use --cookies-from-browser", Reason.BOT_CHECK),
+    ("Sign in to confirm your age. This video may be inappropriate for some users.", Reason.AGE_RESTRICTED),
+    ("Private video. Sign in if you've been granted access to this video", Reason.PRIVATE),
+    ("Video unavailable. This video is no longer available because the uploader has closed", Reason.REMOVED),
+    (
+        "Video unavailable. This video is no longer available due to a copyright claim by X",
+        Reason.COPYRIGHT,
+    ),
+    (
+        "Video unavailable. X, who has blocked it in your country on copyright grounds",
+        Reason.GEO_BLOCKED,
+    ),
+    ("Join this channel to get access to members-only content like this video", Reason.MEMBERS_ONLY),
+    ("This video is available to this channel's members on level: A", Reason.MEMBERS_ONLY),
+    ("This live event will begin in 3 hours.", Reason.LIVE),
+    ("Premieres in 20 minutes", Reason.LIVE),
+    ("This video has been removed by the uploader", Reason.REMOVED),
+    (
+        "This video is no longer available because the YouTube account associated with this video has been terminated",
+        Reason.REMOVED,
+    ),
+    ("Something nobody has said before", Reason.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("file", "message", "reason"), QUOTED, ids=[f"{f}-{m[:20]}" for f, m, _ in QUOTED])
+def test_messages_of_the_installed_extractors(file: str, message: str, reason: Reason):
+    assert message in (YTDLP / file).read_text(encoding="utf-8")
+    assert reason_of(DownloadError(f"ERROR: [site] abc: {message}")) is reason
+
+
+@pytest.mark.parametrize(("message", "reason"), SPOKEN)
+def test_messages_of_sites(message: str, reason: Reason):
+    assert reason_of(ExtractorError(message, expected=True)) is reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("unable to download video data: HTTP Error 403: Forbidden", Reason.BOT_CHECK),
+        ("[site] abc: Unable to download webpage: HTTP Error 403: Forbidden", Reason.PRIVATE),
+        ("Unable to download webpage: HTTP Error 404: Not Found", Reason.NOT_FOUND),
+        ("Unable to download webpage: HTTP Error 410: Gone", Reason.NOT_FOUND),
+        ("HTTP Error 429: Whatever", Reason.RATE_LIMITED),
+        ("\r[download] Got error: HTTP Error 502: Bad Gateway. Giving up after 3 retries", Reason.SERVER_ERROR),
+        ("HTTP Error 418: I'm a teapot", Reason.UNKNOWN),
+        ("[download] Got error: 100 bytes read, 50 more expected. Giving up after 3 retries", Reason.NETWORK),
+        ("Connection to h timed out. (connect timeout=20.0)", Reason.TIMEOUT),
+        ("unable to write data: [Errno 28] No space left on device", Reason.DISK),
+    ],
+)
+def test_http_network_and_disk_by_words(text: str, reason: Reason):
+    assert reason_of(DownloadError(f"ERROR: {text}")) is reason
+
+
+def test_kinds_of_exceptions_decide_before_unknown_words():
+    assert reason_of(GeoRestrictedError("Nope")) is Reason.GEO_BLOCKED
+    assert reason_of(UnsupportedError("http://h/x")) is Reason.UNSUPPORTED
+    assert reason_of(ContentTooShortError(10, 20)) is Reason.NETWORK
+    assert reason_of(TimeoutError()) is Reason.TIMEOUT
+    assert reason_of(ConnectionResetError(errno.ECONNRESET, "reset")) is Reason.NETWORK
+
+
+def test_a_full_disk_is_found_behind_other_errors():
+    error = DownloadError("something else", exc_info=(OSError, OSError(errno.ENOSPC, "no room"), None))
+    assert reason_of(error) is Reason.DISK
+
+
+def test_names_and_addresses_in_a_message_are_not_its_cause():
+    text = "ERROR: [generic] private video copyright: Unable to download webpage: HTTP Error 404: Not Found"
+    assert reason_of(DownloadError(text.replace(" video ", "-video-"))) is Reason.NOT_FOUND
+    assert reason_of(DownloadError("ERROR: no answer from http://h/captcha?x=rate-limit")) is Reason.UNKNOWN
+
+
+def test_the_message_is_one_clean_line_without_secrets_or_local_paths():
+    text = (
+        "\x1b[0;31mERROR:\x1b[0m [site] abc: Unable to download https://user:pw@h.org/v.mp4?token=SECRET from "
+        "'/tmp/xyz/.fetching-1/track-1.mp4.part' (caused by <HTTPError 404>); please report this issue on x\n"
+        "second line"
+    )
+    line = first_line(text)
+    assert line == "[site] abc: Unable to download https://h.org from 'track-1.mp4.part'"
+    assert (
+        first_line("HTTPConnection(host='h'): <x.Y object at 0x7f00>: refused") == "HTTPConnection(host='h'): refused"
+    )
+
+
+def test_errors_of_extractors_themselves_are_named():
+    assert failure(KeyError("formats")).message == "KeyError: 'formats'"
+    assert failure(KeyError("formats")).reason is Reason.UNKNOWN

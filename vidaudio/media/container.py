@@ -1,0 +1,88 @@
+"""What cutting and merging need to know of a media file: its streams, its time 0, what it is called.
+
+Time 0 of a file is its container's start time as libavformat reports it, edit lists applied.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.stream import Disposition
+
+from vidaudio.media.decode import CONTAINERS
+
+# Codecs a WebM may hold; anything else in a Matroska file stays Matroska.
+WEBM_CODECS = frozenset({"vp8", "vp9", "av1", "opus", "vorbis"})
+# Codecs every player finds in an MP4.
+MP4_CODECS = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4", "aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
+
+
+def open_media(path: Path) -> Any:
+    """Open a media file and nothing it might name: play lists, scripts and other protocols stay closed.
+
+    Raises:
+        av.FFmpegError: It is not a media file that libavformat reads.
+    """
+    return av.open(
+        str(path),
+        mode="r",
+        metadata_errors="replace",
+        container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+    )
+
+
+def start_time(container: Any) -> Fraction:
+    """Where the file's time 0 lies among its timestamps, seconds."""
+    return Fraction(container.start_time or 0, av.time_base)
+
+
+def main_streams(container: Any) -> list[Any]:
+    """The moving picture and the sound that players choose, in this order; cover pictures are neither."""
+    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    best_video, best_audio = container.streams.best("video"), container.streams.best("audio")
+    picture = best_video if best_video in moving else next(iter(moving), None)
+    return [stream for stream in (picture, best_audio) if stream is not None]
+
+
+def codec_names(streams: list[Any]) -> set[str]:
+    """Names of the streams' codecs; a codec this build does not know is the empty name, which fits no container."""
+    return {stream.codec_context.name if stream.codec_context else "" for stream in streams}
+
+
+def muxer_for(format_name: str, codecs: set[str]) -> tuple[str, str]:
+    """The muxer and extension that keep the timestamps of a file of this format: its own kind, else Matroska."""
+    if "mp4" in format_name.split(","):
+        return "mp4", "mp4"
+    if format_name == "mpegts":
+        return "mpegts", "ts"
+    if "matroska" in format_name.split(",") and codecs <= WEBM_CODECS:
+        return "webm", "webm"
+    return "matroska", "mkv"
+
+
+def extension_of(path: Path) -> str:
+    """The extension a file deserves, from its first bytes; its own suffix decides only where they say nothing.
+
+    Sites name MPEG-TS `.mp4` and plain links have no suffix at all. Only bytes are looked at, so that no parser meets a
+    file before the decoder's own process does.
+    """
+    with path.open("rb") as file:
+        head = file.read(512)
+    suffix = path.suffix.lower().removeprefix(".")
+    if head[4:8] == b"ftyp":
+        return suffix if suffix in {"mov", "m4v", "m4a", "3gp"} else "mp4"
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return "webm" if b"webm" in head[:64] else "mkv"
+    if head[:1] == b"\x47" and head[188:189] == b"\x47":
+        return "ts"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    if head[:4] == b"OggS":
+        return "ogg"
+    if head[:3] == b"FLV":
+        return "flv"
+    return suffix if re.fullmatch(r"[a-z0-9]{1,5}", suffix) else "bin"

@@ -1,0 +1,241 @@
+"""From a URL or a path to one media file a clip, with the place of each on the source's timeline.
+
+A source is asked once however many of its clips are wanted: one extraction, one download, then cuts on this machine.
+What cannot be had is an outcome, never an exception.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidaudio.media.container import extension_of
+from vidaudio.media.cut import CannotCut, Cut, MediaIndex, cut_windows, read_index
+from vidaudio.media.fetch_reasons import failure
+from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
+from vidaudio.media.merge import CannotMerge, merge_tracks
+from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.media.ytdlp import DownloadFailed, download_source
+
+__all__ = ["ClipSpan", "FetchOptions", "Fetched", "fetch_source"]
+
+# What file systems without hard links answer.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
+# A cut has to be shorter than this share of the file to be worth making.
+WORTH_CUTTING = 0.5
+
+
+def fetch_source(
+    url: str, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions | None = None
+) -> list[Fetched]:
+    """Fetch one source and give each of its clips a file `<clip id>.<extension>`.
+
+    Args:
+        url: Anything yt-dlp knows, a plain file over HTTP, or the path of a local file.
+        spans: The clips wanted of it.
+        folder: Where the files go; made if it is missing. Nothing else of ours is left there.
+        options: See `FetchOptions`.
+
+    Returns:
+        What became of each clip, in the order of `spans`. Bad media, dead URLs and broken networks are outcomes.
+
+    Raises:
+        ValueError: Two spans have one id, or yt-dlp does not take the options.
+        ImportError: One of `options.extractors` cannot be imported.
+    """
+    options = options or FetchOptions()
+    if len({span.id for span in spans}) != len(spans):
+        raise ValueError("two clips of one source have the same id")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (path := local_path(url)) is not None:
+            return _fetch_local(path, spans, folder, options)
+        if url.lower().startswith("file:"):
+            return _all_failed(spans, Reason.UNSUPPORTED, "file: URLs are not followed; give the plain path")
+        # On the same file system, so that files are moved and linked, not copied.
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
+            return _fetch_remote(url, spans, folder, Path(scratch), options)
+    except DownloadFailed as error:
+        outcome = error.outcome
+    except (OSError, CannotMerge) as error:
+        outcome = failure(error)
+    return [Fetched(span.id, outcome) for span in spans]
+
+
+def local_path(url: str) -> Path | None:
+    """The path, where `url` is one: anything that does not begin like a URL does (`https://`, `file:`)."""
+    return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", url, re.IGNORECASE) else Path(url).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    path: Path
+    size_bytes: int
+    sha256: str
+
+
+def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions) -> list[Fetched]:
+    """The user's own file: referred to where it lies, or copied whole."""
+    if not path.exists():
+        return _all_failed(spans, Reason.NOT_FOUND, f"no such file: {path.name}")
+    if not path.is_file():
+        return _all_failed(spans, Reason.UNSUPPORTED, f"not a file: {path.name}")
+    if not options.copy_local:
+        reference = _Placed(path, path.stat().st_size, _sha256(path))
+        return [_done(span, reference, is_reference=True) for span in spans]
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
+        copy = Path(shutil.copyfile(path, Path(scratch) / f"copy{path.suffix.lower()}"))
+        return _place({span.id: copy for span in spans}, spans, {}, folder, {})
+
+
+def _fetch_remote(
+    url: str, spans: Sequence[ClipSpan], folder: Path, scratch: Path, options: FetchOptions
+) -> list[Fetched]:
+    download = download_source(url, scratch, options)
+    whole = download.files[0]
+    if len(download.files) == 2:
+        whole = merge_tracks(*download.files, scratch)
+    shares = _share_out(whole, spans, scratch, options, download.info.get("duration"))
+    files = {span.id: shares.cuts[span.id].path if span.id in shares.cuts else whole for span in spans}
+    return _place(files, spans, shares.cuts, folder, download.info, beyond=shares.beyond, note=shares.note)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """Who gets what of a downloaded file: cuts by clip id, clips that lie behind its end, the rest the whole of it."""
+
+    cuts: dict[str, Cut]
+    beyond: dict[str, str]
+    note: str = ""
+
+
+def _share_out(
+    whole: Path, spans: Sequence[ClipSpan], scratch: Path, options: FetchOptions, told_seconds: float | None
+) -> _Shares:
+    wanted = [
+        span
+        for span in spans
+        if not options.keep_whole and span.end_seconds is not None and _worth_cutting(span, told_seconds, options)
+    ]
+    if not wanted:
+        return _Shares({}, {})
+    try:
+        index = read_index(whole)
+        beyond = {span.id: message for span in wanted if (message := _beyond_end(span, index))}
+        windows = {
+            span.id: _window(span)
+            for span in wanted
+            if span.id not in beyond and _worth_cutting(span, index.duration_seconds, options)
+        }
+        folder = scratch / "cuts"
+        folder.mkdir()
+        cuts = cut_windows(index, windows, folder, margin_seconds=options.cut_margin_seconds) if windows else {}
+        return _Shares(cuts, beyond)
+    except CannotCut as error:
+        return _Shares({}, {}, f"kept whole: {error}")
+
+
+def _window(span: ClipSpan) -> tuple[float, float]:
+    """The clip on the timeline of the file behind the URL, seconds."""
+    assert span.end_seconds is not None, "only bounded clips are cut"
+    offset = span.media_start_seconds or 0.0
+    return span.start_seconds - offset, span.end_seconds - offset
+
+
+def _worth_cutting(span: ClipSpan, file_seconds: float | None, options: FetchOptions) -> bool:
+    """False where the clip and its margins are most of the file; True while nobody knows how long that is."""
+    start, end = _window(span)
+    return not file_seconds or end - start + 2 * options.cut_margin_seconds < WORTH_CUTTING * file_seconds
+
+
+def _beyond_end(span: ClipSpan, index: MediaIndex) -> str:
+    start, _ = _window(span)
+    if start < index.duration_seconds:
+        return ""
+    return f"the clip starts at {start:.1f} s, the source ends at {index.duration_seconds:.1f} s"
+
+
+def _place(
+    files: dict[str, Path],
+    spans: Sequence[ClipSpan],
+    cuts: dict[str, Cut],
+    folder: Path,
+    info: dict[str, Any],
+    *,
+    beyond: dict[str, str] | None = None,
+    note: str = "",
+) -> list[Fetched]:
+    """Give every clip its file under its own name; one file for several clips is linked. All or nothing."""
+    placed: dict[Path, _Placed] = {}
+    fetched: list[Fetched] = []
+    created: list[Path] = []
+    try:
+        for span in spans:
+            if beyond and span.id in beyond:
+                fetched.append(Fetched(span.id, Outcome.dropped(Reason.TOO_SHORT, beyond[span.id]), info=info))
+                continue
+            source = files[span.id]
+            target = folder / f"{span.id}.{extension_of(source)}"
+            _link(source, target)
+            created.append(target)
+            if source not in placed:
+                placed[source] = _Placed(target, target.stat().st_size, _sha256(target))
+            mine = _Placed(target, placed[source].size_bytes, placed[source].sha256)
+            cut = cuts.get(span.id)
+            offset = cut.media_start_seconds if cut else 0.0
+            wanted_cut = note if span.end_seconds is not None else ""
+            fetched.append(_done(span, mine, offset=offset, note=wanted_cut, info=info))
+    except OSError:
+        for target in created:
+            target.unlink(missing_ok=True)
+        raise
+    return fetched
+
+
+def _done(
+    span: ClipSpan,
+    file: _Placed,
+    *,
+    is_reference: bool = False,
+    offset: float = 0.0,
+    note: str = "",
+    info: dict[str, Any] | None = None,
+) -> Fetched:
+    return Fetched(
+        id=span.id,
+        outcome=Outcome(State.DONE, None, note),
+        path=file.path,
+        is_reference=is_reference,
+        media_start_seconds=(span.media_start_seconds or 0.0) + offset,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
+        info=dict(info or {}),
+    )
+
+
+def _all_failed(spans: Sequence[ClipSpan], reason: Reason, message: str) -> list[Fetched]:
+    return [Fetched(span.id, Outcome.failed(reason, message)) for span in spans]
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, replacing what an earlier try left; a copy where the file system has no links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(source, target)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

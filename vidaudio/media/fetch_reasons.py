@@ -1,0 +1,171 @@
+"""From what yt-dlp, sockets and disks say to a `Reason`: tables, read from top to bottom.
+
+Extractors tell most causes only in words, so words come first; then what HTTP said; then what the network did. What
+fits nothing is `unknown`: transient, with its message kept, so that new wordings show up in the counts.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+from yt_dlp.networking.exceptions import HTTPError, TransportError
+from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
+
+from vidaudio.media.reasons import Outcome, Reason
+
+# The first that matches anywhere in the message decides. Sorted from the specific to the general: "blocked it in your
+# country on copyright grounds" is a matter of the country, "sign in to confirm your age" not one of signing in.
+PHRASES: tuple[tuple[Reason, str], ...] = (
+    (Reason.DISK, r"no space left on device|disk quota exceeded"),
+    (Reason.BOT_CHECK, r"not a bot|captcha|anti-bot|unusual traffic|TLS fingerprint|your IP may be blocked"),
+    (Reason.RATE_LIMITED, r"rate.?limit|too many requests|try again later"),
+    (Reason.GEO_BLOCKED, r"geo.?restrict|in your country|(from|in) your (location|region)|not available in your"),
+    (Reason.AGE_RESTRICTED, r"confirm your age|age.restricted|age.verification|inappropriate for some users"),
+    (Reason.MEMBERS_ONLY, r"members.only|channel'?s members|join this channel|premium member|requires payment"),
+    (Reason.PRIVATE, r"private video|video is private|protected by a password|video.password|for registered users"),
+    (Reason.PRIVATE, r"login required|log ?in to|sign in to|granted access|made available to anyone"),
+    (Reason.COPYRIGHT, r"copyright"),
+    (Reason.LIVE, r"live event will begin|premieres in|not currently live|live stream recording is not available"),
+    (Reason.NOT_FOUND, r"does not exist|no longer exists|video not found|page not found"),
+    (Reason.REMOVED, r"has been removed|removed by the (uploader|user)|has been deleted|no longer available"),
+    (Reason.REMOVED, r"account (associated|has been)|video unavailable|video is (not available|unavailable)"),
+    (Reason.UNSUPPORTED, r"DRM protected|unsupported url|no suitable extractor|is not a valid url"),
+    (Reason.UNSUPPORTED, r"file:// URLs are disabled|no request handlers configured|unsupported url scheme"),
+    (Reason.CORRUPT, r"did not get any data blocks|the downloaded file is empty"),
+)
+
+# HTTP's own words. 403 is decided by `_of_status`.
+STATUSES: dict[int, Reason] = {
+    401: Reason.PRIVATE,
+    402: Reason.MEMBERS_ONLY,
+    404: Reason.NOT_FOUND,
+    408: Reason.TIMEOUT,
+    410: Reason.NOT_FOUND,
+    429: Reason.RATE_LIMITED,
+    451: Reason.GEO_BLOCKED,
+}
+
+# What the network did, where only words are left of it.
+NETWORK_PHRASES: tuple[tuple[Reason, str], ...] = (
+    (Reason.TIMEOUT, r"timed? ?out"),
+    (Reason.NETWORK, r"more expected|content too short|downloaded \d+ bytes, expected|incomplete ?read"),
+    (Reason.NETWORK, r"connection (reset|aborted|refused|broken)|remote end closed|failed to resolve|name resolution"),
+    (Reason.NETWORK, r"network is unreachable|no route to host|proxy|fragment \d+ not found"),
+)
+
+_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
+# yt-dlp tells the two phases apart only in words: a page refused, or media refused that the page had offered.
+_MEDIA_PHASE = re.compile(r"unable to download video data|\[download\] got error", re.IGNORECASE)
+_LONGEST_MESSAGE = 300
+
+
+class Refused(Exception):
+    """A source that is not fetched because of what it is: live, a play list. Carries its reason."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def failure(error: BaseException) -> Outcome:
+    """The outcome of a source whose fetching raised `error`."""
+    text = _text(error)
+    for link in _chain(error):  # for plain links, yt-dlp's id of a video is part of the URL, with its query
+        video_id = str(getattr(link, "video_id", None) or "")
+        text = text.replace(video_id, video_id.partition("?")[0]) if "?" in video_id else text
+    return Outcome.failed(reason_of(error), first_line(text))
+
+
+def reason_of(error: BaseException) -> Reason:
+    """The cause of an error from yt-dlp, the network or the disk."""
+    chain = list(_chain(error))
+    text = _text(error)
+    for link in chain:
+        if isinstance(link, Refused):
+            return link.reason
+        if isinstance(link, OSError) and link.errno in _FULL_DISK:
+            return Reason.DISK
+    for kind, reason in ((GeoRestrictedError, Reason.GEO_BLOCKED), (UserNotLive, Reason.LIVE)):
+        if any(isinstance(link, kind) for link in chain):
+            return reason
+    if any(isinstance(link, UnsupportedError) for link in chain):
+        return Reason.UNSUPPORTED
+    if (spoken := _match(PHRASES, _words(text))) is not None:
+        return spoken
+    if (status := _status(chain, text)) is not None:
+        return _of_status(status, media_phase=bool(_MEDIA_PHASE.search(text)))
+    if any(isinstance(link, TimeoutError) for link in chain):
+        return Reason.TIMEOUT
+    if (spoken := _match(NETWORK_PHRASES, text)) is not None:
+        return spoken
+    if any(isinstance(link, (TransportError, ContentTooShortError, ConnectionError)) for link in chain):
+        return Reason.NETWORK
+    return Reason.UNKNOWN
+
+
+def first_line(text: str) -> str:
+    """What people are told: the message's first line, without colours, prefixes, advice, secrets and local paths.
+
+    Of web addresses only scheme and host stay: what follows may hold keys. What differs between runs goes too, since
+    messages stand in tables that are compared.
+    """
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", " ")
+    line = next((line.strip() for line in plain.split("\n") if line.strip()), "")
+    line = re.sub(r"^(ERROR:\s*|\[download\] Got error:\s*)+", "", line)
+    line = re.split(r"; please report this issue on |\. You might want to use a VPN", line)[0]
+    line = re.sub(r"\s*\(caused by .*", "", line)
+    line = re.sub(r"([a-zA-Z][\w+.-]*://)(?:[^\s/@]*@)?([^\s/?#'\"]+)[^\s'\"]*", r"\1\2", line)
+    line = re.sub(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+([^\s/:'\"]*)", r"\1", line)
+    line = re.sub(r"<?[\w.]+ object at 0x[0-9a-f]+>?[:,]?\s*", "", line)
+    return line[:_LONGEST_MESSAGE].strip()
+
+
+def _words(text: str) -> str:
+    """The message without what a site or its users chose: ids and addresses may read like causes."""
+    text = re.sub(r"^\s*(?:ERROR:\s*)?\[[^\]]+\] [^\s:]+: ", "", text)
+    return re.sub(r"[a-zA-Z][\w+.-]*://\S+", "", text)
+
+
+def _of_status(status: int, *, media_phase: bool) -> Reason:
+    """403 to a page is final under the cookies given; 403 to media that the page has just offered is an expired or
+    throttled link, and asking for the page again may help."""
+    if status == 403:
+        return Reason.BOT_CHECK if media_phase else Reason.PRIVATE
+    if status >= 500 or 300 <= status < 400:  # a redirect that is left over is a loop
+        return Reason.SERVER_ERROR
+    return STATUSES.get(status, Reason.UNKNOWN)
+
+
+def _status(chain: list[BaseException], text: str) -> int | None:
+    for link in chain:
+        if isinstance(link, HTTPError):
+            return link.status
+    spoken = re.search(r"HTTP Error (\d{3})", text)
+    return int(spoken[1]) if spoken else None
+
+
+def _match(table: tuple[tuple[Reason, str], ...], text: str) -> Reason | None:
+    plain = text.replace("’", "'")
+    return next((reason for reason, phrase in table if re.search(phrase, plain, re.IGNORECASE)), None)
+
+
+def _text(error: BaseException) -> str:
+    text = str(getattr(error, "msg", None) or error) or type(error).__name__
+    named = isinstance(error, (LookupError, TypeError, AttributeError, AssertionError, ValueError))
+    return f"{type(error).__name__}: {text}" if named else text
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and all it came from: yt-dlp keeps the origin in `exc_info` or `cause`, Python in its own places."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        exc_info = getattr(link, "exc_info", None)
+        waiting += [exc_info[1] if exc_info else None, getattr(link, "cause", None), link.__cause__, link.__context__]

@@ -1,0 +1,107 @@
+"""What is asked of the fetcher and what it answers: plain values that travel between processes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidaudio.errors import RecipeError
+from vidaudio.media.reasons import Outcome
+
+# What the fetcher sets itself: another value would break what it promises about files, clips and their timelines.
+OWNED_YTDLP_OPTIONS = frozenset(
+    {
+        *("format", "outtmpl", "paths", "logger", "quiet", "noprogress", "no_warnings", "color", "ignoreerrors"),
+        *("noplaylist", "fixup", "updatetime", "overwrites", "nooverwrites", "continuedl", "hls_prefer_native"),
+        *("skip_unavailable_fragments", "ffmpeg_location", "enable_file_urls", "simulate", "skip_download"),
+        *("download_ranges", "postprocessors", "merge_output_format", "external_downloader", "match_filter"),
+        *("live_from_start", "wait_for_video", "download_archive", "socket_timeout", "retries", "fragment_retries"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSpan:
+    """One clip wanted of a source; seconds on the source's timeline.
+
+    Attributes:
+        id: Names the file: letters, digits, `_` and `-`, at most 128 of them.
+        start_seconds: Where the clip begins.
+        end_seconds: Where it ends; None for the end of the source.
+        media_start_seconds: Where on the source's timeline the time 0 of the file behind the URL lies, for lists that
+            point to files which are cuts already; None means 0.
+    """
+
+    id: str
+    start_seconds: float
+    end_seconds: float | None
+    media_start_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", self.id):
+            raise ValueError(f"clip id {self.id!r} is not made of 1 to 128 letters, digits, '_' and '-'")
+        if self.start_seconds < 0 or (self.end_seconds is not None and self.end_seconds <= self.start_seconds):
+            raise ValueError(f"clip {self.id} spans {self.start_seconds} to {self.end_seconds} s")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions:
+    """How sources are fetched. Picklable, so that it can travel to workers.
+
+    Attributes:
+        min_short_side: Pixels the shorter side of the picture should have; the smallest format that has them is taken.
+        keep_whole: Keep the whole file of every clip, never cut.
+        copy_local: Copy local files into the folder instead of referring to them.
+        cut_margin_seconds: Kept before and after a clip when it is cut out of a longer file.
+        socket_timeout_seconds: A server that is silent for this long has timed out.
+        retries: Further tries of one download (and of one segment) after a dropped connection or a 5xx answer.
+        ytdlp: Passed on to `yt_dlp.YoutubeDL`: `cookiefile`, `proxy`, `source_address`, `http_headers`, ...
+        extractors: Further yt-dlp extractors as `module:Class`, asked before yt-dlp's own: for a site of your own.
+    """
+
+    min_short_side: int = 224
+    keep_whole: bool = False
+    copy_local: bool = False
+    cut_margin_seconds: float = 1.0
+    socket_timeout_seconds: float = 20.0
+    retries: int = 3
+    ytdlp: Mapping[str, Any] = field(default_factory=dict)
+    extractors: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        owned = sorted(OWNED_YTDLP_OPTIONS & set(self.ytdlp))
+        if owned:
+            raise RecipeError(f"yt-dlp's option {owned[0]!r} is set by vidaudio itself; remove it from download.ytdlp")
+        for name in self.extractors:
+            if not re.fullmatch(r"[\w.]+:\w+", name):
+                raise RecipeError(f"extractor {name!r} does not have the form 'package.module:Class'")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of one clip.
+
+    Attributes:
+        id: The clip's.
+        outcome: `done`; `failed`, with the reason; `dropped(too_short)` where the clip lies behind the source's end.
+            A `done` with a message is a whole file kept where a cut was wanted, and says why.
+        path: The file that holds the clip: in the folder asked for, or the user's own file. None unless done.
+        is_reference: True where `path` is the user's own file, not ours to move or delete.
+        media_start_seconds: Where on the source's timeline the file's time 0 lies: what the source shows at T stands in
+            the file at `pts - container.start_time = T - media_start_seconds`.
+        size_bytes: Of the file; 0 unless done.
+        sha256: Of the file, hexadecimal; empty unless done.
+        info: `id, title, uploader, channel, licence, duration, format`, as far as the site tells them.
+    """
+
+    id: str
+    outcome: Outcome
+    path: Path | None = None
+    is_reference: bool = False
+    media_start_seconds: float = 0.0
+    size_bytes: int = 0
+    sha256: str = ""
+    info: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,173 @@
+"""yt-dlp as a library: one extraction and one download a source, quietly, into a folder of ours, under names of ours.
+
+A `YoutubeDL` costs 50 ms to make and its first URL another 200 ms (1,700 patterns are compiled), so every thread keeps
+one. Every HTTP request yt-dlp makes passes its `urlopen`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import logging
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yt_dlp import YoutubeDL
+from yt_dlp.utils import DownloadCancelled, PagedList
+
+from vidaudio.media.fetch_reasons import Refused, failure
+from vidaudio.media.fetch_types import FetchOptions
+from vidaudio.media.ffmpeg import ffmpeg_executable
+from vidaudio.media.formats import FormatChooser
+from vidaudio.media.reasons import Outcome, Reason
+
+_PLAYLISTS = frozenset({"playlist", "multi_video", "compat_list"})
+_LIVE = {
+    "is_live": "a live stream",
+    "is_upcoming": "a live stream yet to come",
+    "post_live": "a live stream just ended",
+}
+_local = threading.local()
+# Silent unless somebody listens: errors come as exceptions, and progress is not a matter of single sources.
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What a source gave: one file, or its picture's and its sound's, and the whitelisted facts about it."""
+
+    files: tuple[Path, ...]
+    info: dict[str, Any]
+
+
+class DownloadFailed(Exception):
+    """A source that could not be downloaded; `outcome` says why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+def download_source(url: str, folder: Path, options: FetchOptions) -> Download:
+    """Extract and download one URL into `folder`.
+
+    Raises:
+        DownloadFailed: It could not be had.
+        ImportError, ValueError: The options name an extractor that is not there, or values yt-dlp does not take.
+    """
+    downloader = _this_threads_downloader(options)
+    downloader.params["paths"] = {"home": str(folder)}
+    try:
+        return _download(downloader, url, folder)
+    except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
+        raise DownloadFailed(failure(error)) from error
+
+
+def _download(downloader: YoutubeDL, url: str, folder: Path) -> Download:
+    info = downloader.extract_info(url, download=True)
+    entries = info.get("entries") if info else None
+    if entries is not None:
+        info = next((entry for entry in entries if entry), None)
+    downloads = info.get("requested_downloads", []) if info else []
+    files = tuple(Path(download["filepath"]) for download in downloads if download.get("filepath"))
+    if not files:
+        raise Refused(Reason.UNSUPPORTED, "the page offers no video")
+    for path in files:
+        if path.parent.resolve() != folder.resolve():
+            raise Refused(Reason.UNSUPPORTED, "the site's file name leads out of the download folder")
+    return Download(files, public_info(info, downloads))
+
+
+def public_info(info: Mapping[str, Any], downloads: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts about a source that are kept: whitelisted one by one, so that URLs, headers and cookies never are."""
+    chosen = " + ".join(str(download.get("format") or info.get("format") or "") for download in downloads)
+    texts = {
+        # For plain links yt-dlp takes the id from the URL, with its query, where keys may stand.
+        "id": str(info.get("id") or "").partition("?")[0],
+        "title": info.get("title"),
+        "uploader": info.get("uploader"),
+        "channel": info.get("channel"),
+        "licence": info.get("license"),
+        "format": chosen,
+    }
+    facts: dict[str, Any] = {key: str(value) for key, value in texts.items() if value}
+    duration = info.get("duration")
+    return facts | ({"duration": float(duration)} if isinstance(duration, int | float) else {})
+
+
+class _RefusedByKind(Refused, DownloadCancelled):
+    """A `Refused` that yt-dlp lets pass as it is."""
+
+
+class _SourceDownloader(YoutubeDL):
+    """A YoutubeDL that takes one finished video a URL."""
+
+    def process_ie_result(self, ie_result: dict, download: bool = True, extra_info: dict | None = None) -> dict:
+        if ie_result.get("_type", "video") in _PLAYLISTS:
+            entries = ie_result.get("entries") or []
+            two = entries.getslice(0, 2) if isinstance(entries, PagedList) else itertools.islice(entries, 2)
+            ie_result["entries"] = list(two)
+            if len(ie_result["entries"]) != 1:
+                what = "several videos" if ie_result["entries"] else "no video"
+                raise _RefusedByKind(Reason.UNSUPPORTED, f"the URL leads to {what}; list them one by one")
+        return super().process_ie_result(ie_result, download, extra_info)
+
+    def process_video_result(self, info_dict: dict, download: bool = True) -> dict:
+        status = "is_live" if info_dict.get("is_live") else info_dict.get("live_status")
+        if status in _LIVE:
+            raise _RefusedByKind(Reason.LIVE, f"{_LIVE[status]} is not recorded")
+        return super().process_video_result(info_dict, download)
+
+
+def _this_threads_downloader(options: FetchOptions) -> _SourceDownloader:
+    key = repr(options)
+    if getattr(_local, "key", None) != key:
+        if getattr(_local, "downloader", None) is not None:
+            _local.downloader.close()
+        _local.key, _local.downloader = None, None
+        _local.downloader = _make_downloader(options)
+        _local.key = key
+    return _local.downloader
+
+
+def _make_downloader(options: FetchOptions) -> _SourceDownloader:
+    downloader = _SourceDownloader(ytdlp_params(options), auto_init=False)
+    for name in options.extractors:  # before yt-dlp's own, the last of which takes every URL
+        module, _, cls = name.partition(":")
+        downloader.add_info_extractor(getattr(importlib.import_module(module), cls)())
+    downloader.add_default_info_extractors()
+    return downloader
+
+
+def ytdlp_params(options: FetchOptions) -> dict[str, Any]:
+    """The parameters of `yt_dlp.YoutubeDL` for these options. No configuration file is read."""
+    return {
+        "cachedir": False,
+        "geo_bypass": False,  # a second extraction under a made-up address
+        "extractor_retries": options.retries,
+        **options.ytdlp,
+        "format": FormatChooser(options.min_short_side),
+        "outtmpl": {"default": "track-%(autonumber)s.%(ext)s"},  # no name comes from the web
+        "logger": _log,
+        "quiet": True,
+        "no_warnings": True,
+        "noprogress": True,
+        "color": "never",
+        "ignoreerrors": False,
+        "noplaylist": True,
+        "fixup": "never",  # it would shift picture and sound files one by one; ours are put together as they came
+        "updatetime": False,
+        "overwrites": True,
+        "continuedl": False,
+        "skip_unavailable_fragments": False,  # a hole would move all that follows
+        "hls_prefer_native": True,
+        "enable_file_urls": False,
+        "ffmpeg_location": ffmpeg_executable(),
+        "socket_timeout": options.socket_timeout_seconds,
+        "retries": options.retries,
+        "fragment_retries": options.retries,
+    }
