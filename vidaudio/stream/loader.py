@@ -121,8 +121,13 @@ class MixtureStream(IterableDataset):
         cached = ("index", "windows", "_sources", "_shards", "_kept")
         return {k: v for k, v in self.__dict__.items() if k not in cached}
 
-    def __len__(self) -> int:
-        """Batches an epoch, the last one maybe from the next epoch's beginning; without shuffling, batches in all."""
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches an epoch, the last one maybe filled from the next epoch; without shuffling, batches in all.
+
+        Not `__len__`: a training loop that saw a length would end the iteration there and begin another at the step it
+        once started from.
+        """
         return math.ceil(len(self._groups(0)) / self.config.batch_size)
 
     def set_start_step(self, step: int) -> None:
@@ -141,7 +146,7 @@ class MixtureStream(IterableDataset):
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         reader = SampleReader(self.index)
         step = self.start_step + number
-        while self.config.shuffle or step < len(self):
+        while self.config.shuffle or step < self.batches_per_epoch:
             yield self.batch(step, reader)
             step += workers
 

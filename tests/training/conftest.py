@@ -1,0 +1,48 @@
+"""A packed corpus of tones and a small model trained on it for a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.packed import make_packed
+from vidaudio.training.recipe import TrainRecipe, load_train_recipe
+
+# Half a second of sound, 32 x 32 pictures, a U-Net that a step of takes milliseconds.
+TINY = (
+    "model.front_end={hop: 256, window_samples: 8191, log_rows: 32, frames: 32}",
+    "model.unet={levels: 3, width: 4}",
+    "model.channels=8",
+    "data={batch_size: 4, workers: 0}",
+    "schedule={steps: 8, warmup_steps: 2, decay_until_step: 8}",
+    "validation={every_steps: 4}",
+    "precision=float32",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe() -> TrainRecipe:
+    return load_train_recipe("clipsep", TINY)
+
+
+@pytest.fixture(scope="session")
+def encoder_fingerprint(tiny_clip: Path) -> dict:
+    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+
+    return load_encoder(EncoderSpec(str(tiny_clip), None, "float32", 8)).fingerprint
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    return make_packed(folder, encoder_fingerprint, clips_per_split={"train": 12, "val": 6, "test": 6})
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, packed: Path, tiny_recipe: TrainRecipe) -> Path:
+    from vidaudio.training.train import train
+
+    run = tmp_path_factory.mktemp("runs") / "run"
+    train(tiny_recipe, str(packed), run, progress=False)
+    return run

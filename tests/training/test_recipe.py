@@ -1,0 +1,68 @@
+"""train/clipsep.yaml says what the paper and its code say, and the schedule is theirs."""
+
+from __future__ import annotations
+
+import pytest
+
+from vidaudio.errors import RecipeError
+from vidaudio.recipes import load_values
+from vidaudio.training.recipe import load_train_recipe, rate_factor
+
+
+def test_clipsep_has_every_number_of_the_paper_and_its_code():
+    recipe = load_train_recipe("clipsep")
+    front_end = recipe.model.front_end
+    assert (front_end.sample_rate, front_end.n_fft, front_end.hop, front_end.window_samples) == (
+        16000,
+        1024,
+        256,
+        65535,
+    )
+    assert (front_end.log_rows, front_end.frames) == (256, 256)
+    assert (recipe.model.unet.levels, recipe.model.unet.width, recipe.model.unet.max_multiplier) == (7, 64, 8)
+    assert recipe.model.channels == 32
+    assert (recipe.data.sources, recipe.data.window_frames, recipe.data.frame_spacing_seconds) == (2, 3, 1.0)
+    assert recipe.data.gain_range == (0.5, 1.5)
+    assert (recipe.data.batch_size, recipe.data.workers, recipe.seed) == (32, 8, 1234)
+    optimiser = recipe.optimiser
+    assert (optimiser.learning_rate, optimiser.betas, optimiser.epsilon) == (1e-3, (0.9, 0.999), 1e-8)
+    assert (optimiser.weight_decay, optimiser.gradient_clip_norm) == (0.0, 1.0)
+    schedule = recipe.schedule
+    assert (schedule.steps, schedule.warmup_steps, schedule.decay_until_step) == (200_000, 5_000, 100_000)
+    assert schedule.final_factor == 0.1
+    assert recipe.validation.every_steps == 10_000
+    assert (recipe.query.train, recipe.query.validation) == ("image", "image")
+    assert recipe.query.templates == (
+        "a photo of {}",
+        "a photo of the small {}",
+        "a low resolution photo of a {}",
+        "a photo of many {}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [(0, 1 / 5000), (2499, 0.5), (4999, 1.0), (5000, 1.0), (52_500, 0.55), (100_000, 0.1), (199_999, 0.1)],
+)
+def test_the_learning_rate_warms_up_then_falls_linearly_then_stays(step: int, factor: float):
+    assert rate_factor(step, load_train_recipe("clipsep").schedule) == pytest.approx(factor)
+
+
+def test_the_demo_differs_only_in_size_of_spectrogram_and_net_batch_and_steps():
+    import yaml
+
+    from vidaudio.recipes import find_recipe
+
+    listed = yaml.safe_load(find_recipe("demo", "train").read_text())
+    allowed = {"extends", "model", "data", "schedule", "validation"}
+    assert set(listed) <= allowed
+    assert set(listed["model"]) <= {"front_end", "unet"}
+    assert set(listed["data"]) <= {"batch_size", "workers"}
+    demo, full = load_values("demo", "train"), load_values("clipsep", "train")
+    for key in set(full) - set(listed):
+        assert demo[key] == full[key]
+
+
+def test_a_mistake_in_a_recipe_is_named_with_the_nearest_key():
+    with pytest.raises(RecipeError, match=r"unknown key data\.batchsize \(did you mean batch_size\?\)"):
+        load_train_recipe("clipsep", ["data.batchsize=4"])

@@ -1,0 +1,134 @@
+"""Training: what a run leaves, resuming, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.packed import make_packed
+from vidaudio.errors import CheckpointError, CorpusError, RecipeError
+from vidaudio.stream.loader import MixtureStream
+from vidaudio.training.checkpoint import load_checkpoint
+from vidaudio.training.recipe import TrainRecipe
+from vidaudio.training.train import train
+
+
+def _with(recipe: TrainRecipe, **blocks: dict) -> TrainRecipe:
+    return recipe.model_copy(update={k: getattr(recipe, k).model_copy(update=v) for k, v in blocks.items()})
+
+
+def _losses(run: Path) -> dict[int, str]:
+    with (run / "logs" / "metrics.csv").open() as file:
+        return {int(row["step"]): row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]}
+
+
+def test_a_run_leaves_weights_state_recipe_and_logs(trained: Path, tiny_recipe: TrainRecipe):
+    checkpoint = load_checkpoint(trained)
+    assert checkpoint.recipe == tiny_recipe
+    assert checkpoint.step in (4, 8)
+    assert (trained / "last.ckpt").is_file()
+    assert (trained / "recipe.yaml").is_file()
+    assert (trained / "logs" / "metrics.csv").is_file()
+    assert any((trained / "tensorboard").iterdir())
+
+
+def test_weights_move_away_from_their_initialisation(trained: Path, tiny_recipe: TrainRecipe):
+    from vidaudio.training.checkpoint import build_model
+
+    torch.manual_seed(tiny_recipe.seed)
+    checkpoint = load_checkpoint(trained)
+    fresh = build_model(tiny_recipe.model, checkpoint.model.config.query_dimensions).state_dict()
+    moved = [n for n, t in checkpoint.model.state_dict().items() if not torch.equal(t, fresh[n])]
+    assert len(moved) == len(fresh)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe, workers: int
+):
+    recipe = _with(tiny_recipe, data={"workers": workers})
+    train(recipe, str(packed), tmp_path / "whole", progress=False)
+    # The schedule is part of the recipe, so the first half stops early by its number of steps alone.
+    half = _with(recipe, schedule={"steps": 5})
+    train(half, str(packed), tmp_path / "halves", progress=False)
+    train(recipe, str(packed), tmp_path / "halves", resume=True, progress=False)
+    whole = torch.load(tmp_path / "whole" / "last.ckpt", weights_only=True)
+    halves = torch.load(tmp_path / "halves" / "last.ckpt", weights_only=True)
+    assert whole["global_step"] == halves["global_step"] == 8
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(tensor, halves["state_dict"][name]), name
+
+
+def test_the_resumed_stream_begins_where_the_optimiser_stopped(
+    tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[int] = []
+    original = MixtureStream.batch
+
+    def spy(self, step, reader):
+        if self.config.shuffle:
+            seen.append(step)
+        return original(self, step, reader)
+
+    monkeypatch.setattr(MixtureStream, "batch", spy)
+    run = tmp_path / "run"
+    train(_with(tiny_recipe, schedule={"steps": 5}), str(packed), run, progress=False)
+    first = list(seen)
+    seen.clear()
+    train(tiny_recipe, str(packed), run, resume=True, progress=False)
+    assert first[:5] == [0, 1, 2, 3, 4]
+    assert seen[:3] == [5, 6, 7]
+
+
+def test_a_run_is_not_overwritten(trained: Path, packed: Path, tiny_recipe: TrainRecipe):
+    before = (trained / "best.safetensors").read_bytes()
+    with pytest.raises(CheckpointError, match="add --resume"):
+        train(tiny_recipe, str(packed), trained, progress=False)
+    assert (trained / "best.safetensors").read_bytes() == before
+
+
+def test_resuming_nothing_is_refused(tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe):
+    with pytest.raises(CheckpointError, match="nothing to resume"):
+        train(tiny_recipe, str(packed), tmp_path / "none", resume=True, progress=False)
+
+
+def test_resuming_with_another_size_or_encoder_is_refused(
+    trained: Path, packed: Path, tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
+):
+    larger = tiny_recipe.model_copy(update={"model": tiny_recipe.model.model_copy(update={"channels": 16})})
+    with pytest.raises(CheckpointError, match="other model sizes"):
+        train(larger, str(packed), trained, resume=True, progress=False)
+    other = {**encoder_fingerprint, "weights_sha256": "0" * 64}
+    elsewhere = make_packed(tmp_path / "other", other, clips_per_split={"train": 6})
+    with pytest.raises(CheckpointError, match="another encoder"):
+        train(tiny_recipe, str(elsewhere), trained, resume=True, progress=False)
+
+
+def test_a_corpus_of_another_sample_rate_is_refused(packed: Path, tmp_path: Path, tiny_recipe: TrainRecipe):
+    front_end = tiny_recipe.model.front_end.model_copy(update={"sample_rate": 22_050})
+    recipe = tiny_recipe.model_copy(update={"model": tiny_recipe.model.model_copy(update={"front_end": front_end})})
+    with pytest.raises(RecipeError, match="16000 Hz"):
+        train(recipe, str(packed), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_text_queries_train_and_need_labels(
+    packed: Path, tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
+):
+    recipe = _with(tiny_recipe, query={"train": "text", "validation": "text"}, schedule={"steps": 2})
+    assert train(recipe, str(packed), tmp_path / "text", progress=False).step == 2
+    bare = make_packed(tmp_path / "bare", encoder_fingerprint, clips_per_split={"train": 6}, labelled=False)
+    with pytest.raises(CorpusError, match="need a label"):
+        train(recipe, str(bare), tmp_path / "none", progress=False)
+
+
+def test_a_corpus_without_a_validation_split_still_leaves_weights(
+    tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
+):
+    data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split={"train": 6})
+    train(_with(tiny_recipe, schedule={"steps": 3}), str(data), tmp_path / "run", progress=False)
+    assert load_file(tmp_path / "run" / "best.safetensors")
