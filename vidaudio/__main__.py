@@ -1,0 +1,5 @@
+"""`python -m vidaudio`."""
+
+from vidaudio.cli import main
+
+main()
