@@ -92,9 +92,11 @@ def train(
     trainer = _trainer(recipe, folder, [keeper, *([_Bar(recipe.schedule.steps)] if progress else [])])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True if resume else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True if resume else None)
+        except SystemExit:
+            # Lightning's answer to Ctrl-C, after it has let the state be saved.
+            raise KeyboardInterrupt from None
     return TrainResult(
         folder,
         trainer.global_step,

@@ -1,0 +1,245 @@
+"""Renders the demo world to video files: H.264 pictures and AAC sound in mp4, as a camera would leave them.
+
+A few training videos are flawed on purpose, in the ways videos of the web are: no sound in the track, a frozen picture,
+picture and sound of different things, a file cut off half-way. `world.csv` says which.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from multiprocessing import get_context
+from pathlib import Path
+from types import MappingProxyType
+
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+import soundfile
+
+from vidaudio.demo import drawing, sounds
+from vidaudio.demo.world import DURATION, KINDS, Instance, Kind, Purpose, derive_seed, kind_of
+from vidaudio.errors import VidaudioError
+
+FRAMES_PER_SECOND = 10
+
+SPLITS: Mapping[str, Purpose] = MappingProxyType({"train": Purpose.TRAIN, "val": Purpose.VAL, "test": Purpose.TEST})
+
+FULL: Mapping[str, int] = MappingProxyType({"train": 36, "val": 4, "test": 8})
+"""Videos a kind for a demo that trains."""
+
+SMALL: Mapping[str, int] = MappingProxyType({"train": 5, "val": 1, "test": 2})
+"""Videos a kind for a check that the parts fit together."""
+
+
+class Flaw(StrEnum):
+    """What is wrong with a video on purpose."""
+
+    NONE = ""
+    SILENT = "silent"
+    STILL = "still"
+    MISMATCHED = "mismatched"
+    TRUNCATED = "truncated"
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video of the world.
+
+    Attributes:
+        file: Path under the world's folder.
+        label: What the video is listed as; a mismatched one shows it but sounds like `sounding`.
+        split: train, val or test.
+        flaw: What is wrong with it, if anything.
+        seed: What its picture and its sound are drawn from.
+        sounding: Label of what is heard.
+    """
+
+    file: str
+    label: str
+    split: str
+    flaw: Flaw
+    seed: int
+    sounding: str
+
+
+COLUMNS = ("file", "label", "split", "flaw", "seed", "sounding")
+
+
+def ffmpeg_binary() -> str:
+    """Path of the FFmpeg on PATH, or of the one imageio-ffmpeg carries."""
+    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def plan_world(seed: int, videos_per_kind: Mapping[str, int], flawed_per_flaw: int) -> list[Video]:
+    """List the videos of a world, without rendering any.
+
+    Args:
+        seed: Two worlds of one seed are the same, whatever their size: a larger one only has more videos.
+        videos_per_kind: Videos of every kind in each split.
+        flawed_per_flaw: How many training videos have each of the flaws, beside `videos_per_kind`.
+    """
+    unknown = sorted(set(videos_per_kind) - set(SPLITS))
+    if unknown:
+        raise VidaudioError(f"the demo world has no split called {unknown[0]!r}; its splits are {', '.join(SPLITS)}")
+    videos = []
+    for split, purpose in SPLITS.items():
+        for kind in KINDS:
+            for number in range(videos_per_kind.get(split, 0)):
+                name = f"media/{split}_{kind.label.replace(' ', '_')}_{number:03d}.mp4"
+                clip_seed = derive_seed(purpose, seed, kind.label, number)
+                videos.append(Video(name, kind.label, split, Flaw.NONE, clip_seed, kind.label))
+    flaws = [flaw for flaw in Flaw if flaw]
+    for index, flaw in enumerate(flaws):
+        for number in range(flawed_per_flaw):
+            turn = (index * flawed_per_flaw + number) % len(KINDS)
+            kind, other = KINDS[turn], KINDS[(turn + 3) % len(KINDS)]
+            sounding = other if flaw is Flaw.MISMATCHED else kind
+            name = f"media/train_{kind.label.replace(' ', '_')}_{flaw}_{number:02d}.mp4"
+            clip_seed = derive_seed(Purpose.TRAIN, seed, "flawed", flaw, number)
+            videos.append(Video(name, kind.label, "train", flaw, clip_seed, sounding.label))
+    return videos
+
+
+def render_world(
+    folder: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    videos_per_kind: Mapping[str, int] = FULL,
+    flawed_per_flaw: int = 2,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Video]:
+    """Render a world into `folder`: `media/*.mp4`, and `world.csv`, written last.
+
+    Args:
+        folder: Created where missing. Videos rendered there before are written anew.
+        seed: What the whole world is drawn from.
+        videos_per_kind: Videos of every kind in each split (train, val, test).
+        flawed_per_flaw: Training videos with each of the flaws, beside those.
+        processes: Worker processes; by default one for each processor this process may use.
+        progress: Called with (videos done, videos in all) after each.
+
+    Returns:
+        The rows of `world.csv`.
+    """
+    folder = Path(folder)
+    (folder / "media").mkdir(parents=True, exist_ok=True)
+    videos = plan_world(seed, videos_per_kind, flawed_per_flaw)
+    processes = processes if processes is not None else len(os.sched_getaffinity(0))
+    # spawn: a fork of a process that has threads (a server, a Dask client, torch) can deadlock.
+    with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
+        jobs = pool.map(_render_listed, videos, [str(folder)] * len(videos), chunksize=4)
+        for done, _ in enumerate(jobs, start=1):
+            if progress is not None:
+                progress(done, len(videos))
+    partial = folder / "world.csv.partial"
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([getattr(video, column) for column in COLUMNS] for video in videos)
+    partial.replace(folder / "world.csv")
+    return videos
+
+
+def read_world(folder: str | os.PathLike[str]) -> list[Video]:
+    """The rows of a rendered world's `world.csv`."""
+    with (Path(folder) / "world.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            Video(r["file"], r["label"], r["split"], Flaw(r["flaw"]), int(r["seed"]), r["sounding"])
+            for r in csv.DictReader(file)
+        ]
+
+
+def _render_listed(video: Video, folder: str) -> None:
+    render_video(Path(folder) / video.file, kind_of(video.label), video.seed, video.flaw, kind_of(video.sounding))
+
+
+def render_video(
+    path: str | os.PathLike[str],
+    kind: Kind,
+    seed: int,
+    flaw: Flaw = Flaw.NONE,
+    sounding: Kind | None = None,
+    *,
+    duration: float = DURATION,
+) -> None:
+    """Render one video: `kind` in the picture and, unless `sounding` says otherwise, in the sound.
+
+    Args:
+        path: The mp4 to write; appears under its name only when complete.
+        kind: What is seen.
+        seed: From `derive_seed`; the same seed gives the same pictures and the same samples.
+        flaw: What to spoil.
+        sounding: What is heard; `kind` by default.
+        duration: Seconds.
+    """
+    path = Path(path)
+    seen = Instance(kind, seed, duration)
+    heard = Instance(sounding or kind, seed, duration)
+    sound = heard.sound()
+    if flaw is Flaw.SILENT:
+        sound = np.zeros_like(sound)
+    with tempfile.TemporaryDirectory(prefix="vidaudio-render-") as scratch:
+        wav, mp4 = Path(scratch) / "sound.wav", Path(scratch) / "video.mp4"
+        soundfile.write(wav, sound, sounds.SAMPLE_RATE, subtype="PCM_16")
+        _encode(mp4, wav, _frames(seen, still=flaw is Flaw.STILL))
+        data = mp4.read_bytes()
+    if flaw is Flaw.TRUNCATED:
+        data = data[: int(len(data) * 0.55)]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def _frames(instance: Instance, *, still: bool) -> Iterator[bytes]:
+    """Raw RGB frames at `FRAMES_PER_SECOND`; frame n shows the time n / FRAMES_PER_SECOND."""
+    scene = instance.scene()
+    count = round(instance.duration * FRAMES_PER_SECOND)
+    frozen = scene.at(instance.duration / 2).tobytes() if still else None
+    for number in range(count):
+        yield frozen if frozen is not None else scene.at(number / FRAMES_PER_SECOND).tobytes()
+
+
+def _encode(mp4: Path, wav: Path, frames: Iterator[bytes]) -> None:
+    """Mux raw frames and a wav into an mp4 whose index stands at the end, as FFmpeg writes it unless asked."""
+    picture = ffmpeg.input(
+        "pipe:",
+        format="rawvideo",
+        pix_fmt="rgb24",
+        s=f"{drawing.WIDTH}x{drawing.HEIGHT}",
+        framerate=FRAMES_PER_SECOND,
+    )
+    output = ffmpeg.output(
+        picture,
+        ffmpeg.input(str(wav)),
+        str(mp4),
+        vcodec="libx264",
+        preset="ultrafast",
+        crf=24,
+        pix_fmt="yuv420p",
+        acodec="aac",
+        audio_bitrate="96k",
+        # One thread and no version strings: the file is then a function of its input; the pool keeps the cores busy.
+        threads=1,
+        fflags="+bitexact",
+        loglevel="error",
+    ).global_args("-flags:v", "+bitexact", "-flags:a", "+bitexact")
+    process = output.overwrite_output().run_async(cmd=ffmpeg_binary(), pipe_stdin=True, pipe_stderr=True)
+    try:
+        for frame in frames:
+            process.stdin.write(frame)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # FFmpeg gave up early; what it said about it is raised below
+    complaint = process.stderr.read().decode(errors="replace").strip()
+    process.stderr.close()
+    if process.wait() != 0:
+        first_line = complaint.splitlines()[0] if complaint else "it said nothing"
+        raise VidaudioError(f"FFmpeg ({ffmpeg_binary()}) could not render {mp4.name}: {first_line}")
