@@ -10,10 +10,14 @@ import contextlib
 import copy
 import difflib
 import hashlib
+import http.client
+import itertools
 import json
 import logging
 import os
 import re
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +27,14 @@ import numpy as np
 import open_clip
 import torch
 from PIL import Image
+from torchvision.transforms import ToTensor
 
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, fill
 from vidaudio.errors import EncoderError
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 CONFIG_NAME = "open_clip_config.json"
+HUB_ANSWERS_WITHIN_SECONDS = 5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -91,8 +97,10 @@ class ClipEncoder:
         config = getattr(self._model.visual, "preprocess_cfg", {}) or {}
         self._mean = torch.tensor(config.get("mean", open_clip.OPENAI_DATASET_MEAN)).view(3, 1, 1)
         self._std = torch.tensor(config.get("std", open_clip.OPENAI_DATASET_STD)).view(3, 1, 1)
-        self._interpolation = Image.Resampling[config.get("interpolation", "bicubic").upper()]
-        self._preprocess = preprocess
+        self._interpolation = config.get("interpolation", "bicubic")
+        self._resize_mode = config.get("resize_mode", "shortest")
+        # open_clip's own steps up to the tensor: whatever a model's configuration asks for, this is its view.
+        self._geometry = list(itertools.takewhile(lambda step: not isinstance(step, ToTensor), preprocess.transforms))
         self.dimensions = self.embed_texts([""]).shape[1]
 
     @property
@@ -113,23 +121,17 @@ class ClipEncoder:
             "image_size": self.image_size,
             "mean": [round(v, 8) for v in self._mean.flatten().tolist()],
             "std": [round(v, 8) for v in self._std.flatten().tolist()],
-            "interpolation": self._interpolation.name.lower(),
+            "interpolation": self._interpolation,
+            "resize_mode": self._resize_mode,
             "precision": self.spec.precision,
             "batch_size": self.spec.batch_size,
         }
 
     def square(self, image: Image.Image) -> np.ndarray:
-        """The model's own view of a picture: short side resized, centre crop; uint8 `[image_size, image_size, 3]`."""
+        """The model's own view of a picture, resized and cropped; uint8 `[image_size, image_size, 3]`."""
         image = image.convert("RGB")
-        width, height = image.size
-        size = self.image_size
-        if (width, height) != (size, size):
-            scale = size / min(width, height)
-            # open_clip and torchvision truncate the long side.
-            scaled = (int(width * scale), size) if width > height else (size, int(height * scale))
-            image = image.resize((max(size, scaled[0]), max(size, scaled[1])), self._interpolation)
-            left, top = round((image.width - size) / 2), round((image.height - size) / 2)
-            image = image.crop((left, top, left + size, top + size))
+        for step in self._geometry:
+            image = step(image)
         return np.asarray(image)
 
     @torch.inference_mode()
@@ -147,7 +149,10 @@ class ClipEncoder:
             batch[: len(group)] = torch.from_numpy(np.stack(group))
             pixels = batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)
             pixels = (pixels - self._mean.to(self.device)) / self._std.to(self.device)
-            rows.append(self._visual(pixels.to(self._dtype))[: len(group)].float().cpu())
+            output = self._visual(pixels.to(self._dtype))
+            # CoCa's tower gives its tokens too; the vector comes first.
+            pooled = output[0] if isinstance(output, tuple) else output
+            rows.append(pooled[: len(group)].float().cpu())
         return torch.cat(rows).numpy() if rows else np.zeros((0, self.dimensions), np.float32)
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
@@ -173,18 +178,33 @@ def load_encoder(spec: EncoderSpec) -> ClipEncoder:
     """
     spec = spec.resolved()
     name = spec.architecture.replace("{package}", str(PACKAGE_FOLDER))
-    if name.startswith(("hf-hub:", "local-dir:")) or Path(name).is_dir():
+    if name.startswith(("hf-hub:", "local-dir:")):
         return _load_folder_or_hub(spec, name)
     if name.endswith(".json"):
-        if not Path(name).is_file():
-            raise EncoderError(f"there is no model config {name}")
-        open_clip.add_model_config(Path(name))
+        _register_config(Path(name))
         name = Path(name).stem
     if name not in open_clip.list_models():
+        if Path(name).is_dir():
+            return _load_folder_or_hub(spec, name)
         near = difflib.get_close_matches(name, open_clip.list_models(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "open_clip.list_models() lists them."
         raise EncoderError(f"open_clip knows no architecture {name!r}, and there is no such folder or file; {hint}")
     return _load_named(spec, name)
+
+
+def _register_config(path: Path) -> None:
+    """Make open_clip know a model config, once it is sure to be one: a bad one would spoil every later look-up."""
+    if not path.is_file():
+        raise EncoderError(f"there is no model config {path}")
+    try:
+        config = json.loads(path.read_text())
+    except ValueError as error:
+        raise EncoderError(f"{path} is not JSON: {error}") from error
+    wanted = ("embed_dim", "vision_cfg", "text_cfg")
+    missing = [key for key in wanted if not isinstance(config, dict) or key not in config]
+    if missing:
+        raise EncoderError(f"{path} is no model config of open_clip: it has no {', '.join(missing)}")
+    open_clip.add_model_config(path)
 
 
 def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
@@ -199,10 +219,16 @@ def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
             )
         if weights.endswith(".json"):
             raise EncoderError(f"{weights} is a config, not weights")
+    wants_hub = weights in tags or "hf_tokenizer_name" in open_clip.get_model_config(name)["text_cfg"]
     try:
-        with _quiet_libraries():
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                name, pretrained=weights, precision="fp32", load_weights=True
+        with _quiet_libraries(), _cache_only_where_hub_is_silent(wants_hub):
+            model, preprocess = open_clip.create_model_from_pretrained(
+                name,
+                pretrained=weights,
+                precision="fp32",
+                return_transform=True,
+                # OpenAI's weights under a plain architecture name would otherwise compute with another activation.
+                force_quick_gelu=bool((open_clip.get_pretrained_cfg(name, weights) or {}).get("quick_gelu")),
             )
             tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
@@ -220,7 +246,7 @@ def _load_folder_or_hub(spec: EncoderSpec, name: str) -> ClipEncoder:
         name = f"local-dir:{folder}"
         options = _tokenizer_options(folder)
     try:
-        with _quiet_libraries():
+        with _quiet_libraries(), _cache_only_where_hub_is_silent(name.startswith("hf-hub:")):
             model, preprocess = open_clip.create_model_from_pretrained(name, precision="fp32", return_transform=True)
             tokenizer = open_clip.get_tokenizer(name, **options)
     except Exception as error:
@@ -242,11 +268,38 @@ def _tokenizer_options(folder: Path) -> dict[str, Any]:
 @contextlib.contextmanager
 def _quiet_libraries() -> Iterator[None]:
     """Hub clients log every retry; the one error that is raised in the end says the same."""
+    before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _cache_only_where_hub_is_silent(wanted: bool) -> Iterator[None]:
+    """One quick question first: out of its reach, the hub's client retries for most of a minute before it says so."""
+    from huggingface_hub import constants
+
+    if not wanted or constants.HF_HUB_OFFLINE or _answers(constants.ENDPOINT):
+        yield
+        return
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = False
+
+
+def _answers(url: str) -> bool:
+    """True where a server speaks HTTP at `url`, whatever it says."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_ANSWERS_WITHIN_SECONDS):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
 
 
 def _out_of_reach(name: str, error: Exception) -> EncoderError:

@@ -95,11 +95,17 @@ class LocalStore(Store):
         return self._path(name).exists()
 
     def list(self, folder: str) -> dict[str, int]:
+        sizes: dict[str, int] = {}
         try:
             with os.scandir(self._path(folder)) as entries:
-                return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+                for entry in entries:
+                    # A file may go while the folder is listed: the loser of a commit removes its tar.
+                    with contextlib.suppress(FileNotFoundError):
+                        if entry.is_file():
+                            sizes[entry.name] = entry.stat().st_size
         except FileNotFoundError:
             return {}
+        return sizes
 
     def folders(self, folder: str) -> list[str]:
         path = self._path(folder)
