@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.media_world import MediaWorld
+    from vidaudio.pipeline.corpus import Corpus
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -39,3 +45,43 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def media_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaWorld]:
+    """Rendered videos, some of them useless, listed in a manifest; two are reached over HTTP on loopback."""
+    from tests.media_world import list_world, render_world
+    from vidaudio.demo.serve import FolderServer
+
+    folder = tmp_path_factory.mktemp("world")
+    render_world(folder)
+    with FolderServer(folder) as server:
+        yield list_world(folder, server.url)
+
+
+@pytest.fixture(scope="session")
+def built_corpus(tmp_path_factory: pytest.TempPathFactory, media_world: MediaWorld, tiny_clip: Path) -> Corpus:
+    """The rendered videos as a corpus, built by Dask and packed as `default`. Tests leave it as it is."""
+    from tests.media_world import world_recipe
+    from vidaudio.pipeline.corpus import open_corpus
+    from vidaudio.pipeline.run import build
+
+    folder = tmp_path_factory.mktemp("built") / "corpus"
+    build(world_recipe(tiny_clip), str(media_world.manifest), str(folder), progress=False)
+    return open_corpus(str(folder))
+
+
+@pytest.fixture(scope="session")
+def packed_as(built_corpus: Corpus) -> Callable[..., str]:
+    """Packs the built corpus with other settings, each once; gives the folder."""
+    from tests.media_world import pack_here
+
+    made: dict[str, str] = {}
+
+    def packed(name: str, **settings: object) -> str:
+        if name not in made:
+            block = built_corpus.recipe.pack.model_copy(update={"name": name, **settings})
+            made[name] = pack_here(built_corpus, block)
+        return made[name]
+
+    return packed

@@ -55,15 +55,28 @@ def find_recipe(name: str, kind: str) -> Path:
 
 def load_values(name: str, kind: str) -> dict[str, Any]:
     """The plain values of a recipe, what it `extends` merged in underneath."""
-    path = find_recipe(name, kind)
+    return _load_chain(find_recipe(name, kind), kind, ())
+
+
+def _load_chain(path: Path, kind: str, above: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in above:
+        raise RecipeError(f"{path} extends itself, by way of {', '.join(p.name for p in above)}")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    values = {} if values is None else values
     if not isinstance(values, dict):
         raise RecipeError(f"{path} must be a mapping of keys to values")
     base = values.pop("extends", None)
-    return merge(load_values(base, kind), values) if base else values
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise RecipeError(f"{path}: extends wants the name or the path of one recipe, not {base!r}")
+    # A path is meant from the file that names it.
+    beside = path.parent / base
+    found = beside if beside.suffix in (".yaml", ".yml") and beside.is_file() else find_recipe(base, kind)
+    return merge(_load_chain(found, kind, (*above, path.resolve())), values)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

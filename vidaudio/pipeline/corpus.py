@@ -78,9 +78,16 @@ def open_corpus(url: str) -> Corpus:
 
 
 @functools.lru_cache(maxsize=8)
-def cached_corpus(url: str) -> Corpus:
-    """`open_corpus`, once a process: a worker runs thousands of tasks on the same corpus."""
-    return open_corpus(url)
+def cached_corpus(url: str, plan_hash: str) -> Corpus:
+    """`open_corpus`, once a process: a worker runs thousands of tasks on the same corpus.
+
+    Raises:
+        CorpusError: Another corpus than the task's stands there by now.
+    """
+    corpus = open_corpus(url)
+    if corpus.plan_hash != plan_hash:
+        raise CorpusError(f"the corpus at {url} is not the one this task belongs to; was it deleted and begun anew?")
+    return corpus
 
 
 def create_or_continue(url: str, recipe: CorpusRecipe, manifest) -> Corpus:
@@ -112,7 +119,12 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest) -> Corpus:
         sink = io.BytesIO()
         pq.write_table(planned, sink, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
         # The manifest first: a corpus exists once corpus.json does, and must then be whole.
-        store.create(MANIFEST_FILE, sink.getvalue())
+        first = store.create(MANIFEST_FILE, sink.getvalue())
+        if not first and manifest_hash(_read_manifest(store)) != list_hash and not store.exists(CORPUS_FILE):
+            raise CorpusError(
+                f"{url} holds the {MANIFEST_FILE} of another list and no {CORPUS_FILE}: a build has just begun there, "
+                f"or was interrupted as it began; name another folder, or delete {MANIFEST_FILE}"
+            )
         store.create(CORPUS_FILE, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n")
     standing = json.loads(store.read(CORPUS_FILE))
     if standing.get("plan_hash") != described["plan_hash"]:

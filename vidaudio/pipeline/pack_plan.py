@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.recipe import PackBlock, stable_hash
+from vidaudio.pipeline.recipe import ExtractBlock, PackBlock, stable_hash
 from vidaudio.pipeline.segments import Segment, whole_segments, window_segments
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.shards.commit import committed_shards, read_table, table_name
@@ -81,13 +81,15 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
         raise CorpusError(f"nothing to pack in {corpus.url}: no clip is done in every stage and selected")
     clips = clips.assign(split=_splits(clips, settings))
     samples: dict[str, list[tuple[str, PackedSample]]] = {}
-    rate = corpus.recipe.extract.sample_rate
+    extract = corpus.recipe.extract
     for row in clips.itertuples():
-        for segment in _segments(row, settings, rate):
+        for segment in _segments(row, settings, extract):
             key = f"{row.id}{segment.suffix}"
             # Ordering by a hash is a global shuffle that does not depend on the order things were read in.
             position = hashlib.sha256(f"{settings.seed}:{key}".encode()).hexdigest()
             samples.setdefault(row.split, []).append((position, PackedSample(key, row.id, row.shard, segment)))
+    if not samples:
+        raise CorpusError(f"nothing to pack in {corpus.url}: none of {len(clips)} clips is long enough for a window")
     groups: list[tuple[str, int, tuple[PackedSample, ...]]] = []
     for split, placed in sorted(samples.items()):
         ordered = [sample for _, sample in sorted(placed, key=lambda pair: pair[0])]
@@ -162,7 +164,8 @@ def _selected(clips: pd.DataFrame, where: str | None) -> pd.DataFrame:
         mask = clips.assign(silent=clips.silent.astype(bool)).eval(
             where, engine="python", local_dict={}, global_dict={}
         )
-    except (SyntaxError, NameError, TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as error:
+    except Exception as error:
+        # pandas' evaluator raises whatever its parser and NumPy raise; all of it is about the expression.
         columns = "seconds, rms_dbfs, silent, motion, decode_errors, split, dataset, id ..."
         raise RecipeError(f"pack.where {where!r} is not a selection over the columns {columns}: {error}") from error
     if not (isinstance(mask, pd.Series) and mask.dtype == bool):
@@ -171,7 +174,10 @@ def _selected(clips: pd.DataFrame, where: str | None) -> pd.DataFrame:
 
 
 def _splits(clips: pd.DataFrame, settings: PackBlock) -> list[str]:
-    """The list's own split, or one drawn by a hash of the source, so that a source is never on both sides."""
+    """The list's own split, or one drawn by a hash of the source, so that a source is never on both sides.
+
+    A clip without a split of its own goes where the list has put another clip of its source.
+    """
     shares = settings.split_fractions
     total = sum(shares.values())
     if not shares or total <= 0 or min(shares.values()) < 0:
@@ -183,15 +189,25 @@ def _splits(clips: pd.DataFrame, settings: PackBlock) -> list[str]:
         fraction = int.from_bytes(digest[:8]) / 2**64
         return list(shares)[min(int(np.searchsorted(bounds, fraction, side="right")), len(shares) - 1)]
 
-    return [
-        s if isinstance(s, str) and s else drawn(source) for s, source in zip(clips.split, clips.source, strict=True)
-    ]
+    own = [s if isinstance(s, str) and s else None for s in clips.split]
+    listed: dict[str, str] = {}
+    for source, split in zip(clips.source, own, strict=True):
+        if split is not None:
+            listed.setdefault(source, split)
+    return [s or listed.get(source) or drawn(source) for s, source in zip(own, clips.source, strict=True)]
 
 
-def _segments(row: Any, settings: PackBlock, sample_rate: int) -> list[Segment]:
-    grid = list(row.grid_seconds)
+def _segments(row: Any, settings: PackBlock, extract: ExtractBlock) -> list[Segment]:
+    samples, start, grid = int(row.samples), row.audio_start_seconds, list(row.grid_seconds)
     if settings.window == "whole":
-        return whole_segments(
-            int(row.samples), sample_rate, row.audio_start_seconds, grid, settings.max_segment_seconds
-        )
-    return window_segments(row.id, sample_rate, row.audio_start_seconds, grid, settings.window, settings.seed)
+        return whole_segments(samples, extract.sample_rate, start, grid, settings.max_segment_seconds)
+    return window_segments(
+        row.id,
+        samples,
+        extract.sample_rate,
+        start,
+        grid,
+        extract.frames_per_second,
+        settings.window,
+        settings.seed,
+    )

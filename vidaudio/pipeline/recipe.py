@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from vidaudio.recipes import RecipeModel, check, load_values, override
 
@@ -56,7 +56,9 @@ class PackBlock(RecipeModel):
     name: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     audio: Literal["flac", "pcm16"] = Field("flac", description="flac saves disk, pcm16 saves the loader's time")
     frames: bool = Field(False, description="put the pictures in, beside their embeddings")
-    window: Literal["whole", "middle"] | int = Field("whole", description="whole clips, or exactly 3 pictures and 4 s")
+    window: Literal["whole", "middle"] | PositiveInt = Field(
+        "whole", description="whole clips, or exactly 3 pictures and 4 s: the middle ones, or N drawn ones"
+    )
     where: str | None = Field(None, description="selection over the clips' columns, e.g. 'not silent and motion > 1'")
     clips_per_shard: int = Field(512, ge=1)
     split_fractions: dict[str, float] = Field(

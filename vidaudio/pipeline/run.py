@@ -10,7 +10,7 @@ import datetime
 import io
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError, VidaudioError
-from vidaudio.pipeline.cluster import connected, worker_count
+from vidaudio.pipeline.cluster import connected
 from vidaudio.pipeline.corpus import Corpus, cached_corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.pack_plan import PackTask, begin_pack, missing_tasks, plan_pack
 from vidaudio.pipeline.recipe import STAGES, CorpusRecipe, PackBlock
@@ -78,11 +78,12 @@ def build(
     encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
     started = time.monotonic()
     report = RunReport()
-    if missing_shards(opened, stages, encoder):
+    missing = missing_shards(opened, stages, encoder)
+    if missing:
         with connected(recipe.dask) as client:
             if progress:
                 tqdm.write(f"dashboard: {client.dashboard_link}")
-            _run_chains(client, opened, stages, encoder, recipe, report, progress)
+            _run_chains(client, opened, missing, encoder, recipe, report, progress)
             if "pack" in stages and not report.errors:
                 _pack(opened, recipe.pack, encoder, client, recipe, report, progress)
     elif "pack" in stages:
@@ -106,19 +107,31 @@ def pack(corpus: str, settings: PackBlock | None = None, *, progress: bool = Tru
 
 
 def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> dict[int, list[str]]:
-    """Shards that are not finished, and which of the wanted stages each still needs."""
-    standing = {s.name: committed_shards(corpus.store, s.folder) for s in shard_stages(encoder) if s.name in stages}
-    missing = {}
+    """Shards that are not finished, and which of the wanted stages each still needs.
+
+    Raises:
+        CorpusError: A shard needs a stage whose input stands in no folder and is not wanted either.
+    """
+    standing = {stage.name: committed_shards(corpus.store, stage.folder) for stage in shard_stages(encoder)}
+    missing: dict[int, list[str]] = {}
     for shard in range(corpus.shards):
-        needed = [name for name, done in standing.items() if shard not in done]
-        if needed:
-            missing[shard] = needed
+        before = None
+        for name, done in standing.items():
+            if name in stages and shard not in done:
+                if before is not None and before not in stages and shard not in standing[before]:
+                    raise CorpusError(
+                        f"{name} reads what {before} writes, and that is not there yet; do {before} first"
+                    )
+                missing.setdefault(shard, []).append(name)
+            before = name
     return missing
 
 
-def run_task(url: str, encoder: str, stage: str, shard: int, after: dict[str, Any] | None = None) -> dict[str, Any]:
+def run_task(
+    url: str, plan_hash: str, encoder: str, stage: str, shard: int, after: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """One task on a worker; returns a small record. `after` only orders it behind the stage before."""
-    corpus = cached_corpus(url)
+    corpus = cached_corpus(url, plan_hash)
     described = next(s for s in shard_stages(encoder) if s.name == stage)
     began = time.monotonic()
     name = table_name(described.folder, shard)
@@ -129,12 +142,12 @@ def run_task(url: str, encoder: str, stage: str, shard: int, after: dict[str, An
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def run_pack_task(url: str, encoder: str, task: PackTask) -> dict[str, Any]:
+def run_pack_task(url: str, plan_hash: str, encoder: str, task: PackTask) -> dict[str, Any]:
     """One training shard on a worker."""
     from vidaudio.pipeline.stages.pack import pack_shard
 
     began = time.monotonic()
-    record = pack_shard(cached_corpus(url), task, encoder)
+    record = pack_shard(cached_corpus(url, plan_hash), task, encoder)
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
@@ -146,7 +159,6 @@ def _wanted(only: Sequence[str] | None) -> list[str]:
 
 
 def _open(recipe: CorpusRecipe, manifest: str | None, where: str | None) -> Corpus:
-    from vidaudio.encoders.clip import EncoderSpec
     from vidaudio.manifest import read_manifest
 
     if not where:
@@ -154,12 +166,19 @@ def _open(recipe: CorpusRecipe, manifest: str | None, where: str | None) -> Corp
     if not manifest:
         raise CorpusError("which list? Name a manifest with --manifest, or `manifest:` in the recipe")
     # The dtype is decided once, here: a corpus must not change its vectors because a later run has another processor.
-    spec = EncoderSpec(**recipe.embed.encoder.model_dump())
-    standing = _standing_precision(where) if spec.precision == "auto" else None
-    precision = standing or spec.resolved().precision
+    precision = recipe.embed.encoder.precision
+    if precision == "auto":
+        precision = _standing_precision(where) or _best_precision()
     encoder = recipe.embed.encoder.model_copy(update={"precision": precision})
     resolved = recipe.model_copy(update={"embed": recipe.embed.model_copy(update={"encoder": encoder})})
     return create_or_continue(where, resolved, read_manifest(manifest))
+
+
+def _best_precision() -> str:
+    # Here and not at the top: a run that only fetches need not load PyTorch.
+    from vidaudio.encoders.clip import best_precision
+
+    return best_precision()
 
 
 def _standing_precision(where: str) -> str | None:
@@ -172,7 +191,7 @@ def _standing_precision(where: str) -> str | None:
 def _run_chains(
     client: Client,
     corpus: Corpus,
-    stages: Sequence[str],
+    missing: Mapping[int, Sequence[str]],
     encoder: str,
     recipe: CorpusRecipe,
     report: RunReport,
@@ -180,7 +199,6 @@ def _run_chains(
 ) -> None:
     """Every missing shard's chain, a bounded number at a time."""
     resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
-    missing = missing_shards(corpus, stages, encoder)
     bar = tqdm(total=len(missing), initial=0, desc="building", unit="shard", disable=not progress, dynamic_ncols=True)
 
     def submit(shard: int) -> list[Future]:
@@ -190,6 +208,7 @@ def _run_chains(
                 client.submit(
                     run_task,
                     corpus.url,
+                    corpus.plan_hash,
                     encoder,
                     stage,
                     shard,
@@ -203,9 +222,13 @@ def _run_chains(
         return chain
 
     report_key = f"{time.time_ns():x}"
-    limit = recipe.dask.shards_in_flight or 2 * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-    _drive(iter(missing), submit, limit, report, bar)
+    _drive(iter(missing), submit, _in_flight(client, recipe), report, bar)
     bar.close()
+
+
+def _in_flight(client: Client, recipe: CorpusRecipe) -> int:
+    """Chains submitted and not finished: enough that no worker waits, few enough that memory stays flat."""
+    return recipe.dask.shards_in_flight or 2 * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
 
 def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, bar: tqdm) -> None:
@@ -230,7 +253,8 @@ def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, bar: tq
             report.tasks += [{**link.result(), "finished": time.time()} for link in chain]
         else:
             failures_in_a_row += 1
-            report.errors[future.key.rsplit("-", 1)[0]] = _describe(future)
+            culprit = next((link for link in chain if link.status == "error"), future)
+            report.errors[culprit.key.rsplit("-", 1)[0]] = _describe(culprit)
         bar.update()
         bar.set_postfix_str(f"{len(report.errors)} failed" if report.errors else "", refresh=False)
         if failures_in_a_row < MAX_FAILURES_IN_A_ROW:
@@ -281,9 +305,9 @@ def _pack_tasks(
     def submit(task: PackTask) -> list[Future]:
         key = f"pack-{task.name}-{report_key}"
         options = {"key": key, "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
-        return [client.submit(run_pack_task, corpus.url, encoder, task, **options)]
+        return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, encoder, task, **options)]
 
-    _drive(iter(tasks), submit, recipe.dask.shards_in_flight or 2 * worker_count(recipe.dask), report, bar)
+    _drive(iter(tasks), submit, _in_flight(client, recipe), report, bar)
     bar.close()
 
 
@@ -309,4 +333,3 @@ def _write_journal(corpus: Corpus, report: RunReport) -> None:
     schema = pa.schema([("stage", pa.string()), ("shard", pa.int32()), ("seconds", pa.float64()), ("rows", pa.int64())])
     pq.write_table(pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata(metadata), sink)
     corpus.store.create(f"runs/{stamp}/tasks.parquet", sink.getvalue())
-

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vidaudio.stream.windows import WindowShape, grid_step, may_be_centre
 
 # Two neighbours share this much, more than a window of 4.096 s: no centre is lost at a cut.
 OVERLAP_SECONDS = 4.5
-# What `window: middle` and `window: N` write: CLIPSep's example, 3 pictures and 65,535 samples at 16 kHz.
-WINDOW_FRAMES = 3
-WINDOW_SECONDS = 65_535 / 16_000
+# What `window: middle` and `window: N` write: CLIPSep's example, 3 pictures 1 s apart and 65,535 samples at 16 kHz.
+WINDOW = WindowShape()
+WINDOW_SECONDS = WINDOW.samples / 16_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +63,36 @@ def whole_segments(
 
 def window_segments(
     clip_id: str,
+    samples: int,
     sample_rate: int,
     audio_start_seconds: float,
     grid_seconds: Sequence[float],
+    frames_per_second: float,
     window: str | int,
     seed: int,
 ) -> list[Segment]:
-    """Exactly `WINDOW_FRAMES` pictures and `WINDOW_SECONDS` of sound around the middle, or around N drawn centres."""
-    half = WINDOW_FRAMES // 2
-    centres = range(half, len(grid_seconds) - half)
+    """Just the pictures and the sound of `WINDOW`, around the middle or around N drawn centres.
+
+    The centres are those that a loader finds in the whole clip; on a grid finer than the window's, the pictures between
+    come along, so that the sample keeps the corpus's grid.
+    """
+    shape = replace(WINDOW, samples=round(WINDOW_SECONDS * sample_rate))
+    step = grid_step(shape, frames_per_second)
+    seconds = np.asarray(grid_seconds, float) - audio_start_seconds
+    pictures = np.arange(len(seconds))
+    allowed = may_be_centre(
+        shape, step, sample_rate, picture=pictures, pictures=len(seconds), seconds=seconds, samples=samples
+    )
+    centres = pictures[allowed].tolist()
     if not centres:
         return []
     if window == "middle":
         chosen = [min(centres, key=lambda c: abs(c - len(grid_seconds) // 2))]
     else:
         chosen = sorted(random.Random(f"{seed}:{clip_id}").sample(centres, min(int(window), len(centres))))
-    samples = round(WINDOW_SECONDS * sample_rate)
+    reach = shape.frames // 2 * step
     segments = []
     for number, centre in enumerate(chosen):
-        start = round((grid_seconds[centre] - audio_start_seconds) * sample_rate) - samples // 2
-        segments.append(Segment(f"-w{number:04d}", start, samples, centre - half, WINDOW_FRAMES))
+        start = round(float(seconds[centre]) * sample_rate) - shape.samples // 2
+        segments.append(Segment(f"-w{number:04d}", start, shape.samples, centre - reach, 2 * reach + 1))
     return segments

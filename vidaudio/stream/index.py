@@ -112,8 +112,11 @@ def open_index(url: str, split: str | None = None) -> TrainingIndex:
         store = open_store(f"{store.url}/training/default")
     local = store.local_path(INDEX_FILE)
     source = pa.memory_map(str(local)) if local is not None else pa.BufferReader(store.read(INDEX_FILE))
-    table = pa.ipc.open_file(source).read_all()
-    described = json.loads(table.schema.metadata[_METADATA_KEY])
+    try:
+        table = pa.ipc.open_file(source).read_all()
+        described = json.loads(table.schema.metadata[_METADATA_KEY])
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise CorpusError(f"{store.url}/{INDEX_FILE} is not an index of ours: {error}") from error
     counted = table["split"].value_counts().to_pylist()
     splits = {entry["values"]: entry["counts"] for entry in counted}
     if split is not None:

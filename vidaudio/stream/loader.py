@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex, open_index
-from vidaudio.stream.order import DEFAULT_BLOCK_SHARDS, epoch_order, generator, groups_of_different
+from vidaudio.stream.order import DEFAULT_BLOCK_SHARDS, epoch_order, generator, group_count, groups_of_different
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
 
@@ -82,6 +82,7 @@ class MixtureStream(IterableDataset):
         self.start_step = start_step
         self.rank = rank
         self.world_size = world_size
+        self._kept: tuple[int, np.ndarray] | None = None
         if self.config.batch_size < world_size:
             raise CorpusError(f"a batch of {self.config.batch_size} cannot be divided over {world_size} ranks")
         self._check()
@@ -113,13 +114,13 @@ class MixtureStream(IterableDataset):
         return self.index.column("shard")[self.windows.usable]
 
     @functools.cached_property
-    def _kept(self) -> dict[int, np.ndarray]:
-        return {}
+    def _groups_an_epoch(self) -> int:
+        return group_count(self._sources, self.config.sources)
 
     def __getstate__(self) -> dict[str, Any]:
         # Each worker maps the index itself: pages are shared, Python objects are not copied.
-        cached = ("index", "windows", "_sources", "_shards", "_kept")
-        return {k: v for k, v in self.__dict__.items() if k not in cached}
+        cached = ("index", "windows", "_sources", "_shards")
+        return {k: v for k, v in self.__dict__.items() if k not in cached} | {"_kept": None}
 
     @property
     def batches_per_epoch(self) -> int:
@@ -128,7 +129,7 @@ class MixtureStream(IterableDataset):
         Not `__len__`: a training loop that saw a length would end the iteration there and begin another at the step it
         once started from.
         """
-        return math.ceil(len(self._groups(0)) / self.config.batch_size)
+        return math.ceil(self._groups_an_epoch / self.config.batch_size)
 
     def set_start_step(self, step: int) -> None:
         """Where the next iteration begins."""
@@ -166,11 +167,12 @@ class MixtureStream(IterableDataset):
         size = self.config.batch_size
         begin = step * size + self.rank * size // self.world_size
         end = step * size + (self.rank + 1) * size // self.world_size
-        return list(range(begin, end if self.config.shuffle else min(end, len(self._groups(0)))))
+        return list(range(begin, end if self.config.shuffle else min(end, self._groups_an_epoch)))
 
     def rows(self, step: int) -> np.ndarray:
         """Index rows of batch `step` of this rank, int `[B, N]`."""
-        return np.stack([self._group(position) for position in self.positions(step)])
+        groups = [self._group(position) for position in self.positions(step)]
+        return np.asarray(groups, np.int64).reshape(-1, self.config.sources)
 
     def batch(self, step: int, reader: SampleReader) -> dict[str, Any]:
         """Read batch `step`."""
@@ -197,19 +199,16 @@ class MixtureStream(IterableDataset):
         }
 
     def _group(self, position: int) -> np.ndarray:
-        groups_an_epoch = len(self._groups(0))
-        # Every epoch has as many groups, but for leftovers that could not be paired; those wrap around.
-        epoch, place = divmod(position, groups_an_epoch)
-        groups = self._groups(epoch)
-        return groups[place % len(groups)]
+        epoch, place = divmod(position, self._groups_an_epoch)
+        return self._groups(epoch)[place]
 
     def _groups(self, epoch: int) -> np.ndarray:
-        """Index rows of every group of an epoch, int `[groups, N]`; the newest epoch and the first are kept."""
-        if epoch not in self._kept:
+        """Index rows of every group of an epoch, int `[groups, N]`; the epoch last asked for is kept."""
+        if self._kept is None or self._kept[0] != epoch:
             config = self.config
             order = epoch_order(
                 self._shards, seed=config.seed, epoch=epoch, block_shards=config.block_shards, shuffle=config.shuffle
             )
             groups = self.windows.usable[groups_of_different(order, self._sources, config.sources)]
-            self._kept = {k: v for k, v in self._kept.items() if k == 0} | {epoch: groups}
-        return self._kept[epoch]
+            self._kept = (epoch, groups)
+        return self._kept[1]

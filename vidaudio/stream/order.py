@@ -7,6 +7,8 @@ each other while neighbours change every epoch. `pack` has shuffled over the who
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 
 import numpy as np
 
@@ -46,10 +48,11 @@ def epoch_order(
 
 
 def groups_of_different(order: np.ndarray, sources: np.ndarray, size: int) -> np.ndarray:
-    """Cut an order into groups of `size` whose sources all differ; int `[ceil(samples / size), size]`.
+    """Cut an order into groups of `size` whose sources all differ; int `[group_count(sources, size), size]`.
 
-    Every sample is used once; the places that are left over in the last group, or that no waiting sample of another
-    source can fill, are taken by earlier samples of the same epoch.
+    Every sample is used once; places that are left over, in the last group or because one source has most samples, are
+    taken by earlier samples of the same epoch. How many groups there are does not depend on the order, so that every
+    epoch is as long.
 
     Args:
         order: Positions, each once.
@@ -61,13 +64,39 @@ def groups_of_different(order: np.ndarray, sources: np.ndarray, size: int) -> np
     """
     if len(np.unique(sources)) < size:
         raise ValueError(f"mixtures of {size} different sources need at least {size} sources")
+    codes = sources.tolist()
+    groups, loose = _neighbours(order.tolist(), codes, size)
+    _loosen(groups, loose, codes, size, wanted=group_count(sources, size))
+    # Dealing out what is sorted by source puts a source into a group twice only where there are too few groups.
+    loose.sort(key=codes.__getitem__)
+    dealt = group_count(sources[loose], size)
+    refill = itertools.cycle(order.tolist())
+    for first in range(dealt):
+        group = loose[first::dealt]
+        while len(group) < size:
+            position = next(refill)
+            if all(codes[member] != codes[position] for member in group):
+                group.append(position)
+        groups.append(group)
+    return np.asarray(groups, int).reshape(-1, size)
+
+
+def group_count(sources: np.ndarray, size: int) -> int:
+    """The fewest groups of `size` different sources that hold every sample."""
+    if len(sources) == 0:
+        return 0
+    return max(math.ceil(len(sources) / size), int(np.unique(sources, return_counts=True)[1].max()))
+
+
+def _neighbours(order: list[int], codes: list[int], size: int) -> tuple[list[list[int]], list[int]]:
+    """Full groups of samples near each other in the order, and the samples that found no company."""
     groups: list[list[int]] = []
     open_groups: list[list[int]] = []
-    for position in order.tolist():
-        source = sources[position]
+    for position in order:
+        source = codes[position]
         # The oldest open group without this source: nearly always the first, so neighbours stay together.
         for group in open_groups[:MAX_OPEN_LOOKED_AT]:
-            if all(sources[member] != source for member in group):
+            if all(codes[member] != source for member in group):
                 group.append(position)
                 break
         else:
@@ -76,11 +105,23 @@ def groups_of_different(order: np.ndarray, sources: np.ndarray, size: int) -> np
         if len(group) == size:
             open_groups.remove(group)
             groups.append(group)
-    refill = itertools.cycle(order.tolist())
-    for group in open_groups:
-        while len(group) < size:
-            position = next(refill)
-            if all(sources[member] != sources[position] for member in group):
-                group.append(position)
-        groups.append(group)
-    return np.asarray(groups, int).reshape(-1, size)
+    return groups, [position for group in open_groups for position in group]
+
+
+def _loosen(groups: list[list[int]], loose: list[int], codes: list[int], size: int, *, wanted: int) -> None:
+    """Take groups apart, the last first, until what is loose can be dealt into no more than `wanted` groups in all."""
+    if not loose:
+        return
+    counts = Counter(codes[position] for position in loose)
+    crowd, most = counts.most_common(1)[0]
+    for others_only in (True, False):
+        # Groups without the source that is left over help; the rest only where that was not enough.
+        for place in reversed(range(len(groups))):
+            if len(groups) + max(math.ceil(len(loose) / size), most) <= wanted:
+                return
+            if others_only and any(codes[member] == crowd for member in groups[place]):
+                continue
+            for position in groups.pop(place):
+                loose.append(position)
+                counts[codes[position]] += 1
+                most = max(most, counts[codes[position]])

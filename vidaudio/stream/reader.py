@@ -43,15 +43,21 @@ class SampleReader:
             out[place] = np.frombuffer(self._read(row, at, 2 * (end - begin)), "<i2")
             return out
         data = self._read(row, int(self._audio_offset[row]), int(self._audio_length[row]))
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            file.seek(begin)
-            out[place] = file.read(end - begin, dtype="int16")
+        try:
+            with soundfile.SoundFile(io.BytesIO(data)) as file:
+                file.seek(begin)
+                out[place] = file.read(end - begin, dtype="int16")
+        except (soundfile.LibsndfileError, ValueError) as error:
+            raise self._damaged(row, error) from error
         return out
 
     def vectors(self, row: int) -> np.ndarray:
         """Embeddings of all the sample's pictures, float16 `[pictures, dimensions]`."""
         data = self._read(row, int(self._vectors_offset[row]), int(self._vectors_length[row]))
-        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        try:
+            return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+        except ValueError as error:
+            raise self._damaged(row, error) from error
 
     def window(self, row: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Sound int16 `[samples]` and vectors float16 `[frames, dimensions]` of one window."""
@@ -67,18 +73,25 @@ class SampleReader:
         shard = int(self._shard[row])
         name = self._index.tars[shard]
         local = self._index.store.local_path(name)
-        if local is None:
-            return self._index.store.read_range(name, offset, length)
-        descriptor = self._descriptors.get(shard)
-        if descriptor is None:
-            try:
-                descriptor = self._descriptors[shard] = os.open(local, os.O_RDONLY)
-            except FileNotFoundError:
-                raise CorpusError(f"the training shard {local} is gone; pack again under another name") from None
-        data = os.pread(descriptor, length, offset)
+        try:
+            if local is None:
+                data = self._index.store.read_range(name, offset, length)
+            else:
+                if shard not in self._descriptors:
+                    self._descriptors[shard] = os.open(local, os.O_RDONLY)
+                data = os.pread(self._descriptors[shard], length, offset)
+        except FileNotFoundError:
+            raise CorpusError(f"the training shard {self._url(row)} is gone; pack again under another name") from None
         if len(data) != length:
-            raise CorpusError(f"the training shard {local} is shorter than its index says; pack again")
+            raise CorpusError(f"the training shard {self._url(row)} is shorter than its index says; pack again")
         return data
+
+    def _damaged(self, row: int, error: Exception) -> CorpusError:
+        key = self._index.table["key"][int(row)].as_py()
+        return CorpusError(f"sample {key} of the training shard {self._url(row)} is damaged ({error}); pack again")
+
+    def _url(self, row: int) -> str:
+        return f"{self._index.store.url}/{self._index.tars[int(self._shard[row])]}"
 
     def __del__(self) -> None:
         self.close()

@@ -7,6 +7,7 @@ start times: positions come from the recorded presentation times, never from fra
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,6 +42,40 @@ class Window:
     samples: int
 
 
+def grid_step(shape: WindowShape, frames_per_second: float) -> int:
+    """Grid places from one picture of a window to the next.
+
+    Raises:
+        CorpusError: The pictures were taken on another grid than the shape needs.
+    """
+    step = shape.frame_spacing_seconds * frames_per_second
+    if shape.frames < 1 or shape.frames % 2 == 0 or abs(step - round(step)) > 1e-6 or round(step) < 1:
+        raise CorpusError(
+            f"windows of {shape.frames} pictures {shape.frame_spacing_seconds:g} s apart do not fit pictures at "
+            f"{frames_per_second:g} per second: the number must be odd, the spacing a multiple of the grid"
+        )
+    return round(step)
+
+
+def may_be_centre(
+    shape: WindowShape, step: int, rate: int, *, picture: np.ndarray, pictures: Any, seconds: np.ndarray, samples: Any
+) -> np.ndarray:
+    """Which pictures leave room for the window's other pictures and its sound.
+
+    Args:
+        shape, step, rate: Of the window; of its pictures on the grid; of the sound, Hz.
+        picture: Each one's number in its clip.
+        pictures: How many its clip has.
+        seconds: When it is on screen, from the first sample of the clip's sound.
+        samples: How many the clip's sound has.
+    """
+    reach = shape.frames // 2 * step
+    half_seconds = shape.samples / 2 / rate
+    over = np.maximum(half_seconds - seconds, seconds + half_seconds - samples / rate)
+    # Half a sample of tolerance: a limit of exactly 0.55 s means 0.55 s.
+    return (picture >= reach) & (picture < pictures - reach) & (over <= shape.max_padding_seconds + 0.5 / rate)
+
+
 class Windows:
     """All windows of every sample of an index, found once, vectorised.
 
@@ -50,14 +85,8 @@ class Windows:
     """
 
     def __init__(self, index: TrainingIndex, shape: WindowShape) -> None:
-        step = shape.frame_spacing_seconds * index.frames_per_second
-        if shape.frames < 1 or shape.frames % 2 == 0 or abs(step - round(step)) > 1e-6 or round(step) < 1:
-            raise CorpusError(
-                f"windows of {shape.frames} pictures {shape.frame_spacing_seconds:g} s apart do not fit pictures at "
-                f"{index.frames_per_second:g} per second: the number must be odd, the spacing a multiple of the grid"
-            )
         self.shape = shape
-        self._step = round(step)
+        self._step = grid_step(shape, index.frames_per_second)
         self._rate = index.sample_rate
         self._grid, self._offsets = index.lists("grid_seconds")
         self._start = index.column("audio_start_seconds")
@@ -70,14 +99,15 @@ class Windows:
         """Flat numbers of the centres (within their sample) and where each sample's begin."""
         rows = np.repeat(np.arange(len(self._offsets) - 1), np.diff(self._offsets))
         within = np.arange(len(self._grid)) - self._offsets[rows]
-        count = np.diff(self._offsets)[rows]
-        reach = self.shape.frames // 2 * self._step
-        half_seconds = self.shape.samples / 2 / self._rate
-        first = self._grid - half_seconds - self._start[rows]
-        over = np.maximum(-first, first + 2 * half_seconds - self._samples[rows] / self._rate)
-        # Half a sample of tolerance: a limit of exactly 0.55 s means 0.55 s.
-        allowed = (within >= reach) & (within < count - reach)
-        allowed &= over <= self.shape.max_padding_seconds + 0.5 / self._rate
+        allowed = may_be_centre(
+            self.shape,
+            self._step,
+            self._rate,
+            picture=within,
+            pictures=np.diff(self._offsets)[rows],
+            seconds=self._grid - self._start[rows],
+            samples=self._samples[rows],
+        )
         offsets = np.r_[0, np.cumsum(np.bincount(rows[allowed], minlength=len(self._offsets) - 1))]
         return within[allowed], offsets
 

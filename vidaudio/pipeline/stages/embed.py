@@ -53,6 +53,11 @@ def prepare_encoder(corpus: Corpus) -> str:
 def embed_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
     """Embed every picture of a shard: one row a picture, float16."""
     encoder = cached_encoder(corpus.recipe.embed.encoder)
+    if folder != f"embeddings/{encoder.name}":
+        raise EncoderError(
+            f"this worker has the encoder {encoder.name} and the task wants {folder}: the weights at "
+            f"{encoder.spec.architecture} differ between machines or were replaced while it ran"
+        )
     av, record = read_table(corpus.store, table_name("av", shard))
     done = [row for row in av.to_pylist() if row["state"] == "done"]
     spans = [span for row in done for span in zip(row["frame_offsets"], row["frame_lengths"], strict=True)]

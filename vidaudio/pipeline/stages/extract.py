@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vidaudio.errors import CorpusError
 from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
 from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus
@@ -98,6 +99,9 @@ def _media_tar(corpus: Corpus, record: CommitRecord, scratch: Path) -> Path | No
     if local is None:
         local = scratch / "media.tar"
         local.write_bytes(corpus.store.read(name))
+    elif not local.is_file():
+        # Damage to the corpus says nothing about its clips: no row may be written from it.
+        raise CorpusError(f"{corpus.url}/{name} is gone, and its table still stands; delete that to download again")
     return local
 
 

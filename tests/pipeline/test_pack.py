@@ -1,0 +1,278 @@
+"""Packing: a selection of clips, split by source, as training shards that say where everything came from."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.media_world import pack_here
+from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.manifest import clips_from_table
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.pack_plan import PackPlan, plan_pack
+from vidaudio.pipeline.run import pack
+from vidaudio.pipeline.stages.embed import prepare_encoder
+from vidaudio.shards.commit import read_table, table_name
+from vidaudio.shards.read import TarReader
+from vidaudio.stream.index import open_index
+from vidaudio.stream.reader import SampleReader
+from vidaudio.stream.windows import Windows, WindowShape
+
+
+def samples_of(folder: str) -> dict[str, dict[str, bytes]]:
+    """Members of every tar by sample key and ending, as plain tarfile reads them."""
+    found: dict[str, dict[str, bytes]] = {}
+    for path in sorted(Path(folder).glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                key, ending = member.name.split(".", 1)
+                found.setdefault(key, {})[ending] = tar.extractfile(member).read()
+    return found
+
+
+def sound(parts: dict[str, bytes]) -> np.ndarray:
+    values, rate = soundfile.read(io.BytesIO(parts.get("flac") or parts["wav"]), dtype="int16")
+    assert rate == 16_000
+    return values
+
+
+def vectors(parts: dict[str, bytes]) -> np.ndarray:
+    return np.load(io.BytesIO(parts["clip.npy"]))
+
+
+def planned(corpus: Corpus, **settings: object) -> PackPlan:
+    return plan_pack(corpus, corpus.recipe.pack.model_copy(update=settings), prepare_encoder(corpus))
+
+
+def ids(plan: PackPlan) -> set[str]:
+    return {sample.clip_id for task in plan.tasks for sample in task.samples}
+
+
+class TestDefault:
+    def test_ids_labels_and_splits_reach_the_training_shard(self, built_corpus, media_world):
+        samples = samples_of(f"{built_corpus.url}/training/default")
+        described = {key: json.loads(parts["json"]) for key, parts in samples.items()}
+        assert {entry["id"] for entry in described.values()} == set(media_world.usable) - {"silent"}
+        for clip in clips_from_table(built_corpus.manifest()):
+            for entry in described.values():
+                if entry["id"] == clip.id:
+                    assert tuple(entry["labels"]) == clip.labels
+                    assert (entry["source"], entry["dataset"]) == (clip.source, "world")
+                    assert entry["split"] == (clip.split or entry["split"])
+        assert described["multi_b"]["labels"] == ["second", "shared"]
+        assert described["multi_c"]["start_seconds"] == 6.5
+
+    def test_shards_bear_their_split_and_hold_no_more_than_asked(self, built_corpus):
+        for path in Path(built_corpus.url, "training", "default").glob("*.tar"):
+            with tarfile.open(path) as tar:
+                described = [json.load(tar.extractfile(m)) for m in tar if m.name.endswith(".json")]
+            assert {entry["split"] for entry in described} == {path.name.split("-")[0]}
+            assert len(described) <= 5
+
+    def test_a_sample_holds_its_clips_sound_and_vectors(self, built_corpus):
+        samples = samples_of(f"{built_corpus.url}/training/default")
+        for shard in range(built_corpus.shards):
+            av, record = read_table(built_corpus.store, table_name("av", shard))
+            embedded, _ = read_table(
+                built_corpus.store, table_name(f"embeddings/{prepare_encoder(built_corpus)}", shard)
+            )
+            own = np.stack(embedded["embedding"].to_numpy()) if len(embedded) else np.zeros((0, 32))
+            with TarReader(built_corpus.store, f"av/{record.tar}") as tar:
+                for row in av.to_pylist():
+                    if row["id"] not in samples:
+                        continue
+                    parts = samples[row["id"]]
+                    assert parts["flac"] == tar.read(row["audio_offset"], row["audio_length"])
+                    assert np.array_equal(vectors(parts), own[np.array(embedded["id"].to_pylist()) == row["id"]])
+                    described = json.loads(parts["json"])
+                    assert described["grid_seconds"] == row["grid_seconds"]
+                    assert described["frame_seconds"] == row["frame_seconds"]
+
+
+class TestSelection:
+    @pytest.mark.parametrize(
+        ("where", "wanted"),
+        [
+            (None, None),
+            ("silent", {"silent"}),
+            ("not silent and seconds > 7", {"fractal", "long"}),
+            ("id == 'bars' or id in ['clock']", {"bars", "clock"}),
+            ("motion > 0 and frame_seconds.str.len() == 22", {"long"}),
+            ("split == 'val'", {"clock"}),
+            ("id.str.startswith('multi')", {"multi_a", "multi_b", "multi_c"}),
+        ],
+    )
+    def test_where_selects_by_the_clips_columns(self, built_corpus, media_world, where, wanted):
+        found = ids(planned(built_corpus, where=where, name="x"))
+        assert found == (set(media_world.usable) if wanted is None else wanted)
+
+    @pytest.mark.parametrize(
+        "where",
+        ["nosuch > 1", "silent and (", "seconds >", "seconds + 1", "id", "3", "True", "x = 1", "@os", "silent )"],
+    )
+    def test_where_that_selects_nothing_sensible_is_named(self, built_corpus, where):
+        with pytest.raises(RecipeError, match=r"pack\.where") as caught:
+            planned(built_corpus, where=where, name="x")
+        assert where in str(caught.value)
+
+    def test_a_selection_of_none_is_refused(self, built_corpus):
+        with pytest.raises(CorpusError, match="nothing to pack"):
+            planned(built_corpus, where="seconds > 1000", name="x")
+        with pytest.raises(CorpusError, match="none of 1 clips is long enough for a window"):
+            planned(built_corpus, where="id == 'brief'", window="middle", name="x")
+
+
+class TestSplits:
+    def test_clips_of_one_source_are_on_one_side_whatever_the_seed(self, built_corpus):
+        sides = set()
+        fractions = {"train": 1.0, "val": 1.0, "test": 1.0}
+        for seed in range(12):
+            plan = planned(built_corpus, seed=seed, split_fractions=fractions, name="x")
+            of_clip = {sample.clip_id: task.split for task in plan.tasks for sample in task.samples}
+            assert of_clip["multi_a"] == of_clip["multi_b"] == of_clip["multi_c"]
+            sides.add(of_clip["multi_a"])
+            # The list's own split stands, also for the other clips of its source.
+            assert of_clip["clock"] == "val"
+            assert of_clip["bars"] == "train"
+            assert of_clip["web_a"] == of_clip["web_b"] == "test"
+        assert sides == {"train", "val", "test"}
+
+    @pytest.mark.parametrize("fractions", [{}, {"train": 0.0}, {"train": 1.0, "val": -0.1}])
+    def test_shares_that_are_none_are_refused(self, built_corpus, fractions):
+        with pytest.raises(RecipeError, match="split_fractions"):
+            planned(built_corpus, split_fractions=fractions, name="x")
+
+    def test_the_plan_is_the_same_each_time_and_its_order_depends_on_the_seed(self, built_corpus):
+        assert planned(built_corpus, name="x") == planned(built_corpus, name="x")
+        orders = set()
+        for seed in range(6):
+            plan = planned(built_corpus, seed=seed, clips_per_shard=100, where="split == 'train'", name="x")
+            orders.add(tuple(sample.key for sample in plan.tasks[0].samples))
+        assert len(orders) > 1
+        assert len({frozenset(order) for order in orders}) == 1
+
+
+class TestForms:
+    def test_pcm_and_flac_hold_the_same_samples(self, built_corpus, packed_as: Callable[..., str]):
+        flac = samples_of(f"{built_corpus.url}/training/default")
+        pcm = samples_of(packed_as("pcm", audio="pcm16"))
+        assert set(flac) == set(pcm)
+        for key, parts in pcm.items():
+            assert parts["wav"][:4] == b"RIFF"
+            assert np.array_equal(sound(parts), sound(flac[key]))
+            assert parts["json"] == flac[key]["json"]
+            assert parts["clip.npy"] == flac[key]["clip.npy"]
+
+    @pytest.mark.parametrize("audio", ["flac", "pcm16"])
+    def test_long_sound_is_cut_into_overlapping_segments_on_their_own_clock(self, built_corpus, packed_as, audio):
+        whole = samples_of(packed_as("unsegmented", max_segment_seconds=100.0))["long"]
+        packed = samples_of(packed_as(f"short-{audio}", max_segment_seconds=8.0, audio=audio))
+        segments = {key: parts for key, parts in packed.items() if key.startswith("long-")}
+        assert len(segments) > 4
+        original, facts = sound(whole), json.loads(whole["json"])
+        covered = np.zeros(len(original), bool)
+        for parts in segments.values():
+            described = json.loads(parts["json"])
+            start = round((described["start_seconds"] - facts["audio_start_seconds"]) * 16_000)
+            values = sound(parts)
+            assert len(values) == described["samples"] <= 8 * 16_000
+            assert np.array_equal(values, original[start : start + len(values)])
+            covered[start : start + len(values)] = True
+            assert described["id"] == "long"
+            assert described["audio_start_seconds"] == 0.0
+            # Each picture is the whole clip's at that time.
+            numbers = [
+                facts["grid_seconds"].index(round(s + described["start_seconds"])) for s in described["grid_seconds"]
+            ]
+            assert np.array_equal(vectors(parts), vectors(whole)[numbers])
+        assert covered.all()
+
+    def test_middle_windows_are_those_that_evaluation_reads(self, built_corpus, packed_as):
+        packed = samples_of(packed_as("middle", window="middle"))
+        index = open_index(packed_as("unsegmented", max_segment_seconds=100.0))
+        windows, reader = Windows(index, WindowShape()), SampleReader(index)
+        keys = index.table["key"].to_pylist()
+        assert {key.rsplit("-w", 1)[0] for key in packed} == {keys[row] for row in windows.usable}
+        assert "brief" in keys
+        for row in windows.usable:
+            parts = packed[f"{keys[row]}-w0000"]
+            audio, own = reader.window(row, windows.middle(row))
+            assert len(audio) == 65_535
+            assert np.array_equal(sound(parts), audio)
+            assert vectors(parts).shape == (3, 32)
+            assert np.array_equal(vectors(parts), own)
+
+    def test_n_windows_hold_three_vectors_and_four_seconds_each(self, packed_as):
+        packed = samples_of(packed_as("two", window=2))
+        clips: dict[str, int] = {}
+        for key, parts in packed.items():
+            assert len(sound(parts)) == 65_535
+            assert vectors(parts).shape == (3, 32)
+            assert vectors(parts).dtype == np.float16
+            clips[key.rsplit("-w", 1)[0]] = clips.get(key.rsplit("-w", 1)[0], 0) + 1
+        assert clips["long"] == clips["fractal"] == 2
+        assert max(clips.values()) == 2
+
+    def test_pictures_come_along_where_asked(self, built_corpus, packed_as):
+        packed = samples_of(packed_as("pictures", frames=True))
+        plain = samples_of(f"{built_corpus.url}/training/default")
+        for shard in range(built_corpus.shards):
+            av, record = read_table(built_corpus.store, table_name("av", shard))
+            with TarReader(built_corpus.store, f"av/{record.tar}") as tar:
+                for row in av.to_pylist():
+                    if row["id"] not in packed:
+                        continue
+                    own = [tar.read(*p) for p in zip(row["frame_offsets"], row["frame_lengths"], strict=True)]
+                    parts = packed[row["id"]]
+                    assert [parts[name] for name in sorted(parts) if name.endswith(".jpg")] == own
+        assert not any(name.endswith(".jpg") for parts in plain.values() for name in parts)
+
+
+class TestAgain:
+    def test_other_settings_under_the_same_name_are_refused(self, built_corpus):
+        settings = built_corpus.recipe.pack.model_copy(update={"audio": "pcm16", "seed": 5})
+        with pytest.raises(CorpusError, match=r"packed otherwise \(settings audio, seed differ\).*pack\.name=NAME"):
+            pack(built_corpus.url, settings, progress=False)
+
+    def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, built_corpus, packed_as):
+        by_hand = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
+        settings = built_corpus.recipe.pack.model_copy(
+            update={"audio": "pcm16", "clips_per_shard": 3, "name": "by-dask"}
+        )
+        status = pack(built_corpus.url, settings, progress=False)
+        assert ("by-dask", 5, 11) in status.packs
+        other = by_hand.parent / "by-dask"
+        tars = sorted(path.name for path in by_hand.glob("*.tar"))
+        assert tars == sorted(path.name for path in other.glob("*.tar"))
+        assert all((by_hand / name).read_bytes() == (other / name).read_bytes() for name in tars)
+        before = {path: path.stat().st_mtime_ns for path in other.iterdir()}
+        pack(built_corpus.url, settings, progress=False)
+        assert {path: path.stat().st_mtime_ns for path in other.iterdir()} == before
+
+    def test_two_packs_at_once_end_in_one(self, built_corpus, packed_as):
+        alone = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
+        block = built_corpus.recipe.pack.model_copy(update={"name": "race", "audio": "pcm16", "clips_per_shard": 3})
+        with ThreadPoolExecutor(3) as pool:
+            folders = [future.result() for future in [pool.submit(pack_here, built_corpus, block) for _ in range(3)]]
+        raced = {path.name: path.read_bytes() for path in Path(folders[0]).iterdir()}
+        assert {path.name for path in alone.iterdir()} == set(raced)
+        assert all((alone / name).read_bytes() == data for name, data in raced.items() if name.endswith(".tar"))
+
+    def test_a_tar_that_was_complete_before_its_table_stands_and_is_described(self, built_corpus, packed_as):
+        folder = Path(packed_as("interrupted", clips_per_shard=3))
+        before = {path.name: path.read_bytes() for path in folder.iterdir()}
+        for table in folder.glob("*.parquet"):
+            table.unlink()
+        pack_here(
+            built_corpus,
+            built_corpus.recipe.pack.model_copy(update={"name": "interrupted", "clips_per_shard": 3}),
+        )
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -1,0 +1,143 @@
+"""Recipes: found by name or path, checked key by key, with messages that say where and what else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vidaudio.errors import RecipeError
+from vidaudio.pipeline.recipe import load_corpus_recipe
+from vidaudio.recipes import find_recipe, load_values, merge, override, recipe_folder, recipe_names
+from vidaudio.training.recipe import load_train_recipe
+
+
+def recipe_file(folder: Path, text: str, name: str = "mine.yaml") -> str:
+    (folder / name).write_text(text)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("name", recipe_names("pipelines"))
+def test_every_corpus_recipe_that_ships_can_be_read_by_name(name: str):
+    assert load_corpus_recipe(name).name == name
+
+
+@pytest.mark.parametrize("name", recipe_names("train"))
+def test_every_training_recipe_that_ships_can_be_read_by_name(name: str):
+    load_train_recipe(name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["extrct.min_seconds=2"], r"recipe demo: unknown key extrct \(did you mean extract\?\)"),
+        (["extract.min_second=2"], r"unknown key extract\.min_second \(did you mean min_seconds\?\)"),
+        (["embed.encoder.precison=auto"], r"unknown key embed\.encoder\.precison \(did you mean precision\?\)"),
+        (["dask.zzz=1"], r"unknown key dask\.zzz \(known here: dashboard, downloads_per_worker"),
+        (["extract.min_seconds=hello"], r"extract\.min_seconds: input should be a valid number.*not 'hello'"),
+        (["extract.frame_size=4"], r"extract\.frame_size: input should be greater than or equal to 16, not 4"),
+        (["embed.encoder.precision=float8"], r"embed\.encoder\.precision: .*'bfloat16'.*not 'float8'"),
+        (["extract=3"], r"extract: .*not 3"),
+        (["pack.name=a/b"], r"pack\.name: .*not 'a/b'"),
+        (["pack.window=0"], r"pack\.window.*greater than 0, not 0"),
+        (["pack.window=some"], r"pack\.window.*'whole' or 'middle', not 'some'"),
+        (["shard_clips=-1", "extract.jpeg_quality=96"], r"shard_clips: .*not -1; extract\.jpeg_quality: .*not 96"),
+        (["shard_clips"], r"--set wants key=value, not 'shard_clips'"),
+        (["=3"], "--set wants key=value"),
+        (["shard_clips=[1"], "'\\[1' is not a YAML value"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(settings: list[str], words: str):
+    with pytest.raises(RecipeError, match=words):
+        load_corpus_recipe("demo", settings)
+
+
+def test_settings_override_single_values_in_order():
+    recipe = load_corpus_recipe("demo", ["extract.min_seconds=3", "pack.where=null", "extract.min_seconds=4.5"])
+    plain = load_corpus_recipe("demo")
+    assert recipe.extract.min_seconds == 4.5
+    assert recipe.pack.where is None
+    assert plain.pack.where is not None
+    assert recipe.extract.frame_size == plain.extract.frame_size
+
+
+def test_a_recipe_lists_only_what_differs_from_what_it_extends(tmp_path: Path):
+    mine = recipe_file(tmp_path, "extends: vggsound\nextract: {min_seconds: 5}\npack: {split_fractions: {train: 1}}\n")
+    recipe, base = load_corpus_recipe(mine), load_corpus_recipe("vggsound")
+    assert recipe.extract == base.extract.model_copy(update={"min_seconds": 5.0})
+    assert recipe.embed == base.embed
+    assert recipe.shard_clips == base.shard_clips
+
+
+def test_extends_takes_a_file_beside_the_recipe_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    recipe_file(tmp_path, "shard_clips: 7\n", "base.yaml")
+    recipe_file(tmp_path, "extends: base.yaml\nname: middle\n", "middle.yaml")
+    mine = recipe_file(tmp_path, "extends: middle.yaml\ndownload: {tries: 2}\n")
+    monkeypatch.chdir("/")
+    recipe = load_corpus_recipe(mine)
+    assert (recipe.shard_clips, recipe.name, recipe.download.tries) == (7, "middle", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("extends: mine.yaml\n", "extends itself"),
+        ("extends: [demo, folder]\n", "extends wants the name or the path of one recipe"),
+        ("extends: dmo\n", "no recipe 'dmo' in pipelines/; did you mean demo"),
+        ("- a\n- b\n", "must be a mapping"),
+        ("a: b: c\n", "is not YAML"),
+        ("shard_clips: [1\n", "is not YAML"),
+        ("0\n", "must be a mapping"),
+        ("1: 2\n", "1: keys should be strings"),
+    ],
+)
+def test_a_recipe_file_that_is_none_is_explained(tmp_path: Path, text: str, words: str):
+    with pytest.raises(RecipeError, match=words):
+        load_corpus_recipe(recipe_file(tmp_path, text))
+
+
+def test_recipes_that_extend_each_other_are_refused(tmp_path: Path):
+    recipe_file(tmp_path, "extends: mine.yaml\n", "other.yaml")
+    with pytest.raises(RecipeError, match=r"extends itself, by way of mine\.yaml, other\.yaml"):
+        load_corpus_recipe(recipe_file(tmp_path, "extends: other.yaml\n"))
+
+
+def test_a_recipe_that_is_not_text_is_explained(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_bytes(b"\xff\xfe\x00name")
+    with pytest.raises(RecipeError, match="is not YAML"):
+        load_corpus_recipe(str(tmp_path / "mine.yaml"))
+
+
+def test_an_empty_recipe_is_all_defaults(tmp_path: Path):
+    assert load_corpus_recipe(recipe_file(tmp_path, "# nothing\n")).extract.frame_size == 224
+
+
+def test_a_recipe_that_does_not_exist_is_named():
+    with pytest.raises(RecipeError, match=r"there is no recipe file nowhere\.yaml"):
+        find_recipe("nowhere.yaml", "pipelines")
+    with pytest.raises(RecipeError, match=r"did you mean vggsound\?.*A path must end in \.yaml"):
+        find_recipe("vggsond", "pipelines")
+
+
+def test_lists_are_replaced_and_mappings_merged():
+    assert merge({"a": [1, 2], "b": {"c": 1, "d": 2}}, {"a": [3], "b": {"d": 4}}) == {"a": [3], "b": {"c": 1, "d": 4}}
+    assert override({"b": {"c": 1}}, ["b.d.e=[1, x]"]) == {"b": {"c": 1, "d": {"e": [1, "x"]}}}
+
+
+def leaves(values: dict, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        flat |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def test_the_demos_training_differs_from_clipseps_only_in_the_keys_it_lists():
+    demo, full = (leaves(load_train_recipe(name).model_dump(mode="json")) for name in ("demo", "clipsep"))
+    own = yaml.safe_load((recipe_folder("train") / "demo.yaml").read_text())
+    assert own.pop("extends") == "clipsep"
+    listed = leaves(own)
+    assert {key for key in full if demo[key] != full[key]} == set(listed)
+    assert all(demo[key] == value for key, value in listed.items())
+    assert {key.split(".")[0] for key in listed} <= {"model", "data", "schedule", "validation"}
+    assert load_values("demo", "train")["system"] == "clipsep"
