@@ -1,4 +1,4 @@
-"""Spectrograms side by side: what was mixed, what was asked for, what came out."""
+"""Pictures of the demo: its things, and spectrograms of what was mixed, what was asked for and what came out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from vidaudio.demo.drawing import HEIGHT, WIDTH
+from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed
+
+SHEET_COLUMNS = 4
+SHEET_SECONDS = 1.3
 N_FFT = 1024
 HOP = 128
 DYNAMIC_RANGE_DB = 70.0
@@ -21,6 +27,17 @@ class Panel:
     title: str
     query: str
     sounds: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def draw_kinds(seed: int, path: Path) -> None:
+    """Draw one thing of every kind, as its test videos show it, on one sheet; PNG."""
+    rows = -(-len(KINDS) // SHEET_COLUMNS)
+    sheet = Image.new("RGB", (WIDTH * SHEET_COLUMNS, HEIGHT * rows))
+    for number, kind in enumerate(KINDS):
+        picture = Instance(kind, derive_seed(Purpose.TEST, seed, kind.label, 1)).scene().at(SHEET_SECONDS)
+        sheet.paste(picture, (number % SHEET_COLUMNS * WIDTH, number // SHEET_COLUMNS * HEIGHT))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
 
 
 def draw_panels(panels: Sequence[Panel], sample_rate: int, path: Path) -> None:

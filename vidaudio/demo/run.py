@@ -21,7 +21,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from vidaudio.demo.picture import Panel, draw_panels
+from vidaudio.demo.picture import Panel, draw_kinds, draw_panels
 from vidaudio.demo.render import FULL, SMALL, read_world, render_world
 from vidaudio.demo.serve import FolderServer
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES
@@ -91,6 +91,8 @@ def run_demo(folder: str | Path = "vidaudio-demo", *, size: str = "full", seed: 
     began = time.monotonic()
     with _step(f"1/6  a world of sounding things in {root}/world"):
         _render(root, chosen, seed)
+        draw_kinds(seed, root / "world.png")
+        print(f"{root / 'world.png'}: one thing of every kind")
     manifest = root / "world.parquet"
     with FolderServer(root / "world", port=_port(root)) as server:
         with _step("2/6  its list", f"vidaudio manifest table {root}/videos.csv -o {manifest}"):
