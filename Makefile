@@ -35,10 +35,10 @@ format: $(VENV)/installed
 	$(VENV)/bin/ruff format .
 
 bench: $(VENV)/installed
-	$(VENV)/bin/python benchmarks/extraction.py
-	$(VENV)/bin/python benchmarks/embedding.py
-	$(VENV)/bin/python benchmarks/loader.py
-	$(VENV)/bin/python benchmarks/training.py
+	$(VENV)/bin/python -m benchmarks.extraction
+	$(VENV)/bin/python -m benchmarks.embedding
+	$(VENV)/bin/python -m benchmarks.loader
+	$(VENV)/bin/python -m benchmarks.training
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(DEMO)-small .pytest_cache .ruff_cache

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from vidaudio.errors import CorpusError
@@ -56,6 +57,11 @@ class Corpus:
     def manifest(self):
         """The whole manifest as an Arrow table."""
         return _read_manifest(self.store)
+
+    def clips_by_shard(self) -> list[int]:
+        """How many clips each shard has."""
+        shards = _read_manifest(self.store, columns=["shard"])["shard"].to_numpy()
+        return np.bincount(shards, minlength=self.shards).tolist()
 
 
 def open_corpus(url: str) -> Corpus:

@@ -10,7 +10,7 @@ import datetime
 import io
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -199,7 +199,9 @@ def _run_chains(
 ) -> None:
     """Every missing shard's chain, a bounded number at a time."""
     resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
-    bar = tqdm(total=len(missing), initial=0, desc="building", unit="shard", disable=not progress, dynamic_ncols=True)
+    clips = corpus.clips_by_shard()
+    total = sum(clips[shard] for shard in missing)
+    bar = tqdm(total=total, desc="building", unit="clip", disable=not progress, dynamic_ncols=True)
 
     def submit(shard: int) -> list[Future]:
         chain: list[Future] = []
@@ -222,7 +224,7 @@ def _run_chains(
         return chain
 
     report_key = f"{time.time_ns():x}"
-    _drive(iter(missing), submit, _in_flight(client, recipe), report, bar)
+    _drive(iter(missing), submit, _in_flight(client, recipe), report, _Progress(bar, len(missing), clips.__getitem__))
     bar.close()
 
 
@@ -231,18 +233,39 @@ def _in_flight(client: Client, recipe: CorpusRecipe) -> int:
     return recipe.dask.shards_in_flight or 2 * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
 
 
-def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, bar: tqdm) -> None:
+class _Progress:
+    """A bar that moves by what is in a shard and says how many shards are through and how many failed."""
+
+    def __init__(self, bar: tqdm, shards: int, size: Callable[[Any], int]) -> None:
+        self._bar, self._shards, self._size = bar, shards, size
+        self._finished = 0
+        self._show(0)
+
+    def finished(self, shard: Any, failed: int) -> None:
+        """One more shard is through; `failed` of all so far have failed."""
+        self._finished += 1
+        self._show(failed)
+        self._bar.update(self._size(shard))
+
+    def _show(self, failed: int) -> None:
+        text = f"{self._finished}/{self._shards} shards"
+        self._bar.set_postfix_str(f"{text}, {failed} failed" if failed else text, refresh=False)
+
+
+def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, progress: _Progress) -> None:
     """Keep `limit` chains in flight until none is left, or until everything fails."""
     from distributed import as_completed
 
     waiting = as_completed()
     last: dict[str, list[Future]] = {}
+    shard_of: dict[str, Any] = {}
     failures_in_a_row = 0
 
     def feed() -> None:
         while len(last) < limit and (shard := next(shards, None)) is not None:
             chain = submit(shard)
             last[chain[-1].key] = chain
+            shard_of[chain[-1].key] = shard
             waiting.add(chain[-1])
 
     feed()
@@ -255,8 +278,7 @@ def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, bar: tq
             failures_in_a_row += 1
             culprit = next((link for link in chain if link.status == "error"), future)
             report.errors[culprit.key.rsplit("-", 1)[0]] = _describe(culprit)
-        bar.update()
-        bar.set_postfix_str(f"{len(report.errors)} failed" if report.errors else "", refresh=False)
+        progress.finished(shard_of.pop(future.key), len(report.errors))
         if failures_in_a_row < MAX_FAILURES_IN_A_ROW:
             feed()
 
@@ -299,7 +321,8 @@ def _pack_tasks(
     report: RunReport,
     progress: bool,
 ) -> None:
-    bar = tqdm(total=len(tasks), desc="packing", unit="shard", disable=not progress, dynamic_ncols=True)
+    total = sum(len(task.samples) for task in tasks)
+    bar = tqdm(total=total, desc="packing", unit="sample", disable=not progress, dynamic_ncols=True)
     report_key = f"{time.time_ns():x}"
 
     def submit(task: PackTask) -> list[Future]:
@@ -307,7 +330,8 @@ def _pack_tasks(
         options = {"key": key, "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
         return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, encoder, task, **options)]
 
-    _drive(iter(tasks), submit, _in_flight(client, recipe), report, bar)
+    progressing = _Progress(bar, len(tasks), lambda task: len(task.samples))
+    _drive(iter(tasks), submit, _in_flight(client, recipe), report, progressing)
     bar.close()
 
 

@@ -1,0 +1,111 @@
+"""Windows a second through one loader process, against the bare reads and decoding they need. Page cache warm.
+
+    python -m benchmarks.loader
+
+For FLAC and for PCM shards of 10-s clips: `bare` is pread and soundfile (PCM: pread alone) of as many windows and the
+read of their vectors; `loader` is `MixtureStream` through one DataLoader worker, batches and all.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import soundfile
+
+from benchmarks.common import report, side_by_side
+from vidaudio.shards.tar import ShardWriter, members
+from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, TrainingIndex, write_index
+from vidaudio.stream.loader import MixtureStream, StreamConfig
+
+CLIPS, SECONDS, RATE, DIMENSIONS = 512, 10, 16_000, 512
+BATCHES, BATCH = 60, 32
+
+
+def write_corpus(folder: Path, audio: str) -> None:
+    """A packed corpus of noisy tones: FLAC cannot shrink noise, so it decodes as slowly as real sound does."""
+    rng = np.random.default_rng(0)
+    rows = []
+    with ShardWriter(folder / "train-000000.tar") as writer:
+        for clip in range(CLIPS):
+            times = np.arange(SECONDS * RATE) / RATE
+            tone = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 2000) * times)
+            samples = ((tone + rng.normal(0, 0.02, len(times))) * 32767).clip(-32768, 32767).astype(np.int16)
+            sound, vectors = io.BytesIO(), io.BytesIO()
+            soundfile.write(sound, samples, RATE, format=audio.upper(), subtype="PCM_16")
+            np.save(vectors, rng.normal(size=(SECONDS, DIMENSIONS)).astype(np.float16))
+            key = f"clip{clip:05d}"
+            writer.write(
+                key, {audio: sound.getvalue(), "clip.npy": vectors.getvalue(), "json": json.dumps({}).encode()}
+            )
+            grid = [float(second) for second in range(SECONDS)]
+            rows.append(
+                {"key": key, "id": key, "source": f"made:{key}", "dataset": "made", "split": "train", "labels": [],
+                 "captions": [], "samples": len(samples), "audio_start_seconds": 0.0, "frame_seconds": grid,
+                 "grid_seconds": grid, "shard": 0}
+            )  # fmt: skip
+    inside = members(folder / "train-000000.tar")
+    for row in rows:
+        sound, vectors = inside[f"{row['key']}.{audio}"], inside[f"{row['key']}.clip.npy"]
+        row |= {"audio_offset": sound.offset, "audio_length": sound.length}
+        row |= {"vectors_offset": vectors.offset, "vectors_length": vectors.length}
+    metadata = {"tars": ["train-000000.tar"], "audio": audio, "sample_rate": RATE, "frames_per_second": 1.0,
+                "encoder": {"dimensions": DIMENSIONS}, "plan_hash": "made"}  # fmt: skip
+    write_index(folder / INDEX_FILE, pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA), metadata)
+
+
+def bare_reads(folder: Path, audio: str, index: TrainingIndex) -> Callable[[], int]:
+    """The least a loader could do for as many windows: two preads, and for FLAC the decoding up to the window's end."""
+    columns = [index.column(n) for n in ("audio_offset", "audio_length", "vectors_offset", "vectors_length")]
+    descriptor = os.open(folder / "train-000000.tar", os.O_RDONLY)
+    span = 65_535
+
+    def work() -> int:
+        for number in range(BATCHES * BATCH * 2):
+            row = number * 7 % CLIPS
+            audio_at, audio_bytes, vectors_at, vectors_bytes = (int(column[row]) for column in columns)
+            first = RATE * (number % 5)
+            if audio == "flac":
+                with soundfile.SoundFile(io.BytesIO(os.pread(descriptor, audio_bytes, audio_at))) as file:
+                    file.seek(first)
+                    file.read(span, dtype="int16")
+            else:
+                np.frombuffer(os.pread(descriptor, 2 * span, audio_at + 44 + 2 * first), "<i2")
+            np.frombuffer(os.pread(descriptor, vectors_bytes, vectors_at)[128:], np.float16)
+        return BATCHES * BATCH * 2
+
+    return work
+
+
+def main() -> None:
+    contestants = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for audio in ("flac", "wav"):
+            folder = Path(scratch) / audio
+            folder.mkdir()
+            write_corpus(folder, audio)
+            stream = MixtureStream(str(folder), StreamConfig(batch_size=BATCH))
+
+            # Started once: a worker lives as long as a training run, and its start is not what is measured.
+            batches = iter(stream.loader(workers=1))
+
+            def loader(batches: Iterator = batches) -> int:
+                for _ in range(BATCHES):
+                    next(batches)
+                return BATCHES * BATCH * 2
+
+            contestants |= {f"{audio} bare": bare_reads(folder, audio, stream.index), f"{audio} loader": loader}
+        rates = side_by_side(contestants)
+    report("loader", rates, "flac bare", {"clips": CLIPS, "seconds": SECONDS, "batch_size": BATCH})
+    for audio in ("flac", "wav"):
+        print(f"  {audio}: loader at {rates[f'{audio} loader'] / rates[f'{audio} bare']:.0%} of the bare reads")
+
+
+if __name__ == "__main__":
+    main()
