@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
+import signal
 import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
@@ -19,9 +21,11 @@ from PIL import Image
 
 from vidaudio.media.decode import DecodedClip, DecodeOptions, decode_clip
 from vidaudio.media.filepart import FilePart
-from vidaudio.media.reasons import Outcome
+from vidaudio.media.reasons import Outcome, Reason
 
 SILENCE_DBFS = -120.0
+# After a clip's deadline, until a decoder ends itself.
+ORPHAN_SECONDS = 10.0
 
 
 def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -55,33 +59,45 @@ def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple
 def run_job(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Decode and encode one job; the header says `state` and either the facts or the reason."""
     options = DecodeOptions(**job["options"])
-    file: str | BinaryIO = job["path"]
-    if job.get("length") is not None:
-        file = FilePart(job["path"], job["offset"], job["length"])
     try:
+        file = FilePart(job["path"], job["offset"], job["length"])
+    except OSError as error:
+        return _header(Outcome.failed(Reason.NOT_FOUND, f"cannot be opened: {error.strerror}")), {}
+    with file:
         result = decode_clip(file, job["start_seconds"], job["end_seconds"], options)
-    finally:
-        if not isinstance(file, str):
-            file.close()
+        if file.error is not None:  # whatever was decoded until then is not the clip
+            result = Outcome.failed(Reason.DISK, f"cannot be read: {file.error.strerror}")
     if isinstance(result, Outcome):
-        return {"state": result.state, "reason": result.reason, "message": result.message}, {}
+        return _header(result), {}
     facts, parts = encode_clip(result, options.sample_rate, job["jpeg_quality"])
     return {"state": "done", "facts": facts}, parts
 
 
+def _header(outcome: Outcome) -> dict[str, Any]:
+    return {"state": outcome.state, "reason": outcome.reason, "message": outcome.message}
+
+
 def main() -> None:
-    """Serve jobs until standard input closes."""
+    """Serve jobs until standard input closes. A line that is no job ends the process: what follows it is not known."""
     av.logging.set_level(av.logging.PANIC)
-    output = sys.stdout.buffer
-    # Whatever a codec prints must not be read as a message.
-    sys.stdout = sys.stderr
-    for line in sys.stdin.buffer:
-        header, parts = run_job(json.loads(line))
-        header["parts"] = [[extension, len(data)] for extension, data in parts.items()]
-        output.write(json.dumps(header).encode() + b"\n")
-        for data in parts.values():
-            output.write(data)
-        output.flush()
+    # Whatever a codec prints must not be read as a message, not even by printf.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        for line in sys.stdin.buffer:
+            job = json.loads(line)
+            # Should nobody be left to end a decoder that hangs, the kernel does.
+            signal.setitimer(signal.ITIMER_REAL, job["deadline_seconds"] + ORPHAN_SECONDS)
+            try:
+                header, parts = run_job(job)
+            except Exception as error:  # a mistake of ours, or no memory: it costs this clip and says what it was
+                text = f"{type(error).__name__}: {error}".splitlines()[0]
+                header, parts = _header(Outcome.failed(Reason.UNKNOWN, text)), {}
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            header["parts"] = [[extension, len(data)] for extension, data in parts.items()]
+            output.write(json.dumps(header).encode() + b"\n")
+            for data in parts.values():
+                output.write(data)
+            output.flush()
 
 
 if __name__ == "__main__":

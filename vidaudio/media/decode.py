@@ -6,7 +6,8 @@ line; everything recorded is relative to the clip's own start.
 
 from __future__ import annotations
 
-import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -23,10 +24,16 @@ CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,wav,mp3,flac,aac,rm,mxf,dv,"
     "h264,hevc,m4v,gif,nut,vob,wtv,ivf,amr,aiff,au,w64,caf,swf"
 )
-# Decoding starts this long before the clip, since sound codecs need a few packets to settle.
-PREROLL_SECONDS = 0.25
+# Decoding starts this long before the clip, since sound codecs need a few packets to settle; farther back where that is
+# not before the clip's first picture (containers without an index land between key frames).
+PREROLL_SECONDS = (0.25, 3.0, 15.0, 60.0)
+# MPEG program streams stamp few pictures: after a jump the first second is stamped by guess.
+PREROLL_SECONDS_UNSTAMPED = PREROLL_SECONDS[1:]
+# Where no sound is met among so many packets, it is not worth looking farther back for it.
+PROBED_PACKETS = 500
 # A file this broken is not worth waiting for.
 MAX_ERRORS_IN_A_ROW = 200
+MEDIA_ERRORS = (av.FFmpegError, ValueError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +75,38 @@ def decode_clip(
 ) -> DecodedClip | Outcome:
     """Decode `[start_seconds, end_seconds)` of a file's own time line (None: to its end).
 
-    Returns the clip, or the `dropped` outcome that says why there is none. Raises nothing for bad media.
+    Returns the clip, or the outcome that says why there is none. Raises nothing for bad media.
     """
-    try:
-        container = av.open(
-            file,
-            mode="r",
-            metadata_errors="replace",
-            container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        return Outcome.dropped(Reason.CORRUPT, f"cannot be opened: {_first_line(error)}")
-    with container:
-        return _decode_open(container, start_seconds, end_seconds, options)
+    if isinstance(file, str) and not os.access(file, os.R_OK):
+        return Outcome.failed(Reason.NOT_FOUND, "there is no such file, or it may not be read")
+    for may_seek in (True, False):
+        try:
+            container = _open(file)
+        except MEDIA_ERRORS as error:
+            return Outcome.dropped(Reason.CORRUPT, f"cannot be opened: {_first_line(error)}")
+        with container:
+            result = _decode_open(container, start_seconds, end_seconds, options, may_seek)
+        if result is not None:
+            return result
+    raise AssertionError("unreachable")
 
 
-def _decode_open(container, start_seconds: float, end_seconds: float | None, options: DecodeOptions):
+def _open(file: str | BinaryIO):
+    if not isinstance(file, str):
+        file.seek(0)
+    return av.open(
+        # The protocol is named, so that no file name is read as one.
+        f"file:{file}" if isinstance(file, str) else file,
+        mode="r",
+        metadata_errors="replace",
+        container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+    )
+
+
+def _decode_open(
+    container, start_seconds: float, end_seconds: float | None, options: DecodeOptions, may_seek: bool
+) -> DecodedClip | Outcome | None:
+    """As `decode_clip`; None where it sought in vain: the file is to be opened anew and read from its beginning."""
     video = _best_video(container)
     audio = container.streams.best("audio")
     if video is None:
@@ -96,23 +119,28 @@ def _decode_open(container, start_seconds: float, end_seconds: float | None, opt
     video.codec_context.thread_count = 1
 
     span = options.max_seconds if end_seconds is None else min(end_seconds - start_seconds, options.max_seconds)
-    zero = (container.start_time or 0) / av.time_base + start_seconds
     aspect = float(video.sample_aspect_ratio or 1)
-    grid = FrameGrid(1.0 / options.frames_per_second, options.frame_size, aspect if 0.1 < aspect < 10 else 1.0)
+    grid = FrameGrid(1.0 / options.frames_per_second, options.frame_size, span, aspect if 0.1 < aspect < 10 else 1.0)
     track = SoundTrack(options.sample_rate, span)
-    errors = _decode_packets(container, video, audio, zero, span, grid, track)
-    grid.finish(span)
-    samples, audio_start = track.finish()
+    decoder = _Decoder(container, video, audio, start_seconds)
+    if may_seek and not decoder.seek():
+        return None
+    decoder.run(grid, track)
+    try:
+        grid.finish()
+        samples, audio_start = track.finish()
+    except MEDIA_ERRORS as error:
+        return Outcome.dropped(Reason.CORRUPT, f"cannot be converted: {_first_line(error)}")
 
+    broken = f" after {decoder.errors} unreadable packets" if decoder.errors else ""
+    for what, decoded in (("picture", decoder.pictures), ("sound", decoder.blocks)):
+        # After a jump none may have come because the track ends before the clip: that is no fault of the file.
+        if not decoded and (decoder.errors or not decoder.sought):
+            return Outcome.dropped(Reason.CORRUPT, f"no {what} could be decoded{broken}")
     sound_seconds = len(samples) / options.sample_rate
-    broken = f" after {errors} unreadable packets" if errors else ""
-    if not grid.images:
-        return Outcome.dropped(Reason.CORRUPT if errors else Reason.NO_VIDEO, f"no picture could be decoded{broken}")
-    if not len(samples):
-        return Outcome.dropped(Reason.CORRUPT if errors else Reason.NO_AUDIO, f"no sound could be decoded{broken}")
-    shortest = min(grid.end_seconds, sound_seconds)
-    if shortest < options.min_seconds:
-        what = "sound" if sound_seconds < grid.end_seconds else "picture"
+    shortest = min(grid.seconds, sound_seconds)
+    if shortest < options.min_seconds or not grid.images or not len(samples):
+        what = "sound" if sound_seconds < grid.seconds else "picture"
         return Outcome.dropped(
             Reason.TOO_SHORT, f"{shortest:.2f} s of {what}, at least {options.min_seconds:g} s are wanted{broken}"
         )
@@ -124,50 +152,136 @@ def _decode_open(container, start_seconds: float, end_seconds: float | None, opt
         samples=samples,
         audio_start_seconds=audio_start,
         video_seconds=grid.end_seconds,
-        decode_errors=errors,
+        decode_errors=decoder.errors,
         audio_gaps=track.gaps,
     )
 
 
-def _decode_packets(container, video, audio, zero: float, span: float, grid: FrameGrid, track: SoundTrack) -> int:
-    """Feed grid and track until both have passed the end; returns how many packets could not be read."""
-    if zero - (container.start_time or 0) / av.time_base > PREROLL_SECONDS:
-        # A file that cannot seek is read from its beginning: slower, and just as right.
-        try:
-            container.seek(int((zero - PREROLL_SECONDS) * av.time_base), backward=True)
-        except av.FFmpegError:
-            container.seek(0, any_frame=True)
-    errors = errors_in_a_row = 0
-    frame_seconds = float(1 / video.guessed_rate) if getattr(video, "guessed_rate", None) else 0.04
-    last_video = last_audio = -math.inf
-    packets = container.demux(video, audio)
-    while errors_in_a_row < MAX_ERRORS_IN_A_ROW:
-        try:
-            packet = next(packets)
-            frames = packet.decode()
-        except StopIteration:
-            break
-        except (av.FFmpegError, ValueError, OSError):
-            errors += 1
-            errors_in_a_row += 1
-            continue
-        for frame in frames:
-            errors_in_a_row = 0
-            if isinstance(frame, av.VideoFrame):
-                seconds = float(frame.pts * frame.time_base) if frame.pts is not None else last_video + frame_seconds
-                last_video = seconds
-                duration = float(frame.duration * frame.time_base) if frame.duration else frame_seconds
-                if math.isfinite(seconds):
-                    grid.push(frame, seconds - zero, duration)
+class _Decoder:
+    """Feeds the pictures and the sound of one span of an open file, in one pass.
+
+    Attributes:
+        errors: Packets that could not be read or decoded.
+        pictures: Frames decoded, also outside the span.
+        blocks: Sound blocks decoded, also outside the span.
+        sought: Whether reading did not begin at the file's beginning.
+    """
+
+    def __init__(self, container, video, audio, start_seconds: float) -> None:
+        self.errors = self.pictures = self.blocks = 0
+        self.sought = False
+        self._container, self._video, self._audio = container, video, audio
+        self._file_start = (container.start_time or 0) / av.time_base
+        self._zero = self._file_start + start_seconds
+        rate = video.guessed_rate
+        self._frame_seconds = float(1 / rate) if rate else 0.04
+        # Where a time stamp is missing, the block follows the one before it.
+        self._next_video = self._next_audio = self._file_start
+        # AVI stamps packets in the order of decoding: pictures come out later than they are to be shown, by a constant.
+        self._decoding_order = container.format.name == "avi"
+        self._first_video_dts: int | None = None
+        self._reordering: int | None = None
+
+    def seek(self) -> bool:
+        """Go to where the span's first picture and sound can be decoded: never after, rarely long before.
+
+        Returns False where the file must be read from its beginning, which this container may have left.
+        """
+        unstamped = self._container.format.name == "mpeg"
+        for number, preroll in enumerate(PREROLL_SECONDS_UNSTAMPED if unstamped else PREROLL_SECONDS):
+            if self._zero - preroll <= self._file_start:
+                return number == 0
+            if self._decoding_order and self._reordering is None:
+                # Told at the file's beginning only: after a jump decoders skip what refers to pictures before it.
+                next((self._reordered(f) for f in self._frames() if isinstance(f, av.VideoFrame)), None)
+            try:
+                self._container.seek(round((self._zero - preroll) * av.time_base), backward=True)
+                # Sound that begins late wherever it is looked for does so in the file.
+                early_enough = self._begins_before_span({"video", "audio"} if number < 2 else {"video"})
+                self._container.seek(round((self._zero - preroll) * av.time_base), backward=True)
+            except (*MEDIA_ERRORS, IndexError):
+                return False  # slower, and just as right
+            if early_enough:
+                self.sought = True
+                return True
+        return False
+
+    def run(self, grid: FrameGrid, track: SoundTrack) -> None:
+        """Decode until grid and track have passed the end of the span, or nothing more can be read."""
+        for frame in self._frames():
+            try:
+                if isinstance(frame, av.VideoFrame):
+                    self._show(frame, grid)
+                else:
+                    self._play(frame, track)
+            except MEDIA_ERRORS:  # a pixel format or a channel layout that cannot be converted
+                self.errors += 1
+            if grid.passed() and track.passed():
+                return
+
+    def _show(self, frame: av.VideoFrame, grid: FrameGrid) -> None:
+        self.pictures += 1
+        duration = max(0.0, float(frame.duration * frame.time_base)) if frame.duration else self._frame_seconds
+        pts = self._reordered(frame) if self._decoding_order else frame.pts
+        seconds = self._next_video if pts is None else float(pts * frame.time_base)
+        self._next_video = seconds + duration
+        grid.push(frame, seconds - self._zero, duration)
+
+    def _play(self, frame: av.AudioFrame, track: SoundTrack) -> None:
+        self.blocks += 1
+        seconds = self._next_audio if frame.pts is None else float(frame.pts * frame.time_base)
+        self._next_audio = seconds + frame.samples / frame.sample_rate
+        if self._next_audio > self._zero:
+            track.push(frame, seconds - self._zero)
+
+    def _frames(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """All that can be decoded from here on; what cannot is counted."""
+        errors_in_a_row = 0
+        packets = self._container.demux(self._video, self._audio)
+        while errors_in_a_row < MAX_ERRORS_IN_A_ROW:
+            try:
+                packet = next(packets)
+            except (StopIteration, IndexError):  # PyAV's at the end of a file in which streams turned up midway
+                return
+            except MEDIA_ERRORS:
+                self.errors += 1
+                errors_in_a_row += 1
+                packets = self._container.demux(self._video, self._audio)
+                continue
+            if self._first_video_dts is None and packet.is_keyframe and packet.stream.type == "video":
+                self._first_video_dts = packet.dts
+            try:
+                frames = packet.decode()
+            except MEDIA_ERRORS:
+                self.errors += 1
+                errors_in_a_row += 1
+                continue
+            if frames:
+                errors_in_a_row = 0
+            yield from frames
+
+    def _reordered(self, frame: av.VideoFrame) -> int | None:
+        if frame.dts is None:
+            return None
+        if self._reordering is None:
+            self._reordering = frame.dts - (frame.dts if self._first_video_dts is None else self._first_video_dts)
+        return frame.dts - self._reordering
+
+    def _begins_before_span(self, missing: set[str]) -> bool:
+        """Whether the first picture, and sound if it is looked for, are from here not after the span's beginning."""
+        for number, packet in enumerate(self._container.demux(self._video, self._audio)):
+            kind = packet.stream.type
+            if kind == "video" and kind in missing:
+                times = [frame.pts * frame.time_base for frame in packet.decode() if frame.pts is not None]
             else:
-                length = frame.samples / frame.sample_rate
-                seconds = float(frame.pts * frame.time_base) if frame.pts is not None else last_audio
-                last_audio = seconds + length
-                if math.isfinite(seconds) and seconds + length > zero:
-                    track.push(frame, seconds - zero)
-        if (grid.passed(span) or last_video - zero > span) and (track.passed() or last_audio - zero > span):
-            break
-    return errors
+                times = [] if packet.pts is None else [packet.pts * packet.time_base]
+            if times and kind in missing:
+                if times[0] > self._zero:
+                    return False
+                missing.remove(kind)
+            if not missing or (number > PROBED_PACKETS and "video" not in missing):
+                return True
+        return "video" not in missing
 
 
 def _best_video(container):
@@ -179,4 +293,4 @@ def _best_video(container):
 
 def _first_line(error: BaseException) -> str:
     """The reason alone: paths in it would differ between runs."""
-    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

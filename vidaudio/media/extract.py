@@ -17,9 +17,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.media.reasons import Outcome, Reason, State
 
 READ_BYTES = 1 << 20
+# The child finds this very package wherever it lies, and nothing that lies in the folder it happens to be started from.
+PACKAGES = str(Path(__file__).resolve().parents[2])
+CHILD = f"import sys; sys.path.append({PACKAGES!r}); from vidaudio.media.child import main; main()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ class Extractor:
             "end_seconds": span.end_seconds,
             "options": self.options.decode_options(),
             "jpeg_quality": self.options.jpeg_quality,
+            "deadline_seconds": self.options.deadline_seconds,
         }
         deadline = time.monotonic() + self.options.deadline_seconds
         try:
@@ -131,14 +135,14 @@ class Extractor:
         parts = {extension: self._read_exactly(length, deadline) for extension, length in header["parts"]}
         if header["state"] == "done":
             return Extracted(Outcome.done(), header["facts"], parts)
-        return Extracted(Outcome.dropped(Reason(header["reason"]), header["message"]))
+        return Extracted(Outcome(State(header["state"]), Reason(header["reason"]), header["message"]))
 
     def _started(self) -> subprocess.Popen:
         if self._process is None or self._process.poll() is not None:
             self._buffer.clear()
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vidaudio.media.child"],
+                [sys.executable, "-P", "-c", CHILD],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

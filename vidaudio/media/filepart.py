@@ -7,13 +7,18 @@ import os
 
 
 class FilePart(io.RawIOBase):
-    """A byte range of a file as a read-only, seekable file: lets a decoder read a tar member in place."""
+    """A byte range of a file as a read-only, seekable file: lets a decoder read a tar member in place.
 
-    def __init__(self, path: str | os.PathLike[str], offset: int, length: int) -> None:
+    Attributes:
+        error: What the disk said when it last failed, which a decoder would take for the end of the file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], offset: int = 0, length: int | None = None) -> None:
         self._descriptor = os.open(path, os.O_RDONLY)
         self._offset = offset
-        self._length = length
+        self._length = os.fstat(self._descriptor).st_size - offset if length is None else length
         self._position = 0
+        self.error: OSError | None = None
 
     def readable(self) -> bool:
         return True
@@ -32,7 +37,11 @@ class FilePart(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         left = max(0, self._length - self._position)
         wanted = left if size is None or size < 0 else min(size, left)
-        data = os.pread(self._descriptor, wanted, self._offset + self._position)
+        try:
+            data = os.pread(self._descriptor, wanted, self._offset + self._position)
+        except OSError as error:
+            self.error = error
+            raise
         self._position += len(data)
         return data
 

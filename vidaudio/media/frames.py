@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.reformatter import Interpolation, VideoReformatter
 
 # A file whose pictures begin a little after its clock (an encoder's delay) still has a picture for its first grid time.
 LATE_FIRST_FRAME_SECONDS = 0.5
+# Of a resized picture, in squares: a strip of 2 x 16384 pixels would take gigabytes for the little that is kept of it.
+LONGEST_SIDE = 32
 
 
 @dataclass(slots=True)
@@ -23,6 +26,7 @@ class FrameGrid:
     Attributes:
         step_seconds: Grid spacing.
         size: Side of the square pictures, pixels.
+        span_seconds: The clip's length; nothing is collected after it.
         pixel_aspect: Width over height of one stored pixel as displayed.
         images: RGB pictures, uint8 `[size, size, 3]`.
         frame_seconds: True presentation time of each picture, relative to the clip's start.
@@ -30,16 +34,19 @@ class FrameGrid:
             frame and appears a little later.
         motion: Largest mean absolute difference between consecutive pictures, grey levels of 255; 0 for a still.
         end_seconds: When the last frame seen stops being on screen, relative to the clip's start.
+        seconds: How long there is a picture.
     """
 
     step_seconds: float
     size: int
+    span_seconds: float
     pixel_aspect: float = 1.0
     images: list[np.ndarray] = field(default_factory=list)
     frame_seconds: list[float] = field(default_factory=list)
     grid_seconds: list[float] = field(default_factory=list)
     end_seconds: float = 0.0
     motion: float = 0.0
+    _reformatter: VideoReformatter = field(default_factory=VideoReformatter)
     _next: int = 0
     _previous: av.VideoFrame | None = None
     _previous_seconds: float = 0.0
@@ -49,19 +56,23 @@ class FrameGrid:
         """Show the next frame, in order of time; `seconds` is relative to the clip's start."""
         if self._previous is not None and seconds <= self._previous_seconds:
             return  # a repeated or backward time stamp: the picture already on screen stays
-        self._take_until(seconds)
+        self._take_until(min(seconds, self.span_seconds))
         self._previous, self._previous_seconds, self._previous_taken = frame, seconds, None
         self.end_seconds = seconds + duration_seconds
 
-    def finish(self, end_seconds: float) -> None:
+    def finish(self) -> None:
         """Close the grid at the clip's end (exclusive) or where the pictures end, whichever comes first."""
-        self.end_seconds = min(self.end_seconds, end_seconds)
+        self.end_seconds = min(self.end_seconds, self.span_seconds)
         self._take_until(self.end_seconds)
         self._previous = None
 
-    def passed(self, end_seconds: float) -> bool:
+    def passed(self) -> bool:
         """True once no later frame can matter."""
-        return self._previous is not None and self._previous_seconds >= end_seconds
+        return self._previous is not None and self._previous_seconds >= self.span_seconds
+
+    @property
+    def seconds(self) -> float:
+        return max(0.0, self.end_seconds - self.grid_seconds[0]) if self.grid_seconds else 0.0
 
     def _take_until(self, seconds: float) -> None:
         if self._previous is None:
@@ -72,7 +83,7 @@ class FrameGrid:
                 self._next += 1  # nothing on screen yet at this time
                 continue
             if self._previous_taken is None:
-                self._previous_taken = square_rgb(self._previous, self.size, self.pixel_aspect)
+                self._previous_taken = square_rgb(self._previous, self.size, self.pixel_aspect, self._reformatter)
             if self.images:
                 difference = np.abs(self.images[-1][::8, ::8].astype(np.int16) - self._previous_taken[::8, ::8])
                 self.motion = max(self.motion, float(difference.mean()))
@@ -82,7 +93,9 @@ class FrameGrid:
             self._next += 1
 
 
-def square_rgb(frame: av.VideoFrame, size: int, pixel_aspect: float = 1.0) -> np.ndarray:
+def square_rgb(
+    frame: av.VideoFrame, size: int, pixel_aspect: float = 1.0, reformatter: VideoReformatter | None = None
+) -> np.ndarray:
     """Upright centre square of a frame, uint8 RGB `[size, size, 3]`.
 
     Bicubic resize of the displayed picture (pixel aspect and rotation honoured) to `size` on its short side, then a
@@ -91,12 +104,35 @@ def square_rgb(frame: av.VideoFrame, size: int, pixel_aspect: float = 1.0) -> np
     width, height = frame.width, frame.height
     displayed = (width * pixel_aspect, height) if pixel_aspect > 1 else (width, height / pixel_aspect)
     scale = size / min(displayed)
-    scaled_width = max(size, round(displayed[0] * scale))
-    scaled_height = max(size, round(displayed[1] * scale))
-    rgb = frame.reformat(
-        width=scaled_width, height=scaled_height, format="rgb24", interpolation=Interpolation.BICUBIC, threads=1
-    ).to_ndarray()
+    longest = size * LONGEST_SIDE
+    scaled_width = min(max(size, round(displayed[0] * scale)), longest)
+    scaled_height = min(max(size, round(displayed[1] * scale)), longest)
+    rgb = (
+        (reformatter or VideoReformatter())
+        .reformat(
+            frame,
+            width=scaled_width,
+            height=scaled_height,
+            format="rgb24",
+            interpolation=Interpolation.BICUBIC,
+            threads=1,
+        )
+        .to_ndarray()
+    )
     left, top = (scaled_width - size) // 2, (scaled_height - size) // 2
-    square = rgb[top : top + size, left : left + size]
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(square, quarter_turns))
+    return np.ascontiguousarray(upright(rgb[top : top + size, left : left + size], frame))
+
+
+def upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """Turn and mirror a frame's picture as its display matrix says, in quarter turns."""
+    matrix = next((data for data in frame.side_data if data.type == SideDataType.DISPLAYMATRIX), None)
+    if matrix is None:
+        return picture
+    # Fixed-point rows (a b u), (c d v), (x y w): a point is shown at (a x + c y, b x + d y).
+    a, b, _, c, d = np.frombuffer(bytes(matrix)[:20], np.int32).astype(float)
+    if max(abs(b), abs(c)) > max(abs(a), abs(d)):
+        picture = picture.swapaxes(0, 1)
+        horizontal, vertical = c, b
+    else:
+        horizontal, vertical = a, d
+    return picture[:: -1 if vertical < 0 else 1, :: -1 if horizontal < 0 else 1]
