@@ -14,7 +14,7 @@ help:
 $(VENV)/installed: pyproject.toml
 	@echo "installing into $(VENV) (PyTorch is large: some minutes and about 6 GB)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@$(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@
 
 demo: $(VENV)/installed
