@@ -1,8 +1,8 @@
 """Errors meant for people.
 
 Whatever a user can get wrong raises a `VidaudioError` whose text is the whole message: what was wrong, where, and what
-to do about it. The command line prints that text and exits with `exit_code`; anything else that escapes is a bug of ours
-and keeps its traceback.
+to do about it. The command line prints that text and exits with `exit_code`; anything else that escapes is a bug of
+ours and keeps its traceback.
 """
 
 
