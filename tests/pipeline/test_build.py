@@ -278,9 +278,13 @@ class TestRefusals:
     def test_a_changed_list_is_refused(self, built_corpus, media_world, tiny_clip, tmp_path):
         clips = clips_from_table(read_manifest(media_world.manifest))
         before = contents(built_corpus.url)
-        for changed in (clips[1:], [replace(clips[0], labels=("other",)), *clips[1:]]):
+        changes = {
+            "1 are not in this list and 0 differ": clips[1:],
+            "0 are not in this list and 1 differ": [replace(clips[0], labels=("other",)), *clips[1:]],
+        }
+        for difference, changed in changes.items():
             write_manifest(changed, tmp_path / "changed.parquet")
-            with pytest.raises(CorpusError, match=f"the list: 17 clips there, {len(changed)} now"):
+            with pytest.raises(CorpusError, match=f"of its 17 clips {difference}, such as"):
                 build(world_recipe(tiny_clip), str(tmp_path / "changed.parquet"), built_corpus.url, progress=False)
         assert contents(built_corpus.url) == before
 

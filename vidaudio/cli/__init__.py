@@ -5,7 +5,13 @@ Only the standard library and Typer are imported here; what a command needs is i
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
+
+TERMINATED = 128 + signal.SIGTERM
+# Options that may stand without a value, and what they mean then.
+BARE_OPTIONS = {"--retry-failed": "transient"}
 
 
 def main() -> None:
@@ -13,11 +19,27 @@ def main() -> None:
     from vidaudio.cli.app import app
     from vidaudio.errors import VidaudioError
 
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        app()
+        app(args=_with_values(sys.argv[1:]))
     except VidaudioError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _with_values(arguments: list[str]) -> list[str]:
+    """Options that stand bare get their value: Typer's own options either always or never take one."""
+    filled = []
+    for place, argument in enumerate(arguments):
+        following = arguments[place + 1] if place + 1 < len(arguments) else "-"
+        bare = argument in BARE_OPTIONS and following.startswith("-")
+        filled.append(f"{argument}={BARE_OPTIONS[argument]}" if bare else argument)
+    return filled
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM unwinds like Ctrl-C, so that workers are stopped and scratch is removed, and says so by its code."""
+    raise SystemExit(TERMINATED)

@@ -25,6 +25,13 @@ def build(
     scheduler: Annotated[
         str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
     ] = None,
+    retry_failed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[REASONS]",
+            help="Plan failed clips once more, into new shards: transient (the default), all, or reasons with commas.",
+        ),
+    ] = None,
     settings: Set = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -40,6 +47,7 @@ def build(
         None if manifest is None else str(manifest),
         corpus,
         only=stages,
+        retry_failed=retry_failed,
         progress=not quiet,
     )
     typer.echo(json.dumps(built.as_dict(), indent=2) if as_json else str(built))

@@ -1,4 +1,9 @@
-"""A corpus: the folder, the settings it was begun with, and its manifest. Opened by the driver and by every worker."""
+"""A corpus: the folder, the settings it was begun with, and its list. Opened by the driver and by every worker.
+
+The list grows in parts. The first is `manifest.parquet`; rows that a later list adds, and failed clips that are to be
+tried again, become a further part with shards of its own. A part is created exclusively and never changes, so what a
+shard holds is settled for good the moment its part appears.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,17 @@ import functools
 import io
 import json
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vidaudio.errors import CorpusError
-from vidaudio.manifest import Clip, clips_from_table
+from vidaudio.manifest import SCHEMA, Clip, clips_from_table
 from vidaudio.pipeline.plan import assign_shards, manifest_hash
 from vidaudio.pipeline.recipe import CorpusRecipe, stable_hash
 from vidaudio.recipes import check
@@ -22,9 +29,22 @@ from vidaudio.shards.store import Store, open_store
 
 CORPUS_FILE = "corpus.json"
 MANIFEST_FILE = "manifest.parquet"
+PART_FILE = "manifest-{:06d}.parquet"
+_PART_KEY = b"vidaudio"
 FORMAT = 1
 ROW_GROUP_CLIPS = 4096
 RECORDED_VERSIONS = ("vidaudio", "av", "pillow", "soundfile", "open_clip_torch", "torch", "webdataset", "yt-dlp")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the list: its file, why it was made (`list`, `added` or `retry`), and its shards."""
+
+    name: str
+    kind: str
+    first_shard: int
+    shards: int
+    clips: int
 
 
 @dataclass(frozen=True)
@@ -34,34 +54,68 @@ class Corpus:
     Attributes:
         store: Its files.
         recipe: The settings it was begun with, dtype resolved.
-        plan_hash: Of settings and manifest; every committed table carries it.
-        shards: How many.
-        clips: How many, over all shards.
+        plan_hash: Of settings and first list; every committed table carries it.
+        parts: Of the list, in order.
     """
 
     store: Store
     recipe: CorpusRecipe
     plan_hash: str
-    shards: int
-    clips: int
+    parts: tuple[Part, ...]
+
+    @property
+    def shards(self) -> int:
+        """Shards over all parts, numbered from 0."""
+        return self.parts[-1].first_shard + self.parts[-1].shards
+
+    @property
+    def clips(self) -> int:
+        """Clips; those that are tried again count once."""
+        return sum(part.clips for part in self.parts if part.kind != "retry")
 
     @property
     def url(self) -> str:
         return self.store.url
 
     def rows(self, shard: int) -> list[Clip]:
-        """The manifest's rows of one shard."""
-        table = _read_manifest(self.store, filters=[("shard", "=", shard)])
-        return clips_from_table(table)
+        """The list's rows of one shard."""
+        part = next(p for p in self.parts if p.first_shard <= shard < p.first_shard + p.shards)
+        return clips_from_table(_read_part(self.store, part.name, filters=[("shard", "=", shard)]))
 
-    def manifest(self):
-        """The whole manifest as an Arrow table."""
-        return _read_manifest(self.store)
+    def manifest(self) -> pa.Table:
+        """Every clip once, in the shard that speaks for it: the newest, where it was tried again."""
+        table = pa.concat_tables(_read_part(self.store, part.name) for part in self.parts)
+        if all(part.kind != "retry" for part in self.parts):
+            return table
+        ids = table["id"].to_pandas()
+        return table.filter(pa.array(~ids.duplicated(keep="last")))
+
+    def superseded(self) -> dict[str, int]:
+        """For clips that were tried again: the shard that speaks for each."""
+        newest: dict[str, int] = {}
+        for part in self.parts:
+            if part.kind == "retry":
+                table = _read_part(self.store, part.name, columns=["id", "shard"])
+                newest.update(zip(table["id"].to_pylist(), table["shard"].to_pylist(), strict=True))
+        return newest
 
     def clips_by_shard(self) -> list[int]:
-        """How many clips each shard has."""
-        shards = _read_manifest(self.store, columns=["shard"])["shard"].to_numpy()
-        return np.bincount(shards, minlength=self.shards).tolist()
+        """How many rows each shard has."""
+        columns = [_read_part(self.store, part.name, columns=["shard"])["shard"].to_numpy() for part in self.parts]
+        return np.bincount(np.concatenate(columns), minlength=self.shards).tolist()
+
+    def grown(self, rows: pa.Table, kind: str) -> Corpus:
+        """The corpus with one more part, holding `rows` in new shards.
+
+        Another build may add a part at the same moment: then nothing is written, and the corpus is as that one left it.
+        """
+        planned = assign_shards(rows, self.recipe.shard_clips)
+        shards = planned["shard"][-1].as_py() + 1
+        moved = pc.add(planned["shard"], self.shards).cast(pa.int32())
+        planned = planned.set_column(planned.schema.get_field_index("shard"), planned.schema.field("shard"), moved)
+        part = Part(PART_FILE.format(len(self.parts)), kind, self.shards, shards, rows.num_rows)
+        self.store.create(part.name, _encode_part(planned, part))
+        return open_corpus(self.url)
 
 
 def open_corpus(url: str) -> Corpus:
@@ -80,12 +134,22 @@ def open_corpus(url: str) -> Corpus:
     if described.get("format") != FORMAT:
         raise CorpusError(f"{url} has corpus format {described.get('format')!r}; this version reads {FORMAT}")
     recipe = check(CorpusRecipe, described["recipe"], f"{url}/{CORPUS_FILE}")
-    return Corpus(store, recipe, described["plan_hash"], described["shards"], described["clips"])
+    parts = [Part(MANIFEST_FILE, "list", 0, described["shards"], described["clips"])]
+    further = [name for name in store.list("") if name.startswith("manifest-") and name.endswith(".parquet")]
+    for name in sorted(further):
+        schema = pq.read_schema(_opened(store, name))
+        parts.append(Part(**json.loads(schema.metadata[_PART_KEY])))
+    return Corpus(store, recipe, described["plan_hash"], tuple(parts))
 
 
 @functools.lru_cache(maxsize=8)
-def cached_corpus(url: str, plan_hash: str) -> Corpus:
+def cached_corpus(url: str, plan_hash: str, parts: int) -> Corpus:
     """`open_corpus`, once a process: a worker runs thousands of tasks on the same corpus.
+
+    Args:
+        url: Of the corpus.
+        plan_hash: That the task was made for.
+        parts: That the corpus had then; one that has grown since is opened anew.
 
     Raises:
         CorpusError: Another corpus than the task's stands there by now.
@@ -97,7 +161,9 @@ def cached_corpus(url: str, plan_hash: str) -> Corpus:
 
 
 def create_or_continue(url: str, recipe: CorpusRecipe, manifest) -> Corpus:
-    """Begin a corpus, or open the one that stands there if it was begun with the same settings and list.
+    """Begin a corpus, or open the one that stands there if it was begun with the same settings.
+
+    Rows that the list has and the corpus has not become new shards at the end.
 
     Args:
         url: Where the corpus is or will be.
@@ -126,27 +192,52 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest) -> Corpus:
         pq.write_table(planned, sink, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
         # The manifest first: a corpus exists once corpus.json does, and must then be whole.
         first = store.create(MANIFEST_FILE, sink.getvalue())
-        if not first and manifest_hash(_read_manifest(store)) != list_hash and not store.exists(CORPUS_FILE):
+        if not first and manifest_hash(_read_part(store, MANIFEST_FILE)) != list_hash and not store.exists(CORPUS_FILE):
             raise CorpusError(
                 f"{url} holds the {MANIFEST_FILE} of another list and no {CORPUS_FILE}: a build has just begun there, "
                 f"or was interrupted as it began; name another folder, or delete {MANIFEST_FILE}"
             )
         store.create(CORPUS_FILE, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n")
     standing = json.loads(store.read(CORPUS_FILE))
-    if standing.get("plan_hash") != described["plan_hash"]:
-        raise CorpusError(_differences(url, standing, described))
-    return open_corpus(url)
-
-
-def _differences(url: str, standing: dict[str, Any], wanted: dict[str, Any]) -> str:
-    was, now = _flat(standing.get("identity", {})), _flat(wanted["identity"])
+    was, now = _flat(standing.get("identity", {})), _flat(described["identity"])
     lines = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in sorted(now) if was.get(key) != now[key]]
-    if standing.get("manifest_sha256") != wanted["manifest_sha256"]:
-        lines.append(f"the list: {standing.get('clips')} clips there, {wanted['clips']} now, or other contents")
-    return (
-        f"the corpus at {url} was begun with other settings, and committed shards never change: {'; '.join(lines)}. "
-        "Name another folder, or take the settings back."
-    )
+    if lines:
+        raise CorpusError(
+            f"the corpus at {url} was begun with other settings, and committed shards never change: "
+            f"{'; '.join(lines)}. Name another folder, or take the settings back."
+        )
+    corpus = open_corpus(url)
+    if standing.get("manifest_sha256") == list_hash:
+        return corpus
+    while (added := _added_rows(corpus, manifest)) is not None:
+        corpus = corpus.grown(added, "added")
+    return corpus
+
+
+def _added_rows(corpus: Corpus, manifest: pa.Table) -> pa.Table | None:
+    """Rows of a list that the corpus has not; None where it has them all.
+
+    Raises:
+        CorpusError: Rows that it has are missing from the list or changed.
+    """
+    columns = [name for name in SCHEMA.names if name != "shard"]
+
+    def contents(table: pa.Table) -> dict[str, tuple]:
+        rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
+        return {row[0]: tuple(map(repr, row)) for row in rows}
+
+    there, now = contents(corpus.manifest()), contents(manifest)
+    changed = [clip_id for clip_id, row in there.items() if now.get(clip_id) != row]
+    if changed:
+        missing = sum(clip_id not in now for clip_id in changed)
+        raise CorpusError(
+            f"the corpus at {corpus.url} was begun with another list, and committed shards never change: of its "
+            f"{len(there)} clips {missing} are not in this list and {len(changed) - missing} differ, such as "
+            f"{changed[0]}. Rows may only be added; name another folder, or take the list back."
+        )
+    added = pc.invert(pc.is_in(manifest["id"], pa.array(list(there))))
+    rows = manifest.filter(added)
+    return rows if rows.num_rows else None
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -156,7 +247,18 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _read_manifest(store: Store, **options: Any):
-    local = store.local_path(MANIFEST_FILE)
-    source = local if local is not None else io.BytesIO(store.read(MANIFEST_FILE))
-    return pq.read_table(source, **options)
+def _encode_part(planned: pa.Table, part: Part) -> bytes:
+    sink = io.BytesIO()
+    described = planned.replace_schema_metadata({_PART_KEY: json.dumps(asdict(part), sort_keys=True).encode()})
+    pq.write_table(described, sink, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
+    return sink.getvalue()
+
+
+def _read_part(store: Store, name: str, **options: Any) -> pa.Table:
+    # The schema's metadata says what the part is, and tables that differ in it would not concatenate.
+    return pq.read_table(_opened(store, name), **options).replace_schema_metadata(None)
+
+
+def _opened(store: Store, name: str) -> Any:
+    local = store.local_path(name)
+    return local if local is not None else io.BytesIO(store.read(name))

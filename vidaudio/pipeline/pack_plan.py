@@ -25,6 +25,18 @@ from vidaudio.shards.store import Store
 PACK_FILE = "pack.json"
 
 
+class PackStands(CorpusError):
+    """A pack of this name stands and is not the one planned.
+
+    Attributes:
+        only_grown: The settings are the same; the corpus has other clips to pack by now.
+    """
+
+    def __init__(self, message: str, *, only_grown: bool) -> None:
+        super().__init__(message)
+        self.only_grown = only_grown
+
+
 @dataclass(frozen=True, slots=True)
 class PackedSample:
     """One sample of the plan: a segment of a clip and where the clip's members lie."""
@@ -112,7 +124,7 @@ def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
     """Write down what is packed, or check that the same was begun before.
 
     Raises:
-        CorpusError: Other settings or other clips stand under this name.
+        PackStands: Other settings or other clips stand under this name.
     """
     described = {
         "plan_hash": plan.plan_hash,
@@ -128,9 +140,10 @@ def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
     if standing["plan_hash"] != plan.plan_hash:
         changed = [k for k, v in described["settings"].items() if standing["settings"].get(k) != v]
         what = f"settings {', '.join(changed)}" if changed else "the clips that are ready"
-        raise CorpusError(
+        raise PackStands(
             f"{corpus.url}/{plan.folder} was packed otherwise ({what} differ), and packed shards never change; "
-            "pack under another name: --set pack.name=NAME"
+            f"pack under another name: vidaudio pack {corpus.url} --name NAME",
+            only_grown=not changed,
         )
 
 

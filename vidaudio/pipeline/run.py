@@ -21,12 +21,14 @@ from tqdm import tqdm
 from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.pipeline.cluster import connected
 from vidaudio.pipeline.corpus import Corpus, cached_corpus, create_or_continue, open_corpus
-from vidaudio.pipeline.pack_plan import PackTask, begin_pack, missing_tasks, plan_pack
+from vidaudio.pipeline.pack_plan import PackStands, PackTask, begin_pack, missing_tasks, plan_pack
 from vidaudio.pipeline.recipe import STAGES, CorpusRecipe, PackBlock
+from vidaudio.pipeline.retry import parse_reasons, plan_retry
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.pipeline.stages.embed import prepare_encoder
 from vidaudio.pipeline.status import CorpusStatus, corpus_status
 from vidaudio.shards.commit import committed_shards, read_record, table_name
+from vidaudio.shards.scratch import sweep_scratch
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -58,15 +60,20 @@ def build(
     corpus: str | None = None,
     *,
     only: Sequence[str] | None = None,
+    retry_failed: str | None = None,
     progress: bool = True,
 ) -> CorpusStatus:
     """Build a corpus, or go on with it: download, extract, embed and pack whatever is not committed yet.
+
+    Rows that were added to the list become new shards. A pack that stands is left as it is when the corpus has grown
+    since; `pack` makes another.
 
     Args:
         recipe: Settings.
         manifest: Path of the list; `recipe.manifest` by default.
         corpus: Folder or fsspec URL; `recipe.corpus` by default.
         only: Some of `download`, `extract`, `embed`, `pack`; all by default.
+        retry_failed: Plan clips that failed once more, into new shards: `transient`, `all`, or reasons with commas.
         progress: Show a progress bar and where the dashboard is.
 
     Raises:
@@ -74,22 +81,28 @@ def build(
     """
     stages = _wanted(only)
     where = corpus or recipe.corpus
+    reasons = parse_reasons(retry_failed) if retry_failed else None
     opened = _open(recipe, manifest or recipe.manifest, where)
+    _sweep(opened)
+    if reasons is not None:
+        opened = plan_retry(opened, reasons)
     encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
     started = time.monotonic()
     report = RunReport()
     missing = missing_shards(opened, stages, encoder)
-    if missing:
-        with connected(recipe.dask) as client:
-            if progress:
-                tqdm.write(f"dashboard: {client.dashboard_link}")
-            _run_chains(client, opened, missing, encoder, recipe, report, progress)
-            if "pack" in stages and not report.errors:
-                _pack(opened, recipe.pack, encoder, client, recipe, report, progress)
-    elif "pack" in stages:
-        _pack(opened, recipe.pack, encoder, None, recipe, report, progress)
-    report.seconds = time.monotonic() - started
-    _write_journal(opened, report)
+    try:
+        if missing:
+            with connected(recipe.dask) as client:
+                if progress:
+                    tqdm.write(f"dashboard: {client.dashboard_link}")
+                _run_chains(client, opened, missing, encoder, recipe, report, progress)
+                if "pack" in stages and not report.errors:
+                    _pack_or_leave(opened, recipe.pack, encoder, client, recipe, report, progress)
+        elif "pack" in stages:
+            _pack_or_leave(opened, recipe.pack, encoder, None, recipe, report, progress)
+    finally:
+        report.seconds = time.monotonic() - started
+        _write_journal(opened, report)
     _raise_errors(opened, report)
     return corpus_status(opened.url)
 
@@ -128,10 +141,10 @@ def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> dict[
 
 
 def run_task(
-    url: str, plan_hash: str, encoder: str, stage: str, shard: int, after: dict[str, Any] | None = None
+    url: str, plan_hash: str, parts: int, encoder: str, stage: str, shard: int, after: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """One task on a worker; returns a small record. `after` only orders it behind the stage before."""
-    corpus = cached_corpus(url, plan_hash)
+    corpus = cached_corpus(url, plan_hash, parts)
     described = next(s for s in shard_stages(encoder) if s.name == stage)
     began = time.monotonic()
     name = table_name(described.folder, shard)
@@ -142,12 +155,12 @@ def run_task(
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def run_pack_task(url: str, plan_hash: str, encoder: str, task: PackTask) -> dict[str, Any]:
+def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: PackTask) -> dict[str, Any]:
     """One training shard on a worker."""
     from vidaudio.pipeline.stages.pack import pack_shard
 
     began = time.monotonic()
-    record = pack_shard(cached_corpus(url, plan_hash), task, encoder)
+    record = pack_shard(cached_corpus(url, plan_hash, parts), task, encoder)
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
@@ -211,6 +224,7 @@ def _run_chains(
                     run_task,
                     corpus.url,
                     corpus.plan_hash,
+                    len(corpus.parts),
                     encoder,
                     stage,
                     shard,
@@ -289,6 +303,34 @@ def _describe(future: Future) -> str:
     return text if isinstance(error, VidaudioError) else f"{type(error).__name__}: {text.splitlines()[0]}"
 
 
+def _pack_or_leave(
+    corpus: Corpus,
+    settings: PackBlock,
+    encoder: str,
+    client: Client | None,
+    recipe: CorpusRecipe,
+    report: RunReport,
+    progress: bool,
+) -> None:
+    """Pack as part of a build: a pack made before the corpus grew is left as it is, and that is said."""
+    try:
+        _pack(corpus, settings, encoder, client, recipe, report, progress)
+    except PackStands as standing:
+        if not standing.only_grown:
+            raise
+        tqdm.write(
+            f"training/{settings.name} was packed before the corpus grew and stays as it is; for all clips: "
+            f"vidaudio pack {corpus.url} --name NAME"
+        )
+
+
+def _sweep(corpus: Corpus) -> None:
+    """Remove what dead processes of this machine left behind."""
+    root = corpus.store.local_path("")
+    if root is not None:
+        sweep_scratch(root)
+
+
 def _pack(
     corpus: Corpus,
     settings: PackBlock,
@@ -328,7 +370,7 @@ def _pack_tasks(
     def submit(task: PackTask) -> list[Future]:
         key = f"pack-{task.name}-{report_key}"
         options = {"key": key, "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
-        return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, encoder, task, **options)]
+        return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, len(corpus.parts), encoder, task, **options)]
 
     progressing = _Progress(bar, len(tasks), lambda task: len(task.samples))
     _drive(iter(tasks), submit, _in_flight(client, recipe), report, progressing)

@@ -70,18 +70,21 @@ def corpus_status(url: str) -> CorpusStatus:
         CorpusError: There is no corpus at `url`.
     """
     corpus = open_corpus(url)
-    stages = [_outcomes(corpus, "download", "clips"), _outcomes(corpus, "extract", "av")]
+    superseded = corpus.superseded()
+    stages = [_outcomes(corpus, "download", "clips", superseded), _outcomes(corpus, "extract", "av", superseded)]
     for encoder in _subfolders(corpus, "embeddings"):
         stages.append(_embedded(corpus, f"embeddings/{encoder}"))
     return CorpusStatus(corpus.url, corpus.clips, corpus.shards, tuple(stages), tuple(_packs(corpus)))
 
 
-def _outcomes(corpus: Corpus, name: str, folder: str) -> StageStatus:
+def _outcomes(corpus: Corpus, name: str, folder: str, superseded: dict[str, int]) -> StageStatus:
     counts: Counter[tuple[str, str]] = Counter()
     shards = committed_shards(corpus.store, folder)
     for shard in shards:
         table, _ = read_table(corpus.store, table_name(folder, shard))
-        counts.update(zip(table["state"].to_pylist(), table["reason"].to_pylist(), strict=True))
+        rows = zip(*(table[column].to_pylist() for column in ("id", "state", "reason")), strict=True)
+        # Of a clip that was tried again only the newest shard speaks.
+        counts.update((state, reason) for clip_id, state, reason in rows if superseded.get(clip_id, shard) == shard)
     done = sum(n for (state, _), n in counts.items() if state == State.DONE)
     others = [(state, reason, n) for (state, reason), n in counts.most_common() if state != State.DONE]
     return StageStatus(name, len(shards), done, tuple(others))

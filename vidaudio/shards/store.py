@@ -17,8 +17,7 @@ from pathlib import Path, PurePosixPath
 import fsspec
 
 from vidaudio.errors import CorpusError
-
-TEMPORARY_PREFIX = ".tmp-"
+from vidaudio.shards.scratch import scratch_prefix
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
@@ -150,7 +149,7 @@ class LocalStore(Store):
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
         self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=self.root) as folder:
+        with tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=self.root) as folder:
             yield Path(folder)
 
     def local_path(self, name: str) -> Path | None:

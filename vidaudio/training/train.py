@@ -94,8 +94,10 @@ def train(
         warnings.filterwarnings("ignore", module="lightning")
         try:
             trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True if resume else None)
-        except SystemExit:
-            # Lightning's answer to Ctrl-C, after it has let the state be saved.
+        except SystemExit as stop:
+            # Lightning turns Ctrl-C into an exit with code 1, after it has let the state be saved.
+            if stop.code != 1:
+                raise
             raise KeyboardInterrupt from None
     return TrainResult(
         folder,
@@ -207,8 +209,8 @@ class _Keeper(pl.Callback):
         self._save_state(trainer)
 
     def on_exception(self, trainer: pl.Trainer, module: SeparationModule, exception: BaseException) -> None:
-        # Ctrl-C is a way to stop, and what was learned until then is worth keeping.
-        if isinstance(exception, KeyboardInterrupt):
+        # Ctrl-C and SIGTERM are ways to stop, and what was learned until then is worth keeping.
+        if isinstance(exception, KeyboardInterrupt | SystemExit):
             self._save_state(trainer)
 
     def _save_weights(self, trainer: pl.Trainer, module: SeparationModule) -> None:
