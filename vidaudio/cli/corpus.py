@@ -32,6 +32,9 @@ def build(
             help="Plan failed clips once more, into new shards: transient (the default), all, or reasons with commas.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done: shards, requests, bytes.")
+    ] = False,
     settings: Set = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -42,9 +45,17 @@ def build(
 
     chosen = [*(settings or []), *([f"dask.scheduler={scheduler}"] if scheduler else [])]
     stages = [stage.strip() for stage in only.split(",")] if only else None
+    values = load_corpus_recipe(recipe, chosen)
+    listed = None if manifest is None else str(manifest)
+    if dry_run:
+        from vidaudio.pipeline.dry_run import dry_run as count
+
+        plan = count(values, listed, corpus, only=stages)
+        typer.echo(json.dumps(plan.as_dict(), indent=2) if as_json else str(plan))
+        return
     built = run_build(
-        load_corpus_recipe(recipe, chosen),
-        None if manifest is None else str(manifest),
+        values,
+        listed,
         corpus,
         only=stages,
         retry_failed=retry_failed,

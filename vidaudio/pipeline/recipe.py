@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt
 
+from vidaudio.errors import CorpusError
 from vidaudio.recipes import RecipeModel, check, load_values, override
 
 STAGES = ("download", "extract", "embed", "pack")
@@ -107,6 +108,32 @@ class CorpusRecipe(RecipeModel):
 def load_corpus_recipe(name: str, settings: Sequence[str] = ()) -> CorpusRecipe:
     """Read a recipe of `pipelines/` by name or path, with `key=value` overrides."""
     return check(CorpusRecipe, override(load_values(name, "pipelines"), settings), f"recipe {Path(name).name}")
+
+
+def wanted_stages(only: Sequence[str] | None) -> list[str]:
+    """The stages of `--only`, in their order; all where it is not given.
+
+    Raises:
+        CorpusError: A stage that does not exist.
+    """
+    unknown = sorted(set(only or ()) - set(STAGES))
+    if unknown:
+        raise CorpusError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}")
+    return [stage for stage in STAGES if only is None or stage in only]
+
+
+def required_paths(recipe: CorpusRecipe, manifest: str | None, corpus: str | None) -> tuple[str, str]:
+    """Where the corpus is and which list it is of: as given, else as the recipe says.
+
+    Raises:
+        CorpusError: One of them is named nowhere.
+    """
+    where, path = corpus or recipe.corpus, manifest or recipe.manifest
+    if not where:
+        raise CorpusError("where should the corpus be? Name a folder with --corpus, or `corpus:` in the recipe")
+    if not path:
+        raise CorpusError("which list? Name a manifest with --manifest, or `manifest:` in the recipe")
+    return where, path
 
 
 def stable_hash(values: Any) -> str:

@@ -22,7 +22,7 @@ from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.pipeline.cluster import connected
 from vidaudio.pipeline.corpus import Corpus, cached_corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.pack_plan import PackStands, PackTask, begin_pack, missing_tasks, plan_pack
-from vidaudio.pipeline.recipe import STAGES, CorpusRecipe, PackBlock
+from vidaudio.pipeline.recipe import CorpusRecipe, PackBlock, required_paths, wanted_stages
 from vidaudio.pipeline.retry import parse_reasons, plan_retry
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.pipeline.stages.embed import prepare_encoder
@@ -79,10 +79,10 @@ def build(
     Raises:
         ManifestError, CorpusError, EncoderError: With what to do about it; what was committed stays.
     """
-    stages = _wanted(only)
-    where = corpus or recipe.corpus
+    stages = wanted_stages(only)
+    where, path = required_paths(recipe, manifest, corpus)
     reasons = parse_reasons(retry_failed) if retry_failed else None
-    opened = _open(recipe, manifest or recipe.manifest, where)
+    opened = _open(recipe, path, where)
     _sweep(opened)
     if reasons is not None:
         opened = plan_retry(opened, reasons)
@@ -164,20 +164,9 @@ def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: Pack
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def _wanted(only: Sequence[str] | None) -> list[str]:
-    unknown = sorted(set(only or ()) - set(STAGES))
-    if unknown:
-        raise CorpusError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}")
-    return [stage for stage in STAGES if only is None or stage in only]
-
-
-def _open(recipe: CorpusRecipe, manifest: str | None, where: str | None) -> Corpus:
+def _open(recipe: CorpusRecipe, manifest: str, where: str) -> Corpus:
     from vidaudio.manifest import read_manifest
 
-    if not where:
-        raise CorpusError("where should the corpus be? Name a folder with --corpus, or `corpus:` in the recipe")
-    if not manifest:
-        raise CorpusError("which list? Name a manifest with --manifest, or `manifest:` in the recipe")
     # The dtype is decided once, here: a corpus must not change its vectors because a later run has another processor.
     precision = recipe.embed.encoder.precision
     if precision == "auto":
