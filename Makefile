@@ -3,12 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 DEMO ?= vidaudio-demo
 
-.PHONY: help demo demo-small test lint format bench clean
+.PHONY: help demo demo-small test lint format chaos bench clean
 
 help:
 	@echo "make demo        render, build, train, evaluate, separate: all of it, small, in minutes"
 	@echo "make test        the tests"
 	@echo "make lint        ruff"
+	@echo "make chaos       builds killed at every point, again and again"
 	@echo "make bench       the measurements behind the figures in README and docs"
 
 $(VENV)/installed: pyproject.toml
@@ -33,6 +34,9 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+chaos: $(VENV)/installed
+	$(VENV)/bin/python -m tests.chaos
 
 bench: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.extraction
