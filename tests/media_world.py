@@ -128,6 +128,7 @@ def world_recipe(encoder: Path, *settings: str) -> CorpusRecipe:
         f"embed.encoder={{architecture: '{encoder}', pretrained: null, precision: float32, batch_size: 8}}",
         "pack={name: default, audio: flac, where: not silent, clips_per_shard: 5}",
         "dask.workers=2",
+        "download={allow_private_addresses: true, retry_wait_seconds: 0.1}",
     )
     return load_corpus_recipe("folder", (*base, *settings))
 

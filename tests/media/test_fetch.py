@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -29,7 +30,7 @@ from .site.server import LoopbackSite
 
 SECONDS = 16.0
 X264 = {"vcodec": "libx264", "preset": "ultrafast", "bf": 2, "g": 2 * FPS}
-OPTIONS = FetchOptions(extractors=(EXTRACTOR,), retries=1, socket_timeout_seconds=1.0)
+OPTIONS = FetchOptions(extractors=(EXTRACTOR,), retries=1, socket_timeout_seconds=1.0, allow_private_addresses=True)
 SIZES = {"144": (256, 144), "240": (426, 240), "360": (640, 360), "p144": (144, 256), "p240": (240, 426)}
 
 
@@ -206,7 +207,7 @@ def test_a_list_of_one_video_is_that_video_and_longer_ones_are_refused(site: Loo
 
 def test_whole_files_are_kept_once_and_linked(site: LoopbackSite, tmp_path: Path):
     spans = [ClipSpan("a", 0.0, 4.0), ClipSpan("b", 6.0, None), ClipSpan("c", 0.0, 12.0)]
-    options = FetchOptions(keep_whole=True, extractors=(EXTRACTOR,))
+    options = replace(OPTIONS, keep_whole=True)
     fetched = fetch_source(site.url("plain.mp4"), spans, tmp_path, options)
     assert len({clip.path.stat().st_ino for clip in fetched}) == 1
     assert {clip.media_start_seconds for clip in fetched} == {0.0}
@@ -395,7 +396,7 @@ def test_options_and_records_travel_between_processes(media: Path, tmp_path: Pat
 
 
 def test_ytdlp_options_are_passed_on(site: LoopbackSite, tmp_path: Path):
-    options = FetchOptions(ytdlp={"proxy": "http://127.0.0.1:9"}, retries=0)
+    options = replace(OPTIONS, ytdlp={"proxy": "http://127.0.0.1:9"}, retries=0)
     clip = only(fetch_source(site.url("plain.mp4"), [ClipSpan("c", 0.0, None)], tmp_path, options))
     assert clip.outcome.reason is Reason.NETWORK
     assert not site.requests
@@ -405,7 +406,7 @@ def test_one_downloader_a_thread_serves_many_sources(site: LoopbackSite, tmp_pat
     made = []
     original = ytdlp._make_downloader
     monkeypatch.setattr(ytdlp, "_make_downloader", lambda options: made.append(1) or original(options))
-    options = FetchOptions(ytdlp={"http_headers": {"X-Test": "1"}})
+    options = replace(OPTIONS, ytdlp={"http_headers": {"X-Test": "1"}})
     fetch_source(site.url("plain.mp4"), [ClipSpan("c0", 0.0, None)], tmp_path, options)
     began = time.perf_counter()
     for number in range(10):
@@ -429,9 +430,10 @@ def test_threads_fetch_side_by_side(site: LoopbackSite, tmp_path: Path):
 def test_nothing_is_printed(site: LoopbackSite, tmp_path: Path):
     url, missing = site.url("plain.mp4"), site.url("nosuch.mp4")
     code = (
-        "from pathlib import Path\nfrom vidaudio.media.fetch import ClipSpan, fetch_source\n"
+        "from pathlib import Path\nfrom vidaudio.media.fetch import ClipSpan, FetchOptions, fetch_source\n"
+        "options = FetchOptions(allow_private_addresses=True)\n"
         f"for n, url in enumerate([{url!r}, {missing!r}]):\n"
-        f"    fetch_source(url, [ClipSpan(f'c{{n}}', 0.0, None)], Path({str(tmp_path)!r}))\n"
+        f"    fetch_source(url, [ClipSpan(f'c{{n}}', 0.0, None)], Path({str(tmp_path)!r}), options)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

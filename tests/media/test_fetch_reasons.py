@@ -14,48 +14,75 @@ from vidaudio.media.reasons import Reason
 
 YTDLP = Path(importlib.util.find_spec("yt_dlp").origin).parent
 
-# Verbatim from the installed yt-dlp: file, message, reason.
-QUOTED = [
-    ("extractor/common.py", "This video is only available for registered users", Reason.PRIVATE),
-    (
-        "extractor/common.py",
-        "This video is not available from your location due to geo restriction",
-        Reason.GEO_BLOCKED,
-    ),
-    ("extractor/common.py", "This video is DRM protected", Reason.UNSUPPORTED),
-    ("utils/_utils.py", "The channel is not currently live", Reason.LIVE),
-    ("extractor/youtube/_video.py", "This video does not exist.", Reason.NOT_FOUND),
-    ("extractor/youtube/_video.py", "This video has been removed for violating YouTube", Reason.REMOVED),
-    ("extractor/youtube/_video.py", "Private video", Reason.PRIVATE),
-    ("extractor/youtube/_video.py", "confirm your age", Reason.AGE_RESTRICTED),
-    ("extractor/youtube/_video.py", "Video unavailable", Reason.REMOVED),
-    (
-        "extractor/youtube/_video.py",
-        "The uploader has not made this video available in your country",
-        Reason.GEO_BLOCKED,
-    ),
-    ("extractor/youtube/_video.py", "has been rate-limited by YouTube for up to an hour", Reason.RATE_LIMITED),
-    (
-        "extractor/youtube/_video.py",
-        "YouTube is requiring a captcha challenge before playback",
-        Reason.BOT_CHECK,
-    ),
-    (
-        "extractor/vimeo.py",
-        "This video is protected by a password, use the --video-password option",
-        Reason.PRIVATE,
-    ),
-    (
-        "extractor/vimeo.py",
-        "If you are using a data center IP or VPN/proxy, your IP may be blocked",
-        Reason.BOT_CHECK,
-    ),
-    ("extractor/vimeo.py", "This request has been blocked due to its TLS fingerprint", Reason.BOT_CHECK),
-    ("extractor/bilibili.py", "This video is for premium members only", Reason.MEMBERS_ONLY),
-    ("extractor/twitter.py", "This content is no longer available.", Reason.REMOVED),
-    ("extractor/generic.py", "Got HTTP Error 403 caused by Cloudflare anti-bot challenge", Reason.BOT_CHECK),
-    ("downloader/http.py", "Did not get any data blocks", Reason.CORRUPT),
-]
+# Verbatim from the installed yt-dlp, by file: message and reason. YouTube, then two and more other sites.
+QUOTED = {
+    "extractor/youtube/_video.py": [
+        ("This video does not exist.", Reason.NOT_FOUND),
+        ("This video has been removed for violating YouTube", Reason.REMOVED),
+        ("Private video", Reason.PRIVATE),
+        ("confirm your age", Reason.AGE_RESTRICTED),
+        ("age-restricted", Reason.AGE_RESTRICTED),
+        ("Video unavailable", Reason.REMOVED),
+        ("The uploader has not made this video available in your country", Reason.GEO_BLOCKED),
+        ("has been rate-limited by YouTube for up to an hour", Reason.RATE_LIMITED),
+        ("This content isn't available, try again later", Reason.RATE_LIMITED),
+        ("YouTube is requiring a captcha challenge before playback", Reason.BOT_CHECK),
+        ("All player responses are invalid. Your IP is likely being blocked by Youtube", Reason.BOT_CHECK),
+        ("Failed to extract any player response", Reason.UNKNOWN),
+    ],
+    "extractor/vimeo.py": [
+        ("This video is protected by a password, use the --video-password option", Reason.PRIVATE),
+        ("Wrong video password", Reason.PRIVATE),
+        ("This event has not been made available to anyone", Reason.PRIVATE),
+        ("Authentication may be needed due to your location.", Reason.GEO_BLOCKED),
+        ("If you are using a data center IP or VPN/proxy, your IP may be blocked", Reason.BOT_CHECK),
+        ("This request has been blocked due to its TLS fingerprint", Reason.BOT_CHECK),
+        ("This live event is scheduled for ", Reason.LIVE),
+        ("This event video is unavailable", Reason.REMOVED),
+    ],
+    "extractor/bilibili.py": [
+        ("This video is for premium members only", Reason.MEMBERS_ONLY),
+        ("This is a supporter-only video: ", Reason.MEMBERS_ONLY),
+        ("You need to purchase the course to download this episode", Reason.MEMBERS_ONLY),
+        ("You have exceeded the rate limit. Try again later", Reason.RATE_LIMITED),
+        ("Request is blocked by server (412), please wait and try later.", Reason.BOT_CHECK),
+        ("Request is rejected by server (352)", Reason.BOT_CHECK),
+        ("This video may be deleted or geo-restricted.", Reason.GEO_BLOCKED),
+        ("Streamer is not live", Reason.LIVE),
+        ("Playlist is no longer available", Reason.REMOVED),
+    ],
+    "extractor/twitter.py": [
+        ("This content is no longer available.", Reason.REMOVED),
+        ("Broadcast no longer exists", Reason.NOT_FOUND),
+        ("Twitter Space not found", Reason.NOT_FOUND),
+        ("Twitter Space not started yet", Reason.LIVE),
+        ("Twitter Space ended and replay is disabled", Reason.LIVE),
+        ("This live broadcast has not yet started", Reason.LIVE),
+        ("No video could be found in this tweet", Reason.NO_VIDEO),
+    ],
+    "extractor/tiktok.py": [
+        ("Your IP address is blocked from accessing this post", Reason.BOT_CHECK),
+        ("You do not have permission to view this post. Log into an account that has access", Reason.PRIVATE),
+        ("account is private. Log into an account that has access", Reason.PRIVATE),
+        ("Video not available, status code ", Reason.REMOVED),
+        ("This livestream has ended", Reason.LIVE),
+    ],
+    "extractor/instagram.py": [("There is no video in this post", Reason.NO_VIDEO)],
+    "extractor/generic.py": [("Got HTTP Error 403 caused by Cloudflare anti-bot challenge", Reason.BOT_CHECK)],
+    "extractor/common.py": [
+        ("This video is only available for registered users", Reason.PRIVATE),
+        ("to provide account credentials", Reason.PRIVATE),
+        ("for the authentication", Reason.PRIVATE),
+        ("This video is not available from your location due to geo restriction", Reason.GEO_BLOCKED),
+        ("Access to this webpage has been blocked by decision of the Russian government.", Reason.GEO_BLOCKED),
+        ("This video is DRM protected", Reason.UNSUPPORTED),
+        ("A network error has occurred.", Reason.NETWORK),
+        ("An extractor error has occurred.", Reason.UNKNOWN),
+    ],
+    "utils/_utils.py": [("The channel is not currently live", Reason.LIVE)],
+    "downloader/http.py": [("Did not get any data blocks", Reason.CORRUPT)],
+    "downloader/external.py": [("m3u8 download detected but ffmpeg could not be found", Reason.UNSUPPORTED)],
+}
 
 # What YouTube's servers say; yt-dlp passes it on.
 SPOKEN = [
@@ -75,6 +102,11 @@ SPOKEN = [
     ("This video is available to this channel's members on level: A", Reason.MEMBERS_ONLY),
     ("This live event will begin in 3 hours.", Reason.LIVE),
     ("Premieres in 20 minutes", Reason.LIVE),
+    ("Please sign in. Use --cookies-from-browser or --cookies for the authentication", Reason.BOT_CHECK),
+    ("The page needs to be reloaded.", Reason.BOT_CHECK),
+    ("This video is only available to Music Premium members", Reason.MEMBERS_ONLY),
+    ("This video requires payment to watch.", Reason.MEMBERS_ONLY),
+    ("This video isn't available anymore", Reason.REMOVED),
     ("This video has been removed by the uploader", Reason.REMOVED),
     (
         "This video is no longer available because the YouTube account associated with this video has been terminated",
@@ -84,10 +116,21 @@ SPOKEN = [
 ]
 
 
-@pytest.mark.parametrize(("file", "message", "reason"), QUOTED, ids=[f"{f}-{m[:20]}" for f, m, _ in QUOTED])
-def test_messages_of_the_installed_extractors(file: str, message: str, reason: Reason):
-    assert message in (YTDLP / file).read_text(encoding="utf-8")
-    assert reason_of(DownloadError(f"ERROR: [site] abc: {message}")) is reason
+@pytest.mark.parametrize("file", QUOTED)
+def test_messages_of_the_installed_ytdlp(file: str):
+    source = (YTDLP / file).read_text(encoding="utf-8").replace("\\'", "'")
+    assert [message for message, _ in QUOTED[file] if message not in source] == [], "yt-dlp no longer says so"
+    found = {message: reason_of(DownloadError(f"ERROR: [site] abc: {message}")) for message, _ in QUOTED[file]}
+    assert found == dict(QUOTED[file])
+
+
+def test_words_that_stand_for_every_reason_a_site_can_give():
+    """What a site cannot say is what only the file or this machine shows."""
+    said = {reason for messages in QUOTED.values() for _, reason in messages} | {reason for _, reason in SPOKEN}
+    assert set(Reason) - said == {
+        *(Reason.NO_AUDIO, Reason.TOO_SHORT, Reason.CRASH),
+        *(Reason.TIMEOUT, Reason.SERVER_ERROR, Reason.DISK),
+    }
 
 
 @pytest.mark.parametrize(("message", "reason"), SPOKEN)

@@ -239,7 +239,7 @@ class TestForms:
 class TestAgain:
     def test_other_settings_under_the_same_name_are_refused(self, built_corpus):
         settings = built_corpus.recipe.pack.model_copy(update={"audio": "pcm16", "seed": 5})
-        with pytest.raises(CorpusError, match=r"packed otherwise \(settings audio, seed differ\).*pack\.name=NAME"):
+        with pytest.raises(CorpusError, match=r"packed otherwise \(settings audio, seed differ\).*--name NAME"):
             pack(built_corpus.url, settings, progress=False)
 
     def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, built_corpus, packed_as):

@@ -12,20 +12,23 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidaudio.media.budget import Budget, MemoryBudget
 from vidaudio.media.container import extension_of
 from vidaudio.media.cut import CannotCut, Cut, MediaIndex, cut_windows, read_index
 from vidaudio.media.fetch_reasons import failure
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.merge import CannotMerge, merge_tracks
 from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.media.visit import Traffic, Visit
 from vidaudio.media.ytdlp import DownloadFailed, download_source
 
-__all__ = ["ClipSpan", "FetchOptions", "Fetched", "fetch_source"]
+__all__ = ["ClipSpan", "FetchOptions", "Fetched", "Traffic", "fetch_source"]
 
 # What file systems without hard links answer.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
@@ -34,7 +37,14 @@ WORTH_CUTTING = 0.5
 
 
 def fetch_source(
-    url: str, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions | None = None
+    url: str,
+    spans: Sequence[ClipSpan],
+    folder: Path,
+    options: FetchOptions | None = None,
+    *,
+    budget: Budget | None = None,
+    traffic: Traffic | None = None,
+    stop: threading.Event | None = None,
 ) -> list[Fetched]:
     """Fetch one source and give each of its clips a file `<clip id>.<extension>`.
 
@@ -43,6 +53,9 @@ def fetch_source(
         spans: The clips wanted of it.
         folder: Where the files go; made if it is missing. Nothing else of ours is left there.
         options: See `FetchOptions`.
+        budget: Where every request is paid from; without one they are not limited.
+        traffic: What the fetching cost is added here, whatever came of it.
+        stop: Once it is set, no further request is sent, and the source fails as `unknown`.
 
     Returns:
         What became of each clip, in the order of `spans`. Bad media, dead URLs and broken networks are outcomes.
@@ -62,7 +75,14 @@ def fetch_source(
             return _all_failed(spans, Reason.UNSUPPORTED, "file: URLs are not followed; give the plain path")
         # On the same file system, so that files are moved and linked, not copied.
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
-            return _fetch_remote(url, spans, folder, Path(scratch), options)
+            visit = Visit(
+                budget or MemoryBudget(),
+                Traffic() if traffic is None else traffic,
+                deadline_seconds=options.deadline_seconds,
+                allow_private=options.allow_private_addresses,
+                stop=stop,
+            )
+            return _fetch_remote(url, spans, folder, Path(scratch), options, visit)
     except DownloadFailed as error:
         outcome = error.outcome
     except (OSError, CannotMerge) as error:
@@ -97,9 +117,9 @@ def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: F
 
 
 def _fetch_remote(
-    url: str, spans: Sequence[ClipSpan], folder: Path, scratch: Path, options: FetchOptions
+    url: str, spans: Sequence[ClipSpan], folder: Path, scratch: Path, options: FetchOptions, visit: Visit
 ) -> list[Fetched]:
-    download = download_source(url, scratch, options)
+    download = download_source(url, scratch, options, visit)
     whole = download.files[0]
     if len(download.files) == 2:
         whole = merge_tracks(*download.files, scratch)

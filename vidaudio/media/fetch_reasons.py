@@ -19,21 +19,34 @@ from vidaudio.media.reasons import Outcome, Reason
 # country on copyright grounds" is a matter of the country, "sign in to confirm your age" not one of signing in.
 PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.DISK, r"no space left on device|disk quota exceeded"),
-    (Reason.BOT_CHECK, r"not a bot|captcha|anti-bot|unusual traffic|TLS fingerprint|your IP may be blocked"),
+    (Reason.BOT_CHECK, r"not a bot|captcha|anti-bot|unusual traffic|TLS fingerprint|your IP (may|is likely)"),
+    (Reason.BOT_CHECK, r"your IP address is blocked|(blocked|rejected) by server|page needs to be reloaded"),
+    (Reason.BOT_CHECK, r"JS challenge|fresh cookies|please sign in"),
     (Reason.RATE_LIMITED, r"rate.?limit|too many requests|try again later"),
-    (Reason.GEO_BLOCKED, r"geo.?restrict|in your country|(from|in) your (location|region)|not available in your"),
+    (Reason.GEO_BLOCKED, r"geo.?restrict|in your country|(from|in|due to) your (location|region)"),
+    (Reason.GEO_BLOCKED, r"not available in your|blocked by decision of"),
     (Reason.AGE_RESTRICTED, r"confirm your age|age.restricted|age.verification|inappropriate for some users"),
     (Reason.MEMBERS_ONLY, r"members.only|channel'?s members|join this channel|premium member|requires payment"),
-    (Reason.PRIVATE, r"private video|video is private|protected by a password|video.password|for registered users"),
-    (Reason.PRIVATE, r"login required|log ?in to|sign in to|granted access|made available to anyone"),
+    (Reason.MEMBERS_ONLY, r"supporter.only|need to purchase"),
+    (Reason.PRIVATE, r"private video|(video|account) is private|protected by a password|video.password"),
+    (Reason.PRIVATE, r"for registered users|wrong password|permission to view"),
+    (Reason.PRIVATE, r"login required|log ?in ?to|sign in to|granted access|made available to anyone"),
     (Reason.COPYRIGHT, r"copyright"),
-    (Reason.LIVE, r"live event will begin|premieres in|not currently live|live stream recording is not available"),
-    (Reason.NOT_FOUND, r"does not exist|no longer exists|video not found|page not found"),
+    (Reason.LIVE, r"live event will begin|premieres in|not (currently )?live|live stream recording is not available"),
+    (Reason.LIVE, r"not (yet )?started|livestream has ended|live event is scheduled|ended (and replay|but not)"),
+    (Reason.NOT_FOUND, r"does not exist|no longer exists|(video|page|space) not found"),
+    (Reason.NO_VIDEO, r"there is no video in|is not a video|no video could be found"),
     (Reason.REMOVED, r"has been removed|removed by the (uploader|user)|has been deleted|no longer available"),
-    (Reason.REMOVED, r"account (associated|has been)|video unavailable|video is (not available|unavailable)"),
+    (
+        Reason.REMOVED,
+        r"account (associated|has been)|video unavailable|video (#\d+ )?(is )?(not available|unavailable)",
+    ),
+    (Reason.REMOVED, r"isn't available any ?more"),
     (Reason.UNSUPPORTED, r"DRM protected|unsupported url|no suitable extractor|is not a valid url"),
     (Reason.UNSUPPORTED, r"file:// URLs are disabled|no request handlers configured|unsupported url scheme"),
+    (Reason.UNSUPPORTED, r"ffmpeg could not be found"),  # streams that only FFmpeg could fetch, past the door
     (Reason.CORRUPT, r"did not get any data blocks|the downloaded file is empty"),
+    (Reason.PRIVATE, r"to provide account credentials|for the authentication"),  # advice after many a message
 )
 
 # HTTP's own words. 403 is decided by `_of_status`.
@@ -52,6 +65,7 @@ NETWORK_PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.TIMEOUT, r"timed? ?out"),
     (Reason.NETWORK, r"more expected|content too short|downloaded \d+ bytes, expected|incomplete ?read"),
     (Reason.NETWORK, r"connection (reset|aborted|refused|broken)|remote end closed|failed to resolve|name resolution"),
+    (Reason.NETWORK, r"a network error has occurred"),
     (Reason.NETWORK, r"network is unreachable|no route to host|proxy|fragment \d+ not found"),
 )
 

@@ -19,6 +19,7 @@ OWNED_YTDLP_OPTIONS = frozenset(
         *("skip_unavailable_fragments", "ffmpeg_location", "enable_file_urls", "simulate", "skip_download"),
         *("download_ranges", "postprocessors", "merge_output_format", "external_downloader", "match_filter"),
         *("live_from_start", "wait_for_video", "download_archive", "socket_timeout", "retries", "fragment_retries"),
+        "impersonate",  # only libcurl can, whose redirects nobody could count or check
     }
 )
 
@@ -57,7 +58,10 @@ class FetchOptions:
         copy_local: Copy local files into the folder instead of referring to them.
         cut_margin_seconds: Kept before and after a clip when it is cut out of a longer file.
         socket_timeout_seconds: A server that is silent for this long has timed out.
+        deadline_seconds: A source whose fetching takes longer has timed out; waiting for the site's budget is not
+            counted.
         retries: Further tries of one download (and of one segment) after a dropped connection or a 5xx answer.
+        allow_private_addresses: Follow addresses of this machine and its network, also where redirects lead there.
         ytdlp: Passed on to `yt_dlp.YoutubeDL`: `cookiefile`, `proxy`, `source_address`, `http_headers`, ...
         extractors: Further yt-dlp extractors as `module:Class`, asked before yt-dlp's own: for a site of your own.
     """
@@ -67,7 +71,9 @@ class FetchOptions:
     copy_local: bool = False
     cut_margin_seconds: float = 1.0
     socket_timeout_seconds: float = 20.0
+    deadline_seconds: float = 1800.0
     retries: int = 3
+    allow_private_addresses: bool = False
     ytdlp: Mapping[str, Any] = field(default_factory=dict)
     extractors: tuple[str, ...] = ()
 

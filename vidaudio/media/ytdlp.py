@@ -1,7 +1,8 @@
 """yt-dlp as a library: one extraction and one download a source, quietly, into a folder of ours, under names of ours.
 
 A `YoutubeDL` costs 50 ms to make and its first URL another 200 ms (1,700 patterns are compiled), so every thread keeps
-one. Every HTTP request yt-dlp makes passes its `urlopen`.
+one. Every request it sends passes the door (`vidaudio.media.door`), so nothing may download that does not ask there:
+FFmpeg, which yt-dlp would hand some streams to, is hidden from it.
 """
 
 from __future__ import annotations
@@ -9,20 +10,34 @@ from __future__ import annotations
 import importlib
 import itertools
 import logging
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from yt_dlp import YoutubeDL
+from yt_dlp.downloader import get_suitable_downloader
+from yt_dlp.downloader.bunnycdn import BunnyCdnFD
+from yt_dlp.downloader.dash import DashSegmentsFD
+from yt_dlp.downloader.f4m import F4mFD
+from yt_dlp.downloader.hls import HlsFD
+from yt_dlp.downloader.http import HttpFD
+from yt_dlp.downloader.ism import IsmFD
 from yt_dlp.utils import DownloadCancelled, PagedList
 
+from vidaudio.media.door import DoorDownloader
 from vidaudio.media.fetch_reasons import Refused, failure
 from vidaudio.media.fetch_types import FetchOptions
-from vidaudio.media.ffmpeg import ffmpeg_executable
 from vidaudio.media.formats import FormatChooser
 from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.media.visit import Visit
+
+# Those of yt-dlp's downloaders that send every request through `urlopen`; the others start programs or open sockets.
+_THROUGH_THE_DOOR = frozenset({HttpFD, HlsFD, DashSegmentsFD, IsmFD, F4mFD, BunnyCdnFD})
+# A path that never exists.
+_NO_FFMPEG = f"{os.devnull}/ffmpeg"
 
 _PLAYLISTS = frozenset({"playlist", "multi_video", "compat_list"})
 _LIVE = {
@@ -52,7 +67,7 @@ class DownloadFailed(Exception):
         self.outcome = outcome
 
 
-def download_source(url: str, folder: Path, options: FetchOptions) -> Download:
+def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit) -> Download:
     """Extract and download one URL into `folder`.
 
     Raises:
@@ -61,13 +76,34 @@ def download_source(url: str, folder: Path, options: FetchOptions) -> Download:
     """
     downloader = _this_threads_downloader(options)
     downloader.params["paths"] = {"home": str(folder)}
-    try:
-        return _download(downloader, url, folder)
-    except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
-        raise DownloadFailed(failure(error)) from error
+    with downloader.door.opened(visit):
+        try:
+            download = _download(downloader, url, folder)
+        except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
+            raise DownloadFailed(_too_slow(visit) if visit.expired else failure(error)) from error
+    if visit.expired:  # a body of untold length, cut off at the deadline, looks whole
+        raise DownloadFailed(_too_slow(visit))
+    return download
 
 
-def _download(downloader: YoutubeDL, url: str, folder: Path) -> Download:
+def site_of(name: str, url: str) -> str:
+    """Whose budget a source is paid from: the site by yt-dlp's name for it, else the host.
+
+    Args:
+        name: The extractor's (`youtube:tab`, `generic`): all of a site's parts and all its hosts are one site.
+        url: The source's.
+    """
+    site = name.partition(":")[0].lower()
+    if site not in ("generic", ""):
+        return site
+    return urlsplit(url).netloc.rpartition("@")[2].lower().removeprefix("www.") or "generic"
+
+
+def _too_slow(visit: Visit) -> Outcome:
+    return Outcome.failed(Reason.TIMEOUT, f"not fetched within {visit.deadline_seconds:g} s")
+
+
+def _download(downloader: DoorDownloader, url: str, folder: Path) -> Download:
     info = downloader.extract_info(url, download=True)
     entries = info.get("entries") if info else None
     if entries is not None:
@@ -103,8 +139,25 @@ class _RefusedByKind(Refused, DownloadCancelled):
     """A `Refused` that yt-dlp lets pass as it is."""
 
 
-class _SourceDownloader(YoutubeDL):
-    """A YoutubeDL that takes one finished video a URL."""
+class _SourceDownloader(DoorDownloader):
+    """A YoutubeDL that takes one finished video a URL, and only by requests of its own."""
+
+    def extract_info(
+        self, url: str, download: bool = True, ie_key: str | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        # Also called for what a page embeds; that is then another site's business.
+        suitable = self._ies if ie_key not in self._ies else {ie_key: self._ies[ie_key]}
+        for key, extractor in suitable.items():
+            if extractor.suitable(url):
+                self.door.visit.site, ie_key = site_of(extractor.IE_NAME, url), key
+                break
+        return super().extract_info(url, download, ie_key, *args, **kwargs)
+
+    def dl(self, name: str, info: dict, subtitle: bool = False, test: bool = False) -> Any:
+        kind = get_suitable_downloader(info, self.params, to_stdout=False)
+        if kind not in _THROUGH_THE_DOOR:
+            raise _RefusedByKind(Reason.UNSUPPORTED, f"{info['protocol']} streams are not downloaded")
+        return super().dl(name, info, subtitle, test)
 
     def process_ie_result(self, ie_result: dict, download: bool = True, extra_info: dict | None = None) -> dict:
         if ie_result.get("_type", "video") in _PLAYLISTS:
@@ -166,7 +219,7 @@ def ytdlp_params(options: FetchOptions) -> dict[str, Any]:
         "skip_unavailable_fragments": False,  # a hole would move all that follows
         "hls_prefer_native": True,
         "enable_file_urls": False,
-        "ffmpeg_location": ffmpeg_executable(),
+        "ffmpeg_location": _NO_FFMPEG,
         "socket_timeout": options.socket_timeout_seconds,
         "retries": options.retries,
         "fragment_retries": options.retries,

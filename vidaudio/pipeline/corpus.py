@@ -33,6 +33,8 @@ PART_FILE = "manifest-{:06d}.parquet"
 _PART_KEY = b"vidaudio"
 FORMAT = 1
 ROW_GROUP_CLIPS = 4096
+# Where a run takes place and how it reaches the sites is its own affair; cookies and proxies may hold passwords.
+NOT_KEPT = {"dask": True, "manifest": True, "corpus": True, "download": {"ytdlp", "rate"}}
 RECORDED_VERSIONS = ("vidaudio", "av", "pillow", "soundfile", "open_clip_torch", "torch", "webdataset", "yt-dlp")
 
 
@@ -179,7 +181,7 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest) -> Corpus:
     described = {
         "format": FORMAT,
         "plan_hash": stable_hash({"settings": recipe.identity(), "manifest": list_hash}),
-        "recipe": recipe.model_dump(mode="json", exclude={"dask", "manifest", "corpus"}),
+        "recipe": recipe.model_dump(mode="json", exclude=NOT_KEPT),
         "identity": recipe.identity(),
         "manifest_sha256": list_hash,
         "clips": planned.num_rows,

@@ -16,13 +16,40 @@ from vidaudio.recipes import RecipeModel, check, load_values, override
 STAGES = ("download", "extract", "embed", "pack")
 
 
+class SiteRateBlock(RecipeModel):
+    """What one site is asked for where it differs from the others, see vidaudio.media.budget.SiteRate."""
+
+    requests_per_hour: float | None = Field(None, gt=0)
+    minimum_interval_seconds: float | None = Field(None, ge=0)
+    jitter_seconds: float | None = Field(None, ge=0)
+    first_pause_seconds: float | None = Field(None, gt=0)
+    longest_pause_seconds: float | None = Field(None, gt=0)
+
+
+class RateBlock(RecipeModel):
+    """What every site is asked for at most, by all processes that share `folder` together."""
+
+    requests_per_hour: float | None = Field(None, gt=0, description="spread evenly; no limit by default")
+    minimum_interval_seconds: float = Field(0.0, ge=0, description="between two requests")
+    jitter_seconds: float = Field(0.0, ge=0, description="up to this much is added to every interval")
+    first_pause_seconds: float = Field(10.0, gt=0, description="of the site after a 429 or 503; doubled each time")
+    longest_pause_seconds: float = Field(3600.0, gt=0, description="whatever Retry-After says")
+    sites: dict[str, SiteRateBlock] = Field(default_factory=dict, description="by yt-dlp's name or host")
+    folder: str | None = Field(None, description="where budgets are kept; one of this user's and machine by default")
+
+
 class DownloadBlock(RecipeModel):
-    """Fetching. `ytdlp` is handed to yt-dlp as it stands (cookies, proxy, format ...)."""
+    """Fetching. `ytdlp` is handed to yt-dlp as it stands (cookies, proxy ...)."""
 
     min_short_side: int = Field(224, ge=16, description="smallest format whose short side covers this, pixels")
     copy_local: bool = Field(False, description="copy local files into the corpus instead of referring to them")
     keep_whole: bool = Field(False, description="never cut; keep the whole video")
     tries: int = Field(3, ge=1, le=10, description="for failures that may pass")
+    retry_wait_seconds: float = Field(5.0, ge=0, description="before what failed is tried again; doubled each time")
+    stop_after_failures: int = Field(25, ge=0, description="sources in a row that fail alike end the run; 0: never")
+    deadline_seconds: float = Field(1800.0, gt=0, description="for one source; waiting for the budget not counted")
+    allow_private_addresses: bool = Field(False, description="fetch from this machine and its network, too")
+    rate: RateBlock = RateBlock()
     ytdlp: dict[str, Any] = Field(default_factory=dict)
     extractors: tuple[str, ...] = Field((), description="further yt-dlp extractors, as module:Class")
 

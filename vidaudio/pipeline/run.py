@@ -22,10 +22,11 @@ from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.pipeline.cluster import connected
 from vidaudio.pipeline.corpus import Corpus, cached_corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.pack_plan import PackStands, PackTask, begin_pack, missing_tasks, plan_pack
-from vidaudio.pipeline.recipe import CorpusRecipe, PackBlock, required_paths, wanted_stages
+from vidaudio.pipeline.recipe import CorpusRecipe, DownloadBlock, PackBlock, required_paths, wanted_stages
 from vidaudio.pipeline.retry import parse_reasons, plan_retry
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.pipeline.stages.embed import prepare_encoder
+from vidaudio.pipeline.stages.rounds import FetchingStopped
 from vidaudio.pipeline.status import CorpusStatus, corpus_status
 from vidaudio.shards.commit import committed_shards, read_record, table_name
 from vidaudio.shards.scratch import sweep_scratch
@@ -37,6 +38,20 @@ if TYPE_CHECKING:
 TASK_RETRIES = 2
 # Unexpected errors in this many tasks with no success between them end the run: something is wrong with all of them.
 MAX_FAILURES_IN_A_ROW = 5
+
+# What a run happened to cost: one row a finished task.
+JOURNAL = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("shard", pa.int32()),
+        ("rows", pa.int64()),
+        ("seconds", pa.float64()),
+        ("requests", pa.int64()),
+        ("refused", pa.int64()),
+        ("waited_seconds", pa.float64()),
+        ("source_tries", pa.int64()),
+    ]
+)
 
 
 @dataclass(slots=True)
@@ -141,9 +156,24 @@ def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> dict[
 
 
 def run_task(
-    url: str, plan_hash: str, parts: int, encoder: str, stage: str, shard: int, after: dict[str, Any] | None = None
+    url: str,
+    plan_hash: str,
+    parts: int,
+    encoder: str,
+    stage: str,
+    shard: int,
+    download: DownloadBlock,
+    after: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One task on a worker; returns a small record. `after` only orders it behind the stage before."""
+    """One task on a worker; returns a small record.
+
+    Args:
+        url, plan_hash, parts: The corpus, and how far it had grown.
+        encoder: Name of its encoder.
+        stage, shard: What to do.
+        download: This run's way to the sites: cookies, proxy, rates. The corpus keeps none of that.
+        after: The record of the stage before; only orders this one behind it.
+    """
     corpus = cached_corpus(url, plan_hash, parts)
     described = next(s for s in shard_stages(encoder) if s.name == stage)
     began = time.monotonic()
@@ -151,7 +181,8 @@ def run_task(
     if corpus.store.exists(name):
         record = read_record(corpus.store, name)
     else:
-        record = described.run(corpus, shard, described.folder)
+        options = {"block": download} if stage == "download" else {}
+        record = described.run(corpus, shard, described.folder, **options)
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
@@ -217,10 +248,12 @@ def _run_chains(
                     encoder,
                     stage,
                     shard,
+                    recipe.download,
                     chain[-1] if chain else None,
                     key=f"{stage}-{shard:06d}-{report_key}",
                     resources={resources[stage]: 1},
-                    retries=TASK_RETRIES,
+                    # A download that gave up has tried often enough; asking again at once would burn the list.
+                    retries=0 if stage == "download" else TASK_RETRIES,
                     pure=False,
                 )
             )
@@ -263,6 +296,7 @@ def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, progres
     last: dict[str, list[Future]] = {}
     shard_of: dict[str, Any] = {}
     failures_in_a_row = 0
+    stopped = False
 
     def feed() -> None:
         while len(last) < limit and (shard := next(shards, None)) is not None:
@@ -281,8 +315,9 @@ def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, progres
             failures_in_a_row += 1
             culprit = next((link for link in chain if link.status == "error"), future)
             report.errors[culprit.key.rsplit("-", 1)[0]] = _describe(culprit)
+            stopped = stopped or isinstance(culprit.exception(), FetchingStopped)
         progress.finished(shard_of.pop(future.key), len(report.errors))
-        if failures_in_a_row < MAX_FAILURES_IN_A_ROW:
+        if failures_in_a_row < MAX_FAILURES_IN_A_ROW and not stopped:
             feed()
 
 
@@ -381,10 +416,10 @@ def _write_journal(corpus: Corpus, report: RunReport) -> None:
         return
     stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
     rows = [
-        {"stage": t["stage"], "shard": t["shard"], "seconds": t["seconds"], "rows": t["rows"]} for t in report.tasks
+        {name: task.get(name, 0) for name in JOURNAL.names} | {"requests": sum(task.get("requests", {}).values())}
+        for task in report.tasks
     ]
     sink = io.BytesIO()
     metadata = {b"vidaudio": json.dumps({"seconds": report.seconds, "errors": report.errors}).encode()}
-    schema = pa.schema([("stage", pa.string()), ("shard", pa.int32()), ("seconds", pa.float64()), ("rows", pa.int64())])
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata(metadata), sink)
+    pq.write_table(pa.Table.from_pylist(rows, schema=JOURNAL).replace_schema_metadata(metadata), sink)
     corpus.store.create(f"runs/{stamp}/tasks.parquet", sink.getvalue())

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
 
 from vidaudio.manifest import Clip
-from vidaudio.media.fetch import ClipSpan, Fetched, FetchOptions, fetch_source
+from vidaudio.media.budget import Budget, FileBudget, Rates, SiteRate, users_budget_folder
+from vidaudio.media.fetch import ClipSpan, Fetched, FetchOptions
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.recipe import DownloadBlock, RateBlock
+from vidaudio.pipeline.stages.rounds import RoundRules, SourceJob, fetch_in_rounds
 from vidaudio.shards.commit import CommitRecord, commit
 from vidaudio.shards.tar import ShardWriter, members
 
@@ -34,60 +37,104 @@ SCHEMA = pa.schema(
 )
 
 
-def download_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
-    """Fetch every clip of a shard. Failures are rows of the table, never exceptions."""
+@dataclass(frozen=True, slots=True)
+class DownloadRecord(CommitRecord):
+    """The commit, and what this run spent on it: for the run's journal, never for a table.
+
+    Attributes:
+        requests: Sent, by site.
+        refused: Of these, answered with 429 or 503.
+        waited_seconds: For the budget, over all threads.
+        source_tries: How often a source was asked.
+    """
+
+    requests: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
+    waited_seconds: float = 0.0
+    source_tries: int = 0
+
+
+def download_shard(
+    corpus: Corpus, shard: int, folder: str, *, block: DownloadBlock | None = None, budget: Budget | None = None
+) -> DownloadRecord:
+    """Fetch every clip of a shard. Failures are rows of the table.
+
+    Args:
+        corpus: Where to.
+        shard: Which.
+        folder: The stage's.
+        block: Settings of this run, where they differ from those the corpus was begun with (cookies, rates ...).
+        budget: Where requests are paid from; by default what `block.rate` says, shared over `block.rate.folder`.
+
+    Raises:
+        FetchingStopped: Nothing comes through, for a reason that is not the videos' own. Nothing is committed.
+    """
     rows = corpus.rows(shard)
-    block = corpus.recipe.download
-    options = FetchOptions(
-        min_short_side=block.min_short_side,
-        copy_local=block.copy_local,
-        keep_whole=block.keep_whole,
-        ytdlp=block.ytdlp,
-        extractors=block.extractors,
+    block = block or corpus.recipe.download
+    rules = RoundRules(
+        tries=block.tries,
+        threads=corpus.recipe.dask.downloads_per_worker,
+        wait_seconds=block.retry_wait_seconds,
+        stop_after=block.stop_after_failures,
     )
     with corpus.store.workspace() as scratch:
         media = scratch / "media"
         media.mkdir()
-        fetched = _fetch_all(rows, media, options, tries=block.tries, threads=corpus.recipe.dask.downloads_per_worker)
+        report = fetch_in_rounds(_jobs(rows), media, fetch_options(block), budget or shared_budget(block.rate), rules)
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
             for clip in rows:
-                got = fetched[clip.id]
+                got = report.fetched[clip.id]
                 if got.path is not None and not got.is_reference:
                     info = json.dumps(dict(got.info), sort_keys=True, ensure_ascii=False).encode()
                     writer.write(clip.id, {got.path.suffix[1:].lower(): got.path.read_bytes(), "json": info})
                     got.path.unlink()
-        table = _table(rows, fetched, tar)
-        return commit(corpus.store, folder, shard, stage="download", plan_hash=corpus.plan_hash, table=table, tar=tar)
+        table = _table(rows, report.fetched, tar)
+        done = commit(corpus.store, folder, shard, stage="download", plan_hash=corpus.plan_hash, table=table, tar=tar)
+    return DownloadRecord(
+        **asdict(done),
+        requests=report.traffic.requests,
+        refused=report.traffic.refused,
+        waited_seconds=report.traffic.waited_seconds,
+        source_tries=report.tries,
+    )
 
 
-def _fetch_all(
-    rows: Sequence[Clip], folder: Path, options: FetchOptions, *, tries: int, threads: int
-) -> dict[str, Fetched]:
-    """What became of every clip, by id; the rows of one source and URL are fetched together."""
+def fetch_options(block: DownloadBlock) -> FetchOptions:
+    """What the fetcher is told of a recipe's settings."""
+    return FetchOptions(
+        min_short_side=block.min_short_side,
+        copy_local=block.copy_local,
+        keep_whole=block.keep_whole,
+        deadline_seconds=block.deadline_seconds,
+        allow_private_addresses=block.allow_private_addresses,
+        ytdlp=block.ytdlp,
+        extractors=block.extractors,
+    )
+
+
+def site_rates(block: RateBlock) -> Rates:
+    """The rates of a recipe: what a site's own block leaves out is as for all sites."""
+    default = SiteRate(**block.model_dump(exclude={"sites", "folder"}))
+    own = {site: values.model_dump(exclude_none=True) for site, values in block.sites.items()}
+    return Rates(default, {site: replace(default, **values) for site, values in own.items()})
+
+
+def shared_budget(block: RateBlock) -> FileBudget:
+    """The budget that all processes of this user on this machine share, or all that name the same folder."""
+    return FileBudget(Path(block.folder) if block.folder else users_budget_folder(), site_rates(block))
+
+
+def _jobs(rows: Sequence[Clip]) -> list[SourceJob]:
+    """The rows of one source and URL are fetched together."""
 
     def where(clip: Clip) -> tuple[str, str]:
         return clip.source, clip.url
 
-    groups = [(key[1], list(clips)) for key, clips in groupby(sorted(rows, key=where), key=where)]
-
-    def fetch(number: int) -> list[Fetched]:
-        url, clips = groups[number]
-        wanted = [ClipSpan(c.id, c.start_seconds, c.end_seconds, c.media_start_seconds) for c in clips]
-        own = folder / f"{number:06d}"
-        own.mkdir()
-        done: list[Fetched] = []
-        for attempt in range(1, tries + 1):
-            results = fetch_source(url, wanted, own, options)
-            again = {r.id for r in results if r.outcome.transient and attempt < tries}
-            done += [r for r in results if r.id not in again]
-            wanted = [span for span in wanted if span.id in again]
-            if not wanted:
-                break
-        return done
-
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        return {result.id: result for results in pool.map(fetch, range(len(groups))) for result in results}
+    return [
+        SourceJob(url, tuple(ClipSpan(c.id, c.start_seconds, c.end_seconds, c.media_start_seconds) for c in clips))
+        for (_, url), clips in groupby(sorted(rows, key=where), key=where)
+    ]
 
 
 def _table(rows: Sequence[Clip], fetched: dict[str, Fetched], tar: Path) -> pa.Table:

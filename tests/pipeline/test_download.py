@@ -1,0 +1,213 @@
+"""Downloading a shard: dead videos cost one extraction, passing failures are asked again, a block stops the run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from tests.media.site.extractor import EXTRACTOR
+from tests.media.site.server import LoopbackSite
+from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.manifest import Clip, write_manifest
+from vidaudio.manifest.store import read_manifest
+from vidaudio.media.budget import FileBudget, MemoryBudget, Rates, SiteRate
+from vidaudio.media.fetch import ClipSpan, FetchOptions
+from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.pipeline.corpus import Corpus, create_or_continue
+from vidaudio.pipeline.recipe import CorpusRecipe, load_corpus_recipe
+from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_budget, site_rates
+from vidaudio.pipeline.stages.rounds import FetchingStopped, RoundRules, SourceJob, Streak, fetch_in_rounds
+from vidaudio.shards.commit import read_table, table_name
+
+OPTIONS = FetchOptions(
+    extractors=(EXTRACTOR,), retries=0, socket_timeout_seconds=1.0, allow_private_addresses=True, keep_whole=True
+)
+RULES = RoundRules(tries=3, threads=2, wait_seconds=0.01)
+QUICK = Rates(SiteRate(first_pause_seconds=0.02, longest_pause_seconds=0.1))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[LoopbackSite]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 5_000)
+    with LoopbackSite(folder) as site:
+        yield site
+
+
+def jobs(urls: list[str]) -> list[SourceJob]:
+    return [SourceJob(url, (ClipSpan(f"c{number}", 0.0, None),)) for number, url in enumerate(urls)]
+
+
+def dead(site: LoopbackSite, number: int, error: str) -> str:
+    return site.add_video(f"v{number}", error=error)
+
+
+def recipe(tmp_path: Path, *settings: str) -> CorpusRecipe:
+    download = {
+        "allow_private_addresses": "true",
+        "extractors": f"['{EXTRACTOR}']",
+        "retry_wait_seconds": "0.01",
+        "rate": f"{{folder: '{tmp_path}/budget', first_pause_seconds: 0.02}}",
+    }
+    base = "download={" + ", ".join(f"{key}: {value}" for key, value in download.items()) + "}"
+    return load_corpus_recipe("folder", ("embed.encoder.precision=float32", base, *settings))
+
+
+def corpus_of(urls: list[str], tmp_path: Path, *settings: str) -> Corpus:
+    clips = [Clip(id=f"c{number:02d}", source=f"s:{number}", dataset="d", url=url) for number, url in enumerate(urls)]
+    write_manifest(clips, tmp_path / "list.parquet")
+    manifest = read_manifest(tmp_path / "list.parquet")
+    return create_or_continue(str(tmp_path / "corpus"), recipe(tmp_path, *settings), manifest)
+
+
+# --- rounds ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_video_costs_one_extraction_and_what_may_pass_is_asked_again(site: LoopbackSite, tmp_path: Path):
+    errors = ["Private video", "This video has been removed", "Sign in to confirm you're not a bot", "Who knows"]
+    urls = [dead(site, number, error) for number, error in enumerate(errors)]
+    report = fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryBudget(), RULES)
+    assert [site.requests[f"/watch/v{number}"] for number in range(4)] == [1, 1, 3, 3]
+    reasons = [Reason.PRIVATE, Reason.REMOVED, Reason.BOT_CHECK, Reason.UNKNOWN]
+    assert [report.fetched[f"c{number}"].outcome.reason for number in range(4)] == reasons
+    assert "Who knows" in report.fetched["c3"].outcome.message
+    assert (report.tries, report.traffic.requests) == (8, {"loopbacksite": 8})
+
+
+def test_a_source_that_comes_back_is_done(site: LoopbackSite, tmp_path: Path):
+    url = site.url("busy/429/a.mp4")
+    report = fetch_in_rounds(jobs([url]), tmp_path / "out", OPTIONS, MemoryBudget(QUICK), RULES)
+    assert report.fetched["c0"].outcome.state is State.DONE
+    assert (report.traffic.refused, report.tries) == (1, 2)
+
+
+def test_a_dead_proxy_stops_the_run_before_the_list_is_burned(site: LoopbackSite, tmp_path: Path):
+    options = replace(OPTIONS, ytdlp={"proxy": "http://127.0.0.1:9"})
+    urls = [site.url(f"{number}/a.mp4") for number in range(100)]
+    budget = MemoryBudget()
+    with pytest.raises(FetchingStopped, match=r"network: .*proxy.*same command goes on.*stop_after_failures=0"):
+        fetch_in_rounds(jobs(urls), tmp_path / "out", options, budget, replace(RULES, stop_after=10))
+    spent = budget.state(site.url("").split("/")[2]).spent
+    assert 30 <= spent <= 30 + 3 * RULES.threads, "ten sources in each of three rounds"
+
+
+def test_a_site_that_shuts_us_out_stops_the_run_at_once(site: LoopbackSite, tmp_path: Path):
+    urls = [site.url(f"status/429/{number}.mp4") for number in range(100)]
+    began = time.monotonic()
+    with pytest.raises(FetchingStopped, match=r"rate_limited: .*requests_per_hour"):
+        fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryBudget(QUICK), RULES)
+    assert site.requests.total() <= 5 + RULES.threads
+    assert time.monotonic() - began < 20
+
+
+def test_a_block_that_lifts_costs_no_source_anything(site: LoopbackSite, tmp_path: Path):
+    urls = [site.add_video(f"v{number}", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}]) for number in range(12)]
+    good = dict(site.pages)
+    site.pages |= {path: {**page, "error": "not a bot"} for path, page in good.items()}
+
+    class Lifting(MemoryBudget):
+        """After 15 requests the site has seen reason."""
+
+        def turn(self, name: str) -> float:
+            if self.state(name).spent >= 15:
+                site.pages.update(good)
+            return super().turn(name)
+
+    rules = replace(RULES, tries=2, stop_after=10)
+    report = fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, Lifting(), rules)
+    assert {fetched.outcome.state for fetched in report.fetched.values()} == {State.DONE}
+    assert len(report.fetched) == 12
+
+
+def test_failures_of_different_kinds_are_no_block(site: LoopbackSite, tmp_path: Path):
+    errors = ["not a bot", "Private video", "Who knows"] * 10
+    urls = [dead(site, number, error) for number, error in enumerate(errors)]
+    report = fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryBudget(), replace(RULES, stop_after=6))
+    assert len(report.fetched) == 30
+
+
+def test_when_a_streak_breaks():
+    bot, net, full = (Outcome.failed(r, "m") for r in (Reason.BOT_CHECK, Reason.NETWORK, Reason.DISK))
+    final = Outcome.failed(Reason.PRIVATE, "m")
+
+    def broken(stop_after: int, sources: int, outcomes: list[Outcome]) -> bool:
+        streak = Streak(stop_after, sources)
+        for outcome in outcomes:
+            streak.note(outcome)
+        return streak.broken.is_set()
+
+    assert broken(25, 100, [bot] * 25)
+    assert not broken(25, 100, [bot] * 24)
+    assert not broken(25, 100, ([bot] * 24 + [final]) * 3)
+    assert not broken(25, 100, ([bot] * 24 + [net]) * 3)
+    assert broken(25, 8, [net] * 8), "a whole small shard"
+    assert not broken(25, 2, [net] * 4), "too few to be a sign"
+    assert broken(25, 100, [full] * 3)
+    assert not broken(0, 100, [full] * 99)
+
+
+# --- the stage -------------------------------------------------------------------------------------------------------
+
+
+def test_requests_go_into_the_record_and_never_into_the_table(site: LoopbackSite, tmp_path: Path):
+    urls = [site.add_video("v", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}]), dead(site, 1, "Private video")]
+    corpus = corpus_of(urls, tmp_path)
+    record = download_shard(corpus, 0, "clips")
+    assert record.requests == {"loopbacksite": 3} == {"loopbacksite": site.requests.total()}
+    assert (record.source_tries, record.refused) == (2, 0)
+    table, standing = read_table(corpus.store, table_name("clips", 0))
+    assert asdict(standing).items() < asdict(record).items()
+    assert not {"requests", "tries"} & set(table.column_names)
+    assert shared_budget(corpus.recipe.download.rate).state("loopbacksite").spent == 3
+
+
+def test_a_stopped_shard_is_not_committed_and_the_same_call_goes_on(site: LoopbackSite, tmp_path: Path):
+    urls = [dead(site, number, "Sign in to confirm you're not a bot") for number in range(8)]
+    corpus = corpus_of(urls, tmp_path, "download.stop_after_failures=6")
+    with pytest.raises(CorpusError, match="bot_check"):
+        download_shard(corpus, 0, "clips")
+    assert corpus.store.list("clips") == {}
+    for number in range(8):
+        dead(site, number, "Private video")
+    download_shard(corpus, 0, "clips")
+    table, _ = read_table(corpus.store, table_name("clips", 0))
+    assert set(table["reason"].to_pylist()) == {"private"}
+
+
+def test_settings_of_the_run_may_differ_from_those_of_the_corpus(site: LoopbackSite, tmp_path: Path):
+    corpus = corpus_of([site.add_video("v", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}])], tmp_path)
+    block = corpus.recipe.download.model_copy(update={"ytdlp": {"http_headers": {"User-Agent": "Other/2"}}})
+    budget = MemoryBudget()
+    download_shard(corpus, 0, "clips", block=block, budget=budget)
+    assert {heard["User-Agent"] for heard in site.heard} == {"Other/2"}
+    assert budget.state("loopbacksite").spent == 2
+
+
+# --- the recipe ------------------------------------------------------------------------------------------------------
+
+
+def test_a_site_differs_only_where_it_says_so(tmp_path: Path):
+    rate = "download.rate={requests_per_hour: 100, jitter_seconds: 2, sites: {youtube: {requests_per_hour: 50}}}"
+    block = load_corpus_recipe("folder", (rate, f"download.rate.folder={tmp_path}")).download
+    again = type(block).model_validate(block.model_dump(mode="json"))
+    rates = site_rates(again.rate)
+    assert (rates.of("vimeo").requests_per_hour, rates.of("youtube").requests_per_hour) == (100, 50)
+    assert rates.of("youtube").jitter_seconds == 2
+    assert shared_budget(again.rate) == FileBudget(tmp_path, rates)
+
+
+def test_private_addresses_are_closed_unless_asked_for_and_open_in_the_demo():
+    assert not fetch_options(load_corpus_recipe("folder").download).allow_private_addresses
+    assert fetch_options(load_corpus_recipe("demo").download).allow_private_addresses
+    with pytest.raises(RecipeError, match=r"requests_per_hour"):
+        load_corpus_recipe("folder", ("download.rate.requests_per_hour=0",))
+
+
+@pytest.mark.parametrize("name", ["vggsound", "music", "audiocaps", "audioset"])
+def test_lists_of_youtube_are_fetched_gently(name: str):
+    assert load_corpus_recipe(name).download.rate.requests_per_hour == 1000
