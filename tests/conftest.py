@@ -11,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.media_world import MediaWorld
+    from tests.s3_server import S3Server
     from vidaudio.pipeline.corpus import Corpus
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -57,6 +58,17 @@ def media_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaWorld
     render_world(folder)
     with FolderServer(folder) as server:
         yield list_world(folder, server.url)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server on loopback with the bucket `corpora`; the environment leads S3 clients to it."""
+    from tests.s3_server import running_server
+
+    with running_server() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        yield server
 
 
 @pytest.fixture(scope="session")

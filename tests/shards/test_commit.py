@@ -18,9 +18,12 @@ from vidaudio.shards.tar import ShardWriter, sha256_of
 TABLE = pa.table({"id": ["a", "b"], "state": ["done", "failed"]})
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return open_store(tmp_path / "corpus" if request.param == "local" else f"memory://{uuid.uuid4().hex}")
+    if request.param == "s3":
+        request.getfixturevalue("s3_server")
+    folders = {"local": tmp_path / "corpus", "memory": f"memory://{uuid.uuid4().hex}"}
+    return open_store(folders.get(request.param, f"s3://corpora/{uuid.uuid4().hex}"))
 
 
 def commit_one(store: Store, content: bytes, shard: int = 3) -> CommitRecord:

@@ -18,10 +18,13 @@ from vidaudio.shards.store import LocalStore, Store, open_store
 SIZE = 1 << 18
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "local":
         return open_store(tmp_path / "corpus")
+    if request.param == "s3":
+        request.getfixturevalue("s3_server")
+        return open_store(f"s3://corpora/{uuid.uuid4().hex}/corpus")
     return open_store(f"memory://{uuid.uuid4().hex}/corpus")
 
 

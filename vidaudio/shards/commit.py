@@ -1,7 +1,7 @@
 """The commit of one shard of one stage: a tar named by its hash, then a table that is created last and only once.
 
 A shard exists exactly when its table does. Whoever creates the table first has committed; a loser removes its own tar.
-Tables hold nothing that differs between two runs of the same plan.
+Tables hold nothing that differs between two runs of the same plan, and a seal that shows any change of a byte.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vidaudio.errors import CorpusError
+from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, sealed
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import sha256_of
 
@@ -64,16 +66,26 @@ def commit(
 
 
 def encode_table(table: pa.Table, record: CommitRecord) -> bytes:
-    """Parquet bytes with the record in the schema's metadata; a pure function of both."""
-    metadata = {_METADATA_KEY: json.dumps(asdict(record), sort_keys=True).encode()}
+    """Parquet bytes with the record in the schema's metadata, sealed; a pure function of both."""
+    metadata = {_METADATA_KEY: json.dumps(asdict(record), sort_keys=True).encode(), SEAL_KEY: OPEN_SEAL}
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-    return sink.getvalue()
+    return sealed(sink.getvalue())
 
 
 def read_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
     """A committed table and its record."""
-    table = pq.read_table(io.BytesIO(store.read(name)))
+    data = store.read(name)
+    try:
+        return decode_table(data)
+    except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
+        raise CorpusError(f"the table {store.url}/{name} is damaged ({str(error).splitlines()[0]})") from error
+
+
+def decode_table(data: bytes) -> tuple[pa.Table, CommitRecord]:
+    """The bytes of a committed table as `encode_table` made them."""
+    # One thread: Arrow's own threads may hold the last reference to a Python buffer and then abort the process at exit.
+    table = pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
     return table, _record(table.schema)
 
 

@@ -1,26 +1,56 @@
-"""Byte ranges of one committed tar: by pread where it lies on local disk, from one whole read where it is remote."""
+"""Byte ranges of one committed tar: by pread on local disk, by request or from a copy where it is remote."""
 
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from types import TracebackType
 
+from vidaudio.errors import CorpusError
 from vidaudio.shards.store import Store
 
 
 class TarReader:
-    """Reads members by offset. For jobs that read most of a tar; thread-safe."""
+    """Reads members by offset; thread-safe.
 
-    def __init__(self, store: Store, name: str) -> None:
+    Args:
+        store: Where the tar lies.
+        name: Of the tar.
+        whole: Most of it will be read: of a remote tar a copy is fetched first, into a file that vanishes on closing.
+            Otherwise every member is a request.
+    """
+
+    def __init__(self, store: Store, name: str, *, whole: bool = True) -> None:
+        self._store, self._name = store, name
+        self._descriptor: int | None = None
         local = store.local_path(name)
-        self._descriptor = os.open(local, os.O_RDONLY) if local is not None else None
-        self._data = b"" if local is not None else store.read(name)
+        if local is not None:
+            try:
+                self._descriptor = os.open(local, os.O_RDONLY)
+            except FileNotFoundError:
+                raise CorpusError(f"{local} is gone, though its table stands") from None
+        elif whole:
+            with tempfile.TemporaryDirectory(prefix="vidaudio-") as folder:
+                copy = Path(folder) / "copy.tar"
+                store.download(name, copy)
+                self._descriptor = os.open(copy, os.O_RDONLY)
 
     def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`."""
+        """`length` bytes from `offset`.
+
+        Raises:
+            CorpusError: The tar ends before that.
+        """
         if self._descriptor is None:
-            return self._data[offset : offset + length]
-        return os.pread(self._descriptor, length, offset)
+            data = self._store.read_range(self._name, offset, length)
+        else:
+            data = os.pread(self._descriptor, length, offset)
+        if len(data) != length:
+            raise CorpusError(
+                f"{self._store.url}/{self._name} is shorter than its table says; `vidaudio verify` finds such damage"
+            )
+        return data
 
     def close(self) -> None:
         if self._descriptor is not None:

@@ -25,14 +25,19 @@ def sweep_scratch(root: Path) -> list[str]:
     if not root.is_dir():
         return swept
     for entry in sorted(root.iterdir()):
-        host, _, rest = entry.name.removeprefix(PREFIX).rpartition("-")[0].rpartition("-")
-        if not (entry.name.startswith(PREFIX) and host == _host() and rest.isdigit()):
-            continue
-        if not _alive(int(rest)):
+        if entry.name.startswith(PREFIX) and owner_lives(entry.name) is False:
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(entry)
             swept.append(entry.name)
     return swept
+
+
+def owner_lives(name: str) -> bool | None:
+    """Whether the process that made a scratch folder of this name lives; None for those of other machines."""
+    host, _, process = name.removeprefix(PREFIX).rpartition("-")[0].rpartition("-")
+    if host != _host() or not process.isdigit():
+        return None
+    return _alive(int(process))
 
 
 def _host() -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-
-import fsspec
 
 from vidaudio.errors import CorpusError
 from vidaudio.shards.scratch import scratch_prefix
@@ -25,6 +25,9 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     text = os.fspath(url)
     if "://" not in text or text.startswith("file://"):
         return LocalStore(Path(text.removeprefix("file://")).expanduser().absolute())
+    # Here and not at the top: the two modules know one another.
+    from vidaudio.shards.remote import RemoteStore
+
     return RemoteStore(text)
 
 
@@ -45,10 +48,18 @@ class Store(abc.ABC):
         """Names of the folders directly in `folder`, sorted."""
 
     @abc.abstractmethod
+    def modified(self, name: str) -> float:
+        """When the file was written, seconds since 1970."""
+
+    @abc.abstractmethod
     def read(self, name: str) -> bytes: ...
 
     @abc.abstractmethod
     def read_range(self, name: str, offset: int, length: int) -> bytes: ...
+
+    @abc.abstractmethod
+    def download(self, name: str, target: Path) -> None:
+        """Copy a file to the local path `target`, of any size, through little memory."""
 
     @abc.abstractmethod
     def create(self, name: str, data: bytes) -> bool:
@@ -75,6 +86,21 @@ class Store(abc.ABC):
     def local_path(self, name: str) -> Path | None:
         """Where the file lies on local disk, or None for a remote store."""
         return None
+
+    @property
+    @abc.abstractmethod
+    def exclusive_create(self) -> bool:
+        """True where `create` and `put_new` let exactly one of several machines win: tried, not assumed."""
+
+    @property
+    def warning(self) -> str | None:
+        """What a build should say of this store before it starts; None where nothing is amiss."""
+        if self.exclusive_create:
+            return None
+        return (
+            f"{self.url} offers no exclusive creation of files that is known to be safe: run one build or pack at a "
+            "time there, from one machine; two at once may commit the same shard twice"
+        )
 
 
 class LocalStore(Store):
@@ -110,12 +136,18 @@ class LocalStore(Store):
         path = self._path(folder)
         return sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
 
+    def modified(self, name: str) -> float:
+        return self._path(name).stat().st_mtime
+
     def read(self, name: str) -> bytes:
         return self._path(name).read_bytes()
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         with self._path(name).open("rb") as file:
             return os.pread(file.fileno(), length, offset)
+
+    def download(self, name: str, target: Path) -> None:
+        shutil.copyfile(self._path(name), target)
 
     def create(self, name: str, data: bytes) -> bool:
         with self.workspace() as scratch:
@@ -155,73 +187,20 @@ class LocalStore(Store):
     def local_path(self, name: str) -> Path | None:
         return self._path(name)
 
-
-class RemoteStore(Store):
-    """Any fsspec file system. Uploads appear whole when they finish; `create` asks the file system for exclusivity."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
-        try:
-            self.fs, self.root = fsspec.core.url_to_fs(self.url)
-        except (ValueError, ImportError) as error:
-            raise CorpusError(f"cannot open {url}: {error}") from error
-
-    def _path(self, name: str) -> str:
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise CorpusError(f"{name!r} is not a name inside the corpus {self.url}")
-        return f"{self.root}/{name}"
-
-    def exists(self, name: str) -> bool:
-        return self.fs.exists(self._path(name))
-
-    def list(self, folder: str) -> dict[str, int]:
-        try:
-            entries = self.fs.ls(self._path(folder), detail=True, refresh=True)
-        except FileNotFoundError:
-            return {}
-        return {e["name"].rsplit("/", 1)[-1]: e["size"] for e in entries if e["type"] == "file"}
-
-    def folders(self, folder: str) -> list[str]:
-        try:
-            entries = self.fs.ls(self._path(folder), detail=True, refresh=True)
-        except FileNotFoundError:
-            return []
-        return sorted(e["name"].rstrip("/").rsplit("/", 1)[-1] for e in entries if e["type"] == "directory")
-
-    def read(self, name: str) -> bytes:
-        return self.fs.cat_file(self._path(name))
-
-    def read_range(self, name: str, offset: int, length: int) -> bytes:
-        return self.fs.cat_file(self._path(name), start=offset, end=offset + length)
-
-    def create(self, name: str, data: bytes) -> bool:
-        path = self._path(name)
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        try:
-            self.fs.pipe_file(path, data, mode="create")
-        except FileExistsError:
+    @functools.cached_property
+    def exclusive_create(self) -> bool:
+        """Whether this file system has hard links: some network and FAT file systems have not."""
+        with self.workspace() as scratch:
+            (scratch / "first").write_bytes(b"first")
+            (scratch / "second").write_bytes(b"second")
+            try:
+                os.link(scratch / "first", scratch / "name")
+                os.link(scratch / "second", scratch / "name")
+            except FileExistsError:
+                return True
+            except OSError:
+                return False
             return False
-        return True
-
-    def put(self, name: str, source: Path) -> None:
-        path = self._path(name)
-        self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
-        self.fs.put_file(str(source), path)
-        source.unlink()
-
-    def put_new(self, name: str, source: Path) -> bool:
-        won = self.create(name, source.read_bytes())
-        source.unlink()
-        return won
-
-    def remove(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self.fs.rm_file(self._path(name))
-
-    @contextlib.contextmanager
-    def workspace(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="vidaudio-") as folder:
-            yield Path(folder)
 
 
 def _flush_to_disk(path: Path) -> None:

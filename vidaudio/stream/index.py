@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from vidaudio.errors import CorpusError
+from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.store import Store, open_store
 
 INDEX_FILE = "index.arrow"
@@ -87,11 +88,18 @@ class TrainingIndex:
 
 
 def write_index(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
-    """Write the index file: rows of `SAMPLE_SCHEMA`, uncompressed, so that it can be mapped."""
-    described = {_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()}
+    """Write the index file: rows of `SAMPLE_SCHEMA`, uncompressed, so that it can be mapped, and sealed."""
+    described = {_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode(), SEAL_KEY: OPEN_SEAL}
     table = table.combine_chunks().replace_schema_metadata(described)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
+    seal_file(path)
+
+
+def read_index(source: Any) -> tuple[pa.Table, dict[str, Any]]:
+    """Rows and metadata as `write_index` took them, from an Arrow source."""
+    table = pa.ipc.open_file(source).read_all()
+    return table, json.loads(table.schema.metadata[_METADATA_KEY])
 
 
 def open_index(url: str, split: str | None = None) -> TrainingIndex:
@@ -113,8 +121,7 @@ def open_index(url: str, split: str | None = None) -> TrainingIndex:
     local = store.local_path(INDEX_FILE)
     source = pa.memory_map(str(local)) if local is not None else pa.BufferReader(store.read(INDEX_FILE))
     try:
-        table = pa.ipc.open_file(source).read_all()
-        described = json.loads(table.schema.metadata[_METADATA_KEY])
+        table, described = read_index(source)
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise CorpusError(f"{store.url}/{INDEX_FILE} is not an index of ours: {error}") from error
     counted = table["split"].value_counts().to_pylist()

@@ -1,0 +1,263 @@
+"""A corpus in an object store, through fsspec: S3 and what speaks it, Google Cloud Storage, Azure.
+
+An upload appears whole when it ends, never before. An exclusive write asks the store itself (`If-None-Match` on S3),
+so that of two machines exactly one wins. Where a store cannot promise that, `exclusive_create` says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import fsspec
+
+from vidaudio.errors import CorpusError
+from vidaudio.shards.remote_errors import (
+    driver_errors,
+    in_one_sentence,
+    is_final,
+    is_out_of_range,
+    is_without_bucket,
+    lost_race,
+    was_in_conflict,
+)
+from vidaudio.shards.scratch import PREFIX
+from vidaudio.shards.store import Store
+
+Result = TypeVar("Result")
+
+S3 = ("s3", "s3a")
+# Stores without folders, whose drivers hand an exclusive write on to the store; s3fs since 2024.10.
+OBJECT_STORES = (*S3, "gs", "gcs", "az", "abfs", "abfss")
+TRIES = 3
+FIRST_PAUSE_SECONDS = 0.2
+# Uploads go in parts, so that a tar of any size passes through PARTS_AT_ONCE * PART_BYTES of memory.
+PART_BYTES = 16 << 20
+PARTS_AT_ONCE = 4
+MOST_PARTS = 9_000
+
+
+class RemoteStore(Store):
+    """Any fsspec file system, under a URL. Opened once a process: drivers do not survive a fork."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.scheme = self.url.partition("://")[0].rpartition("::")[2]
+        self._opened: tuple[int, Any] | None = None
+        self.root = self._open()[1]
+
+    @property
+    def fs(self) -> Any:
+        """The file system, of this process."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._open()
+        return self._opened[1]
+
+    def _open(self) -> tuple[Any, str]:
+        # Others write here too: a listing kept from before would deny what stands by now.
+        options = {"use_listings_cache": False} if self.scheme in OBJECT_STORES else {}
+        try:
+            fs, root = fsspec.core.url_to_fs(self.url, **options)
+        except ImportError as error:
+            how = "pip install 'vidaudio[s3]'" if self.scheme in S3 else str(error)
+            raise CorpusError(f"cannot open {self.url}: its driver is not installed; {how}") from error
+        except ValueError as error:
+            raise CorpusError(f"cannot open {self.url}: {error}") from error
+        self._opened = os.getpid(), fs
+        return fs, root.rstrip("/")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_opened": None}
+
+    def _path(self, name: str) -> str:
+        if name.startswith("/") or ".." in PurePosixPath(name).parts:
+            raise CorpusError(f"{name!r} is not a name inside the corpus {self.url}")
+        return f"{self.root}/{name}"
+
+    def exists(self, name: str) -> bool:
+        path = self._path(name)
+        return self._reading(name, lambda: self._fresh().exists(path))
+
+    def list(self, folder: str) -> dict[str, int]:
+        return {name: entry["size"] for name, entry in self._entries(folder) if entry["type"] == "file"}
+
+    def folders(self, folder: str) -> list[str]:
+        return sorted(name for name, entry in self._entries(folder) if entry["type"] == "directory")
+
+    def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
+        path = self._path(folder).rstrip("/")
+        try:
+            entries = self._reading(folder, lambda: self._fresh().ls(path, detail=True))
+        except FileNotFoundError:
+            return []
+        named = [(e["name"].rstrip("/").rsplit("/", 1)[-1], e) for e in entries]
+        # Some tools leave an empty object in the place of a folder; it is listed as the folder itself.
+        return [(name, entry) for name, entry in named if entry["name"].strip("/") != path.strip("/")]
+
+    def modified(self, name: str) -> float:
+        path = self._path(name)
+        return self._reading(name, lambda: self._fresh().modified(path)).timestamp()
+
+    def read(self, name: str) -> bytes:
+        path = self._path(name)
+        # One request: s3fs would first ask how large the file is.
+        options = {"max_concurrency": 1} if self.scheme in S3 else {}
+        return self._reading(name, lambda: self._fresh().cat_file(path, **options))
+
+    def read_range(self, name: str, offset: int, length: int) -> bytes:
+        path = self._path(name)
+        if length <= 0:
+            return b""
+        try:
+            return self._reading(name, lambda: self.fs.cat_file(path, start=offset, end=offset + length))
+        except _OutOfRange:
+            return b""
+
+    def download(self, name: str, target: Path) -> None:
+        # By ranges: s3fs would hold the whole of it, and start again from nothing where the connection breaks off.
+        path = self._path(name)
+        first = self.read_range(name, 0, PART_BYTES)
+        with target.open("wb") as file:
+            file.write(first)
+            if len(first) < PART_BYTES:
+                return
+            size = self._reading(name, lambda: self._fresh().size(path))
+            file.truncate(size)
+
+            def fetch(offset: int) -> None:
+                wanted = min(PART_BYTES, size - offset)
+                data = self.read_range(name, offset, wanted)
+                if len(data) != wanted:
+                    raise CorpusError(f"{self.url}/{name} changed while it was read")
+                os.pwrite(file.fileno(), data, offset)
+
+            file.flush()
+            with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
+                list(pool.map(fetch, range(PART_BYTES, size, PART_BYTES)))
+
+    def create(self, name: str, data: bytes) -> bool:
+        path = self._path(name)
+        return self._exclusively(name, lambda: self.fs.pipe_file(path, data, mode="create"))
+
+    def put(self, name: str, source: Path) -> None:
+        path = self._path(name)
+        with self._in_sentences(f"writing {name}"):
+            self._make_folder(path)
+            self.fs.put_file(str(source), path, **self._upload_options(source))
+        source.unlink()
+
+    def put_new(self, name: str, source: Path) -> bool:
+        path = self._path(name)
+        options = self._upload_options(source)
+        won = self._exclusively(name, lambda: self.fs.put_file(str(source), path, mode="create", **options))
+        source.unlink()
+        return won
+
+    def remove(self, name: str) -> None:
+        path = self._path(name)
+        with self._in_sentences(f"removing {name}"), contextlib.suppress(FileNotFoundError):
+            self.fs.rm_file(path)
+
+    @contextlib.contextmanager
+    def workspace(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="vidaudio-") as folder:
+            yield Path(folder)
+
+    @functools.cached_property
+    def exclusive_create(self) -> bool:
+        """Asked of the store, once: does it refuse to write where something stands?
+
+        Only drivers that leave the decision to the store are asked. The others look first and write then, which passes
+        any test of one process and still lets two machines both win.
+        """
+        if self.scheme not in OBJECT_STORES:
+            return False
+        name = f"{PREFIX}exclusive-{uuid.uuid4().hex}"
+        try:
+            return self.create(name, b"first") and not self.create(name, b"second") and self.read(name) == b"first"
+        finally:
+            self.remove(name)
+
+    def _fresh(self) -> Any:
+        """The file system, with nothing remembered of earlier listings."""
+        fs = self.fs
+        if self.scheme not in OBJECT_STORES:
+            fs.invalidate_cache()
+        return fs
+
+    def _make_folder(self, path: str) -> None:
+        # Object stores have no folders, and asked for one, s3fs would make a bucket that is missing.
+        if self.scheme not in OBJECT_STORES:
+            self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+
+    def _upload_options(self, source: Path) -> dict[str, int]:
+        if self.scheme not in S3:
+            return {}
+        part = max(PART_BYTES, -(-source.stat().st_size // MOST_PARTS))
+        return {"chunksize": part, "max_concurrency": PARTS_AT_ONCE}
+
+    def _exclusively(self, name: str, write: Callable[[], Any]) -> bool:
+        """Run an exclusive write; True where it wrote."""
+        pause = FIRST_PAUSE_SECONDS
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with self._in_sentences(f"writing {name}"):
+                    self._make_folder(self._path(name))
+                    write()
+                return True
+            except _Lost:
+                return False
+            except _Conflict as conflict:
+                if not tries_left:
+                    raise in_one_sentence(conflict.__cause__, self.url, f"writing {name}") from conflict
+                time.sleep(pause)
+                pause *= 2
+        raise AssertionError("a write that neither succeeded nor failed")
+
+    def _reading(self, name: str, read: Callable[[], Result]) -> Result:
+        """Run a reading request, again where it failed for a reason that may pass."""
+        pause = FIRST_PAUSE_SECONDS
+        for tries_left in reversed(range(TRIES)):
+            try:
+                return read()
+            except driver_errors() as error:
+                if is_out_of_range(error):
+                    raise _OutOfRange from error
+                if isinstance(error, FileNotFoundError) and not is_without_bucket(error):
+                    raise
+                if is_final(error) or not tries_left:
+                    raise in_one_sentence(error, self.url, f"reading {name or 'the folder'}") from error
+            time.sleep(pause)
+            pause *= 2
+        raise AssertionError("a read that neither succeeded nor failed")
+
+    @contextlib.contextmanager
+    def _in_sentences(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except driver_errors() as error:
+            if lost_race(error):
+                raise _Lost from error
+            if was_in_conflict(error):
+                raise _Conflict from error
+            raise in_one_sentence(error, self.url, doing) from error
+
+
+class _Lost(Exception):
+    """An exclusive write met what stands there."""
+
+
+class _Conflict(Exception):
+    """Two exclusive writes met, and the store wants another try."""
+
+
+class _OutOfRange(Exception):
+    """A range behind the end of a file."""

@@ -1,0 +1,101 @@
+"""What an object store's driver raises, as one sentence that says what to do.
+
+The drivers of fsspec raise the exceptions of the libraries beneath them: botocore's for S3, aiohttp's, Google's,
+Azure's. Only libraries that a driver has loaded by then are looked at, so that none has to be installed.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+
+from vidaudio.errors import CorpusError
+
+_RAISED_BY_DRIVERS = (
+    ("botocore.exceptions", "BotoCoreError"),
+    ("botocore.exceptions", "ClientError"),
+    ("aiohttp", "ClientError"),
+    ("google.auth.exceptions", "GoogleAuthError"),
+    ("gcsfs.retry", "HttpError"),
+    ("azure.core.exceptions", "AzureError"),
+)
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError"}
+_NO_ANSWER = {"EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ServiceRequestError"}
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+_LOST_RACE = {"PreconditionFailed", "412"}
+_TRY_AGAIN = {"ConditionalRequestConflict", "OperationAborted"}
+# What trying again cannot change.
+_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+
+def driver_errors() -> tuple[type[BaseException], ...]:
+    """The exceptions that a failing store can raise, of the libraries that are loaded."""
+    found = [getattr(sys.modules[module], name) for module, name in _RAISED_BY_DRIVERS if module in sys.modules]
+    return (OSError, *found)
+
+
+def is_final(error: BaseException) -> bool:
+    """True where the same request would fail the same way."""
+    return (
+        isinstance(error, _FINAL)
+        # Drivers ask a store that does not answer several times themselves, for ten seconds and more.
+        or bool(_names(error) & (_NO_CREDENTIALS | _NO_ANSWER))
+        or is_without_bucket(error)
+        or is_out_of_range(error)
+    )
+
+
+def is_without_bucket(error: BaseException) -> bool:
+    """True where not the file is missing but all of the bucket."""
+    return bool(_codes(error) & _NO_BUCKET)
+
+
+def is_out_of_range(error: BaseException) -> bool:
+    """True where a range began at or behind the end of the file."""
+    return bool(_codes(error) & {"InvalidRange", "416"})
+
+
+def lost_race(error: BaseException) -> bool:
+    """True where an exclusive write was refused because something stands there."""
+    return isinstance(error, FileExistsError) or bool(_codes(error) & _LOST_RACE)
+
+
+def was_in_conflict(error: BaseException) -> bool:
+    """True where two exclusive writes met and the store decided neither: S3 asks for another try then."""
+    return bool(_codes(error) & _TRY_AGAIN)
+
+
+def in_one_sentence(error: BaseException, url: str, doing: str) -> CorpusError:
+    """The error for people; `doing` is what was tried, such as `writing clips/000003.parquet`."""
+    scheme, _, rest = url.partition("://")
+    bucket = rest.split("/")[0]
+    if is_without_bucket(error) or (isinstance(error, FileNotFoundError) and doing.startswith("writing")):
+        return CorpusError(f"{scheme}://{bucket} does not exist; create the bucket, or correct the URL {url}")
+    if _names(error) & _NO_CREDENTIALS:
+        hint = " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)" if scheme in ("s3", "s3a") else ""
+        return CorpusError(f"there are no credentials for {url}; give them as the driver expects them{hint}")
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EACCES):
+        return CorpusError(f"{url} refused {doing} ({_first_line(error)}); check the credentials and their rights")
+    if _names(error) & _NO_ANSWER:
+        return CorpusError(f"no store answers for {url} ({_first_line(error)}); check the endpoint and the network")
+    return CorpusError(f"{doing} failed at {url}: {type(error).__name__}: {_first_line(error)}")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for link in _chain(error) for kind in type(link).__mro__}
+
+
+def _codes(error: BaseException) -> set[str]:
+    answers = (getattr(link, "response", None) for link in _chain(error))
+    return {str(answer.get("Error", {}).get("Code")) for answer in answers if isinstance(answer, dict)}
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

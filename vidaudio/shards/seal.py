@@ -1,0 +1,66 @@
+"""Seals: a table that carries the hash of its own bytes, so that one flipped bit anywhere in it shows.
+
+Parquet and Arrow files keep texts of a schema's metadata as they stand. A file is written with a seal of zeros in
+there, hashed like that, and the hash put in the zeros' place: whoever checks puts the zeros back and hashes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import re
+from pathlib import Path
+
+SEAL_KEY = b"vidaudio.seal"
+_MARK = b"vidaudio-seal:sha256="
+_ZEROS = b"0" * 64
+OPEN_SEAL = _MARK + _ZEROS
+_SEAL = re.compile(re.escape(_MARK) + rb"([0-9a-f]{64})")
+
+
+def sealed(data: bytes) -> bytes:
+    """The file with its seal filled in; it must hold `OPEN_SEAL` among its metadata."""
+    if OPEN_SEAL not in data:
+        raise ValueError("the file has no open seal among its metadata")
+    return data.replace(OPEN_SEAL, _MARK + hashlib.sha256(data).hexdigest().encode())
+
+
+def seal_file(path: Path) -> None:
+    """`sealed`, in place, for a file too large to hold in memory."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+        places = _places(data)
+        if not places:
+            raise ValueError(f"{path} has no open seal among its metadata")
+        found = hashlib.sha256(data).hexdigest().encode()
+        for place in places:
+            data[place : place + len(_ZEROS)] = found
+
+
+def seal_holds(data: bytes | mmap.mmap) -> bool:
+    """Whether the bytes are those that were sealed; a file without a seal is not."""
+    places = _places(data)
+    if not places:
+        return False
+    digest = hashlib.sha256()
+    with memoryview(data) as view:
+        begin = 0
+        for place in places:
+            digest.update(view[begin:place])
+            digest.update(_ZEROS)
+            begin = place + len(_ZEROS)
+        digest.update(view[begin:])
+    expected = digest.hexdigest().encode()
+    return all(data[place : place + len(_ZEROS)] == expected for place in places)
+
+
+def file_seal_holds(path: Path) -> bool:
+    """`seal_holds` of a file, through little memory."""
+    if path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return seal_holds(data)
+
+
+def _places(data: bytes | mmap.mmap) -> list[int]:
+    """Where the 64 digits of every seal begin."""
+    return [match.start(1) for match in _SEAL.finditer(data)]
