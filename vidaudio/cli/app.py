@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vidaudio import __version__
-from vidaudio.cli import corpus, demo, manifest, models
+from vidaudio.cli import corpus, demo, manifest, models, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.add_typer(manifest.app, name="manifest")
 app.command()(corpus.build)
 app.command()(corpus.status)
+app.command()(verify.verify)
 app.command()(corpus.pack)
 app.command()(models.train)
 app.command()(models.evaluate)

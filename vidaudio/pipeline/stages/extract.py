@@ -98,7 +98,7 @@ def _media_tar(corpus: Corpus, record: CommitRecord, scratch: Path) -> Path | No
     local = corpus.store.local_path(name)
     if local is None:
         local = scratch / "media.tar"
-        local.write_bytes(corpus.store.read(name))
+        corpus.store.download(name, local)
     elif not local.is_file():
         # Damage to the corpus says nothing about its clips: no row may be written from it.
         raise CorpusError(f"{corpus.url}/{name} is gone, and its table still stands; delete that to download again")

@@ -1,0 +1,336 @@
+"""verify: whatever is done to a corpus's bytes is found and named, and an untouched corpus is fine."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from tests.media_world import MediaWorld
+from vidaudio.errors import CorpusError
+from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
+from vidaudio.pipeline.corpus import Corpus, create_or_continue
+from vidaudio.pipeline.stages.download import download_shard
+from vidaudio.pipeline.verify import VerifyReport, verify_corpus
+from vidaudio.pipeline.verify.report import Share
+from vidaudio.shards.commit import encode_table, read_table
+from vidaudio.shards.scratch import PREFIX, scratch_prefix
+from vidaudio.shards.store import open_store
+from vidaudio.shards.tar import ShardWriter, sha256_of
+
+
+@pytest.fixture
+def copied(built_corpus: Corpus, tmp_path: Path) -> Path:
+    return shutil.copytree(built_corpus.url, tmp_path / "corpus", ignore=shutil.ignore_patterns("runs", "other"))
+
+
+def check(corpus: Path | str, sample: float = 1.0) -> VerifyReport:
+    return verify_corpus(str(corpus), sample=sample, progress=False)
+
+
+def files_of(report: VerifyReport) -> set[str]:
+    return {problem.file for problem in report.problems}
+
+
+def embeddings(corpus: Path) -> Path:
+    (folder,) = (corpus / "embeddings").iterdir()
+    return folder
+
+
+def rewrite(path: Path, change: Callable[[pa.Table], pa.Table], **record: object) -> None:
+    """A table that was committed with other contents: its seal is right and its rows are not."""
+    store = open_store(path.parent)
+    table, own = read_table(store, path.name)
+    path.write_bytes(encode_table(change(table), replace(own, **record)))
+
+
+class TestFine:
+    def test_an_untouched_corpus_is_fine_and_everything_was_looked_at(self, built_corpus, copied, media_world):
+        before = {path: path.stat().st_mtime_ns for path in copied.rglob("*")}
+        report = check(copied)
+        assert report.problems == ()
+        assert report.ok
+        assert report.counts["clips"] == built_corpus.clips
+        tars, tables = len(list(copied.rglob("*.tar"))), len(list(copied.rglob("*/*.parquet")))
+        assert report.counts["tars"] == report.counts["tars_hashed"] == tars
+        assert report.counts["tables"] == tables
+        assert report.counts["training_samples"] == sum(len(open_table(p)) for p in training(copied))
+        assert report.counts["frames_encoded_again"] > 0
+        assert report.counts["local_files"] > 0
+        assert str(report).startswith(f"{copied} is fine: ")
+        assert "\n" not in str(report)
+        assert {path: path.stat().st_mtime_ns for path in copied.rglob("*")} == before
+
+    def test_a_share_hashes_some_tars_and_the_same_ones_each_time(self, copied):
+        first, again = check(copied, 0.5), check(copied, 0.5)
+        assert first.ok
+        assert first.counts == again.counts
+        assert 0 < first.counts["tars_hashed"] < first.counts["tars"]
+        assert check(copied, 0).counts["tars_hashed"] == 0
+        names = [f"av/{n:06d}.tar" for n in range(2_000)]
+        assert 150 < sum(Share(0.1).takes(name) for name in names) < 250
+
+    def test_an_unfinished_corpus_is_fine_and_says_so(self, media_world, tiny_clip, tmp_path):
+        from tests.media_world import world_recipe
+
+        corpus = create_or_continue(
+            str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(media_world.manifest)
+        )
+        assert check(corpus.url).ok
+        download_shard(corpus, 0, "clips")
+        report = check(corpus.url)
+        assert report.ok
+        assert f"clips has 1 of {corpus.shards} shards: the build is not finished" in report.notes
+
+    def test_a_pack_of_windows_is_fine(self, built_corpus, packed_as):
+        packed_as("verified-windows", window=2, audio="pcm16", frames=True)
+        assert check(built_corpus.url).ok
+
+    def test_without_the_encoder_the_rest_is_checked(self, copied, monkeypatch):
+        from vidaudio.errors import EncoderError
+        from vidaudio.pipeline.stages import embed
+
+        def unreachable(block: object) -> None:
+            raise EncoderError("no weights here")
+
+        monkeypatch.setattr(embed, "cached_encoder", unreachable)
+        report = check(copied)
+        assert report.ok
+        assert report.notes == ("no picture was encoded again: no weights here",)
+
+
+def training(corpus: Path) -> list[Path]:
+    return sorted((corpus / "training").rglob("*.parquet"))
+
+
+def open_table(path: Path) -> pa.Table:
+    return read_table(open_store(path.parent), path.name)[0]
+
+
+class TestBits:
+    def test_a_flipped_bit_anywhere_in_any_tar_table_or_index_is_found(self, copied):
+        """Random bits, one a file; files that are checked with the help of another are not flipped together."""
+        choice = random.Random(3)
+        groups = ("manifest.parquet", "*/*.tar", "training/*/*.tar", "*/*.parquet", "*/*/*.parquet", "*/*/*.arrow")
+        seen = 0
+        for pattern in groups:
+            before = {path: path.read_bytes() for path in sorted(copied.glob(pattern))}
+            for _ in range(3):
+                flipped = {path: with_flipped_bit(data, choice) for path, data in before.items()}
+                for path, data in flipped.items():
+                    path.write_bytes(data)
+                report = check(copied)
+                silent = {str(path.relative_to(copied)) for path in flipped} - files_of(report)
+                if pattern != "manifest.parquet" or changes_the_list(*before.values(), *flipped.values()):
+                    assert silent == set()
+                assert all(p.what and p.remedy for p in report.problems)
+                seen += len(flipped)
+            for path, data in before.items():
+                path.write_bytes(data)
+        assert seen == 3 * len([p for p in copied.rglob("*") if p.suffix in (".tar", ".parquet", ".arrow")])
+        assert check(copied).ok
+
+    @pytest.mark.parametrize("name", ["clips", "av", "embeddings", "training"])
+    def test_a_truncated_and_an_empty_table_are_named(self, copied, name):
+        path = sorted((copied / name).rglob("*.parquet"))[0]
+        whole = path.read_bytes()
+        for damaged in (whole[:-20], b"", b"PAR1" * 100):
+            path.write_bytes(damaged)
+            assert files_of(check(copied)) == {str(path.relative_to(copied))}
+
+    def test_a_damaged_list_and_damaged_settings_are_named(self, copied):
+        whole = (copied / "manifest.parquet").read_bytes()
+        (copied / "manifest.parquet").write_bytes(whole[: len(whole) // 2])
+        assert files_of(check(copied)) == {"manifest.parquet"}
+        (copied / "manifest.parquet").write_bytes(whole)
+        settings = (copied / "corpus.json").read_text()
+        (copied / "corpus.json").write_text(settings.replace('"jpeg_quality": 92', '"jpeg_quality": 93'))
+        assert "corpus.json" in files_of(check(copied))
+
+
+def with_flipped_bit(data: bytes, choice: random.Random) -> bytes:
+    flipped = bytearray(data)
+    flipped[choice.randrange(len(data))] ^= 1 << choice.randrange(8)
+    return bytes(flipped)
+
+
+def changes_the_list(before: bytes, after: bytes) -> bool:
+    """Whether a change to the list's file can be seen by anyone who reads it: it carries no seal."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    try:
+        return not pq.read_table(io.BytesIO(before)).equals(pq.read_table(io.BytesIO(after)))
+    except (pa.ArrowException, OSError, ValueError):
+        return True
+
+
+class TestFiles:
+    def test_a_missing_tar_a_missing_table_and_a_missing_index_are_named(self, copied):
+        tar = sorted((copied / "av").glob("000000.*.tar"))[0]
+        tar.unlink()
+        (copied / "clips" / "000001.parquet").unlink()
+        (copied / "training" / "default" / "index.arrow").unlink()
+        report = check(copied)
+        assert {str(tar.relative_to(copied)), "av/000001.parquet"} <= files_of(report)
+        assert any("stands without clips/000001.parquet" in p.what for p in report.problems)
+        assert any("has no index yet" in note for note in report.notes)
+
+    def test_strays_orphans_and_leftovers_are_named(self, copied):
+        strays = {
+            "av/000000.0badf00d.tar": "orphan",
+            "av/000077.parquet": "stray shard",
+            "clips/notes.txt": "does not belong",
+            f"training/default/{'train-000009.tar'}": "stray shard",
+            f"{PREFIX}nowhere-x": "leftover",
+        }
+        for name in strays:
+            (copied / name).write_bytes(b"x")
+        (copied / f"{scratch_prefix()}ours").mkdir()
+        report = check(copied)
+        assert {p.file: any(word in p.what for word in (strays[p.file],)) for p in report.problems} == dict.fromkeys(
+            strays, True
+        )
+        assert any(scratch_prefix() in note for note in report.notes)
+
+    def test_an_interrupted_pack_is_named_and_an_interrupted_stage_is_a_note(self, copied):
+        (copied / "training" / "default" / "train-000000.parquet").unlink()
+        report = check(copied)
+        assert "training/default/train-000000.tar" in files_of(report)
+        for table in embeddings(copied).glob("00000[12].parquet"):
+            table.unlink()
+        assert any(note.startswith("embeddings/") for note in check(copied).notes)
+
+    def test_a_missing_or_strange_member_is_named(self, copied):
+        """A tar and a table that agree in hash, and not in what is inside."""
+        store = open_store(copied)
+        _, record = read_table(store, "av/000000.parquet")
+        with ShardWriter(copied / "new.tar") as writer:
+            writer.write("someone", {"flac": b"else"})
+        sha = sha256_of(copied / "new.tar")
+        (copied / "av" / record.tar).unlink()
+        name = f"000000.{sha[:8]}.tar"
+        size = (copied / "new.tar").stat().st_size
+        (copied / "new.tar").rename(copied / "av" / name)
+        rewrite(copied / "av" / "000000.parquet", lambda t: t, tar=name, tar_sha256=sha, tar_bytes=size)
+        words = " ".join(p.what for p in check(copied).problems if p.file == f"av/{name}")
+        assert "lacks" in words
+        assert "someone.flac, which its table does not name" in words
+
+    def test_local_files_that_are_gone_or_changed_are_named(self, media_world: MediaWorld, tiny_clip, tmp_path):
+        from tests.media_world import world_recipe
+
+        folder = tmp_path / "media"
+        folder.mkdir()
+        clips = [c for c in clips_from_table(read_manifest(media_world.manifest)) if c.id in ("bars", "clock", "brief")]
+        moved = [replace(c, url=str(shutil.copy(c.url, folder))) for c in clips]
+        write_manifest(moved, tmp_path / "list.parquet")
+        corpus = create_or_continue(
+            str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(tmp_path / "list.parquet")
+        )
+        download_shard(corpus, 0, "clips")
+        assert check(corpus.url).ok
+        (folder / "bars.mp4").unlink()
+        with (folder / "brief.mp4").open("ab") as file:
+            file.write(b"more")
+        data = bytearray((folder / "clock.mp4").read_bytes())
+        data[100] ^= 1
+        (folder / "clock.mp4").write_bytes(data)
+        report = check(corpus.url)
+        said = {Path(p.file).name: p.what for p in report.problems}
+        assert set(said) == {"bars.mp4", "brief.mp4", "clock.mp4"}
+        assert said["bars.mp4"].startswith("is gone, and clips/000000.parquet refers to it")
+        assert "bytes, and had" in said["brief.mp4"]
+        assert said["clock.mp4"].startswith("has other contents")
+        assert {Path(p.file).name for p in check(corpus.url, 0).problems} == {"bars.mp4", "brief.mp4"}
+
+
+class TestJoins:
+    """Tables whose bytes are what was committed, and which do not belong together."""
+
+    @pytest.mark.parametrize(
+        ("name", "change", "words"),
+        [
+            ("clips", lambda t: t.slice(1), "does not hold exactly the clips that the list gives"),
+            ("av", lambda t: t.slice(1), "does not hold exactly the clips that clips/000000.parquet has fetched"),
+            ("embeddings", lambda t: t.slice(2), "does not hold exactly the pictures that av/000000.parquet has"),
+            ("embeddings", lambda t: t.drop_columns("frame_seconds"), "has other columns"),
+        ],
+    )
+    def test_rows_that_do_not_join_are_named(self, copied, name, change, words):
+        path = embeddings(copied) / "000000.parquet" if name == "embeddings" else copied / name / "000000.parquet"
+        rows = change(open_table(path)).num_rows
+        rewrite(path, change, rows=rows)
+        assert any(words in p.what for p in check(copied).problems if p.file == str(path.relative_to(copied)))
+
+    def test_another_plan_and_another_shard_are_named(self, copied):
+        rewrite(copied / "av" / "000001.parquet", lambda t: t, plan_hash="of something else")
+        shutil.copy(copied / "clips" / "000001.parquet", copied / "clips" / "000002.parquet")
+        found = {(p.file, p.what.split(":")[0]) for p in check(copied).problems}
+        assert ("av/000001.parquet", "was made under another plan") in found
+        assert any(file == "clips/000002.parquet" and "is the table of shard 1" in what for file, what in found)
+
+    def test_vectors_of_other_pictures_are_found_by_encoding_again(self, copied):
+        path = embeddings(copied) / "000000.parquet"
+
+        def noise(table: pa.Table) -> pa.Table:
+            values = np.random.default_rng(0).normal(size=table.num_rows * 32).astype(np.float16)
+            column = pa.FixedSizeListArray.from_arrays(pa.array(values), 32)
+            return table.set_column(2, table.schema.field(2), column)
+
+        rewrite(path, noise)
+        problems = check(copied).problems
+        assert any("vectors of other pictures" in p.what for p in problems if p.file == str(path.relative_to(copied)))
+        assert any("has other vectors than" in p.what for p in problems if p.file.startswith("training/"))
+
+    def test_labels_and_splits_that_the_list_does_not_have_are_named(self, copied):
+        path = copied / "training" / "default" / "train-000000.parquet"
+
+        def relabel(table: pa.Table) -> pa.Table:
+            rows = table.to_pylist()
+            rows[0]["labels"] = ["something else"]
+            rows[1]["split"] = "val"
+            return pa.Table.from_pylist(rows, schema=table.schema)
+
+        rewrite(path, relabel)
+        words = [p.what for p in check(copied).problems]
+        assert any("has other labels or captions than the list" in w for w in words)
+        assert any("is in the split train, and belongs in" in w for w in words)
+        assert any("does not hold the rows of the tables" in w for w in words)
+        assert any("describes itself otherwise than its row" in w for w in words)
+
+
+class TestCommand:
+    def test_it_exits_with_1_and_the_list_or_with_0_and_one_line(self, copied):
+        import typer
+
+        from vidaudio.cli.verify import verify
+
+        app = typer.Typer()
+        app.command()(verify)
+        run = CliRunner()
+        fine = run.invoke(app, [str(copied), "--quiet"])
+        assert fine.exit_code == 0
+        assert fine.stdout.count("\n") == 1
+        (copied / "av" / "000000.parquet").write_bytes(b"x")
+        broken = run.invoke(app, [str(copied), "--quiet", "--sample", "0.1"])
+        assert broken.exit_code == 1
+        assert "av/000000.parquet: is damaged" in broken.stdout
+        described = json.loads(run.invoke(app, [str(copied), "--quiet", "--json"]).stdout)
+        assert not described["ok"]
+        assert described["problems"][0]["file"] == "av/000000.parquet"
+
+    def test_what_is_no_corpus_and_a_share_out_of_bounds_are_refused(self, copied, tmp_path):
+        with pytest.raises(CorpusError, match="there is no corpus at"):
+            check(tmp_path / "nowhere")
+        with pytest.raises(CorpusError, match=r"between 0 and 1, not 1\.5"):
+            check(copied, 1.5)

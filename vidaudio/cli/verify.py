@@ -1,0 +1,27 @@
+"""`vidaudio verify`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from vidaudio.cli.corpus import Json, Quiet
+
+
+def verify(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
+    sample: Annotated[
+        float, typer.Option(metavar="FRACTION", help="Hash only this share of the tars and local files, 0 to 1.")
+    ] = 1.0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Check that a corpus holds what was committed to it; exit code 1 and a list where it does not."""
+    from vidaudio.pipeline.verify import verify_corpus
+
+    report = verify_corpus(corpus, sample=sample, progress=not quiet)
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+    if not report.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,223 @@
+"""One shard through all its columns: the list's rows, raw media, pictures and sound, vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.stages.download import SCHEMA as CLIPS_SCHEMA
+from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
+from vidaudio.pipeline.verify.files import BUILD_AGAIN, compare_members, open_tar, sealed_table
+from vidaudio.pipeline.verify.report import Findings, Share
+from vidaudio.shards.commit import CommitRecord, table_name
+from vidaudio.shards.tar import sha256_of
+
+DONE = "done"
+DIGEST_BYTES = 8
+FETCH_AGAIN = "put the file back, or take the clip out of the list and begin another corpus"
+
+
+@dataclass(slots=True)
+class ShardResult:
+    """What is known of a shard afterwards.
+
+    Attributes:
+        findings: Of all its columns.
+        tars: Names of its tars by folder, as its tables have them.
+        unread: Folders whose table could not be read.
+        vectors: By encoder and clip: a short digest of every picture's vector, one after another.
+    """
+
+    findings: Findings = field(default_factory=Findings)
+    tars: dict[str, str] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
+    vectors: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+
+def check_shard(
+    corpus: Corpus,
+    shard: int,
+    ids: Sequence[str],
+    listings: Mapping[str, Mapping[str, int]],
+    encoders: Mapping[str, int],
+    share: Share,
+) -> ShardResult:
+    """Check everything that stands of a shard.
+
+    Args:
+        corpus: Whose.
+        shard: Its number.
+        ids: Of its clips, in the list's order.
+        listings: Files and sizes of every stage's folder.
+        encoders: Dimensions by encoder's name.
+        share: Of the files to hash.
+    """
+    result = ShardResult()
+    result.findings.counts["clips"] += len(ids)
+    clips = _Column(corpus, shard, "clips", "download", CLIPS_SCHEMA, listings, result)
+    av = _Column(corpus, shard, "av", "extract", AV_SCHEMA, listings, result)
+    fetched = _check_clips(clips, ids, share) if clips.rows is not None else None
+    done = _check_av(av, clips, fetched, share) if av.rows is not None else None
+    for encoder, dimensions in encoders.items():
+        schema = pa.schema(
+            [("id", pa.string()), ("frame_seconds", pa.float64()), ("embedding", pa.list_(pa.float16(), dimensions))]
+        )
+        column = _Column(corpus, shard, f"embeddings/{encoder}", "embed", schema, listings, result)
+        if column.table is not None:
+            result.vectors[encoder] = _check_vectors(column, av, done)
+    return result
+
+
+class _Column:
+    """One stage's table of a shard, as far as it stands and can be read."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        shard: int,
+        folder: str,
+        stage: str,
+        schema: pa.Schema,
+        listings: Mapping[str, Mapping[str, int]],
+        result: ShardResult,
+    ) -> None:
+        self.store, self.folder = corpus.store, folder
+        self.findings = result.findings
+        self.name = table_name(folder, shard)
+        self.sizes = listings[folder]
+        self.stands = self.name.rsplit("/", 1)[1] in self.sizes
+        self.table: pa.Table | None = None
+        self.record: CommitRecord | None = None
+        self.rows: list[dict[str, Any]] | None = None
+        if not self.stands:
+            return
+        read = sealed_table(corpus.store, self.name, self.findings)
+        if read is None:
+            result.unread.add(folder)
+            return
+        table, self.record = read
+        if self.record.tar is not None:
+            result.tars[folder] = self.record.tar
+        self._check_record(stage, shard, corpus.plan_hash, table)
+        if table.schema.remove_metadata() != schema:
+            self.wrong("has other columns than this version writes")
+            return
+        self.table = table
+        if stage != "embed":
+            self.rows = table.to_pylist()
+
+    def wrong(self, what: str) -> None:
+        self.findings.wrong(self.name, what, BUILD_AGAIN)
+
+    def _check_record(self, stage: str, shard: int, plan_hash: str, table: pa.Table) -> None:
+        record = self.record
+        if (record.stage, record.shard, record.rows) != (stage, shard, table.num_rows):
+            self.wrong(f"is the table of shard {record.shard} of {record.stage}, {record.rows:,} rows")
+        if record.plan_hash != plan_hash:
+            self.wrong("was made under another plan: other settings or another list")
+        if (record.tar is None) != (stage == "embed"):
+            self.wrong("names a tar where there should be none, or none where there should be one")
+        elif record.tar is not None and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
+            self.wrong(f"names the tar {record.tar}, which does not carry its number and hash")
+
+
+def _check_clips(column: _Column, ids: Sequence[str], share: Share) -> list[str]:
+    """Join the list with the raw media; returns the ids that were fetched."""
+    rows = column.rows
+    if [row["id"] for row in rows] != list(ids):
+        column.wrong("does not hold exactly the clips that the list gives this shard")
+    expected: dict[str, tuple[int, int] | None] = {}
+    for row in rows:
+        if row["state"] == DONE and (row["member"] is None) == (row["path"] is None):
+            column.wrong(f"says neither or twice where the media of {row['id']} is")
+        if row["member"] is not None:
+            expected[row["member"]] = (row["offset"], row["length"])
+            expected[f"{row['id']}.json"] = None
+    _with_tar(column, expected, share)
+    _check_local_files(column, share)
+    return [row["id"] for row in rows if row["state"] == DONE]
+
+
+def _check_local_files(column: _Column, share: Share) -> None:
+    """Files that a corpus refers to: there, as long as they were, and (of the share) with the same contents."""
+    known = {row["path"]: row for row in column.rows if row["path"] is not None}
+    for path, row in known.items():
+        column.findings.counts["local_files"] += 1
+        local = Path(path)
+        if not local.is_file():
+            column.findings.wrong(path, f"is gone, and {column.name} refers to it", FETCH_AGAIN)
+        elif local.stat().st_size != row["size_bytes"]:
+            what = f"has {local.stat().st_size:,} bytes, and had {row['size_bytes']:,} when the corpus was begun"
+            column.findings.wrong(path, what, FETCH_AGAIN)
+        elif share.takes(path):
+            column.findings.counts["local_files_hashed"] += 1
+            column.findings.counts["bytes_hashed"] += row["size_bytes"]
+            if row["sha256"] is not None and sha256_of(local) != row["sha256"]:
+                column.findings.wrong(path, "has other contents than when the corpus was begun", FETCH_AGAIN)
+
+
+def _check_av(
+    column: _Column, clips: _Column, fetched: Sequence[str] | None, share: Share
+) -> tuple[list[str], list[float]]:
+    """Join media with pictures and sound; returns id and time of every picture, in order."""
+    rows = column.rows
+    if not clips.stands:
+        column.wrong(f"stands without {clips.name}, which it was made from")
+    elif fetched is not None and [row["id"] for row in rows] != list(fetched):
+        column.wrong(f"does not hold exactly the clips that {clips.name} has fetched")
+    expected: dict[str, tuple[int, int] | None] = {}
+    ids: list[str] = []
+    seconds: list[float] = []
+    for row in rows:
+        if row["state"] != DONE:
+            continue
+        lists = [row[name] for name in ("frame_seconds", "grid_seconds", "frame_offsets", "frame_lengths")]
+        if any(values is None for values in lists) or len({len(values) for values in lists}) != 1:
+            column.wrong(f"has times and places of {row['id']} that do not pair up")
+            continue
+        clip = row["id"]
+        expected[f"{clip}.flac"] = (row["audio_offset"], row["audio_length"])
+        expected[f"{clip}.json"] = None
+        for number, place in enumerate(zip(row["frame_offsets"], row["frame_lengths"], strict=True)):
+            expected[f"{clip}.{number:03d}.jpg"] = place
+        ids += [clip] * len(row["frame_seconds"])
+        seconds += row["frame_seconds"]
+    _with_tar(column, expected, share)
+    return ids, seconds
+
+
+def _check_vectors(column: _Column, av: _Column, done: tuple[list[str], list[float]] | None) -> dict[str, bytes]:
+    """Join pictures with vectors; returns the digests of every clip's vectors."""
+    table = column.table
+    ids = table["id"].to_pylist()
+    if not av.stands:
+        column.wrong(f"stands without {av.name}, which it was made from")
+    elif done is not None and (ids, table["frame_seconds"].to_pylist()) != done:
+        column.wrong(f"does not hold exactly the pictures that {av.name} has")
+    flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    if not np.isfinite(flat).all():
+        column.wrong("holds values that are no numbers")
+    digests: dict[str, list[bytes]] = {}
+    for clip, vector in zip(ids, flat.reshape(len(ids), -1) if ids else [], strict=True):
+        digests.setdefault(clip, []).append(vector_digest(vector))
+    return {clip: b"".join(each) for clip, each in digests.items()}
+
+
+def vector_digest(vector: np.ndarray) -> bytes:
+    """A short digest of one float16 vector."""
+    return hashlib.blake2b(np.ascontiguousarray(vector, np.float16).tobytes(), digest_size=DIGEST_BYTES).digest()
+
+
+def _with_tar(column: _Column, expected: Mapping[str, tuple[int, int] | None], share: Share) -> None:
+    if column.record.tar is None:
+        return
+    with open_tar(column.store, column.folder, column.record, column.sizes, share, column.findings) as tar:
+        if tar is not None:
+            compare_members(tar, expected, f"{column.folder}/{column.record.tar}", column.findings)
