@@ -96,3 +96,13 @@ def test_another_encoder_than_the_one_trained_with_is_refused(tmp_path: Path, tr
     mixture = _mixture(tmp_path / "mixture.wav", 0.5, 16_000, 1)
     with pytest.raises(EncoderError, match="do not mix"):
         separate(mixture, tmp_path / "out.wav", trained, query="low", encoder_weights=str(other))
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_an_mp3_can_be_written_as_anything(tmp_path: Path, trained: Path, suffix: str):
+    times = np.arange(22_050) / 44_100
+    soundfile.write(tmp_path / "mixture.mp3", 0.2 * np.sin(2 * np.pi * 440 * times), 44_100)
+    out = tmp_path / "out" / f"result.{suffix}"
+    separate(tmp_path / "mixture.mp3", out, trained, query="low")
+    assert soundfile.info(out).samplerate == 44_100
+    assert [path.name for path in out.parent.iterdir()] == [out.name]

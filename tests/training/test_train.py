@@ -132,3 +132,37 @@ def test_a_corpus_without_a_validation_split_still_leaves_weights(
     data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split={"train": 6})
     train(_with(tiny_recipe, schedule={"steps": 3}), str(data), tmp_path / "run", progress=False)
     assert load_file(tmp_path / "run" / "best.safetensors")
+
+
+def test_resuming_keeps_what_was_logged_and_a_finished_run_says_so(
+    tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe
+):
+    run = tmp_path / "run"
+    train(_with(tiny_recipe, schedule={"steps": 4}), str(packed), run, progress=False)
+    before = (run / "logs" / "metrics.csv").read_text()
+    train(tiny_recipe, str(packed), run, resume=True, progress=False)
+    assert (run / "logs" / "metrics-000.csv").read_text() == before
+    assert _losses(run)
+    after = (run / "logs" / "metrics.csv").read_text()
+    with pytest.raises(CheckpointError, match="has made all its 8 steps"):
+        train(tiny_recipe, str(packed), run, resume=True, progress=False)
+    assert (run / "logs" / "metrics.csv").read_text() == after
+
+
+def test_damage_found_by_a_loader_process_is_one_sentence(
+    tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
+):
+    data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split={"train": 6})
+    with (data / "train-000000.tar").open("r+b") as tar:
+        tar.truncate(2000)
+    with pytest.raises(CorpusError) as found:
+        train(_with(tiny_recipe, data={"workers": 1}), str(data), tmp_path / "run", progress=False)
+    assert "Traceback" not in str(found.value)
+    assert "train-000000.tar" in str(found.value)
+
+
+def test_gains_out_of_order_are_refused():
+    from vidaudio.training.recipe import load_train_recipe
+
+    with pytest.raises(RecipeError, match="lower gain comes first"):
+        load_train_recipe("clipsep", ["data.gain_range=[2, 1]"])

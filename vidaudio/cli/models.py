@@ -64,6 +64,9 @@ def evaluate(
     from vidaudio.training.evaluate import evaluate as run_evaluation
     from vidaudio.training.evaluate import write_report
 
+    if out is not None:
+        # A folder that cannot be made is found now, not after the work.
+        out.mkdir(parents=True, exist_ok=True)
     report = run_evaluation(
         checkpoint,
         data,

@@ -296,7 +296,10 @@ def _first_labels(index: TrainingIndex, *, needed: bool) -> list[str]:
     if all(labels):
         return [row[0] for row in labels]
     if needed:
-        raise CorpusError(f"{sum(not row for row in labels)} clips have no label, and text queries are made of labels")
+        raise CorpusError(
+            f"{sum(not row for row in labels)} of {len(labels)} clips have no label, and text queries are made of "
+            "labels; ask by pictures alone (--methods mixture,image), or pack only clips with labels"
+        )
     return []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES
 from vidaudio.recipes import RecipeModel, check, load_values, override
@@ -49,6 +49,13 @@ class DataBlock(RecipeModel):
     gain_range: tuple[float, float] | None = (0.5, 1.5)
     batch_size: int = Field(32, ge=1)
     workers: int = Field(8, ge=0, description="loader processes")
+
+    @field_validator("gain_range")
+    @classmethod
+    def _low_then_high(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not 0 <= value[0] <= value[1]:
+            raise ValueError("the lower gain comes first, and neither is below 0")
+        return value
 
 
 class QueryBlock(RecipeModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ def separate(
     samples, sample_rate, subtype = read_sound(mixture)
     # A name that cannot be written is found now, not after the work.
     file_format = _output_format(out, mixture)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     loaded = load_checkpoint(checkpoint)
     encoder = load_query_encoder(loaded.encoder, encoder_weights)
     if query is not None:
@@ -96,14 +98,22 @@ def read_sound(path: str | Path) -> tuple[np.ndarray, int, str]:
 
 
 def write_sound(path: str | Path, samples: np.ndarray, sample_rate: int, file_format: str, subtype: str) -> None:
-    """Write `[channels, samples]`, in the mixture's sample format where the output's file format has it."""
-    if not soundfile.check_format(file_format, subtype):
+    """Write `[channels, samples]`, in the mixture's sample format where that is plain and the output's file has it.
+
+    The file appears under its name only when it is complete.
+    """
+    plain = subtype.startswith("PCM") or subtype in ("FLOAT", "DOUBLE")
+    if not (plain and soundfile.check_format(file_format, subtype)):
         subtype = soundfile.default_subtype(file_format)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        soundfile.write(path, samples.T, sample_rate, format=file_format, subtype=subtype)
-    except (soundfile.LibsndfileError, OSError) as error:
+        soundfile.write(temporary, samples.T, sample_rate, format=file_format, subtype=subtype)
+        os.replace(temporary, path)
+    except soundfile.LibsndfileError as error:
         raise MediaError(f"{path} cannot be written ({error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _output_format(out: str | Path, mixture: str | Path) -> str:

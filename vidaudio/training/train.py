@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm import tqdm
 
 from vidaudio.encoders.clip import best_precision
-from vidaudio.errors import CheckpointError, CorpusError, RecipeError
+from vidaudio.errors import CheckpointError, CorpusError, RecipeError, VidaudioError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.windows import WindowShape
@@ -28,6 +29,7 @@ from vidaudio.training.queries import load_query_encoder, text_queries
 from vidaudio.training.recipe import TrainRecipe
 
 RECIPE_FILE = "recipe.yaml"
+METRICS_FILE = "metrics.csv"
 LOG_EVERY_STEPS = 50
 
 
@@ -80,7 +82,12 @@ def train(
         raise CheckpointError(f"{folder} holds a run already; add --resume to go on, or name another folder")
     train_stream, validation_stream = streams(recipe, data)
     _check_sizes(recipe, train_stream.index, folder, resume)
+    if resume and _steps_done(last) >= recipe.schedule.steps:
+        raise CheckpointError(
+            f"{folder} has made all its {recipe.schedule.steps} steps; for more, --set schedule.steps=NUMBER --resume"
+        )
     folder.mkdir(parents=True, exist_ok=True)
+    _keep_metrics(folder)
     (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
     pl.seed_everything(recipe.seed, verbose=False)
     model = build_model(recipe.model, train_stream.index.dimensions)
@@ -94,6 +101,8 @@ def train(
         warnings.filterwarnings("ignore", module="lightning")
         try:
             trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True if resume else None)
+        except VidaudioError as error:
+            raise _without_worker_traceback(error) from None
         except SystemExit as stop:
             # Lightning turns Ctrl-C into an exit with code 1, after it has let the state be saved.
             if stop.code != 1:
@@ -106,6 +115,27 @@ def train(
         keeper.best_loss,
         float(trainer.callback_metrics.get("validation/sdr_improvement", math.nan)),
     )
+
+
+def _steps_done(state: Path) -> int:
+    try:
+        return torch.load(state, weights_only=True, map_location="cpu")["global_step"]
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{state} is not a state that training can go on from ({type(error).__name__})") from None
+
+
+def _keep_metrics(folder: Path) -> None:
+    """Put aside what an earlier part of the run has logged: the logger begins its file anew."""
+    metrics = folder / "logs" / METRICS_FILE
+    if metrics.is_file():
+        number = len(list(metrics.parent.glob("metrics-*.csv")))
+        metrics.rename(metrics.with_name(f"metrics-{number:03d}.csv"))
+
+
+def _without_worker_traceback(error: VidaudioError) -> VidaudioError:
+    """A loader process's error arrives with that process's traceback as text; its last line is the error itself."""
+    last = str(error).strip().splitlines()[-1]
+    return type(error)(last.partition(": ")[2]) if "Original Traceback" in str(error) else error
 
 
 def streams(recipe: TrainRecipe, data: str) -> tuple[MixtureStream, MixtureStream | None]:
