@@ -19,7 +19,9 @@ def vidaudio(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("command", ["build", "status", "pack", "train", "evaluate", "separate", "demo", "manifest"])
+@pytest.mark.parametrize(
+    "command", ["build", "status", "verify", "pack", "train", "evaluate", "separate", "demo", "manifest"]
+)
 def test_every_command_has_help(command: str):
     done = vidaudio(command, "--help")
     assert done.returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -276,3 +277,13 @@ class TestAgain:
             built_corpus.recipe.pack.model_copy(update={"name": "interrupted", "clips_per_shard": 3}),
         )
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_short_av_tar_is_named_and_nothing_is_packed_of_it(built_corpus, tmp_path):
+    folder = shutil.copytree(built_corpus.url, tmp_path / "corpus")
+    for tar in (folder / "av").glob("*.tar"):
+        with tar.open("r+b") as file:
+            file.truncate(3000)
+    with pytest.raises(CorpusError, match="shorter than its table says"):
+        pack(str(folder), built_corpus.recipe.pack.model_copy(update={"name": "again"}), progress=False)
+    assert not list((folder / "training" / "again").glob("*.parquet"))

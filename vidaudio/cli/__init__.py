@@ -9,7 +9,7 @@ import signal
 import sys
 from types import FrameType
 
-TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 # Options that may stand without a value, and what they mean then.
 BARE_OPTIONS = {"--retry-failed": "transient"}
 
@@ -19,15 +19,21 @@ def main() -> None:
     from vidaudio.cli.app import app
     from vidaudio.errors import VidaudioError
 
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app(args=_with_values(sys.argv[1:]))
     except VidaudioError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_code) from None
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        raise SystemExit(130) from None
+    except OSError as error:
+        # A folder that may not be written, a full disk: the system's own words and the name say what to do.
+        print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except SystemExit as stop:
+        if stop.code in (INTERRUPTED, TERMINATED):
+            print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        raise
 
 
 def _with_values(arguments: list[str]) -> list[str]:
@@ -40,6 +46,6 @@ def _with_values(arguments: list[str]) -> list[str]:
     return filled
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds like Ctrl-C, so that workers are stopped and scratch is removed, and says so by its code."""
-    raise SystemExit(TERMINATED)
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """Ctrl-C and SIGTERM unwind: workers are stopped, states saved and scratch removed; the code says which it was."""
+    raise SystemExit(128 + number)

@@ -26,6 +26,7 @@ import soundfile
 from vidaudio.demo import drawing, sounds
 from vidaudio.demo.world import DURATION, KINDS, Instance, Kind, Purpose, derive_seed, kind_of
 from vidaudio.errors import VidaudioError
+from vidaudio.machine import available_cores
 
 FRAMES_PER_SECOND = 10
 
@@ -132,7 +133,7 @@ def render_world(
     folder = Path(folder)
     (folder / "media").mkdir(parents=True, exist_ok=True)
     videos = plan_world(seed, videos_per_kind, flawed_per_flaw)
-    processes = processes if processes is not None else len(os.sched_getaffinity(0))
+    processes = processes if processes is not None else available_cores()
     # spawn: a fork of a process that has threads (a server, a Dask client, torch) can deadlock.
     with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
         jobs = pool.map(_render_listed, videos, [str(folder)] * len(videos), chunksize=4)

@@ -95,7 +95,7 @@ def run_demo(folder: str | Path = "vidaudio-demo", *, size: str = "full", seed: 
         print(f"{root / 'world.png'}: one thing of every kind")
     manifest = root / "world.parquet"
     with FolderServer(root / "world", port=_port(root)) as server:
-        with _step("2/6  its list", f"vidaudio manifest table {root}/videos.csv -o {manifest}"):
+        with _step("2/6  its list", f"vidaudio manifest table {root}/videos.csv --dataset demo -o {manifest}"):
             (root / PORT_FILE).write_text(server.url.rsplit(":", 1)[1])
             _write_list(root, server)
             listing = read_table(root / "videos.csv", options=TableOptions(dataset="demo"))
@@ -106,9 +106,12 @@ def run_demo(folder: str | Path = "vidaudio-demo", *, size: str = "full", seed: 
     data = root / "corpus" / "training" / "default"
     _describe_encoder(data)
     run = root / "clipsep"
-    with _step("4/6  CLIPSep, asked by pictures", f"vidaudio train demo --data {data} --run {run}"):
+    with _step(
+        "4/6  CLIPSep, asked by pictures", f"vidaudio train demo --data {data} --run {run}{_as_options(chosen)}"
+    ):
         _train(root, data, chosen)
     command = f"vidaudio evaluate {run} --data {data} --different-labels --methods {','.join(METHODS)} --processes 2"
+    command += f" --mixtures {chosen.mixtures}" if chosen.mixtures else ""
     with _step("5/6  held-out videos, asked by words", command):
         report = evaluate(run, str(data), methods=METHODS, different_labels=True, mixtures=chosen.mixtures, processes=2)
         write_report(report, run)
@@ -160,6 +163,11 @@ def _render(root: Path, size: DemoSize, seed: int) -> None:
     print(f"{len(flawed)} of them are flawed on purpose: {', '.join(sorted({v.flaw.value for v in flawed}))}")
 
 
+def _as_options(size: DemoSize) -> str:
+    """The size's training settings as they are typed."""
+    return "".join(f" --set {setting}" for setting in size.train_settings)
+
+
 def _port(root: Path) -> int:
     """The port of an earlier try, since the list's URLs bear it; 0, any free one, the first time."""
     remembered = root / PORT_FILE
@@ -189,11 +197,12 @@ def _describe_encoder(data: Path) -> None:
     accuracy = float((np.argmax(image @ text.T, axis=1) == truth).mean())
     gap = float(np.linalg.norm(image.mean(axis=0) - text[truth].mean(axis=0)))
     print(
-        "\nThe encoder here is the package's own small CLIP, trained on drawings and captions of other seeds "
-        f"(vidaudio/demo/train_clip.py) with a loss that keeps pictures and words close: real CLIPs have a wider gap.\n"
-        f"On the held-out videos: zero-shot accuracy {accuracy:.1%} over {len(names)} "
-        f"kinds, image-text gap {gap:.3f} (distance of the mean unit vectors).\nWith ViT-B/32 the same commands run: "
-        "vidaudio build demo --set embed.encoder.architecture=ViT-B-32-quickgelu --set embed.encoder.pretrained=openai"
+        "\nThe encoder here is the package's own small CLIP, trained on drawings and captions of other seeds\n"
+        "(vidaudio/demo/train_clip.py) with a loss that keeps pictures and words close: real CLIPs have a wider gap.\n"
+        f"On the held-out videos: zero-shot accuracy {accuracy:.1%} over {len(names)} kinds, image-text gap {gap:.3f} "
+        "(distance of the mean unit vectors).\n"
+        "With ViT-B/32 the same commands run, in a corpus of its own: vidaudio build demo --manifest ... --corpus ...\n"
+        "  --set embed.encoder.architecture=ViT-B-32-quickgelu --set embed.encoder.pretrained=openai"
     )
 
 

@@ -25,7 +25,6 @@ import io
 import itertools
 import json
 import math
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -45,6 +44,7 @@ from vidaudio.demo.captions import NOTHING, Facts, draw_caption, true_pairs, voc
 from vidaudio.demo.clip_quality import FRAME_SIZE, as_frame, evaluate_clip
 from vidaudio.demo.drawing import Scene
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed
+from vidaudio.machine import available_cores
 
 FOLDER = Path(__file__).parent / "clip"
 
@@ -165,7 +165,7 @@ def draw_pictures(run: int, per_kind: int, empty: int) -> tuple[Tensor, list[Fac
     jobs = [(number, kind, run) for kind in range(len(KINDS)) for number in range(per_kind)]
     jobs += [(number, NOTHING, run) for number in range(empty)]
     chunks = [jobs[i : i + 100] for i in range(0, len(jobs), 100)]
-    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(available_cores(), mp_context=get_context("spawn")) as pool:
         examples = [example for chunk in pool.map(_draw_examples, chunks) for example in chunk]
     pixels = torch.from_numpy(np.stack([pixel for pixel, _ in examples])).permute(0, 3, 1, 2).contiguous()
     return pixels, [facts for _, facts in examples]
@@ -322,7 +322,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--pictures-per-kind", type=int, default=PICTURES_PER_KIND)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="threads to compute with")
+    parser.add_argument("--threads", type=int, default=available_cores(), help="threads to compute with")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     measured = train(arguments.folder, run=arguments.seed, steps=arguments.steps, per_kind=arguments.pictures_per_kind)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vidaudio.errors import CorpusError
+from vidaudio.machine import available_cores
 from vidaudio.pipeline.recipe import DaskBlock
 
 if TYPE_CHECKING:
@@ -50,7 +53,7 @@ def connected(block: DaskBlock) -> Iterator[Client]:
 
 def worker_count(block: DaskBlock) -> int:
     """Processes of the local cluster: as asked, else one a core this process may use."""
-    return block.workers or len(os.sched_getaffinity(0))
+    return block.workers or available_cores()
 
 
 def _local_cluster(block: DaskBlock):
@@ -58,7 +61,7 @@ def _local_cluster(block: DaskBlock):
 
     gpus = _gpus()
     # Dask's nanny would allow numeric libraries one thread each, however few workers share the machine.
-    threads = str(max(1, len(os.sched_getaffinity(0)) // worker_count(block)))
+    threads = str(max(1, available_cores() // worker_count(block)))
     workers = {}
     for number in range(worker_count(block)):
         resources = {"net": 1, "cpu": 1}
@@ -74,12 +77,26 @@ def _local_cluster(block: DaskBlock):
         "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": block.dashboard, "dashboard": True},
     }
     try:
-        return SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
+        with _interrupts_ignored():
+            return SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
     except RuntimeError as error:
         raise CorpusError(
             f"the local Dask workers did not start ({error}); in a script of your own, call vidaudio under "
             '`if __name__ == "__main__":`, since each worker imports that script'
         ) from error
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C: it is the driver's to answer, and it stops them in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _gpus() -> int:

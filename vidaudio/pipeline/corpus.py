@@ -131,10 +131,14 @@ def open_corpus(url: str) -> Corpus:
         raise CorpusError(f"there is no corpus at {url} (no {CORPUS_FILE}); `vidaudio build` makes one")
     try:
         described = json.loads(store.read(CORPUS_FILE))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CorpusError(f"{url}/{CORPUS_FILE} is not JSON ({error})") from error
+    if not isinstance(described, dict):
+        raise CorpusError(f"{url}/{CORPUS_FILE} does not describe a corpus")
     if described.get("format") != FORMAT:
         raise CorpusError(f"{url} has corpus format {described.get('format')!r}; this version reads {FORMAT}")
+    if not {"recipe", "plan_hash", "shards", "clips"} <= described.keys():
+        raise CorpusError(f"{url}/{CORPUS_FILE} does not describe a corpus")
     recipe = check(CorpusRecipe, described["recipe"], f"{url}/{CORPUS_FILE}")
     parts = [Part(MANIFEST_FILE, "list", 0, described["shards"], described["clips"])]
     further = [name for name in store.list("") if name.startswith("manifest-") and name.endswith(".parquet")]
@@ -258,7 +262,10 @@ def _encode_part(planned: pa.Table, part: Part) -> bytes:
 
 def _read_part(store: Store, name: str, **options: Any) -> pa.Table:
     # The schema's metadata says what the part is, and tables that differ in it would not concatenate.
-    return pq.read_table(_opened(store, name), **options).replace_schema_metadata(None)
+    try:
+        return pq.read_table(_opened(store, name), use_threads=False, **options).replace_schema_metadata(None)
+    except (pa.ArrowException, FileNotFoundError) as error:
+        raise CorpusError(f"the list {store.url}/{name} is damaged ({str(error).splitlines()[0]})") from error
 
 
 def _opened(store: Store, name: str) -> Any:

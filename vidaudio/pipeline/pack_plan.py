@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.manifest import SCHEMA as MANIFEST_SCHEMA
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import ExtractBlock, PackBlock, stable_hash
 from vidaudio.pipeline.segments import Segment, whole_segments, window_segments
@@ -23,6 +24,8 @@ from vidaudio.shards.commit import committed_shards, read_table, table_name
 from vidaudio.shards.store import Store
 
 PACK_FILE = "pack.json"
+# Columns of the extract stage that a selection sees and a sample is cut by.
+CLIP_FACTS = [c for c in AV_SCHEMA.names if c not in ("reason", "message", "frame_offsets", "frame_lengths")]
 
 
 class PackStands(CorpusError):
@@ -120,6 +123,17 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
     return PackPlan(folder, settings, plan_hash, tasks, len(clips))
 
 
+def check_selection(settings: PackBlock) -> None:
+    """Find a `where` or shares that cannot work before anything is built.
+
+    Raises:
+        RecipeError: As `plan_pack` would.
+    """
+    schemas = [*MANIFEST_SCHEMA, *(field for field in AV_SCHEMA if field.name in CLIP_FACTS)]
+    empty = pa.schema({field.name: field.type for field in schemas}).empty_table().to_pandas()
+    _splits(_selected(empty, settings.where), settings)
+
+
 def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
     """Write down what is packed, or check that the same was begun before.
 
@@ -159,11 +173,10 @@ def _done_clips(corpus: Corpus, encoder_name: str) -> pd.DataFrame:
     missing = corpus.shards - len(embedded)
     if missing:
         raise CorpusError(f"{missing} of {corpus.shards} shards of {corpus.url} are not embedded yet; build first")
-    facts = [c for c in AV_SCHEMA.names if c not in ("reason", "message", "frame_offsets", "frame_lengths")]
     tables = []
     for shard in sorted(embedded):
         table, _ = read_table(corpus.store, table_name("av", shard))
-        tables.append(table.select(facts))
+        tables.append(table.select(CLIP_FACTS))
     av = pa.concat_tables(tables).to_pandas()
     av = av[av.pop("state") == "done"]
     manifest = corpus.manifest().to_pandas()

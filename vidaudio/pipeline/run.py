@@ -11,7 +11,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -21,15 +21,23 @@ from tqdm import tqdm
 from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.pipeline.cluster import connected
 from vidaudio.pipeline.corpus import Corpus, cached_corpus, create_or_continue, open_corpus
-from vidaudio.pipeline.pack_plan import PackStands, PackTask, begin_pack, missing_tasks, plan_pack
-from vidaudio.pipeline.recipe import CorpusRecipe, DownloadBlock, PackBlock, required_paths, wanted_stages
+from vidaudio.pipeline.pack_plan import (
+    PackStands,
+    PackTask,
+    begin_pack,
+    check_selection,
+    missing_tasks,
+    plan_pack,
+)
+from vidaudio.pipeline.recipe import CorpusRecipe, PackBlock, required_paths, wanted_stages
 from vidaudio.pipeline.retry import parse_reasons, plan_retry
 from vidaudio.pipeline.stages import shard_stages
-from vidaudio.pipeline.stages.embed import prepare_encoder
+from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder
 from vidaudio.pipeline.stages.rounds import FetchingStopped
 from vidaudio.pipeline.status import CorpusStatus, corpus_status
 from vidaudio.shards.commit import committed_shards, read_record, table_name
 from vidaudio.shards.scratch import sweep_scratch
+from vidaudio.shards.sweep import sweep_orphans
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -94,13 +102,25 @@ def build(
     Raises:
         ManifestError, CorpusError, EncoderError: With what to do about it; what was committed stays.
     """
+    from vidaudio.manifest import read_manifest
+
     stages = wanted_stages(only)
     where, path = required_paths(recipe, manifest, corpus)
     reasons = parse_reasons(retry_failed) if retry_failed else None
-    opened = _open(recipe, path, where)
+    listed = read_manifest(path)
+    recipe = _resolved(recipe, where)
+    # What would stop the run later is found before anything is written.
+    if "pack" in stages:
+        check_selection(recipe.pack)
+    if {"embed", "pack"} & set(stages):
+        check_encoder(recipe)
+    opened = create_or_continue(where, recipe, listed)
+    if opened.store.warning:
+        tqdm.write(opened.store.warning)
     _sweep(opened)
     if reasons is not None:
         opened = plan_retry(opened, reasons)
+    opened = replace(opened, recipe=recipe)
     encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
     started = time.monotonic()
     report = RunReport()
@@ -162,7 +182,7 @@ def run_task(
     encoder: str,
     stage: str,
     shard: int,
-    download: DownloadBlock,
+    recipe: CorpusRecipe,
     after: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One task on a worker; returns a small record.
@@ -171,18 +191,18 @@ def run_task(
         url, plan_hash, parts: The corpus, and how far it had grown.
         encoder: Name of its encoder.
         stage, shard: What to do.
-        download: This run's way to the sites: cookies, proxy, rates. The corpus keeps none of that.
+        recipe: Of this run. It agrees with the corpus's on all that decides bytes; the way to the sites (cookies,
+            proxy, rates), deadlines and numbers of threads are its own.
         after: The record of the stage before; only orders this one behind it.
     """
-    corpus = cached_corpus(url, plan_hash, parts)
+    corpus = replace(cached_corpus(url, plan_hash, parts), recipe=recipe)
     described = next(s for s in shard_stages(encoder) if s.name == stage)
     began = time.monotonic()
     name = table_name(described.folder, shard)
     if corpus.store.exists(name):
         record = read_record(corpus.store, name)
     else:
-        options = {"block": download} if stage == "download" else {}
-        record = described.run(corpus, shard, described.folder, **options)
+        record = described.run(corpus, shard, described.folder)
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
@@ -195,16 +215,16 @@ def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: Pack
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def _open(recipe: CorpusRecipe, manifest: str, where: str) -> Corpus:
-    from vidaudio.manifest import read_manifest
+def _resolved(recipe: CorpusRecipe, where: str) -> CorpusRecipe:
+    """The recipe with its dtype decided.
 
-    # The dtype is decided once, here: a corpus must not change its vectors because a later run has another processor.
+    Decided once: a corpus must not change its vectors because a later run has another processor.
+    """
     precision = recipe.embed.encoder.precision
     if precision == "auto":
         precision = _standing_precision(where) or _best_precision()
     encoder = recipe.embed.encoder.model_copy(update={"precision": precision})
-    resolved = recipe.model_copy(update={"embed": recipe.embed.model_copy(update={"encoder": encoder})})
-    return create_or_continue(where, resolved, read_manifest(manifest))
+    return recipe.model_copy(update={"embed": recipe.embed.model_copy(update={"encoder": encoder})})
 
 
 def _best_precision() -> str:
@@ -248,7 +268,7 @@ def _run_chains(
                     encoder,
                     stage,
                     shard,
-                    recipe.download,
+                    recipe,
                     chain[-1] if chain else None,
                     key=f"{stage}-{shard:06d}-{report_key}",
                     resources={resources[stage]: 1},
@@ -349,10 +369,12 @@ def _pack_or_leave(
 
 
 def _sweep(corpus: Corpus) -> None:
-    """Remove what dead processes of this machine left behind."""
+    """Remove what dead processes left behind: scratch of this machine, and tars that lost the race of a commit."""
     root = corpus.store.local_path("")
     if root is not None:
         sweep_scratch(root)
+    for folder in ("clips", "av"):
+        sweep_orphans(corpus.store, folder)
 
 
 def _pack(

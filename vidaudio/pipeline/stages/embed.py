@@ -14,7 +14,7 @@ from PIL import Image
 
 from vidaudio.errors import EncoderError
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.recipe import EncoderBlock
+from vidaudio.pipeline.recipe import CorpusRecipe, EncoderBlock
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.read import TarReader
 
@@ -30,19 +30,29 @@ def cached_encoder(block: EncoderBlock):
     return load_encoder(EncoderSpec(**block.model_dump()))
 
 
-def prepare_encoder(corpus: Corpus) -> str:
-    """Load the corpus's encoder before any work starts, and write down what it is; returns its name.
+def check_encoder(recipe: CorpusRecipe):
+    """Load a recipe's encoder, before anything is built.
 
     Raises:
-        EncoderError: It cannot be had, wants larger pictures than the corpus keeps, or differs from the one recorded.
+        EncoderError: It cannot be had, or wants larger pictures than the recipe keeps.
     """
-    encoder = cached_encoder(corpus.recipe.embed.encoder)
-    kept = corpus.recipe.extract.frame_size
+    encoder = cached_encoder(recipe.embed.encoder)
+    kept = recipe.extract.frame_size
     if encoder.image_size > kept:
         raise EncoderError(
             f"{encoder.spec.architecture} wants pictures of {encoder.image_size} px and the corpus keeps {kept}; "
             f"begin one with extract.frame_size={encoder.image_size}"
         )
+    return encoder
+
+
+def prepare_encoder(corpus: Corpus) -> str:
+    """Load the corpus's encoder and write down what it is; returns its name.
+
+    Raises:
+        EncoderError: As `check_encoder`, or it differs from the one recorded.
+    """
+    encoder = check_encoder(corpus.recipe)
     described = json.dumps(encoder.fingerprint, indent=2, sort_keys=True).encode() + b"\n"
     name = f"embeddings/{encoder.name}/encoder.json"
     if not corpus.store.create(name, described) and corpus.store.read(name) != described:

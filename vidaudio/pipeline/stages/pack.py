@@ -97,7 +97,7 @@ class _ClipReader:
         edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, int)
         vectors = {ids[a]: flat[a:b] for a, b in zip(edges, [*edges[1:], len(ids)], strict=True)}
         rows = {clip.id: clip for clip in self._corpus.rows(shard)}
-        return facts, vectors, rows, TarReader(store, f"av/{record.tar}")
+        return facts, vectors, rows, TarReader(store, f"av/{record.tar}", whole=False)
 
     def __enter__(self) -> _ClipReader:
         return self
@@ -188,5 +188,5 @@ def _standing_tar(store: Store, name: str, scratch) -> tuple[dict[str, Member], 
     local = store.local_path(name)
     if local is None:
         local = scratch / "standing.tar"
-        local.write_bytes(store.read(name))
+        store.download(name, local)
     return members(local), sha256_of(local), local.stat().st_size
