@@ -55,6 +55,11 @@ def running_server() -> Iterator[S3Server]:
             yield S3Server(f"http://127.0.0.1:{port}")
         finally:
             process.stdin.close()
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                # A process forked from this one meanwhile may still hold the other end of that pipe.
+                process.kill()
 
 
 class _Strict:

@@ -39,7 +39,9 @@ POINTS = (
     "journal",
 )
 VICTIMS = ("worker", "decoder", "driver")
-RANDOM_KILLS = 20
+# When the driver writes its journal, its cluster is closed already.
+NOBODY = {("journal", "worker"), ("journal", "decoder")}
+RANDOM_KILLS = 30
 DEMO_CLIP = Path(__file__).resolve().parents[2] / "vidaudio" / "demo" / "clip"
 
 
@@ -57,7 +59,7 @@ def main() -> int:
             clean = folder / "clean"
             subprocess.run(command(recipe, manifest, clean), check=True, capture_output=True)
             expected = contents(clean)
-            cases = [(point, victim) for point in POINTS for victim in VICTIMS]
+            cases = [(point, victim) for point in POINTS for victim in VICTIMS if (point, victim) not in NOBODY]
             cases += [("random moment", draw.choice(("worker", "driver"))) for _ in range(RANDOM_KILLS)]
             for number, (point, victim) in enumerate(cases, start=1):
                 hit, found = one_case(folder / "corpus", recipe, manifest, point, victim, draw, expected)
@@ -136,7 +138,7 @@ def report(hits: Counter[tuple[str, str]], faults: list[str]) -> int:
     print(f"\n{'kill point':<34}" + "".join(f"{victim:>10}" for victim in VICTIMS))
     empty = 0
     for point in (*POINTS, "random moment"):
-        cells = [hits[point, victim] for victim in VICTIMS]
+        cells = ["nobody" if (point, victim) in NOBODY else hits[point, victim] for victim in VICTIMS]
         print(f"{point:<34}" + "".join(f"{cell or '-':>10}" for cell in cells))
         empty += sum(not cell for cell, victim in zip(cells, VICTIMS, strict=True) if (point, victim) in hits)
     print(f"\n{sum(hits.values())} kills, {empty} empty cells, {len(faults)} faults")

@@ -23,11 +23,14 @@ def strike() -> None:
     _passed += 1
     if _passed <= int(os.environ["CHAOS_SKIP"]):
         return
+    victims = _victims()
+    if not victims:
+        return  # nobody to kill here: a later passing may find one
     try:
         os.close(os.open(os.environ["CHAOS_MARKER"], os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
-    for process in _victims():
+    for process in victims:
         process.send_signal(signal.SIGKILL)
 
 

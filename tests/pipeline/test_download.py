@@ -62,7 +62,9 @@ def corpus_of(urls: list[str], tmp_path: Path, *settings: str) -> Corpus:
     clips = [Clip(id=f"c{number:02d}", source=f"s:{number}", dataset="d", url=url) for number, url in enumerate(urls)]
     write_manifest(clips, tmp_path / "list.parquet")
     manifest = read_manifest(tmp_path / "list.parquet")
-    return create_or_continue(str(tmp_path / "corpus"), recipe(tmp_path, *settings), manifest)
+    chosen = recipe(tmp_path, *settings)
+    # A run's own settings, where its budget lies among them, are its own: the corpus keeps none of them.
+    return replace(create_or_continue(str(tmp_path / "corpus"), chosen, manifest), recipe=chosen)
 
 
 # --- rounds ----------------------------------------------------------------------------------------------------------
