@@ -10,7 +10,7 @@ help:
 	@echo "make test        the tests"
 	@echo "make lint        ruff"
 	@echo "make chaos       builds killed at every point, again and again"
-	@echo "make bench       the measurements behind the figures in README and docs"
+	@echo "make bench       speed of extraction, embedding, loader and training, side by side"
 
 $(VENV)/installed: pyproject.toml
 	@echo "installing into $(VENV) (PyTorch is large: some minutes and about 6 GB)"
