@@ -130,11 +130,11 @@ def build(
             with connected(recipe.dask) as client:
                 if progress:
                     tqdm.write(f"dashboard: {client.dashboard_link}")
-                _run_chains(client, opened, missing, encoder, recipe, report, progress)
+                _run_chains(client, opened, missing, encoder, report, progress)
                 if "pack" in stages and not report.errors:
-                    _pack_or_leave(opened, recipe.pack, encoder, client, recipe, report, progress)
+                    _pack_or_leave(opened, recipe.pack, encoder, client, report, progress)
         elif "pack" in stages:
-            _pack_or_leave(opened, recipe.pack, encoder, None, recipe, report, progress)
+            _pack_or_leave(opened, recipe.pack, encoder, None, report, progress)
     finally:
         report.seconds = time.monotonic() - started
         _write_journal(opened, report)
@@ -148,7 +148,7 @@ def pack(corpus: str, settings: PackBlock | None = None, *, progress: bool = Tru
     settings = settings or opened.recipe.pack
     encoder = prepare_encoder(opened)
     report = RunReport()
-    _pack(opened, settings, encoder, None, opened.recipe, report, progress)
+    _pack(opened, settings, encoder, None, report, progress)
     _write_journal(opened, report)
     _raise_errors(opened, report)
     return corpus_status(opened.url)
@@ -246,7 +246,6 @@ def _run_chains(
     corpus: Corpus,
     missing: Mapping[int, Sequence[str]],
     encoder: str,
-    recipe: CorpusRecipe,
     report: RunReport,
     progress: bool,
 ) -> None:
@@ -268,7 +267,7 @@ def _run_chains(
                     encoder,
                     stage,
                     shard,
-                    recipe,
+                    corpus.recipe,
                     chain[-1] if chain else None,
                     key=f"{stage}-{shard:06d}-{report_key}",
                     resources={resources[stage]: 1},
@@ -280,7 +279,13 @@ def _run_chains(
         return chain
 
     report_key = f"{time.time_ns():x}"
-    _drive(iter(missing), submit, _in_flight(client, recipe), report, _Progress(bar, len(missing), clips.__getitem__))
+    _drive(
+        iter(missing),
+        submit,
+        _in_flight(client, corpus.recipe),
+        report,
+        _Progress(bar, len(missing), clips.__getitem__),
+    )
     bar.close()
 
 
@@ -352,13 +357,12 @@ def _pack_or_leave(
     settings: PackBlock,
     encoder: str,
     client: Client | None,
-    recipe: CorpusRecipe,
     report: RunReport,
     progress: bool,
 ) -> None:
     """Pack as part of a build: a pack made before the corpus grew is left as it is, and that is said."""
     try:
-        _pack(corpus, settings, encoder, client, recipe, report, progress)
+        _pack(corpus, settings, encoder, client, report, progress)
     except PackStands as standing:
         if not standing.only_grown:
             raise
@@ -382,7 +386,6 @@ def _pack(
     settings: PackBlock,
     encoder: str,
     client: Client | None,
-    recipe: CorpusRecipe,
     report: RunReport,
     progress: bool,
 ) -> None:
@@ -392,10 +395,10 @@ def _pack(
     begin_pack(corpus, plan, encoder)
     tasks = missing_tasks(corpus.store, plan)
     if tasks and client is None:
-        with connected(recipe.dask) as own:
-            _pack_tasks(own, corpus, tasks, encoder, recipe, report, progress)
+        with connected(corpus.recipe.dask) as own:
+            _pack_tasks(own, corpus, tasks, encoder, report, progress)
     elif tasks:
-        _pack_tasks(client, corpus, tasks, encoder, recipe, report, progress)
+        _pack_tasks(client, corpus, tasks, encoder, report, progress)
     if not report.errors:
         finish_pack(corpus, plan, encoder)
 
@@ -405,7 +408,6 @@ def _pack_tasks(
     corpus: Corpus,
     tasks: Sequence[PackTask],
     encoder: str,
-    recipe: CorpusRecipe,
     report: RunReport,
     progress: bool,
 ) -> None:
@@ -419,7 +421,7 @@ def _pack_tasks(
         return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, len(corpus.parts), encoder, task, **options)]
 
     progressing = _Progress(bar, len(tasks), lambda task: len(task.samples))
-    _drive(iter(tasks), submit, _in_flight(client, recipe), report, progressing)
+    _drive(iter(tasks), submit, _in_flight(client, corpus.recipe), report, progressing)
     bar.close()
 
 
