@@ -1,0 +1,12 @@
+"""Listening tests: one page for the listeners, one key for the experimenter, one table for the paper.
+
+`make_page` turns folders of sounds into a self-contained HTML page that knows no system by name; listeners send back
+the files it saves; `tally` opens them with the key.
+"""
+
+from vidaudio.report.listening.items import Item, read_items
+from vidaudio.report.listening.page import MadePage, make_page
+from vidaudio.report.listening.study import Key, Kind
+from vidaudio.report.listening.tally import Tally, tally
+
+__all__ = ["Item", "Key", "Kind", "MadePage", "Tally", "make_page", "read_items", "tally"]

@@ -1,0 +1,32 @@
+"""How far listeners agree: Krippendorff's alpha."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def krippendorff_alpha(ratings: np.ndarray, *, nominal: bool) -> float | None:
+    """Krippendorff's alpha (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section E).
+
+    1 is agreement, 0 is what chance gives, less is worse than chance.
+
+    Args:
+        ratings: Float [listeners, units], NaN where a listener gave none.
+        nominal: Values are names that differ or do not; else numbers whose differences count squared (interval).
+
+    Returns:
+        None where nothing can be compared: no unit with two ratings, or one value throughout.
+    """
+    values = np.unique(ratings[~np.isnan(ratings)])
+    coincidences = np.zeros((len(values), len(values)))
+    for unit in ratings.T:
+        counts = (unit[~np.isnan(unit)][:, None] == values).sum(0).astype(np.float64)
+        if (raters := counts.sum()) > 1:
+            coincidences += (np.outer(counts, counts) - np.diag(counts)) / (raters - 1)
+    totals = coincidences.sum(0)
+    pairable = totals.sum()
+    distance = values[:, None] != values if nominal else np.square(values[:, None] - values)
+    expected = float((np.outer(totals, totals) * distance).sum())
+    if expected == 0:
+        return None
+    return 1 - (pairable - 1) * float((coincidences * distance).sum()) / expected

@@ -1,0 +1,137 @@
+"""Answers files as listeners send them: read, checked against the key, one a listener.
+
+They come from strangers' browsers, by mail: nothing in them is believed that the key does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+
+from vidaudio.report.listening.items import ListeningError
+from vidaudio.report.listening.study import CHOICES, RATINGS, WHICH, Key
+
+
+class Answer(BaseModel):
+    """What one listener said of one sound: by question, `first`, `second`, `both`, `none`, or 1 to 5."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trial: str
+    values: dict[str, StrictInt | StrictStr]
+    plays: int = Field(ge=1)
+    seconds: float = Field(ge=0)
+
+
+class Answers(BaseModel):
+    """One listener's file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["vidaudio-listening-answers/1"]
+    page: str
+    participant: str = Field(min_length=1, max_length=64)
+    started: datetime
+    finished: datetime | None
+    saved: datetime
+    order: list[str]
+    answers: list[Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listener's file that counts, and where it lies."""
+
+    path: Path
+    answers: Answers
+
+
+def read_key(path: Path) -> Key:
+    """Read the key of a page.
+
+    Raises:
+        ListeningError: Not there, or not a key.
+    """
+    try:
+        return Key.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ListeningError(f"there is no key at {path}: it was written beside the page, as NAME.key.json.") from None
+    except ValidationError as error:
+        raise ListeningError(f"{path} is no key of a listening test: {_first(error)}.") from None
+
+
+def find_answers(paths: Sequence[Path], key_path: Path) -> list[Path]:
+    """The answers files named, and those in the folders named; the key itself is none of them."""
+    found: list[Path] = []
+    for path in paths:
+        if not path.exists():
+            raise ListeningError(f"there is no file or folder {path} with answers.")
+        found += sorted(path.glob("*.json")) if path.is_dir() else [path]
+    kept = [path for path in dict.fromkeys(found) if path.resolve() != key_path.resolve()]
+    if not kept:
+        raise ListeningError("there are no answers: name the files that listeners saved, or a folder of them.")
+    return kept
+
+
+def read_answers(path: Path, key: Key) -> Answers:
+    """Read one listener's file and check every answer against the key.
+
+    Raises:
+        ListeningError: Not such a file, of another page, or with answers that the page cannot have given.
+    """
+    try:
+        answers = Answers.model_validate(json.loads(path.read_text("utf-8")))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ListeningError(f"{path} is no file of answers, or was cut short: {error}.") from None
+    except ValidationError as error:
+        raise ListeningError(f"{path} is no file of answers: {_first(error)}.") from None
+    if answers.page != key.page:
+        raise ListeningError(
+            f"{path} answers another page ({answers.page[:8]}...) than the key opens ({key.page[:8]}...): "
+            "leave it out, or give its own key."
+        )
+    names = [answer.trial for answer in answers.answers]
+    if len(set(names)) != len(names):
+        raise ListeningError(f"{path} answers a sound twice: the page writes no such file.")
+    for answer in answers.answers:
+        _check(path, answer, key)
+    return answers
+
+
+def latest_of_each(listeners: Sequence[Listener]) -> tuple[list[Listener], list[Listener]]:
+    """For each participant the file saved last, sorted by name, and the older ones."""
+    latest: dict[str, Listener] = {}
+    dropped: list[Listener] = []
+    for listener in sorted(listeners, key=lambda one: one.answers.saved.timestamp()):
+        name = listener.answers.participant
+        if name in latest:
+            dropped.append(latest[name])
+        latest[name] = listener
+    return [latest[name] for name in sorted(latest)], dropped
+
+
+def _check(path: Path, answer: Answer, key: Key) -> None:
+    if answer.trial not in key.trials:
+        raise ListeningError(f"{path}: the key knows no sound {answer.trial!r}.")
+    if sorted(answer.values) != sorted(key.questions):
+        raise ListeningError(
+            f"{path}, sound {answer.trial}: answers to {', '.join(answer.values) or 'nothing'}; the page asks for "
+            f"{', '.join(key.questions)}."
+        )
+    for question, value in answer.values.items():
+        allowed: tuple[object, ...] = CHOICES if question == WHICH else RATINGS
+        if value not in allowed:
+            raise ListeningError(
+                f"{path}, sound {answer.trial}: {question} is {value!r}; it is one of {', '.join(map(str, allowed))}."
+            )
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"

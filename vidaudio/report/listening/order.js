@@ -1,0 +1,46 @@
+"use strict";
+// The order of one listener: every item once a round, by another system each time, all decided by the listener's name.
+
+function randomFrom(text) {
+  let seed = 0x811c9dc5; // FNV-1a into mulberry32
+  for (const byte of new TextEncoder().encode(text)) seed = Math.imul(seed ^ byte, 0x01000193);
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(seed ^ (seed >>> 15), seed | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
+  };
+}
+
+function shuffled(values, random) {
+  const result = [...values];
+  for (let last = result.length - 1; last > 0; last--) {
+    const other = Math.floor(random() * (last + 1));
+    [result[last], result[other]] = [result[other], result[last]];
+  }
+  return result;
+}
+
+function listeningOrder(study, participant) {
+  const random = randomFrom(study.page + "\n" + participant);
+  const byItem = new Map();
+  for (const name of Object.keys(study.trials).sort()) {
+    const item = study.trials[name].item;
+    byItem.set(item, [...(byItem.get(item) ?? []), name]);
+  }
+  for (const [item, names] of byItem) byItem.set(item, shuffled(names, random));
+  const order = [];
+  const rounds = Math.max(...[...byItem.values()].map((names) => names.length));
+  let previous = null;
+  for (let round = 0; round < rounds; round++) {
+    const items = shuffled(byItem.keys(), random);
+    // The item that ended a round does not begin the next.
+    if (items.length > 1 && items[0] === previous) {
+      const other = 1 + Math.floor(random() * (items.length - 1));
+      [items[0], items[other]] = [items[other], items[0]];
+    }
+    order.push(...items.map((item) => byItem.get(item)[round]));
+    previous = items.at(-1);
+  }
+  return order;
+}

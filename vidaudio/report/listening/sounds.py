@@ -1,0 +1,115 @@
+"""Sounds as the page carries them: 16-bit FLAC, which every browser of today plays and which loses nothing more.
+
+All sounds are encoded anew, so that no title, tool or date in a file's header tells whose it is.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from vidaudio.errors import MediaError
+
+PEAK_DBFS = -1.0
+RMS_DBFS = -23.0
+MOST_CHANNELS = 2
+PICTURE_PIXELS = 640
+
+
+class Level(StrEnum):
+    """What is done about loudness: nothing, one peak for all sounds, or one mean power for all sounds."""
+
+    AS_IS = "as-is"
+    PEAK = "peak"
+    RMS = "rms"
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Samples, float64 [L, C], full scale 1, at a rate in Hz."""
+
+    samples: np.ndarray
+    sample_rate: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.samples) / self.sample_rate
+
+    @property
+    def peak(self) -> float:
+        return float(np.abs(self.samples).max())
+
+    @property
+    def rms(self) -> float:
+        return float(np.sqrt(np.mean(np.square(self.samples))))
+
+
+def read_sound(path: Path) -> Sound:
+    """Read a sound file.
+
+    Raises:
+        MediaError: Not a sound, empty, not finite, or of more than two channels.
+    """
+    import soundfile
+
+    try:
+        samples, sample_rate = soundfile.read(path, dtype="float64", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        raise MediaError(f"{path} cannot be read as a sound: {error}") from None
+    if not len(samples):
+        raise MediaError(f"{path} is empty: there is nothing to listen to.")
+    if samples.shape[1] > MOST_CHANNELS:
+        raise MediaError(f"{path} has {samples.shape[1]} channels: mono and stereo can be listened to.")
+    if not np.isfinite(samples).all():
+        raise MediaError(f"{path} holds values that are no numbers.")
+    return Sound(samples, sample_rate)
+
+
+def match_levels(sounds: Mapping[str, Sound], level: Level) -> dict[str, Sound]:
+    """Bring the renderings of one item, by system, to one level.
+
+    `rms` brings all of them to -23 dBFS; where that drives one over -1 dBFS at its peak, all of the item are turned
+    down together, so that they stay equal. Silence stays silence.
+    """
+    if level is Level.AS_IS:
+        return dict(sounds)
+    goal = 10 ** ((PEAK_DBFS if level is Level.PEAK else RMS_DBFS) / 20)
+    sizes = {name: sound.peak if level is Level.PEAK else sound.rms for name, sound in sounds.items()}
+    gains = {name: goal / size if size > 0 else 1.0 for name, size in sizes.items()}
+    loudest = max(gains[name] * sound.peak for name, sound in sounds.items())
+    common = min(1.0, 10 ** (PEAK_DBFS / 20) / loudest) if loudest > 0 else 1.0
+    return {name: Sound(sound.samples * (gains[name] * common), sound.sample_rate) for name, sound in sounds.items()}
+
+
+def encode_flac(sound: Sound) -> bytes:
+    """16-bit FLAC; what lies over full scale is clipped."""
+    import soundfile
+
+    values = np.round(np.clip(sound.samples, -1.0, 32767 / 32768) * 32768).astype(np.int16)
+    sink = io.BytesIO()
+    soundfile.write(sink, values, sound.sample_rate, format="FLAC", subtype="PCM_16")
+    return sink.getvalue()
+
+
+def encode_picture(path: Path) -> bytes:
+    """A picture as a JPEG of at most 640 pixels a side, without what its header told.
+
+    Raises:
+        MediaError: Not a picture.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise MediaError(f"{path} cannot be read as a picture: {error}") from None
+    picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
+    sink = io.BytesIO()
+    picture.save(sink, "JPEG", quality=90)
+    return sink.getvalue()

@@ -1,0 +1,69 @@
+"""The tally as a paper prints it: a row a system, Markdown or CSV."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import fields
+from pathlib import Path
+
+from vidaudio.report.listening.tally import OUTCOMES, Score, Tally
+
+
+def markdown(tally: Tally) -> str:
+    """A table of means ± standard errors over answers, another over listeners, agreement and notes."""
+    people = f"{tally.listeners} {'listener' if tally.listeners == 1 else 'listeners'}, {tally.sounds} sounds"
+    # With one listener there is nothing between listeners to measure.
+    wide = any(score.listener_standard_error is not None for score in tally.scores)
+    parts = [f"{people}; mean ± standard error over answers", _table(tally, "standard_error")]
+    if wide:
+        parts += ["the same ± standard error over listeners", _table(tally, "listener_standard_error")]
+    agreed = ", ".join(f"{name} {_alpha(value)}" for name, value in tally.agreement.items())
+    parts.append(f"Krippendorff's alpha between listeners: {agreed}")
+    return "\n\n".join([*parts, *(["\n".join(f"note: {note}" for note in tally.notes)] if tally.notes else [])])
+
+
+def write_csv(tally: Tally, path: Path) -> None:
+    """Write every score, a line each, with the fields of `Score` as columns; missing errors are empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        names = [one.name for one in fields(Score)]
+        writer.writerow(names)
+        writer.writerows([getattr(score, name) for name in names] for score in tally.scores)
+
+
+def _table(tally: Tally, error: str) -> str:
+    is_which = tally.kind == "which"
+    measures = OUTCOMES if is_which else tuple(tally.agreement)
+    columns = [(group, measure) for group in tally.groups for measure in measures]
+    found = {(score.system, score.group, score.measure): score for score in tally.scores}
+    heads = [f"{group} {measure}".strip() + " %" * is_which for group, measure in columns]
+    lines = [["system", *heads, "answers"], ["---", *["---:"] * (len(columns) + 1)]]
+    for system in tally.systems:
+        scores = [found.get((system, *column)) for column in columns]
+        # Questions are answered together: a group's answers count once.
+        counted = {score.group: score.answers for score in scores if score is not None}
+        lines.append([_plain(system), *(_cell(score, error, is_which) for score in scores), str(sum(counted.values()))])
+    return "\n".join(f"| {' | '.join(map(_bar, cells))} |" for cells in lines)
+
+
+def _cell(score: Score | None, error: str, is_share: bool) -> str:
+    if score is None:
+        return "-"
+    scale, digits = (100, 1) if is_share else (1, 2)
+    spread = getattr(score, error)
+    mean = f"{score.mean * scale:.{digits}f}"
+    return mean if spread is None else f"{mean} ± {spread * scale:.{digits}f}"
+
+
+def _alpha(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.2f}"
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _bar(text: str) -> str:
+    """A bar in a name would begin a new column."""
+    return text.replace("|", "\\|")

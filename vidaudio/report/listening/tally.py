@@ -1,0 +1,177 @@
+"""What the listeners said: answers opened with the key, and summed up by system as the papers print it.
+
+`which` gives shares of correct, wrong, both and none (CLIPSep, table 5), `mos` mean opinion scores of fidelity and
+relevance, by group where the items have groups (CLIPSonic's table). Standard errors come twice: over all answers, as
+papers count, and over listeners' own means, which does not take the answers of one person for independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vidaudio.report.listening.agreement import krippendorff_alpha
+from vidaudio.report.listening.answers import Listener, find_answers, latest_of_each, read_answers, read_key
+from vidaudio.report.listening.items import ListeningError
+from vidaudio.report.listening.study import CHOICES, WHICH, Key, KeyTrial
+
+OUTCOMES = ("correct", "wrong", "both", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number of the table.
+
+    Attributes:
+        system: Whose sounds.
+        group: Of which items; empty where the items have no groups.
+        measure: `fidelity` or `relevance`, mean of 1 to 5; or `correct`, `wrong`, `both`, `none`, share of 0 to 1.
+        mean: Over all answers.
+        standard_error: Over all answers; None for a single one.
+        listener_standard_error: Over the listeners' own means; None for a single listener.
+        answers: How many.
+        listeners: Of how many people.
+    """
+
+    system: str
+    group: str
+    measure: str
+    mean: float
+    standard_error: float | None
+    listener_standard_error: float | None
+    answers: int
+    listeners: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """All scores of a test, how far listeners agreed, and what was left out or short."""
+
+    page: str
+    kind: str
+    systems: list[str]
+    groups: list[str]
+    listeners: int
+    sounds: int
+    scores: list[Score]
+    agreement: dict[str, float | None]
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, object]:
+        """The tally as JSON-ready values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        from vidaudio.report.listening.tables import markdown
+
+        return markdown(self)
+
+
+def tally(paths: Sequence[Path], key: Path, *, complete_only: bool = False) -> Tally:
+    """Sum up the answers to one page.
+
+    Args:
+        paths: Files that listeners saved, or folders of them.
+        key: The page's key.
+        complete_only: Leave out listeners who did not finish; they count by default, and are noted.
+
+    Raises:
+        ListeningError: No answers, answers to another page, or files that the page cannot have written.
+    """
+    opened = read_key(key)
+    read = [Listener(path, read_answers(path, opened)) for path in find_answers(paths, key)]
+    listeners, older = latest_of_each(read)
+    notes = [f"{one.path} left out: {one.answers.participant} saved a later one." for one in older]
+    short = [one for one in listeners if len(one.answers.answers) < len(opened.trials)]
+    for one in short:
+        share = f"{len(one.answers.answers)} of {len(opened.trials)} sounds"
+        notes.append(f"{one.path}: {one.answers.participant} answered {share}{', left out' * complete_only}.")
+    if complete_only:
+        listeners = [one for one in listeners if one not in short]
+    if not any(one.answers.answers for one in listeners):
+        raise ListeningError("no listener answered anything: there is nothing to sum up.")
+    return Tally(
+        page=opened.page,
+        kind=opened.kind.value,
+        systems=opened.systems,
+        groups=sorted({trial.group for trial in opened.trials.values()}),
+        listeners=len(listeners),
+        sounds=len(opened.trials),
+        scores=_scores(opened, listeners),
+        agreement={question: _agreement(opened, listeners, question) for question in opened.questions},
+        notes=notes,
+    )
+
+
+def _scores(key: Key, listeners: Sequence[Listener]) -> list[Score]:
+    scores = []
+    for system in key.systems:
+        for group in sorted({trial.group for trial in key.trials.values()}):
+            for question in key.questions:
+                for measure in OUTCOMES if question == WHICH else (question,):
+                    by_listener = _values(key, listeners, system, group, question, _measured(measure))
+                    if any(by_listener):
+                        scores.append(_score(system, group, measure, [own for own in by_listener if own]))
+    return scores
+
+
+def _values(
+    key: Key,
+    listeners: Sequence[Listener],
+    system: str,
+    group: str,
+    question: str,
+    measured: Callable[[KeyTrial, int | str], float],
+) -> list[list[float]]:
+    """For each listener, what their answers on a system and group count."""
+    wanted = {name: trial for name, trial in key.trials.items() if (trial.system, trial.group) == (system, group)}
+    return [
+        [measured(wanted[a.trial], a.values[question]) for a in one.answers.answers if a.trial in wanted]
+        for one in listeners
+    ]
+
+
+def _measured(measure: str) -> Callable[[KeyTrial, int | str], float]:
+    """How an answer counts: a rating as it is, a choice as 1 where it has this outcome."""
+    if measure in OUTCOMES:
+        return lambda trial, value: float(_outcome(trial, value) == measure)
+    return lambda _trial, value: float(value)
+
+
+def _outcome(trial: KeyTrial, value: int | str) -> str:
+    if value not in ("first", "second"):
+        return str(value)
+    return "correct" if value == trial.target else "wrong"
+
+
+def _score(system: str, group: str, measure: str, by_listener: Sequence[Sequence[float]]) -> Score:
+    everything = [value for own in by_listener for value in own]
+    means = [float(np.mean(own)) for own in by_listener]
+    return Score(
+        system=system,
+        group=group,
+        measure=measure,
+        mean=float(np.mean(everything)),
+        standard_error=_standard_error(everything),
+        listener_standard_error=_standard_error(means),
+        answers=len(everything),
+        listeners=len(means),
+    )
+
+
+def _standard_error(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+
+
+def _agreement(key: Key, listeners: Sequence[Listener], question: str) -> float | None:
+    """Krippendorff's alpha over all sounds: of outcomes by name, of ratings by difference."""
+    place = {name: number for number, name in enumerate(key.trials)}
+    ratings = np.full((len(listeners), len(place)), np.nan)
+    for row, one in zip(ratings, listeners, strict=True):
+        for answer in one.answers.answers:
+            value = answer.values[question]
+            row[place[answer.trial]] = CHOICES.index(value) if question == WHICH else value
+    return krippendorff_alpha(ratings, nominal=question == WHICH)
