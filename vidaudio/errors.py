@@ -34,3 +34,7 @@ class CheckpointError(VidaudioError):
 
 class MediaError(VidaudioError):
     """A sound or video file named by the user that cannot be read."""
+
+
+class QueryError(VidaudioError):
+    """A query that a system cannot be asked: says what it can be asked instead."""

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vidaudio.errors import RecipeError
+from vidaudio.mistakes import explain
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
 
@@ -118,31 +119,4 @@ def check(model: type[ModelT], values: Mapping[str, Any], where: str) -> ModelT:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(model, item) for item in error.errors()]
-        raise RecipeError(f"{where}: " + "; ".join(lines)) from None
-
-
-def _explain(model: type[BaseModel], item: Mapping[str, Any]) -> str:
-    location = [part for part in item["loc"] if isinstance(part, str)]
-    key = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
-        siblings = _keys_beside(model, location)
-        near = difflib.get_close_matches(location[-1], siblings, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
-        return f"unknown key {key} ({hint})"
-    if item["type"] == "missing":
-        return f"{key} is missing"
-    return f"{key}: {item['msg'][0].lower()}{item['msg'][1:]}, not {item['input']!r}"
-
-
-def _keys_beside(model: type[BaseModel], location: Sequence[str]) -> list[str]:
-    for part in location[:-1]:
-        field = model.model_fields.get(part)
-        if field is None:
-            break
-        candidates = [field.annotation, *typing.get_args(field.annotation)]
-        inner = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if inner is None:
-            break
-        model = inner
-    return sorted(model.model_fields)
+        raise RecipeError(f"{where}: " + "; ".join(explain(model, error))) from None
