@@ -7,14 +7,18 @@ import json
 import math
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import zlib
 from pathlib import Path
 
+import av
 import numpy as np
+import psutil
 import pytest
 import soundfile
 from PIL import Image
@@ -186,8 +190,10 @@ class Killer(threading.Thread):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see the clip being read")
-@pytest.mark.parametrize("kills", [1, 2])
-def test_a_killed_decoder_costs_one_clip(media: Path, extractor: Extractor, kills: int):
+@pytest.mark.parametrize("kills", [1, 2, 3])
+def test_a_clip_is_failed_once_its_own_process_has_died_on_it_alone_twice(
+    media: Path, extractor: Extractor, kills: int
+):
     before = extractor.extract(whole(media / "good.mp4"))
     killer = Killer(extractor, kills)
     killer.start()
@@ -196,9 +202,10 @@ def test_a_killed_decoder_costs_one_clip(media: Path, extractor: Extractor, kill
     killer.join()
     assert len(killer.killed) == kills
     assert not any(is_alive(pid) for pid in killer.killed)
-    if kills == 1:
+    if kills < 3:  # the first of them had decoded another clip before: that death says nothing against this one
         assert result.outcome.state is State.DONE
         assert len(result.facts["frame_seconds"]) == 60
+        assert extractor._process is None, "what a suspect has been in is not used again"
     else:
         assert result.outcome == Outcome.failed(Reason.CRASH, "the decoder ended with signal 9")
         assert result.parts == {}
@@ -259,7 +266,7 @@ def test_noise_is_no_message(media: Path, extractor: Extractor, monkeypatch: pyt
         ("import ctypes, vidaudio.media.child as c\nc.decode_clip = lambda *a: ctypes.string_at(0)", Reason.CRASH),
         ("import sys\nsys.exit('cannot start')", Reason.CRASH),
         ("import vidaudio.media.child as c\nc.encode_clip = lambda *a: 1 / 0", Reason.UNKNOWN),
-        ("import vidaudio.media.child as c\nc.encode_clip = lambda *a: bytearray(1 << 62)", Reason.UNKNOWN),
+        ("import vidaudio.media.child as c\nc.encode_clip = lambda *a: bytearray(1 << 62)", Reason.CRASH),
     ],
     ids=["exit", "abort", "segfault", "start", "mistake", "memory"],
 )
@@ -309,13 +316,99 @@ def test_a_child_without_a_parent_ends(media: Path):
     child.stdout.close()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to see the clip being read")
+def test_a_busy_child_ends_with_its_parent(media: Path, tmp_path: Path):
+    # The pipe stays open, here: it is the parent's death itself that ends the child, not the end of its input.
+    prelude = (
+        f"import sys; sys.path.append({extract.PACKAGES!r})\nimport time, vidaudio.media.child as c\n"
+        f"c.decode_clip = lambda *a: (open({str(tmp_path / 'busy')!r}, 'w').close(), time.sleep(1000))\n"
+    )
+    parent = f"""
+import subprocess, sys, time
+from pathlib import Path
+from vidaudio.media import extract
+extract.CHILD = {prelude!r} + extract.CHILD
+one = extract.Extractor()
+import threading
+threading.Thread(target=one.extract, args=(extract.MediaSpan(Path({str(media / "good.mp4")!r}), 0.0, None),)).start()
+while not Path({str(tmp_path / "busy")!r}).exists():
+    time.sleep(0.01)
+print(one._process.pid, flush=True)
+time.sleep(1000)
+"""
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        child = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 60
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(child)
+
+
+def is_running(pid: int) -> bool:
+    """Unlike `is_alive`, not of one that has ended and that nobody has asked for its exit code yet."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def claiming(path: Path, side: int) -> Path:
+    """A video of tiny PNG pictures, the header of each claiming `side` x `side` pixels."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("png", rate=1)
+        video.width = video.height = 64
+        video.pix_fmt = "rgb24"
+        audio = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        for second in range(4):
+            picture = av.VideoFrame.from_ndarray(np.full((64, 64, 3), 40 * second, np.uint8))
+            picture.pts = second
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.int16), layout="mono")
+            sound.rate, sound.pts = 16_000, 16_000 * second
+            container.mux([*video.encode(picture), *audio.encode(sound)])
+        container.mux([*video.encode(), *audio.encode()])
+    data = bytearray(path.read_bytes())
+    place = data.find(b"IHDR")
+    while place >= 0:
+        data[place + 4 : place + 12] = struct.pack(">II", side, side)
+        data[place + 17 : place + 21] = struct.pack(">I", zlib.crc32(data[place : place + 17]))
+        place = data.find(b"IHDR", place + 1)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other kernels do not hold to the limit")
+def test_a_decoder_bomb_costs_its_clip_and_not_the_process(media: Path, tmp_path: Path):
+    with Extractor(ExtractOptions(memory_gib=0.6)) as one:
+        before = one.extract(whole(media / "good.mp4"))
+        pid = pid_of(one)
+        bomb = one.extract(whole(claiming(tmp_path / "bomb.mov", 16_000)))
+        assert bomb.outcome == Outcome.failed(Reason.CRASH, "wants more than 0.6 GiB of memory to be decoded")
+        # So large that the decoder does not even try.
+        assert one.extract(whole(claiming(tmp_path / "lie.mov", 30_000))).outcome.reason is Reason.CORRUPT
+        assert one.extract(whole(media / "good.mp4")) == before
+        assert pid_of(one) == pid
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the limits from /proc")
+def test_limits_are_the_kernels_to_enforce(media: Path, extractor: Extractor):
+    extractor.extract(whole(media / "good.mp4"))
+    proc = Path("/proc") / str(pid_of(extractor))
+    rows = [line.split() for line in (proc / "limits").read_text().splitlines()]
+    soft = {" ".join(row[1 : -3 if len(row) > 4 else -2]): row[-3] for row in rows}
+    assert soft["core file size"] == "0"
+    assert soft["address space"] == str(4 << 30)
+    assert 120 < int(soft["cpu time"]) < 150
+    assert (proc / "oom_score_adj").read_text().strip() == "1000"
+
+
 def test_a_hanging_child_without_a_parent_is_ended_by_its_own_alarm(media: Path):
     prelude = (
         f"import sys; sys.path.append({extract.PACKAGES!r})\nimport time, vidaudio.media.child as c\n"
         "c.ORPHAN_SECONDS = 0.2\nc.decode_clip = lambda *a: time.sleep(1000)\n"
     )
     job = {"path": str(media / "good.mp4"), "offset": 0, "length": None, "start_seconds": 0, "end_seconds": None}
-    job |= {"options": {}, "jpeg_quality": 92, "deadline_seconds": 0.2}
+    job |= {"options": {}, "jpeg_quality": 92, "deadline_seconds": 0.2, "memory_gib": 4.0}
     child = subprocess.run(
         [sys.executable, "-P", "-c", prelude + extract.CHILD],
         input=json.dumps(job).encode() + b"\n",

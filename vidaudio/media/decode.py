@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import av
 import numpy as np
 from av.stream import Disposition
 
+from vidaudio.media import ahead
+from vidaudio.media.ahead import LookAhead, Unpredictable
 from vidaudio.media.frames import FrameGrid
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.media.sound import SoundTrack
@@ -46,6 +48,8 @@ class DecodeOptions:
         sample_rate: Of the mono sound, Hz.
         min_seconds: Clips with less picture or less sound than this are dropped.
         max_seconds: Longer spans are cut to this; bounds memory on endless files.
+        decode: `exact` takes the picture on screen at every grid time, `fast` the last before it that others refer to.
+            Both decode no picture that they can do without; `whole` decodes all, to the same result as `exact`.
     """
 
     frame_size: int = 224
@@ -53,6 +57,7 @@ class DecodeOptions:
     sample_rate: int = 16_000
     min_seconds: float = 2.0
     max_seconds: float = 7200.0
+    decode: Literal["exact", "fast", "whole"] = "exact"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +80,28 @@ def decode_clip(
 ) -> DecodedClip | Outcome:
     """Decode `[start_seconds, end_seconds)` of a file's own time line (None: to its end).
 
-    Returns the clip, or the outcome that says why there is none. Raises nothing for bad media.
+    Returns the clip, or the outcome that says why there is none. Raises nothing for bad media but a MemoryError where
+    decoding it takes more than there is.
     """
     if isinstance(file, str) and not os.access(file, os.R_OK):
         return Outcome.failed(Reason.NOT_FOUND, "there is no such file, or it may not be read")
-    for may_seek in (True, False):
+    may_seek, may_skip = True, options.decode != "whole"
+    while True:
         try:
             container = _open(file)
         except MEDIA_ERRORS as error:
             return Outcome.dropped(Reason.CORRUPT, f"cannot be opened: {_first_line(error)}")
         with container:
-            result = _decode_open(container, start_seconds, end_seconds, options, may_seek)
-        if result is not None:
-            return result
-    raise AssertionError("unreachable")
+            try:
+                return _decode_open(container, start_seconds, end_seconds, options, may_seek, may_skip)
+            except _Unseekable:
+                may_seek = False
+            except Unpredictable:
+                may_skip = False
+
+
+class _Unseekable(Exception):
+    """It was sought in vain: the file is to be opened anew and read from its beginning."""
 
 
 def _open(file: str | BinaryIO):
@@ -104,9 +117,9 @@ def _open(file: str | BinaryIO):
 
 
 def _decode_open(
-    container, start_seconds: float, end_seconds: float | None, options: DecodeOptions, may_seek: bool
-) -> DecodedClip | Outcome | None:
-    """As `decode_clip`; None where it sought in vain: the file is to be opened anew and read from its beginning."""
+    container, start_seconds: float, end_seconds: float | None, options: DecodeOptions, may_seek: bool, may_skip: bool
+) -> DecodedClip | Outcome:
+    """As `decode_clip`; raises where the file is to be opened anew, and not sought in or decoded whole."""
     video = _best_video(container)
     audio = container.streams.best("audio")
     if video is None:
@@ -124,7 +137,9 @@ def _decode_open(
     track = SoundTrack(options.sample_rate, span)
     decoder = _Decoder(container, video, audio, start_seconds)
     if may_seek and not decoder.seek():
-        return None
+        raise _Unseekable
+    if may_skip and decoder.tells_ahead:
+        decoder.look_ahead(grid.step_seconds, exact=options.decode == "exact")
     decoder.run(grid, track)
     try:
         grid.finish()
@@ -181,6 +196,17 @@ class _Decoder:
         self._decoding_order = container.format.name == "avi"
         self._first_video_dts: int | None = None
         self._reordering: int | None = None
+        self._ahead: LookAhead | None = None
+
+    @property
+    def tells_ahead(self) -> bool:
+        """Whether packets of this codec in this container say enough for pictures to be left out."""
+        unstamped = self._container.format.name in ahead.UNSTAMPED_CONTAINERS
+        return self._video.codec_context.name in ahead.CODECS and not unstamped
+
+    def look_ahead(self, step_seconds: float, *, exact: bool) -> None:
+        """From here on decode only the pictures that a grid of this spacing needs."""
+        self._ahead = LookAhead(step_seconds, self._zero, exact=exact)
 
     def seek(self) -> bool:
         """Go to where the span's first picture and sound can be decoded: never after, rarely long before.
@@ -208,19 +234,27 @@ class _Decoder:
 
     def run(self, grid: FrameGrid, track: SoundTrack) -> None:
         """Decode until grid and track have passed the end of the span, or nothing more can be read."""
+        collected = False
         for frame in self._frames():
             try:
                 if isinstance(frame, av.VideoFrame):
                     self._show(frame, grid)
                 else:
                     self._play(frame, track)
+            except MemoryError:  # FFmpeg's is one of MEDIA_ERRORS, too, and says nothing of what is in the file
+                raise
             except MEDIA_ERRORS:  # a pixel format or a channel layout that cannot be converted
                 self.errors += 1
-            if grid.passed() and track.passed():
-                return
+            if collected := grid.passed() and track.passed():
+                break
+        if self._ahead is not None:
+            self._ahead.finish(at_end=not collected)
+            grid.extend(self._ahead.end_seconds)
 
     def _show(self, frame: av.VideoFrame, grid: FrameGrid) -> None:
         self.pictures += 1
+        if self._ahead is not None:
+            self._ahead.shown(frame)
         duration = max(0.0, float(frame.duration * frame.time_base)) if frame.duration else self._frame_seconds
         pts = self._reordered(frame) if self._decoding_order else frame.pts
         seconds = self._next_video if pts is None else float(pts * frame.time_base)
@@ -251,7 +285,12 @@ class _Decoder:
             if self._first_video_dts is None and packet.is_keyframe and packet.stream.type == "video":
                 self._first_video_dts = packet.dts
             try:
-                frames = packet.decode()
+                if self._ahead is not None and packet.stream.type == "video":
+                    frames = self._needed_frames(packet)
+                else:
+                    frames = packet.decode()
+            except MemoryError:
+                raise
             except MEDIA_ERRORS:
                 self.errors += 1
                 errors_in_a_row += 1
@@ -259,6 +298,19 @@ class _Decoder:
             if frames:
                 errors_in_a_row = 0
             yield from frames
+
+    def _needed_frames(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """The pictures that come out once this packet is read, less what is not needed of them."""
+        ends = packet.size == 0
+        decided = self._ahead.drain() if ends else self._ahead.push(packet)
+        frames: list[av.VideoFrame] = []
+        try:
+            for waiting, needed in decided:
+                self._video.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+                frames += waiting.decode()
+            return frames + packet.decode() if ends else frames
+        except MEDIA_ERRORS as error:
+            raise Unpredictable("damaged pictures change those after them") from error
 
     def _reordered(self, frame: av.VideoFrame) -> int | None:
         if frame.dts is None:

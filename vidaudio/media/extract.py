@@ -1,7 +1,8 @@
 """Clips to JPEG pictures and FLAC sound, through a decoder process that may die or hang at the cost of one clip.
 
-A clip whose decoder dies or overruns its deadline is a suspect: it is tried once more, alone in a fresh process, and
-only then failed. The process is kept between clips, since starting one costs as much as decoding a clip.
+A clip whose decoder dies is a suspect: it is decoded again, alone in a process of its own, and failed once such a
+process has died on it twice. One that overruns its deadline has one more try. Otherwise the process is kept between
+clips, since starting one costs as much as decoding a clip.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from vidaudio.media.reasons import Outcome, Reason, State
 
 READ_BYTES = 1 << 20
+# Deaths of a process that decoded nothing but the one clip, until they are taken for the clip's doing.
+DEATHS_ALONE = 2
+NOT_FOR_DECODING = ("jpeg_quality", "deadline_seconds", "memory_gib")
 # The child finds this very package wherever it lies, and nothing that lies in the folder it happens to be started from.
 PACKAGES = str(Path(__file__).resolve().parents[2])
 CHILD = f"import sys; sys.path.append({PACKAGES!r}); from vidaudio.media.child import main; main()"
@@ -34,21 +38,25 @@ class ExtractOptions:
         frames_per_second: Of the picture grid.
         sample_rate: Of the mono sound, Hz.
         min_seconds: Clips with less picture or sound are dropped as too short.
+        decode: `exact`: the picture on screen at every grid time; `fast`: the last before it that others refer to.
         jpeg_quality: 1 to 95.
         deadline_seconds: Per clip and try.
+        memory_gib: Address space of the decoder; a clip that wants more is failed.
     """
 
     frame_size: int = 224
     frames_per_second: float = 1.0
     sample_rate: int = 16_000
     min_seconds: float = 2.0
+    decode: Literal["exact", "fast"] = "exact"
     jpeg_quality: int = 92
     deadline_seconds: float = 120.0
+    memory_gib: float = 4.0
 
     def decode_options(self) -> dict[str, Any]:
         """The part that the decoder needs."""
         values = asdict(self)
-        return {k: v for k, v in values.items() if k not in ("jpeg_quality", "deadline_seconds")}
+        return {k: v for k, v in values.items() if k not in NOT_FOR_DECODING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +95,34 @@ class Extractor:
         self._process: subprocess.Popen | None = None
         self._buffer = bytearray()
 
-    def extract(self, span: MediaSpan) -> Extracted:
-        """Decode and encode one clip. Never raises for bad media, crashes or hangs of the decoder."""
-        for attempt in (1, 2):
+    def extract(self, span: MediaSpan, *, alone: bool = False) -> Extracted:
+        """Decode and encode one clip. Never raises for bad media, crashes or hangs of the decoder.
+
+        Args:
+            span: The clip.
+            alone: In a process that has decoded nothing else, and will not.
+        """
+        if alone:
+            self.close()
+        deaths = late = 0
+        while True:
+            # What died may have been broken by a clip before: that proves nothing against this one.
+            fresh = self._process is None
             try:
-                return self._ask(span)
+                result = self._ask(span)
             except (DecoderDied, DecoderLate) as error:
                 self.close()
-                if attempt == 2:
-                    reason = Reason.TIMEOUT if isinstance(error, DecoderLate) else Reason.CRASH
-                    return Extracted(Outcome.failed(reason, str(error)))
-        raise AssertionError("unreachable")
+                late += isinstance(error, DecoderLate)
+                deaths += isinstance(error, DecoderDied) and fresh
+                if late == 2:
+                    return Extracted(Outcome.failed(Reason.TIMEOUT, str(error)))
+                if deaths == DEATHS_ALONE:
+                    return Extracted(Outcome.failed(Reason.CRASH, str(error)))
+                alone = True
+            else:
+                if alone:
+                    self.close()
+                return result
 
     def close(self) -> None:
         """End the decoder process."""
@@ -124,6 +149,7 @@ class Extractor:
             "options": self.options.decode_options(),
             "jpeg_quality": self.options.jpeg_quality,
             "deadline_seconds": self.options.deadline_seconds,
+            "memory_gib": self.options.memory_gib,
         }
         deadline = time.monotonic() + self.options.deadline_seconds
         try:

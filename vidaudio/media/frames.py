@@ -17,6 +17,8 @@ from av.video.reformatter import Interpolation, VideoReformatter
 LATE_FIRST_FRAME_SECONDS = 0.5
 # Of a resized picture, in squares: a strip of 2 x 16384 pixels would take gigabytes for the little that is kept of it.
 LONGEST_SIDE = 32
+# A picture this little after a grid time counts as there in time: 2.7 s less 1.7 s is more than 1 s in floating point.
+ROUNDING_SECONDS = 1e-6
 
 
 @dataclass(slots=True)
@@ -60,6 +62,11 @@ class FrameGrid:
         self._previous, self._previous_seconds, self._previous_taken = frame, seconds, None
         self.end_seconds = seconds + duration_seconds
 
+    def extend(self, end_seconds: float) -> None:
+        """Leave the last picture on screen until `end_seconds`, as what followed it was not decoded."""
+        if self._previous is not None:
+            self.end_seconds = max(self.end_seconds, end_seconds)
+
     def finish(self) -> None:
         """Close the grid at the clip's end (exclusive) or where the pictures end, whichever comes first."""
         self.end_seconds = min(self.end_seconds, self.span_seconds)
@@ -77,9 +84,9 @@ class FrameGrid:
     def _take_until(self, seconds: float) -> None:
         if self._previous is None:
             return
-        while (t := self._next * self.step_seconds) < seconds - 1e-6:
+        while (t := self._next * self.step_seconds) < seconds - ROUNDING_SECONDS:
             late = self._previous_seconds - t
-            if late > LATE_FIRST_FRAME_SECONDS or (late > 0 and self.images):
+            if late > LATE_FIRST_FRAME_SECONDS or (late > ROUNDING_SECONDS and self.images):
                 self._next += 1  # nothing on screen yet at this time
                 continue
             if self._previous_taken is None:
@@ -89,7 +96,7 @@ class FrameGrid:
                 self.motion = max(self.motion, float(difference.mean()))
             self.images.append(self._previous_taken)
             self.frame_seconds.append(self._previous_seconds)
-            self.grid_seconds.append(max(t, self._previous_seconds))
+            self.grid_seconds.append(self._previous_seconds if late > ROUNDING_SECONDS else t)
             self._next += 1
 
 
