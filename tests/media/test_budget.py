@@ -116,6 +116,17 @@ def test_after_a_pause_one_request_asks_for_all():
     assert [budget.turn("s"), budget.turn("s")] == [0, 0]
 
 
+def test_one_who_asks_and_gets_no_answer_lets_the_next_ask(tmp_path: Path):
+    """A connection that breaks says nothing of the pause, and the others do not wait for it."""
+    for budget in (MemoryBudget(), FileBudget(tmp_path)):
+        budget.refused("s", 0.0)
+        assert budget.turn("s") == 0
+        assert budget.turn("s") > 0
+        budget.unanswered("s")
+        assert budget.turn("s") == 0
+        assert budget.state("s").refusals == 1, "nothing was learned"
+
+
 def test_one_who_asks_and_dies_does_not_hold_the_others_for_ever():
     clock = Clock()
     budget = MemoryBudget(clock=clock)

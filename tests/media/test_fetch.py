@@ -404,8 +404,8 @@ def test_ytdlp_options_are_passed_on(site: LoopbackSite, tmp_path: Path):
 
 def test_one_downloader_a_thread_serves_many_sources(site: LoopbackSite, tmp_path: Path, monkeypatch):
     made = []
-    original = ytdlp._make_downloader
-    monkeypatch.setattr(ytdlp, "_make_downloader", lambda options: made.append(1) or original(options))
+    original = ytdlp.make_downloader
+    monkeypatch.setattr(ytdlp, "make_downloader", lambda options: made.append(1) or original(options))
     options = replace(OPTIONS, ytdlp={"http_headers": {"X-Test": "1"}})
     fetch_source(site.url("plain.mp4"), [ClipSpan("c0", 0.0, None)], tmp_path, options)
     began = time.perf_counter()

@@ -138,7 +138,7 @@ def test_a_pause_holds_for_all_sources_of_the_site(site: LoopbackSite, tmp_path:
     site.retry_after = "1"
     budget = MemoryBudget(PATIENT)
     assert fetch(site.url("busy/429/a.mp4"), tmp_path, budget=budget).outcome.reason is Reason.RATE_LIMITED
-    began, traffic = time.monotonic(), Traffic()
+    traffic = Traffic()
     threads = [threading.Thread(target=fetch, args=(site.url(f"a.mp4?{n}"), tmp_path / str(n)),
                                 kwargs={"budget": budget, "traffic": traffic}) for n in range(3)]  # fmt: skip
     for thread in threads:
@@ -146,9 +146,9 @@ def test_a_pause_holds_for_all_sources_of_the_site(site: LoopbackSite, tmp_path:
     assert site.requests.total() == 1
     for thread in threads:
         thread.join()
-    assert time.monotonic() - began > 0.7
+    assert site.times[1] - site.times[0] >= 1, "nobody was served while the site was paused"
     assert sum(traffic.requests.values()) == site.requests.total() - 1
-    assert traffic.waited_seconds > 3 * 0.7
+    assert traffic.waited_seconds > 0
 
 
 def test_a_site_that_is_busy_once_costs_the_source_a_pause_and_nothing_else(site: LoopbackSite, tmp_path: Path):
@@ -188,11 +188,15 @@ def test_the_site_is_the_extractors_name_or_the_host():
 
 def test_cookies_user_agent_and_source_address_arrive(site: LoopbackSite, tmp_path: Path):
     jar = tmp_path / "cookies.txt"
-    jar.write_text("# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tabc123\n")
+    cookies = "# Netscape HTTP Cookie File\n127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tabc123\n"
+    jar.write_text(cookies)
     ytdlp = {"cookiefile": str(jar), "source_address": "127.0.0.5", "http_headers": {"User-Agent": "Mine/1"}}
     url = site.add_video("v", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}])
     assert fetch(url, tmp_path, replace(OPTIONS, ytdlp=ytdlp)).outcome.state is State.DONE
     assert len(site.heard) == 2
+    fetch(url, tmp_path, OPTIONS)  # the thread's downloader with the cookies is closed
+    site.heard = site.heard[:2]
+    assert jar.read_text() == cookies, "many share the user's file: it is never written"
     for heard in site.heard:
         assert heard["User-Agent"] == "Mine/1"
         assert "session=abc123" in heard["Cookie"]
@@ -205,7 +209,8 @@ def test_a_proxy_gets_every_request_and_resolves_the_names(site: LoopbackSite, t
     assert fetch("http://videos.invalid/a.mp4", tmp_path, options, traffic=traffic).outcome.state is State.DONE
     assert traffic.requests == {"videos.invalid": site.requests.total()}
     assert {heard["Host"] for heard in site.heard} == {"videos.invalid"}
-    for host in ("127.0.0.1", "localhost", "0x7f.1", "[::1]", "169.254.169.254"):
+    private = ("127.0.0.1", "localhost", "0x7f.1", "[::1]", "169.254.169.254", "metadata", "localhost.localdomain")
+    for host in private:
         assert fetch(f"http://{host}/a.mp4", tmp_path, options).outcome.reason is Reason.UNSUPPORTED
     assert {heard["Host"] for heard in site.heard} == {"videos.invalid"}
 
@@ -245,10 +250,24 @@ def test_private_addresses_are_not_asked_however_they_are_written(site: Loopback
 def test_redirects_and_manifests_do_not_lead_to_private_addresses(
     site: LoopbackSite, public: LoopbackSite, tmp_path: Path
 ):
-    public.moved["/go.mp4"] = site.url("a.mp4")
+    public.moved |= {"/go.mp4": site.url("a.mp4"), "/file.mp4": "file:///etc/passwd", "/ftp.mp4": "ftp://127.0.0.1/a"}
+    for path in ("file.mp4", "ftp.mp4"):
+        assert fetch(public.url(path), tmp_path, OPTIONS).outcome.reason is Reason.UNSUPPORTED
     manifest = public.folder / "inside.m3u8"
-    manifest.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{site.url('a.mp4')}\n#EXT-X-ENDLIST\n")
-    for path in ("go.mp4", "inside.m3u8"):
+    head = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n"
+    manifest.write_text(f"{head}#EXTINF:2,\n{site.url('a.mp4')}\n#EXT-X-ENDLIST\n")
+    key = f'#EXT-X-KEY:METHOD=AES-128,URI="{site.url("a.mp4")}"\n'
+    (public.folder / "key.m3u8").write_text(f"{head}{key}#EXTINF:2,\na.mp4\n#EXT-X-ENDLIST\n")
+    (public.folder / "map.m3u8").write_text(
+        f'{head}#EXT-X-MAP:URI="{site.url("a.mp4")}"\n#EXTINF:2,\na.mp4\n#EXT-X-ENDLIST\n'
+    )
+    (public.folder / "base.mpd").write_text(
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT4S"><Period>'
+        f'<BaseURL>{site.url("")}</BaseURL><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="9">'
+        '<SegmentList duration="2"><SegmentURL media="a.mp4"/></SegmentList>'
+        "</Representation></AdaptationSet></Period></MPD>"
+    )
+    for path in ("go.mp4", "inside.m3u8", "key.m3u8", "map.m3u8", "base.mpd"):
         clip = fetch(public.url(path), tmp_path, CLOSED)
         assert clip.outcome.reason is Reason.UNSUPPORTED, clip.outcome
         assert "private address" in clip.outcome.message

@@ -20,7 +20,8 @@ from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus, create_or_continue
 from vidaudio.pipeline.recipe import CorpusRecipe, load_corpus_recipe
 from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_budget, site_rates
-from vidaudio.pipeline.stages.rounds import FetchingStopped, RoundRules, SourceJob, Streak, fetch_in_rounds
+from vidaudio.pipeline.stages.rounds import RoundRules, SourceJob, fetch_in_rounds
+from vidaudio.pipeline.stages.streak import FetchingStopped, RunStreak, Streak, Tail, tail_of
 from vidaudio.shards.commit import read_table, table_name
 
 OPTIONS = FetchOptions(
@@ -151,6 +152,36 @@ def test_when_a_streak_breaks():
     assert not broken(25, 2, [net] * 4), "too few to be a sign"
     assert broken(25, 100, [full] * 3)
     assert not broken(0, 100, [full] * 99)
+
+
+def test_what_a_shard_ends_with():
+    bot, net = (Outcome.failed(r, "m") for r in (Reason.BOT_CHECK, Reason.NETWORK))
+    dead, done = Outcome.failed(Reason.PRIVATE, "m"), Outcome.done()
+    assert tail_of([]) == Tail()
+    assert tail_of([bot, bot]) == Tail(Reason.BOT_CHECK, "m", 2, whole=True)
+    assert tail_of([dead, bot, bot]) == Tail(Reason.BOT_CHECK, "m", 2, whole=False)
+    assert tail_of([net, bot]) == Tail(Reason.BOT_CHECK, "m", 1, whole=False)
+    assert tail_of([bot, done]) == Tail(None, "", 0, whole=False)
+
+
+def test_a_run_stops_when_its_last_sources_failed_alike_however_small_its_shards_are():
+    def stops_after(limit: int, tails: list[Tail]) -> int | None:
+        streak = RunStreak(limit)
+        return next((number for number, tail in enumerate(tails, 1) if streak.note(tail)), None)
+
+    def failed(reason: Reason, sources: int = 1, whole: bool = True) -> Tail:
+        return Tail(reason, "m", sources, whole)
+
+    bot, net, full = failed(Reason.BOT_CHECK), failed(Reason.NETWORK), failed(Reason.DISK)
+    other = Tail(None, "", 0, whole=False)  # done, or dead
+    assert stops_after(25, [bot] * 40) == 25
+    assert stops_after(25, ([bot] * 24 + [other]) * 3) is None, "somebody came through"
+    assert stops_after(25, ([bot] * 20 + [net]) * 3) is None, "not alike"
+    assert stops_after(25, [other] * 500) is None, "dead videos"
+    assert stops_after(25, [bot, Tail()] * 40) == 49, "shards of local files say nothing"
+    assert stops_after(25, [failed(Reason.BOT_CHECK, 20, whole=False), *[bot] * 9]) == 6
+    assert stops_after(25, [full] * 9) == 3
+    assert stops_after(0, [full] * 500) is None
 
 
 # --- the stage -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ import socket
 
 # The well-known prefix behind which IPv6 networks reach IPv4 addresses (RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Zones of a machine's or a network's own names.
+_PRIVATE_ZONES = (".localhost", ".localdomain", ".local", ".internal", ".intranet", ".lan", ".home.arpa")
 
 
 class PrivateAddress(Exception):
@@ -52,12 +54,13 @@ def check_named(host: str) -> None:
     """What can be told without asking a name server, for requests that a proxy resolves.
 
     Raises:
-        PrivateAddress: The host is an address that is not public, or this machine by name.
+        PrivateAddress: The host is an address that is not public, or a name of the proxy's own machine or network.
     """
     bare = host.strip("[]").rstrip(".").lower()
     try:
         public = is_public(socket.inet_ntoa(socket.inet_aton(bare)) if ":" not in bare else bare)
     except (OSError, ValueError):
-        public = not (bare == "localhost" or bare.endswith((".localhost", ".local", ".internal")))
+        # No public host goes by a single word.
+        public = "." in bare and not bare.endswith(_PRIVATE_ZONES)
     if not public:
         raise PrivateAddress(f"{host} is a private address")

@@ -5,8 +5,8 @@ send a request is taken from a shared place, and a site's "slow down" (429, 503)
 site for everybody, not the one video that happened to hear it.
 
 The rules are pure functions over `SiteState`. `MemoryBudget` keeps the states in this process, `FileBudget` in a folder
-for all processes of a machine; `Budget` is what a third place (a server for a cluster) has to offer: calls that never
-block and speak plain values.
+for all processes of a machine; `Budget` is what a third place (the scheduler of a cluster) has to offer: calls that
+never block and speak plain values.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
+
+from vidaudio.errors import CorpusError
 
 # After a pause one request asks whether it is over; the others wait for its answer, but no longer than this.
 PROBE_SECONDS = 30.0
@@ -70,8 +72,15 @@ class Rates:
         return self.sites.get(site, self.default)
 
 
+class BudgetLost(CorpusError):
+    """Where a budget is kept cannot be reached any more: no request may be sent, and no source is to blame."""
+
+
 class Budget(Protocol):
-    """Where the right to send requests is taken from. No call blocks; times are seconds from now."""
+    """Where the right to send requests is taken from. No call waits for a turn; times are seconds from now.
+
+    Each may raise `BudgetLost`.
+    """
 
     def turn(self, site: str) -> float:
         """0: one request is granted, and spent. More: nothing is granted; ask again after so many seconds."""
@@ -83,6 +92,10 @@ class Budget(Protocol):
 
     def answered(self, site: str) -> None:
         """The site answered anything else: the pause was long enough."""
+        ...
+
+    def unanswered(self, site: str) -> None:
+        """The connection broke: nothing was learned, and another may ask whether a pause is over."""
         ...
 
 
@@ -139,6 +152,11 @@ def after_answer(state: SiteState) -> SiteState:
     return replace(state, refusals=0, probing_until=0.0)
 
 
+def after_silence(state: SiteState) -> SiteState:
+    """Whoever was to find out whether a pause is over has not."""
+    return replace(state, probing_until=0.0)
+
+
 class MemoryBudget:
     """A budget for the threads of one process; also what a budget server keeps inside."""
 
@@ -164,6 +182,10 @@ class MemoryBudget:
     def answered(self, site: str) -> None:
         with self._lock:
             self._states[site] = after_answer(self._states.get(site, SiteState()))
+
+    def unanswered(self, site: str) -> None:
+        with self._lock:
+            self._states[site] = after_silence(self._states.get(site, SiteState()))
 
     def state(self, site: str) -> SiteState:
         """What is remembered of a site."""
@@ -205,6 +227,12 @@ class FileBudget:
             state = _read(file)
             if state.refusals:
                 _write(file, after_answer(state))
+
+    def unanswered(self, site: str) -> None:
+        with self._locked(site) as file:
+            state = _read(file)
+            if state.probing_until:
+                _write(file, after_silence(state))
 
     def state(self, site: str) -> SiteState:
         """What is remembered of a site."""

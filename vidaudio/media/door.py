@@ -88,7 +88,11 @@ class DoorAdapter(RequestsHTTPAdapter):
     ) -> requests.Response:
         visit = self._door.visit
         visit.admit(request.url or "", direct=not select_proxy(request.url, proxies or {}))
-        response = super().send(request, *args, proxies=proxies, **kwargs)
+        try:
+            response = super().send(request, *args, proxies=proxies, **kwargs)
+        except Exception:
+            visit.unheard()
+            raise
         visit.heard(response.status_code, response.headers)
         return response
 
@@ -134,6 +138,9 @@ class DoorDownloader(YoutubeDL):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.door = Door()
         super().__init__(*args, **kwargs)
+
+    def save_cookies(self) -> None:
+        """Cookie files are read and never written: many threads on many machines share the user's one."""
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         del handlers  # yt-dlp's own choice, which has ways past the door

@@ -63,6 +63,7 @@ def fetch_source(
     Raises:
         ValueError: Two spans have one id, or yt-dlp does not take the options.
         ImportError: One of `options.extractors` cannot be imported.
+        BudgetLost: The budget cannot be reached any more; nothing is known of the source.
     """
     options = options or FetchOptions()
     if len({span.id for span in spans}) != len(spans):

@@ -44,6 +44,7 @@ PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.REMOVED, r"isn't available any ?more"),
     (Reason.UNSUPPORTED, r"DRM protected|unsupported url|no suitable extractor|is not a valid url"),
     (Reason.UNSUPPORTED, r"file:// URLs are disabled|no request handlers configured|unsupported url scheme"),
+    (Reason.UNSUPPORTED, r"no connection adapters were found"),  # a redirect to file: and the like
     (Reason.UNSUPPORTED, r"ffmpeg could not be found"),  # streams that only FFmpeg could fetch, past the door
     (Reason.CORRUPT, r"did not get any data blocks|the downloaded file is empty"),
     (Reason.PRIVATE, r"to provide account credentials|for the authentication"),  # advice after many a message

@@ -19,6 +19,9 @@ OWNED_YTDLP_OPTIONS = frozenset(
         *("skip_unavailable_fragments", "ffmpeg_location", "enable_file_urls", "simulate", "skip_download"),
         *("download_ranges", "postprocessors", "merge_output_format", "external_downloader", "match_filter"),
         *("live_from_start", "wait_for_video", "download_archive", "socket_timeout", "retries", "fragment_retries"),
+        # They leave files of their own, under names from the web.
+        *("write_pages", "load_pages", "writeinfojson", "writethumbnail", "write_all_thumbnails", "writesubtitles"),
+        *("writeautomaticsub", "writedescription", "writelink", "writeurllink", "writewebloclink", "writedesktoplink"),
         "impersonate",  # only libcurl can, whose redirects nobody could count or check
     }
 )

@@ -14,6 +14,7 @@ class State(StrEnum):
     DONE = "done"
     DROPPED = "dropped"
     FAILED = "failed"
+    REMOVED = "removed"  # taken out of a corpus on request, by `vidaudio remove`
 
 
 class Reason(StrEnum):

@@ -21,7 +21,7 @@ from urllib3.util import parse_url
 from yt_dlp.networking.exceptions import RequestError
 
 from vidaudio.media.addresses import PrivateAddress, check_named, check_resolved, is_public
-from vidaudio.media.budget import Budget
+from vidaudio.media.budget import Budget, BudgetLost
 from vidaudio.media.fetch_reasons import Refused
 from vidaudio.media.reasons import Reason
 
@@ -70,6 +70,7 @@ class Visit:
     Attributes:
         site: Whose budget pays; set when the extractor is known.
         expired: True once the deadline has passed.
+        lost: Set when the budget could not be reached: whatever then came of the source says nothing about it.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Visit:
     ) -> None:
         self.site = ""
         self.expired = False
+        self.lost: BudgetLost | None = None
         self.allow_private = allow_private
         self.deadline_seconds = deadline_seconds
         self._budget, self._traffic = budget, traffic
@@ -127,6 +129,8 @@ class Visit:
                 if not wait:
                     break
                 self._stop.wait(min(wait, _NAP_SECONDS))
+        except BudgetLost as error:
+            raise self._without_budget(error) from error
         except OSError as error:
             raise DoorClosed(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
         finally:
@@ -141,6 +145,8 @@ class Visit:
                 self._budget.answered(self.site)
                 return
             pause = self._budget.refused(self.site, retry_after_seconds(headers.get("Retry-After")))
+        except BudgetLost as error:
+            raise self._without_budget(error) from error
         except OSError as error:
             raise DoorClosed(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
         _log.info("%s answered %d and is paused for %.0f s", self.site, status, pause)
@@ -148,6 +154,15 @@ class Visit:
             self._traffic.refused += 1
             self._refusals += 1
             self._refusal = _REFUSALS[status]
+
+    def unheard(self) -> None:
+        """Nothing was answered to an admitted request: the connection broke."""
+        try:
+            self._budget.unanswered(self.site)
+        except BudgetLost as error:
+            raise self._without_budget(error) from error
+        except OSError as error:
+            raise DoorClosed(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
 
     def connected(self, connection: socket.socket) -> None:
         """Look at whom a name has led to after all: it may be resolved otherwise from one moment to the next."""
@@ -187,6 +202,10 @@ class Visit:
             raise DoorClosed(Reason.UNKNOWN, "stopped from outside")
         if self._refusal is not None and self._refusals >= REFUSALS_A_VISIT:
             raise DoorClosed(self._refusal, "the site asks to slow down; this source is put back")
+
+    def _without_budget(self, error: BudgetLost) -> DoorClosed:
+        self.lost = error
+        return DoorClosed(Reason.NETWORK, str(error))
 
     def _start_waiting(self) -> None:
         with self._lock:

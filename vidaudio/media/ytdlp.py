@@ -72,6 +72,7 @@ def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit)
 
     Raises:
         DownloadFailed: It could not be had.
+        BudgetLost: Nobody can say whether it may be asked for.
         ImportError, ValueError: The options name an extractor that is not there, or values yt-dlp does not take.
     """
     downloader = _this_threads_downloader(options)
@@ -80,6 +81,8 @@ def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit)
         try:
             download = _download(downloader, url, folder)
         except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
+            if visit.lost is not None:
+                raise visit.lost from error
             raise DownloadFailed(_too_slow(visit) if visit.expired else failure(error)) from error
     if visit.expired:  # a body of untold length, cut off at the deadline, looks whole
         raise DownloadFailed(_too_slow(visit))
@@ -182,12 +185,16 @@ def _this_threads_downloader(options: FetchOptions) -> _SourceDownloader:
         if getattr(_local, "downloader", None) is not None:
             _local.downloader.close()
         _local.key, _local.downloader = None, None
-        _local.downloader = _make_downloader(options)
+        _local.downloader = make_downloader(options)
         _local.key = key
     return _local.downloader
 
 
-def _make_downloader(options: FetchOptions) -> _SourceDownloader:
+def make_downloader(options: FetchOptions) -> _SourceDownloader:
+    """A YoutubeDL for these options, to be closed by the caller; anything its options are not made for may be raised.
+
+    It answers for one source at a time, so every thread keeps its own.
+    """
     downloader = _SourceDownloader(ytdlp_params(options), auto_init=False)
     for name in options.extractors:  # before yt-dlp's own, the last of which takes every URL
         module, _, cls = name.partition(":")

@@ -1,7 +1,7 @@
-"""The Dask cluster a build runs on: a running one, or a local one sized by the machine.
+"""The Dask cluster a build runs on: a running one, jobs of a batch system, or a local one sized by the machine.
 
-Workers offer three resources, one of each at a time: `net` for fetching, `cpu` for decoding, `gpu` for embedding.
-Without a GPU every worker embeds on its own cores; with GPUs only as many workers do as there are.
+Workers offer three resources: `net` for fetching, `cpu` for decoding, `gpu` for embedding; on one machine one of each
+at a time. Without a GPU every worker embeds on its own cores; with GPUs only as many workers do as there are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vidaudio.errors import CorpusError
 from vidaudio.machine import available_cores
+from vidaudio.pipeline.jobs import check_jobs, job_cluster
 from vidaudio.pipeline.recipe import DaskBlock
 
 if TYPE_CHECKING:
@@ -26,34 +27,82 @@ CONNECT_SECONDS = 20
 
 @contextlib.contextmanager
 def connected(block: DaskBlock) -> Iterator[Client]:
-    """A client of the cluster that the recipe asks for; a local cluster ends with it."""
+    """A client of the cluster that the recipe asks for; what was started for it ends with it.
+
+    Raises:
+        CorpusError: It cannot be had, or its workers could not do the work.
+    """
     import dask
     from distributed import Client
 
+    from vidaudio.pipeline.cluster_budget import serve_budget
+
+    _silence_dask()
     if block.scheduler:
-        try:
-            client = Client(block.scheduler, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError) as error:
-            raise CorpusError(f"no Dask scheduler answers at {block.scheduler}: {error}") from error
-        with client:
-            _check_resources(client, block.scheduler)
+        with _running_cluster(block.scheduler) as client:
             yield client
         return
-    # Failures reach the user as outcomes and errors of tasks; Dask's own running commentary only buries them.
-    commentary = logging.getLogger("distributed")
-    commentary.setLevel(logging.CRITICAL)
-    commentary.propagate = False
-    with (
-        dask.config.set({"distributed.admin.tick.limit": "60s", "distributed.worker.profile.enabled": False}),
-        _local_cluster(block) as cluster,
-        Client(cluster) as client,
-    ):
+    with dask.config.set({"distributed.admin.tick.limit": "60s", "distributed.worker.profile.enabled": False}):
+        if block.spans_machines:
+            with job_cluster(block) as cluster, Client(cluster) as client:
+                serve_budget(client, cluster.scheduler_address)
+                yield client
+        else:
+            with _local_cluster(block) as cluster, Client(cluster) as client:
+                yield client
+
+
+def check_cluster(block: DaskBlock) -> None:
+    """Whether the cluster that a recipe asks for could be had, as far as can be told without asking for it.
+
+    Raises:
+        CorpusError, RecipeError: What is missing, or which setting the batch system does not know.
+    """
+    if block.cluster is not None and block.spans_machines and not block.scheduler:
+        check_jobs(block.cluster)
+
+
+def chains_in_flight(client: Client, block: DaskBlock) -> int:
+    """Chains submitted and not finished: enough that no worker waits, few enough that memory stays flat.
+
+    Two for every task that a worker lets in of one resource, and no fewer than the jobs still in their queue can do.
+    """
+    if block.shards_in_flight:
+        return block.shards_in_flight
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    running = sum(int(max(worker.get("resources", {}).values(), default=1)) for worker in workers)
+    jobs = None if block.scheduler else block.cluster
+    expected = jobs.jobs * max(jobs.cores, jobs.downloads) if jobs is not None else 0
+    return 2 * max(1, running, expected)
+
+
+@contextlib.contextmanager
+def _running_cluster(address: str) -> Iterator[Client]:
+    from distributed import Client
+
+    from vidaudio.pipeline.cluster_budget import serve_budget
+
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"no Dask scheduler answers at {address}: {error}") from error
+    with client:
+        _check_resources(client, address)
+        serve_budget(client, address)
         yield client
+
+
+def _silence_dask() -> None:
+    """Failures reach the user as outcomes and errors of tasks; Dask's own running commentary only buries them."""
+    for name in ("distributed", "distributed.client"):  # the second has a level and a handler of its own
+        commentary = logging.getLogger(name)
+        commentary.setLevel(logging.CRITICAL)
+        commentary.propagate = False
 
 
 def worker_count(block: DaskBlock) -> int:
     """Processes of the local cluster: as asked, else one a core this process may use."""
-    return block.workers or available_cores()
+    return (block.cluster.jobs if block.cluster and not block.spans_machines else block.workers) or available_cores()
 
 
 def _local_cluster(block: DaskBlock):
@@ -115,5 +164,5 @@ def _check_resources(client: Client, address: str) -> None:
     if missing:
         raise CorpusError(
             f"the workers of {address} offer no {', '.join(sorted(missing))}; start them with "
-            '`dask worker ADDRESS --nthreads 3 --resources "net=1 cpu=1 gpu=1"`'
+            '`dask worker ADDRESS --nthreads 3 --resources "net=1,cpu=1,gpu=1"`'
         )

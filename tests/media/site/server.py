@@ -42,6 +42,7 @@ class LoopbackSite:
         moved: Further redirects by path.
         requests: How many, by path.
         heard: Headers of every request, and where it came from as `peer`.
+        times: When each was heard, `time.time()`.
         retry_after: Header of answers 429 and 503.
     """
 
@@ -50,6 +51,7 @@ class LoopbackSite:
         self.host = host
         self.moved: dict[str, str] = {}
         self.heard: list[dict[str, str]] = []
+        self.times: list[float] = []
         self.retry_after: str | None = None
         self.pages: dict[str, dict[str, Any]] = {}
         self.requests: Counter[str] = Counter()
@@ -94,6 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         self.site.requests[path] += 1
+        self.site.times.append(time.time())
         self.site.heard.append({**self.headers, "peer": self.client_address[0]})
         self._answer(path)
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from vidaudio.manifest import Clip
 from vidaudio.media.budget import Budget, FileBudget, Rates, SiteRate, users_budget_folder
 from vidaudio.media.fetch import ClipSpan, Fetched, FetchOptions
+from vidaudio.media.reasons import State
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.recipe import DownloadBlock, RateBlock
-from vidaudio.pipeline.stages.rounds import RoundRules, SourceJob, fetch_in_rounds
+from vidaudio.pipeline.recipe import CorpusRecipe, DownloadBlock, RateBlock
+from vidaudio.pipeline.stages.rounds import RoundRules, RoundsReport, SourceJob, fetch_in_rounds
+from vidaudio.pipeline.stages.streak import Tail
+from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.shards.commit import CommitRecord, commit
 from vidaudio.shards.tar import ShardWriter, members
 
@@ -46,12 +51,14 @@ class DownloadRecord(CommitRecord):
         refused: Of these, answered with 429 or 503.
         waited_seconds: For the budget, over all threads.
         source_tries: How often a source was asked.
+        tail: The failures in a row with which the shard ended; the driver watches them over all shards.
     """
 
     requests: dict[str, int] = field(default_factory=dict)
     refused: int = 0
     waited_seconds: float = 0.0
     source_tries: int = 0
+    tail: Tail = field(default_factory=Tail)
 
 
 def download_shard(
@@ -64,12 +71,44 @@ def download_shard(
         shard: Which.
         folder: The stage's.
         block: Settings of this run, where they differ from those the corpus was begun with (cookies, rates ...).
-        budget: Where requests are paid from; by default what `block.rate` says, shared over `block.rate.folder`.
+        budget: Where requests are paid from; `run_budget` by default.
 
     Raises:
         FetchingStopped: Nothing comes through, for a reason that is not the videos' own. Nothing is committed.
+
+    Whatever it raises knows what had been spent by then: `spent_by(error)`.
     """
+    with corpus.store.workspace() as scratch:
+        got = fetch_shard(corpus, shard, scratch, block=block, budget=budget)
+        with spending(got.report):
+            done = commit(
+                corpus.store, folder, shard, stage="download", plan_hash=corpus.plan_hash, table=got.table, tar=got.tar
+            )
+    return got.record(done)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedShard:
+    """What was fetched of a shard, not committed yet: its table, its media as a tar in scratch, and what it took."""
+
+    table: pa.Table
+    tar: Path
+    jobs: Sequence[SourceJob]
+    report: RoundsReport
+
+    def record(self, done: CommitRecord) -> DownloadRecord:
+        """The commit with what this run spent on it."""
+        return DownloadRecord(**asdict(done), **_spent(self.report), tail=self.report.tail(self.jobs))
+
+
+def fetch_shard(
+    corpus: Corpus, shard: int, scratch: Path, *, block: DownloadBlock | None = None, budget: Budget | None = None
+) -> FetchedShard:
+    """Fetch every clip of a shard into a tar in `scratch`; arguments and errors as for `download_shard`."""
     rows = corpus.rows(shard)
+    # A clip that was removed is never asked for again.
+    removed = read_tombstones(corpus.store).among(rows)
+    wanted = [clip for clip in rows if clip.id not in removed]
     block = block or corpus.recipe.download
     rules = RoundRules(
         tries=block.tries,
@@ -77,27 +116,44 @@ def download_shard(
         wait_seconds=block.retry_wait_seconds,
         stop_after=block.stop_after_failures,
     )
-    with corpus.store.workspace() as scratch:
-        media = scratch / "media"
-        media.mkdir()
-        report = fetch_in_rounds(_jobs(rows), media, fetch_options(block), budget or shared_budget(block.rate), rules)
+    media = scratch / "media"
+    media.mkdir()
+    jobs, report = _jobs(wanted), RoundsReport()
+    with spending(report):
+        fetch_in_rounds(jobs, media, fetch_options(block), budget or run_budget(corpus.recipe, block), rules, report)
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
-            for clip in rows:
+            for clip in wanted:
                 got = report.fetched[clip.id]
                 if got.path is not None and not got.is_reference:
                     info = json.dumps(dict(got.info), sort_keys=True, ensure_ascii=False).encode()
                     writer.write(clip.id, {got.path.suffix[1:].lower(): got.path.read_bytes(), "json": info})
                     got.path.unlink()
-        table = _table(rows, report.fetched, tar)
-        done = commit(corpus.store, folder, shard, stage="download", plan_hash=corpus.plan_hash, table=table, tar=tar)
-    return DownloadRecord(
-        **asdict(done),
-        requests=report.traffic.requests,
-        refused=report.traffic.refused,
-        waited_seconds=report.traffic.waited_seconds,
-        source_tries=report.tries,
-    )
+        return FetchedShard(_table(rows, removed, report.fetched, tar), tar, jobs, report)
+
+
+@contextlib.contextmanager
+def spending(report: RoundsReport) -> Iterator[None]:
+    """Errors inside know what had been spent by then: `spent_by(error)`."""
+    try:
+        yield
+    except Exception as error:
+        error.spent = _spent(report)  # type: ignore[attr-defined]  # travels with it, see `spent_by`
+        raise
+
+
+def _spent(report: RoundsReport) -> dict[str, Any]:
+    return {
+        "requests": report.traffic.requests,
+        "refused": report.traffic.refused,
+        "waited_seconds": report.traffic.waited_seconds,
+        "source_tries": report.tries,
+    }
+
+
+def spent_by(error: BaseException | None) -> dict[str, Any]:
+    """What a download had cost by the time it ended in this error, named as in `DownloadRecord`; else nothing."""
+    return dict(getattr(error, "spent", {}))
 
 
 def fetch_options(block: DownloadBlock) -> FetchOptions:
@@ -125,6 +181,17 @@ def shared_budget(block: RateBlock) -> FileBudget:
     return FileBudget(Path(block.folder) if block.folder else users_budget_folder(), site_rates(block))
 
 
+def run_budget(recipe: CorpusRecipe, block: DownloadBlock) -> Budget:
+    """The budget of a run: the folder that is named; else the scheduler's on a cluster; else this machine's."""
+    if block.rate.folder is None and recipe.dask.spans_machines:
+        from vidaudio.pipeline.cluster_budget import cluster_budget
+
+        budget = cluster_budget(site_rates(block.rate))
+        if budget is not None:
+            return budget
+    return shared_budget(block.rate)
+
+
 def _jobs(rows: Sequence[Clip]) -> list[SourceJob]:
     """The rows of one source and URL are fetched together."""
 
@@ -137,10 +204,14 @@ def _jobs(rows: Sequence[Clip]) -> list[SourceJob]:
     ]
 
 
-def _table(rows: Sequence[Clip], fetched: dict[str, Fetched], tar: Path) -> pa.Table:
+def _table(rows: Sequence[Clip], removed: Collection[str], fetched: dict[str, Fetched], tar: Path) -> pa.Table:
     inside = members(tar)
     columns: dict[str, list] = {name: [] for name in SCHEMA.names}
     for clip in rows:
+        if clip.id in removed:
+            for name in SCHEMA.names:
+                columns[name].append({"id": clip.id, "state": State.REMOVED.value}.get(name))
+            continue
         got = fetched[clip.id]
         member = None
         if got.path is not None and not got.is_reference:

@@ -7,6 +7,8 @@ has shut us out. Then the rest is left alone for a while, and if that goes on, n
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -14,31 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidaudio.errors import CorpusError
 from vidaudio.media.budget import Budget
 from vidaudio.media.fetch import ClipSpan, Fetched, FetchOptions, Traffic, fetch_source, local_path
 from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, tail_of
 
-# Asking on makes these no better: the budget has paused for the site each time, and a disk does not empty itself.
-_AT_ONCE = {Reason.RATE_LIMITED: 5, Reason.DISK: 3}
-# Fewer sources than this are no sign of anything.
-_FEWEST = 5
 _LONGEST_WAIT_SECONDS = 120.0
-_ADVICE = {
-    Reason.BOT_CHECK: "the site takes this address for a bot: give it cookies (download.ytdlp.cookiefile), another "
-    "address (download.ytdlp.proxy or source_address), or a rest",
-    Reason.RATE_LIMITED: "the site refuses this address for now: come back later with a smaller "
-    "download.rate.requests_per_hour",
-    Reason.NETWORK: "look at the network and at download.ytdlp.proxy",
-    Reason.TIMEOUT: "look at the network and at download.ytdlp.proxy",
-    Reason.SERVER_ERROR: "the site has troubles of its own: come back later",
-    Reason.DISK: "make room on the disk",
-    Reason.UNKNOWN: "the site may have changed: try a newer yt-dlp (pip install -U yt-dlp)",
-}
-
-
-class FetchingStopped(CorpusError):
-    """Nothing comes through, for a reason that is not the videos' own; says what to do. Asking again now is no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,65 +51,68 @@ class RoundRules:
 
 @dataclass(slots=True)
 class RoundsReport:
-    """What became of every clip, by id, and what it cost."""
+    """What became of every clip, by id, and what it cost, whatever became of it.
+
+    Attributes:
+        fetched: Decided clips.
+        traffic: Requests, those of sources that were broken off among them.
+        tries: How often a source was asked.
+    """
 
     fetched: dict[str, Fetched] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     tries: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-
-class Streak:
-    """Sources in a row with one passing failure, told by several threads.
-
-    Attributes:
-        broken: Set when there were too many.
-        broken_by: The failure they shared.
-    """
-
-    def __init__(self, stop_after: int, sources: int) -> None:
-        self.broken = threading.Event()
-        self.broken_by: Outcome | None = None
-        self._limit = min(stop_after, max(_FEWEST, sources)) if stop_after else 0
-        self._lock = threading.Lock()
-        self._reason: Reason | None = None
-        self._length = 0
-
-    def note(self, outcome: Outcome) -> None:
-        """One more source; anything but the same passing failure begins anew."""
-        with self._lock:
-            if not outcome.transient:
-                self._reason, self._length = None, 0
-                return
-            self._length = self._length + 1 if outcome.reason is self._reason else 1
-            self._reason = outcome.reason
-            limit = min(self._limit, _AT_ONCE.get(outcome.reason, self._limit))
-            if limit and self._length >= limit and self.broken_by is None:
-                self.broken_by = outcome
-                self.broken.set()
+    def tail(self, jobs: Sequence[SourceJob]) -> Tail:
+        """The failures in a row at the shard's end; the user's own files say nothing of the network."""
+        return tail_of(
+            source_outcome([self.fetched[span.id] for span in job.spans]) for job in jobs if local_path(job.url) is None
+        )
 
 
 def fetch_in_rounds(
-    jobs: Sequence[SourceJob], folder: Path, options: FetchOptions, budget: Budget, rules: RoundRules
+    jobs: Sequence[SourceJob],
+    folder: Path,
+    options: FetchOptions,
+    budget: Budget,
+    rules: RoundRules,
+    report: RoundsReport | None = None,
 ) -> RoundsReport:
     """Fetch all sources into subfolders of `folder`.
 
+    Args:
+        jobs, folder, options, budget, rules: What, where to, how.
+        report: Filled as it goes, so that what was spent is known even where this ends in an error.
+
     Raises:
         FetchingStopped: `rules.stop_after` sources in a row failed alike, in `rules.tries` rounds.
+        BudgetLost: Nobody can say any more whether a request may be sent.
     """
-    return _Rounds(jobs, folder, options, budget, rules).run()
+    return _Rounds(jobs, folder, options, budget, rules, RoundsReport() if report is None else report).run()
+
+
+def source_outcome(clips: Sequence[Fetched]) -> Outcome:
+    """What became of a source: a failure that may pass, where one of its clips has one."""
+    return next((clip.outcome for clip in clips if clip.outcome.transient), clips[0].outcome)
 
 
 class _Rounds:
     def __init__(
-        self, jobs: Sequence[SourceJob], folder: Path, options: FetchOptions, budget: Budget, rules: RoundRules
+        self,
+        jobs: Sequence[SourceJob],
+        folder: Path,
+        options: FetchOptions,
+        budget: Budget,
+        rules: RoundRules,
+        report: RoundsReport,
     ) -> None:
         self._jobs, self._folder, self._options, self._budget, self._rules = jobs, folder, options, budget, rules
         self._remote = sum(local_path(job.url) is None for job in jobs)
         # Clips not decided yet, and how often their source has failed by itself, by the source's number.
         self._wanted = {number: job.spans for number, job in enumerate(jobs)}
         self._tries = dict.fromkeys(self._wanted, 0)
-        self._report = RoundsReport()
+        self._report = report
 
     def run(self) -> RoundsReport:
         wait, setbacks = self._rules.wait_seconds, 0
@@ -135,8 +121,8 @@ class _Rounds:
                 cause = self._round(pool)
                 if cause is not None:
                     setbacks += 1
-                    if setbacks >= self._rules.tries or cause.reason in _AT_ONCE:
-                        raise FetchingStopped(_stopped(cause))
+                    if setbacks >= self._rules.tries or cause.reason in AT_ONCE:
+                        raise stopped_by(cause)
                 if not self._wanted:
                     return self._report
                 time.sleep(wait)
@@ -163,30 +149,33 @@ class _Rounds:
         if streak.broken.is_set():
             return []
         url, spans, traffic = self._jobs[number].url, self._wanted[number], Traffic()
-        got = fetch_source(
-            url,
-            spans,
-            self._folder / f"{number:06d}",
-            self._options,
-            budget=self._budget,
-            traffic=traffic,
-            stop=streak.broken,
-        )
-        with self._report.lock:
-            self._report.traffic.add(traffic)
-            self._report.tries += 1
-        outcome = next((g.outcome for g in got if g.outcome.transient), got[0].outcome)
+        folder = self._folder / f"{number:06d}"
+        try:
+            got = fetch_source(
+                url, spans, folder, self._options, budget=self._budget, traffic=traffic, stop=streak.broken
+            )
+        finally:
+            with self._report.lock:
+                self._report.traffic.add(traffic)
+                self._report.tries += 1
+        outcome = source_outcome(got)
         if outcome.transient and streak.broken.is_set():
             return []
+        if outcome.reason is Reason.DISK and not _has_room(self._folder):
+            streak.broken.set()
+            raise stopped_by(outcome)
         if local_path(url) is None or outcome.reason is Reason.DISK:  # the user's own files say nothing of the network
             streak.note(outcome)
         return got
 
 
-def _stopped(outcome: Outcome) -> str:
-    assert outcome.reason is not None, "only failures break a run off"
-    return (
-        f"stopped: nothing comes through ({outcome.reason.value}: {outcome.message}); {_ADVICE[outcome.reason]}. "
-        "What was committed stays, these clips are not written down as failed, and the same command goes on; "
-        "download.stop_after_failures=0 writes them down instead."
-    )
+def _has_room(folder: Path) -> bool:
+    """Whether our own disk takes another megabyte; an unreadable file of the user's says nothing of that."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True

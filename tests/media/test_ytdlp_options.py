@@ -1,0 +1,60 @@
+"""What a recipe hands to yt-dlp is looked at before a run, with the nearest names that exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vidaudio.errors import RecipeError
+from vidaudio.manifest import Clip, write_manifest
+from vidaudio.media.fetch import FetchOptions
+from vidaudio.media.ytdlp_options import check_site_names, check_ytdlp
+from vidaudio.pipeline.recipe import load_corpus_recipe
+from vidaudio.pipeline.run import build
+
+from .site.extractor import EXTRACTOR
+
+MODULE = EXTRACTOR.partition(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"ytdlp": {"proxi": "http://h:1"}}, r"yt-dlp has no option proxi \(did you mean proxy"),
+        ({"ytdlp": {"cookie_file": "x"}}, r"no option cookie_file \(did you mean cookiefile"),
+        ({"ytdlp": {"zzz": 1}}, r"no option zzz \(its names are those of yt_dlp\.YoutubeDL's parameters"),
+        ({"ytdlp": {"source_address": 3}}, r"source_address wants text, not 3"),
+        ({"ytdlp": {"proxy": "localhost:80"}}, r"proxy wants an address such as http://host:8080"),
+        ({"ytdlp": {"cookiefile": "/nowhere/c.txt"}}, r"cookiefile: there is no file /nowhere/c\.txt"),
+        ({"ytdlp": {"cookiesfrombrowser": ["netscape"]}}, r"yt-dlp refuses these options: .*netscape"),
+        ({"extractors": ("nowhere.at_all:SomeIE",)}, r"nowhere\.at_all cannot be imported here"),
+        ({"extractors": (f"{MODULE}:LoopbackIE",)}, r"no yt-dlp extractor LoopbackIE \(did you mean LoopbackSiteIE\?"),
+    ],
+)
+def test_what_ytdlp_does_not_know_is_named_with_what_it_does(options: dict, words: str):
+    with pytest.raises(RecipeError, match=words):
+        check_ytdlp(FetchOptions(**options))
+
+
+def test_what_it_knows_passes(tmp_path: Path):
+    jar = tmp_path / "cookies.txt"
+    jar.write_text("# Netscape HTTP Cookie File\n")
+    told = {"cookiefile": str(jar), "proxy": "socks5h://h:1", "http_headers": {"User-Agent": "x"}, "ratelimit": 1e6}
+    more = {"extractor_args": {"youtube": {"player_client": ["web"]}}, "concurrent_fragment_downloads": 3}
+    check_ytdlp(FetchOptions(ytdlp=told | more, extractors=(EXTRACTOR,)))
+    check_ytdlp(FetchOptions(ytdlp={"cookiefile": "/on/the/workers.txt"}), files_are_here=False)
+
+
+def test_a_rate_of_a_site_that_nobody_knows_is_a_slip():
+    check_site_names(["youtube", "bilibili", "loopbacksite", "media.example.org", "localhost:80"], [EXTRACTOR])
+    with pytest.raises(RecipeError, match=r"no site youtub \(did you mean youtube"):
+        check_site_names(["youtub"])
+
+
+def test_a_build_asks_before_it_writes_anything(tmp_path: Path):
+    write_manifest([Clip(id="c", source="s:c", dataset="d", url="http://h/a.mp4")], tmp_path / "l.parquet")
+    recipe = load_corpus_recipe("folder", ("download.ytdlp={proxi: x}",))
+    with pytest.raises(RecipeError, match="did you mean proxy"):
+        build(recipe, str(tmp_path / "l.parquet"), str(tmp_path / "corpus"), only=["download"], progress=False)
+    assert not (tmp_path / "corpus").exists()

@@ -1,0 +1,134 @@
+"""Failures in a row: when they are no longer the sources' own.
+
+A source that fails for a passing reason may have bad luck. When all fail alike, the network is down, the disk is full
+or the site has shut us out, and asking on would only burn the list. Dead videos (permanent reasons) are no such sign:
+old lists have hundreds of them in a row.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vidaudio.errors import CorpusError
+from vidaudio.media.reasons import Outcome, Reason
+
+# Asking on makes these no better: the budget has paused for the site each time, and a disk does not empty itself.
+AT_ONCE = {Reason.RATE_LIMITED: 5, Reason.DISK: 3}
+# Fewer sources than this are no sign of anything.
+_FEWEST = 5
+_ADVICE = {
+    Reason.BOT_CHECK: "the site takes this address for a bot: give it cookies (download.ytdlp.cookiefile), another "
+    "address (download.ytdlp.proxy or source_address), or a rest",
+    Reason.RATE_LIMITED: "the site refuses this address for now: come back later with a smaller "
+    "download.rate.requests_per_hour",
+    Reason.NETWORK: "look at the network and at download.ytdlp.proxy",
+    Reason.TIMEOUT: "look at the network and at download.ytdlp.proxy",
+    Reason.SERVER_ERROR: "the site has troubles of its own: come back later",
+    Reason.DISK: "make room on the disk",
+    Reason.UNKNOWN: "the site may have changed: try a newer yt-dlp (pip install -U yt-dlp)",
+}
+
+
+class FetchingStopped(CorpusError):
+    """Nothing comes through, for a reason that is not the videos' own; says what to do. Asking again now is no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How a shard ended: the last of its sources that failed alike, for one passing reason.
+
+    Attributes:
+        reason: None where the last source did not fail so.
+        message: Of the last failure.
+        sources: How many in a row, over all of the shard if it has no others.
+        whole: Nothing else was asked of the network in this shard, so what was before it goes on.
+    """
+
+    reason: Reason | None = None
+    message: str = ""
+    sources: int = 0
+    whole: bool = True
+
+
+def tail_of(outcomes: Iterable[Outcome]) -> Tail:
+    """The tail of a shard's sources, in the order in which they stand."""
+    reason, message, length, whole = None, "", 0, True
+    for number, outcome in enumerate(outcomes):
+        mine = outcome.reason if outcome.transient else None
+        whole = whole and mine is not None and (number == 0 or mine is reason)
+        length = 0 if mine is None else (length + 1 if mine is reason else 1)
+        reason, message = mine, outcome.message
+    return Tail(reason, message, length, whole)
+
+
+class RunStreak:
+    """Sources in a row over the shards of a run, in the order in which these finish. Kept by the driver.
+
+    Within a shard, its rounds watch over the list and write nothing down. Shards of a few sources are too small for
+    that: they are committed with their failures, and this is who notices that they all are the same.
+    """
+
+    def __init__(self, stop_after: int) -> None:
+        self._stop_after = stop_after
+        self._reason: Reason | None = None
+        self._length = 0
+
+    def note(self, tail: Tail) -> str | None:
+        """One more shard; the sentence that ends the run, where it was one too many."""
+        if tail.whole and tail.reason is None:
+            return None  # asked nothing of the network
+        goes_on = tail.whole and tail.reason is self._reason
+        self._length = self._length + tail.sources if goes_on else tail.sources
+        self._reason = tail.reason
+        if tail.reason is None or not self._stop_after:
+            return None
+        if self._length < min(self._stop_after, AT_ONCE.get(tail.reason, self._stop_after)):
+            return None
+        return (
+            f"stopped: the last {self._length} sources all failed alike ({tail.reason.value}: {tail.message}); "
+            f"{_ADVICE[tail.reason]}. What was committed stays and the same command goes on; with "
+            f"--retry-failed={tail.reason.value} it also asks again for those that are written down as failed so. "
+            "download.stop_after_failures=0 never stops."
+        )
+
+
+class Streak:
+    """Sources in a row with one passing failure within a shard, told by several threads.
+
+    Attributes:
+        broken: Set when there were too many.
+        broken_by: The failure they shared.
+    """
+
+    def __init__(self, stop_after: int, sources: int) -> None:
+        self.broken = threading.Event()
+        self.broken_by: Outcome | None = None
+        self._limit = min(stop_after, max(_FEWEST, sources)) if stop_after else 0
+        self._lock = threading.Lock()
+        self._reason: Reason | None = None
+        self._length = 0
+
+    def note(self, outcome: Outcome) -> None:
+        """One more source; anything but the same passing failure begins anew."""
+        with self._lock:
+            if not outcome.transient:
+                self._reason, self._length = None, 0
+                return
+            self._length = self._length + 1 if outcome.reason is self._reason else 1
+            self._reason = outcome.reason
+            limit = min(self._limit, AT_ONCE.get(outcome.reason, self._limit))
+            if limit and self._length >= limit and self.broken_by is None:
+                self.broken_by = outcome
+                self.broken.set()
+
+
+def stopped_by(outcome: Outcome) -> FetchingStopped:
+    """What ends a shard whose rounds were broken off."""
+    assert outcome.reason is not None, "only failures break a shard off"
+    return FetchingStopped(
+        f"stopped: nothing comes through ({outcome.reason.value}: {outcome.message}); {_ADVICE[outcome.reason]}. "
+        "What was committed stays, these clips are not written down as failed, and the same command goes on; "
+        "download.stop_after_failures=0 writes them down instead."
+    )
