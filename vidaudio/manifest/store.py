@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -68,8 +68,25 @@ def read_manifest(path: str | Path) -> pa.Table:
             f"{path} is not a manifest: it has no column {', '.join(missing)} (it has "
             f"{', '.join(table.column_names)}); `vidaudio manifest table` makes a manifest from any table"
         )
-    table = _cast(table.select(SCHEMA.names), path)
-    _check(table, path)
+    table = checked_table(table.select(SCHEMA.names), str(path), SCHEMA.names)
+    _check_distinct(table, path)
+    return table
+
+
+def checked_table(table: pa.Table, where: str, columns: Sequence[str]) -> pa.Table:
+    """Rows with their columns cast to the schema's types; values are checked where all columns are there.
+
+    Args:
+        table: Rows of a list, with at least `columns`.
+        where: They come from, for messages.
+        columns: To keep, in this order.
+
+    Raises:
+        ManifestError: As `read_manifest`, but that ids may come twice.
+    """
+    table = _cast(table, where, columns)
+    if list(columns) == SCHEMA.names:
+        _check(table, where)
     return table
 
 
@@ -87,20 +104,31 @@ def _groups(clips: Iterator[Clip]) -> Iterator[list[Clip]]:
         yield group
 
 
-def _cast(table: pa.Table, path: Path) -> pa.Table:
-    columns = []
-    for field in SCHEMA:
+def _cast(table: pa.Table, where: str, columns: Sequence[str]) -> pa.Table:
+    wanted = [SCHEMA.field(name) for name in columns]
+    cast = []
+    for field in wanted:
         column = table.column(field.name)
         try:
-            columns.append(column.cast(field.type))
+            cast.append(column.cast(field.type))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise ManifestError(
-                f"{path} is not a manifest: column {field.name} is {column.type}, not {field.type}"
+                f"{where} is not a manifest: column {field.name} is {column.type}, not {field.type}"
             ) from error
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(cast, schema=pa.schema(wanted))
 
 
-def _check(table: pa.Table, path: Path) -> None:
+def _check_distinct(table: pa.Table, path: Path) -> None:
+    ids = table.column("id")
+    if pc.count_distinct(ids).as_py() != len(ids):
+        counts = pc.value_counts(ids)
+        twice = counts.filter(pc.greater(counts.field("counts"), 1))
+        raise ManifestError(
+            f"{path}: {len(twice):,} ids come more than once, the first is {twice[0]['values'].as_py()}"
+        )
+
+
+def _check(table: pa.Table, path: str) -> None:
     """Refuse values that no `Clip` could have, column by column, so that a million rows take no Python loop."""
     for name in REQUIRED:
         if table.column(name).null_count:
@@ -111,12 +139,6 @@ def _check(table: pa.Table, path: Path) -> None:
         raise ManifestError(
             f"{path}: {len(invalid):,} ids are not 1 to 128 letters, digits, _ or -, the first is "
             f"{invalid[0].as_py()!r}"
-        )
-    if pc.count_distinct(ids).as_py() != len(ids):
-        counts = pc.value_counts(ids)
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))
-        raise ManifestError(
-            f"{path}: {len(twice):,} ids come more than once, the first is {twice[0]['values'].as_py()}"
         )
     sources = table.column("source")
     odd = sources.filter(pc.invert(pc.match_substring_regex(sources, "^[^:]+:.")))

@@ -8,45 +8,35 @@ shard holds is settled for good the moment its part appears.
 from __future__ import annotations
 
 import functools
-import io
 import json
 import platform
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vidaudio.errors import CorpusError
-from vidaudio.manifest import SCHEMA, Clip, clips_from_table
-from vidaudio.pipeline.plan import assign_shards, manifest_hash
+from vidaudio.manifest import Clip, clips_from_table
+from vidaudio.manifest.source import RowSource, TableRows
+from vidaudio.pipeline.growth import added_rows
+from vidaudio.pipeline.parts import Part, PartFiles, create_part
+from vidaudio.pipeline.plan import manifest_hash, plan_shards, planned_tables
 from vidaudio.pipeline.recipe import CorpusRecipe, stable_hash
+from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.recipes import check
 from vidaudio.shards.store import Store, open_store
 
 CORPUS_FILE = "corpus.json"
 MANIFEST_FILE = "manifest.parquet"
 PART_FILE = "manifest-{:06d}.parquet"
-_PART_KEY = b"vidaudio"
+PACK_FILE = "pack.json"
 FORMAT = 1
-ROW_GROUP_CLIPS = 4096
 # Where a run takes place and how it reaches the sites is its own affair; cookies and proxies may hold passwords.
 NOT_KEPT = {"dask": True, "manifest": True, "corpus": True, "download": {"ytdlp", "rate"}}
 RECORDED_VERSIONS = ("vidaudio", "av", "pillow", "soundfile", "open_clip_torch", "torch", "webdataset", "yt-dlp")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part of the list: its file, why it was made (`list`, `added` or `retry`), and its shards."""
-
-    name: str
-    kind: str
-    first_shard: int
-    shards: int
-    clips: int
 
 
 @dataclass(frozen=True)
@@ -58,12 +48,14 @@ class Corpus:
         recipe: The settings it was begun with, dtype resolved.
         plan_hash: Of settings and first list; every committed table carries it.
         parts: Of the list, in order.
+        files: What they are read from.
     """
 
     store: Store
     recipe: CorpusRecipe
     plan_hash: str
     parts: tuple[Part, ...]
+    files: PartFiles = field(repr=False, compare=False)
 
     @property
     def shards(self) -> int:
@@ -81,42 +73,39 @@ class Corpus:
 
     def rows(self, shard: int) -> list[Clip]:
         """The list's rows of one shard."""
+        return clips_from_table(self.table(shard))
+
+    def table(self, shard: int) -> pa.Table:
+        """`rows` as a table."""
         part = next(p for p in self.parts if p.first_shard <= shard < p.first_shard + p.shards)
-        return clips_from_table(_read_part(self.store, part.name, filters=[("shard", "=", shard)]))
+        return self.files[part.name].rows(shard)
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of every part, in order, a row group at a time; clips that are tried again come once a try."""
+        for part in self.parts:
+            yield from self.files[part.name].tables(columns)
 
     def manifest(self) -> pa.Table:
-        """Every clip once, in the shard that speaks for it: the newest, where it was tried again."""
-        table = pa.concat_tables(_read_part(self.store, part.name) for part in self.parts)
+        """Every clip once, in the shard that speaks for it: the newest, where it was tried again. In memory, whole."""
+        table = pa.concat_tables(self.tables())
         if all(part.kind != "retry" for part in self.parts):
             return table
         ids = table["id"].to_pandas()
         return table.filter(pa.array(~ids.duplicated(keep="last")))
 
-    def superseded(self) -> dict[str, int]:
-        """For clips that were tried again: the shard that speaks for each."""
-        newest: dict[str, int] = {}
-        for part in self.parts:
-            if part.kind == "retry":
-                table = _read_part(self.store, part.name, columns=["id", "shard"])
-                newest.update(zip(table["id"].to_pylist(), table["shard"].to_pylist(), strict=True))
-        return newest
+    def clips_by_shard(self) -> np.ndarray:
+        """How many rows each shard has, int64 `[shards]`."""
+        return np.concatenate([self.files[part.name].shard_clips for part in self.parts])
 
-    def clips_by_shard(self) -> list[int]:
-        """How many rows each shard has."""
-        columns = [_read_part(self.store, part.name, columns=["shard"])["shard"].to_numpy() for part in self.parts]
-        return np.bincount(np.concatenate(columns), minlength=self.shards).tolist()
-
-    def grown(self, rows: pa.Table, kind: str) -> Corpus:
+    def grown(self, rows: RowSource, kind: str) -> Corpus:
         """The corpus with one more part, holding `rows` in new shards.
 
         Another build may add a part at the same moment: then nothing is written, and the corpus is as that one left it.
         """
-        planned = assign_shards(rows, self.recipe.shard_clips)
-        shards = planned["shard"][-1].as_py() + 1
-        moved = pc.add(planned["shard"], self.shards).cast(pa.int32())
-        planned = planned.set_column(planned.schema.get_field_index("shard"), planned.schema.field("shard"), moved)
-        part = Part(PART_FILE.format(len(self.parts)), kind, self.shards, shards, rows.num_rows)
-        self.store.create(part.name, _encode_part(planned, part))
+        plan = plan_shards(rows, self.recipe.shard_clips)
+        name = PART_FILE.format(len(self.parts))
+        part = Part(name, kind, self.shards, len(plan.clips), rows.num_rows)
+        create_part(self.store, part, plan.clips, planned_tables(rows, plan, self.shards))
         return open_corpus(self.url)
 
 
@@ -141,11 +130,11 @@ def open_corpus(url: str) -> Corpus:
         raise CorpusError(f"{url}/{CORPUS_FILE} does not describe a corpus")
     recipe = check(CorpusRecipe, described["recipe"], f"{url}/{CORPUS_FILE}")
     parts = [Part(MANIFEST_FILE, "list", 0, described["shards"], described["clips"])]
-    further = [name for name in store.list("") if name.startswith("manifest-") and name.endswith(".parquet")]
-    for name in sorted(further):
-        schema = pq.read_schema(_opened(store, name))
-        parts.append(Part(**json.loads(schema.metadata[_PART_KEY])))
-    return Corpus(store, recipe, described["plan_hash"], tuple(parts))
+    sizes = store.list("")
+    files = PartFiles(store, sizes)
+    further = [name for name in sizes if name.startswith("manifest-") and name.endswith(".parquet")]
+    parts += [files[name].described for name in sorted(further)]
+    return Corpus(store, recipe, described["plan_hash"], tuple(parts), files)
 
 
 @functools.lru_cache(maxsize=8)
@@ -166,7 +155,7 @@ def cached_corpus(url: str, plan_hash: str, parts: int) -> Corpus:
     return corpus
 
 
-def create_or_continue(url: str, recipe: CorpusRecipe, manifest) -> Corpus:
+def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.Table) -> Corpus:
     """Begin a corpus, or open the one that stands there if it was begun with the same settings.
 
     Rows that the list has and the corpus has not become new shards at the end.
@@ -174,31 +163,31 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest) -> Corpus:
     Args:
         url: Where the corpus is or will be.
         recipe: Settings, dtype resolved.
-        manifest: Arrow table of the list.
+        manifest: The list's rows, or a table of them.
 
     Raises:
         CorpusError: It was begun otherwise; names every difference. Nothing is changed.
     """
     store = open_store(url)
-    planned = assign_shards(manifest, recipe.shard_clips)
-    list_hash = manifest_hash(planned)
+    rows = TableRows(manifest) if isinstance(manifest, pa.Table) else manifest
+    plan = plan_shards(rows, recipe.shard_clips)
+    list_hash = manifest_hash(planned_tables(rows, plan))
     described = {
         "format": FORMAT,
         "plan_hash": stable_hash({"settings": recipe.identity(), "manifest": list_hash}),
         "recipe": recipe.model_dump(mode="json", exclude=NOT_KEPT),
         "identity": recipe.identity(),
         "manifest_sha256": list_hash,
-        "clips": planned.num_rows,
-        "shards": planned["shard"][-1].as_py() + 1,
+        "clips": rows.num_rows,
+        "shards": len(plan.clips),
         "versions": {name: version(name) for name in RECORDED_VERSIONS},
         "machine": platform.machine(),
     }
     if not store.exists(CORPUS_FILE):
-        sink = io.BytesIO()
-        pq.write_table(planned, sink, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
         # The manifest first: a corpus exists once corpus.json does, and must then be whole.
-        first = store.create(MANIFEST_FILE, sink.getvalue())
-        if not first and manifest_hash(_read_part(store, MANIFEST_FILE)) != list_hash and not store.exists(CORPUS_FILE):
+        part = Part(MANIFEST_FILE, "list", 0, len(plan.clips), rows.num_rows)
+        first = create_part(store, part, plan.clips, planned_tables(rows, plan))
+        if not first and _standing_hash(store) != list_hash and not store.exists(CORPUS_FILE):
             raise CorpusError(
                 f"{url} holds the {MANIFEST_FILE} of another list and no {CORPUS_FILE}: a build has just begun there, "
                 f"or was interrupted as it began; name another folder, or delete {MANIFEST_FILE}"
@@ -215,35 +204,13 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest) -> Corpus:
     corpus = open_corpus(url)
     if standing.get("manifest_sha256") == list_hash:
         return corpus
-    while (added := _added_rows(corpus, manifest)) is not None:
+    while (added := added_rows(corpus.url, corpus.tables, rows, read_tombstones(store))) is not None:
         corpus = corpus.grown(added, "added")
     return corpus
 
 
-def _added_rows(corpus: Corpus, manifest: pa.Table) -> pa.Table | None:
-    """Rows of a list that the corpus has not; None where it has them all.
-
-    Raises:
-        CorpusError: Rows that it has are missing from the list or changed.
-    """
-    columns = [name for name in SCHEMA.names if name != "shard"]
-
-    def contents(table: pa.Table) -> dict[str, tuple]:
-        rows = zip(*(table[name].to_pylist() for name in columns), strict=True)
-        return {row[0]: tuple(map(repr, row)) for row in rows}
-
-    there, now = contents(corpus.manifest()), contents(manifest)
-    changed = [clip_id for clip_id, row in there.items() if now.get(clip_id) != row]
-    if changed:
-        missing = sum(clip_id not in now for clip_id in changed)
-        raise CorpusError(
-            f"the corpus at {corpus.url} was begun with another list, and committed shards never change: of its "
-            f"{len(there)} clips {missing} are not in this list and {len(changed) - missing} differ, such as "
-            f"{changed[0]}. Rows may only be added; name another folder, or take the list back."
-        )
-    added = pc.invert(pc.is_in(manifest["id"], pa.array(list(there))))
-    rows = manifest.filter(added)
-    return rows if rows.num_rows else None
+def _standing_hash(store: Store) -> str:
+    return manifest_hash(PartFiles(store, store.list(""))[MANIFEST_FILE].tables())
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -251,23 +218,3 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
-
-
-def _encode_part(planned: pa.Table, part: Part) -> bytes:
-    sink = io.BytesIO()
-    described = planned.replace_schema_metadata({_PART_KEY: json.dumps(asdict(part), sort_keys=True).encode()})
-    pq.write_table(described, sink, compression="zstd", row_group_size=ROW_GROUP_CLIPS)
-    return sink.getvalue()
-
-
-def _read_part(store: Store, name: str, **options: Any) -> pa.Table:
-    # The schema's metadata says what the part is, and tables that differ in it would not concatenate.
-    try:
-        return pq.read_table(_opened(store, name), use_threads=False, **options).replace_schema_metadata(None)
-    except (pa.ArrowException, FileNotFoundError) as error:
-        raise CorpusError(f"the list {store.url}/{name} is damaged ({str(error).splitlines()[0]})") from error
-
-
-def _opened(store: Store, name: str) -> Any:
-    local = store.local_path(name)
-    return local if local is not None else io.BytesIO(store.read(name))

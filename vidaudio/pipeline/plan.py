@@ -1,8 +1,17 @@
-"""The plan: which clip belongs to which shard. A pure function of manifest and settings, so every run agrees on it."""
+"""The plan: which clip belongs to which shard. A pure function of manifest and settings, so every run agrees on it.
+
+A list of any length is planned from one column read in pieces, and its rows are put in the order of their shards in
+pieces too; what stays in memory is a few numbers a row.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,35 +19,145 @@ import pyarrow.compute as pc
 
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import SCHEMA
+from vidaudio.manifest.source import RowSource, TableRows, hashed
+
+# Rows that are brought into another order go through files on disk with so many rows each.
+BUCKET_ROWS = 200_000
 
 
-def assign_shards(manifest: pa.Table, shard_clips: int) -> pa.Table:
-    """Number the rows' shards and order the rows by them.
+@dataclass(frozen=True)
+class ShardPlan:
+    """Where the rows of a list go.
+
+    Attributes:
+        clips: Rows of every shard, int64 `[shards]`.
+        positions: Of every listed row among the planned ones, int32 `[rows]`; None where the order stays as it is.
+    """
+
+    clips: np.ndarray
+    positions: np.ndarray | None
+
+
+def plan_shards(rows: RowSource, shard_clips: int) -> ShardPlan:
+    """Divide a list into shards.
 
     Clips of one source stay together, in one shard, so that a source is fetched once; sources keep the order of their
     first clip. A shard is closed once it holds `shard_clips` clips, so only a source with very many makes it larger.
+
+    Raises:
+        CorpusError: The list is empty.
     """
-    if manifest.num_rows == 0:
+    if rows.num_rows == 0:
         raise CorpusError("the manifest has no clips")
-    codes = pc.dictionary_encode(manifest["source"]).combine_chunks().indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    clips_of_source = np.bincount(codes)
-    shard_of_source = np.empty(len(clips_of_source), np.int32)
-    shard = held = 0
-    for source, clips in enumerate(clips_of_source):
-        if held >= shard_clips:
-            shard, held = shard + 1, 0
-        shard_of_source[source] = shard
-        held += clips
-    shards = pa.array(shard_of_source[codes][order], pa.int32())
-    ordered = manifest.take(pa.array(order))
-    return ordered.set_column(SCHEMA.get_field_index("shard"), SCHEMA.field("shard"), shards)
+    codes = _by_first_appearance(np.concatenate([hashed(table["source"]) for table in rows.tables(["source"])]))
+    ends = np.cumsum(np.bincount(codes))
+    bounds = [0]
+    while bounds[-1] < len(codes):
+        # The first source with which the shard is full closes it.
+        last = min(int(np.searchsorted(ends, bounds[-1] + shard_clips)), len(ends) - 1)
+        bounds.append(int(ends[last]))
+    positions = None
+    if (codes[1:] < codes[:-1]).any():
+        positions = np.empty(len(codes), np.int32)
+        positions[np.argsort(codes, kind="stable")] = np.arange(len(codes), dtype=np.int32)
+    return ShardPlan(np.diff(bounds), positions)
 
 
-def manifest_hash(planned: pa.Table) -> str:
-    """SHA-256 over every value of the planned rows, in order."""
+def planned_tables(rows: RowSource, plan: ShardPlan, first_shard: int = 0) -> Iterator[pa.Table]:
+    """The rows in the order of their shards, each with its shard's number, in pieces of any size."""
+    bounds = np.cumsum(plan.clips)
+    place = SCHEMA.get_field_index("shard")
+    first = 0
+    for table in rows.tables() if plan.positions is None else _in_order(rows, plan.positions):
+        shards = np.searchsorted(bounds, np.arange(first, first + table.num_rows), side="right") + first_shard
+        first += table.num_rows
+        yield table.set_column(place, SCHEMA.field("shard"), pa.array(shards.astype(np.int32)))
+
+
+def assign_shards(manifest: pa.Table, shard_clips: int) -> pa.Table:
+    """`plan_shards` and `planned_tables` of a list in memory."""
+    rows = TableRows(manifest)
+    return pa.concat_tables(planned_tables(rows, plan_shards(rows, shard_clips))).combine_chunks()
+
+
+def manifest_hash(planned: pa.Table | Iterable[pa.Table]) -> str:
+    """SHA-256 over every value of the planned rows, in order; the same however the rows are divided into pieces."""
+    columns: dict[str, hashlib._Hash] = {}
+
+    def add(name: str, values: np.ndarray | pa.Buffer) -> None:
+        columns.setdefault(name, hashlib.sha256()).update(values)
+
+    def add_column(name: str, column: pa.Array) -> None:
+        add(f"{name}.null", column.is_null().to_numpy(zero_copy_only=False).astype(np.uint8))
+        if pa.types.is_list(column.type):
+            add(f"{name}.length", pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype("<i4"))
+            add_column(f"{name}.item", column.flatten())
+        elif pa.types.is_string(column.type):
+            filled = pc.fill_null(column, "")
+            add(f"{name}.length", pc.binary_length(filled).to_numpy().astype("<i4"))
+            # Joined, since the buffer of a piece may hold its neighbours' texts too.
+            add(f"{name}.text", pc.binary_join(_one_list(filled), "")[0].as_buffer())
+        else:
+            kind = "<i4" if pa.types.is_integer(column.type) else "<f8"
+            add(f"{name}.value", pc.fill_null(column, 0).to_numpy().astype(kind))
+
+    for table in [planned] if isinstance(planned, pa.Table) else planned:
+        for batch in table.select(SCHEMA.names).to_batches(max_chunksize=1 << 16):
+            for name, column in zip(SCHEMA.names, batch.columns, strict=True):
+                add_column(name, column)
     digest = hashlib.sha256()
-    for batch in planned.select(SCHEMA.names).combine_chunks().to_batches():
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            digest.update(repr(row).encode())
+    for name in sorted(columns):
+        digest.update(f"{name} {columns[name].hexdigest()}\n".encode())
     return digest.hexdigest()
+
+
+def _one_list(texts: pa.Array) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+
+
+def _by_first_appearance(values: np.ndarray) -> np.ndarray:
+    """Number equal values alike, by where each comes first: int32 `[rows]`, in less memory than a table of them."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    begins = np.r_[True, ordered[1:] != ordered[:-1]]
+    del ordered
+    first_rows = order[begins]
+    number = np.empty(len(first_rows), np.int32)
+    number[np.argsort(first_rows)] = np.arange(len(first_rows), dtype=np.int32)
+    codes = np.empty(len(values), np.int32)
+    codes[order] = number[np.cumsum(begins, dtype=np.int32) - 1]
+    return codes
+
+
+def _in_order(rows: RowSource, positions: np.ndarray) -> Iterator[pa.Table]:
+    """The rows by their positions; long lists by way of files on disk, each with a stretch of the positions."""
+    buckets = -(-rows.num_rows // BUCKET_ROWS)
+    if buckets == 1:
+        yield _sorted(pa.concat_tables(rows.tables()), positions)
+        return
+    with tempfile.TemporaryDirectory(prefix="vidaudio-") as folder:
+        paths = [Path(folder) / f"{number}.arrow" for number in range(buckets)]
+        _scatter(rows, positions, paths)
+        for path in paths:
+            with pa.ipc.open_stream(path) as stream:
+                table = stream.read_all()
+            path.unlink()
+            yield _sorted(table.drop_columns(["position"]), table["position"].to_numpy())
+
+
+def _scatter(rows: RowSource, positions: np.ndarray, paths: list[Path]) -> None:
+    schema = SCHEMA.append(pa.field("position", pa.int32()))
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    first = 0
+    with ExitStack() as stack:
+        writers = [stack.enter_context(pa.ipc.new_stream(path, schema, options=options)) for path in paths]
+        for table in rows.tables():
+            own = positions[first : first + table.num_rows]
+            first += table.num_rows
+            table = table.append_column(schema.field("position"), pa.array(own))
+            for number in np.unique(own // BUCKET_ROWS):
+                writers[number].write_table(table.filter(pa.array(own // BUCKET_ROWS == number)))
+
+
+def _sorted(table: pa.Table, positions: np.ndarray) -> pa.Table:
+    return table.take(pa.array(np.argsort(positions)))

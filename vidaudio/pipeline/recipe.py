@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt
 
 from vidaudio.errors import CorpusError
+from vidaudio.pipeline.cluster_block import ClusterBlock, ListenAddress, SchedulerAddress
 from vidaudio.recipes import RecipeModel, check, load_values, override
 
 STAGES = ("download", "extract", "embed", "pack")
@@ -44,6 +45,9 @@ class DownloadBlock(RecipeModel):
     min_short_side: int = Field(224, ge=16, description="smallest format whose short side covers this, pixels")
     copy_local: bool = Field(False, description="copy local files into the corpus instead of referring to them")
     keep_whole: bool = Field(False, description="never cut; keep the whole video")
+    keep: Literal["all", "until_extracted", "none"] = Field(
+        "all", description="raw media in clips/: for good, until a shard is extracted, or never in the corpus at all"
+    )
     tries: int = Field(3, ge=1, le=10, description="for failures that may pass")
     retry_wait_seconds: float = Field(5.0, ge=0, description="before what failed is tried again; doubled each time")
     stop_after_failures: int = Field(25, ge=0, description="sources in a row that fail alike end the run; 0: never")
@@ -61,8 +65,10 @@ class ExtractBlock(RecipeModel):
     frames_per_second: float = Field(1.0, gt=0, le=60)
     sample_rate: int = Field(16_000, ge=4_000, le=192_000)
     min_seconds: float = Field(2.0, ge=0)
+    decode: Literal["exact", "fast"] = Field("exact", description="fast: referenced pictures only, at their own times")
     jpeg_quality: int = Field(92, ge=1, le=95)
     deadline_seconds: float = Field(120.0, gt=0)
+    memory_gib: float = Field(4.0, ge=0.5, description="of one decoder; a clip that wants more is failed (crash)")
 
 
 class EncoderBlock(RecipeModel):
@@ -100,11 +106,17 @@ class PackBlock(RecipeModel):
 class DaskBlock(RecipeModel):
     """Where the work runs. Nothing here changes a byte of the corpus."""
 
-    scheduler: str | None = Field(None, description="tcp://host:port of a running cluster; a local one otherwise")
+    scheduler: SchedulerAddress | None = Field(None, description="of a running cluster; it is taken before `cluster`")
+    cluster: ClusterBlock | None = Field(None, description="jobs of a batch system, submitted and cancelled by a build")
     workers: int | None = Field(None, ge=1, description="processes of the local cluster; one a core by default")
     downloads_per_worker: int = Field(4, ge=1)
     shards_in_flight: int | None = Field(None, ge=1, description="per worker 2 by default")
-    dashboard: str = Field("127.0.0.1:0", description="where the dashboard listens; loopback unless asked")
+    dashboard: ListenAddress = Field("127.0.0.1:0", description="where it listens; loopback unless asked")
+
+    @property
+    def spans_machines(self) -> bool:
+        """True where workers may run on other machines than the driver."""
+        return bool(self.scheduler) or (self.cluster is not None and self.cluster.kind != "local")
 
 
 class CorpusRecipe(RecipeModel):
@@ -127,7 +139,7 @@ class CorpusRecipe(RecipeModel):
         return {
             "shard_clips": values["shard_clips"],
             "download": {k: download[k] for k in ("min_short_side", "copy_local", "keep_whole")},
-            "extract": {k: v for k, v in values["extract"].items() if k != "deadline_seconds"},
+            "extract": {k: v for k, v in values["extract"].items() if k not in ("deadline_seconds", "memory_gib")},
             "embed": values["embed"],
         }
 

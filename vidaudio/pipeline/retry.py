@@ -6,15 +6,19 @@ speaks for it. What is still waiting in an unfinished shard is not planned twice
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.errors import CorpusError
+from vidaudio.manifest import SCHEMA
+from vidaudio.manifest.source import RowSource
 from vidaudio.media.reasons import TRANSIENT, Reason, State
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.shards.commit import committed_shards, read_table, table_name
+from vidaudio.pipeline.superseded import superseded
+from vidaudio.shards.commit import committed_shards, table_name
+from vidaudio.shards.read_many import read_tables
 
 TRANSIENT_WORD, ALL_WORD = "transient", "all"
 
@@ -48,29 +52,46 @@ def plan_retry(corpus: Corpus, reasons: Collection[Reason]) -> Corpus:
     Raises:
         CorpusError: Another build grew the corpus at this moment.
     """
-    ids = failed_clips(corpus, reasons)
-    if not ids:
+    rows = _RetriedRows(corpus, dict(_failed_by_shard(corpus, reasons)))
+    if not rows.num_rows:
         return corpus
-    manifest = corpus.manifest()
-    rows = manifest.filter(pc.is_in(manifest["id"], pa.array(ids)))
     grown = corpus.grown(rows, "retry")
     last = grown.parts[-1]
-    if len(grown.parts) != len(corpus.parts) + 1 or last.kind != "retry" or last.clips != len(ids):
+    if len(grown.parts) != len(corpus.parts) + 1 or last.kind != "retry" or last.clips != rows.num_rows:
         raise CorpusError(f"another build has added to {corpus.url} at this moment; run the command again")
     return grown
 
 
 def failed_clips(corpus: Corpus, reasons: Collection[Reason]) -> Sequence[str]:
     """Ids of the clips whose newest outcome is a failure for one of these reasons, in order of shards."""
-    superseded = corpus.superseded()
-    ids: list[str] = []
+    return [clip_id for _, ids in sorted(_failed_by_shard(corpus, reasons)) for clip_id in ids.to_pylist()]
+
+
+def _failed_by_shard(corpus: Corpus, reasons: Collection[Reason]) -> Iterator[tuple[int, pa.Array]]:
+    """Shards with such clips, and their ids: a shard comes once a stage that has any."""
+    older = superseded(corpus)
+    wanted = pa.array(sorted(reasons), pa.string())
+    failed: dict[int, list[pa.Array]] = {}
     for folder in ("clips", "av"):
-        for shard in sorted(committed_shards(corpus.store, folder)):
-            table, _ = read_table(corpus.store, table_name(folder, shard))
-            rows = zip(*(table[name].to_pylist() for name in ("id", "state", "reason")), strict=True)
-            ids += [
-                clip_id
-                for clip_id, state, reason in rows
-                if state == State.FAILED and reason in reasons and superseded.get(clip_id, shard) == shard
-            ]
-    return ids
+        names = [table_name(folder, shard) for shard in sorted(committed_shards(corpus.store, folder))]
+        for table, record in read_tables(corpus.store, names, columns=("id", "state", "reason")):
+            chosen = pc.and_(pc.equal(table["state"], State.FAILED.value), pc.is_in(table["reason"], wanted))
+            ids = table["id"].filter(chosen)
+            ids = ids.filter(pa.array(older.speaks(record.shard, ids.to_pylist()), pa.bool_()))
+            if len(ids):
+                failed.setdefault(record.shard, []).append(ids.combine_chunks())
+    for shard in sorted(failed):
+        yield shard, pa.concat_arrays(failed.pop(shard))
+
+
+class _RetriedRows(RowSource):
+    """The rows of chosen clips, read from the shards that they were tried in."""
+
+    def __init__(self, corpus: Corpus, ids: dict[int, pa.Array]) -> None:
+        self._corpus, self._ids = corpus, ids
+        self.num_rows = sum(map(len, ids.values()))
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        for shard, ids in self._ids.items():
+            rows = self._corpus.table(shard)
+            yield rows.filter(pc.is_in(rows["id"], ids)).select(columns or SCHEMA.names)

@@ -1,4 +1,4 @@
-"""The driver: which tasks are missing, a bounded number of them in flight, and what came of it.
+"""A build: what is missing is found, done by Dask, and reported; and a pack, which is the last part of one.
 
 A task is a shard. Its chain download -> extract -> embed has no barrier between stages, so one shard downloads while
 another is decoded. Futures carry commit records, never media; the store, not the scheduler, says what is done.
@@ -6,75 +6,37 @@ another is decoded. Futures carry commit records, never media; the store, not th
 
 from __future__ import annotations
 
-import datetime
-import io
-import json
+import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from vidaudio.errors import CorpusError, VidaudioError
+from vidaudio.errors import CorpusError
+from vidaudio.pipeline.chains import missing_shards, run_chains, run_pack_tasks
+from vidaudio.pipeline.checks import check_run
 from vidaudio.pipeline.cluster import connected
-from vidaudio.pipeline.corpus import Corpus, cached_corpus, create_or_continue, open_corpus
-from vidaudio.pipeline.pack_plan import (
-    PackStands,
-    PackTask,
-    begin_pack,
-    check_selection,
-    missing_tasks,
-    plan_pack,
-)
+from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.pipeline.finished import finished_before, note_finished, request_hash
+from vidaudio.pipeline.journal import RunReport
+from vidaudio.pipeline.keep import check_keep, finish_interrupted
+from vidaudio.pipeline.listing import list_stages
+from vidaudio.pipeline.pack_plan import PackStands, begin_pack, check_selection, missing_tasks, plan_pack
 from vidaudio.pipeline.recipe import CorpusRecipe, PackBlock, required_paths, wanted_stages
+from vidaudio.pipeline.remove import enforce_removals
 from vidaudio.pipeline.retry import parse_reasons, plan_retry
-from vidaudio.pipeline.stages import shard_stages
 from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder
-from vidaudio.pipeline.stages.rounds import FetchingStopped
-from vidaudio.pipeline.status import CorpusStatus, corpus_status
-from vidaudio.shards.commit import committed_shards, read_record, table_name
+from vidaudio.pipeline.status import CorpusStatus, corpus_status, status_of
+from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.shards.scratch import sweep_scratch
 from vidaudio.shards.sweep import sweep_orphans
+from vidaudio.shards.upkeep import UpkeepBusy, upkeep
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
-
-# A worker that dies takes its task with it; the task is tried elsewhere this often.
-TASK_RETRIES = 2
-# Unexpected errors in this many tasks with no success between them end the run: something is wrong with all of them.
-MAX_FAILURES_IN_A_ROW = 5
-
-# What a run happened to cost: one row a finished task.
-JOURNAL = pa.schema(
-    [
-        ("stage", pa.string()),
-        ("shard", pa.int32()),
-        ("rows", pa.int64()),
-        ("seconds", pa.float64()),
-        ("requests", pa.int64()),
-        ("refused", pa.int64()),
-        ("waited_seconds", pa.float64()),
-        ("source_tries", pa.int64()),
-    ]
-)
-
-
-@dataclass(slots=True)
-class RunReport:
-    """What one run did.
-
-    Attributes:
-        tasks: A row a finished task: stage, shard, seconds, when.
-        errors: First line of each unexpected error, by task.
-        seconds: Wall time.
-    """
-
-    tasks: list[dict[str, Any]] = field(default_factory=list)
-    errors: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
+    from distributed import Client
 
 
 def build(
@@ -102,18 +64,23 @@ def build(
     Raises:
         ManifestError, CorpusError, EncoderError: With what to do about it; what was committed stays.
     """
-    from vidaudio.manifest import read_manifest
+    from vidaudio.manifest.source import open_manifest
 
     stages = wanted_stages(only)
     where, path = required_paths(recipe, manifest, corpus)
     reasons = parse_reasons(retry_failed) if retry_failed else None
-    listed = read_manifest(path)
     recipe = _resolved(recipe, where)
+    request = request_hash(recipe, path, stages) if Path(path).is_file() else None
+    if reasons is None and request is not None and (before := finished_before(where, request)) is not None:
+        return status_of(*before)
+    listed = open_manifest(path)
     # What would stop the run later is found before anything is written.
+    check_run(recipe, stages)
     if "pack" in stages:
         check_selection(recipe.pack)
     if {"embed", "pack"} & set(stages):
         check_encoder(recipe)
+    check_keep(recipe.download.keep, stages)
     opened = create_or_continue(where, recipe, listed)
     if opened.store.warning:
         tqdm.write(opened.store.warning)
@@ -125,94 +92,55 @@ def build(
     started = time.monotonic()
     report = RunReport()
     missing = missing_shards(opened, stages, encoder)
+    packed = True
     try:
         if missing:
             with connected(recipe.dask) as client:
                 if progress:
                     tqdm.write(f"dashboard: {client.dashboard_link}")
-                _run_chains(client, opened, missing, encoder, report, progress)
-                if "pack" in stages and not report.errors:
-                    _pack_or_leave(opened, recipe.pack, encoder, client, report, progress)
+                run_chains(client, opened, missing, encoder, report, progress=progress)
+                if "pack" in stages and not report.failed:
+                    packed = _pack_or_leave(opened, recipe.pack, encoder, client, report, progress)
         elif "pack" in stages:
-            _pack_or_leave(opened, recipe.pack, encoder, None, report, progress)
+            packed = _pack_or_leave(opened, recipe.pack, encoder, None, report, progress)
     finally:
         report.seconds = time.monotonic() - started
-        _write_journal(opened, report)
+        report.write(opened.store)
+    _sweep_late(opened)
     _raise_errors(opened, report)
-    return corpus_status(opened.url)
+    listings = list_stages(opened)
+    if packed and request is not None:
+        note_finished(opened, listings, request)
+    return status_of(opened, listings)
 
 
-def pack(corpus: str, settings: PackBlock | None = None, *, progress: bool = True) -> CorpusStatus:
-    """Pack a finished corpus once more, under another name or with other settings."""
+def pack(
+    corpus: str, settings: PackBlock | None = None, *, scheduler: str | None = None, progress: bool = True
+) -> CorpusStatus:
+    """Pack a finished corpus once more, under another name or with other settings.
+
+    Args:
+        corpus: Folder or fsspec URL.
+        settings: Those of the corpus's recipe by default.
+        scheduler: `tcp://host:port` of a Dask scheduler; a local cluster by default.
+        progress: Show a progress bar.
+
+    Raises:
+        CorpusError, RecipeError, EncoderError: With what to do about it.
+    """
     opened = open_corpus(corpus)
+    if scheduler is not None:
+        dask = opened.recipe.dask.model_copy(update={"scheduler": scheduler})
+        opened = replace(opened, recipe=opened.recipe.model_copy(update={"dask": dask}))
     settings = settings or opened.recipe.pack
+    check_selection(settings)
     encoder = prepare_encoder(opened)
     report = RunReport()
     _pack(opened, settings, encoder, None, report, progress)
-    _write_journal(opened, report)
+    report.write(opened.store)
+    _sweep_late(opened)
     _raise_errors(opened, report)
     return corpus_status(opened.url)
-
-
-def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> dict[int, list[str]]:
-    """Shards that are not finished, and which of the wanted stages each still needs.
-
-    Raises:
-        CorpusError: A shard needs a stage whose input stands in no folder and is not wanted either.
-    """
-    standing = {stage.name: committed_shards(corpus.store, stage.folder) for stage in shard_stages(encoder)}
-    missing: dict[int, list[str]] = {}
-    for shard in range(corpus.shards):
-        before = None
-        for name, done in standing.items():
-            if name in stages and shard not in done:
-                if before is not None and before not in stages and shard not in standing[before]:
-                    raise CorpusError(
-                        f"{name} reads what {before} writes, and that is not there yet; do {before} first"
-                    )
-                missing.setdefault(shard, []).append(name)
-            before = name
-    return missing
-
-
-def run_task(
-    url: str,
-    plan_hash: str,
-    parts: int,
-    encoder: str,
-    stage: str,
-    shard: int,
-    recipe: CorpusRecipe,
-    after: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """One task on a worker; returns a small record.
-
-    Args:
-        url, plan_hash, parts: The corpus, and how far it had grown.
-        encoder: Name of its encoder.
-        stage, shard: What to do.
-        recipe: Of this run. It agrees with the corpus's on all that decides bytes; the way to the sites (cookies,
-            proxy, rates), deadlines and numbers of threads are its own.
-        after: The record of the stage before; only orders this one behind it.
-    """
-    corpus = replace(cached_corpus(url, plan_hash, parts), recipe=recipe)
-    described = next(s for s in shard_stages(encoder) if s.name == stage)
-    began = time.monotonic()
-    name = table_name(described.folder, shard)
-    if corpus.store.exists(name):
-        record = read_record(corpus.store, name)
-    else:
-        record = described.run(corpus, shard, described.folder)
-    return {**asdict(record), "seconds": time.monotonic() - began}
-
-
-def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: PackTask) -> dict[str, Any]:
-    """One training shard on a worker."""
-    from vidaudio.pipeline.stages.pack import pack_shard
-
-    began = time.monotonic()
-    record = pack_shard(cached_corpus(url, plan_hash, parts), task, encoder)
-    return {**asdict(record), "seconds": time.monotonic() - began}
 
 
 def _resolved(recipe: CorpusRecipe, where: str) -> CorpusRecipe:
@@ -241,117 +169,6 @@ def _standing_precision(where: str) -> str | None:
         return None
 
 
-def _run_chains(
-    client: Client,
-    corpus: Corpus,
-    missing: Mapping[int, Sequence[str]],
-    encoder: str,
-    report: RunReport,
-    progress: bool,
-) -> None:
-    """Every missing shard's chain, a bounded number at a time."""
-    resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
-    clips = corpus.clips_by_shard()
-    total = sum(clips[shard] for shard in missing)
-    bar = tqdm(total=total, desc="building", unit="clip", disable=not progress, dynamic_ncols=True)
-
-    def submit(shard: int) -> list[Future]:
-        chain: list[Future] = []
-        for stage in missing[shard]:
-            chain.append(
-                client.submit(
-                    run_task,
-                    corpus.url,
-                    corpus.plan_hash,
-                    len(corpus.parts),
-                    encoder,
-                    stage,
-                    shard,
-                    corpus.recipe,
-                    chain[-1] if chain else None,
-                    key=f"{stage}-{shard:06d}-{report_key}",
-                    resources={resources[stage]: 1},
-                    # A download that gave up has tried often enough; asking again at once would burn the list.
-                    retries=0 if stage == "download" else TASK_RETRIES,
-                    pure=False,
-                )
-            )
-        return chain
-
-    report_key = f"{time.time_ns():x}"
-    _drive(
-        iter(missing),
-        submit,
-        _in_flight(client, corpus.recipe),
-        report,
-        _Progress(bar, len(missing), clips.__getitem__),
-    )
-    bar.close()
-
-
-def _in_flight(client: Client, recipe: CorpusRecipe) -> int:
-    """Chains submitted and not finished: enough that no worker waits, few enough that memory stays flat."""
-    return recipe.dask.shards_in_flight or 2 * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-
-
-class _Progress:
-    """A bar that moves by what is in a shard and says how many shards are through and how many failed."""
-
-    def __init__(self, bar: tqdm, shards: int, size: Callable[[Any], int]) -> None:
-        self._bar, self._shards, self._size = bar, shards, size
-        self._finished = 0
-        self._show(0)
-
-    def finished(self, shard: Any, failed: int) -> None:
-        """One more shard is through; `failed` of all so far have failed."""
-        self._finished += 1
-        self._show(failed)
-        self._bar.update(self._size(shard))
-
-    def _show(self, failed: int) -> None:
-        text = f"{self._finished}/{self._shards} shards"
-        self._bar.set_postfix_str(f"{text}, {failed} failed" if failed else text, refresh=False)
-
-
-def _drive(shards: Iterator[Any], submit, limit: int, report: RunReport, progress: _Progress) -> None:
-    """Keep `limit` chains in flight until none is left, or until everything fails."""
-    from distributed import as_completed
-
-    waiting = as_completed()
-    last: dict[str, list[Future]] = {}
-    shard_of: dict[str, Any] = {}
-    failures_in_a_row = 0
-    stopped = False
-
-    def feed() -> None:
-        while len(last) < limit and (shard := next(shards, None)) is not None:
-            chain = submit(shard)
-            last[chain[-1].key] = chain
-            shard_of[chain[-1].key] = shard
-            waiting.add(chain[-1])
-
-    feed()
-    for future in waiting:
-        chain = last.pop(future.key)
-        if future.status == "finished":
-            failures_in_a_row = 0
-            report.tasks += [{**link.result(), "finished": time.time()} for link in chain]
-        else:
-            failures_in_a_row += 1
-            culprit = next((link for link in chain if link.status == "error"), future)
-            report.errors[culprit.key.rsplit("-", 1)[0]] = _describe(culprit)
-            stopped = stopped or isinstance(culprit.exception(), FetchingStopped)
-        progress.finished(shard_of.pop(future.key), len(report.errors))
-        if failures_in_a_row < MAX_FAILURES_IN_A_ROW and not stopped:
-            feed()
-
-
-def _describe(future: Future) -> str:
-    error = future.exception()
-    text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, VidaudioError) else f"{type(error).__name__}: {text.splitlines()[0]}"
-
-
 def _pack_or_leave(
     corpus: Corpus,
     settings: PackBlock,
@@ -359,26 +176,41 @@ def _pack_or_leave(
     client: Client | None,
     report: RunReport,
     progress: bool,
-) -> None:
-    """Pack as part of a build: a pack made before the corpus grew is left as it is, and that is said."""
+) -> bool:
+    """Pack as part of a build: a pack made before the corpus grew is left as it is, and that is said (False)."""
     try:
         _pack(corpus, settings, encoder, client, report, progress)
     except PackStands as standing:
         if not standing.only_grown:
             raise
         tqdm.write(
-            f"training/{settings.name} was packed before the corpus grew and stays as it is; for all clips: "
+            f"training/{settings.name} was packed before the corpus grew or lost clips, and stays as it is; for all: "
             f"vidaudio pack {corpus.url} --name NAME"
         )
+        return False
+    return True
 
 
 def _sweep(corpus: Corpus) -> None:
-    """Remove what dead processes left behind: scratch of this machine, and tars that lost the race of a commit."""
-    root = corpus.store.local_path("")
-    if root is not None:
-        sweep_scratch(root)
-    for folder in ("clips", "av"):
-        sweep_orphans(corpus.store, folder)
+    """Finish or undo what dead processes left: their scratch, tars that lost a race, removals, media to be let go."""
+    try:
+        with upkeep(corpus.store):
+            root = corpus.store.local_path("")
+            if root is not None:
+                sweep_scratch(root)
+            finish_interrupted(corpus)
+            enforce_removals(corpus)
+            for folder in ("clips", "av"):
+                sweep_orphans(corpus.store, folder)
+    except UpkeepBusy as busy:
+        tqdm.write(f"nothing is swept this time: {busy}")
+
+
+def _sweep_late(corpus: Corpus) -> None:
+    """Clips that were removed while this run was at work may have been committed by it afterwards."""
+    if read_tombstones(corpus.store):
+        with contextlib.suppress(UpkeepBusy), upkeep(corpus.store):
+            enforce_removals(corpus)
 
 
 def _pack(
@@ -396,54 +228,17 @@ def _pack(
     tasks = missing_tasks(corpus.store, plan)
     if tasks and client is None:
         with connected(corpus.recipe.dask) as own:
-            _pack_tasks(own, corpus, tasks, encoder, report, progress)
+            run_pack_tasks(own, corpus, tasks, encoder, report, progress=progress)
     elif tasks:
-        _pack_tasks(client, corpus, tasks, encoder, report, progress)
-    if not report.errors:
+        run_pack_tasks(client, corpus, tasks, encoder, report, progress=progress)
+    if not report.failed:
         finish_pack(corpus, plan, encoder)
 
 
-def _pack_tasks(
-    client: Client,
-    corpus: Corpus,
-    tasks: Sequence[PackTask],
-    encoder: str,
-    report: RunReport,
-    progress: bool,
-) -> None:
-    total = sum(len(task.samples) for task in tasks)
-    bar = tqdm(total=total, desc="packing", unit="sample", disable=not progress, dynamic_ncols=True)
-    report_key = f"{time.time_ns():x}"
-
-    def submit(task: PackTask) -> list[Future]:
-        key = f"pack-{task.name}-{report_key}"
-        options = {"key": key, "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
-        return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, len(corpus.parts), encoder, task, **options)]
-
-    progressing = _Progress(bar, len(tasks), lambda task: len(task.samples))
-    _drive(iter(tasks), submit, _in_flight(client, corpus.recipe), report, progressing)
-    bar.close()
-
-
 def _raise_errors(corpus: Corpus, report: RunReport) -> None:
-    if report.errors:
+    if report.failed:
         shown = "; ".join(f"{key}: {text}" for key, text in list(report.errors.items())[:3])
         raise CorpusError(
-            f"{len(report.errors)} tasks failed ({shown}). What was committed in {corpus.url} stays; "
+            f"{report.failed:,} tasks failed ({shown}). What was committed in {corpus.url} stays; "
             "the same command goes on from there."
         )
-
-
-def _write_journal(corpus: Corpus, report: RunReport) -> None:
-    """What this run happened to be: timings, and which tasks failed. No identity check reads it."""
-    if not report.tasks and not report.errors:
-        return
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
-    rows = [
-        {name: task.get(name, 0) for name in JOURNAL.names} | {"requests": sum(task.get("requests", {}).values())}
-        for task in report.tasks
-    ]
-    sink = io.BytesIO()
-    metadata = {b"vidaudio": json.dumps({"seconds": report.seconds, "errors": report.errors}).encode()}
-    pq.write_table(pa.Table.from_pylist(rows, schema=JOURNAL).replace_schema_metadata(metadata), sink)
-    corpus.store.create(f"runs/{stamp}/tasks.parquet", sink.getvalue())

@@ -86,11 +86,19 @@ class RemoteStore(Store):
         path = self._path(name)
         return self._reading(name, lambda: self._fresh().exists(path))
 
-    def list(self, folder: str) -> dict[str, int]:
-        return {name: entry["size"] for name, entry in self._entries(folder) if entry["type"] == "file"}
+    def list(self, folder: str, prefix: str = "") -> dict[str, int]:
+        entries = self._beginning(folder, prefix) if prefix and self.scheme in S3 else self._entries(folder)
+        return {n: entry["size"] for n, entry in entries if entry["type"] == "file" and n.startswith(prefix)}
 
     def folders(self, folder: str) -> list[str]:
         return sorted(name for name, entry in self._entries(folder) if entry["type"] == "directory")
+
+    def _beginning(self, folder: str, prefix: str) -> list[tuple[str, dict[str, Any]]]:
+        """Entries of a folder by the beginning of their names, which S3 looks for by itself."""
+        path = self._path(folder).rstrip("/")
+        found = self._reading(folder, lambda: self._fresh().find(path, prefix=prefix, detail=True))
+        below = [(name.removeprefix(f"{path}/"), entry) for name, entry in found.items()]
+        return [(name, entry) for name, entry in below if "/" not in name]
 
     def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
         path = self._path(folder).rstrip("/")

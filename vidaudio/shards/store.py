@@ -40,8 +40,11 @@ class Store(abc.ABC):
     def exists(self, name: str) -> bool: ...
 
     @abc.abstractmethod
-    def list(self, folder: str) -> dict[str, int]:
-        """Names (not paths) and sizes in bytes of the files directly in `folder`; empty where it does not exist."""
+    def list(self, folder: str, prefix: str = "") -> dict[str, int]:
+        """Names (not paths) and sizes in bytes of the files directly in `folder`; empty where it does not exist.
+
+        `prefix`: only those whose names begin so.
+        """
 
     @abc.abstractmethod
     def folders(self, folder: str) -> list[str]:
@@ -119,14 +122,14 @@ class LocalStore(Store):
     def exists(self, name: str) -> bool:
         return self._path(name).exists()
 
-    def list(self, folder: str) -> dict[str, int]:
+    def list(self, folder: str, prefix: str = "") -> dict[str, int]:
         sizes: dict[str, int] = {}
         try:
             with os.scandir(self._path(folder)) as entries:
                 for entry in entries:
                     # A file may go while the folder is listed: the loser of a commit removes its tar.
                     with contextlib.suppress(FileNotFoundError):
-                        if entry.is_file():
+                        if entry.name.startswith(prefix) and entry.is_file():
                             sizes[entry.name] = entry.stat().st_size
         except FileNotFoundError:
             return {}

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import webdataset
-
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -24,6 +22,9 @@ class ShardWriter:
     """Writes samples with `webdataset.TarWriter`: fixed times and owners, so equal samples give equal bytes."""
 
     def __init__(self, path: Path) -> None:
+        # Here and not at the top: it brings PyTorch along, which whoever only reads has no need of.
+        import webdataset
+
         self.path = path
         self._writer = webdataset.TarWriter(str(path), encoder=False, mtime=0)
         self._keys: set[str] = set()

@@ -26,14 +26,22 @@ class Stage:
     folder: str
 
 
-def shard_stages(encoder_name: str) -> tuple[Stage, ...]:
-    """The stages of one shard's chain, in order."""
+def shard_stages(encoder_name: str, keep: str = "all") -> tuple[Stage, ...]:
+    """The stages of one shard's chain, in order.
+
+    Args:
+        encoder_name: Of the corpus.
+        keep: The run's `download.keep`: what becomes of the raw media.
+    """
+    from vidaudio.pipeline.keep import extract_and_release, fetch_and_extract
     from vidaudio.pipeline.stages.download import download_shard
     from vidaudio.pipeline.stages.embed import embed_shard
     from vidaudio.pipeline.stages.extract import extract_shard
 
+    download = fetch_and_extract if keep == "none" else download_shard
+    extract = extract_shard if keep == "all" else extract_and_release
     return (
-        Stage("download", "net", download_shard, "clips"),
-        Stage("extract", "cpu", extract_shard, "av"),
+        Stage("download", "net", download, "clips"),
+        Stage("extract", "cpu", extract, "av"),
         Stage("embed", "gpu", embed_shard, f"embeddings/{encoder_name}"),
     )

@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,32 +31,49 @@ def cached_encoder(block: EncoderBlock):
     return load_encoder(EncoderSpec(**block.model_dump()))
 
 
-def check_encoder(recipe: CorpusRecipe):
-    """Load a recipe's encoder, before anything is built.
+class EncoderIdentity(NamedTuple):
+    """What an encoder is: its name, its fingerprint as `encoder.json` has it, and the size of picture it wants."""
+
+    name: str
+    fingerprint: bytes
+    image_size: int
+
+
+@functools.lru_cache(maxsize=2)
+def encoder_identity(block: EncoderBlock) -> EncoderIdentity:
+    """Load an encoder to know what it is, and let it go: a driver embeds nothing, and may have a long list to hold."""
+    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+
+    encoder = load_encoder(EncoderSpec(**block.model_dump()))
+    fingerprint = json.dumps(encoder.fingerprint, indent=2, sort_keys=True).encode() + b"\n"
+    return EncoderIdentity(encoder.name, fingerprint, encoder.image_size)
+
+
+def check_encoder(recipe: CorpusRecipe) -> EncoderIdentity:
+    """What a recipe's encoder is, found out before anything is built.
 
     Raises:
         EncoderError: It cannot be had, or wants larger pictures than the recipe keeps.
     """
-    encoder = cached_encoder(recipe.embed.encoder)
+    identity = encoder_identity(recipe.embed.encoder)
     kept = recipe.extract.frame_size
-    if encoder.image_size > kept:
+    if identity.image_size > kept:
         raise EncoderError(
-            f"{encoder.spec.architecture} wants pictures of {encoder.image_size} px and the corpus keeps {kept}; "
-            f"begin one with extract.frame_size={encoder.image_size}"
+            f"{recipe.embed.encoder.architecture} wants pictures of {identity.image_size} px and the corpus keeps "
+            f"{kept}; begin one with extract.frame_size={identity.image_size}"
         )
-    return encoder
+    return identity
 
 
 def prepare_encoder(corpus: Corpus) -> str:
-    """Load the corpus's encoder and write down what it is; returns its name.
+    """Write down what the corpus's encoder is; returns its name.
 
     Raises:
         EncoderError: As `check_encoder`, or it differs from the one recorded.
     """
     encoder = check_encoder(corpus.recipe)
-    described = json.dumps(encoder.fingerprint, indent=2, sort_keys=True).encode() + b"\n"
     name = f"embeddings/{encoder.name}/encoder.json"
-    if not corpus.store.create(name, described) and corpus.store.read(name) != described:
+    if not corpus.store.create(name, encoder.fingerprint) and corpus.store.read(name) != encoder.fingerprint:
         raise EncoderError(f"{corpus.url}/{name} describes another encoder of the same name; their vectors do not mix")
     return encoder.name
 

@@ -1,0 +1,141 @@
+"""Lists of any length, read a piece at a time: what a build plans from, so that its memory does not grow with the list.
+
+A small list is read and checked whole, as `read_manifest` does. A large Parquet file is checked a piece at a time, and
+its ids by their hashes; those that meet are then compared as texts.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from vidaudio.errors import ManifestError
+from vidaudio.manifest.parquet_file import damage_named, open_parquet
+from vidaudio.manifest.schema import SCHEMA
+from vidaudio.manifest.store import checked_table, read_manifest
+
+# A list of fewer rows is held in memory.
+WHOLE_ROWS = 200_000
+PIECE_ROWS = 16_384
+
+
+class RowSource(abc.ABC):
+    """Rows of a list, in order, as often as they are asked for.
+
+    Attributes:
+        num_rows: How many.
+    """
+
+    num_rows: int
+
+    @abc.abstractmethod
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows in pieces of bounded size, with the manifest's columns or some of them."""
+
+
+class TableRows(RowSource):
+    """Rows that are in memory."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table.select(SCHEMA.names)
+        self.num_rows = table.num_rows
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        chosen = self._table.select(columns or SCHEMA.names)
+        for first in range(0, self.num_rows, PIECE_ROWS):
+            yield chosen.slice(first, PIECE_ROWS)
+
+
+class ParquetRows(RowSource):
+    """Rows of a Parquet file, read anew each time.
+
+    Args:
+        path: The file; its columns are those of a manifest, or hold the same values in other types.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.num_rows = open_parquet(path).metadata.num_rows
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        names = list(columns or SCHEMA.names)
+        first = 0
+        with open_parquet(self._path) as file:
+            pieces = file.iter_batches(batch_size=PIECE_ROWS, columns=names, use_threads=False)
+            while True:
+                with damage_named(self._path):
+                    batch = next(pieces, None)
+                if batch is None:
+                    return
+                where = f"{self._path}, rows {first + 1:,} to {first + batch.num_rows:,}"
+                yield checked_table(pa.Table.from_batches([batch]), where, names)
+                first += batch.num_rows
+
+
+class ChosenRows(RowSource):
+    """Some rows of another source.
+
+    Args:
+        source: All of them.
+        chosen: Which are taken, bool `[rows]`.
+    """
+
+    def __init__(self, source: RowSource, chosen: np.ndarray) -> None:
+        self._source, self._chosen = source, chosen
+        self.num_rows = int(np.count_nonzero(chosen))
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        first = 0
+        for table in self._source.tables(columns):
+            yield table.filter(pa.array(self._chosen[first : first + table.num_rows]))
+            first += table.num_rows
+
+
+def open_manifest(path: str | Path) -> RowSource:
+    """A manifest of any length, checked like `read_manifest` and not held in memory where it is long.
+
+    Raises:
+        ManifestError: As `read_manifest`.
+    """
+    path = Path(path)
+    if not path.is_file() or open_parquet(path).metadata.num_rows <= WHOLE_ROWS:
+        return TableRows(read_manifest(path))
+    file = open_parquet(path)
+    missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
+    if missing:
+        # The whole reader's sentence says more than this one would.
+        read_manifest(path)
+    rows = ParquetRows(path)
+    hashes = np.concatenate([hashed(table["id"]) for table in rows.tables()])
+    _check_distinct(rows, hashes, path)
+    return rows
+
+
+def hashed(texts: pa.ChunkedArray) -> np.ndarray:
+    """A 64-bit hash of every text, uint64 `[rows]`; the same in every process of one version of pandas."""
+    return pd.util.hash_array(texts.to_numpy(zero_copy_only=False), categorize=False)
+
+
+def _check_distinct(rows: RowSource, hashes: np.ndarray, path: Path) -> None:
+    """Refuse ids that come twice: texts are compared only where their hashes meet."""
+    ordered = np.sort(hashes)
+    met = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(met):
+        return
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    first = 0
+    for table in rows.tables(["id"]):
+        suspects = np.isin(hashes[first : first + table.num_rows], met)
+        first += table.num_rows
+        for clip_id in table["id"].filter(pa.array(suspects)).to_pylist():
+            if clip_id in seen:
+                twice[clip_id] = None
+            seen.add(clip_id)
+    if twice:
+        raise ManifestError(f"{path}: {len(twice):,} ids come more than once, the first is {next(iter(twice))}")

@@ -1,0 +1,178 @@
+"""The chains of a build: what each shard still needs, made into tasks one shard after the other.
+
+A task is a shard's number and little else; what comes back is a commit record and a few counts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vidaudio.errors import CorpusError
+from vidaudio.pipeline.cluster import chains_in_flight
+from vidaudio.pipeline.corpus import Corpus, cached_corpus
+from vidaudio.pipeline.drive import Progress, drive
+from vidaudio.pipeline.journal import RunReport
+from vidaudio.pipeline.pack_plan import PackTask
+from vidaudio.pipeline.recipe import CorpusRecipe
+from vidaudio.pipeline.stages import shard_stages
+from vidaudio.pipeline.stages.streak import RunStreak, Tail
+from vidaudio.shards.commit import committed_shards, read_record, table_name
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+# A worker that dies takes its task with it; the task is tried elsewhere this often.
+TASK_RETRIES = 2
+
+
+class MissingShards:
+    """Shards that are not finished and the stages each still needs: pairs of both, in order, made when asked for.
+
+    Args:
+        stages: Names, in the order of a chain.
+        missing: Which stage is missing in which shard, bool `[stages, shards]`.
+    """
+
+    def __init__(self, stages: Sequence[str], missing: np.ndarray) -> None:
+        self._stages, self._missing = tuple(stages), missing
+        self.shards = np.flatnonzero(missing.any(axis=0))
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        for shard in self.shards:
+            needed = self._missing[:, shard]
+            yield int(shard), [name for name, missing in zip(self._stages, needed, strict=True) if missing]
+
+
+def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> MissingShards:
+    """Shards that are not finished, and which of the wanted stages each still needs.
+
+    Raises:
+        CorpusError: A shard needs a stage whose input stands in no folder and is not wanted either.
+    """
+    chain = shard_stages(encoder)
+    done = np.zeros((len(chain), corpus.shards), bool)
+    for number, stage in enumerate(chain):
+        standing = np.fromiter(committed_shards(corpus.store, stage.folder), np.int64)
+        done[number, standing[standing < corpus.shards]] = True
+    wanted = np.array([stage.name in stages for stage in chain])
+    missing = ~done & wanted[:, None]
+    for before, (stage, stage_before) in enumerate(zip(chain[1:], chain, strict=False)):
+        if not wanted[before] and (missing[before + 1] & ~done[before]).any():
+            raise CorpusError(
+                f"{stage.name} reads what {stage_before.name} writes, and that is not there yet; "
+                f"do {stage_before.name} first"
+            )
+    return MissingShards([stage.name for stage in chain], missing)
+
+
+def run_chains(
+    client: Client, corpus: Corpus, missing: MissingShards, encoder: str, report: RunReport, *, progress: bool
+) -> None:
+    """Every missing shard's chain, a bounded number at a time."""
+    resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
+    clips = corpus.clips_by_shard()
+    run = f"{time.time_ns():x}"
+
+    def submit(work: tuple[int, list[str]]) -> list[Future]:
+        shard, stages = work
+        chain: list[Future] = []
+        for stage in stages:
+            chain.append(
+                client.submit(
+                    run_task,
+                    corpus.url,
+                    corpus.plan_hash,
+                    len(corpus.parts),
+                    encoder,
+                    stage,
+                    shard,
+                    corpus.recipe,
+                    chain[-1] if chain else None,
+                    key=f"{stage}-{shard:06d}-{run}",
+                    resources={resources[stage]: 1},
+                    # A download that gave up has tried often enough; asking again at once would burn the list.
+                    retries=0 if stage == "download" else TASK_RETRIES,
+                    pure=False,
+                )
+            )
+        return chain
+
+    total = int(clips[missing.shards].sum())
+    bar = Progress("building", unit="clip", total=total, shards=len(missing), shown=progress)
+    limit = chains_in_flight(client, corpus.recipe.dask)
+    streak = RunStreak(corpus.recipe.download.stop_after_failures)
+    drive(
+        iter(missing),
+        submit,
+        limit=limit,
+        units=lambda work: int(clips[work[0]]),
+        report=report,
+        progress=bar,
+        verdict=lambda record: streak.note(Tail(**record["tail"])) if "tail" in record else None,
+    )
+    bar.close()
+
+
+def run_pack_tasks(
+    client: Client, corpus: Corpus, tasks: Sequence[PackTask], encoder: str, report: RunReport, *, progress: bool
+) -> None:
+    """Every training shard that is not packed yet, a bounded number at a time."""
+    run = f"{time.time_ns():x}"
+
+    def submit(task: PackTask) -> list[Future]:
+        options = {"key": f"pack-{task.name}-{run}", "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
+        return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, len(corpus.parts), encoder, task, **options)]
+
+    total = sum(len(task.samples) for task in tasks)
+    bar = Progress("packing", unit="sample", total=total, shards=len(tasks), shown=progress)
+    limit = chains_in_flight(client, corpus.recipe.dask)
+    drive(iter(tasks), submit, limit=limit, units=lambda task: len(task.samples), report=report, progress=bar)
+    bar.close()
+
+
+def run_task(
+    url: str,
+    plan_hash: str,
+    parts: int,
+    encoder: str,
+    stage: str,
+    shard: int,
+    recipe: CorpusRecipe,
+    after: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One task on a worker; returns a small record.
+
+    Args:
+        url, plan_hash, parts: The corpus, and how far it had grown.
+        encoder: Name of its encoder.
+        stage, shard: What to do.
+        recipe: Of this run. It agrees with the corpus's on all that decides bytes; the way to the sites (cookies,
+            proxy, rates), deadlines and numbers of threads are its own.
+        after: The record of the stage before; only orders this one behind it.
+    """
+    corpus = replace(cached_corpus(url, plan_hash, parts), recipe=recipe)
+    described = next(s for s in shard_stages(encoder, recipe.download.keep) if s.name == stage)
+    began = time.monotonic()
+    name = table_name(described.folder, shard)
+    if corpus.store.exists(name):
+        record = read_record(corpus.store, name)
+    else:
+        record = described.run(corpus, shard, described.folder)
+    return {**asdict(record), "seconds": time.monotonic() - began}
+
+
+def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: PackTask) -> dict[str, Any]:
+    """One training shard on a worker."""
+    from vidaudio.pipeline.stages.pack import pack_shard
+
+    began = time.monotonic()
+    record = pack_shard(cached_corpus(url, plan_hash, parts), task, encoder)
+    return {**asdict(record), "seconds": time.monotonic() - began}

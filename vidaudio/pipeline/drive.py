@@ -1,0 +1,169 @@
+"""Driving: a bounded number of task chains in flight, whatever they do, and a bar that says what came of them.
+
+Work comes from an iterator and is forgotten when it is through, so that a run of any length takes the same memory.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tqdm import tqdm
+
+from vidaudio.errors import VidaudioError
+from vidaudio.pipeline.journal import RunReport
+from vidaudio.pipeline.stages.download import spent_by
+from vidaudio.pipeline.stages.streak import FetchingStopped
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+Work = TypeVar("Work")
+
+# Unexpected errors in this many tasks with no success between them end the run: something is wrong with all of them.
+MAX_FAILURES_IN_A_ROW = 5
+MOST_REASONS_SHOWN = 4
+
+
+class Progress:
+    """A bar that moves by what is in a shard, and says how many shards are through and what came of their clips.
+
+    Args:
+        title, unit: Of the bar.
+        total: Of all shards together, in units.
+        shards: How many there are to do.
+        shown: False for no bar at all.
+    """
+
+    def __init__(self, title: str, *, unit: str, total: int, shards: int, shown: bool) -> None:
+        self._bar = tqdm(total=total, desc=title, unit=unit, disable=not shown, dynamic_ncols=True)
+        self._shards = shards
+        self.through = 0
+        self._outcomes: Counter[str] = Counter()
+        self._show(0)
+
+    def finished(self, units: int, records: Sequence[Mapping[str, Any]], failed_tasks: int) -> None:
+        """One more shard is through, with what its tasks returned; `failed_tasks` of all so far have failed."""
+        self.through += 1
+        self._outcomes.update(chain_outcomes(records))
+        self._show(failed_tasks)
+        self._bar.update(units)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _show(self, failed_tasks: int) -> None:
+        self._bar.set_postfix_str(
+            progress_text(self.through, self._shards, self._outcomes, failed_tasks), refresh=False
+        )
+
+
+def chain_outcomes(records: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """How many clips of a shard came through all its stages (`done`), and why the others did not."""
+    counted: Counter[str] = Counter()
+    done = None
+    for outcomes in (record.get("outcomes") for record in records):
+        if outcomes:
+            done = outcomes.get("done", 0)
+            counted.update({reason: clips for reason, clips in outcomes.items() if reason != "done"})
+    return counted if done is None else counted + Counter(done=done)
+
+
+def progress_text(through: int, shards: int, outcomes: Mapping[str, int], failed_tasks: int) -> str:
+    """For the bar: `12/40 shards, 231 done, 14 private, 3 no_audio`."""
+    text = [f"{through:,}/{shards:,} shards"]
+    if "done" in outcomes:
+        text.append(f"{outcomes['done']:,} done")
+    others = Counter({reason: clips for reason, clips in outcomes.items() if reason != "done"}).most_common()
+    text += [f"{clips:,} {reason}" for reason, clips in others[:MOST_REASONS_SHOWN]]
+    if len(others) > MOST_REASONS_SHOWN:
+        text.append(f"{sum(clips for _, clips in others[MOST_REASONS_SHOWN:]):,} others")
+    if failed_tasks:
+        text.append(f"{failed_tasks:,} tasks failed")
+    return ", ".join(text)
+
+
+def drive(
+    work: Iterator[Work],
+    submit: Callable[[Work], list[Future]],
+    *,
+    limit: int,
+    units: Callable[[Work], int],
+    report: RunReport,
+    progress: Progress,
+    verdict: Callable[[Mapping[str, Any]], str | None] = lambda record: None,
+) -> None:
+    """Keep `limit` chains in flight until none is left, or until everything fails.
+
+    Args:
+        work: What is to be done, a chain of tasks each; taken from only when there is room.
+        submit: From one of them to the futures of its chain, in order.
+        limit: Chains in flight.
+        units: How much of the bar one of them is.
+        report: Where finished and failed tasks are written down.
+        progress: The bar; left open.
+        verdict: Told of every record in the order they come; a sentence from it ends the run, and says why.
+    """
+    from distributed import as_completed
+
+    waiting = as_completed()
+    flying: dict[str, tuple[Work, list[Future]]] = {}
+    failures_in_a_row = 0
+    stopped = False
+
+    def feed() -> None:
+        while len(flying) < limit and (item := next(work, None)) is not None:
+            chain = submit(item)
+            flying[chain[-1].key] = item, chain
+            waiting.add(chain[-1])
+
+    feed()
+    for future in waiting:
+        item, chain = flying.pop(future.key)
+        records: list[dict[str, Any]] = []
+        if future.status == "finished":
+            failures_in_a_row = 0
+        else:
+            failures_in_a_row += 1
+            culprit = next((link for link in chain if link.status == "error"), future)
+            report.error(culprit.key.rsplit("-", 1)[0], _described(culprit), spent_by(culprit.exception()))
+            stopped = stopped or _ends_the_run(culprit)
+        # What a chain did before one of its tasks failed was done and spent all the same.
+        records = [link.result() for link in chain if link.status == "finished"]
+        for record in records:
+            report.finished(record)
+            if not stopped and (cause := verdict(record)) is not None:
+                report.error("run", cause)
+                stopped = True
+        progress.finished(units(item), records if future.status == "finished" else (), report.failed)
+        # A future that is still named here would keep its task with the scheduler until the next one ends.
+        del future, item, chain, records
+        if failures_in_a_row < MAX_FAILURES_IN_A_ROW and not stopped:
+            feed()
+
+
+def _ends_the_run(future: Future) -> bool:
+    """Whether going on would only fail the same way."""
+    error = future.exception()
+    return _given_up(future) or isinstance(error, FetchingStopped) or _disk_is_full(error)
+
+
+def _given_up(future: Future) -> bool:
+    """The scheduler has gone, and has taken the task along."""
+    return future.status in ("cancelled", "lost")
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _described(future: Future) -> str:
+    if _given_up(future):
+        return "the Dask scheduler is gone"
+    error = future.exception()
+    text = str(error).strip() or type(error).__name__
+    if _disk_is_full(error):
+        return f"the disk is full ({text}); make room on it"
+    return text if isinstance(error, VidaudioError) else f"{type(error).__name__}: {text.splitlines()[0]}"

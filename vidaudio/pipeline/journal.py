@@ -1,0 +1,98 @@
+"""The journal of a run: what its tasks happened to cost, and which failed. No identity check reads it.
+
+A run may have hundreds of thousands of tasks, so their rows are kept as compressed row groups, a few bytes a task, and
+of the errors only the first ones in words.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidaudio.shards.store import Store
+
+RUNS_FOLDER = "runs"
+# One row a finished task, and one a failed download that had sent requests.
+JOURNAL = pa.schema(
+    [
+        ("stage", pa.string()),
+        ("shard", pa.int32()),
+        ("rows", pa.int64()),
+        ("seconds", pa.float64()),
+        ("requests", pa.int64()),
+        ("refused", pa.int64()),
+        ("waited_seconds", pa.float64()),
+        ("source_tries", pa.int64()),
+    ]
+)
+ROW_GROUP_TASKS = 4096
+MOST_ERRORS_KEPT = 100
+
+
+class RunReport:
+    """What one run did, in little memory however long it was.
+
+    Attributes:
+        tasks: How many finished.
+        failed: How many met an unexpected error.
+        errors: The first line of each of the first errors, by task.
+        seconds: Wall time of the run.
+    """
+
+    def __init__(self) -> None:
+        self.tasks = self.failed = 0
+        self.errors: dict[str, str] = {}
+        self.seconds = 0.0
+        self._rows: list[dict[str, Any]] = []
+        self._sink = io.BytesIO()
+        self._writer: pq.ParquetWriter | None = None
+
+    def finished(self, record: Mapping[str, Any]) -> None:
+        """A task came to its end; `record` is what it returned."""
+        self.tasks += 1
+        self._row(record)
+
+    def error(self, task: str, text: str, spent: Mapping[str, Any] | None = None) -> None:
+        """A task failed for a reason that is no clip's.
+
+        Args:
+            task: `<stage>-<shard>`.
+            text: What happened.
+            spent: What it had cost by then, named as in a record; a row of its own, without clips.
+        """
+        self.failed += 1
+        if spent:
+            stage, _, shard = task.rpartition("-")
+            self._row({**spent, "stage": stage, "shard": int(shard)})
+        if len(self.errors) < MOST_ERRORS_KEPT:
+            self.errors[task] = text
+
+    def _row(self, record: Mapping[str, Any]) -> None:
+        row = {name: record.get(name, 0) for name in JOURNAL.names}
+        self._rows.append(row | {"requests": sum(record.get("requests", {}).values())})
+        if len(self._rows) == ROW_GROUP_TASKS:
+            self._flush()
+
+    def write(self, store: Store) -> None:
+        """Leave the journal as `runs/<time>/tasks.parquet`, once, at the end; a run that did nothing leaves none."""
+        if not self.tasks and not self.failed:
+            return
+        self._flush()
+        described = {"seconds": self.seconds, "failed": self.failed, "errors": self.errors}
+        self._writer.add_key_value_metadata({"vidaudio": json.dumps(described)})
+        self._writer.close()
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
+        store.create(f"{RUNS_FOLDER}/{stamp}/tasks.parquet", self._sink.getvalue())
+
+    def _flush(self) -> None:
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._sink, JOURNAL, compression="zstd")
+        if self._rows:
+            self._writer.write_table(pa.Table.from_pylist(self._rows, schema=JOURNAL))
+            self._rows = []
