@@ -81,6 +81,9 @@ def pack(
     where: Annotated[
         str | None, typer.Option(help="Which clips, e.g. 'not silent and motion > 1 and seconds >= 4'.")
     ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
+    ] = None,
     settings: Set = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -91,7 +94,9 @@ def pack(
     from vidaudio.pipeline.run import pack as run_pack
     from vidaudio.recipes import check, override
 
-    values = override(open_corpus(corpus).recipe.pack.model_dump(mode="json"), settings or [])
+    # Settings are known by their names in a recipe, `pack.window`, and may be called `window` where all are a pack's.
+    bare = [setting.removeprefix("pack.") for setting in settings or []]
+    values = override(open_corpus(corpus).recipe.pack.model_dump(mode="json"), bare)
     values |= {key: value for key, value in (("name", name), ("where", where)) if value is not None}
-    packed = run_pack(corpus, check(PackBlock, values, "pack"), progress=not quiet)
+    packed = run_pack(corpus, check(PackBlock, values, "pack"), scheduler=scheduler, progress=not quiet)
     typer.echo(json.dumps(packed.as_dict(), indent=2) if as_json else str(packed))

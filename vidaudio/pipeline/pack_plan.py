@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,14 +17,13 @@ import pyarrow as pa
 
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.manifest import SCHEMA as MANIFEST_SCHEMA
-from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.corpus import PACK_FILE, Corpus
 from vidaudio.pipeline.recipe import ExtractBlock, PackBlock, stable_hash
 from vidaudio.pipeline.segments import Segment, whole_segments, window_segments
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.shards.commit import committed_shards, read_table, table_name
 from vidaudio.shards.store import Store
 
-PACK_FILE = "pack.json"
 # Columns of the extract stage that a selection sees and a sample is cut by.
 CLIP_FACTS = [c for c in AV_SCHEMA.names if c not in ("reason", "message", "frame_offsets", "frame_lengths")]
 
@@ -75,13 +75,28 @@ class PackTask:
 
 @dataclass(frozen=True, slots=True)
 class PackPlan:
-    """All output shards of one pack, in order, and how many clips they are made of."""
+    """All output shards of one pack, in order.
+
+    Attributes:
+        folder: `training/NAME`.
+        settings, plan_hash: Of the pack.
+        tasks: The output shards.
+        clips: Selected, of which the samples are cut.
+        left_out: Clips of the list that are in no sample, by cause: `not_extracted` (no usable media), `where` (not
+            selected), `too_short` (without a whole window).
+    """
 
     folder: str
     settings: PackBlock
     plan_hash: str
     tasks: tuple[PackTask, ...]
     clips: int
+    left_out: Mapping[str, int]
+
+    @property
+    def samples(self) -> int:
+        """Over all output shards."""
+        return sum(len(task.samples) for task in self.tasks)
 
 
 def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPlan:
@@ -91,14 +106,18 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
         CorpusError: Nothing is left to pack.
         RecipeError: `where` is not an expression over the clips' columns, or a split's share is wrong.
     """
-    clips = _selected(_done_clips(corpus, encoder_name), settings.where)
+    usable = _done_clips(corpus, encoder_name)
+    clips = selected(usable, settings.where)
     if clips.empty:
         raise CorpusError(f"nothing to pack in {corpus.url}: no clip is done in every stage and selected")
     clips = clips.assign(split=_splits(clips, settings))
     samples: dict[str, list[tuple[str, PackedSample]]] = {}
     extract = corpus.recipe.extract
+    too_short = 0
     for row in clips.itertuples():
-        for segment in _segments(row, settings, extract):
+        segments = _segments(row, settings, extract)
+        too_short += not segments
+        for segment in segments:
             key = f"{row.id}{segment.suffix}"
             # Ordering by a hash is a global shuffle that does not depend on the order things were read in.
             position = hashlib.sha256(f"{settings.seed}:{key}".encode()).hexdigest()
@@ -120,7 +139,12 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
     )
     folder = f"training/{settings.name}"
     tasks = tuple(PackTask(split, number, folder, settings, plan_hash, group) for split, number, group in groups)
-    return PackPlan(folder, settings, plan_hash, tasks, len(clips))
+    left_out = {
+        "not_extracted": corpus.clips - len(usable),
+        "where": len(usable) - len(clips),
+        "too_short": too_short,
+    }
+    return PackPlan(folder, settings, plan_hash, tasks, len(clips), left_out)
 
 
 def check_selection(settings: PackBlock) -> None:
@@ -131,7 +155,7 @@ def check_selection(settings: PackBlock) -> None:
     """
     schemas = [*MANIFEST_SCHEMA, *(field for field in AV_SCHEMA if field.name in CLIP_FACTS)]
     empty = pa.schema({field.name: field.type for field in schemas}).empty_table().to_pandas()
-    _splits(_selected(empty, settings.where), settings)
+    _splits(selected(empty, settings.where), settings)
 
 
 def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
@@ -145,7 +169,12 @@ def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
         "settings": plan.settings.model_dump(mode="json"),
         "encoder": encoder_name,
         "clips": plan.clips,
+        "left_out": dict(plan.left_out),
+        "samples": plan.samples,
         "shards": [task.name for task in plan.tasks],
+        # Raised by every removal of clips: what was learnt of positions in the pack holds within one generation.
+        "generation": 0,
+        "removed_samples": 0,
     }
     name = f"{plan.folder}/{PACK_FILE}"
     if corpus.store.create(name, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n"):
@@ -154,6 +183,8 @@ def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
     if standing["plan_hash"] != plan.plan_hash:
         changed = [k for k, v in described["settings"].items() if standing["settings"].get(k) != v]
         what = f"settings {', '.join(changed)}" if changed else "the clips that are ready"
+        if not changed and standing.get("removed_samples"):
+            what = f"{what}, since {standing['removed_samples']:,} samples were removed,"
         raise PackStands(
             f"{corpus.url}/{plan.folder} was packed otherwise ({what} differ), and packed shards never change; "
             f"pack under another name: vidaudio pack {corpus.url} --name NAME",
@@ -183,7 +214,12 @@ def _done_clips(corpus: Corpus, encoder_name: str) -> pd.DataFrame:
     return manifest.merge(av, on="id", how="inner", validate="one_to_one")
 
 
-def _selected(clips: pd.DataFrame, where: str | None) -> pd.DataFrame:
+def selected(clips: pd.DataFrame, where: str | None) -> pd.DataFrame:
+    """The rows for which an expression over their columns holds; all without one.
+
+    Raises:
+        RecipeError: It is no such expression.
+    """
     if not where:
         return clips
     try:

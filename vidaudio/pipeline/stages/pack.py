@@ -1,7 +1,7 @@
 """pack: committed clips to the training shards that a loader streams; each output shard is one task.
 
-Members are read by range from the committed tars. Training tars keep plain names, so that any WebDataset reader can
-list them; the first complete tar under a name stands, and its table, created last, describes that very tar.
+Members are read by range from the committed tars (see `gather`). Training tars keep plain names, so that any WebDataset
+reader can list them; the first complete tar under a name stands, and its table, created last, describes that very tar.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import pyarrow as pa
 import soundfile
 
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import PackedSample, PackPlan, PackTask
-from vidaudio.shards.commit import CommitRecord, encode_table, read_record, read_table, table_name
-from vidaudio.shards.read import TarReader
+from vidaudio.pipeline.pack_plan import PACK_FILE, PackedSample, PackPlan, PackTask
+from vidaudio.pipeline.stages.gather import GatheredClips, gathered
+from vidaudio.shards.commit import CommitRecord, encode_table, read_record, read_table
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, write_index
@@ -32,12 +32,12 @@ def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecor
     if store.exists(table_at):
         return read_record(store, table_at)
     audio = "wav" if task.settings.audio == "pcm16" else "flac"
-    with store.workspace() as scratch, _ClipReader(corpus, encoder_name) as reader:
+    with store.workspace() as scratch, gathered(corpus, task, encoder_name, scratch) as clips:
         tar = scratch / "shard.tar"
         described: list[dict[str, Any]] = []
         with ShardWriter(tar) as writer:
             for sample in task.samples:
-                facts, parts = _encode(reader, sample, audio, split=task.split, with_frames=task.settings.frames)
+                facts, parts = _encode(clips, sample, audio, split=task.split, with_frames=task.settings.frames)
                 writer.write(sample.key, parts)
                 described.append(facts)
         target = f"{task.folder}/{task.name}.tar"
@@ -51,69 +51,51 @@ def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecor
 
 
 def finish_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
-    """Write the index that loaders map into memory, once every shard stands."""
-    tables = []
-    for number, task in enumerate(plan.tasks):
-        table, _ = read_table(corpus.store, f"{plan.folder}/{task.name}.parquet")
+    """Write the index that loaders map into memory, and the card, once every shard stands."""
+    from vidaudio.pipeline.card import CARD_FILE, write_card
+
+    standing = corpus.store.list(plan.folder)
+    if INDEX_FILE not in standing:
+        write_pack_index(corpus, plan.folder)
+    if CARD_FILE not in standing:
+        write_card(corpus, plan.folder)
+
+
+def write_pack_index(corpus: Corpus, folder: str) -> None:
+    """Write a pack's index, in the place of one that stands: all its tables, one after another.
+
+    A pure function of `pack.json` and the tables, so whoever writes it writes the same.
+    """
+    described = json.loads(corpus.store.read(f"{folder}/{PACK_FILE}"))
+    tables, tars = [], []
+    for number, name in enumerate(described["shards"]):
+        table, record = read_table(corpus.store, f"{folder}/{name}.parquet")
         column = pa.array(np.full(table.num_rows, number), pa.int32())
         tables.append(table.append_column("shard", column).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA))
-    encoder = json.loads(corpus.store.read(f"embeddings/{encoder_name}/encoder.json"))
+        tars.append(record.tar)
     metadata = {
-        "tars": [f"{task.name}.tar" for task in plan.tasks],
-        "audio": "wav" if plan.settings.audio == "pcm16" else "flac",
+        "tars": tars,
+        "audio": "wav" if described["settings"]["audio"] == "pcm16" else "flac",
         "sample_rate": corpus.recipe.extract.sample_rate,
         "frames_per_second": corpus.recipe.extract.frames_per_second,
-        "encoder": encoder,
-        "plan_hash": plan.plan_hash,
+        "encoder": json.loads(corpus.store.read(f"embeddings/{described['encoder']}/encoder.json")),
+        "plan_hash": described["plan_hash"],
+        "generation": described["generation"],
+        "removed_samples": described["removed_samples"],
     }
     with corpus.store.workspace() as scratch:
         write_index(scratch / INDEX_FILE, pa.concat_tables(tables), metadata)
-        corpus.store.put_new(f"{plan.folder}/{INDEX_FILE}", scratch / INDEX_FILE)
-
-
-class _ClipReader:
-    """Members of committed clips, each table and tar opened once a task."""
-
-    def __init__(self, corpus: Corpus, encoder_name: str) -> None:
-        self._corpus = corpus
-        self._encoder_name = encoder_name
-        self._shards: dict[int, tuple[dict[str, dict], dict[str, np.ndarray], dict[str, Any], TarReader]] = {}
-
-    def clip(self, sample: PackedSample) -> tuple[dict[str, Any], np.ndarray, Any, TarReader]:
-        """Facts, embeddings `[frames, D]` float16, manifest row and tar of a sample's clip."""
-        if sample.shard not in self._shards:
-            self._shards[sample.shard] = self._open(sample.shard)
-        facts, vectors, rows, tar = self._shards[sample.shard]
-        return facts[sample.clip_id], vectors[sample.clip_id], rows[sample.clip_id], tar
-
-    def _open(self, shard: int):
-        store = self._corpus.store
-        av, record = read_table(store, table_name("av", shard))
-        facts = {row["id"]: row for row in av.to_pylist() if row["state"] == "done"}
-        embedded, _ = read_table(store, table_name(f"embeddings/{self._encoder_name}", shard))
-        column = embedded["embedding"].combine_chunks()
-        flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(embedded), -1)
-        ids = np.asarray(embedded["id"].to_pylist())
-        edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, int)
-        vectors = {ids[a]: flat[a:b] for a, b in zip(edges, [*edges[1:], len(ids)], strict=True)}
-        rows = {clip.id: clip for clip in self._corpus.rows(shard)}
-        return facts, vectors, rows, TarReader(store, f"av/{record.tar}", whole=False)
-
-    def __enter__(self) -> _ClipReader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for *_rest, tar in self._shards.values():
-            tar.close()
+        corpus.store.put(f"{folder}/{INDEX_FILE}", scratch / INDEX_FILE)
 
 
 def _encode(
-    reader: _ClipReader, sample: PackedSample, audio: str, *, split: str, with_frames: bool
+    clips: GatheredClips, sample: PackedSample, audio: str, *, split: str, with_frames: bool
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Facts and members of one sample."""
-    facts, vectors, clip, tar = reader.clip(sample)
+    gathered_clip = clips[sample.clip_id]
+    facts, vectors, clip = gathered_clip.facts, gathered_clip.vectors, gathered_clip.row
     segment = sample.segment
-    sound = tar.read(facts["audio_offset"], facts["audio_length"])
+    sound = clips.read(facts["audio_offset"], facts["audio_length"], sample.shard)
     start_seconds = facts["audio_start_seconds"]
     frames = slice(segment.first_frame, segment.first_frame + segment.frames)
     shift = 0.0
@@ -153,7 +135,7 @@ def _encode(
     }
     if with_frames:
         spans = list(zip(facts["frame_offsets"], facts["frame_lengths"], strict=True))[frames]
-        parts |= {f"{n:03d}.jpg": tar.read(*span) for n, span in enumerate(spans)}
+        parts |= {f"{n:03d}.jpg": clips.read(*span, sample.shard) for n, span in enumerate(spans)}
     return {"key": sample.key, **described}, parts
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vidaudio.pipeline.released import DRAFT
 from vidaudio.pipeline.verify.report import Findings, Share
 from vidaudio.shards.commit import CommitRecord, decode_table
 from vidaudio.shards.seal import seal_holds
@@ -145,6 +146,13 @@ def check_strays(
             if complete:
                 what = "is an orphan of an interrupted run: no table names it"
                 findings.wrong(f"{folder}/{name}", what, NOT_READ)
+        elif folder == "clips" and numbered and ending == "released":
+            continue  # belongs to its table, and is looked at with it
+        elif folder == "clips" and DRAFT.fullmatch(name):
+            if f"{stem}.parquet" in sizes:
+                findings.wrong(f"{folder}/{name}", "is a draft of a table that stands", "the next build deletes it")
+            else:
+                findings.notes.append(f"{folder}/{name} is of a shard that was being fetched; the next build uses it")
         else:
             findings.wrong(f"{folder}/{name}", "does not belong here", NOT_READ)
 

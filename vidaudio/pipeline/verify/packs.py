@@ -14,14 +14,16 @@ import numpy as np
 import pyarrow as pa
 
 from vidaudio.errors import VidaudioError
+from vidaudio.pipeline.card import CARD_FILE
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_plan import PACK_FILE, plan_pack
 from vidaudio.pipeline.recipe import PackBlock
+from vidaudio.pipeline.tombstones import Tombstones
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, OpenTar, compare_members, named, open_tar, sealed_table
 from vidaudio.pipeline.verify.report import Findings, Share
-from vidaudio.pipeline.verify.shard import DIGEST_BYTES, vector_digest
+from vidaudio.pipeline.verify.shard import DIGEST_BYTES, REMOVE_AGAIN, vector_digest
 from vidaudio.shards.commit import CommitRecord
-from vidaudio.shards.seal import file_seal_holds
+from vidaudio.shards.seal import file_seal_holds, seal_holds
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, read_index
 
 PACK_AGAIN = "delete the pack's folder and pack again"
@@ -44,6 +46,8 @@ class Pack:
         vectors: By clip, digests of its vectors; empty where no such column could be read.
         facts: By clip, its row of the list.
         plan: By training shard, the sample keys that the plan gives it; None where it cannot be made again.
+        removed: Clips of which there must be no sample.
+        tars: By training shard, the tar that its table names.
     """
 
     folder: str
@@ -53,6 +57,8 @@ class Pack:
     vectors: Mapping[str, bytes]
     facts: Mapping[str, Mapping[str, Any]]
     plan: dict[str, list[str]] | None = None
+    removed: Tombstones = field(default_factory=Tombstones)
+    tars: dict[str, str] = field(default_factory=dict)
     tables: dict[str, pa.Table] = field(default_factory=dict)
 
     @property
@@ -87,7 +93,8 @@ def planned_samples(
         return None
     if plan.plan_hash != described["plan_hash"]:
         findings.notes.append(
-            f"the plan of {folder} comes out otherwise now: the corpus has grown since, or another version packed it"
+            f"the plan of {folder} comes out otherwise now: the corpus has grown or lost clips since, or another "
+            "version packed it"
         )
         return None
     return {task.name: [sample.key for sample in task.samples] for task in plan.tasks}
@@ -104,9 +111,9 @@ def check_training_shard(corpus: Corpus, pack: Pack, name: str, share: Share) ->
         return findings
     table, record = read
     split, _, number = name.rpartition("-")
-    if (record.stage, record.rows, record.tar) != ("pack", table.num_rows, f"{name}.tar") or (
-        number != f"{record.shard:06d}"
-    ):
+    # The second name is that of a tar which was written anew when clips were removed.
+    own = record.tar in (f"{name}.tar", f"{name}.{(record.tar_sha256 or '')[:8]}.tar")
+    if (record.stage, record.rows) != ("pack", table.num_rows) or not own or number != f"{record.shard:06d}":
         findings.wrong(table_at, f"is the table of {record.tar}, {record.rows:,} rows", SHARD_AGAIN)
     if record.plan_hash != pack.described["plan_hash"]:
         findings.wrong(table_at, f"was made under another plan than {PACK_FILE} names", PACK_AGAIN)
@@ -114,7 +121,11 @@ def check_training_shard(corpus: Corpus, pack: Pack, name: str, share: Share) ->
         findings.wrong(table_at, "has other columns than this version writes", SHARD_AGAIN)
         return findings
     pack.tables[name] = table.replace_schema_metadata(None)
+    pack.tars[name] = record.tar
     rows = table.to_pylist()
+    late = [row["key"] for row in rows if pack.removed.covers(row["id"], row["source"])]
+    if late:
+        findings.wrong(table_at, f"holds samples of clips that were removed: {named(late)}", REMOVE_AGAIN)
     findings.counts["training_samples"] += len(rows)
     keys = [row["key"] for row in rows]
     if pack.plan is not None and keys != pack.plan.get(name):
@@ -165,6 +176,16 @@ def check_pack_strays(pack: Pack, findings: Findings) -> None:
         elif ending == "tar" and f"{stem}.parquet" not in pack.sizes:
             what = "has no table: packing was interrupted here"
             findings.wrong(f"{pack.folder}/{name}", what, "pack again with the same command: it goes on from there")
+        elif ending.endswith("tar") and stem in pack.tars and name != pack.tars[stem]:
+            what = "is the tar of a shard from which clips were removed since: the removal was interrupted"
+            findings.wrong(f"{pack.folder}/{name}", what, REMOVE_AGAIN)
+
+
+def check_card(corpus: Corpus, pack: Pack, findings: Findings) -> None:
+    """The card as it was written: it is for people, and no reader depends on it."""
+    name = f"{pack.folder}/{CARD_FILE}"
+    if CARD_FILE in pack.sizes and not seal_holds(corpus.store.read(name)):
+        findings.wrong(name, "was changed since it was written", "delete it and run the same pack command again")
 
 
 def check_sources(pack: Pack, findings: Findings) -> None:
@@ -189,11 +210,13 @@ def _compare_index(
     names = pack.described["shards"]
     extract = corpus.recipe.extract
     wanted = {
-        "tars": [f"{n}.tar" for n in names],
+        "tars": [pack.tars.get(n, f"{n}.tar") for n in names],
         "audio": pack.audio,
         "sample_rate": extract.sample_rate,
         "frames_per_second": extract.frames_per_second,
         "plan_hash": pack.described["plan_hash"],
+        "generation": pack.described.get("generation"),
+        "removed_samples": pack.described.get("removed_samples"),
         "encoder": pack.encoder if pack.encoder is not None else described.get("encoder"),
     }
     wrong = [key for key, value in wanted.items() if described.get(key) != value]

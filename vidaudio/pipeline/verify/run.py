@@ -20,9 +20,11 @@ from vidaudio.pipeline.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, open_co
 from vidaudio.pipeline.pack_plan import PACK_FILE
 from vidaudio.pipeline.plan import manifest_hash
 from vidaudio.pipeline.recipe import stable_hash
+from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, check_strays
 from vidaudio.pipeline.verify.packs import (
     Pack,
+    check_card,
     check_index,
     check_pack_strays,
     check_sources,
@@ -34,6 +36,7 @@ from vidaudio.pipeline.verify.reencode import encode_again
 from vidaudio.pipeline.verify.report import Findings, Share, VerifyReport
 from vidaudio.pipeline.verify.shard import ShardResult, check_shard
 from vidaudio.shards.scratch import PREFIX, owner_lives
+from vidaudio.shards.seal import seal_holds
 
 LIST_AGAIN = "take it back from a copy of the corpus, or begin another one with the same list and settings"
 # Files in flight from an object store, where waiting is most of the time.
@@ -68,7 +71,7 @@ def verify_corpus(url: str, *, sample: float = 1.0, progress: bool = True) -> Ve
     share = Share(sample)
     ids = _check_list(corpus, findings)
     if ids is not None:
-        _check_columns(corpus, ids, share, findings, progress)
+        _check_columns(corpus, ids, share, _tombstones(corpus, findings), findings, progress)
     _check_leftovers(corpus, findings)
     return _report(corpus.url, findings)
 
@@ -87,12 +90,13 @@ def _check_list(corpus: Corpus, findings: Findings) -> list[pa.Array] | None:
     ids: list[pa.Array] = []
     for number, part in enumerate(corpus.parts):
         try:
-            file = pq.ParquetFile(io.BytesIO(corpus.store.read(part.name)))
+            data = corpus.store.read(part.name)
+            file = pq.ParquetFile(io.BytesIO(data))
             table = file.read()
             table.validate(full=True)
             shards = table["shard"].to_numpy()
             bounds = np.searchsorted(shards, np.arange(part.first_shard, part.first_shard + part.shards + 1))
-            fits = table.num_rows == part.clips and bounds[0] == 0 and bounds[-1] == part.clips
+            fits = seal_holds(data) and table.num_rows == part.clips and bounds[0] == 0 and bounds[-1] == part.clips
             fits = fits and bool((np.diff(bounds) > 0).all() and (np.diff(shards) >= 0).all())
             fits = fits and (number > 0 or manifest_hash(table) == described["manifest_sha256"])
             fits = fits and _bounds_are_true(file, shards)
@@ -129,7 +133,17 @@ def _bounds_are_true(file: pq.ParquetFile, shards: np.ndarray) -> bool:
     return True
 
 
-def _check_columns(corpus: Corpus, ids: list[pa.Array], share: Share, findings: Findings, progress: bool) -> None:
+def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
+    try:
+        return read_tombstones(corpus.store)
+    except CorpusError as error:
+        findings.wrong("removed-*.parquet", str(error), "the tombstones are part of what this corpus promises")
+        return Tombstones()
+
+
+def _check_columns(
+    corpus: Corpus, ids: list[pa.Array], share: Share, removed: Tombstones, findings: Findings, progress: bool
+) -> None:
     encoders = _encoders(corpus, findings)
     folders = ["clips", "av", *(f"embeddings/{name}" for name in encoders)]
     listings = {folder: corpus.store.list(folder) for folder in folders}
@@ -144,7 +158,7 @@ def _check_columns(corpus: Corpus, ids: list[pa.Array], share: Share, findings: 
     ):
 
         def one(shard: int) -> ShardResult:
-            result = check_shard(corpus, shard, ids[shard].to_pylist(), listings, dimensions, share)
+            result = check_shard(corpus, shard, ids[shard].to_pylist(), listings, dimensions, share, removed)
             bar.update()
             return result
 
@@ -161,7 +175,7 @@ def _check_columns(corpus: Corpus, ids: list[pa.Array], share: Share, findings: 
             vectors = _vectors(results, described["encoder"])
             facts = _facts(corpus)
             plan = planned_samples(corpus, folder, described, findings) if columns_are_sound else None
-            pack = Pack(folder, described, sizes, encoders.get(described["encoder"]), vectors, facts, plan)
+            pack = Pack(folder, described, sizes, encoders.get(described["encoder"]), vectors, facts, plan, removed)
 
             def training(name: str, pack: Pack = pack) -> Findings:
                 found = check_training_shard(corpus, pack, name, share)
@@ -173,6 +187,7 @@ def _check_columns(corpus: Corpus, ids: list[pa.Array], share: Share, findings: 
             check_index(corpus, pack, findings)
             check_sources(pack, findings)
             check_pack_strays(pack, findings)
+            check_card(corpus, pack, findings)
     encode_again(corpus, encoders, _sound_shards(corpus, encoders, listings, results), findings)
 
 

@@ -14,12 +14,15 @@ import pyarrow as pa
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.stages.download import SCHEMA as CLIPS_SCHEMA
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
-from vidaudio.pipeline.verify.files import BUILD_AGAIN, compare_members, open_tar, sealed_table
+from vidaudio.pipeline.tombstones import Tombstones
+from vidaudio.pipeline.verify.files import BUILD_AGAIN, compare_members, named, open_tar, sealed_table
 from vidaudio.pipeline.verify.report import Findings, Share
 from vidaudio.shards.commit import CommitRecord, table_name
 from vidaudio.shards.tar import sha256_of
 
-DONE = "done"
+DONE, REMOVED = "done", "removed"
+REMOVE_AGAIN = "run `vidaudio remove` with it again, or the next build: it is swept"
+TOMBSTONES = "take the corpus's removed-*.parquet back from a copy, or remove the clip again"
 DIGEST_BYTES = 8
 FETCH_AGAIN = "put the file back, or take the clip out of the list and begin another corpus"
 
@@ -48,6 +51,7 @@ def check_shard(
     listings: Mapping[str, Mapping[str, int]],
     encoders: Mapping[str, int],
     share: Share,
+    removed: Tombstones,
 ) -> ShardResult:
     """Check everything that stands of a shard.
 
@@ -58,18 +62,23 @@ def check_shard(
         listings: Files and sizes of every stage's folder.
         encoders: Dimensions by encoder's name.
         share: Of the files to hash.
+        removed: Clips that must be nowhere.
     """
     result = ShardResult()
     result.findings.counts["clips"] += len(ids)
-    clips = _Column(corpus, shard, "clips", "download", CLIPS_SCHEMA, listings, result)
-    av = _Column(corpus, shard, "av", "extract", AV_SCHEMA, listings, result)
+    sources = dict(zip(*(corpus.table(shard)[name].to_pylist() for name in ("id", "source")), strict=True))
+    gone = (
+        frozenset(clip for clip, source in sources.items() if removed.covers(clip, source)) if removed else frozenset()
+    )
+    clips = _Column(corpus, shard, "clips", "download", CLIPS_SCHEMA, listings, result, gone)
+    av = _Column(corpus, shard, "av", "extract", AV_SCHEMA, listings, result, gone)
     fetched = _check_clips(clips, ids, share) if clips.rows is not None else None
     done = _check_av(av, clips, fetched, share) if av.rows is not None else None
     for encoder, dimensions in encoders.items():
         schema = pa.schema(
             [("id", pa.string()), ("frame_seconds", pa.float64()), ("embedding", pa.list_(pa.float16(), dimensions))]
         )
-        column = _Column(corpus, shard, f"embeddings/{encoder}", "embed", schema, listings, result)
+        column = _Column(corpus, shard, f"embeddings/{encoder}", "embed", schema, listings, result, gone)
         if column.table is not None:
             result.vectors[encoder] = _check_vectors(column, av, done)
     return result
@@ -87,8 +96,9 @@ class _Column:
         schema: pa.Schema,
         listings: Mapping[str, Mapping[str, int]],
         result: ShardResult,
+        removed: frozenset[str],
     ) -> None:
-        self.store, self.folder = corpus.store, folder
+        self.store, self.folder, self.removed = corpus.store, folder, removed
         self.findings = result.findings
         self.name = table_name(folder, shard)
         self.sizes = listings[folder]
@@ -112,9 +122,21 @@ class _Column:
         self.table = table
         if stage != "embed":
             self.rows = table.to_pylist()
+        self._check_removed(table)
 
     def wrong(self, what: str) -> None:
         self.findings.wrong(self.name, what, BUILD_AGAIN)
+
+    def _check_removed(self, table: pa.Table) -> None:
+        """Clips that were removed must say so, and no others."""
+        ids = table["id"].to_pylist()
+        states = table["state"].to_pylist() if "state" in table.column_names else [None] * len(ids)
+        late = sorted({i for i, state in zip(ids, states, strict=True) if i in self.removed and state != REMOVED})
+        if late:
+            self.findings.wrong(self.name, f"holds {named(late)}, which was removed", REMOVE_AGAIN)
+        untold = [i for i, state in zip(ids, states, strict=True) if state == REMOVED and i not in self.removed]
+        if untold:
+            self.findings.wrong(self.name, f"says that {named(untold)} was removed, and no tombstone does", TOMBSTONES)
 
     def _check_record(self, stage: str, shard: int, plan_hash: str, table: pa.Table) -> None:
         record = self.record
@@ -122,7 +144,8 @@ class _Column:
             self.wrong(f"is the table of shard {record.shard} of {record.stage}, {record.rows:,} rows")
         if record.plan_hash != plan_hash:
             self.wrong("was made under another plan: other settings or another list")
-        if (record.tar is None) != (stage == "embed"):
+        # Where the media were not kept, a download has no tar either.
+        if (record.tar is not None and stage == "embed") or (record.tar is None and stage == "extract"):
             self.wrong("names a tar where there should be none, or none where there should be one")
         elif record.tar is not None and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
             self.wrong(f"names the tar {record.tar}, which does not carry its number and hash")
@@ -135,12 +158,18 @@ def _check_clips(column: _Column, ids: Sequence[str], share: Share) -> list[str]
         column.wrong("does not hold exactly the clips that the list gives this shard")
     expected: dict[str, tuple[int, int] | None] = {}
     for row in rows:
-        if row["state"] == DONE and (row["member"] is None) == (row["path"] is None):
+        nowhere = row["member"] is None and row["path"] is None and column.record.tar is None
+        if row["state"] == DONE and (row["member"] is None) == (row["path"] is None) and not nowhere:
             column.wrong(f"says neither or twice where the media of {row['id']} is")
         if row["member"] is not None:
             expected[row["member"]] = (row["offset"], row["length"])
             expected[f"{row['id']}.json"] = None
-    _with_tar(column, expected, share)
+    mark = f"{column.name.rsplit('/', 1)[1].removesuffix('.parquet')}.released"
+    if mark not in column.sizes:
+        _with_tar(column, expected, share)
+    elif column.record.tar in column.sizes:
+        what = "was to be deleted once it was extracted, and a run was interrupted before that"
+        column.findings.wrong(f"{column.folder}/{column.record.tar}", what, "the next build deletes it")
     _check_local_files(column, share)
     return [row["id"] for row in rows if row["state"] == DONE]
 
@@ -170,7 +199,7 @@ def _check_av(
     rows = column.rows
     if not clips.stands:
         column.wrong(f"stands without {clips.name}, which it was made from")
-    elif fetched is not None and [row["id"] for row in rows] != list(fetched):
+    elif fetched is not None and [row["id"] for row in rows if row["state"] != REMOVED] != list(fetched):
         column.wrong(f"does not hold exactly the clips that {clips.name} has fetched")
     expected: dict[str, tuple[int, int] | None] = {}
     ids: list[str] = []

@@ -1,0 +1,101 @@
+"""Export: loose files hold exactly what the corpus holds, appear complete, and never overwrite what is not theirs."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.pipeline import export as exporting
+from vidaudio.pipeline.export import COLUMNS, UNFINISHED, export
+from vidaudio.shards.commit import read_table, table_name
+from vidaudio.shards.read import TarReader
+
+
+def lines(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "clips.csv").open(newline="", encoding="utf-8") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+def test_sounds_and_pictures_are_those_of_the_corpus(built_corpus, media_world, tmp_path):
+    done = export(built_corpus.url, tmp_path / "out", progress=False)
+    listed = lines(tmp_path / "out")
+    assert set(listed) == set(media_world.usable)
+    assert all(tuple(row) == COLUMNS for row in listed.values())
+    assert done.written == done.files == len([*(tmp_path / "out").rglob("*.wav"), *(tmp_path / "out").rglob("*.jpg")])
+    for shard in range(built_corpus.shards):
+        table, record = read_table(built_corpus.store, table_name("av", shard))
+        with TarReader(built_corpus.store, f"av/{record.tar}") as tar:
+            for row in table.to_pylist():
+                if row["state"] != "done":
+                    continue
+                flac = io.BytesIO(tar.read(row["audio_offset"], row["audio_length"]))
+                wanted, rate = soundfile.read(flac, dtype="int16")
+                found, found_rate = soundfile.read(tmp_path / "out" / listed[row["id"]]["audio"], dtype="int16")
+                assert found_rate == rate
+                assert np.array_equal(found, wanted)
+                frames = json.loads(listed[row["id"]]["frames"])
+                spans = zip(row["frame_offsets"], row["frame_lengths"], strict=True)
+                assert [(tmp_path / "out" / f).read_bytes() for f in frames] == [tar.read(*span) for span in spans]
+                assert json.loads(listed[row["id"]]["frame_seconds"]) == row["frame_seconds"]
+
+
+def test_again_writes_nothing_and_what_is_missing_comes_back(built_corpus, tmp_path):
+    export(built_corpus.url, tmp_path, where="id == 'bars'", progress=False)
+    assert export(built_corpus.url, tmp_path, where="id == 'bars'", progress=False).written == 0
+    next(tmp_path.rglob("*.wav")).unlink()
+    assert export(built_corpus.url, tmp_path, where="id == 'bars'", progress=False).written == 1
+
+
+def test_a_pack_an_ids_file_and_where_choose(built_corpus, tmp_path):
+    export(built_corpus.url, tmp_path / "pack", pack="default", progress=False)
+    packed = lines(tmp_path / "pack")
+    assert "silent" not in packed
+    assert packed["clock"]["split"] == "val"
+    assert all(row["split"] for row in packed.values())
+    done = export(built_corpus.url, tmp_path / "ids", ids=["bars", "mute", "nosuch"], progress=False)
+    assert set(lines(tmp_path / "ids")) == {"bars"}
+    assert done.unknown == ("mute", "nosuch")
+    with pytest.raises(CorpusError, match="nothing to export"):
+        export(built_corpus.url, tmp_path / "none", where="seconds > 1000", progress=False)
+    with pytest.raises(CorpusError, match="no pack 'nosuch'; its packs are: default"):
+        export(built_corpus.url, tmp_path / "nopack", pack="nosuch", progress=False)
+    with pytest.raises(RecipeError, match="nosuch"):
+        export(built_corpus.url, tmp_path / "where", where="nosuch > 1", progress=False)
+
+
+def test_a_folder_that_is_not_ours_is_refused(built_corpus, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(CorpusError, match="is not empty"):
+        export(built_corpus.url, tmp_path, progress=False)
+    with pytest.raises(CorpusError, match="is a file"):
+        export(built_corpus.url, tmp_path / "mine.txt", progress=False)
+    export(built_corpus.url, tmp_path / "one", where="id == 'bars'", progress=False)
+    with pytest.raises(CorpusError, match="another corpus or selection"):
+        export(built_corpus.url, tmp_path / "one", progress=False)
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_file(built_corpus, tmp_path, monkeypatch):
+    write = soundfile.write
+    written = []
+
+    def full(path, *arguments, **options):
+        write(path, *arguments, **options)
+        written.append(path)
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exporting.soundfile, "write", full)
+    with pytest.raises(CorpusError, match="the disk is full; the same command goes on"):
+        export(built_corpus.url, tmp_path, progress=False)
+    assert not list(tmp_path.rglob(f"*{UNFINISHED}"))
+    assert not (tmp_path / "clips.csv").exists()
+    monkeypatch.setattr(exporting.soundfile, "write", write)
+    assert export(built_corpus.url, tmp_path, progress=False).clips == 11

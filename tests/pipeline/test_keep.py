@@ -1,0 +1,155 @@
+"""`download.keep`: the same av whatever becomes of the media, and a kill anywhere costs nothing that was committed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.media_world import MediaWorld, world_recipe
+from tests.pipeline.killed_life import fetch_and_extract
+from tests.pipeline.test_build import contents
+from vidaudio.errors import CorpusError
+from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips
+from vidaudio.pipeline import keep as keeping
+from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.pipeline.keep import check_keep, finish_interrupted
+from vidaudio.pipeline.stages.download import download_shard
+from vidaudio.pipeline.stages.extract import extract_shard
+from vidaudio.pipeline.verify import verify_corpus
+from vidaudio.shards.commit import read_table, table_name
+from vidaudio.shards.tar import members
+
+CLIPS = ("web_a", "web_gone", "brief", "mute")
+
+
+def begun(
+    media_world: MediaWorld, tiny_clip: Path, folder: Path, clips: tuple[str, ...] = CLIPS, *settings: str
+) -> Corpus:
+    rows = [clip for clip in clips_from_table(read_manifest(media_world.manifest)) if clip.id in clips]
+    return create_or_continue(str(folder), world_recipe(tiny_clip, *settings), table_from_clips(rows))
+
+
+@pytest.fixture(scope="module")
+def kept(media_world, tiny_clip, tmp_path_factory) -> dict[str, Path]:
+    """The same list with each `download.keep`."""
+    made = {}
+    for keep in ("all", "until_extracted", "none"):
+        folder = tmp_path_factory.mktemp(keep) / "corpus"
+        begun(media_world, tiny_clip, folder)
+        fetch_and_extract(str(folder), keep)
+        made[keep] = folder
+    return made
+
+
+def test_av_is_the_same_whatever_becomes_of_the_media(kept):
+    av = {
+        keep: {name: data for name, data in contents(folder).items() if name.startswith("av/")}
+        for keep, folder in kept.items()
+    }
+    assert av["all"] == av["until_extracted"] == av["none"]
+    assert len(av["all"]) == 2
+
+
+def test_clips_hold_what_was_asked_for_and_the_table_always_stands(kept):
+    held = {keep: sorted(path.name[6:] for path in (folder / "clips").iterdir()) for keep, folder in kept.items()}
+    assert [name[-4:] for name in held["all"]] == [".tar", "quet"]
+    assert held["until_extracted"] == [".parquet", ".released"]
+    assert held["none"] == [".parquet"]
+    rows = {keep: read_table(open_corpus(str(f)).store, table_name("clips", 0))[0] for keep, f in kept.items()}
+    assert rows["all"].equals(rows["until_extracted"])
+    for column in ("id", "state", "reason", "path", "sha256", "media_start_seconds", "info"):
+        assert rows["none"][column].equals(rows["all"][column])
+    assert rows["none"]["member"].null_count == len(CLIPS)
+
+
+def test_verify_knows_them_all_and_finds_media_that_should_be_gone(kept, tmp_path):
+    for keep, folder in kept.items():
+        assert verify_corpus(str(folder), progress=False).problems == (), keep
+    copy = shutil.copytree(kept["until_extracted"], tmp_path / "copy")
+    (tar,) = (kept["all"] / "clips").glob("*.tar")
+    shutil.copy(tar, copy / "clips")
+    report = verify_corpus(str(copy), progress=False)
+    assert [p.file for p in report.problems] == [f"clips/{tar.name}"]
+    assert "interrupted" in report.problems[0].what
+    corpus = open_corpus(str(copy))
+    finish_interrupted(corpus)
+    assert verify_corpus(str(copy), progress=False).ok
+
+
+def test_a_corpus_that_kept_its_media_lets_them_go_when_asked_to_later(kept, tmp_path):
+    copy = shutil.copytree(kept["all"], tmp_path / "copy")
+    fetch_and_extract(str(copy), "until_extracted")
+    assert contents(copy) == contents(kept["until_extracted"])
+
+
+@pytest.mark.parametrize("keep", ["until_extracted", "none"])
+def test_extracting_again_says_that_the_media_were_not_kept_and_how_to_get_them(kept, keep, tmp_path):
+    copy = shutil.copytree(kept[keep], tmp_path / "copy")
+    (copy / "av" / "000000.parquet").unlink()
+    corpus = open_corpus(str(copy))
+    with pytest.raises(CorpusError, match=r"were not kept \(download.keep\)") as caught:
+        extract_shard(corpus, 0, "av")
+    assert "delete" in str(caught.value)
+    (copy / "clips" / "000000.parquet").unlink()
+    (copy / "clips" / "000000.released").unlink(missing_ok=True)
+    fetch_and_extract(str(copy), keep)
+    assert contents(copy) == contents(kept[keep])
+
+
+def test_two_builds_at_once_agree_on_one_shard(media_world, tiny_clip, tmp_path, kept, monkeypatch):
+    corpus = begun(media_world, tiny_clip, tmp_path / "corpus")
+    none = corpus.recipe.download.model_copy(update={"keep": "none"})
+    corpus = replace(corpus, recipe=corpus.recipe.model_copy(update={"download": none}))
+    extract = keeping.extract_fetched
+
+    def after_the_other(*arguments):
+        # Between our draft and our av another build does the whole shard.
+        monkeypatch.setattr(keeping, "extract_fetched", extract)
+        keeping.fetch_and_extract(corpus, 0, "clips")
+        return extract(*arguments)
+
+    monkeypatch.setattr(keeping, "extract_fetched", after_the_other)
+    keeping.fetch_and_extract(corpus, 0, "clips")
+    assert contents(corpus.url) == contents(kept["none"])
+
+
+def test_a_build_that_comes_late_to_let_go_media_takes_what_stands(media_world, tiny_clip, tmp_path, kept):
+    corpus = begun(media_world, tiny_clip, tmp_path / "corpus")
+    download_shard(corpus, 0, "clips")
+    first = keeping.extract_and_release(corpus, 0, "av")
+    assert keeping.extract_and_release(corpus, 0, "av") == first
+    assert contents(corpus.url) == contents(kept["until_extracted"])
+
+
+def test_download_alone_is_refused_where_media_are_kept_nowhere():
+    with pytest.raises(CorpusError, match="both download and extract"):
+        check_keep("none", ["download"])
+    check_keep("none", ["download", "extract"])
+    check_keep("all", ["download"])
+
+
+@pytest.mark.parametrize(("keep", "writes"), [("until_extracted", 6), ("none", 5)])
+def test_killed_behind_any_write_the_same_build_ends_in_the_same_bytes(media_world, tiny_clip, tmp_path, keep, writes):
+    corpus = begun(media_world, tiny_clip, tmp_path / "base", ("web_a", "mute"))
+    task = {"base": corpus.url, "work": str(tmp_path / "work"), "action": keep}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.pipeline.killed_life", json.dumps(task)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["wrong"] == []
+    assert answer["points"] == writes
+
+
+def test_members_of_the_kept_tar_are_those_of_the_table(kept):
+    (tar,) = (kept["all"] / "clips").glob("*.tar")
+    assert set(members(tar)) == {"web_a.mp4", "web_a.json"}

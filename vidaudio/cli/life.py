@@ -1,0 +1,51 @@
+"""`vidaudio remove` and `export`: what happens to clips after a corpus is built."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidaudio.cli.corpus import Json, Quiet
+
+
+def remove(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
+    ids: Annotated[
+        Path,
+        typer.Argument(metavar="IDS.TXT", help="A clip id or a source (site:video, all its clips) a line; # comments."),
+    ],
+    note: Annotated[str | None, typer.Option(help="Why; kept with the tombstones.")] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Take clips out of a corpus for good: from every column and pack, and never fetched again."""
+    from vidaudio.pipeline.remove import read_ids
+    from vidaudio.pipeline.remove import remove as run_remove
+
+    removal = run_remove(corpus, read_ids(ids), note=note, progress=not quiet)
+    typer.echo(json.dumps(removal.as_dict(), indent=2) if as_json else str(removal))
+
+
+def export(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
+    out: Annotated[Path, typer.Argument(help="A new folder, or one of the same export to go on with.")],
+    pack: Annotated[str | None, typer.Option(help="Only clips of this pack, with their splits there.")] = None,
+    ids: Annotated[
+        Path | None, typer.Option(metavar="IDS.TXT", help="Only these clips: ids or sources, one a line.")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="Only clips for which this holds, e.g. 'not silent and seconds >= 4'.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Write clips as loose files: wav, jpg, and a csv of what they are."""
+    from vidaudio.pipeline.export import export as run_export
+    from vidaudio.pipeline.remove import read_ids
+
+    chosen = None if ids is None else read_ids(ids)
+    exported = run_export(corpus, out, pack=pack, ids=chosen, where=where, progress=not quiet)
+    typer.echo(json.dumps(exported.as_dict(), indent=2) if as_json else str(exported))

@@ -1,0 +1,190 @@
+"""The card of a pack: what it holds, where it came from and whose it is, as Markdown; no date, no host, sealed."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus
+from vidaudio.pipeline.pack_plan import PACK_FILE
+from vidaudio.pipeline.superseded import superseded
+from vidaudio.shards.commit import committed_shards, table_name
+from vidaudio.shards.read_many import read_tables
+from vidaudio.shards.seal import OPEN_SEAL, sealed
+
+CARD_FILE = "CARD.md"
+LONGEST_LIST = 25
+UNKNOWN = "not stated"
+_LEFT_OUT = {
+    "not_extracted": "without usable media",
+    "where": "not selected by `where`",
+    "too_short": "too short for a window",
+}
+
+
+def write_card(corpus: Corpus, folder: str) -> None:
+    """Write the card of a pack whose shards all stand, in the place of one that stands."""
+    with corpus.store.workspace() as scratch:
+        (scratch / CARD_FILE).write_bytes(sealed(card_text(corpus, folder).encode()))
+        corpus.store.put(f"{folder}/{CARD_FILE}", scratch / CARD_FILE)
+
+
+def card_text(corpus: Corpus, folder: str) -> str:
+    """The card with its seal still open."""
+    described = json.loads(corpus.store.read(f"{folder}/{PACK_FILE}"))
+    about = json.loads(corpus.store.read(CORPUS_FILE))
+    counts = _count_samples(corpus, folder, described["shards"])
+    owners = _count_owners(corpus, counts.ids)
+    settings, recipe = described["settings"], corpus.recipe
+    hours = counts.seconds / 3600
+    selection = f"`{settings['where']}`" if settings["where"] else "every usable clip"
+    lines = [
+        f"# {about['recipe']['name']}: the training set `{settings['name']}`",
+        "",
+        f"{sum(counts.splits.values()):,} samples of {len(counts.ids):,} clips from {counts.sources:,} sources, "
+        f"{hours:,.2f} hours of sound, in {len(described['shards']):,} shards. "
+        "Made by `vidaudio pack`; every tar is a plain WebDataset.",
+        "",
+        "## What is in it",
+        "",
+        *_table(("split", "samples"), counts.splits.items()),
+        "",
+        *_table(("list", "samples"), counts.datasets.items()),
+        "",
+        *(_top("label", "samples", counts.labels) if counts.labels else ["No labels."]),
+        "",
+        "## How it was made",
+        "",
+        f"* Pictures: {recipe.extract.frames_per_second:g} a second, {recipe.extract.frame_size} pixels square.",
+        f"* Sound: mono, {recipe.extract.sample_rate:,} Hz, 16 bit, {settings['audio']}; window: {settings['window']}.",
+        f"* Vectors: {described['encoder']}.",
+        f"* Selection: {selection}; seed {settings['seed']}.",
+        f"* Plan: `{described['plan_hash']}`, of corpus `{corpus.plan_hash}`.",
+        f"* Versions: {', '.join(f'{name} {number}' for name, number in sorted(about['versions'].items()))}.",
+        "",
+        "## What became of the list",
+        "",
+        *_table(("stage", "outcome", "clips"), _funnel(corpus)),
+        "",
+        *_table(
+            ("left out of this pack", "clips"),
+            ((_LEFT_OUT.get(cause, cause), clips) for cause, clips in described["left_out"].items()),
+        ),
+        "",
+        f"Removed since it was packed: {described['removed_samples']:,} samples.",
+        "",
+        "## Whose it is",
+        "",
+        "The clips belong to those who made and uploaded them. This card lists what their pages said when they were "
+        "fetched; it grants no licence. Before you publish clips, or a model trained on them, look at the licences "
+        "below and at the terms of the sites and of the lists, and cite the lists as their authors ask.",
+        "",
+        *_top("licence", "clips", owners.licences),
+        "",
+        f"{len(owners.uploaders) - (UNKNOWN in owners.uploaders):,} uploaders are named.",
+        "",
+        *_top("uploader", "clips", owners.uploaders),
+        "",
+        "## How to take a clip down",
+        "",
+        "Write its id, or its source (`site:video id`), into a file, one a line, and run "
+        "`vidaudio remove CORPUS ids.txt`: it leaves every shard of the corpus and every training set, this one too, "
+        "and is never fetched again.",
+        "",
+        f"<!-- {OPEN_SEAL.decode()} -->",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+class _Samples:
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.sources = 0
+        self.seconds = 0.0
+        self.splits: Counter[str] = Counter()
+        self.datasets: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+
+
+def _count_samples(corpus: Corpus, folder: str, names: Iterable[str]) -> _Samples:
+    counted = _Samples()
+    sources: set[str] = set()
+    for table, _ in read_tables(corpus.store, (f"{folder}/{name}.parquet" for name in names)):
+        counted.ids.update(table["id"].to_pylist())
+        sources.update(pc.unique(table["source"]).to_pylist())
+        counted.seconds += (pc.sum(table["samples"]).as_py() or 0) / corpus.recipe.extract.sample_rate
+        counted.splits.update(table["split"].to_pylist())
+        counted.datasets.update(table["dataset"].to_pylist())
+        counted.labels.update(label for labels in table["labels"].to_pylist() for label in labels or ())
+    counted.sources = len(sources)
+    return counted
+
+
+class _Owners:
+    def __init__(self) -> None:
+        self.uploaders: Counter[str] = Counter()
+        self.licences: Counter[str] = Counter()
+
+
+def _count_owners(corpus: Corpus, ids: set[str]) -> _Owners:
+    """What the clips' pages said of who uploaded them and under which licence; each clip once."""
+    counted = _Owners()
+    wanted = pa.array(sorted(ids), pa.string())
+    names = (table_name("clips", shard) for shard in sorted(committed_shards(corpus.store, "clips")))
+    for table, _ in read_tables(corpus.store, names, columns=("id", "state", "info")):
+        rows = table.filter(pc.is_in(table["id"], wanted))
+        for row in rows.to_pylist():
+            if row["state"] != "done":
+                continue
+            info: Mapping[str, Any] = json.loads(row["info"] or "{}")
+            counted.uploaders[_plain(info.get("uploader") or info.get("channel"))] += 1
+            counted.licences[_plain(info.get("licence"))] += 1
+    return counted
+
+
+def _funnel(corpus: Corpus) -> Iterator[tuple[str, str, int]]:
+    """Stage, outcome and clips; of a clip that was tried again only the newest try counts."""
+    older = superseded(corpus)
+    for stage, folder in (("download", "clips"), ("extract", "av")):
+        counted: Counter[str] = Counter()
+        names = (table_name(folder, shard) for shard in sorted(committed_shards(corpus.store, folder)))
+        for table, record in read_tables(corpus.store, names, columns=("id", "state", "reason")):
+            speaks = older.speaks(record.shard, table["id"].to_pylist())
+            for counts, state, reason in zip(speaks, *_values(table, "state", "reason"), strict=True):
+                if counts:
+                    counted[f"{state}: {reason}" if reason else state] += 1
+        yield from ((stage, outcome, clips) for outcome, clips in _ranked(counted))
+
+
+def _values(table: pa.Table, *names: str) -> list[list[Any]]:
+    return [table[name].to_pylist() for name in names]
+
+
+def _plain(text: Any) -> str:
+    """A text from the web as one cell of a table: no line breaks, no markup that would leave it."""
+    words = " ".join(str(text or UNKNOWN).split())
+    return "".join(f"\\{c}" if c in "\\|`*_[]<>" else c for c in words)[:200]
+
+
+def _ranked(counted: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _top(name: str, unit: str, counted: Mapping[str, int]) -> list[str]:
+    ranked = _ranked(counted)
+    rest = ranked[LONGEST_LIST:]
+    shown = ranked[:LONGEST_LIST] + ([(f"{len(rest):,} others", sum(n for _, n in rest))] if rest else [])
+    return _table((name, unit), shown)
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * (len(heads) - 1)}---:|"]
+    for *texts, number in rows:
+        lines.append(f"| {' | '.join(str(text) for text in texts)} | {number:,} |")
+    return lines

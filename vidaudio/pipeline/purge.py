@@ -1,0 +1,172 @@
+"""Purging: the members and rows of removed clips leave every column of a shard.
+
+Committed shards never change, but for this. A tar is written anew without the members, under the name of its new hash;
+the table is replaced by one that says `removed` and names the new tar; the old tar goes last. Interrupted anywhere and
+done again, it ends the same; whoever reads the old tar at that moment reads on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidaudio.errors import CorpusError
+from vidaudio.media.reasons import State
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.released import release_name
+from vidaudio.shards.commit import encode_table, read_table, table_name
+from vidaudio.shards.read import TarReader
+from vidaudio.shards.store import Store
+from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
+
+
+def purge_shard(corpus: Corpus, shard: int, removed: Collection[str]) -> int:
+    """Take clips out of every column of a shard; returns how many tables had to change.
+
+    Only under `vidaudio.shards.upkeep.upkeep`.
+
+    Args:
+        corpus: Whose.
+        shard: Its number.
+        removed: Ids; those of other shards do no harm.
+    """
+    store = corpus.store
+    changed = _purge_table(store, "clips", shard, removed, _moved_clip) if _stands(store, "clips", shard) else 0
+    if _stands(store, "av", shard):
+        changed += _purge_table(store, "av", shard, removed, _moved_av)
+    for folder in (f"{kind}/{name}" for kind in ("embeddings", "scores") for name in store.folders(kind)):
+        if _stands(store, folder, shard):
+            changed += _purge_rows(store, folder, shard, removed)
+    return changed
+
+
+def _stands(store: Store, folder: str, shard: int) -> bool:
+    return store.exists(table_name(folder, shard))
+
+
+def _purge_rows(store: Store, folder: str, shard: int, removed: Collection[str]) -> int:
+    """Of a table without a tar the rows go."""
+    name = table_name(folder, shard)
+    table, record = read_table(store, name)
+    gone = pc.is_in(table["id"], pa.array(sorted(removed), pa.string()))
+    if not pc.any(gone).as_py():
+        return 0
+    kept = table.filter(pc.invert(gone))
+    replace_file(store, name, encode_table(kept, replace(record, rows=kept.num_rows)))
+    return 1
+
+
+def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str], moved: Any) -> int:
+    """Of a table with a tar the rows stay, and say so."""
+    name = table_name(folder, shard)
+    table, record = read_table(store, name)
+    rows = table.to_pylist()
+    going = {row["id"] for row in rows if row["id"] in removed and row["state"] != State.REMOVED}
+    if not going:
+        return 0
+    # Media that were let go need no new tar; the rows that are left go on saying where their own once were.
+    has_tar = record.tar is not None and (folder != "clips" or not store.exists(release_name(shard)))
+    places: Mapping[str, Member] = {}
+    with store.workspace() as scratch:
+        if has_tar:
+            new = scratch / "kept.tar"
+            copy_without(store, f"{folder}/{record.tar}", going, new, scratch)
+            places, sha, size = members(new), sha256_of(new), new.stat().st_size
+            tar = f"{shard:06d}.{sha[:8]}.tar"
+            store.put(f"{folder}/{tar}", new)
+            changed = replace(record, tar=tar, tar_sha256=sha, tar_bytes=size)
+        else:
+            changed = record
+        blank = dict.fromkeys(table.schema.names)
+        told = []
+        for row in rows:
+            if row["id"] in going:
+                told.append(blank | {"id": row["id"], "state": State.REMOVED.value})
+            else:
+                told.append(row | moved(row, places) if has_tar else row)
+        schema = table.schema.remove_metadata()
+        replace_file(store, name, encode_table(pa.Table.from_pylist(told, schema=schema), changed))
+    if has_tar and changed.tar != record.tar:
+        store.remove(f"{folder}/{record.tar}")
+    return 1
+
+
+def _moved_clip(row: Mapping[str, Any], places: Mapping[str, Member]) -> dict[str, Any]:
+    if row["member"] is None:
+        return {}
+    return {"offset": places[row["member"]].offset, "length": places[row["member"]].length}
+
+
+def _moved_av(row: Mapping[str, Any], places: Mapping[str, Member]) -> dict[str, Any]:
+    if row["state"] != State.DONE:
+        return {}
+    sound = places[f"{row['id']}.flac"]
+    frames = [places[f"{row['id']}.{number:03d}.jpg"] for number in range(len(row["frame_seconds"]))]
+    return {
+        "audio_offset": sound.offset,
+        "audio_length": sound.length,
+        "frame_offsets": [frame.offset for frame in frames],
+        "frame_lengths": [frame.length for frame in frames],
+    }
+
+
+def copy_without(store: Store, name: str, keys: Collection[str], target: Path, scratch: Path) -> None:
+    """Write a tar of ours once more, without the samples of these keys; a sample at a time is held.
+
+    Raises:
+        CorpusError: The tar is gone, though its table stands.
+    """
+    source = store.local_path(name)
+    if source is None:
+        if not store.exists(name):
+            raise CorpusError(
+                f"{store.url}/{name} is gone, though its table stands; `vidaudio verify` names the remedy"
+            )
+        source = scratch / "old.tar"
+        store.download(name, source)
+    elif not source.is_file():
+        raise CorpusError(f"{source} is gone, though its table stands; `vidaudio verify` names the remedy")
+    local = LocalTar(source)
+    with local, ShardWriter(target) as writer:
+        for key, parts in local.samples():
+            if key not in keys:
+                writer.write(key, {ending: local.read(member) for ending, member in parts.items()})
+
+
+class LocalTar:
+    """A tar on local disk, read sample by sample."""
+
+    def __init__(self, path: Path) -> None:
+        from vidaudio.shards.store import LocalStore
+
+        self._members = members(path)
+        self._reader = TarReader(LocalStore(path.parent), path.name)
+
+    def samples(self) -> Iterator[tuple[str, dict[str, Member]]]:
+        """Key and members by ending, in the tar's order."""
+        grouped: dict[str, dict[str, Member]] = {}
+        for name, member in self._members.items():
+            key, _, ending = name.partition(".")
+            grouped.setdefault(key, {})[ending] = member
+        yield from grouped.items()
+
+    def read(self, member: Member) -> bytes:
+        return self._reader.read(member.offset, member.length)
+
+    def __enter__(self) -> LocalTar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+
+def replace_file(store: Store, name: str, data: bytes) -> None:
+    """Put bytes in the place of a file, at once."""
+    with store.workspace() as scratch:
+        (scratch / "new").write_bytes(data)
+        store.put(name, scratch / "new")

@@ -1,0 +1,94 @@
+"""Purging a pack: the samples of removed clips leave its tars, tables, index and card, and `pack.json` says so.
+
+A pack's shards get new tars under names with their hash, `train-000000.0a1b2c3d.tar`, so that a loader that has the old
+index open goes on with the old tar until it is deleted, last of all. The generation is raised: a position in the pack
+means another sample from now on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from vidaudio.pipeline.card import CARD_FILE, write_card
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.pack_plan import PACK_FILE
+from vidaudio.pipeline.purge import copy_without, replace_file
+from vidaudio.pipeline.stages.pack import write_pack_index
+from vidaudio.pipeline.tombstones import Tombstones
+from vidaudio.shards.commit import encode_table, read_record, read_table
+from vidaudio.shards.tar import members, sha256_of
+from vidaudio.stream.index import INDEX_FILE
+
+
+def purge_packs(corpus: Corpus, removed: Tombstones) -> int:
+    """Take removed clips out of every pack; returns how many samples went.
+
+    Only under `vidaudio.shards.upkeep.upkeep`. Interrupted anywhere and done again, it ends the same.
+    """
+    gone = 0
+    for name in corpus.store.folders("training"):
+        folder = f"training/{name}"
+        if corpus.store.exists(f"{folder}/{PACK_FILE}"):
+            gone += _purge_pack(corpus, folder, removed)
+    return gone
+
+
+def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones) -> int:
+    store = corpus.store
+    described = json.loads(store.read(f"{folder}/{PACK_FILE}"))
+    standing = store.list(folder)
+    names = [name for name in described["shards"] if f"{name}.parquet" in standing]
+    gone = sum(_purge_shard(corpus, folder, name, described, removed) for name in names)
+    records = {name: read_record(store, f"{folder}/{name}.parquet") for name in names}
+    # What is not packed yet is not missing: only what the standing tables have lost counts.
+    lost = described["removed_samples"] + gone
+    if len(names) == len(described["shards"]):
+        lost = described["samples"] - sum(record.rows for record in records.values())
+    if lost != described["removed_samples"]:
+        described |= {"removed_samples": lost, "generation": max(removed.tables, described["generation"] + 1)}
+    changed = json.dumps(described, indent=2, sort_keys=True).encode() + b"\n"
+    if changed != store.read(f"{folder}/{PACK_FILE}"):
+        replace_file(store, f"{folder}/{PACK_FILE}", changed)
+    # Whether or not anything changed just now: an earlier purge may have been interrupted here.
+    if lost and INDEX_FILE in standing:
+        write_pack_index(corpus, folder)
+        if CARD_FILE in standing:
+            write_card(corpus, folder)
+    own = {record.tar for record in records.values()}
+    for file in standing:
+        stem, _, ending = file.partition(".")
+        if ending.endswith("tar") and stem in records and file not in own:
+            store.remove(f"{folder}/{file}")
+    return gone
+
+
+def _purge_shard(corpus: Corpus, folder: str, name: str, described: Mapping[str, Any], removed: Tombstones) -> int:
+    store = corpus.store
+    table_at = f"{folder}/{name}.parquet"
+    table, record = read_table(store, table_at)
+    columns = zip(*(table[column].to_pylist() for column in ("key", "id", "source")), strict=True)
+    going = {key for key, clip, source in columns if removed.covers(clip, source)}
+    if not going:
+        return 0
+    audio = "wav" if described["settings"]["audio"] == "pcm16" else "flac"
+    with store.workspace() as scratch:
+        new = scratch / "kept.tar"
+        copy_without(store, f"{folder}/{record.tar}", going, new, scratch)
+        places, sha, size = members(new), sha256_of(new), new.stat().st_size
+        tar = f"{name}.{sha[:8]}.tar"
+        store.put(f"{folder}/{tar}", new)
+    kept = []
+    for row in table.to_pylist():
+        if row["key"] not in going:
+            sound, vectors = places[f"{row['key']}.{audio}"], places[f"{row['key']}.clip.npy"]
+            row |= {"audio_offset": sound.offset, "audio_length": sound.length}
+            kept.append(row | {"vectors_offset": vectors.offset, "vectors_length": vectors.length})
+    changed = replace(record, rows=len(kept), tar=tar, tar_sha256=sha, tar_bytes=size)
+    rows = pa.Table.from_pylist(kept, schema=table.schema.remove_metadata())
+    replace_file(store, table_at, encode_table(rows, changed))
+    return len(going)

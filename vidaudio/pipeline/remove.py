@@ -1,0 +1,170 @@
+"""`remove`: clips leave a corpus for good, from every column and every pack, and are never fetched again.
+
+The tombstones come first. Whatever is interrupted afterwards is finished by the same command, by the next build, or by
+any other removal; what a build that was running at the same time has committed late is swept in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from vidaudio.errors import CorpusError
+from vidaudio.manifest import CLIP_ID
+from vidaudio.pipeline.corpus import Corpus, open_corpus
+from vidaudio.pipeline.keep import drop_drafts
+from vidaudio.pipeline.purge import purge_shard
+from vidaudio.pipeline.purge_packs import purge_packs
+from vidaudio.pipeline.tallies import SNAPSHOT_FILE
+from vidaudio.pipeline.tombstones import read_tombstones, write_tombstones
+from vidaudio.shards.scratch import sweep_scratch
+from vidaudio.shards.sweep import sweep_orphans
+from vidaudio.shards.upkeep import upkeep
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a removal did.
+
+    Attributes:
+        corpus: Where.
+        clips: Of the corpus that the entries name.
+        newly: Of these, not removed before.
+        tables: Tables of columns that were replaced.
+        samples: Taken out of packs.
+        unknown: Entries that the corpus has nothing of.
+    """
+
+    corpus: str
+    clips: int
+    newly: int
+    tables: int
+    samples: int
+    unknown: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for `--json`."""
+        return asdict(self) | {"unknown": list(self.unknown)}
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.corpus}: {self.clips:,} clips are removed, {self.newly:,} of them now: {self.tables:,} tables were "
+            f"replaced, {self.samples:,} training samples are gone"
+        )
+        if not self.unknown:
+            return text
+        shown = ", ".join(self.unknown[:SHOWN]) + (" ..." if len(self.unknown) > SHOWN else "")
+        return f"{text}\n  {len(self.unknown):,} entries name nothing in this corpus: {shown}"
+
+
+def read_ids(path: str | Path) -> list[str]:
+    """Entries of a list of clips to remove or export: a clip id or a source a line, `#` begins a comment.
+
+    Raises:
+        CorpusError: No such file, not a text, nothing in it, or a line that is neither; names the line.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} is no text file (UTF-8): one clip id or source a line is wanted") from error
+    entries: dict[str, None] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        entry = line.strip()
+        if CLIP_ID.fullmatch(bare := entry.partition(" #")[0].rstrip()):
+            entry = bare
+        if not entry or entry.startswith("#"):
+            continue
+        if not CLIP_ID.fullmatch(entry) and not _is_source(entry):
+            raise CorpusError(
+                f"{path}, line {number}: {entry[:80]!r} is neither a clip id (letters, digits, _ and -) nor a source "
+                "(site:video)"
+            )
+        entries[entry] = None
+    if not entries:
+        raise CorpusError(f"{path} names no clips: one clip id or source (site:id) a line is wanted")
+    return list(entries)
+
+
+def remove(corpus: str, entries: Sequence[str], *, note: str | None = None, progress: bool = True) -> Removal:
+    """Take clips out of a corpus.
+
+    Args:
+        corpus: Folder or fsspec URL.
+        entries: Clip ids, and sources (`site:video id`) for all clips of a video, those of later lists included.
+        note: Why; kept with the tombstones.
+        progress: Show a progress bar.
+
+    Raises:
+        CorpusError: There is no corpus, nothing in it is named, or another process is sweeping it.
+    """
+    opened = open_corpus(corpus)
+    with upkeep(opened.store):
+        before = read_tombstones(opened.store)
+        ids = frozenset(entry for entry in entries if not _is_source(entry))
+        sources = frozenset(entries) - ids
+        found = {clip: source for clip, source, _ in _rows(opened, ids, sources)}
+        known = {*found, *found.values(), *before.ids, *before.sources}
+        unknown = tuple(entry for entry in entries if entry not in known)
+        if len(unknown) == len(entries):
+            raise CorpusError(
+                f"{corpus} has nothing of what is to be removed ({', '.join(unknown[:SHOWN])}); nothing was changed. "
+                "An entry is a clip id as `status`, the tables and the training samples have it, or a source (site:id)"
+            )
+        new = {clip: source for clip, source in found.items() if clip not in before.ids}
+        new_sources = sorted((sources & set(found.values())) - before.sources)
+        if new or new_sources:
+            write_tombstones(opened.store, new, new_sources, note)
+        tables, samples = _enforce(opened, progress=progress)
+    return Removal(opened.url, len(found), len(new), tables, samples, unknown)
+
+
+def enforce_removals(corpus: Corpus) -> None:
+    """Finish what removals have left to do in a corpus; only under `upkeep`. Cheap where nothing was ever removed."""
+    if read_tombstones(corpus.store):
+        _enforce(corpus, progress=False)
+
+
+def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
+    """Purge every shard and pack of what tombstones name; returns tables replaced and samples gone."""
+    removed = read_tombstones(corpus.store)
+    by_shard: dict[int, set[str]] = {}
+    for clip, _, shard in _rows(corpus, removed.ids, removed.sources):
+        by_shard.setdefault(shard, set()).add(clip)
+    tables = 0
+    for shard in tqdm(sorted(by_shard), desc="removing", unit="shard", disable=not progress, dynamic_ncols=True):
+        drop_drafts(corpus, shard)
+        tables += purge_shard(corpus, shard, by_shard[shard])
+    samples = purge_packs(corpus, removed)
+    # The old tars of purges that were interrupted, and what dead processes still hold of the clips.
+    for folder in ("clips", "av"):
+        sweep_orphans(corpus.store, folder)
+    root = corpus.store.local_path("")
+    if root is not None:
+        sweep_scratch(root)
+    if tables or samples:
+        # A count of tables that are no more; `status` makes it again.
+        corpus.store.remove(SNAPSHOT_FILE)
+    return tables, samples
+
+
+def _rows(corpus: Corpus, ids: Collection[str], sources: Collection[str]) -> Iterator[tuple[str, str, int]]:
+    """Id, source and shard of the list's rows that are named; a clip that was tried again has several."""
+    wanted_ids, wanted_sources = pa.array(sorted(ids), pa.string()), pa.array(sorted(sources), pa.string())
+    for table in corpus.tables(["id", "source", "shard"]):
+        rows = table.filter(pc.or_(pc.is_in(table["id"], wanted_ids), pc.is_in(table["source"], wanted_sources)))
+        yield from zip(*(rows[name].to_pylist() for name in ("id", "source", "shard")), strict=True)
+
+
+def _is_source(entry: str) -> bool:
+    site, colon, video = entry.partition(":")
+    return bool(site and colon and video) and entry.isprintable()
