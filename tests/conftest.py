@@ -18,6 +18,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shard_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Copies of remote shards that streams make go here, and not to the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("VIDAUDIO_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real clips and lists kept beside the checkout; tests of them are skipped where they are not."""
@@ -46,6 +55,34 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / "open_clip_model.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small randomly initialised BERT of a few words."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("tinybert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "low", "middle", "high", "and", "very"]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of randomly initialised weights with torchvision's names, classifier included."""
+    import torch
+    from safetensors.torch import save_file
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("resnet") / "resnet18.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in resnet18().state_dict().items()}, path)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import soundfile
+from PIL import Image
 
 from vidaudio.shards.tar import ShardWriter, members
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, write_index
@@ -26,8 +27,13 @@ def make_packed(
     clips_per_split: Mapping[str, int],
     seconds: float = 4.0,
     labelled: bool = True,
+    unlabelled: Collection[int] = (),
+    picture_size: int | None = None,
 ) -> Path:
-    """Write `training` shards of synthetic clips, labels in turn, one shard a split; returns the folder."""
+    """Write `training` shards of synthetic clips, labels in turn, one shard a split; returns the folder.
+
+    `unlabelled` names clips of each split, by number, without a label; `picture_size` puts pictures in.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     dimensions = encoder["dimensions"]
     tables, tars = [], []
@@ -51,7 +57,7 @@ def make_packed(
                     "source": f"test:{key}",
                     "dataset": "test",
                     "split": split,
-                    "labels": [labels[kind]] if labelled else [],
+                    "labels": [labels[kind]] if labelled and clip not in unlabelled else [],
                     "captions": [],
                     "samples": len(times),
                     "audio_start_seconds": 0.0,
@@ -59,6 +65,8 @@ def make_packed(
                     "grid_seconds": [float(s) for s in range(int(seconds))],
                 }
                 parts = {"flac": audio.getvalue(), "clip.npy": array.getvalue(), "json": json.dumps(facts).encode()}
+                if picture_size is not None:
+                    parts |= {f"{second:03d}.jpg": _jpeg(rng, picture_size) for second in range(int(seconds))}
                 writer.write(key, parts)
                 rows.append({"key": key, **facts, "shard": number})
         inside = members(folder / f"{split}-000000.tar")
@@ -78,3 +86,9 @@ def make_packed(
     }
     write_index(folder / INDEX_FILE, pa.concat_tables(tables), metadata)
     return folder
+
+
+def _jpeg(rng: np.random.Generator, size: int) -> bytes:
+    sink = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (size, size, 3), np.uint8)).save(sink, format="JPEG")
+    return sink.getvalue()

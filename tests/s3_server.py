@@ -44,6 +44,11 @@ class S3Server:
         with urllib.request.urlopen(urllib.request.Request(f"{self.address}/_control", body)) as answer:
             return json.loads(answer.read())
 
+    def bytes_sent(self) -> dict[str, int]:
+        """Bytes of all bodies sent for reads since the last asking, by path: `/corpora/...`."""
+        with urllib.request.urlopen(f"{self.address}/_traffic") as answer:
+            return json.loads(answer.read())
+
 
 @contextlib.contextmanager
 def running_server() -> Iterator[S3Server]:
@@ -70,8 +75,13 @@ class _Strict:
         self._writing = threading.Lock()
         self._settings = {"latency": 0.0, "fail": 0, "ignore_conditions": False}
         self._requests: Counter[str] = Counter()
+        self._sent: Counter[str] = Counter()
 
     def __call__(self, environ, start_response):
+        if environ["PATH_INFO"] == "/_traffic":
+            counted, self._sent = self._sent, Counter()
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(counted).encode()]
         if environ["PATH_INFO"] == "/_control":
             return self._control(environ, start_response)
         method = environ["REQUEST_METHOD"]
@@ -85,7 +95,9 @@ class _Strict:
         if self._settings["ignore_conditions"]:
             environ.pop("HTTP_IF_NONE_MATCH", None)
         if method == "GET" or method == "HEAD":
-            return self._application(environ, start_response)
+            body = list(self._application(environ, start_response))
+            self._sent[environ["PATH_INFO"]] += sum(map(len, body)) if method == "GET" else 0
+            return body
         with self._writing:
             return list(self._application(environ, start_response))
 

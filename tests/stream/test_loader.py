@@ -110,14 +110,18 @@ class TestEpochs:
         usable = set(stream.windows.usable.tolist())
         counts = np.bincount(sources[stream.windows.usable])
         assert (counts.max() > len(usable) / 2) == lopsided
-        groups_an_epoch = max(-(-len(usable) // 2), int(counts.max()))
+        groups_an_epoch = -(-len(usable) // 2)
         steps = 4 * groups_an_epoch
         rows = np.concatenate([stream.rows(step) for step in range(steps)])
         epochs = [rows[e * groups_an_epoch : (e + 1) * groups_an_epoch] for e in range(len(rows) // groups_an_epoch)]
         assert len(epochs) >= 4
         for epoch in epochs:
-            assert set(epoch.ravel().tolist()) == usable
+            # Of a source with more samples than there are groups, some sit out; others in every epoch.
+            seen = epoch.ravel().tolist()
+            assert set(seen) <= usable
+            assert len(set(seen)) == sum(min(int(count), groups_an_epoch) for count in counts)
             assert all(len({int(sources[row]) for row in group}) == 2 for group in epoch)
+        assert set(rows.ravel().tolist()) == usable
         assert len({epoch.tobytes() for epoch in epochs}) > 1
         assert stream.batches_per_epoch == -(-groups_an_epoch // 5)
 
@@ -245,7 +249,7 @@ class TestDamage:
     def test_a_tar_that_was_cut_short_is_named(self, copied, audio, workers):
         folder = copied(audio)
         for path in folder.glob("train-*.tar"):
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+            path.write_bytes(path.read_bytes()[:600])
         with pytest.raises(CorpusError, match=r"train-00000\d\.tar is shorter than its index says"):
             self.read_all(folder, workers)
 

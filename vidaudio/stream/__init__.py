@@ -2,7 +2,8 @@
 
     from vidaudio.stream import MixtureStream, webdataset
 
-`MixtureStream` is the exact loader; `webdataset` is the plain WebDataset door to the same shards.
+`MixtureStream` is the exact loader, `EpochLoader` cuts it into epochs for a plain PyTorch loop; `webdataset` is the
+plain WebDataset door to the same shards.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Any
 
 _PUBLIC = {
     "MixtureStream": "vidaudio.stream.loader",
-    "StreamConfig": "vidaudio.stream.loader",
+    "EpochLoader": "vidaudio.stream.epochs",
+    "StreamConfig": "vidaudio.stream.config",
+    "rank_rows": "vidaudio.stream.ranks",
     "TrainingIndex": "vidaudio.stream.index",
     "open_index": "vidaudio.stream.index",
     "WindowShape": "vidaudio.stream.windows",

@@ -7,10 +7,9 @@ reached. Mixing, gains and spectra belong to the training device; the loader onl
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,58 +17,51 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vidaudio.errors import CorpusError
-from vidaudio.stream.index import TrainingIndex, open_index
-from vidaudio.stream.order import DEFAULT_BLOCK_SHARDS, epoch_order, generator, group_count, groups_of_different
-from vidaudio.stream.reader import SampleReader
-from vidaudio.stream.windows import Windows, WindowShape
+from vidaudio.stream.config import StreamConfig
+from vidaudio.stream.corpus import Damage, PackedCorpus
+from vidaudio.stream.index import TrainingIndex
+from vidaudio.stream.mixing import Interleave
+from vidaudio.stream.order import PARTNERS, WINDOWS, generator
+from vidaudio.stream.ranks import rank_part, rank_rows
+from vidaudio.stream.reader import DamagedSample
+from vidaudio.stream.windows import Windows
 
+__all__ = ["MixtureStream", "StreamConfig"]
 
-@dataclass(frozen=True, slots=True)
-class StreamConfig:
-    """What to iterate, and how.
-
-    What:
-        split: Of the packed corpus.
-        sources: Different sources a mixture.
-        shape: Of a window.
-
-    How:
-        batch_size: Mixtures a global batch; ranks divide it.
-        shuffle: False gives packed order and middle windows, each group once: evaluation.
-        seed: Of order, windows and gains.
-        gain_range: Bounds of the uniform gain of each source; None for none (CLIPSep trains with 0.5 to 1.5).
-        block_shards: Shards mixed with one another in an epoch.
-    """
-
-    split: str = "train"
-    sources: int = 2
-    shape: WindowShape = field(default_factory=WindowShape)
-    batch_size: int = 32
-    shuffle: bool = True
-    seed: int = 0
-    gain_range: tuple[float, float] | None = (0.5, 1.5)
-    block_shards: int = DEFAULT_BLOCK_SHARDS
+# One sample of a mixture-to-be: number of its corpus, its row there, its group's position there.
+Pick = tuple[int, int, int]
 
 
 class MixtureStream(IterableDataset):
     """Batches of mixtures-to-be, for ever when shuffling, once through when not.
 
-    A batch is a dictionary: `audio` int16 `[B, N, L]`, `vectors` float16 `[B, N, F, D]`, `gains` float32 `[B, N]`,
-    `rows` int64 `[B, N]` (of `index`), `step` int.
+    A batch is a dictionary, B mixtures of this rank, N sources, F pictures:
+
+        audio     int16 `[B, N, samples]`
+        vectors   float16 `[B, N, F, D]`
+        gains     float32 `[B, N]`
+        frames    uint8 `[B, N, F, 3, H, W]`, where the configuration asks for them
+        rows      int64 `[B, N]`, of the index of the sample's corpus
+        corpora   int64 `[B, N]`, number of the corpus
+        step      int, which batch of the run this is
+        share     float, this rank's part of the global batch; weigh the loss with `share * world_size`
+        replaced  int, how many samples of the batch stand in for damaged ones
+        damage    list of str, what was wrong with those
 
     Args:
-        url: A packed corpus, `CORPUS/training/NAME`.
+        url: A packed corpus, `CORPUS/training/NAME`, local or at an fsspec URL; or several, with their weights.
         config: What and how.
         start_step: The first batch to yield: the optimiser's step after a restart.
         rank, world_size: Of this process in distributed training.
 
     Raises:
-        CorpusError: No such corpus or split, or too few sources or usable samples for one mixture.
+        CorpusError: No such corpus or split, too few sources or usable samples for one mixture, no pictures where they
+            are asked for, corpora that do not fit one another.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | os.PathLike[str] | Mapping[str, float],
         config: StreamConfig | None = None,
         *,
         start_step: int = 0,
@@ -77,138 +69,255 @@ class MixtureStream(IterableDataset):
         world_size: int = 1,
     ) -> None:
         super().__init__()
-        self.url = url
         self.config = config or StreamConfig()
         self.start_step = start_step
-        self.rank = rank
-        self.world_size = world_size
-        self._kept: tuple[int, np.ndarray] | None = None
-        if self.config.batch_size < world_size:
-            raise CorpusError(f"a batch of {self.config.batch_size} cannot be divided over {world_size} ranks")
-        self._check()
+        self.set_rank(rank, world_size)
+        weights = dict(url) if isinstance(url, Mapping) else {os.fspath(url): 1.0}
+        self._interleave = Interleave(list(weights.values()), self.config.seed)
+        self._across = self.config.across_corpora and self.config.shuffle and len(weights) > 1
+        size = 1 if self._across else self.config.sources
+        self.corpora = [PackedCorpus(each, self.config, size) for each in weights]
+        self._damage = Damage()
+        self._check_alike()
 
-    def _check(self) -> None:
-        index, windows = self.index, self.windows
-        different = len(np.unique(index.codes("source")[windows.usable])) if len(windows.usable) else 0
-        if different < self.config.sources:
-            raise CorpusError(
-                f"{self.url}, split {self.config.split}: {different} sources have a window of "
-                f"{self.config.shape.samples / index.sample_rate:.3f} s with {self.config.shape.frames} pictures "
-                f"({windows.too_short} samples are too short); mixtures of {self.config.sources} need as many sources"
-            )
+    @property
+    def url(self) -> str:
+        """Of the corpus, or of all, with a comma between them."""
+        return ", ".join(corpus.url for corpus in self.corpora)
 
-    @functools.cached_property
+    @property
     def index(self) -> TrainingIndex:
-        return open_index(self.url, self.config.split)
+        """Of the only corpus; of several, of the first."""
+        return self.corpora[0].index
 
-    @functools.cached_property
+    @property
     def windows(self) -> Windows:
-        return Windows(self.index, self.config.shape)
+        """Of the only corpus; of several, of the first."""
+        return self.corpora[0].windows
 
-    @functools.cached_property
-    def _sources(self) -> np.ndarray:
-        return self.index.codes("source")[self.windows.usable]
+    @property
+    def too_short(self) -> int:
+        """Samples left out because they have no window of the wanted shape."""
+        return sum(len(corpus.index) - corpus.counts.all_usable for corpus in self.corpora)
 
-    @functools.cached_property
-    def _shards(self) -> np.ndarray:
-        return self.index.column("shard")[self.windows.usable]
+    def identity(self) -> str:
+        """What must be the same for a resumed run to see what the uninterrupted one would have seen."""
+        return " ".join(corpus.index.identity() for corpus in self.corpora)
 
-    @functools.cached_property
-    def _groups_an_epoch(self) -> int:
-        return group_count(self._sources, self.config.sources)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Each worker maps the index itself: pages are shared, Python objects are not copied.
-        cached = ("index", "windows", "_sources", "_shards")
-        return {k: v for k, v in self.__dict__.items() if k not in cached} | {"_kept": None}
+    @property
+    def groups_per_epoch(self) -> int:
+        """Mixtures an epoch; of several corpora, of all together."""
+        groups = sum(corpus.groups_per_epoch for corpus in self.corpora)
+        return math.ceil(groups / self.config.sources) if self._across else groups
 
     @property
     def batches_per_epoch(self) -> int:
         """Batches an epoch, the last one maybe filled from the next epoch; without shuffling, batches in all.
 
         Not `__len__`: a training loop that saw a length would end the iteration there and begin another at the step it
-        once started from.
+        once started from. `EpochLoader` has one.
         """
-        return math.ceil(self._groups_an_epoch / self.config.batch_size)
+        return math.ceil(self.groups_per_epoch / self.config.batch_size)
 
     def set_start_step(self, step: int) -> None:
         """Where the next iteration begins."""
         self.start_step = step
 
-    def state_dict(self, optimiser_step: int) -> dict[str, int]:
-        """What a checkpoint must hold to go on: the optimiser's steps, not what was prefetched."""
-        return {"start_step": optimiser_step}
+    def set_rank(self, rank: int, world_size: int) -> None:
+        """Whose part of every batch the next iteration reads."""
+        rank_rows(self.config.batch_size, rank, world_size)
+        self.rank, self.world_size = rank, world_size
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def state_dict(self, optimiser_step: int) -> dict[str, Any]:
+        """What a checkpoint must hold to go on: the optimiser's steps, not what was prefetched, and on what data."""
+        return {"start_step": optimiser_step, "identity": self.identity()}
+
+    def load_state_dict(self, state: Mapping[str, Any], *, other_data: bool = False) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            CorpusError: It was taken on other data and `other_data` does not allow that.
+        """
+        if not other_data:
+            self.require_identity(state.get("identity"))
         self.set_start_step(state["start_step"])
 
+    def require_identity(self, identity: str | None) -> None:
+        """Refuse data that is not what a run has begun with; None, of older states, is taken for the same."""
+        if identity is not None and identity != self.identity():
+            raise CorpusError(
+                f"{self.url} is not what this run has seen so far: it was packed anew, or samples were taken out of "
+                "it. Its batches would be others from here on; start a new run, or allow other data expressly"
+            )
+
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.batches(self.start_step, None if self.config.shuffle else self.batches_per_epoch)
+
+    def batches(self, begin: int, end: int | None) -> Iterator[dict[str, Any]]:
+        """Batches `begin` to `end - 1` that fall to this worker; for ever where `end` is None."""
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
-        reader = SampleReader(self.index)
-        step = self.start_step + number
-        while self.config.shuffle or step < self.batches_per_epoch:
-            yield self.batch(step, reader)
+        for corpus in self.corpora:
+            corpus.turn, corpus.turns = self.rank * workers + number, self.world_size * workers
+        step = begin + number
+        while end is None or step < end:
+            # Of the last batch of an evaluation there may be nothing for this rank.
+            if len(self.positions(step)):
+                yield self.batch(step)
             step += workers
 
     def loader(self, *, workers: int = 0, prefetch: int = 4) -> DataLoader:
         """A DataLoader over this stream, batches ready-made, in order."""
-        return DataLoader(
-            self,
-            batch_size=None,
-            num_workers=workers,
-            prefetch_factor=prefetch if workers else None,
-            persistent_workers=False,
-            pin_memory=torch.cuda.is_available(),
-        )
+        return make_loader(self, workers=workers, prefetch=prefetch)
 
-    def positions(self, step: int) -> list[int]:
-        """This rank's places in the endless sequence of groups for batch `step`."""
-        size = self.config.batch_size
-        begin = step * size + self.rank * size // self.world_size
-        end = step * size + (self.rank + 1) * size // self.world_size
-        return list(range(begin, end if self.config.shuffle else min(end, self._groups_an_epoch)))
+    def positions(self, step: int) -> range:
+        """This rank's places in the endless sequence of mixtures for batch `step`."""
+        begin, part = step * self.config.batch_size, self._part(step)
+        return range(begin + part.start, begin + part.stop)
+
+    def picks(self, step: int) -> list[list[Pick]]:
+        """The samples of batch `step` of this rank, before damaged ones are replaced."""
+        return [self._pick(position) for position in self.positions(step)]
 
     def rows(self, step: int) -> np.ndarray:
         """Index rows of batch `step` of this rank, int `[B, N]`."""
-        groups = [self._group(position) for position in self.positions(step)]
-        return np.asarray(groups, np.int64).reshape(-1, self.config.sources)
+        rows = [[row for _, row, _ in picks] for picks in self.picks(step)]
+        return np.asarray(rows, np.int64).reshape(-1, self.config.sources)
 
-    def batch(self, step: int, reader: SampleReader) -> dict[str, Any]:
+    def batch(self, step: int) -> dict[str, Any]:
         """Read batch `step`."""
         shape, sources = self.config.shape, self.config.sources
         positions = self.positions(step)
-        audio = np.zeros((len(positions), sources, shape.samples), np.int16)
-        vectors = np.zeros((len(positions), sources, shape.frames, self.index.dimensions), np.float16)
+        audio = np.empty((len(positions), sources, shape.samples), np.int16)
+        vectors = np.empty((len(positions), sources, shape.frames, self.index.dimensions), np.float16)
         gains = np.ones((len(positions), sources), np.float32)
-        rows = np.zeros((len(positions), sources), np.int64)
+        members = np.empty((2, len(positions), sources), np.int64)
+        frames: list[np.ndarray] = []
+        replaced = 0
         for place, position in enumerate(positions):
-            rng = generator(self.config.seed, 1, position)
-            rows[place] = self._group(position)
-            for source, row in enumerate(rows[place]):
-                window = self.windows.random(row, rng) if self.config.shuffle else self.windows.middle(row)
-                audio[place, source], vectors[place, source] = reader.window(row, window)
+            rng = generator(WINDOWS, self.config.seed, position)
+            picks = self._pick(position)
+            for slot, (number, row, _) in enumerate(picks):
+                corpus = self.corpora[number]
+                window = corpus.windows.random(row, rng) if self.config.shuffle else corpus.windows.middle(row)
+                try:
+                    read = corpus.read(row, window)
+                    self._damage.in_a_row = 0
+                except DamagedSample as error:
+                    read = self._replace(error, position, slot, picks)
+                    replaced += 1
+                audio[place, slot], vectors[place, slot] = read[:2]
+                if self.config.frames:
+                    frames.append(read[2])
+                members[:, place, slot] = picks[slot][:2]
             if self.config.gain_range is not None:
                 gains[place] = rng.uniform(*self.config.gain_range, sources)
-        return {
+        batch = {
             "audio": torch.from_numpy(audio),
             "vectors": torch.from_numpy(vectors),
             "gains": torch.from_numpy(gains),
-            "rows": torch.from_numpy(rows),
+            "rows": torch.from_numpy(members[1]),
+            "corpora": torch.from_numpy(members[0]),
             "step": step,
+            "share": len(positions) / self._mixtures(step),
+            "replaced": replaced,
+            "damage": self._damage.take(),
         }
+        if self.config.frames:
+            batch["frames"] = torch.from_numpy(_stacked(frames, len(positions)))
+        return batch
 
-    def _group(self, position: int) -> np.ndarray:
-        epoch, place = divmod(position, self._groups_an_epoch)
-        return self._groups(epoch)[place]
+    def _pick(self, position: int) -> list[Pick]:
+        """The samples of one mixture."""
+        if self._across:
+            return self._pick_across(position)
+        if self.config.shuffle:
+            number, place = self._interleave.at(position)
+        else:
+            number, place = self._one_after_another(position)
+        return [(number, row, place) for row in self.corpora[number].group(place).tolist()]
 
-    def _groups(self, epoch: int) -> np.ndarray:
-        """Index rows of every group of an epoch, int `[groups, N]`; the epoch last asked for is kept."""
-        if self._kept is None or self._kept[0] != epoch:
-            config = self.config
-            order = epoch_order(
-                self._shards, seed=config.seed, epoch=epoch, block_shards=config.block_shards, shuffle=config.shuffle
-            )
-            groups = self.windows.usable[groups_of_different(order, self._sources, config.sources)]
-            self._kept = (epoch, groups)
-        return self._kept[1]
+    def _pick_across(self, position: int) -> list[Pick]:
+        """One sample after another, each of the corpus whose turn it is; a source that two corpora share comes once."""
+        picks: list[Pick] = []
+        present: set[str] = set()
+        for slot in range(self.config.sources):
+            number, place = self._interleave.at(position * self.config.sources + slot)
+            corpus = self.corpora[number]
+            row = int(corpus.group(place)[0])
+            if corpus.samples.source(row) in present:
+                rng = generator(PARTNERS, self.config.seed, position, 1 + slot)
+                row = corpus.samples.draw_unlike(rng, present)
+            present.add(corpus.samples.source(row))
+            picks.append((number, row, place))
+        return picks
+
+    def _one_after_another(self, position: int) -> tuple[int, int]:
+        for number, corpus in enumerate(self.corpora):
+            if position < corpus.groups_per_epoch:
+                return number, position
+            position -= corpus.groups_per_epoch
+        raise IndexError("a position behind the end of an evaluation")
+
+    def _replace(self, error: DamagedSample, position: int, slot: int, picks: list[Pick]) -> tuple:
+        """Read another sample in the place of a damaged one, and put it into `picks`."""
+        number, _, place = picks[slot]
+        corpus = self.corpora[number]
+        unlike = {self.corpora[n].samples.source(row) for other, (n, row, _) in enumerate(picks) if other != slot}
+        self._damage.add(error)
+        for row, rng in corpus.spares(position, slot, place, unlike):
+            window = corpus.windows.random(row, rng) if self.config.shuffle else corpus.windows.middle(row)
+            try:
+                read = corpus.read(row, window)
+            except DamagedSample as again:
+                self._damage.add(again)
+                continue
+            self._damage.in_a_row = 0
+            picks[slot] = (number, row, place)
+            return read
+        raise AssertionError("spares are endless")
+
+    def _mixtures(self, step: int) -> int:
+        """In batch `step`, of all ranks: less than a batch only at the end of an evaluation."""
+        size = self.config.batch_size
+        return size if self.config.shuffle else max(0, min(size, self.groups_per_epoch - step * size))
+
+    def _part(self, step: int) -> range:
+        return rank_part(self._mixtures(step), self.rank, self.world_size)
+
+    def _check_alike(self) -> None:
+        first = self.index
+        for corpus in self.corpora[1:]:
+            other = corpus.index
+            for what, ours, theirs in (
+                ("sound", f"{first.sample_rate} Hz", f"{other.sample_rate} Hz"),
+                ("vectors by encoder", _encoder(first), _encoder(other)),
+            ):
+                if ours != theirs:
+                    raise CorpusError(
+                        f"{self.corpora[0].url} and {corpus.url} cannot be mixed: they hold {what} {ours} and {theirs}"
+                    )
+
+
+def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persistent: bool = False) -> DataLoader:
+    """A DataLoader that hands on ready-made batches in the order of the run."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        persistent_workers=persistent and workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _encoder(index: TrainingIndex) -> str:
+    return str(index.encoder.get("weights_sha256", index.encoder["dimensions"]))[:16]
+
+
+def _stacked(frames: list[np.ndarray], mixtures: int) -> np.ndarray:
+    """Pictures of a batch's samples, uint8 `[mixtures, N, F, 3, H, W]`."""
+    sizes = {each.shape for each in frames}
+    if len(sizes) > 1:
+        raise CorpusError(f"pictures of different sizes cannot be put into one batch: {sorted(sizes)}")
+    return np.stack(frames).reshape(mixtures, -1, *frames[0].shape)

@@ -1,7 +1,8 @@
 """Order: which samples follow each other in an epoch. A pure function of seed, epoch and position.
 
 Shards are permuted, blocks of consecutive shards are gathered, and samples are permuted inside a block: reads stay near
-each other while neighbours change every epoch. `pack` has shuffled over the whole corpus already.
+each other while neighbours change every epoch, and whoever wants one position works out its block alone. `pack` has
+shuffled over the whole corpus already.
 """
 
 from __future__ import annotations
@@ -9,83 +10,155 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 
 DEFAULT_BLOCK_SHARDS = 16
-# Keeps the grouping linear where one source fills most of a corpus.
+# A block with fewer samples than this for each source of a mixture takes further shards: neighbours need company.
+LEAST_SAMPLES_A_SOURCE = 8
+# Keeps the grouping linear where one source fills most of a block.
 MAX_OPEN_LOOKED_AT = 64
 
+# What random numbers are for: the first number of every generator's key, so that no two uses share their draws.
+SHARD_TURN, BLOCK_ORDER, WINDOWS, PARTNERS, SPARES, CORPORA = range(1, 7)
 
-def generator(*key: int) -> np.random.Generator:
+
+def generator(purpose: int, seed: int, first: int, second: int = 0) -> np.random.Generator:
     """A random generator that depends on nothing but the numbers given."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+    # Always four of them: NumPy fills short keys up with zeros, and (1, 2) would be (1, 2, 0).
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((purpose, seed, first, second))))
 
 
-def epoch_order(
-    shards: np.ndarray, *, seed: int, epoch: int, block_shards: int = DEFAULT_BLOCK_SHARDS, shuffle: bool = True
-) -> np.ndarray:
-    """Positions `0 .. len(shards) - 1`, each once, in the order of one epoch.
+@dataclass(frozen=True)
+class EpochLayout:
+    """The blocks of one epoch.
+
+    Attributes:
+        turn: Shards with samples, in the order of the epoch, int `[shards]`.
+        edges: Where in `turn` the blocks begin, and the end, int `[blocks + 1]`.
+        samples: How many samples lie before each block, and all, int `[blocks + 1]`.
+    """
+
+    turn: np.ndarray
+    edges: np.ndarray
+    samples: np.ndarray
+
+    @property
+    def blocks(self) -> int:
+        return len(self.edges) - 1
+
+    def shards(self, block: int) -> np.ndarray:
+        """Of a block, in the order of the epoch."""
+        return self.turn[self.edges[block] : self.edges[block + 1]]
+
+    def first_group(self, block: int, size: int) -> int:
+        """Which group of the epoch is the block's first; of `blocks`, how many groups the epoch has.
+
+        Groups are cut from the whole epoch, so that a group belongs to the block in which it ends; only the last of
+        the epoch may end nowhere.
+        """
+        samples = int(self.samples[block])
+        return math.ceil(samples / size) if block == self.blocks else samples // size
+
+    def block_of(self, group: int, size: int) -> int:
+        """Which block a group of the epoch belongs to."""
+        firsts = self.samples[:-1] // size
+        return int(np.searchsorted(firsts, group, side="right")) - 1
+
+
+def epoch_layout(
+    usable: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    size: int = 1,
+    block_shards: int = DEFAULT_BLOCK_SHARDS,
+    shuffle: bool = True,
+) -> EpochLayout:
+    """Permute the shards and cut them into blocks.
+
+    A block is closed when it has `block_shards` shards and samples enough for groups; a remainder with too few samples
+    joins the block before it.
 
     Args:
-        shards: Shard number of each position, int `[samples]`, non-decreasing.
-        seed: Of the run.
-        epoch: 0, 1, 2 ...
+        usable: Samples of each shard, int `[shards]`.
+        seed, epoch: Of the run; 0, 1, 2 ...
+        size: Sources a mixture.
         block_shards: Shards mixed with one another.
-        shuffle: False leaves packed order.
+        shuffle: False leaves the shards as they are.
     """
-    if not shuffle:
-        return np.arange(len(shards))
-    rng = generator(seed, epoch)
-    numbers, starts = np.unique(shards, return_index=True)
-    ends = np.r_[starts[1:], len(shards)]
-    turn = rng.permutation(len(numbers))
-    blocks = []
-    for first in range(0, len(turn), block_shards):
-        block = np.concatenate([np.arange(starts[n], ends[n]) for n in turn[first : first + block_shards]])
-        blocks.append(rng.permutation(block))
-    return np.concatenate(blocks) if blocks else np.zeros(0, int)
+    turn = np.flatnonzero(usable)
+    if shuffle:
+        turn = generator(SHARD_TURN, seed, epoch).permutation(turn)
+    least = LEAST_SAMPLES_A_SOURCE * size
+    edges, before, here, shards = [0], [0], 0, 0
+    for place, count in enumerate(usable[turn].tolist()):
+        here, shards = here + count, shards + 1
+        if shards >= block_shards and here >= least:
+            edges.append(place + 1)
+            before.append(before[-1] + here)
+            here, shards = 0, 0
+    if shards and (here >= least or len(edges) == 1):
+        edges.append(len(turn))
+        before.append(before[-1] + here)
+    elif shards:
+        edges[-1] = len(turn)
+        before[-1] += here
+    return EpochLayout(turn, np.asarray(edges, np.int64), np.asarray(before, np.int64))
 
 
 def groups_of_different(order: np.ndarray, sources: np.ndarray, size: int) -> np.ndarray:
-    """Cut an order into groups of `size` whose sources all differ; int `[group_count(sources, size), size]`.
+    """Cut an order into `ceil(samples / size)` groups whose sources all differ, int `[groups, size]`.
 
-    Every sample is used once; places that are left over, in the last group or because one source has most samples, are
-    taken by earlier samples of the same epoch. How many groups there are does not depend on the order, so that every
-    epoch is as long.
+    Every sample is in one group, next to its neighbours as far as their sources allow; places left over in the last
+    group are taken by earlier samples. Where a source has more samples than there are groups, that cannot be: as many
+    as must be of that source's last samples sit out, and others come twice. Where there are fewer sources than
+    `size`, places stay empty.
 
     Args:
-        order: Positions, each once.
-        sources: Code of the source of each position, int `[samples]`.
+        order: Samples, each once, int `[samples]`.
+        sources: Code of the source of each place of `order`, int `[samples]`.
         size: Sources a mixture.
 
-    Raises:
-        ValueError: There are fewer different sources than `size`.
+    Returns:
+        Members of `order`; -1 in empty places.
     """
-    if len(np.unique(sources)) < size:
-        raise ValueError(f"mixtures of {size} different sources need at least {size} sources")
+    if size == 1 or not len(order):
+        return order.reshape(-1, size)
+    wanted = math.ceil(len(order) / size)
     codes = sources.tolist()
-    groups, loose = _neighbours(order.tolist(), codes, size)
-    _loosen(groups, loose, codes, size, wanted=group_count(sources, size))
+    groups, loose = _neighbours(_without_surplus(codes, wanted), codes, size)
+    _loosen(groups, loose, codes, size, wanted=wanted)
     # Dealing out what is sorted by source puts a source into a group twice only where there are too few groups.
     loose.sort(key=codes.__getitem__)
-    dealt = group_count(sources[loose], size)
-    refill = itertools.cycle(order.tolist())
+    dealt = wanted - len(groups)
+    several = len(set(codes)) >= size
+    refill = itertools.cycle(range(len(codes)))
     for first in range(dealt):
         group = loose[first::dealt]
-        while len(group) < size:
-            position = next(refill)
-            if all(codes[member] != codes[position] for member in group):
-                group.append(position)
-        groups.append(group)
-    return np.asarray(groups, int).reshape(-1, size)
+        while several and len(group) < size:
+            place = next(refill)
+            if all(codes[member] != codes[place] for member in group):
+                group.append(place)
+        groups.append(group + [-1] * (size - len(group)))
+    places = np.asarray(groups, np.int64).reshape(-1, size)
+    return np.where(places < 0, -1, order[places])
 
 
-def group_count(sources: np.ndarray, size: int) -> int:
-    """The fewest groups of `size` different sources that hold every sample."""
-    if len(sources) == 0:
-        return 0
-    return max(math.ceil(len(sources) / size), int(np.unique(sources, return_counts=True)[1].max()))
+def _without_surplus(codes: list[int], groups: int) -> list[int]:
+    """Places in order, without those for which no group is left that has not their source yet."""
+    left = Counter({code: groups for code, count in Counter(codes).items() if count > groups})
+    if not left:
+        return list(range(len(codes)))
+    kept = []
+    for place, code in enumerate(codes):
+        if code in left:
+            if not left[code]:
+                continue
+            left[code] -= 1
+        kept.append(place)
+    return kept
 
 
 def _neighbours(order: list[int], codes: list[int], size: int) -> tuple[list[list[int]], list[int]]:

@@ -1,26 +1,46 @@
-"""One sample's sound and vectors, read by byte range and decoded: no whole tar is opened and nothing is unpickled."""
+"""One sample's sound, vectors and pictures, read by byte range and decoded; nothing is unpickled."""
 
 from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from vidaudio.errors import CorpusError
+from vidaudio.shards.tar import Member, members
+from vidaudio.stream.cache import CachedTars
 from vidaudio.stream.index import TrainingIndex
+from vidaudio.stream.recent import Recent
 from vidaudio.stream.windows import Window
 
 WAV_HEADER_BYTES = 44
+MAX_OPEN_TARS = 128
+# Tar headers of so many shards are kept, for pictures only: their places do not stand in the index.
+MAX_LISTED_TARS = 64
+
+
+class DamagedSample(CorpusError):
+    """A sample that cannot be read or decoded; others of its shard may be."""
 
 
 class SampleReader:
-    """Reads windows and whole samples of an index. One a process; files stay open between reads."""
+    """Reads windows and whole samples of an index. One a process; files stay open between reads.
 
-    def __init__(self, index: TrainingIndex) -> None:
+    Args:
+        index: Of the corpus.
+        tars: Local copies of a remote corpus's tars; without them each member is one request.
+    """
+
+    def __init__(self, index: TrainingIndex, tars: CachedTars | None = None) -> None:
         self._index = index
-        self._descriptors: dict[int, int] = {}
+        self._tars = tars
+        self._by_request = tars is None and index.store.local_path("") is None
+        self._open: Recent[int] = Recent(MAX_OPEN_TARS, forget=os.close)
+        self._listed: Recent[dict[str, Member]] = Recent(MAX_LISTED_TARS)
+        self._headers: dict[bytes, tuple[int, ...]] = {}
         self._shard = index.column("shard")
         self._audio_offset = index.column("audio_offset")
         self._audio_length = index.column("audio_length")
@@ -29,7 +49,12 @@ class SampleReader:
         self._samples = index.column("samples")
 
     def sound(self, row: int, first: int = 0, samples: int | None = None) -> np.ndarray:
-        """`samples` values from `first` of the sample's sound, int16, zeros outside it; None: all of it."""
+        """`samples` values from `first` of the sample's sound, int16, zeros outside it; None: all of it.
+
+        Raises:
+            DamagedSample: It breaks off or cannot be decoded.
+            CorpusError: The shard is gone.
+        """
         total = int(self._samples[row])
         samples = total - first if samples is None else samples
         out = np.zeros(samples, np.int16)
@@ -46,49 +71,108 @@ class SampleReader:
         try:
             with soundfile.SoundFile(io.BytesIO(data)) as file:
                 file.seek(begin)
-                out[place] = file.read(end - begin, dtype="int16")
+                values = file.read(end - begin, dtype="int16")
         except (soundfile.LibsndfileError, ValueError) as error:
             raise self._damaged(row, error) from error
+        if len(values) != end - begin:
+            raise self._damaged(row, f"its sound ends after {begin + len(values)} of {total} samples")
+        out[place] = values
         return out
 
     def vectors(self, row: int) -> np.ndarray:
-        """Embeddings of all the sample's pictures, float16 `[pictures, dimensions]`."""
+        """Embeddings of all the sample's pictures, float16 `[pictures, dimensions]`.
+
+        Raises:
+            DamagedSample: They are none.
+        """
         data = self._read(row, int(self._vectors_offset[row]), int(self._vectors_length[row]))
+        # The header is text to be parsed, and the same in every sample with as many pictures.
+        header = data[: 10 + int.from_bytes(data[8:10], "little")]
         try:
-            return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+            shape = self._headers.get(header) or self._shape(header)
+            return np.frombuffer(data, np.float16, offset=len(header)).reshape(shape)
         except ValueError as error:
             raise self._damaged(row, error) from error
 
+    def pictures(self, row: int, numbers: tuple[int, ...]) -> np.ndarray:
+        """Pictures of the sample, uint8 `[numbers, 3, H, W]`.
+
+        Raises:
+            DamagedSample: One cannot be decoded.
+            CorpusError: The pack was made without pictures.
+        """
+        from PIL import Image
+
+        listed, key = self._members(row), self._index.text("key", row)
+        found = []
+        for number in numbers:
+            member = listed.get(f"{key}.{number:03d}.jpg")
+            if member is None:
+                raise CorpusError(
+                    f"{self._index.store.url} holds no pictures (there is no {key}.{number:03d}.jpg); pack under "
+                    "another name with pack.frames: true, or train without frames"
+                )
+            data = self._read(row, member.offset, member.length)
+            try:
+                with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+                    found.append(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+            except (OSError, ValueError) as error:
+                raise self._damaged(row, error) from error
+        return np.stack(found)
+
     def window(self, row: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Sound int16 `[samples]` and vectors float16 `[frames, dimensions]` of one window."""
-        return self.sound(row, window.first_sample, window.samples), self.vectors(row)[list(window.frames)]
+        vectors = self.vectors(row)
+        if window.frames[-1] >= len(vectors):
+            raise self._damaged(row, f"{len(vectors)} vectors where there should be more")
+        return self.sound(row, window.first_sample, window.samples), vectors[list(window.frames)]
 
     def close(self) -> None:
         """Close the files held open."""
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        self._open.clear()
+
+    def _shape(self, header: bytes) -> tuple[int, int]:
+        """The shape that a NumPy header states, if it is one of vectors; remembered by the header's bytes."""
+        stream = io.BytesIO(header)
+        version = np.lib.format.read_magic(stream)
+        shape, by_columns, kind = np.lib.format.read_array_header_1_0(stream)
+        if version != (1, 0) or kind != np.float16 or by_columns or shape[1:] != (self._index.dimensions,):
+            raise ValueError(f"vectors {kind} {list(shape)}, not float16 of {self._index.dimensions}")
+        self._headers[header] = shape
+        return shape
+
+    def _members(self, row: int) -> dict[str, Member]:
+        """Where everything in the sample's tar lies: read from its headers, once a tar."""
+        shard = int(self._shard[row])
+        if self._by_request:
+            raise CorpusError("pictures of a remote corpus need local copies of its shards; set cache_bytes above 0")
+        # By the descriptor, since a copy may lose its name while it is read.
+        return self._listed.get(shard, lambda: members(Path(f"/dev/fd/{self._descriptor(row)}")))
+
+    def _descriptor(self, row: int) -> int:
+        shard = int(self._shard[row])
+        return self._open.get(shard, lambda: self._open_tar(shard))
+
+    def _open_tar(self, shard: int) -> int:
+        if self._tars is not None:
+            return self._tars.open(shard)
+        return os.open(self._index.store.local_path(self._index.tars[shard]), os.O_RDONLY)
 
     def _read(self, row: int, offset: int, length: int) -> bytes:
-        shard = int(self._shard[row])
-        name = self._index.tars[shard]
-        local = self._index.store.local_path(name)
         try:
-            if local is None:
-                data = self._index.store.read_range(name, offset, length)
+            if self._by_request:
+                data = self._index.store.read_range(self._index.tars[int(self._shard[row])], offset, length)
             else:
-                if shard not in self._descriptors:
-                    self._descriptors[shard] = os.open(local, os.O_RDONLY)
-                data = os.pread(self._descriptors[shard], length, offset)
+                data = os.pread(self._descriptor(row), length, offset)
         except FileNotFoundError:
             raise CorpusError(f"the training shard {self._url(row)} is gone; pack again under another name") from None
         if len(data) != length:
-            raise CorpusError(f"the training shard {self._url(row)} is shorter than its index says; pack again")
+            raise DamagedSample(f"the training shard {self._url(row)} is shorter than its index says; pack again")
         return data
 
-    def _damaged(self, row: int, error: Exception) -> CorpusError:
-        key = self._index.table["key"][int(row)].as_py()
-        return CorpusError(f"sample {key} of the training shard {self._url(row)} is damaged ({error}); pack again")
+    def _damaged(self, row: int, error: Exception | str) -> DamagedSample:
+        key = self._index.text("key", row)
+        return DamagedSample(f"sample {key} of the training shard {self._url(row)} is damaged ({error}); pack again")
 
     def _url(self, row: int) -> str:
         return f"{self._index.store.url}/{self._index.tars[int(self._shard[row])]}"

@@ -6,6 +6,8 @@ start times: positions come from the recorded presentation times, never from fra
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ import numpy as np
 
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
+
+ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +81,7 @@ def may_be_centre(
 
 
 class Windows:
-    """All windows of every sample of an index, found once, vectorised.
-
-    Attributes:
-        usable: Row numbers of the samples that have a window at all, increasing.
-        too_short: How many have none.
-    """
+    """The windows of an index's samples, worked out where they are asked for: nothing is kept a sample."""
 
     def __init__(self, index: TrainingIndex, shape: WindowShape) -> None:
         self.shape = shape
@@ -91,45 +90,79 @@ class Windows:
         self._grid, self._offsets = index.lists("grid_seconds")
         self._start = index.column("audio_start_seconds")
         self._samples = index.column("samples")
-        self._centres, self._centre_offsets = self._find()
-        self.usable = np.flatnonzero(np.diff(self._centre_offsets) > 0)
-        self.too_short = len(index) - len(self.usable)
+        self._let_pages_go = index.let_pages_go
 
-    def _find(self) -> tuple[np.ndarray, np.ndarray]:
-        """Flat numbers of the centres (within their sample) and where each sample's begin."""
-        rows = np.repeat(np.arange(len(self._offsets) - 1), np.diff(self._offsets))
-        within = np.arange(len(self._grid)) - self._offsets[rows]
+    @functools.cached_property
+    def usable(self) -> np.ndarray:
+        """Row numbers of the samples that have a window at all, increasing: a number a sample, so for small corpora."""
+        found = [begin + np.flatnonzero(self.has_window(begin, end)) for begin, end in self._stretches()]
+        return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+    @functools.cached_property
+    def too_short(self) -> int:
+        """How many samples have no window."""
+        return sum(int((~self.has_window(begin, end)).sum()) for begin, end in self._stretches())
+
+    def has_window(self, first: int, end: int) -> np.ndarray:
+        """Which of the rows `first .. end - 1` have a window, bool `[end - first]`."""
+        offsets = self._offsets[first : end + 1].astype(np.int64)
+        pictures = np.diff(offsets)
+        rows = np.repeat(np.arange(end - first), pictures)
         allowed = may_be_centre(
             self.shape,
             self._step,
             self._rate,
-            picture=within,
-            pictures=np.diff(self._offsets)[rows],
-            seconds=self._grid - self._start[rows],
-            samples=self._samples[rows],
+            picture=np.arange(len(rows)) - (offsets - offsets[0])[rows],
+            pictures=pictures[rows],
+            seconds=self._grid[offsets[0] : offsets[-1]] - self._start[first:end][rows],
+            samples=self._samples[first:end][rows],
         )
-        offsets = np.r_[0, np.cumsum(np.bincount(rows[allowed], minlength=len(self._offsets) - 1))]
-        return within[allowed], offsets
+        return np.bincount(rows[allowed], minlength=end - first) > 0
 
     def count(self, row: int) -> int:
         """How many windows the sample has."""
-        return int(self._centre_offsets[row + 1] - self._centre_offsets[row])
+        return len(self._centres(row))
 
     def at(self, row: int, number: int) -> Window:
         """The sample's `number`-th window, in order of time."""
-        centre = int(self._centres[self._centre_offsets[row] + number])
+        return self._around(row, self._centres(row)[number])
+
+    def random(self, row: int, rng: np.random.Generator) -> Window:
+        """A window drawn uniformly over the sample's centres (CLIPSep, training)."""
+        centres = self._centres(row)
+        return self._around(row, centres[int(rng.integers(len(centres)))])
+
+    def middle(self, row: int) -> Window:
+        """The window whose centre is nearest to picture T // 2 of T (CLIPSep, evaluation)."""
+        half = int(self._offsets[row + 1] - self._offsets[row]) // 2
+        return self._around(row, min(self._centres(row), key=lambda centre: abs(centre - half)))
+
+    def _centres(self, row: int) -> list[int]:
+        """Pictures of the sample that may be a window's middle, as `may_be_centre` has it.
+
+        In plain numbers: a sample has ten pictures or so, and NumPy takes longer to begin than these take to end.
+        """
+        grid = self._grid[self._offsets[row] : self._offsets[row + 1]].tolist()
+        start, seconds = float(self._start[row]), int(self._samples[row]) / self._rate
+        half, reach = self.shape.samples / 2 / self._rate, self.shape.frames // 2 * self._step
+        limit = self.shape.max_padding_seconds + 0.5 / self._rate
+        found = []
+        for centre in range(reach, len(grid) - reach):
+            at = grid[centre] - start
+            if half - at <= limit and at + half - seconds <= limit:
+                found.append(centre)
+        return found
+
+    def _around(self, row: int, centre: int) -> Window:
         reach = self.shape.frames // 2
         frames = tuple(centre + k * self._step for k in range(-reach, reach + 1))
         seconds = self._grid[self._offsets[row] + centre] - self._start[row]
         first = round(float(seconds) * self._rate) - self.shape.samples // 2
         return Window(frames, first, self.shape.samples)
 
-    def random(self, row: int, rng: np.random.Generator) -> Window:
-        """A window drawn uniformly over the sample's centres (CLIPSep, training)."""
-        return self.at(row, int(rng.integers(self.count(row))))
-
-    def middle(self, row: int) -> Window:
-        """The window whose centre is nearest to picture T // 2 of T (CLIPSep, evaluation)."""
-        begin, end = self._centre_offsets[row], self._centre_offsets[row + 1]
-        half = (self._offsets[row + 1] - self._offsets[row]) // 2
-        return self.at(row, int(np.argmin(np.abs(self._centres[begin:end] - half))))
+    def _stretches(self) -> Iterator[tuple[int, int]]:
+        """All rows, a few thousand at a time, so that looking through them takes little memory."""
+        rows = len(self._offsets) - 1
+        for begin in range(0, rows, ROWS_AT_ONCE):
+            yield begin, min(begin + ROWS_AT_ONCE, rows)
+            self._let_pages_go()

@@ -1,0 +1,216 @@
+"""Local copies of remote shards: bounded, shared by all processes of a machine, each shard fetched once.
+
+A copy appears whole under its name or not at all. Who fetches a shard holds a lock that the system takes back when its
+process dies; the others wait for it. When there is no room, the copies used longest ago go. A process that has such a
+copy open reads on: only the name is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from vidaudio.errors import CorpusError
+from vidaudio.shards.scratch import PREFIX, owner_lives, scratch_prefix
+from vidaudio.shards.store import Store
+from vidaudio.stream.index import TrainingIndex
+
+# Unfinished downloads of other machines, whose processes cannot be asked after, are given up after so long.
+ABANDONED_SECONDS = 24 * 3600
+ROOM_LOCK = ".room.lock"
+
+
+class ShardCache:
+    """Copies in one folder, of all corpora and streams that use it.
+
+    Args:
+        folder: Made where it does not exist.
+        limit_bytes: All copies together, those being made included.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self.limit_bytes = limit_bytes
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CorpusError(
+                f"no copies of remote shards can be kept in {folder} ({error.strerror}); name another folder "
+                "(cache_folder, or VIDAUDIO_CACHE)"
+            ) from None
+
+    def open(self, store: Store, name: str, identity: str, size: int | None = None) -> int:
+        """A descriptor of a local copy, fetched first where there is none.
+
+        Args:
+            store, name: Of the file.
+            identity: Of its contents: another one is another copy.
+            size: In bytes, where it is known.
+
+        Raises:
+            CorpusError: The store fails, or the copy does not fit into the cache.
+            FileNotFoundError: The store has no such file.
+        """
+        path = self._path(store, name, identity)
+        while True:
+            # Another process may take the copy away between its fetching and its opening: then once more.
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(path, os.O_RDONLY)
+                os.utime(descriptor)
+                return descriptor
+            self._fetch(store, name, path, size, wait=True)
+
+    def prefetch(self, store: Store, name: str, identity: str, size: int | None = None) -> None:
+        """Make a copy unless there is one, or another process is about to."""
+        path = self._path(store, name, identity)
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            self._fetch(store, name, path, size, wait=False)
+
+    def open_index(self, store: Store, name: str) -> int:
+        """A descriptor of a copy of a corpus's index, which may be replaced under its name: its age is its identity."""
+        size = store.list("").get(name)
+        return self.open(store, name, f"{store.modified(name)}:{size}", size)
+
+    def _path(self, store: Store, name: str, identity: str) -> Path:
+        digest = hashlib.sha256(f"{store.url}\n{identity}".encode()).hexdigest()[:20]
+        return self.folder / digest / name
+
+    def _fetch(self, store: Store, name: str, path: Path, size: int | None, *, wait: bool) -> None:
+        path.parent.mkdir(exist_ok=True)
+        with _locked(path.with_name(f".{path.name}.lock"), wait=wait) as mine:
+            if not mine or path.exists():
+                return
+            with self._room_for(path, size or 0) as temporary:
+                store.download(name, temporary)
+                found = temporary.stat().st_size
+                if size is not None and found != size:
+                    raise CorpusError(
+                        f"{store.url}/{name} has {found:,} bytes, and was listed with {size:,}; try again"
+                    )
+                os.replace(temporary, path)
+
+    @contextlib.contextmanager
+    def _room_for(self, path: Path, size: int) -> Iterator[Path]:
+        """A place to download to that counts as `size` from the beginning; what is left of it goes afterwards."""
+        # The name says how much is reserved, since the file grows only by and by.
+        temporary = path.with_name(f"{scratch_prefix()}{size}x{uuid.uuid4().hex}")
+        with _locked(self.folder / ROOM_LOCK, wait=True):
+            self._make_room(size)
+            temporary.touch()
+        try:
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        copies, used = [], size
+        for entry, stat in self._files():
+            if not entry.name.startswith(PREFIX):
+                copies.append((stat.st_mtime_ns, stat.st_size, entry.path))
+                used += stat.st_size
+            elif _is_abandoned(entry.name, stat):
+                Path(entry.path).unlink(missing_ok=True)
+            else:
+                used += max(stat.st_size, _reserved(entry.name))
+        for _, bytes_, copy in sorted(copies):
+            if used <= self.limit_bytes:
+                return
+            Path(copy).unlink(missing_ok=True)
+            used -= bytes_
+        if used > self.limit_bytes:
+            raise CorpusError(
+                f"the cache {self.folder} may hold {self.limit_bytes:,} bytes, and {used:,} are being fetched at once; "
+                "raise cache_bytes"
+            )
+
+    def _files(self) -> Iterator[tuple[os.DirEntry, os.stat_result]]:
+        with os.scandir(self.folder) as folders:
+            kept = [folder.path for folder in folders if folder.is_dir()]
+        for folder in kept:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    # An unfinished download may become a copy, or go, while the folder is listed.
+                    with contextlib.suppress(FileNotFoundError):
+                        if not entry.name.endswith(".lock"):
+                            yield entry, entry.stat()
+
+
+class CachedTars:
+    """The tars of one remote corpus, opened through a cache.
+
+    Args:
+        cache: Shared with others.
+        index: Of the corpus.
+        sizes: Of its tars, bytes; those not listed are fetched without a check.
+    """
+
+    def __init__(self, cache: ShardCache, index: TrainingIndex, sizes: dict[str, int]) -> None:
+        self._cache = cache
+        self._store = index.store
+        self._names = index.tars
+        self._identity = index.identity()
+        self._sizes = sizes
+
+    def open(self, shard: int) -> int:
+        """A descriptor of a shard's tar."""
+        name = self._names[shard]
+        return self._cache.open(self._store, name, self._identity, self._sizes.get(name))
+
+    def prefetch(self, shard: int) -> None:
+        """Fetch a shard's tar, unless somebody has or does."""
+        name = self._names[shard]
+        self._cache.prefetch(self._store, name, self._identity, self._sizes.get(name))
+
+
+def _reserved(name: str) -> int:
+    digits = name.rpartition("-")[2].partition("x")[0]
+    return int(digits) if digits.isdigit() else 0
+
+
+def _is_abandoned(name: str, stat: os.stat_result) -> bool:
+    lives = owner_lives(name)
+    return time.time() - stat.st_mtime > ABANDONED_SECONDS if lives is None else not lives
+
+
+_held: set[int] = set()
+_held_guard = threading.Lock()
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold a file's lock against all processes and threads; False where it is held elsewhere and `wait` is not set."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    with _held_guard:
+        _held.add(descriptor)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        with _held_guard:
+            _held.discard(descriptor)
+            os.close(descriptor)
+
+
+def _let_go_after_fork() -> None:
+    """A child inherits the locks that its parent's threads hold, and would keep them after its parent has done."""
+    global _held_guard
+    _held_guard = threading.Lock()
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_after_fork)

@@ -1,0 +1,195 @@
+"""One packed corpus as an endless sequence of groups of samples, and their reading, damaged ones replaced."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidaudio.errors import CorpusError
+from vidaudio.stream.cache import CachedTars, ShardCache
+from vidaudio.stream.config import StreamConfig, default_cache_folder
+from vidaudio.stream.groups import Groups, make_groups
+from vidaudio.stream.index import TrainingIndex, open_index
+from vidaudio.stream.order import SPARES, generator
+from vidaudio.stream.prefetch import Prefetcher
+from vidaudio.stream.reader import DamagedSample, SampleReader
+from vidaudio.stream.samples import UsableSamples, count_usable
+from vidaudio.stream.windows import Window, Windows
+
+DAMAGED_IN_A_ROW = 100
+DRAWS_FROM_BLOCK = 64
+# The block that is read, the one being fetched, and one that a slower process still reads.
+BLOCKS_IN_CACHE = 3
+GROUPS_BETWEEN_RELEASES = 256
+REBUILT = ("index", "windows", "samples", "groups", "reader", "_prefetcher")
+
+
+@dataclass(slots=True)
+class Damage:
+    """Samples that could not be read: of a batch, and since one could be.
+
+    Attributes:
+        found: One sentence each, since the last `take`.
+        in_a_row: How many without one that was whole between them.
+    """
+
+    found: list[str] = field(default_factory=list)
+    in_a_row: int = 0
+
+    def add(self, error: DamagedSample) -> None:
+        """Count one.
+
+        Raises:
+            CorpusError: It is the hundredth in a row.
+        """
+        self.found.append(str(error))
+        self.in_a_row += 1
+        if self.in_a_row >= DAMAGED_IN_A_ROW:
+            raise CorpusError(f"{self.in_a_row} samples in a row could not be read; of the last: {error}") from None
+
+    def take(self) -> list[str]:
+        found, self.found = self.found, []
+        return found
+
+
+class PackedCorpus:
+    """A split of one corpus, opened again by every process that reads it.
+
+    Args:
+        url: A packed corpus, `CORPUS/training/NAME`.
+        config: What and how.
+        size: Samples a group; the configuration's `sources`, or 1 where groups are made of several corpora.
+
+    Raises:
+        CorpusError: No such corpus or split; too few sources or usable samples; a cache too small for its shards.
+    """
+
+    def __init__(self, url: str, config: StreamConfig, size: int) -> None:
+        self.url = url
+        self.config = config
+        self.size = size
+        self.turn, self.turns = 0, 1
+        self._watched: tuple[int, int] | None = None
+        self._groups_since_release = 0
+        self.counts = count_usable(self.index, self.windows)
+        self.samples.require_sources(size, config.split, config.shape)
+        self.sizes = self.index.store.list("") if self._cache is not None else {}
+        self._check_cache()
+        if config.frames:
+            first = next(iter(self.samples.of_shard(int(np.flatnonzero(self.counts.usable)[0]))))
+            self.reader.pictures(int(first), (0,))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each process maps the index itself: its pages are shared, Python objects would be copied.
+        return {k: v for k, v in self.__dict__.items() if k not in REBUILT} | {"_watched": None}
+
+    @functools.cached_property
+    def index(self) -> TrainingIndex:
+        return open_index(self.url, self.config.split, cache=self._cache)
+
+    @functools.cached_property
+    def windows(self) -> Windows:
+        return Windows(self.index, self.config.shape)
+
+    @functools.cached_property
+    def samples(self) -> UsableSamples:
+        return UsableSamples(self.index, self.windows, self.counts)
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        return make_groups(self.samples, self.config, self.size, self._vectors)
+
+    @functools.cached_property
+    def reader(self) -> SampleReader:
+        return SampleReader(self.index, self._tars)
+
+    @functools.cached_property
+    def _cache(self) -> ShardCache | None:
+        remote = "://" in self.url and not self.url.startswith("file://")
+        if not remote or self.config.cache_bytes <= 0:
+            return None
+        folder = Path(self.config.cache_folder) if self.config.cache_folder else default_cache_folder()
+        return ShardCache(folder, self.config.cache_bytes)
+
+    @property
+    def _tars(self) -> CachedTars | None:
+        return CachedTars(self._cache, self.index, self.sizes) if self._cache is not None else None
+
+    @functools.cached_property
+    def _prefetcher(self) -> Prefetcher | None:
+        return Prefetcher(self._tars, turn=self.turn, turns=self.turns) if self._cache is not None else None
+
+    @property
+    def groups_per_epoch(self) -> int:
+        return self.groups.order.groups_per_epoch
+
+    def group(self, position: int) -> np.ndarray:
+        """Index rows of one group of the endless sequence, int `[size]`; the shards of the next block are sent for."""
+        self._groups_since_release += 1
+        if self._groups_since_release >= GROUPS_BETWEEN_RELEASES:
+            self._groups_since_release = 0
+            self.index.let_pages_go()
+        if self._prefetcher is not None:
+            self._watch(position)
+        return self.groups.group(position)
+
+    def spares(
+        self, mixture: int, slot: int, position: int, unlike: Collection[str]
+    ) -> Iterator[tuple[int, np.random.Generator]]:
+        """What to take in place of a damaged sample: rows, and what to draw their windows from; endlessly.
+
+        Args:
+            mixture, slot: Place of the sample in the run: what is drawn depends on it alone.
+            position: Of the sample's group in this corpus: spares come from the same block, whose shards are at hand.
+            unlike: Sources that are in the mixture already.
+        """
+        rng = generator(SPARES, self.config.seed, mixture, slot)
+        block = self.groups.order.block_rows(position)
+        while True:
+            for _ in range(DRAWS_FROM_BLOCK):
+                row = int(block[rng.integers(len(block))])
+                if self.samples.source(row) not in unlike:
+                    break
+            else:
+                row = self.samples.draw_unlike(rng, unlike)
+            yield row, rng
+
+    def read(self, row: int, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Sound int16 `[samples]`, vectors float16 `[frames, D]`, and pictures uint8 `[frames, 3, H, W]` if wanted."""
+        sound, vectors = self.reader.window(row, window)
+        return sound, vectors, self.reader.pictures(row, window.frames) if self.config.frames else None
+
+    def _watch(self, position: int) -> None:
+        """Send for the shards of the block that begins, and of the next."""
+        order = self.groups.order
+        block = order.block(position)
+        if block != self._watched:
+            self._watched = block
+            self._prefetcher.want(*(self._tars_of(order.shards(*each)) for each in (block, order.after(*block))))
+
+    def _tars_of(self, shards: np.ndarray) -> list[int]:
+        return self.index.tar_numbers[shards].tolist()
+
+    def _vectors(self, row: int) -> np.ndarray | None:
+        try:
+            return self.reader.vectors(row)
+        except DamagedSample:
+            return None
+
+    def _check_cache(self) -> None:
+        """Refuse a cache in which the shards of neighbouring blocks would push one another out, over and over."""
+        sizes = [self.sizes.get(self.index.tars[number], 0) for number in self.index.tar_numbers.tolist()]
+        if not sizes or self._cache is None:
+            return
+        needed = min(sum(sizes), BLOCKS_IN_CACHE * (self.config.block_shards + 1) * max(sizes))
+        if needed > self.config.cache_bytes:
+            raise CorpusError(
+                f"a cache of {self.config.cache_bytes:,} bytes is too small for {self.url}: {BLOCKS_IN_CACHE} blocks "
+                f"of {self.config.block_shards} shards are needed at a time, {needed:,} bytes; raise cache_bytes or "
+                "lower block_shards"
+            )

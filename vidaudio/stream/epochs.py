@@ -1,0 +1,108 @@
+"""Epochs for a plain PyTorch loop: a loader with a length, cut out of the endless stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import IterableDataset
+
+from vidaudio.errors import CorpusError
+from vidaudio.stream.loader import MixtureStream, make_loader
+
+
+class EpochLoader:
+    """One epoch an iteration, over DataLoader workers; what it yields are the stream's batches, each once.
+
+        loader = EpochLoader(stream, workers=4)
+        loader.load_state_dict(saved)               # to go on
+        while loader.epoch < 10:
+            for batch in loader:                    # len(loader) batches
+                ...
+                saved = loader.state_dict()         # after the optimiser's step
+
+    A batch is never cut at the border of two epochs: it belongs to the epoch in which it begins. So some epochs have a
+    batch more than others, and the batches of all epochs are those of `stream`, none left out.
+
+    Iterating again goes on with the next epoch; `set_epoch` chooses another.
+
+    Args:
+        stream: What to read.
+        workers: Loader processes; 0: none.
+        prefetch: Batches each of them reads ahead.
+        persistent: Keep the processes from one epoch to the next.
+    """
+
+    def __init__(self, stream: MixtureStream, *, workers: int = 0, prefetch: int = 4, persistent: bool = False) -> None:
+        self.stream = stream
+        self._epoch = 0
+        self._next = 0
+        # In shared memory, since processes that stay from epoch to epoch hold copies of all else.
+        self._bounds = torch.zeros(2, dtype=torch.int64).share_memory_()
+        stretch = _Stretch(stream, self._bounds)
+        self._loader = make_loader(stretch, workers=workers, prefetch=prefetch, persistent=persistent)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next batch belongs to."""
+        return self._epoch if self._next < self._end(self._epoch) else self._epoch + 1
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin this epoch with the next iteration; one that a loaded state left in the middle goes on there."""
+        if epoch < 0:
+            raise CorpusError(f"there is no epoch {epoch}; the first is 0")
+        if not self._begin(epoch) <= self._next < self._end(epoch):
+            self._next = self._begin(epoch)
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches that the next iteration yields."""
+        epoch = self.epoch
+        return self._end(epoch) - max(self._begin(epoch), self._next if epoch == self._epoch else 0)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.set_epoch(self.epoch)
+        end = self._end(self._epoch)
+        self._bounds[0], self._bounds[1] = self._next, end
+        for batch in self._loader:
+            self._next = batch["step"] + 1
+            yield batch
+        self._next = end
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position: batches handed out so far, whatever was read ahead; and on what data."""
+        return self.stream.state_dict(self._next)
+
+    def load_state_dict(self, state: Mapping[str, Any], *, other_data: bool = False) -> None:
+        """Go on where `state_dict` was taken, at any number of workers.
+
+        Raises:
+            CorpusError: It was taken on other data and `other_data` does not allow that.
+        """
+        self.stream.load_state_dict(state, other_data=other_data)
+        self._next = state["start_step"]
+        groups, size = self.stream.groups_per_epoch, self.stream.config.batch_size
+        self._epoch = self._next * size // groups if self.stream.config.shuffle else 0
+
+    def _begin(self, epoch: int) -> int:
+        """The first batch that begins in an epoch."""
+        if not self.stream.config.shuffle:
+            return 0
+        return -(-epoch * self.stream.groups_per_epoch // self.stream.config.batch_size)
+
+    def _end(self, epoch: int) -> int:
+        return self._begin(epoch + 1) if self.stream.config.shuffle else self.stream.batches_per_epoch
+
+
+class _Stretch(IterableDataset):
+    """Batches of a stream between two bounds that may move from one iteration to the next."""
+
+    def __init__(self, stream: MixtureStream, bounds: torch.Tensor) -> None:
+        super().__init__()
+        self._stream = stream
+        self._bounds = bounds
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        begin, end = self._bounds.tolist()
+        return self._stream.batches(begin, end)

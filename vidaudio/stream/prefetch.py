@@ -1,0 +1,61 @@
+"""Fetching the next block's shards while this one is read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Sequence
+
+from vidaudio.errors import CorpusError
+from vidaudio.stream.cache import CachedTars
+
+THREADS = 2
+
+
+class Prefetcher:
+    """Background threads that make copies of the shards last asked for. One a process.
+
+    Every worker of a machine wants the same shards; each begins elsewhere in the list, and what one is fetching the
+    others pass over, so that together they fetch different ones at a time.
+
+    Args:
+        tars: What fetches.
+        turn, turns: This process among those that share the cache.
+    """
+
+    def __init__(self, tars: CachedTars, *, turn: int = 0, turns: int = 1) -> None:
+        self._tars = tars
+        self._turn, self._turns = turn, turns
+        self._wanted: list[int] = []
+        self._process = -1
+
+    def want(self, *blocks: Sequence[int]) -> None:
+        """Fetch the shards of these blocks, one block after another, and forget what was wanted before."""
+        self._start()
+        with self._change:
+            self._wanted = []
+            for shards in blocks:
+                begin = len(shards) * self._turn // self._turns
+                self._wanted += [*shards[begin:], *shards[:begin]]
+            self._change.notify_all()
+
+    def _start(self) -> None:
+        """Threads of this process: those of a process that it was forked from did not come along."""
+        if self._process == os.getpid():
+            return
+        self._process = os.getpid()
+        self._wanted = []
+        self._change = threading.Condition()
+        for _ in range(THREADS):
+            threading.Thread(target=self._work, daemon=True, name="vidaudio-prefetch").start()
+
+    def _work(self) -> None:
+        while True:
+            with self._change:
+                while not self._wanted:
+                    self._change.wait()
+                shard = self._wanted.pop(0)
+            # The reader, when it comes to this shard, will try the same and say what is wrong.
+            with contextlib.suppress(CorpusError, OSError):
+                self._tars.prefetch(shard)

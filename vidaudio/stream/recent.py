@@ -1,0 +1,38 @@
+"""A small memory of what was worked out last."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Value]):
+    """Keeps the values asked for last, at most `limit` of them; `forget` is told of each that goes."""
+
+    def __init__(self, limit: int, forget: Callable[[Value], object] | None = None) -> None:
+        self._limit = limit
+        self._forget = forget
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value under `key`, made where it is not there."""
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+            return value
+        value = make()
+        self._values[key] = value
+        if len(self._values) > self._limit:
+            self._drop(self._values.popitem(last=False)[1])
+        return value
+
+    def clear(self) -> None:
+        while self._values:
+            self._drop(self._values.popitem()[1])
+
+    def _drop(self, value: Value) -> None:
+        if self._forget is not None:
+            self._forget(value)

@@ -1,0 +1,103 @@
+"""The usable samples of a corpus: counted once a run, shard by shard, and drawn from without a list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidaudio.errors import CorpusError
+from vidaudio.stream.index import TrainingIndex
+from vidaudio.stream.windows import Windows, WindowShape
+
+DRAWS_BEFORE_COUNTING = 256
+
+
+@dataclass(frozen=True)
+class ShardCounts:
+    """What the processes of a run need to know of the whole corpus, a few numbers a shard.
+
+    Attributes:
+        first_rows: Of each shard, row of `index`, int `[shards]`.
+        rows, usable: Samples of each shard, and those with a window, int `[shards]`.
+    """
+
+    first_rows: np.ndarray
+    rows: np.ndarray
+    usable: np.ndarray
+
+    @property
+    def all_usable(self) -> int:
+        return int(self.usable.sum())
+
+
+def count_usable(index: TrainingIndex, windows: Windows) -> ShardCounts:
+    """Look at every sample's times once."""
+    ends = np.cumsum(index.tar_rows)
+    firsts = ends - index.tar_rows
+    usable = np.zeros(len(ends), np.int64)
+    for shard, (first, end) in enumerate(zip(firsts.tolist(), ends.tolist(), strict=True)):
+        usable[shard] = windows.has_window(first, end).sum()
+        if shard % 16 == 0:
+            index.let_pages_go()
+    index.let_pages_go()
+    return ShardCounts(firsts, index.tar_rows, usable)
+
+
+class UsableSamples:
+    """The samples of an index that have a window of the wanted shape."""
+
+    def __init__(self, index: TrainingIndex, windows: Windows, counts: ShardCounts) -> None:
+        self.index = index
+        self.windows = windows
+        self.counts = counts
+        self._sources = index.table["source"]
+        self._before = np.cumsum(counts.usable) - counts.usable
+
+    def of_shard(self, shard: int) -> np.ndarray:
+        """Row numbers, increasing."""
+        first = int(self.counts.first_rows[shard])
+        return first + np.flatnonzero(self.windows.has_window(first, first + int(self.counts.rows[shard])))
+
+    def source(self, row: int) -> str:
+        return self._sources[int(row)].as_py()
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """A row, uniformly over the usable ones."""
+        rows = len(self.index)
+        for _ in range(DRAWS_BEFORE_COUNTING):
+            row = int(rng.integers(rows))
+            if self.windows.count(row):
+                return row
+        number = int(rng.integers(self.counts.all_usable))
+        shard = int(np.searchsorted(self._before, number, side="right")) - 1
+        return int(self.of_shard(shard)[number - self._before[shard]])
+
+    def draw_unlike(self, rng: np.random.Generator, sources: Collection[str], rows: Collection[int] = ()) -> int:
+        """A usable row of none of these sources, and none of these rows; there must be one."""
+        for _ in range(DRAWS_BEFORE_COUNTING):
+            row = self.draw(rng)
+            if row not in rows and self.source(row) not in sources:
+                return row
+        # One source fills nearly all of the corpus: look on from somewhere.
+        start = int(rng.integers(len(self.index)))
+        for step in range(len(self.index)):
+            row = (start + step) % len(self.index)
+            if row not in rows and self.source(row) not in sources and self.windows.count(row):
+                return row
+        raise CorpusError(f"{self.index.store.url}: no usable sample is of another source than {', '.join(sources)}")
+
+    def require_sources(self, wanted: int, split: str, shape: WindowShape) -> None:
+        """Refuse a corpus of which no mixture can be made."""
+        found: set[str] = set()
+        for shard in np.flatnonzero(self.counts.usable):
+            found.update(self._sources.take(self.of_shard(int(shard))).to_pylist())
+            if len(found) >= wanted:
+                return
+        too_short = len(self.index) - self.counts.all_usable
+        raise CorpusError(
+            f"{self.index.store.url}, split {split}: {len(found)} sources have a window of "
+            f"{shape.samples / self.index.sample_rate:.3f} s with {shape.frames} pictures "
+            f"({too_short} samples are too short); mixtures of {wanted} need as many sources"
+        )
