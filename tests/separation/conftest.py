@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vidaudio.separation import CLIPSep, CLIPSepConfig, FrontEnd, FrontEndConfig, UNetConfig
+from vidaudio.separation import FrontEnd, FrontEndConfig, QuerySeparator, SeparatorConfig, UNetConfig
 
 SMALL_FRONT_END = FrontEndConfig(n_fft=256, hop=128, window_samples=4095, log_rows=32, frames=32)
 DEMO_FRONT_END = FrontEndConfig(hop=512, frames=128, log_rows=128)
@@ -24,9 +24,9 @@ def small_front_end() -> FrontEnd:
 
 
 @pytest.fixture
-def small_model() -> CLIPSep:
-    return CLIPSep(
-        CLIPSepConfig(
+def small_model() -> QuerySeparator:
+    return QuerySeparator(
+        SeparatorConfig(
             query_dimensions=6,
             channels=8,
             front_end=SMALL_FRONT_END,

@@ -3,22 +3,22 @@ import itertools
 import pytest
 import torch
 
-from vidaudio.separation import CLIPSep, CLIPSepConfig, FrontEndConfig, UNetConfig, separate_long
+from vidaudio.separation import FrontEndConfig, QuerySeparator, SeparatorConfig, UNetConfig, separate_long
 from vidaudio.separation.overlap_add import crossfade, window_starts
 
 
-class PassThrough(CLIPSep):
+class PassThrough(QuerySeparator):
     """A mask of ones, or of a given gain."""
 
     gain = 1.0
 
-    def mask(self, spectrum, query, *, threshold=None):
-        return torch.full(spectrum.shape, self.gain)
+    def masks(self, spectrum, queries=None):
+        return torch.full((len(spectrum), queries.shape[1], *spectrum.shape[1:]), self.gain)
 
 
 @pytest.fixture(params=[FrontEndConfig(), FrontEndConfig(hop=512, frames=128, log_rows=128)], ids=["full", "demo"])
-def pass_through(request) -> CLIPSep:
-    return PassThrough(CLIPSepConfig(query_dimensions=4, front_end=request.param, unet=UNetConfig(width=1))).eval()
+def pass_through(request) -> QuerySeparator:
+    return PassThrough(SeparatorConfig(query_dimensions=4, front_end=request.param, unet=UNetConfig(width=1))).eval()
 
 
 @pytest.mark.parametrize("samples", [1, 2, 257, 16000, 65024, 65280, 65281, 65535, 65536, 130560, 320000])

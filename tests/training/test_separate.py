@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from vidaudio.errors import EncoderError, MediaError
+from vidaudio.errors import EncoderError, MediaError, VidaudioError
 from vidaudio.training.separate import separate
 
 
@@ -61,12 +61,13 @@ def test_bad_input_is_named(tmp_path: Path, trained: Path):
         ("not a sound file", {"mixture": text, "query": "low"}),
         ("holds no sound", {"mixture": empty, "query": "low"}),
         ("in words .* or by a picture", {"mixture": mixture}),
+        ("ask in one way", {"mixture": mixture, "query": "low", "images": [text]}),
         ("the query is empty", {"mixture": mixture, "query": "  "}),
         ("there is no picture", {"mixture": mixture, "images": [tmp_path / "none.png"]}),
         ("is not a picture", {"mixture": mixture, "images": [text]}),
     ]
     for message, arguments in cases:
-        with pytest.raises(MediaError, match=message):
+        with pytest.raises(VidaudioError, match=message):
             separate(out=out, checkpoint=trained, **arguments)
     with pytest.raises(MediaError, match=r"end it in \.wav"):
         separate(mixture, tmp_path / "out.doc", trained, query="low")

@@ -9,13 +9,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
-import hashlib
 import http.client
 import itertools
 import json
 import logging
 import os
-import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -26,14 +24,15 @@ from typing import Any
 import numpy as np
 import open_clip
 import torch
-from PIL import Image
 from torchvision.transforms import ToTensor
 
+from vidaudio.encoders.pictures import PictureEncoder, PictureView, weights_hash
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, fill
 from vidaudio.errors import EncoderError
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 CONFIG_NAME = "open_clip_config.json"
+RESNET = "resnet18-dilated"
 HUB_ANSWERS_WITHIN_SECONDS = 5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -45,6 +44,7 @@ class EncoderSpec:
     Attributes:
         architecture: A name that open_clip knows (`ViT-B-32`), an `hf-hub:` name, a folder with `open_clip_config.json`
             and weights, or a model config `.json`. `{package}` stands for the folder of this package.
+            `resnet18-dilated` is Sound-of-Pixels' picture encoder, see vidaudio.encoders.resnet.
         pretrained: A tag of open_clip (`openai`) or a local weights file; not used for folders and hubs.
         precision: `auto` (bfloat16 where the processor computes in it, else float32), or a dtype's name.
         batch_size: Pictures a forward pass; part of the identity, since in bfloat16 it changes the last bits.
@@ -73,91 +73,31 @@ def best_precision() -> str:
     return "bfloat16" if native else "float32"
 
 
-class ClipEncoder:
-    """A frozen open_clip model. Embeddings are raw: not normalised, float32.
-
-    Attributes:
-        spec: What was asked for, with the dtype resolved.
-        dimensions: Of the shared space.
-        image_size: Side of the model's input, pixels.
-        weights_sha256: Of the weights' names and float32 values, whatever file they came in.
-    """
+class ClipEncoder(PictureEncoder):
+    """A frozen open_clip model: pictures and sentences to raw vectors of one space."""
 
     def __init__(self, spec: EncoderSpec, model: torch.nn.Module, preprocess: Any, tokenizer: Any) -> None:
-        self.spec = spec
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.weights_sha256 = _weights_hash(model)
+        size = model.visual.image_size
+        config = getattr(model.visual, "preprocess_cfg", {}) or {}
+        view = PictureView(
+            image_size=size[0] if isinstance(size, tuple | list) else size,
+            mean=config.get("mean", open_clip.OPENAI_DATASET_MEAN),
+            std=config.get("std", open_clip.OPENAI_DATASET_STD),
+            interpolation=config.get("interpolation", "bicubic"),
+            resize_mode=config.get("resize_mode", "shortest"),
+            # open_clip's own steps up to the tensor: whatever a model's configuration asks for, this is its view.
+            geometry=list(itertools.takewhile(lambda step: not isinstance(step, ToTensor), preprocess.transforms)),
+        )
+        # Sentences are few: they stay in float32, and only the picture tower runs in the fast dtype.
+        super().__init__(spec, copy.deepcopy(model.visual), DTYPES[spec.precision], view, weights_hash(model))
         self._model = model.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
-        self._dtype = DTYPES[spec.precision]
-        # Sentences are few: they stay in float32, and only the picture tower runs in the fast dtype.
-        self._visual = copy.deepcopy(self._model.visual).to(self._dtype)
-        size = self._model.visual.image_size
-        self.image_size = size[0] if isinstance(size, tuple | list) else size
-        config = getattr(self._model.visual, "preprocess_cfg", {}) or {}
-        self._mean = torch.tensor(config.get("mean", open_clip.OPENAI_DATASET_MEAN)).view(3, 1, 1)
-        self._std = torch.tensor(config.get("std", open_clip.OPENAI_DATASET_STD)).view(3, 1, 1)
-        self._interpolation = config.get("interpolation", "bicubic")
-        self._resize_mode = config.get("resize_mode", "shortest")
-        # open_clip's own steps up to the tensor: whatever a model's configuration asks for, this is its view.
-        self._geometry = list(itertools.takewhile(lambda step: not isinstance(step, ToTensor), preprocess.transforms))
         self.dimensions = self.embed_texts([""]).shape[1]
 
-    @property
-    def name(self) -> str:
-        """Folder name of this encoder's embeddings: architecture, dtype and the beginning of the weights' hash."""
-        stem = Path(self.spec.architecture.removeprefix("hf-hub:").removeprefix("local-dir:")).stem
-        words = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
-        return f"{words}-{self.spec.precision}-{self.weights_sha256[:8]}"
-
-    @property
-    def fingerprint(self) -> dict[str, Any]:
-        """Everything that shapes an embedding, JSON-able. Two encoders may be mixed only where this is equal."""
-        return {
-            "architecture": self.spec.architecture,
-            "pretrained": self.spec.pretrained,
-            "weights_sha256": self.weights_sha256,
-            "dimensions": self.dimensions,
-            "image_size": self.image_size,
-            "mean": [round(v, 8) for v in self._mean.flatten().tolist()],
-            "std": [round(v, 8) for v in self._std.flatten().tolist()],
-            "interpolation": self._interpolation,
-            "resize_mode": self._resize_mode,
-            "precision": self.spec.precision,
-            "batch_size": self.spec.batch_size,
-        }
-
-    def square(self, image: Image.Image) -> np.ndarray:
-        """The model's own view of a picture, resized and cropped; uint8 `[image_size, image_size, 3]`."""
-        image = image.convert("RGB")
-        for step in self._geometry:
-            image = step(image)
-        return np.asarray(image)
-
-    @torch.inference_mode()
-    def embed_squares(self, squares: Sequence[np.ndarray]) -> np.ndarray:
-        """Embed pictures made by `square`, in order; float32 `[pictures, dimensions]`.
-
-        Batches have one fixed size, the last one filled up with blanks, so that a vector does not depend on how many
-        others were embedded with it.
-        """
-        batch_size = self.spec.batch_size
-        rows = []
-        for first in range(0, len(squares), batch_size):
-            group = squares[first : first + batch_size]
-            batch = torch.zeros(batch_size, self.image_size, self.image_size, 3, dtype=torch.uint8)
-            batch[: len(group)] = torch.from_numpy(np.stack(group))
-            pixels = batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)
-            pixels = (pixels - self._mean.to(self.device)) / self._std.to(self.device)
-            output = self._visual(pixels.to(self._dtype))
-            # CoCa's tower gives its tokens too; the vector comes first.
-            pooled = output[0] if isinstance(output, tuple) else output
-            rows.append(pooled[: len(group)].float().cpu())
-        return torch.cat(rows).numpy() if rows else np.zeros((0, self.dimensions), np.float32)
-
-    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Embed pictures of any size; float32 `[pictures, dimensions]`."""
-        return self.embed_squares([self.square(image) for image in images])
+    def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
+        output = self._visual(pixels)
+        # CoCa's tower gives its tokens too; the vector comes first.
+        return output[0] if isinstance(output, tuple) else output
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -170,13 +110,17 @@ class ClipEncoder:
         return self.embed_texts(fill(templates, label)).mean(axis=0)
 
 
-def load_encoder(spec: EncoderSpec) -> ClipEncoder:
-    """Load an encoder, fetching its weights only where a tag or hub name asks for it.
+def load_encoder(spec: EncoderSpec) -> PictureEncoder:
+    """Load an encoder, fetching its weights only where a tag or hub name asks for it; only a CLIP embeds sentences too.
 
     Raises:
         EncoderError: Unknown architecture or tag, weights out of reach or unreadable; says what to name instead.
     """
     spec = spec.resolved()
+    if spec.architecture.startswith(RESNET):
+        from vidaudio.encoders.resnet import load_resnet_encoder
+
+        return load_resnet_encoder(spec)
     name = spec.architecture.replace("{package}", str(PACKAGE_FOLDER))
     if name.startswith(("hf-hub:", "local-dir:")):
         return _load_folder_or_hub(spec, name)
@@ -221,7 +165,7 @@ def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
             raise EncoderError(f"{weights} is a config, not weights")
     wants_hub = weights in tags or "hf_tokenizer_name" in open_clip.get_model_config(name)["text_cfg"]
     try:
-        with _quiet_libraries(), _cache_only_where_hub_is_silent(wants_hub):
+        with quiet_libraries(), cache_only_where_hub_is_silent(wants_hub):
             model, preprocess = open_clip.create_model_from_pretrained(
                 name,
                 pretrained=weights,
@@ -233,7 +177,7 @@ def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
             tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
         # Hubs, caches and pickles fail in dozens of types; whichever it was, the user can do the same two things.
-        raise _out_of_reach(f"{name}/{weights}", error) from error
+        raise out_of_reach(f"{name}/{weights}", error) from error
     return ClipEncoder(spec, model, preprocess, tokenizer)
 
 
@@ -246,11 +190,11 @@ def _load_folder_or_hub(spec: EncoderSpec, name: str) -> ClipEncoder:
         name = f"local-dir:{folder}"
         options = _tokenizer_options(folder)
     try:
-        with _quiet_libraries(), _cache_only_where_hub_is_silent(name.startswith("hf-hub:")):
+        with quiet_libraries(), cache_only_where_hub_is_silent(name.startswith("hf-hub:")):
             model, preprocess = open_clip.create_model_from_pretrained(name, precision="fp32", return_transform=True)
             tokenizer = open_clip.get_tokenizer(name, **options)
     except Exception as error:
-        raise _out_of_reach(name, error) from error
+        raise out_of_reach(name, error) from error
     return ClipEncoder(spec, model, preprocess, tokenizer)
 
 
@@ -266,7 +210,7 @@ def _tokenizer_options(folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Hub clients log every retry; the one error that is raised in the end says the same."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
@@ -277,7 +221,7 @@ def _quiet_libraries() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _cache_only_where_hub_is_silent(wanted: bool) -> Iterator[None]:
+def cache_only_where_hub_is_silent(wanted: bool) -> Iterator[None]:
     """One quick question first: out of its reach, the hub's client retries for most of a minute before it says so."""
     from huggingface_hub import constants
 
@@ -302,18 +246,10 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _out_of_reach(name: str, error: Exception) -> EncoderError:
+def out_of_reach(name: str, error: Exception) -> EncoderError:
     first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
     return EncoderError(
         f"the weights of {name} cannot be loaded ({type(error).__name__}: {first}). "
         "If this machine cannot fetch them, copy the file here and name it: "
         "--set embed.encoder.pretrained=/path/to/weights.safetensors (or .pt)."
     )
-
-
-def _weights_hash(model: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()

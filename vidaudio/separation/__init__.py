@@ -10,19 +10,32 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "clipsep": ("CLIPSep", "CLIPSepConfig"),
+    "config": ("FusionConfig", "LossConfig", "NoiseConfig", "SeparatorConfig"),
     "example": ("MixtureExample", "make_example", "mixture_magnitude"),
     "fast_sdr": ("fast_scores", "image_sdr"),
     "frontend": ("FrontEnd", "FrontEndConfig"),
     "fusion": ("MaskFusion",),
-    "losses": ("binary_targets", "pixel_weights", "weighted_mask_loss"),
+    "head_choice": ("HEAD_CHOICES", "candidate_masks"),
+    "losses": (
+        "binary_targets",
+        "noise_activation",
+        "noise_invariant_loss",
+        "permutation_loss",
+        "pixel_weights",
+        "weighted_mask_loss",
+    ),
     "mixing": ("mix_sources",),
+    "noise": ("NoiseHeads",),
     "oracle": ("FixedFilters", "ideal_binary_mask", "ideal_ratio_mask", "separate_with_mask"),
-    "overlap_add": ("separate_long",),
-    "query": ("LinearQuery",),
+    "overlap_add": ("separate_all_long", "separate_long"),
+    "pictures": ("PictureQuery",),
+    "query": ("LabelQuery", "LinearQuery"),
+    "request": ("Request", "request_mask"),
     "resampling": ("resample",),
+    "resnet": ("DilatedResNet18",),
     "scoring": ("score_many",),
     "sdr": ("Summary", "is_scorable", "mixture_scores", "museval_scores", "summarise"),
+    "separator": ("PermutationSeparator", "QuerySeparator", "Separator", "build_separator"),
     "unet": ("AudioUNet", "UNetConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -6,6 +6,7 @@ Shared by every system: they differ in the query path, the heads and the loss, n
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,12 +32,19 @@ class MixtureExample:
 
 
 @torch.no_grad()
-def make_example(front_end: FrontEnd, audio: Tensor, gains: Tensor | None = None) -> MixtureExample:
+def make_example(
+    front_end: FrontEnd,
+    audio: Tensor,
+    gains: Tensor | None = None,
+    *,
+    pixel_weight: Literal["clamped_log", "magnitude"] = "clamped_log",
+) -> MixtureExample:
     """Mix, transform and warp on the device of the samples.
 
     Args:
         audio: int16 or float [B, N, L], L the front end's window_samples.
         gains: [B, N] or None, see `mix_sources`.
+        pixel_weight: See `pixel_weights`.
 
     Raises:
         ValueError: L is not what the front end's frames need.
@@ -51,7 +59,7 @@ def make_example(front_end: FrontEnd, audio: Tensor, gains: Tensor | None = None
     return MixtureExample(
         log_magnitude=magnitude.log()[:, None],
         targets=binary_targets(source_magnitudes, magnitude),
-        weights=pixel_weights(magnitude),
+        weights=pixel_weights(magnitude, pixel_weight),
     )
 
 

@@ -35,7 +35,7 @@ def image_sdr(references: Tensor, estimates: Tensor) -> Tensor:
 
 
 def fast_scores(references: Tensor, estimates: Tensor, *, taps: int = FILTER_TAPS) -> dict[str, Tensor]:
-    """SDR, SIR and SAR of estimates of the target, in float64 on the device of the tensors.
+    """SDR, SIR, SAR and SI-SDR of estimates of the target, in float64 on the device of the tensors.
 
     Args:
         references: The true sources of B mixtures, target first, [B, n, L].
@@ -43,7 +43,7 @@ def fast_scores(references: Tensor, estimates: Tensor, *, taps: int = FILTER_TAP
         taps: Length of the distortion filters.
 
     Returns:
-        `sdr`, `sir`, `sar`, float64 [B, M], in dB; NaN where a reference or the estimate is silent.
+        `sdr`, `sir`, `sar`, `si_sdr`, float64 [B, M], in dB; NaN where a reference or the estimate is silent.
 
     Raises:
         ValueError: Shapes other than those.
@@ -68,14 +68,17 @@ def fast_scores(references: Tensor, estimates: Tensor, *, taps: int = FILTER_TAP
     onto_all = _project(gram, products, reference_spectra, fft_length)[..., :length]
     padded = torch.nn.functional.pad(estimates, (0, taps - 1))
     audible = _audible(references).all(dim=1, keepdim=True) & _audible(estimates)
+    target = references[:, :1]
+    scaled = (estimates * target).sum(dim=-1, keepdim=True) / _energy(target)[..., None] * target
 
     def decibels(numerator: Tensor, denominator: Tensor) -> Tensor:
         return torch.where(audible, 10 * (numerator / denominator).log10(), torch.nan)
 
     return {
-        "sdr": decibels(_energy(references[:, :1]), _energy(references[:, :1] - estimates)),
+        "sdr": decibels(_energy(target), _energy(target - estimates)),
         "sir": decibels(_energy(onto_target), _energy(onto_all - onto_target)),
         "sar": decibels(_energy(onto_all), _energy(padded - onto_all)),
+        "si_sdr": decibels(_energy(scaled), _energy(scaled - estimates)),
     }
 
 

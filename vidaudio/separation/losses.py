@@ -1,15 +1,21 @@
-"""Targets, pixel weights and loss of mask training (CLIPSep, section 3.1 and its published code).
+"""Targets, pixel weights and losses of mask training (CLIPSep, sections 3.1 and 3.2, and its published code).
 
-All work on magnitudes that are already warped to the log-frequency picture.
+All work on magnitudes that are already warped to the log-frequency picture, in float32 whatever the autocast. A loss of
+one mask about one source is the mean over pixels of weight * BCE; `[B, N]` tables of those are put together here.
 """
 
 from __future__ import annotations
+
+import itertools
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 WEIGHT_RANGE = (1e-3, 10.0)
+# What the logarithm of a probability of 0 counts, as in PyTorch's own binary cross entropy.
+LOG_OF_ZERO = -100.0
 
 
 def binary_targets(source_magnitudes: Tensor, mixture_magnitude: Tensor) -> Tensor:
@@ -25,24 +31,125 @@ def binary_targets(source_magnitudes: Tensor, mixture_magnitude: Tensor) -> Tens
     return (source_magnitudes > 0.5 * mixture_magnitude[:, None]).float()
 
 
-def pixel_weights(mixture_magnitude: Tensor) -> Tensor:
-    """How much each pixel counts: log(1 + |X|) clamped to [0.001, 10] (the paper prints plain |X|). Any shape."""
+def pixel_weights(mixture_magnitude: Tensor, kind: Literal["clamped_log", "magnitude"] = "clamped_log") -> Tensor:
+    """How much each pixel counts: log(1 + |X|) clamped to [0.001, 10], or |X| as the paper prints. Any shape."""
+    if kind == "magnitude":
+        return mixture_magnitude
     return torch.log1p(mixture_magnitude).clamp(*WEIGHT_RANGE)
 
 
-def weighted_mask_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean over sources of the mean over batch and pixels of weight * BCE(sigmoid(logit), target), in float32.
+def mask_losses(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Mean over pixels of weight * BCE(sigmoid(logit), target), mask by mask.
 
     Computed from logits, so that it neither overflows nor saturates.
 
     Args:
-        logits: [B, N, H, W].
-        targets: In [0, 1], [B, N, H, W].
+        logits, targets: Same shape [B, N, H, W].
         weights: [B, H, W], shared by the sources.
 
     Returns:
-        A scalar, float32.
+        float32 [B, N].
     """
     with torch.autocast(logits.device.type, enabled=False):
-        # Every source has as many pixels as any other: the mean of means is the mean.
-        return F.binary_cross_entropy_with_logits(logits.float(), targets.float(), weight=weights[:, None].float())
+        entropy = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
+        return (entropy * weights[:, None].float()).mean(dim=(-2, -1))
+
+
+def union_losses(logits: Tensor, noise_logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """As `mask_losses`, of min(1, query mask + noise mask), for masks and noise masks pair by pair (CLIPSep-NIT).
+
+    Args:
+        logits, noise_logits, targets: Same shape [B, N, H, W].
+        weights: [B, H, W].
+
+    Returns:
+        float32 [B, N].
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        query, noise = logits.float(), noise_logits.float()
+        # What neither claims, 1 - min(1, sum), from sigmoid(-x) and not from 1 - sigmoid(x), which would round it off.
+        rest = F.relu(torch.sigmoid(-query) - torch.sigmoid(noise))
+        claimed = (torch.sigmoid(query) + torch.sigmoid(noise)).clamp(max=1)
+        entropy = -(targets * _log(claimed) + (1 - targets) * _log(rest))
+        return (entropy * weights[:, None].float()).mean(dim=(-2, -1))
+
+
+def _log(probability: Tensor) -> Tensor:
+    """The logarithm, no less than `LOG_OF_ZERO`, with a gradient of 0 (and not of NaN) where the probability is 0."""
+    floor = torch.finfo(probability.dtype).tiny
+    return torch.where(probability > 0, probability.clamp_min(floor).log(), LOG_OF_ZERO)
+
+
+def over_sources(losses: Tensor, sources: Literal["mean", "sum"] = "mean") -> Tensor:
+    """Mean or sum over the last dimension: [..., N] -> [...]."""
+    return losses.mean(dim=-1) if sources == "mean" else losses.sum(dim=-1)
+
+
+def best_assignment(pairs: Tensor, sources: Literal["mean", "sum"] = "mean") -> Tensor:
+    """The loss of each example under its best assignment of heads to sources.
+
+    Args:
+        pairs: Loss of source n explained by head m, [B, N, N] (source, head).
+        sources: How the sources of an assignment are put together.
+
+    Returns:
+        Minimum over the N! assignments, [B].
+    """
+    count = pairs.shape[-1]
+    rows = torch.arange(count, device=pairs.device)
+    candidates = [
+        over_sources(pairs[:, rows, torch.tensor(heads, device=pairs.device)], sources)
+        for heads in itertools.permutations(range(count))
+    ]
+    return torch.stack(candidates, dim=1).amin(dim=1)
+
+
+def weighted_mask_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor, sources: Literal["mean", "sum"] = "mean"
+) -> Tensor:
+    """CLIPSep's loss: mean over the batch of the mean (or sum) over sources of `mask_losses`; a float32 scalar."""
+    return over_sources(mask_losses(logits, targets, weights), sources).mean()
+
+
+def permutation_loss(
+    logits: Tensor, targets: Tensor, weights: Tensor, sources: Literal["mean", "sum"] = "mean"
+) -> Tensor:
+    """PIT's loss: every head may be any source, and each example takes its best assignment; a float32 scalar.
+
+    Args:
+        logits: Of N heads, [B, N, H, W].
+        targets: Of N sources, [B, N, H, W].
+        weights: [B, H, W].
+    """
+    heads = [mask_losses(head[:, None].expand_as(targets), targets, weights) for head in logits.unbind(dim=1)]
+    return best_assignment(torch.stack(heads, dim=2), sources).mean()
+
+
+def noise_invariant_loss(
+    logits: Tensor,
+    noise_logits: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    sources: Literal["mean", "sum"] = "mean",
+) -> Tensor:
+    """CLIPSep-NIT's loss: query masks united with noise masks, under each example's best assignment of noise heads.
+
+    Args:
+        logits: Of the N queries, [B, N, H, W].
+        noise_logits: Of N noise heads, [B, N, H, W].
+        targets: [B, N, H, W].
+        weights: [B, H, W].
+
+    Returns:
+        A float32 scalar, without the regulariser.
+    """
+    heads = [
+        union_losses(logits, head[:, None].expand_as(logits), targets, weights) for head in noise_logits.unbind(dim=1)
+    ]
+    return best_assignment(torch.stack(heads, dim=2), sources).mean()
+
+
+def noise_activation(noise_logits: Tensor) -> Tensor:
+    """The total noise mask, sum over heads, mean over batch and pixels (the paper's A), in [0, N]; float32 scalar."""
+    with torch.autocast(noise_logits.device.type, enabled=False):
+        return torch.sigmoid(noise_logits.float()).sum(dim=1).mean()

@@ -7,12 +7,15 @@ fades: the weights of any sample sum to 1, at the edges too.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from vidaudio.separation.clipsep import CLIPSep
+from vidaudio.separation.request import Request, request_mask
+from vidaudio.separation.separator import Separator
 
 
 def window_starts(samples: int, window: int) -> list[int]:
@@ -30,7 +33,12 @@ def crossfade(window: int) -> Tensor:
 
 @torch.no_grad()
 def separate_long(
-    model: CLIPSep, mixture: Tensor, query: Tensor, *, threshold: float | None = None, batch_size: int = 8
+    model: Separator,
+    mixture: Tensor,
+    query: Tensor | Request,
+    *,
+    threshold: float | None = None,
+    batch_size: int = 8,
 ) -> Tensor:
     """Pull the sound that a query describes out of a mixture of any length.
 
@@ -38,10 +46,11 @@ def separate_long(
     kept.
 
     Args:
-        model: A CLIPSep.
+        model: A system that is asked.
         mixture: float [channels, L], L >= 1, at the model's sample rate, in [-1, 1].
-        query: One embedding [query_dimensions].
-        threshold: See `CLIPSep.mask`.
+        query: One query as the model takes it (an embedding [query_dimensions], a label's number ...), or a request of
+            several.
+        threshold: See `Separator.mask`.
         batch_size: Windows at a time.
 
     Returns:
@@ -51,6 +60,36 @@ def separate_long(
         ValueError: The mixture has another number of dimensions, or is empty.
         RuntimeError: The model is in training mode.
     """
+    request = (Request.for_one(query) if isinstance(query, Tensor) else query).to(model.front_end.window.device)
+
+    def masks(spectrum: Tensor) -> Tensor:
+        return request_mask(model, spectrum, request, threshold=threshold)[:, None]
+
+    return _overlap_add(model, mixture, masks, batch_size)[0]
+
+
+@torch.no_grad()
+def separate_all_long(
+    model: Separator, mixture: Tensor, *, threshold: float | None = None, batch_size: int = 8
+) -> Tensor:
+    """All sources of a mixture of any length, by a system that is not asked (PIT).
+
+    Which head is which source may change from window to window: heads are put in the order in which they resemble most
+    what they overlap with.
+
+    Returns:
+        float32 [heads, channels, L]; otherwise as `separate_long`.
+    """
+
+    def masks(spectrum: Tensor) -> Tensor:
+        made = model.masks(spectrum)
+        return made if threshold is None else (made > threshold).float()
+
+    return _overlap_add(model, mixture, masks, batch_size)
+
+
+def _overlap_add(model: Separator, mixture: Tensor, masks: Callable[[Tensor], Tensor], batch_size: int) -> Tensor:
+    """Sounds of one mask or several: spectra [B, bins, frames] -> masks [B, H, bins, frames] gives [H, channels, L]."""
     if mixture.ndim != 2 or 0 in mixture.shape:
         raise ValueError(f"The mixture has shape {tuple(mixture.shape)}; expected [channels, samples], not empty.")
     config = model.front_end.config
@@ -60,15 +99,26 @@ def separate_long(
     starts = window_starts(samples, config.output_samples)
     fade = crossfade(config.output_samples)
     padded = torch.nn.functional.pad(mixture, (0, max(0, starts[-1] + config.window_samples - samples)))
-    output = torch.zeros(mixture.shape[0], max(samples, config.output_samples))
-    total = torch.zeros(output.shape[1])
+    output, total = None, torch.zeros(max(samples, config.output_samples))
     for first in range(0, len(starts), batch_size):
         chunk = starts[first : first + batch_size]
         windows = torch.stack([padded[:, start : start + config.window_samples] for start in chunk]).to(device)
         spectrum = model.front_end.stft(windows)
-        mask = model.mask(spectrum.mean(dim=1), query.to(device).expand(len(chunk), -1), threshold=threshold)
-        separated = model.front_end.istft(spectrum * mask[:, None]).cpu()
-        for start, sound in zip(chunk, separated, strict=True):
-            output[:, start : start + config.output_samples] += sound * fade
-            total[start : start + config.output_samples] += fade
-    return (output / total)[:, :samples].clamp(-1, 1).to(mixture.device)
+        separated = model.front_end.istft(spectrum[:, None] * masks(spectrum.mean(dim=1))[:, :, None]).cpu()
+        if output is None:
+            output = torch.zeros(*separated.shape[1:3], len(total))
+        for start, sounds in zip(chunk, separated, strict=True):
+            place = slice(start, start + config.output_samples)
+            output[..., place] += _in_order(sounds, output[..., place]) * fade
+            total[place] += fade
+    return (output / total)[..., :samples].clamp(-1, 1).to(mixture.device)
+
+
+def _in_order(sounds: Tensor, before: Tensor) -> Tensor:
+    """The sounds [H, channels, T] in the order in which they resemble most what was there before."""
+    if len(sounds) == 1:
+        return sounds
+    alike = torch.einsum("hct,gct->hg", before, sounds)
+    rows = torch.arange(len(sounds))
+    best = max(itertools.permutations(range(len(sounds))), key=lambda order: float(alike[rows, list(order)].sum()))
+    return sounds[list(best)]

@@ -27,8 +27,23 @@ def is_scorable(references: np.ndarray, estimates: np.ndarray) -> bool:
     return bool((np.abs(references).sum(axis=-1) > SILENCE).all() and (np.abs(estimates).sum(axis=-1) > SILENCE).all())
 
 
+def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
+    """Scale-invariant SDR: 10 log10 |a s|^2 / |a s - e|^2 with a = <e, s> / |s|^2 (Le Roux et al., ICASSP 2019).
+
+    Args:
+        reference: s, float64 [L], not silent.
+        estimate: e, float64 [L]. Means are left in.
+
+    Returns:
+        dB; -inf where the estimate has nothing of the reference, inf where it has nothing else.
+    """
+    scaled = np.dot(estimate, reference) / np.dot(reference, reference) * reference
+    with np.errstate(divide="ignore"):
+        return float(10 * (np.log10(np.sum(scaled**2)) - np.log10(np.sum((scaled - estimate) ** 2))))
+
+
 def museval_scores(references: np.ndarray, estimates: np.ndarray) -> dict[str, float] | None:
-    """SDR, SIR and SAR of the target by museval.
+    """SDR, SIR and SAR of the target by museval, and its SI-SDR.
 
     Args:
         references: The true sources, target first, [n, L].
@@ -36,7 +51,7 @@ def museval_scores(references: np.ndarray, estimates: np.ndarray) -> dict[str, f
             complement of the mask gives.
 
     Returns:
-        `sdr`, `sir`, `sar` in dB, or None where a signal is silent (see `is_scorable`).
+        `sdr`, `sir`, `sar`, `si_sdr` in dB, or None where a signal is silent (see `is_scorable`).
 
     Raises:
         ValueError: The shapes differ or are not [n, L].
@@ -62,7 +77,12 @@ def museval_scores(references: np.ndarray, estimates: np.ndarray) -> dict[str, f
             framewise_filters=False,
             bsseval_sources_version=False,
         )
-    return {"sdr": float(sdr[0, 0]), "sir": float(sir[0, 0]), "sar": float(sar[0, 0])}
+    return {
+        "sdr": float(sdr[0, 0]),
+        "sir": float(sir[0, 0]),
+        "sar": float(sar[0, 0]),
+        "si_sdr": si_sdr(references[0], estimates[0]),
+    }
 
 
 def mixture_scores(references: np.ndarray, mixture: np.ndarray) -> dict[str, float] | None:

@@ -1,30 +1,36 @@
-"""Separate a sound file: any length, any sample rate, any number of channels, by a text or an image query."""
+"""Separate a sound file or a video: any length, sample rate and number of channels, asked in words or by pictures."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-import soundfile
 import torch
+from torch import Tensor
 
-from vidaudio.errors import MediaError
-from vidaudio.separation import resample, separate_long
-from vidaudio.training.checkpoint import best_device, load_checkpoint
-from vidaudio.training.queries import load_query_encoder, query_from_images, query_from_text
+from vidaudio.errors import QueryError
+from vidaudio.media.soundtrack import video_pictures
+from vidaudio.separation import Request, resample, separate_all_long, separate_long
+from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
+from vidaudio.training.queries import QueryMaker, open_images, query_maker
+from vidaudio.training.sound_files import Sound, check_output, read_sound, write_result
 
 
 @dataclass(frozen=True, slots=True)
 class Separated:
-    """What was written: file, seconds, channels and sample rate, as in the mixture."""
+    """What was written: files (one but where nothing was asked), seconds, channels and rate, as in the mixture."""
 
-    path: Path
+    paths: tuple[Path, ...]
     seconds: float
     channels: int
     sample_rate: int
+
+    @property
+    def path(self) -> Path:
+        return self.paths[0]
 
 
 def separate(
@@ -32,94 +38,105 @@ def separate(
     out: str | Path,
     checkpoint: str | Path,
     *,
-    query: str | None = None,
+    query: str | Sequence[str] | None = None,
+    without: Sequence[str] = (),
     images: Sequence[str | Path] = (),
+    video: str | Path | None = None,
+    video_span: Literal["middle", "whole"] = "middle",
     threshold: float | None = None,
     encoder_weights: str | None = None,
 ) -> Separated:
-    """Pull the sound that a query describes out of a sound file.
+    """Pull the sound that a query describes out of a sound file or a video.
 
     The model hears the mixture at its own rate (16 kHz), so the result holds nothing above 8 kHz; it is written at the
     mixture's rate, with its channels and length.
 
     Args:
-        mixture: A file that libsndfile reads (wav, flac, ogg, mp3 ...).
-        out: Where to write; the suffix says the format.
+        mixture: A file that libsndfile reads (wav, flac, ogg, mp3 ...), or a video.
+        out: Where to write; the suffix says the format. A video's suffix, where the mixture is a video, writes its
+            picture with the separated sound. A system that is not asked writes a file a source, `out-1.wav` ...
         checkpoint: A run's folder or its weights file.
-        query: Words; or
-        images: pictures, whose mean embedding is the query.
+        query: Words; several ask for all of their sounds together; or
+        images: pictures, who together are the query; or
+        video: a video, whose pictures are.
+        without: Words for sounds that are not wanted; alone, everything else is.
+        video_span: `middle`, as many pictures as in training, from the video's middle; or `whole`, all, one a second.
         threshold: Makes the mask binary; None leaves it soft, as in the paper.
         encoder_weights: Local weights of the encoder, where the recorded place is not on this machine.
 
     Raises:
-        MediaError, CheckpointError, EncoderError: With what to do about it.
+        MediaError, QueryError, CheckpointError, EncoderError: With what to do about it.
     """
-    if (query is None) == (not images):
-        raise MediaError("say what to separate, either in words (--query) or by a picture (--image)")
-    samples, sample_rate, subtype = read_sound(mixture)
+    words = [query] if isinstance(query, str) else list(query or ())
+    ways = [bool(words), bool(images), video is not None]
+    if sum(ways) > 1:
+        raise QueryError("ask in one way: in words (--query), by pictures (--image), or by a video (--query-video)")
+    heard = read_sound(mixture)
     # A name that cannot be written is found now, not after the work.
-    file_format = _output_format(out, mixture)
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    check_output(out, mixture)
     loaded = load_checkpoint(checkpoint)
-    encoder = load_query_encoder(loaded.encoder, encoder_weights)
-    if query is not None:
-        vector = query_from_text(encoder, query, loaded.recipe.query.templates)
+    maker = query_maker(
+        loaded.recipe, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
+    )
+    request = None
+    if maker.modalities:
+        if not any(ways) and not without:
+            raise QueryError(
+                "say what to separate, in words (--query, --without) or by a picture (--image, --query-video)"
+            )
+        request = _request(loaded, maker, words, without, images, video, video_span)
+    elif any(ways) or without:
+        raise QueryError(
+            f"{loaded.recipe.system} cannot be asked for a sound; leave the query out and take all sources"
+        )
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    paths = []
+    sounds = _separated(loaded, heard, request, threshold)
+    for number, sound in enumerate(sounds, 1):
+        path = Path(out) if request is not None else Path(out).with_stem(f"{Path(out).stem}-{number}")
+        write_result(path, sound, mixture)
+        paths.append(path)
+    return Separated(tuple(paths), heard.seconds, heard.samples.shape[0], heard.sample_rate)
+
+
+def _request(
+    loaded: Checkpoint,
+    maker: QueryMaker,
+    words: Sequence[str],
+    without: Sequence[str],
+    images: Sequence[str | Path],
+    video: str | Path | None,
+    video_span: str,
+) -> Request:
+    if images:
+        wanted = [maker.of_images(open_images(images))]
+    elif video is not None:
+        most = loaded.recipe.data.window_frames if video_span == "middle" else None
+        wanted = [maker.of_images(video_pictures(video, maker.image_size, most=most))]
     else:
-        vector = query_from_images(encoder, images)
+        wanted = maker.together(words)
+    unwanted = [maker.of_words(word) for word in without]
+    like = (wanted or unwanted)[0]
+    return Request(_stacked(wanted, like), _stacked(unwanted, like))
+
+
+def _stacked(queries: Sequence[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(list(queries)) if queries else like[None][:0]
+
+
+def _separated(loaded: Checkpoint, heard: Sound, request: Request | None, threshold: float | None) -> list[Sound]:
     device = best_device()
-    model_rate = loaded.recipe.model.front_end.sample_rate
-    heard = torch.from_numpy(np.asarray(resample(samples, sample_rate, model_rate), np.float32)).to(device)
-    separated = separate_long(loaded.model.to(device), heard, vector.to(device), threshold=threshold).cpu().numpy()
-    back = np.asarray(resample(separated, model_rate, sample_rate))[:, : samples.shape[1]]
-    back = np.pad(back, ((0, 0), (0, samples.shape[1] - back.shape[1]))).clip(-1, 1)
-    write_sound(out, back, sample_rate, file_format, subtype)
-    return Separated(Path(out), samples.shape[1] / sample_rate, samples.shape[0], sample_rate)
-
-
-def read_sound(path: str | Path) -> tuple[np.ndarray, int, str]:
-    """A sound file: float32 `[channels, samples]` in [-1, 1], its rate in Hz, its sample format.
-
-    Raises:
-        MediaError: Missing, no sound file, empty, or with values that are not numbers.
-    """
-    if not Path(path).is_file():
-        raise MediaError(f"there is no sound file {path}")
-    try:
-        with soundfile.SoundFile(path) as file:
-            samples = file.read(dtype="float32", always_2d=True).T
-            sample_rate, subtype = file.samplerate, file.subtype
-    except soundfile.LibsndfileError as error:
-        raise MediaError(f"{path} is not a sound file that can be read ({error.error_string})") from error
-    if samples.shape[1] == 0:
-        raise MediaError(f"{path} holds no sound")
-    if not np.isfinite(samples).all():
-        raise MediaError(f"{path} holds values that are not numbers")
-    return np.ascontiguousarray(samples), sample_rate, subtype
-
-
-def write_sound(path: str | Path, samples: np.ndarray, sample_rate: int, file_format: str, subtype: str) -> None:
-    """Write `[channels, samples]`, in the mixture's sample format where that is plain and the output's file has it.
-
-    The file appears under its name only when it is complete.
-    """
-    plain = subtype.startswith("PCM") or subtype in ("FLOAT", "DOUBLE")
-    if not (plain and soundfile.check_format(file_format, subtype)):
-        subtype = soundfile.default_subtype(file_format)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        soundfile.write(temporary, samples.T, sample_rate, format=file_format, subtype=subtype)
-        os.replace(temporary, path)
-    except soundfile.LibsndfileError as error:
-        raise MediaError(f"{path} cannot be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _output_format(out: str | Path, mixture: str | Path) -> str:
-    suffix = Path(out).suffix[1:].upper()
-    if suffix not in soundfile.available_formats():
-        raise MediaError(f"{out}: {suffix or 'no suffix'} is no format that can be written; end it in .wav or .flac")
-    if Path(out).exists() and Path(out).samefile(mixture):
-        raise MediaError(f"{out} is the mixture itself; write the result elsewhere")
-    return suffix
+    model = loaded.model.to(device)
+    rate = loaded.recipe.model.front_end.sample_rate
+    mixture = torch.from_numpy(np.asarray(resample(heard.samples, heard.sample_rate, rate), np.float32)).to(device)
+    if request is None:
+        separated = separate_all_long(model, mixture, threshold=threshold)
+    else:
+        separated = separate_long(model, mixture, request, threshold=threshold)[None]
+    length = heard.samples.shape[1]
+    sounds = []
+    for each in separated.cpu().numpy():
+        back = np.asarray(resample(each, rate, heard.sample_rate))[:, :length]
+        back = np.pad(back, ((0, 0), (0, length - back.shape[1]))).clip(-1, 1)
+        sounds.append(Sound(back, heard.sample_rate, heard.subtype))
+    return sounds

@@ -1,0 +1,103 @@
+"""BERT through transformers: sentences to vectors, for BERTSep, whose queries are labels in a language model's terms.
+
+CLIPSep's code reads a table label -> vector of 256 numbers from a file that was never published; which BERT made it is
+not known, the size points to a small BERT with 256 hidden numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from vidaudio.encoders.clip import cache_only_where_hub_is_silent, quiet_libraries
+from vidaudio.encoders.pictures import weights_hash
+from vidaudio.errors import EncoderError
+
+
+@dataclass(frozen=True, slots=True)
+class BertSpec:
+    """Which BERT, and which of its outputs stands for a sentence.
+
+    Attributes:
+        model: A folder with `config.json`, weights and vocabulary, or a hub's name.
+        pooling: `cls`, the first token's last state, or `mean` over the sentence's tokens.
+    """
+
+    model: str = "google/bert_uncased_L-4_H-256_A-4"
+    pooling: Literal["cls", "mean"] = "cls"
+
+
+class BertEncoder:
+    """A frozen BERT. Embeddings are raw, float32.
+
+    Attributes:
+        spec: What was asked for.
+        dimensions: Of a vector.
+        weights_sha256: Of the weights' names and float32 values.
+    """
+
+    def __init__(self, spec: BertSpec, model: torch.nn.Module, tokenizer: Any) -> None:
+        self.spec = spec
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.weights_sha256 = weights_hash(model)
+        self.dimensions = model.config.hidden_size
+        self._model = model.eval().requires_grad_(False).to(self.device)
+        self._tokenizer = tokenizer
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that shapes an embedding, JSON-able."""
+        return {
+            "architecture": "bert",
+            "pretrained": self.spec.model,
+            "pooling": self.spec.pooling,
+            "weights_sha256": self.weights_sha256,
+            "dimensions": self.dimensions,
+        }
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed sentences one by one, so that a vector does not depend on the others; float32 `[texts, dimensions]`."""
+        rows = [np.zeros((0, self.dimensions), np.float32)]
+        for text in texts:
+            tokens = self._tokenizer(text, return_tensors="pt", truncation=True).to(self.device)
+            states = self._model(**tokens).last_hidden_state
+            pooled = states[:, 0] if self.spec.pooling == "cls" else states.mean(dim=1)
+            rows.append(pooled.float().cpu().numpy())
+        return np.concatenate(rows)
+
+    def embed_label(self, label: str, templates: tuple[str, ...] = ("{}",)) -> np.ndarray:
+        """Mean of the embeddings of a label in every template; float32 `[dimensions]`."""
+        from vidaudio.encoders.templates import fill
+
+        return self.embed_texts(fill(templates, label)).mean(axis=0)
+
+
+def load_bert(spec: BertSpec) -> BertEncoder:
+    """Load a BERT from a folder or, where the name is not one, from its hub.
+
+    Raises:
+        EncoderError: It cannot be had; says what to name instead.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = Path(spec.model).is_dir()
+    try:
+        with quiet_libraries(), cache_only_where_hub_is_silent(not folder):
+            # transformers reads safetensors, or other files of weights without unpickling anything else.
+            model = AutoModel.from_pretrained(spec.model, weights_only=True, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(spec.model)
+    except Exception as error:
+        # Hubs, caches and folders fail in dozens of types; whichever it was, the user can do the same two things.
+        first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
+        raise EncoderError(
+            f"the BERT {spec.model} cannot be loaded ({type(error).__name__}: {first}). If this machine cannot fetch "
+            "it, copy its folder (config.json, model.safetensors, vocab.txt) here and name it: "
+            "--set query.bert.model=/path/to/folder"
+        ) from error
+    return BertEncoder(spec, model, tokenizer)

@@ -1,0 +1,132 @@
+"""What every frozen picture encoder does: a picture to its own view of it, views to vectors in fixed batches.
+
+Vectors of two encoders must never be compared, so everything that shapes them (architecture, weights, preprocessing,
+dtype, batch size) is in the fingerprint, which travels with the corpus and with every model trained on it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+if TYPE_CHECKING:
+    from vidaudio.encoders.clip import EncoderSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PictureView:
+    """How an encoder looks at a picture.
+
+    Attributes:
+        image_size: Side of the model's input, pixels.
+        mean, std: Of its normalisation, by channel, for values in [0, 1].
+        interpolation, resize_mode: As open_clip names them.
+        geometry: Steps from any RGB picture to the square one.
+    """
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+    resize_mode: str
+    geometry: Sequence[Callable[[Image.Image], Image.Image]]
+
+
+class PictureEncoder:
+    """A frozen picture tower. Embeddings are raw: not normalised, float32.
+
+    Attributes:
+        spec: What was asked for, with the dtype resolved.
+        dimensions: Of the embeddings.
+        image_size: Side of the model's input, pixels.
+        weights_sha256: Of the weights' names and float32 values, whatever file they came in.
+    """
+
+    dimensions: int
+
+    def __init__(
+        self, spec: EncoderSpec, tower: torch.nn.Module, dtype: torch.dtype, view: PictureView, weights_sha256: str
+    ) -> None:
+        self.spec = spec
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.weights_sha256 = weights_sha256
+        self.image_size = view.image_size
+        self._view = view
+        self._dtype = dtype
+        self._visual = tower.eval().requires_grad_(False).to(self.device, dtype)
+        self._mean = torch.tensor(view.mean).view(3, 1, 1)
+        self._std = torch.tensor(view.std).view(3, 1, 1)
+
+    @property
+    def name(self) -> str:
+        """Folder name of this encoder's embeddings: architecture, dtype and the beginning of the weights' hash."""
+        stem = Path(self.spec.architecture.removeprefix("hf-hub:").removeprefix("local-dir:")).stem
+        words = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
+        return f"{words}-{self.spec.precision}-{self.weights_sha256[:8]}"
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that shapes an embedding, JSON-able. Two encoders may be mixed only where this is equal."""
+        return {
+            "architecture": self.spec.architecture,
+            "pretrained": self.spec.pretrained,
+            "weights_sha256": self.weights_sha256,
+            "dimensions": self.dimensions,
+            "image_size": self.image_size,
+            "mean": [round(v, 8) for v in self._mean.flatten().tolist()],
+            "std": [round(v, 8) for v in self._std.flatten().tolist()],
+            "interpolation": self._view.interpolation,
+            "resize_mode": self._view.resize_mode,
+            "precision": self.spec.precision,
+            "batch_size": self.spec.batch_size,
+        }
+
+    def square(self, image: Image.Image) -> np.ndarray:
+        """The model's own view of a picture, resized and cropped; uint8 `[image_size, image_size, 3]`."""
+        image = image.convert("RGB")
+        for step in self._view.geometry:
+            image = step(image)
+        return np.asarray(image)
+
+    @torch.inference_mode()
+    def embed_squares(self, squares: Sequence[np.ndarray]) -> np.ndarray:
+        """Embed pictures made by `square`, in order; float32 `[pictures, dimensions]`.
+
+        Batches have one fixed size, the last one filled up with blanks, so that a vector does not depend on how many
+        others were embedded with it.
+        """
+        batch_size = self.spec.batch_size
+        rows = []
+        for first in range(0, len(squares), batch_size):
+            group = squares[first : first + batch_size]
+            batch = torch.zeros(batch_size, self.image_size, self.image_size, 3, dtype=torch.uint8)
+            batch[: len(group)] = torch.from_numpy(np.stack(group))
+            pixels = batch.to(self.device).permute(0, 3, 1, 2).float().div_(255)
+            pixels = (pixels - self._mean.to(self.device)) / self._std.to(self.device)
+            rows.append(self._pooled(pixels.to(self._dtype))[: len(group)].float().cpu())
+        return torch.cat(rows).numpy() if rows else np.zeros((0, self.dimensions), np.float32)
+
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """Embed pictures of any size; float32 `[pictures, dimensions]`."""
+        return self.embed_squares([self.square(image) for image in images])
+
+    def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised pictures `[B, 3, image_size, image_size]` -> vectors `[B, dimensions]`."""
+        return self._visual(pixels)
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """SHA-256 over the names, shapes and float32 values of a model's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,135 @@
+"""The sound of a whole media file as samples, another sound put in its place, and its pictures one a second.
+
+For single files that a user names; corpora are read by `media.extract`. Time 0 is the container's: a sound that begins
+later than the picture begins with silence here, so that what is put back stays in step.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import ffmpeg
+from PIL import Image
+
+from vidaudio.errors import MediaError
+from vidaudio.media.container import main_streams, open_media, start_time
+from vidaudio.media.decode import CONTAINERS
+from vidaudio.media.ffmpeg import FfmpegError, file_argument, run_ffmpeg
+from vidaudio.media.frames import FrameGrid
+
+# Suffixes of files that hold a picture too: FFmpeg's name of the container, and a sound codec its players know.
+VIDEO_FORMATS = {
+    ".mp4": ("mp4", "aac"),
+    ".m4v": ("mp4", "aac"),
+    ".mov": ("mov", "aac"),
+    ".mkv": ("matroska", "aac"),
+    ".webm": ("webm", "libopus"),
+}
+SOUND_BITRATE = "192k"
+_WHITELISTS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+
+
+def write_soundtrack(path: str | Path, wav: Path) -> None:
+    """Decode a media file's sound, at its own rate and with its channels, into a WAV file of 32-bit floats.
+
+    Raises:
+        MediaError: No media file, or one without sound.
+    """
+    index = _stream_index(path, "audio")
+    if index is None:
+        raise MediaError(f"{path} holds no sound")
+    sound = ffmpeg.input(file_argument(Path(path)), **_WHITELISTS)[str(index)]
+    sound = sound.filter("aresample", **{"async": 1, "first_pts": 0})
+    command = ffmpeg.output(sound, file_argument(wav), format="wav", acodec="pcm_f32le", rf64="auto")
+    try:
+        run_ffmpeg(command)
+    except FfmpegError as error:
+        raise MediaError(f"the sound of {path} cannot be decoded ({error})") from error
+
+
+def has_picture(path: str | Path) -> bool:
+    """Whether a file has a moving picture.
+
+    Raises:
+        MediaError: It is no media file.
+    """
+    return _stream_index(path, "video") is not None
+
+
+def replace_soundtrack(video: str | Path, wav: Path, out: Path, suffix: str) -> None:
+    """Write a video's picture, copied packet by packet, with another sound, encoded.
+
+    Args:
+        video: Whose picture is kept.
+        wav: The sound, beginning at the video's time 0.
+        out: File to write, of whatever name.
+        suffix: Its kind, one of `VIDEO_FORMATS`.
+
+    Raises:
+        MediaError: No picture, or one of a codec that this kind of file cannot hold.
+    """
+    index = _stream_index(video, "video")
+    if index is None:
+        raise MediaError(f"{video} has no picture to go with the sound; write a sound file, such as out.wav")
+    container, codec = VIDEO_FORMATS[suffix]
+    picture = ffmpeg.input(file_argument(Path(video)), **_WHITELISTS)[str(index)]
+    sound = ffmpeg.input(file_argument(wav), **_WHITELISTS)["a:0"]
+    options = {"format": container, "vcodec": "copy", "acodec": codec, "audio_bitrate": SOUND_BITRATE}
+    try:
+        run_ffmpeg(ffmpeg.output(picture, sound, file_argument(out), **options))
+    except FfmpegError as error:
+        raise MediaError(
+            f"the picture of {video} cannot be put into a {suffix} file ({error}); .mkv holds anything"
+        ) from error
+
+
+def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> list[Image.Image]:
+    """A video's pictures at 0, 1, 2 ... seconds, upright and square.
+
+    Args:
+        path: A video file.
+        size: Side of the pictures, pixels.
+        most: Only so many, from the middle of the video.
+
+    Raises:
+        MediaError: No video, or none of its pictures can be decoded.
+    """
+    index = _stream_index(path, "video")
+    if index is None:
+        raise MediaError(f"{path} has no moving picture")
+    try:
+        with open_media(Path(path)) as container:
+            stream = container.streams[index]
+            stream.thread_type = "AUTO"
+            aspect = float(stream.sample_aspect_ratio or 1)
+            grid = FrameGrid(1.0, size, float("inf"), aspect if 0.1 < aspect < 10 else 1.0)
+            zero, rate = float(start_time(container)), stream.guessed_rate
+            for frame in container.decode(stream):
+                if frame.time is not None:
+                    grid.push(frame, frame.time - zero, float(1 / rate) if rate else 0.04)
+            grid.finish()
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(f"the pictures of {path} cannot be decoded ({_reason(error)})") from error
+    if not grid.images:
+        raise MediaError(f"no picture of {path} could be decoded")
+    images = [Image.fromarray(image) for image in grid.images]
+    if most is None or most >= len(images):
+        return images
+    first = (len(images) - most) // 2
+    return images[first : first + most]
+
+
+def _stream_index(path: str | Path, kind: str) -> int | None:
+    """The number of the stream players choose; None where there is none of that kind."""
+    if not Path(path).is_file():
+        raise MediaError(f"there is no file {path}")
+    try:
+        with open_media(Path(path)) as container:
+            return next((stream.index for stream in main_streams(container) if stream.type == kind), None)
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(f"{path} is not a sound file that can be read, nor a video ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]

@@ -1,0 +1,31 @@
+"""Noise heads of CLIPSep-NIT: masks for what no query asks for, such as off-screen sound; used in training only."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vidaudio.separation.unet import initialise
+
+
+class NoiseHeads(nn.Module):
+    """N linear layers, each making one noise query vector of all the query vectors of a mixture together.
+
+    Args:
+        heads: How many.
+        channels: Numbers of a query vector.
+        pooling: `mean` or `sum` over the query vectors, before their activation.
+    """
+
+    def __init__(self, heads: int, channels: int, pooling: Literal["mean", "sum"] = "mean") -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.heads = nn.ModuleList(nn.Linear(channels, channels) for _ in range(heads))
+        initialise(self)
+
+    def forward(self, query_vectors: Tensor) -> Tensor:
+        """Query vectors [B, N, channels] -> noise query vectors [B, heads, channels]."""
+        pooled = query_vectors.mean(dim=1) if self.pooling == "mean" else query_vectors.sum(dim=1)
+        return torch.stack([head(pooled) for head in self.heads], dim=1)

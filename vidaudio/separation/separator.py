@@ -1,0 +1,241 @@
+"""The systems: one front end and one U-Net, and on them either masks that are asked for or masks of all sources.
+
+`QuerySeparator` is CLIPSep and whatever differs from it in query path, noise heads or options; with the defaults it has
+30,290,659 parameters, with noise heads 30,292,771. `PermutationSeparator` is PIT. Which it is follows from
+`SeparatorConfig.query`. Encoders are not part of the models, but for the pictures of the original Sound-of-Pixels.
+
+Dong et al., CLIPSep: Learning Text-queried Sound Separation with Noisy Unlabeled Videos, ICLR 2023; sizes and formulas
+as in its published code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vidaudio.separation.config import SeparatorConfig
+from vidaudio.separation.example import make_example, mixture_magnitude
+from vidaudio.separation.frontend import FrontEnd
+from vidaudio.separation.fusion import MaskFusion
+from vidaudio.separation.losses import (
+    noise_activation,
+    noise_invariant_loss,
+    permutation_loss,
+    weighted_mask_loss,
+)
+from vidaudio.separation.noise import NoiseHeads
+from vidaudio.separation.query import query_path
+from vidaudio.separation.unet import AudioUNet, initialise
+
+
+class Separator(nn.Module):
+    """What all systems share: front end, U-Net, and how masks become sound.
+
+    Move it to channels_last and run it under bfloat16 autocast for speed: the front end and the loss stay in float32.
+    """
+
+    def __init__(self, config: SeparatorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.front_end = FrontEnd(config.front_end)
+        self.unet = AudioUNet(config.unet, out_channels=config.channels)
+
+    def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
+        """Mask logits about each mixture; their sigmoid is the mask.
+
+        Args:
+            log_magnitude: Natural log of the warped mixture magnitude, float32 [B, 1, log_rows, frames].
+            queries: What is asked for, [B, N, ...]; None where the system is not asked.
+
+        Returns:
+            [B, N, log_rows, frames].
+        """
+        raise NotImplementedError
+
+    def loss(self, audio: Tensor, queries: Tensor | None, gains: Tensor | None = None, *, step: int = 0) -> dict:
+        """The training loss and its parts.
+
+        Args:
+            audio: The N sources of each mixture, int16 or float in [-1, 1], [B, N, window_samples].
+            queries: One a source, [B, N, ...]; None where the system is not asked.
+            gains: [B, N] in training, None for 1.
+            step: Optimiser steps done, for what begins later.
+
+        Returns:
+            `loss`, a float32 scalar with gradient; beside it, where a system has several terms, the terms.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def masks(self, spectrum: Tensor, queries: Tensor | None = None) -> Tensor:
+        """The masks of N queries (or of all heads) about each spectrum, on linear bins.
+
+        Args:
+            spectrum: Of the mixtures, complex [B, bins, frames].
+            queries: [B, N, ...]; None where the system is not asked.
+
+        Returns:
+            In [0, 1], float32 [B, N, bins, frames].
+
+        Raises:
+            RuntimeError: The model is in training mode, where masks depend on the batch and change its statistics.
+        """
+        if self.training:
+            raise RuntimeError("The model is in training mode: call model.eval() before separating.")
+        log_magnitude = mixture_magnitude(self.front_end, spectrum).log()[:, None]
+        return self.front_end.to_linear(torch.sigmoid(self(log_magnitude, queries).float()))
+
+    def mask(self, spectrum: Tensor, query: Tensor, *, threshold: float | None = None) -> Tensor:
+        """The mask of one query for each spectrum: [B, ...] queries -> float32 [B, bins, frames], see `masks`.
+
+        Args:
+            spectrum: Of the mixtures, complex [B, bins, frames].
+            query: One a mixture.
+            threshold: Makes the mask binary (1 above it); None, as in the paper, leaves it soft.
+        """
+        mask = self.masks(spectrum, query[:, None])[:, 0]
+        return mask if threshold is None else (mask > threshold).float()
+
+    @torch.no_grad()
+    def separate(self, mixture: Tensor, query: Tensor, *, threshold: float | None = None) -> Tensor:
+        """Separate one window: mixture spectrum times mask (so the mixture's phase), inverse STFT, clip to [-1, 1].
+
+        For sound of another length see `separate_long`.
+
+        Args:
+            mixture: float [B, window_samples], in [-1, 1].
+            query: One a mixture, [B, ...].
+            threshold: See `mask`.
+
+        Returns:
+            float32 [B, output_samples] (65,280 by default).
+
+        Raises:
+            ValueError: Another number of samples.
+            RuntimeError: The model is in training mode.
+        """
+        spectrum = self._window_spectrum(mixture)
+        return self.front_end.istft(spectrum * self.mask(spectrum, query, threshold=threshold)).clamp(-1, 1)
+
+    @torch.no_grad()
+    def separate_all(self, mixture: Tensor, queries: Tensor | None = None) -> Tensor:
+        """As `separate`, for N queries or all heads at once.
+
+        Returns:
+            float32 [B, N, output_samples].
+        """
+        spectrum = self._window_spectrum(mixture)
+        return self.front_end.istft(spectrum[:, None] * self.masks(spectrum, queries)).clamp(-1, 1)
+
+    def _window_spectrum(self, mixture: Tensor) -> Tensor:
+        expected = self.config.front_end.window_samples
+        if mixture.ndim != 2 or mixture.shape[-1] != expected:
+            raise ValueError(f"The mixture has shape {tuple(mixture.shape)}; expected [batch, {expected}].")
+        return self.front_end.stft(mixture)
+
+
+class QuerySeparator(Separator):
+    """Masks that are asked for: a query path and the fusion on the U-Net, and in training maybe noise heads."""
+
+    def __init__(self, config: SeparatorConfig | None = None) -> None:
+        super().__init__(config or SeparatorConfig())
+        config = self.config
+        self.query = query_path(config)
+        self.fusion = MaskFusion(config.channels, config.fusion)
+        self.noise = None
+        if config.noise is not None:
+            self.noise = NoiseHeads(config.sources, config.channels, config.noise.input)
+
+    def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
+        return self.fusion(self.unet(log_magnitude), self._vectors(queries))
+
+    def loss(self, audio: Tensor, queries: Tensor | None, gains: Tensor | None = None, *, step: int = 0) -> dict:
+        """Weighted BCE of the masks of the sources, each asked for by its own query.
+
+        With noise heads: of the masks united with the noise masks, and parts `mask_loss`, `noise_activation` (the
+        paper's A) and `noise_penalty`.
+        """
+        options = self.config.loss
+        example = make_example(self.front_end, audio, gains, pixel_weight=options.pixel_weight)
+        features, vectors = self.unet(example.log_magnitude), self._vectors(queries)
+        logits = self.fusion(features, vectors)
+        if self.noise is None:
+            return {"loss": weighted_mask_loss(logits, example.targets, example.weights, options.sources)}
+        return self._noise_loss(logits, self.fusion(features, self.noise(vectors)), example, step)
+
+    def _noise_loss(self, logits: Tensor, noise_logits: Tensor, example, step: int) -> dict:
+        options, sources = self.config.noise, self.config.loss.sources
+        pictures = (example.targets, example.weights)
+        activation = noise_activation(noise_logits)
+        if step < options.start_step:
+            mask_loss = weighted_mask_loss(logits, *pictures, sources)
+            # Times 0 and not left out: ranks that train together expect a gradient, if of 0, for every parameter.
+            return {"loss": mask_loss + 0 * activation, "mask_loss": mask_loss, "noise_activation": activation}
+        mask_loss = noise_invariant_loss(logits, noise_logits, *pictures, sources)
+        penalty = options.activation_weight * torch.relu(activation - options.gamma)
+        parts = {"mask_loss": mask_loss, "noise_activation": activation, "noise_penalty": penalty}
+        loss = mask_loss + penalty
+        if options.query_weight > 0:
+            # The published code has such a term at weight 0; its form is our reading of what it is for.
+            alone = permutation_loss(noise_logits, *pictures, sources)
+            parts["query_penalty"] = options.query_weight * torch.relu(mask_loss - alone)
+            loss = loss + parts["query_penalty"]
+        return {"loss": loss, **parts}
+
+    @torch.no_grad()
+    def noise_masks(self, spectrum: Tensor, queries: Tensor) -> Tensor:
+        """The masks of the noise heads, for a look at what they have learned; separation leaves them out.
+
+        Args:
+            spectrum: complex [B, bins, frames].
+            queries: [B, N, ...].
+
+        Returns:
+            float32 [B, heads, bins, frames].
+
+        Raises:
+            ValueError: The system has no noise heads.
+        """
+        if self.noise is None:
+            raise ValueError("This system has no noise heads.")
+        log_magnitude = mixture_magnitude(self.front_end, spectrum).log()[:, None]
+        logits = self.fusion(self.unet(log_magnitude), self.noise(self._vectors(queries)))
+        return self.front_end.to_linear(torch.sigmoid(logits.float()))
+
+    def _vectors(self, queries: Tensor | None) -> Tensor:
+        if queries is None:
+            raise ValueError("This system separates what it is asked for: give it queries.")
+        return self.query(queries)
+
+
+class PermutationSeparator(Separator):
+    """PIT: N masks at once, of nothing in particular; which is whose is decided by the best assignment in training."""
+
+    def __init__(self, config: SeparatorConfig) -> None:
+        super().__init__(config)
+        self.heads = nn.Conv2d(config.channels, config.sources, kernel_size=1)
+        initialise(self.heads)
+
+    def forward(self, log_magnitude: Tensor, queries: Tensor | None = None) -> Tensor:
+        if queries is not None:
+            raise ValueError("This system cannot be asked for a sound; it puts out all sources (queries=None).")
+        return self.heads(self.unet(log_magnitude))
+
+    def loss(self, audio: Tensor, queries: Tensor | None = None, gains: Tensor | None = None, *, step: int = 0) -> dict:
+        """Each example's best assignment of heads to sources, of the weighted BCE.
+
+        Raises:
+            ValueError: Another number of sources than heads.
+        """
+        if audio.shape[1] != self.config.sources:
+            raise ValueError(f"The mixtures have {audio.shape[1]} sources and the model {self.config.sources} heads.")
+        options = self.config.loss
+        example = make_example(self.front_end, audio, gains, pixel_weight=options.pixel_weight)
+        logits = self(example.log_magnitude, queries)
+        return {"loss": permutation_loss(logits, example.targets, example.weights, options.sources)}
+
+
+def build_separator(config: SeparatorConfig | None = None) -> Separator:
+    """A freshly initialised system of a configuration; CLIPSep by default."""
+    config = config or SeparatorConfig()
+    return PermutationSeparator(config) if config.query == "none" else QuerySeparator(config)

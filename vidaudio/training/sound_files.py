@@ -1,0 +1,107 @@
+"""Sound files and the sound of videos, read and written whole."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from vidaudio.errors import MediaError
+from vidaudio.media.soundtrack import VIDEO_FORMATS, has_picture, replace_soundtrack, write_soundtrack
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Samples float32 `[channels, samples]` in [-1, 1], their rate in Hz, and the format they were stored in."""
+
+    samples: np.ndarray
+    sample_rate: int
+    subtype: str
+
+    @property
+    def seconds(self) -> float:
+        return self.samples.shape[1] / self.sample_rate
+
+
+def read_sound(path: str | Path) -> Sound:
+    """Read a sound file that libsndfile knows (wav, flac, ogg, mp3 ...), or the sound of any other media file.
+
+    Raises:
+        MediaError: Missing, no media file, without sound, or with values that are not numbers.
+    """
+    if not Path(path).is_file():
+        raise MediaError(f"there is no sound file {path}")
+    try:
+        sound = _read(path)
+    except soundfile.LibsndfileError:
+        with tempfile.TemporaryDirectory() as folder:
+            wav = Path(folder) / "sound.wav"
+            write_soundtrack(path, wav)
+            decoded = _read(wav)
+            # Decoded floats are no more exact than what was encoded.
+            sound = Sound(decoded.samples.clip(-1, 1), decoded.sample_rate, "PCM_16")
+    if sound.samples.shape[1] == 0:
+        raise MediaError(f"{path} holds no sound")
+    if not np.isfinite(sound.samples).all():
+        raise MediaError(f"{path} holds values that are not numbers")
+    return sound
+
+
+def _read(path: str | Path) -> Sound:
+    with soundfile.SoundFile(path) as file:
+        samples = file.read(dtype="float32", always_2d=True).T
+        return Sound(np.ascontiguousarray(samples), file.samplerate, file.subtype)
+
+
+def check_output(out: str | Path, mixture: str | Path) -> None:
+    """Check that a result can be written under a name, before the work.
+
+    Raises:
+        MediaError: Another suffix than can be written, a video wanted of what has no picture, or the mixture itself.
+    """
+    suffix = Path(out).suffix.lower()
+    if suffix in VIDEO_FORMATS:
+        if not has_picture(mixture):
+            raise MediaError(f"{out} is to be a video, and {mixture} has no picture; end it in .wav or .flac")
+    elif suffix[1:].upper() not in soundfile.available_formats():
+        raise MediaError(
+            f"{out}: {suffix[1:] or 'no suffix'} is no format that can be written; end it in .wav or .flac, or in "
+            f"{', '.join(VIDEO_FORMATS)} where the mixture is a video"
+        )
+    if Path(out).exists() and Path(out).samefile(mixture):
+        raise MediaError(f"{out} is the mixture itself; write the result elsewhere")
+
+
+def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> None:
+    """Write a sound file, or the mixture's picture with this sound, by the suffix.
+
+    A sound is stored in the mixture's sample format where that is plain and the file's kind has it. The file appears
+    under its name only when it is complete.
+
+    Raises:
+        MediaError: It cannot be written.
+    """
+    out = Path(out)
+    suffix = out.suffix.lower()
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        if suffix in VIDEO_FORMATS:
+            with tempfile.TemporaryDirectory() as folder:
+                wav = Path(folder) / "sound.wav"
+                soundfile.write(wav, sound.samples.T, sound.sample_rate, subtype="FLOAT")
+                replace_soundtrack(mixture, wav, temporary, suffix)
+        else:
+            file_format = suffix[1:].upper()
+            plain = sound.subtype.startswith("PCM") or sound.subtype in ("FLOAT", "DOUBLE")
+            fits = plain and soundfile.check_format(file_format, sound.subtype)
+            subtype = sound.subtype if fits else soundfile.default_subtype(file_format)
+            soundfile.write(temporary, sound.samples.T, sound.sample_rate, format=file_format, subtype=subtype)
+        os.replace(temporary, out)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise MediaError(f"{out} cannot be written ({error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,112 @@
+"""Fine-tuning: a run that begins with the weights of another, maybe of another system or another corpus.
+
+Parts that both have are taken over; parts that only the new system has begin afresh. What a label has learned is found
+by the label's name, not by its number. A query path that was learned on another encoder's vectors means nothing here
+and begins afresh, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidaudio.errors import CheckpointError
+from vidaudio.separation import Separator
+from vidaudio.training.checkpoint import read_checkpoint
+
+_LABELS = "query.embedding.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """What a run began with.
+
+    Attributes:
+        path: Of the weights.
+        system: They are of.
+        step: They were trained for.
+        taken: Parts taken over.
+        fresh: Parts that began afresh.
+        labels_taken, labels_fresh: Label vectors taken over, and new ones.
+    """
+
+    path: str
+    system: str
+    step: int
+    taken: tuple[str, ...]
+    fresh: tuple[str, ...]
+    labels_taken: int = 0
+    labels_fresh: int = 0
+
+
+def transfer_weights(
+    model: Separator,
+    checkpoint: str | Path,
+    *,
+    encoder: dict[str, Any] | None,
+    labels: Sequence[str] = (),
+) -> Transfer:
+    """Load another run's weights into a model, as far as they are of the same parts.
+
+    Args:
+        model: Freshly built; changed in place.
+        checkpoint: A run's folder or its weights file.
+        encoder: Fingerprint of what makes the model's queries; None where nothing does.
+        labels: The model's labels, where its queries are labels.
+
+    Raises:
+        CheckpointError: No such checkpoint, or a part that both have is of another size; says which setting differs.
+    """
+    tensors, described, file = read_checkpoint(checkpoint)
+    own = model.state_dict()
+    old_labels = described.get("labels", [])
+    old_encoder = described["encoder"]
+    if _hash(old_encoder) != _hash(encoder) or bool(old_labels) != bool(labels):
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("query.")}
+    rows = {}
+    if _LABELS in tensors:
+        old = tensors.pop(_LABELS)
+        _check_shape(file, _LABELS, old[0], own[_LABELS][0])
+        number = {label: n for n, label in enumerate(old_labels)}
+        rows = {n: old[number[label]] for n, label in enumerate(labels) if label in number}
+    common = [name for name in own if name in tensors]
+    for name in common:
+        _check_shape(file, name, tensors[name], own[name])
+    with torch.no_grad():
+        for name in common:
+            own[name].copy_(tensors[name])
+        for row, vector in rows.items():
+            own[_LABELS][row].copy_(vector)
+    taken = {name.split(".")[0] for name in common}
+    if not taken:
+        raise CheckpointError(f"{file} has no part in common with this system")
+    return Transfer(
+        path=str(file),
+        system=described["system"],
+        step=described["step"],
+        taken=tuple(sorted(taken)),
+        fresh=tuple(sorted({name.split(".")[0] for name in own} - taken)),
+        labels_taken=len(rows),
+        labels_fresh=len(labels) - len(rows),
+    )
+
+
+def _hash(encoder: dict[str, Any] | None) -> str | None:
+    return None if encoder is None else encoder["weights_sha256"]
+
+
+def _check_shape(file: Path, name: str, old: Tensor, new: Tensor) -> None:
+    if old.shape != new.shape:
+        raise CheckpointError(
+            f"{file} does not fit: its {name} is {_sides(old)} and this recipe's {_sides(new)}; give model, "
+            "query.label_dimensions and data.sources the sizes it was trained with"
+        )
+
+
+def _sides(tensor: Tensor) -> str:
+    return " x ".join(str(side) for side in tensor.shape)
