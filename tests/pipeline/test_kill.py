@@ -15,53 +15,31 @@ import time
 from pathlib import Path
 
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
+from tests.chaos.points import VICTIMS
+from tests.chaos.reader import Reader
 from tests.pipeline.test_build import contents
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.shards.scratch import PREFIX, scratch_prefix, sweep_scratch
 
 
-class Reader(threading.Thread):
-    """Opens whatever is visible in a corpus, over and over, and counts what is not whole."""
+class ReaderThread(threading.Thread):
+    """A reader that looks on, over and over, while others write."""
 
     def __init__(self, corpus: Path) -> None:
         super().__init__(daemon=True)
-        self.corpus = corpus
-        self.opened = 0
-        self.partial: list[str] = []
+        self.reader = Reader(corpus)
         self._stopped = threading.Event()
 
     def run(self) -> None:
         while not self._stopped.wait(0.05):
-            for folder, folders, files in os.walk(self.corpus):
-                folders[:] = [name for name in folders if not name.startswith(PREFIX)]
-                for name in files:
-                    self._look(Path(folder) / name)
+            self.reader.look()
 
-    def _look(self, path: Path) -> None:
-        try:
-            self._open(path)
-            self.opened += 1
-        except FileNotFoundError:
-            return  # a loser's tar, removed between the look and the opening
-        except Exception as error:  # whatever a reader stumbles over is the finding
-            self.partial.append(f"{path.name}: {error}")
-
-    def _open(self, path: Path) -> None:
-        if path.suffix == ".tar":
-            with tarfile.open(path) as tar:
-                for member in tar:
-                    assert len(tar.extractfile(member).read()) == member.size
-        elif path.suffix == ".parquet":
-            pq.read_table(path)
-        elif path.suffix == ".json":
-            json.loads(path.read_text())
-
-    def stop(self) -> None:
+    def stop(self) -> Reader:
         self._stopped.set()
         self.join()
+        return self.reader
 
 
 def command(recipe: Path, manifest: Path, corpus: Path) -> list[str]:
@@ -86,8 +64,8 @@ def test_a_build_killed_again_and_again_ends_in_the_same_bytes(
 ):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    reader = Reader(corpus)
-    reader.start()
+    looking = ReaderThread(corpus)
+    looking.start()
     draw = random.Random(seed)
     killed = []
     for victim in ("driver", "worker", "driver", "worker"):
@@ -110,8 +88,8 @@ def test_a_build_killed_again_and_again_ends_in_the_same_bytes(
                 draw.choice(running or [psutil.Process(process.pid)]).kill()
         process.wait(timeout=120)
     subprocess.run(command(recipe_file, media_world.manifest, corpus), check=True, capture_output=True, timeout=120)
-    assert reader.is_alive()
-    reader.stop()
+    assert looking.is_alive()
+    reader = looking.stop()
     assert killed
     assert reader.opened > 0
     assert reader.partial == []
@@ -149,3 +127,71 @@ def test_scratch_of_dead_processes_is_swept_and_that_of_living_ones_is_not(tmp_p
     assert len(list(tmp_path.iterdir())) == 2
     shutil.rmtree(tmp_path)
     assert sweep_scratch(tmp_path) == []
+
+
+POINT = "commit: tar renamed, no table"
+
+
+def test_whoever_dies_between_tar_and_table_and_when_the_disk_is_full(tmp_path: Path):
+    """One row of `make chaos`, on a cluster of separate processes; the others take minutes."""
+    record = tmp_path / "record.jsonl"
+    chosen = ["--only", POINT, "--record", str(record), "--folder", str(tmp_path)]
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.chaos", *chosen], capture_output=True, text=True, timeout=400, check=False
+    )
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    campaigns = [json.loads(line) for line in record.read_text().splitlines()]
+    assert sorted(hit for campaign in campaigns for hit in campaign["hits"]) == sorted([POINT, v] for v in VICTIMS)
+    assert all(campaign["opened"] and not campaign["faults"] for campaign in campaigns)
+    assert all(campaign["requests"] >= campaign["least_requests"] for campaign in campaigns)
+
+
+@pytest.fixture
+def visible(built_corpus: Corpus, tmp_path: Path) -> Path:
+    return shutil.copytree(built_corpus.url, tmp_path / "corpus")
+
+
+def test_a_reader_finds_a_whole_corpus_whole(visible: Path):
+    reader = Reader(visible)
+    reader.look()
+    assert reader.partial == []
+    opened = reader.opened
+    reader.look()
+    assert reader.opened == opened > 10, "what has not changed is not opened again"
+
+
+FILES = """
+av/*.tar clips/*.tar training/default/*.tar av/*.parquet embeddings/*/*.parquet training/default/*.parquet
+training/default/index.arrow corpus.json manifest.parquet
+"""
+
+
+@pytest.mark.parametrize("name", FILES.split())
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_reader_sees_a_file_that_is_being_written_under_its_own_name(visible: Path, name: str, share: float):
+    path = sorted(visible.glob(name))[0]
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    reader = Reader(visible)
+    reader.look()
+    assert any(found.startswith(str(path.relative_to(visible))) for found in reader.partial)
+    path.write_bytes(data)
+    reader.partial.clear()
+    reader.look()
+    assert reader.partial == []
+
+
+def test_a_reader_sees_a_tar_cut_between_two_members_and_a_table_before_its_tar(visible: Path):
+    tar = sorted(visible.glob("training/default/*.tar"))[0]
+    with tarfile.open(tar) as opened:
+        second = opened.getmembers()[1].offset
+    data = tar.read_bytes()
+    tar.write_bytes(data[:second])
+    av = sorted(visible.glob("av/*.tar"))[0]
+    av.unlink()
+    reader = Reader(visible)
+    reader.look()
+    assert {found.partition(":")[0] for found in reader.partial} == {
+        str(tar.relative_to(visible)),
+        f"av/{av.name[:6]}.parquet",
+    }

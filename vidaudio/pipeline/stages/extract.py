@@ -12,9 +12,12 @@ from typing import Any
 import pyarrow as pa
 
 from vidaudio.errors import CorpusError
+from vidaudio.manifest import Clip
 from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
 from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.released import media_not_kept, release_name
+from vidaudio.pipeline.stages.suspects import TAKEN_FOR_GUILTY, Trial, trying
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.tar import Member, ShardWriter, members
 
@@ -49,17 +52,35 @@ FACTS += ("motion", "decode_errors", "audio_gaps")
 
 
 def extract_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
-    """Decode every clip that was fetched; what cannot be used is a row with its reason."""
+    """Decode every clip that was fetched; what cannot be used is a row with its reason.
+
+    Raises:
+        CorpusError: Media that the shard's table promises are not there.
+    """
     clips, record = read_table(corpus.store, table_name("clips", shard))
+    with corpus.store.workspace() as scratch:
+        return extract_fetched(corpus, shard, folder, clips, _media_tar(corpus, shard, record, clips, scratch), scratch)
+
+
+def extract_fetched(
+    corpus: Corpus, shard: int, folder: str, clips: pa.Table, tar_path: Path | None, scratch: Path
+) -> CommitRecord:
+    """`extract_shard` from media at hand.
+
+    Args:
+        corpus, shard, folder: What to commit, and where.
+        clips: The shard's rows as the download wrote them.
+        tar_path: What their offsets point into, on local disk; None where all point to files of the user's.
+        scratch: A workspace of the corpus's store.
+    """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
     options = ExtractOptions(**corpus.recipe.extract.model_dump())
-    with corpus.store.workspace() as scratch, _borrowed_extractor(options) as extractor:
-        tar_path = _media_tar(corpus, record, scratch)
-        tar = scratch / "shard.tar"
+    with trying(corpus.store, shard) as trial, _borrowed_extractor(options) as extractor:
+        tar = scratch / "av.tar"
         results: dict[str, Extracted] = {}
         with ShardWriter(tar) as writer:
             for fetched in clips.to_pylist():
-                result = _extract_clip(extractor, fetched, rows[fetched["id"]], tar_path)
+                result = _extract_clip(extractor, trial, fetched, rows[fetched["id"]], tar_path)
                 if result is None:
                     continue
                 if result.outcome.state is State.DONE:
@@ -73,7 +94,9 @@ def extract_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
         return commit(corpus.store, folder, shard, stage="extract", plan_hash=corpus.plan_hash, table=table, tar=tar)
 
 
-def _extract_clip(extractor: Extractor, fetched: Mapping[str, Any], clip, tar_path: Path | None) -> Extracted | None:
+def _extract_clip(
+    extractor: Extractor, trial: Trial, fetched: Mapping[str, Any], clip: Clip, tar_path: Path | None
+) -> Extracted | None:
     """The clip's extraction; None where there is nothing to extract from."""
     if fetched["state"] != State.DONE:
         return None
@@ -81,28 +104,45 @@ def _extract_clip(extractor: Extractor, fetched: Mapping[str, Any], clip, tar_pa
     start = max(0.0, clip.start_seconds - zero)
     end = None if clip.end_seconds is None else clip.end_seconds - zero
     if fetched["path"] is None:
-        return extractor.extract(MediaSpan(tar_path, start, end, fetched["offset"], fetched["length"]))
-    path = Path(fetched["path"])
-    if not path.is_file():
-        return Extracted(Outcome.failed(Reason.NOT_FOUND, "the file was there when the corpus was begun and is gone"))
-    if path.stat().st_size != fetched["size_bytes"]:
-        return Extracted(Outcome.failed(Reason.CORRUPT, "the file has another size than when the corpus was begun"))
-    return extractor.extract(MediaSpan(path, start, end))
+        span = MediaSpan(tar_path, start, end, fetched["offset"], fetched["length"])
+    else:
+        path = Path(fetched["path"])
+        if not path.is_file():
+            gone = "the file was there when the corpus was begun and is gone"
+            return Extracted(Outcome.failed(Reason.NOT_FOUND, gone))
+        if path.stat().st_size != fetched["size_bytes"]:
+            changed = "the file has another size than when the corpus was begun"
+            return Extracted(Outcome.failed(Reason.CORRUPT, changed))
+        span = MediaSpan(path, start, end)
+    if trial.guilty(clip.id):
+        return Extracted(TAKEN_FOR_GUILTY)
+    return extractor.extract(span, alone=trial.alone)
 
 
-def _media_tar(corpus: Corpus, record: CommitRecord, scratch: Path) -> Path | None:
+def _media_tar(corpus: Corpus, shard: int, record: CommitRecord, clips: pa.Table, scratch: Path) -> Path | None:
     """The shard's media on local disk: in place, or fetched whole from a remote store."""
     if record.tar is None:
+        rows = zip(clips["state"].to_pylist(), clips["path"].to_pylist(), strict=True)
+        if any(state == State.DONE and path is None for state, path in rows):
+            raise CorpusError(media_not_kept(corpus.url, shard))
         return None
     name = f"clips/{record.tar}"
     local = corpus.store.local_path(name)
     if local is None:
         local = scratch / "media.tar"
+        if not corpus.store.exists(name):
+            raise CorpusError(_media_gone(corpus, shard, name))
         corpus.store.download(name, local)
     elif not local.is_file():
         # Damage to the corpus says nothing about its clips: no row may be written from it.
-        raise CorpusError(f"{corpus.url}/{name} is gone, and its table still stands; delete that to download again")
+        raise CorpusError(_media_gone(corpus, shard, name))
     return local
+
+
+def _media_gone(corpus: Corpus, shard: int, name: str) -> str:
+    if corpus.store.exists(release_name(shard)):
+        return media_not_kept(corpus.url, shard)
+    return f"{corpus.url}/{name} is gone, and its table still stands; delete that to download again"
 
 
 def _table(results: Mapping[str, Extracted], inside: Mapping[str, Member]) -> pa.Table:
