@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tests.media_world import MediaWorld, pack_here, world_recipe
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
+from vidaudio.errors import CorpusError
+from vidaudio.pipeline import counting
 from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.run import build
 from vidaudio.pipeline.status import corpus_status
@@ -45,6 +48,28 @@ def test_building_it_again_writes_nothing(remote_corpus, media_world, tiny_clip,
     build(world_recipe(tiny_clip), str(media_world.manifest), remote_corpus.url, progress=False)
     assert s3_server.ask()["GET"] > 0
     assert objects(remote_corpus) == before
+
+
+def test_several_processes_count_what_one_does(remote_corpus, built_corpus, monkeypatch):
+    names = {folder: remote_corpus.store.list(folder) for folder in ("clips", "av")}
+    rows = [
+        {"folder": folder, "table": name, "table_bytes": size, "superseded": []}
+        for folder, sizes in names.items()
+        for name, size in sizes.items()
+        if name.endswith(".parquet")
+    ]
+    # The first id of the first table counts no more, there as here.
+    rows[0]["superseded"] = remote_corpus.rows(0)[0].id, "nobody"
+    asked = pa.Table.from_pylist(rows, schema=counting.ASKED)
+    here = counting.count_tables(built_corpus.store, asked)
+    monkeypatch.setattr(counting, "TABLES_A_PROCESS", 1)
+    monkeypatch.setattr(counting, "available_cores", lambda: 2)
+    monkeypatch.setattr(counting, "_count_here", None)
+    there = counting.count_tables(remote_corpus.store, asked)
+    assert there.equals(here)
+    gone = pa.Table.from_pylist([rows[0], {**rows[1], "table": "999999.parquet"}], schema=counting.ASKED)
+    with pytest.raises(CorpusError, match="999999"):
+        counting.count_tables(remote_corpus.store, gone)
 
 
 def test_status_and_a_second_pack_are_those_of_the_disk(remote_corpus, built_corpus, packed_as):

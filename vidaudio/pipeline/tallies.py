@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections import Counter
 from collections.abc import Mapping
 
 import pandas as pd
@@ -18,29 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidaudio.errors import CorpusError
-from vidaudio.media.reasons import Reason, State
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.counting import ASKED, SCHEMA, count_tables
 from vidaudio.pipeline.superseded import Superseded, superseded
-from vidaudio.shards.commit import CommitRecord
-from vidaudio.shards.read_many import read_tables
+from vidaudio.shards.commit import is_table
 
 SNAPSHOT_FILE = "runs/status.parquet"
 SNAPSHOT_FORMAT = 1
-LONGEST_EXAMPLE = 200
 _KEY = b"vidaudio"
-# A row an outcome of a shard's table; a table without rows has one with no clips. `example` is a message of `unknown`.
-SCHEMA = pa.schema(
-    [
-        ("folder", pa.string()),
-        ("table", pa.string()),
-        ("shard", pa.int32()),
-        ("table_bytes", pa.int64()),
-        ("state", pa.string()),
-        ("reason", pa.string()),
-        ("clips", pa.int32()),
-        ("example", pa.string()),
-    ]
-)
 
 
 def tally(corpus: Corpus, tables: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
@@ -88,34 +72,9 @@ def _known(corpus: Corpus, standing: pd.DataFrame) -> pd.DataFrame:
 
 
 def _count(corpus: Corpus, tables: pd.DataFrame, older: Superseded) -> pd.DataFrame:
-    names = (tables["folder"] + "/" + tables["table"]).tolist()
-    read = read_tables(corpus.store, names, columns=("id", "state", "reason", "message"))
-    columns: dict[str, list] = {name: [] for name in SCHEMA.names}
-    for (table, record), row in zip(read, tables.itertuples(index=False), strict=True):
-        for state, reason, clips, example in _outcomes(table, record, older):
-            values = (row.folder, row.table, record.shard, row.table_bytes, state, reason, clips, example)
-            for name, value in zip(SCHEMA.names, values, strict=True):
-                columns[name].append(value)
-    return pa.table(columns, schema=SCHEMA).to_pandas()
-
-
-def _outcomes(
-    table: pa.Table, record: CommitRecord, older: Superseded
-) -> list[tuple[str | None, str | None, int, str | None]]:
-    if "state" not in table.column_names:
-        # A pack's: all that is in there came through.
-        return [(State.DONE.value, None, record.rows, None)]
-    speaks = older.speaks(record.shard, table["id"].to_pylist())
-    rows = zip(speaks, table["state"].to_pylist(), table["reason"].to_pylist(), strict=True)
-    counts = Counter((state, reason) for counts, state, reason in rows if counts)
-    example = None
-    if any(reason == Reason.UNKNOWN for _, reason in counts) and "message" in table.column_names:
-        messages = zip(speaks, table["reason"].to_pylist(), table["message"].to_pylist(), strict=True)
-        kept = Counter(text for counts, reason, text in messages if counts and reason == Reason.UNKNOWN and text)
-        example = kept.most_common(1)[0][0][:LONGEST_EXAMPLE] if kept else None
-    ordered = sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-    told = [(state, reason, n, example if reason == Reason.UNKNOWN else None) for (state, reason), n in ordered]
-    return told or [(None, None, 0, None)]
+    gone = [sorted(older.ids(int(name.removesuffix(".parquet")))) if is_table(name) else [] for name in tables["table"]]
+    asked = pa.table({**{n: tables[n] for n in ASKED.names if n != "superseded"}, "superseded": gone}, schema=ASKED)
+    return count_tables(corpus.store, asked).to_pandas()
 
 
 def _remember(corpus: Corpus, tallied: pd.DataFrame) -> None:

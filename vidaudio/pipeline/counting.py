@@ -1,0 +1,159 @@
+"""Counting the outcomes in committed tables: of many tables in an object store by several processes.
+
+A request to S3 costs its driver over a millisecond of one core, and a driver runs on one core of a process; tens of
+thousands of tables are therefore shared out. Each process is given names and gives back a table of counts.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidaudio.errors import CorpusError
+from vidaudio.machine import available_cores
+from vidaudio.media.reasons import Reason, State
+from vidaudio.shards.commit import TABLE_DAMAGE, record_of
+from vidaudio.shards.read_many import in_parallel
+from vidaudio.shards.store import Store, open_store
+
+LONGEST_EXAMPLE = 200
+# Below so many remote tables a process is not worth its start.
+TABLES_A_PROCESS = 2_000
+# A row an outcome of a shard's table; a table without rows has one with no clips. `example` is a message of `unknown`.
+SCHEMA = pa.schema(
+    [
+        ("folder", pa.string()),
+        ("table", pa.string()),
+        ("shard", pa.int32()),
+        ("table_bytes", pa.int64()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("clips", pa.int32()),
+        ("example", pa.string()),
+    ]
+)
+# What is asked for: tables, and the ids in each whose rows count no more.
+ASKED = pa.schema(
+    [
+        ("folder", pa.string()),
+        ("table", pa.string()),
+        ("table_bytes", pa.int64()),
+        ("superseded", pa.list_(pa.string())),
+    ]
+)
+
+
+def count_tables(store: Store, asked: pa.Table) -> pa.Table:
+    """The outcomes in committed tables.
+
+    Args:
+        store: Of the corpus.
+        asked: Rows of `ASKED`.
+
+    Returns:
+        Rows of `SCHEMA`.
+
+    Raises:
+        CorpusError: A table is damaged.
+    """
+    processes = min(available_cores(), asked.num_rows // TABLES_A_PROCESS)
+    if processes < 2 or store.local_path("") is not None:
+        return _count_here(store, asked)
+    share = -(-asked.num_rows // processes)
+    shares = [asked.slice(begin, share) for begin in range(0, asked.num_rows, share)]
+    with ThreadPoolExecutor(len(shares)) as pool:
+        return pa.concat_tables(pool.map(lambda part: _count_elsewhere(store.url, part), shares))
+
+
+def _count_here(store: Store, asked: pa.Table) -> pa.Table:
+    def count(row: dict) -> list[tuple]:
+        return list(_counted(store, row))
+
+    counted = [values for rows in in_parallel(store, count, _rows(asked)) for values in rows]
+    columns = list(zip(*counted, strict=True)) or [[] for _ in SCHEMA]
+    return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+
+def _rows(asked: pa.Table) -> Iterator[dict]:
+    for batch in asked.to_batches(max_chunksize=1024):
+        yield from batch.to_pylist()
+
+
+def _counted(store: Store, row: dict) -> Iterator[tuple]:
+    name = f"{row['folder']}/{row['table']}"
+    try:
+        data = store.read(name)
+        # One thread: Arrow's own may hold the last reference to a Python buffer and abort the process at exit.
+        file = pq.ParquetFile(io.BytesIO(data))
+        record = record_of(file.schema_arrow)
+        if "state" not in file.schema_arrow.names:
+            # A pack's: all that is in there came through.
+            outcomes = [(State.DONE.value, None, record.rows, None)]
+        else:
+            outcomes = _outcomes(file, frozenset(row["superseded"] or ()))
+    except FileNotFoundError:
+        raise CorpusError(f"the table {store.url}/{name} went away while it was to be counted") from None
+    except TABLE_DAMAGE as error:
+        raise CorpusError(f"the table {store.url}/{name} is damaged ({str(error).splitlines()[0]})") from error
+    for state, reason, clips, example in outcomes:
+        yield row["folder"], row["table"], record.shard, row["table_bytes"], state, reason, clips, example
+
+
+def _outcomes(
+    file: pq.ParquetFile, superseded: frozenset[str]
+) -> Iterable[tuple[str | None, str | None, int, str | None]]:
+    def column(name: str) -> list:
+        return file.read(columns=[name], use_threads=False)[name].to_pylist()
+
+    table = file.read(columns=["state", "reason"], use_threads=False)
+    rows = list(zip(table["state"].to_pylist(), table["reason"].to_pylist(), strict=True))
+    speaks = [clip_id not in superseded for clip_id in column("id")] if superseded else [True] * len(rows)
+    counts = Counter(row for row, counts in zip(rows, speaks, strict=True) if counts)
+    example = None
+    if any(reason == Reason.UNKNOWN for _, reason in counts) and "message" in file.schema_arrow.names:
+        messages = zip(speaks, rows, column("message"), strict=True)
+        kept = Counter(text for counts, (_, reason), text in messages if counts and reason == Reason.UNKNOWN and text)
+        example = kept.most_common(1)[0][0][:LONGEST_EXAMPLE] if kept else None
+    ordered = sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] or ""))
+    told = [(state, reason, n, example if reason == Reason.UNKNOWN else None) for (state, reason), n in ordered]
+    return told or [(None, None, 0, None)]
+
+
+def _count_elsewhere(url: str, asked: pa.Table) -> pa.Table:
+    """`_count_here` in a process of its own. Not of multiprocessing, which would import the user's script again."""
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as found, tempfile.TemporaryFile() as said:
+        with pa.ipc.new_stream(given, ASKED) as writer:
+            writer.write_table(asked)
+        given.seek(0)
+        command = [sys.executable, "-m", "vidaudio.pipeline.counting", url]
+        done = subprocess.run(command, stdin=given, stdout=found, stderr=said, check=False)
+        found.seek(0)
+        if done.returncode == 0:
+            return pa.ipc.open_stream(found.read()).read_all()
+        said.seek(0)
+        lines = said.read().decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
+        raise CorpusError(lines[-1])
+
+
+def _main() -> int:
+    try:
+        asked = pa.ipc.open_stream(sys.stdin.buffer.read()).read_all()
+        counted = _count_here(open_store(sys.argv[1]), asked)
+    except CorpusError as error:
+        print(error, file=sys.stderr)
+        return 1
+    with pa.ipc.new_stream(sys.stdout.buffer, SCHEMA) as writer:
+        writer.write_table(counted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())
