@@ -1,8 +1,9 @@
 """One epoch from an object store 50 ms away against one from local disk: bytes read, and windows a second.
 
-    python -m benchmarks.remote_loader [--shards 64] [--workers 2]
+    python -m benchmarks.remote_loader [--shards 64] [--workers 1]
 
-The store is an S3 server on loopback in a process of its own, which waits before it answers any request. FLAC shards of
+The store is an S3 server on loopback in a process of its own, which waits before it answers any request; on a machine
+of two cores it takes part of what a second worker would need, so there is one. FLAC shards of
 10-s clips; one window a sample and epoch. The remote epoch begins with an empty cache that holds a quarter of the
 corpus (or three blocks, if that is more), so that nothing of it is left over from before, and ends with the last batch.
 A consumer that takes `--pause` ms a batch, as training does, is measured beside one that only reads.
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import report
-from vidaudio.shards.store import open_store
+from benchmarks.slow_s3 import BUCKET, heard, slow_s3
 from vidaudio.stream.corpus import BLOCKS_IN_CACHE
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 
@@ -34,47 +34,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=int, default=64)
     parser.add_argument("--samples", type=int, default=SAMPLES_A_SHARD, help="samples a shard")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds before every answer of the store")
     parser.add_argument("--pause", type=float, default=60, help="milliseconds that the training consumer takes a batch")
     chosen = parser.parse_args()
-    # The tests' server: real S3 semantics, with a pause and a count of bytes.
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from tests.s3_server import running_server
-
-    with tempfile.TemporaryDirectory() as scratch, running_server() as server:
-        os.environ |= server.environment
-        local = Path(scratch) / "local"
+    with tempfile.TemporaryDirectory() as scratch:
+        bucket = Path(scratch) / "bucket"
+        bucket.mkdir()
+        local = bucket / "corpus"
         write_corpus(local, chosen.shards, chosen.samples)
-        remote = open_store("s3://corpora/benchmark")
-        for path in sorted(local.iterdir()):
-            remote.create(path.name, path.read_bytes())
-        sizes = [path.stat().st_size for path in local.glob("*.tar")]
-        corpus = sum(sizes)
-        limit = max(corpus // 4, (BLOCKS_IN_CACHE * (BLOCK_SHARDS + 1) + 1) * max(sizes))
-        server.ask(latency=chosen.latency)
-        config = StreamConfig(batch_size=32, block_shards=BLOCK_SHARDS, cache_bytes=limit)
-        rates, read = {}, {}
-        for name, pause in (("reading", 0.0), ("training", chosen.pause / 1000)):
-            rates[f"{name}, local"] = [epoch_rate(str(local), config, chosen.workers, pause)]
-            server.bytes_sent()
-            with tempfile.TemporaryDirectory(dir=scratch) as cache:
-                there = replace(config, cache_folder=cache)
-                rates[f"{name}, remote"] = [epoch_rate("s3://corpora/benchmark", there, chosen.workers, pause)]
-            read[name] = sum(server.bytes_sent().values()) / corpus
-        settings = {
-            "shards": chosen.shards,
-            "samples_a_shard": chosen.samples,
-            "workers": chosen.workers,
-            "latency_seconds": chosen.latency,
-            "pause_ms": chosen.pause,
-            "corpus_bytes": corpus,
-            "cache_bytes": limit,
-        }
-        report("remote_loader", rates, "reading, local", settings, bytes_read_of_corpus=read)
-        for name in ("reading", "training"):
-            ratio = rates[f"{name}, remote"][0] / rates[f"{name}, local"][0]
-            print(f"  {name}: remote at {ratio:.0%} of the local rate, {read[name]:.2f} x the corpus's bytes read")
+        with slow_s3(bucket, chosen.latency) as (address, environment):
+            os.environ |= environment
+            measure(chosen, Path(scratch), local, address)
+
+
+def measure(chosen: argparse.Namespace, scratch: Path, local: Path, address: str) -> None:
+    """One epoch from the disk and one from the store, by a consumer that only reads and by one that trains."""
+    sizes = [path.stat().st_size for path in local.glob("*.tar")]
+    corpus = sum(sizes)
+    limit = max(corpus // 4, (BLOCKS_IN_CACHE * (BLOCK_SHARDS + 1) + 1) * max(sizes))
+    config = StreamConfig(batch_size=32, block_shards=BLOCK_SHARDS, cache_bytes=limit)
+    rates, read = {}, {}
+    for name, pause in (("reading", 0.0), ("training", chosen.pause / 1000)):
+        rates[f"{name}, local"] = [epoch_rate(str(local), config, chosen.workers, pause)]
+        heard(address)
+        with tempfile.TemporaryDirectory(dir=scratch) as cache:
+            there = replace(config, cache_folder=cache)
+            rates[f"{name}, remote"] = [epoch_rate(f"s3://{BUCKET}/corpus", there, chosen.workers, pause)]
+        read[name] = heard(address)[1] / corpus
+    settings = {
+        "shards": chosen.shards,
+        "samples_a_shard": chosen.samples,
+        "workers": chosen.workers,
+        "latency_seconds": chosen.latency,
+        "pause_ms": chosen.pause,
+        "corpus_bytes": corpus,
+        "cache_bytes": limit,
+    }
+    report("remote_loader", rates, "reading, local", settings, bytes_read_of_corpus=read)
+    for name in ("reading", "training"):
+        ratio = rates[f"{name}, remote"][0] / rates[f"{name}, local"][0]
+        print(f"  {name}: remote at {ratio:.0%} of the local rate, {read[name]:.2f} x the corpus's bytes read")
 
 
 def epoch_rate(url: str, config: StreamConfig, workers: int, pause: float) -> float:
