@@ -25,7 +25,8 @@ import psutil
 from tests.chaos.build import Build
 from tests.chaos.cluster import NANNIES, Cluster
 from tests.chaos.disk import Disk
-from tests.chaos.points import CONTROL, is_decoder
+from tests.chaos.points import CONTROL
+from tests.chaos.processes import below, is_decoder, is_worker
 from tests.chaos.site import read_log
 from tests.chaos.world import CLIPS, CLIPS_A_SHARD, World
 from vidaudio.manifest import read_manifest
@@ -196,14 +197,14 @@ class Campaign:
         driver = psutil.Process(self._build.process_id)
         found = {"driver": [driver]}
         if self.local:
-            below = driver.children(recursive=True)
+            processes = below(driver.pid)
         else:
             cluster = self.harness.cluster
             found["scheduler"] = [psutil.Process(cluster.scheduler.pid)]
             found["nanny"] = [psutil.Process(nanny.pid) for nanny in cluster.nannies if nanny.poll() is None]
-            below = [child for nanny in found["nanny"] for child in nanny.children(recursive=True)]
-        found["decoder"] = [child for child in below if is_decoder(child)]
-        found["worker"] = [child for child in below if _is_worker(child)]
+            processes = [child for nanny in found["nanny"] for child in below(nanny.pid)]
+        found["decoder"] = [child for child in processes if is_decoder(child)]
+        found["worker"] = [child for child in processes if is_worker(child)]
         return {victim: living for victim, living in found.items() if living}
 
     def _look_at_requests(self) -> None:
@@ -300,10 +301,3 @@ def _doing(folder: Path, process_id: int | None) -> str:
             stages.add(stage)
     order = ("download", "extract", "embed", "pack")
     return " + ".join(stage for stage in order if stage in stages) or "between tasks"
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return "spawn_main" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.chaos.processes import below, is_worker
+
 NANNIES = 2
 START_SECONDS = 60
 
@@ -60,8 +62,7 @@ class Cluster:
         found = []
         for nanny in self.nannies:
             if nanny.poll() is None:
-                below = psutil.Process(nanny.pid).children()
-                found += [child for child in below if "spawn_main" in " ".join(child.cmdline())]
+                found += [child for child in below(nanny.pid) if is_worker(child)]
         return found
 
     def close(self) -> None:
@@ -70,7 +71,7 @@ class Cluster:
         living = []
         for leader in leaders:
             if leader.poll() is None:
-                living += psutil.Process(leader.pid).children(recursive=True)
+                living += below(leader.pid)
                 leader.kill()
             leader.wait()
         for process in living:

@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.chaos.processes import below, is_decoder, is_worker
+
 CONTROL = "CHAOS_CONTROL"
 VICTIMS = ("driver", "scheduler", "nanny", "worker", "decoder", "disk")
 # What the store is told to write; a point lies before or behind the writing of one such name.
@@ -139,18 +141,11 @@ def _victims(victim: str, armed: dict) -> list[psutil.Process] | None:
         return (own or nannies)[:1] or None
     if own and victim == "worker":
         return [psutil.Process()]
-    below = [child for nanny in own or nannies for child in nanny.children(recursive=True)]
-    decoders = [child for child in below if is_decoder(child)]
+    processes = [child for nanny in own or nannies for child in below(nanny.pid)]
+    decoders = [child for child in processes if is_decoder(child)]
     if victim == "decoder":
         return decoders[:1] or None
-    return [child for child in below if "spawn_main" in " ".join(child.cmdline())][:1] or None
-
-
-def is_decoder(process: psutil.Process) -> bool:
-    try:
-        return any("vidaudio.media.child" in word for word in process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
+    return [child for child in processes if is_worker(child)][:1] or None
 
 
 def install() -> None:

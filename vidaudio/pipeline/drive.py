@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tqdm import tqdm
@@ -25,6 +26,7 @@ Work = TypeVar("Work")
 # Unexpected errors in this many tasks with no success between them end the run: something is wrong with all of them.
 MAX_FAILURES_IN_A_ROW = 5
 MOST_REASONS_SHOWN = 4
+SCHEDULER_GONE = "the Dask scheduler is gone"
 
 
 class Progress:
@@ -131,7 +133,10 @@ def drive(
             report.error(culprit.key.rsplit("-", 1)[0], _described(culprit), spent_by(culprit.exception()))
             stopped = stopped or _ends_the_run(culprit)
         # What a chain did before one of its tasks failed was done and spent all the same.
-        records = [link.result() for link in chain if link.status == "finished"]
+        records, lost = _records(chain)
+        if lost and not stopped:
+            report.error("run", SCHEDULER_GONE)
+            stopped = True
         for record in records:
             report.finished(record)
             if not stopped and (cause := verdict(record)) is not None:
@@ -142,6 +147,18 @@ def drive(
         del future, item, chain, records
         if failures_in_a_row < MAX_FAILURES_IN_A_ROW and not stopped:
             feed()
+
+
+def _records(chain: Sequence[Future]) -> tuple[list[dict[str, Any]], bool]:
+    """What the finished tasks of a chain returned, and whether the scheduler went before it could be asked for."""
+    records = []
+    for link in chain:
+        if link.status == "finished":
+            try:
+                records.append(link.result())
+            except CancelledError:
+                return records, True
+    return records, False
 
 
 def _ends_the_run(future: Future) -> bool:
@@ -161,7 +178,7 @@ def _disk_is_full(error: BaseException | None) -> bool:
 
 def _described(future: Future) -> str:
     if _given_up(future):
-        return "the Dask scheduler is gone"
+        return SCHEDULER_GONE
     error = future.exception()
     text = str(error).strip() or type(error).__name__
     if _disk_is_full(error):
