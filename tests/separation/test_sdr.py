@@ -15,6 +15,7 @@ from vidaudio.separation import (
     score_many,
     summarise,
 )
+from vidaudio.separation.sdr import si_sdr
 
 LENGTH = 8000
 
@@ -43,7 +44,7 @@ def test_fast_scores_equal_museval(make, count, leak):
     estimates = estimates_of(references, rng, leak)
     expected = museval_scores(references, estimates)
     result = fast_scores(torch.from_numpy(references)[None], torch.from_numpy(estimates)[None, :1])
-    for name in ("sdr", "sir", "sar"):
+    for name in ("sdr", "sir", "sar", "si_sdr"):
         assert result[name].item() == pytest.approx(expected[name], abs=1e-3), name
 
 
@@ -65,6 +66,18 @@ def test_image_sdr_needs_no_filters_to_equal_museval():
     estimates = estimates_of(references, rng, 0.3)
     result = image_sdr(torch.from_numpy(references[0]), torch.from_numpy(estimates[0]))
     assert result.item() == pytest.approx(museval_scores(references, estimates)["sdr"], abs=1e-9)
+
+
+def test_si_sdr_does_not_hear_how_loud_an_estimate_is():
+    rng = np.random.default_rng(8)
+    reference, noise_of_it = noise(rng, 2)
+    # Noise without anything of the reference in it: the ratio of energies is the score.
+    noise_of_it -= noise_of_it @ reference / (reference @ reference) * reference
+    expected = 10 * np.log10((reference**2).sum() / (noise_of_it**2).sum())
+    for gain in (1.0, 0.01, -3.0):
+        assert si_sdr(reference, gain * (reference + noise_of_it)) == pytest.approx(expected)
+    assert si_sdr(reference, reference) > 200
+    assert si_sdr(reference, noise_of_it) < -200
 
 
 def test_scores_are_those_of_the_target_alone():

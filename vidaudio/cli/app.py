@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vidaudio import __version__
-from vidaudio.cli import corpus, demo, life, listening, manifest, models, verify
+from vidaudio.cli import corpus, demo, evaluation, life, listening, manifest, models, sounds, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,10 +20,11 @@ app.command()(corpus.build)
 app.command()(corpus.status)
 app.command()(verify.verify)
 app.command()(corpus.pack)
+app.command(name="pack-sounds")(sounds.pack_sounds)
 app.command()(life.export)
 app.command()(life.remove)
 app.command()(models.train)
-app.command()(models.evaluate)
+app.command()(evaluation.evaluate)
 app.command()(models.separate)
 app.command(name="listening-test")(listening.listening_test)
 app.command()(demo.demo)

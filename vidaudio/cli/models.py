@@ -1,16 +1,16 @@
-"""`vidaudio train`, `evaluate` and `separate`."""
+"""`vidaudio train` and `separate`."""
 
 from __future__ import annotations
 
-import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vidaudio.cli.corpus import Json, Quiet, Set
+from vidaudio.cli.corpus import Quiet, Set
 
-Data = Annotated[str, typer.Option("--data", "-d", help="A packed corpus, CORPUS/training/NAME.")]
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", "-c", help="A run's folder, or its weights file.")]
 EncoderWeights = Annotated[
     str | None, typer.Option(help="Local weights of the encoder, where its recorded place is not on this machine.")
@@ -19,93 +19,100 @@ EncoderWeights = Annotated[
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe of train/ by name, or a path to one.")],
-    data: Data,
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            "-d",
+            help="A packed corpus, CORPUS/training/NAME; repeatable, =NUMBER at the end: how often to draw from it.",
+        ),
+    ],
     run: Annotated[Path, typer.Option("--run", "-o", help="Folder of the run.")],
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's last state.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run's newest state.")] = False,
+    auto_resume: Annotated[
+        bool, typer.Option("--auto-resume", help="Go on if there is a state, else begin: for jobs that are requeued.")
+    ] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Processes on this machine, one a GPU.")] = 1,
+    init: Annotated[
+        str | None, typer.Option(help="Begin with the weights of another run: its folder, or its weights file.")
+    ] = None,
     encoder_weights: EncoderWeights = None,
     settings: Set = None,
     quiet: Quiet = False,
 ) -> None:
-    """Train a system on a packed corpus."""
+    """Train a system on a packed corpus, or on several."""
     from vidaudio.training.recipe import load_train_recipe
+
+    chosen = load_train_recipe(recipe, settings or [])
+    if devices > 1 and "RANK" not in os.environ:
+        from vidaudio.training.launch import launch
+
+        raise SystemExit(launch(devices, sys.argv[1:]))
+    from vidaudio.training.data import parse_data
     from vidaudio.training.train import train as run_training
 
+    if init is not None:
+        chosen = chosen.model_copy(update={"init_from": init})
     done = run_training(
-        load_train_recipe(recipe, settings or []),
-        data,
+        chosen,
+        parse_data(data),
         run,
-        resume=resume,
+        resume="auto" if auto_resume else resume,
         encoder_weights=encoder_weights,
         progress=not quiet,
     )
-    typer.echo(
-        f"{done.step:,} steps, {done.mixtures:,} mixtures; best validation loss {done.best_loss:.4f}; {done.folder}"
-    )
-
-
-def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A run's folder, or its weights file.")],
-    data: Data,
-    split: Annotated[str, typer.Option(help="Whose clips are targets and interference.")] = "test",
-    methods: Annotated[
-        str, typer.Option(help="Some of mixture,text,image,wrong_text,fixed_filter,ideal_binary_mask.")
-    ] = "mixture,text,image",
-    different_labels: Annotated[
-        bool, typer.Option("--different-labels", help="Draw interference of another label than the target's.")
-    ] = False,
-    mixtures: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="For museval.")] = 1,
-    out: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for evaluation.json and .csv.")] = None,
-    encoder_weights: EncoderWeights = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
-    """Score a system on seeded test mixtures with museval."""
-    from vidaudio.training.evaluate import evaluate as run_evaluation
-    from vidaudio.training.evaluate import write_report
-
-    if out is not None:
-        # A folder that cannot be made is found now, not after the work.
-        out.mkdir(parents=True, exist_ok=True)
-    report = run_evaluation(
-        checkpoint,
-        data,
-        split=split,
-        methods=[m.strip() for m in methods.split(",")],
-        different_labels=different_labels,
-        mixtures=mixtures,
-        processes=processes,
-        encoder_weights=encoder_weights,
-        progress=not quiet,
-    )
-    if out is not None:
-        write_report(report, out)
-    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(
+            f"{done.step:,} steps, {done.mixtures:,} mixtures; best validation loss {done.best_loss:.4f}; {done.folder}"
+        )
 
 
 def separate(
-    mixture: Annotated[Path, typer.Argument(help="A sound file: wav, flac, ogg, mp3 ...; any length and rate.")],
+    mixture: Annotated[
+        Path, typer.Argument(help="A sound file (wav, flac, ogg, mp3 ...) or a video; any length and rate.")
+    ],
     checkpoint: CheckpointOption,
-    out: Annotated[Path, typer.Option("--output", "-o", help="Where to write; the suffix says the format.")],
-    query: Annotated[str | None, typer.Option("--query", "-q", help="What to pull out, in words.")] = None,
-    image: Annotated[
-        list[Path] | None, typer.Option("--image", "-i", help="What to pull out, as a picture; repeatable.")
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Where to write; the suffix says the format. For a video, .mp4 keeps the picture."
+        ),
+    ],
+    query: Annotated[
+        list[str] | None,
+        typer.Option("--query", "-q", help="What to pull out, in words; several ask for all of them together."),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="What to leave out, in words; alone: everything but that. Repeatable."),
+    ] = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", "--query-image", "-i", help="What to pull out, as a picture; repeatable."),
+    ] = None,
+    query_video: Annotated[Path | None, typer.Option(help="What to pull out, as a video of it.")] = None,
+    whole_video: Annotated[
+        bool, typer.Option("--whole-video", help="Look at all of the query video, not only at its middle.")
+    ] = False,
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Make the mask binary; soft by default.")
     ] = None,
     encoder_weights: EncoderWeights = None,
 ) -> None:
-    """Pull the sound that words or a picture describe out of a sound file."""
+    """Pull the sound that words, a picture or a video describe out of a sound file or a video."""
     from vidaudio.training.separate import separate as run_separation
 
     done = run_separation(
         mixture,
         out,
         checkpoint,
-        query=query,
+        query=query or [],
+        without=without or [],
         images=image or [],
+        video=query_video,
+        video_span="whole" if whole_video else "middle",
         threshold=threshold,
         encoder_weights=encoder_weights,
     )
-    typer.echo(f"{done.path}: {done.seconds:.2f} s, {done.channels} channels, {done.sample_rate} Hz")
+    for path in done.paths:
+        typer.echo(f"{path}: {done.seconds:.2f} s, {done.channels} channels, {done.sample_rate} Hz")

@@ -105,7 +105,9 @@ def summarise(values: Iterable[float]) -> Summary:
     scores = [float(value) for value in values]
     if not scores:
         return Summary(mean=math.nan, standard_error=math.nan, median=math.nan, count=0)
-    error = float(np.std(scores, ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
+    with np.errstate(invalid="ignore"):
+        # Of an infinite score, such as the SAR of the mixture itself, there is no deviation.
+        error = float(np.std(scores, ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
     return Summary(float(np.mean(scores)), error, statistics.median(scores), len(scores))
 
 

@@ -10,6 +10,8 @@ as in its published code.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,8 @@ from vidaudio.separation.losses import (
 from vidaudio.separation.noise import NoiseHeads
 from vidaudio.separation.query import query_path
 from vidaudio.separation.unet import AudioUNet, initialise
+
+BatchMean = Callable[[Tensor], Tensor]
 
 
 class Separator(nn.Module):
@@ -52,7 +56,15 @@ class Separator(nn.Module):
         """
         raise NotImplementedError
 
-    def loss(self, audio: Tensor, queries: Tensor | None, gains: Tensor | None = None, *, step: int = 0) -> dict:
+    def loss(
+        self,
+        audio: Tensor,
+        queries: Tensor | None,
+        gains: Tensor | None = None,
+        *,
+        step: int = 0,
+        batch_mean: BatchMean | None = None,
+    ) -> dict:
         """The training loss and its parts.
 
         Args:
@@ -60,11 +72,17 @@ class Separator(nn.Module):
             queries: One a source, [B, N, ...]; None where the system is not asked.
             gains: [B, N] in training, None for 1.
             step: Optimiser steps done, for what begins later.
+            batch_mean: Where these mixtures are a part of a batch: makes a mean over the part one over the batch, with
+                gradient. Terms that are no means over mixtures need it.
 
         Returns:
             `loss`, a float32 scalar with gradient; beside it, where a system has several terms, the terms.
         """
         raise NotImplementedError
+
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """The loss over many batches, out of the means of its parts over them."""
+        return parts["loss"]
 
     @torch.no_grad()
     def masks(self, spectrum: Tensor, queries: Tensor | None = None) -> Tensor:
@@ -149,7 +167,15 @@ class QuerySeparator(Separator):
     def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
         return self.fusion(self.unet(log_magnitude), self._vectors(queries))
 
-    def loss(self, audio: Tensor, queries: Tensor | None, gains: Tensor | None = None, *, step: int = 0) -> dict:
+    def loss(
+        self,
+        audio: Tensor,
+        queries: Tensor | None,
+        gains: Tensor | None = None,
+        *,
+        step: int = 0,
+        batch_mean: BatchMean | None = None,
+    ) -> dict:
         """Weighted BCE of the masks of the sources, each asked for by its own query.
 
         With noise heads: of the masks united with the noise masks, and parts `mask_loss`, `noise_activation` (the
@@ -161,24 +187,35 @@ class QuerySeparator(Separator):
         logits = self.fusion(features, vectors)
         if self.noise is None:
             return {"loss": weighted_mask_loss(logits, example.targets, example.weights, options.sources)}
-        return self._noise_loss(logits, self.fusion(features, self.noise(vectors)), example, step)
+        mean = batch_mean or (lambda value: value)
+        return self._noise_loss(logits, self.fusion(features, self.noise(vectors)), example, step, mean)
 
-    def _noise_loss(self, logits: Tensor, noise_logits: Tensor, example, step: int) -> dict:
+    def total(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """With noise heads the regulariser of the mean activation, not the mean of each batch's."""
+        if "noise_penalty" not in parts:
+            return parts["loss"]
+        return parts["loss"] - parts["noise_penalty"] + self._noise_penalty(parts["noise_activation"])
+
+    def _noise_penalty(self, activation: Tensor) -> Tensor:
+        options = self.config.noise
+        return options.activation_weight * torch.relu(activation - options.gamma)
+
+    def _noise_loss(self, logits: Tensor, noise_logits: Tensor, example, step: int, batch_mean: BatchMean) -> dict:
         options, sources = self.config.noise, self.config.loss.sources
         pictures = (example.targets, example.weights)
-        activation = noise_activation(noise_logits)
+        activation = batch_mean(noise_activation(noise_logits))
         if step < options.start_step:
             mask_loss = weighted_mask_loss(logits, *pictures, sources)
             # Times 0 and not left out: ranks that train together expect a gradient, if of 0, for every parameter.
             return {"loss": mask_loss + 0 * activation, "mask_loss": mask_loss, "noise_activation": activation}
         mask_loss = noise_invariant_loss(logits, noise_logits, *pictures, sources)
-        penalty = options.activation_weight * torch.relu(activation - options.gamma)
+        penalty = self._noise_penalty(activation)
         parts = {"mask_loss": mask_loss, "noise_activation": activation, "noise_penalty": penalty}
         loss = mask_loss + penalty
         if options.query_weight > 0:
             # The published code has such a term at weight 0; its form is our reading of what it is for.
             alone = permutation_loss(noise_logits, *pictures, sources)
-            parts["query_penalty"] = options.query_weight * torch.relu(mask_loss - alone)
+            parts["query_penalty"] = options.query_weight * torch.relu(batch_mean(mask_loss) - batch_mean(alone))
             loss = loss + parts["query_penalty"]
         return {"loss": loss, **parts}
 
@@ -221,7 +258,15 @@ class PermutationSeparator(Separator):
             raise ValueError("This system cannot be asked for a sound; it puts out all sources (queries=None).")
         return self.heads(self.unet(log_magnitude))
 
-    def loss(self, audio: Tensor, queries: Tensor | None = None, gains: Tensor | None = None, *, step: int = 0) -> dict:
+    def loss(
+        self,
+        audio: Tensor,
+        queries: Tensor | None = None,
+        gains: Tensor | None = None,
+        *,
+        step: int = 0,
+        batch_mean: BatchMean | None = None,
+    ) -> dict:
         """Each example's best assignment of heads to sources, of the weighted BCE.
 
         Raises:

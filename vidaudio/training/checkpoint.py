@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from vidaudio.errors import CheckpointError
 from vidaudio.recipes import check
-from vidaudio.separation import CLIPSep, CLIPSepConfig, FrontEndConfig, UNetConfig
-from vidaudio.training.recipe import ModelBlock, TrainRecipe
+from vidaudio.separation import (
+    FrontEndConfig,
+    FusionConfig,
+    LossConfig,
+    NoiseConfig,
+    Separator,
+    SeparatorConfig,
+    UNetConfig,
+    build_separator,
+)
+from vidaudio.training.recipe import TrainRecipe
 
 BEST_FILE = "best.safetensors"
 LAST_FILE = "last.ckpt"
 FORMAT = 1
+# Hashes of the sources trained on, beside the weights: whoever evaluates can tell whether a test was seen.
+SOURCES_TENSOR = "vidaudio.training_sources"
 _METADATA_KEY = "vidaudio"
 
 
@@ -30,31 +44,66 @@ class Checkpoint:
     Attributes:
         model: In eval mode, float32, on the CPU.
         recipe: It was trained with.
-        encoder: Fingerprint of the encoder whose vectors are its queries.
+        encoder: Fingerprint of the encoder whose vectors are its queries; None where none are.
+        labels: The labels it knows, where its queries are labels.
         step: Optimiser steps.
         path: Of the file.
+        training_sources: Hashes of the sources it was trained on, see `vidaudio.training.sources`; None where the file
+            does not say.
     """
 
-    model: CLIPSep
+    model: Separator
     recipe: TrainRecipe
-    encoder: dict[str, Any]
+    encoder: dict[str, Any] | None
+    labels: tuple[str, ...]
     step: int
     path: Path
+    training_sources: np.ndarray | None = None
 
 
-def build_model(block: ModelBlock, query_dimensions: int) -> CLIPSep:
-    """A CLIPSep of a recipe's sizes, freshly initialised."""
-    config = CLIPSepConfig(
+def separator_config(recipe: TrainRecipe, query_dimensions: int, labels: int = 0) -> SeparatorConfig:
+    """Parts and sizes of a recipe's system.
+
+    Args:
+        recipe: Of the system.
+        query_dimensions: Of the vectors it is asked with, where it is asked with vectors.
+        labels: How many labels it knows, where it is asked with labels.
+
+    Raises:
+        RecipeError: Sizes or parts that do not go together.
+    """
+    block, query = recipe.model, recipe.query
+    kind = {"label": "label", "none": "none"}.get(query.kind, "vector")
+    if query.kind == "pictures" and query.pictures.trained:
+        kind = "pictures"
+    return SeparatorConfig(
+        query=kind,
         query_dimensions=query_dimensions,
+        labels=labels if kind == "label" else 0,
+        sources=recipe.data.sources,
         channels=block.channels,
+        noise=None if block.noise is None else NoiseConfig(**block.noise.model_dump()),
+        fusion=FusionConfig(**block.fusion.model_dump()),
+        loss=LossConfig(**recipe.loss.model_dump()),
         front_end=FrontEndConfig(**block.front_end.model_dump()),
         unet=UNetConfig(**block.unet.model_dump()),
     )
-    return CLIPSep(config)
+
+
+def build_model(recipe: TrainRecipe, query_dimensions: int, labels: int = 0) -> Separator:
+    """A recipe's system, freshly initialised; see `separator_config`."""
+    return build_separator(separator_config(recipe, query_dimensions, labels))
 
 
 def save_checkpoint(
-    path: Path, model: CLIPSep, recipe: TrainRecipe, encoder: dict[str, Any], step: int, facts: dict[str, Any]
+    path: Path,
+    model: Separator,
+    recipe: TrainRecipe,
+    encoder: dict[str, Any] | None,
+    step: int,
+    facts: dict[str, Any],
+    labels: Sequence[str] = (),
+    training_sources: np.ndarray | None = None,
 ) -> None:
     """Write weights and their description; the file appears complete or not at all."""
     described = {
@@ -63,13 +112,19 @@ def save_checkpoint(
         "query_dimensions": model.config.query_dimensions,
         "recipe": recipe.model_dump(mode="json"),
         "encoder": encoder,
+        "labels": list(labels),
         "step": step,
         **facts,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if training_sources is not None:
+        tensors[SOURCES_TENSOR] = torch.from_numpy(training_sources)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(described, sort_keys=True)})
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(described, sort_keys=True)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -77,6 +132,27 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises:
         CheckpointError: Missing, not ours, of another system, or with weights that do not fit its description.
+    """
+    tensors, described, file = read_checkpoint(path)
+    recipe = check(TrainRecipe, described["recipe"], str(file))
+    labels = tuple(described.get("labels", ()))
+    model = build_model(recipe, described["query_dimensions"], len(labels))
+    sources = tensors.pop(SOURCES_TENSOR, None)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights in {file} do not fit its description: {str(error).splitlines()[0]}"
+        ) from None
+    known = None if sources is None else sources.numpy()
+    return Checkpoint(model.eval(), recipe, described["encoder"], labels, described["step"], file, known)
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+    """Weights, description and file of a run's folder or a weights file, without a model.
+
+    Raises:
+        CheckpointError: Missing, not ours, or of another system.
     """
     file = Path(path)
     if file.is_dir():
@@ -94,20 +170,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if described is None:
         raise CheckpointError(f"{file} was not written by vidaudio: it does not say which system it is of")
     described = json.loads(described)
-    if described.get("format") != FORMAT or described.get("system") != "clipsep":
+    system = described.get("system")
+    if described.get("format") != FORMAT or system not in get_args(TrainRecipe.model_fields["system"].annotation):
         raise CheckpointError(
-            f"{file} is of system {described.get('system')!r}, checkpoint format {described.get('format')!r}; "
-            f"this version separates with clipsep, format {FORMAT}"
+            f"{file} is of system {system!r}, checkpoint format {described.get('format')!r}; this version knows the "
+            f"separation systems of train/, format {FORMAT}"
         )
-    recipe = check(TrainRecipe, described["recipe"], str(file))
-    model = build_model(recipe.model, described["query_dimensions"])
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the weights in {file} do not fit its description: {str(error).splitlines()[0]}"
-        ) from None
-    return Checkpoint(model.eval(), recipe, described["encoder"], described["step"], file)
+    return tensors, described, file
 
 
 def best_device() -> torch.device:

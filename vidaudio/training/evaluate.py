@@ -1,325 +1,222 @@
-"""Evaluate a separation system on seeded test mixtures, with museval, the way CLIPSep does.
+"""Evaluate a separation system on seeded test mixtures, the way CLIPSep does: `vidaudio evaluate`.
 
-One mixture a test clip: the clip is the target, another clip drawn by a seeded generator the interference, both from
-their middle windows, at their own levels, each halved. Only the target is scored; the second estimate is the rest of
-the mask.
+A protocol says which clips are mixed and where they are cut (`vidaudio.training.evaluation.protocols`). Both sounds are
+at their own levels, each halved. Only the target is scored; the second estimate is the rest of the mask.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import random
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
-from vidaudio.separation import FixedFilters, Summary, ideal_binary_mask, mix_sources, score_many, summarise
-from vidaudio.stream.index import TrainingIndex, open_index
+from vidaudio.separation import FixedFilters, mix_sources
 from vidaudio.stream.loader import MixtureStream, StreamConfig
-from vidaudio.stream.reader import SampleReader
-from vidaudio.stream.windows import Windows, WindowShape
 from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
-from vidaudio.training.queries import image_queries, load_query_encoder, text_queries
+from vidaudio.training.evaluation.folder import write_sounds
+from vidaudio.training.evaluation.items import TestSet
+from vidaudio.training.evaluation.leaks import find_leaks, refuse_leaks
+from vidaudio.training.evaluation.material import TestMaterial, plan, window_shape
+from vidaudio.training.evaluation.methods import (
+    ASKED_BY,
+    HEAD_METHODS,
+    METHODS,
+    NEEDS_LABEL,
+    ORACLES,
+    PHRASING_PREFIX,
+    Estimator,
+    methods_of,
+)
+from vidaudio.training.evaluation.pairs import TestPair, draw_pairs
+from vidaudio.training.evaluation.phrasings import load_phrasings
+from vidaudio.training.evaluation.protocols import Protocol
+from vidaudio.training.evaluation.report import About, EvaluationReport, counted
+from vidaudio.training.evaluation.scorers import score_estimates
+from vidaudio.training.evaluation.tables import as_csv, as_markdown
 
-# What can stand in a report's rows, in this order.
-METHODS = ("mixture", "text", "image", "wrong_text", "fixed_filter", "ideal_binary_mask")
+__all__ = [
+    "HEAD_METHODS",
+    "METHODS",
+    "EvaluationReport",
+    "TestMaterial",
+    "TestPair",
+    "draw_pairs",
+    "evaluate",
+    "plan",
+    "write_report",
+]
+
 FILTER_MIXTURES = 512
-
-
-@dataclass(frozen=True, slots=True)
-class TestPair:
-    """Rows of the index: the target, and what it is mixed with."""
-
-    target: int
-    interference: int
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationReport:
-    """Scores of every method over the same mixtures.
-
-    Attributes:
-        checkpoint, data, split: What was evaluated on what.
-        mixtures: How many test mixtures there are.
-        sdr: Method to the SDR of every mixture it could be scored on, dB, by mixture number.
-        by_label: Method to label to mean SDR improvement over the mixture, dB.
-    """
-
-    checkpoint: str
-    data: str
-    split: str
-    mixtures: int
-    sdr: dict[str, dict[int, float]]
-    by_label: dict[str, dict[str, float]]
-
-    def summary(self, method: str) -> Summary:
-        """Of the method's SDR."""
-        return summarise(self.sdr[method].values())
-
-    def improvement(self, method: str) -> Summary:
-        """Of the method's SDR less the mixture's own, mixture by mixture."""
-        mixture = self.sdr["mixture"]
-        return summarise(v - mixture[n] for n, v in self.sdr[method].items() if n in mixture)
-
-    def difference(self, method: str, other: str) -> float:
-        """Mean over mixtures of how much better one method is than another, dB."""
-        common = self.sdr[method].keys() & self.sdr[other].keys()
-        return summarise(self.sdr[method][n] - self.sdr[other][n] for n in sorted(common)).mean
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-able: summaries and the scores themselves."""
-        return {
-            "checkpoint": self.checkpoint,
-            "data": self.data,
-            "split": self.split,
-            "mixtures": self.mixtures,
-            "sdr": {m: {**asdict(self.summary(m)), "improvement": self.improvement(m).mean} for m in self.sdr},
-            "scores": {m: {str(n): round(v, 4) for n, v in scores.items()} for m, scores in self.sdr.items()},
-            "improvement_by_label": self.by_label,
-        }
-
-    def __str__(self) -> str:
-        lines = [
-            f"SDR of the target, dB, museval, {self.mixtures} mixtures of split {self.split}",
-            f"  {'method':<20}{'mean':>8}{'+- se':>8}{'median':>9}{'gain':>8}{'n':>6}",
-        ]
-        for method in self.sdr:
-            s, gain = self.summary(method), self.improvement(method)
-            name = method.replace("_", " ")
-            row = f"  {name:<20}{s.mean:>8.2f}{s.standard_error:>8.2f}{s.median:>9.2f}{gain.mean:>8.2f}{s.count:>6}"
-            lines.append(row)
-        return "\n".join(lines)
-
-    def as_csv(self) -> str:
-        """One row a method and mixture."""
-        sink = io.StringIO()
-        writer = csv.writer(sink, lineterminator="\n")
-        writer.writerow(["method", "mixture", "sdr_db"])
-        for method, scores in self.sdr.items():
-            writer.writerows([method, number, f"{value:.4f}"] for number, value in scores.items())
-        return sink.getvalue()
 
 
 def evaluate(
     checkpoint: str | Path,
-    data: str,
+    data: str | TestMaterial,
     *,
     split: str = "test",
-    methods: Sequence[str] = ("mixture", "text", "image"),
+    methods: Sequence[str] | None = None,
     different_labels: bool = False,
     mixtures: int | None = None,
+    phrasings: str | None = None,
+    noise_heads: str = "drop",
+    scorer: str = "museval",
     processes: int = 1,
+    allow_leaks: bool = False,
+    sounds: str | Path | None = None,
+    sounds_count: int = 10,
+    sounds_choice: str = "first",
     encoder_weights: str | None = None,
     progress: bool = True,
 ) -> EvaluationReport:
-    """Score a system on the test mixtures of a packed corpus.
+    """Score a system on test mixtures.
 
     Args:
         checkpoint: A run's folder or its weights file.
-        data: A packed corpus, `CORPUS/training/NAME`.
-        split: Whose clips are targets and interference.
-        methods: Some of `METHODS`. `wrong_text` asks for a kind that is not in the mixture; `fixed_filter` is the best
-            mask per label that is constant in time, learned on the train split.
-        different_labels: Draw interference of another label than the target's; the papers draw from all.
-        mixtures: At most so many; all by default.
-        processes: For museval.
+        data: The test sounds; or a packed corpus, of which `split`, `different_labels` and `mixtures` say the rest.
+        methods: Some of `METHODS` and, for a system that is not asked, of `HEAD_METHODS`; None: the mixture and all
+            that the system can be asked by, or all of `HEAD_METHODS`. `wrong_text` and `wrong_image` ask for a kind
+            that is not in the mixture; `fixed_filter` is the best mask per label that is constant in time, learned on
+            the train split.
+        phrasings: A list of phrasings by name or path, each of which becomes a method more, see
+            `vidaudio.training.evaluation.phrasings`.
+        noise_heads: `drop` or `keep`, see `vidaudio.training.evaluation.methods.Estimator`.
+        scorer: `museval`, on `processes` processes, or `batched`, on the device.
+        allow_leaks: Go on where test sources were trained on; the report says so.
+        sounds: A folder for sounds and spectrograms of `sounds_count` mixtures: the `first`, `best` or `worst`.
         encoder_weights: Local weights of the encoder.
         progress: Show a progress bar.
 
     Raises:
-        CorpusError, CheckpointError, EncoderError: With what to do about it.
+        CorpusError, CheckpointError, EncoderError, ManifestError: With what to do about it.
     """
-    unknown = sorted(set(methods) - set(METHODS))
-    if unknown:
-        raise CorpusError(f"there is no method {', '.join(unknown)}; there are {', '.join(METHODS)}")
-    methods = [m for m in METHODS if m in methods or m == "mixture"]
+    material = data
+    if not isinstance(material, TestMaterial):
+        material = TestMaterial(str(data), split=split, different_labels=different_labels, mixtures=mixtures)
     loaded = load_checkpoint(checkpoint)
-    index = open_index(data, split)
-    if index.encoder["weights_sha256"] != loaded.encoder["weights_sha256"]:
-        raise CorpusError(f"{data} holds vectors of another encoder than {loaded.path} was trained with")
-    windows = Windows(index, _shape(loaded))
-    labels = _first_labels(
-        index, needed=bool({"text", "wrong_text", "fixed_filter"} & set(methods)) or different_labels
+    chosen = methods_of(loaded, methods)
+    asked = load_phrasings(phrasings) if phrasings is not None else ()
+    protocol, tests = plan(loaded, material)
+    leaks = find_leaks(
+        loaded.training_sources, (sound.source for item in tests.items for sound in (item.target, item.interference))
     )
-    pairs = draw_pairs(index, windows, labels if different_labels else None, mixtures)
-    estimator = _Estimator(loaded, index, windows, labels, methods, data, encoder_weights)
-
-    bar = tqdm(
-        total=len(pairs) * len(methods), desc="evaluating", unit="score", disable=not progress, dynamic_ncols=True
-    )
-    items = (item for number, pair in enumerate(pairs) for item in estimator.items(number, pair))
-    scored = score_many(items, processes, progress=lambda done: bar.update(done - bar.n))
-    bar.close()
-
-    sdr: dict[str, dict[int, float]] = {method: {} for method in methods}
-    keys = ((number, method) for number in range(len(pairs)) for method in methods)
-    for (number, method), score in zip(keys, scored, strict=True):
-        if score is not None:
-            sdr[method][number] = score["sdr"]
-    by_label = _by_label(sdr, [labels[pair.target] for pair in pairs]) if labels else {}
-    return EvaluationReport(str(checkpoint), str(data), split, len(pairs), sdr, by_label)
-
-
-def draw_pairs(
-    index: TrainingIndex, windows: Windows, labels: Sequence[str] | None, mixtures: int | None = None
-) -> list[TestPair]:
-    """One pair a clip: the interference is drawn with Python's generator seeded by the target's number.
-
-    Targets are in order of their keys. Interference is of another source and, where `labels` are given, another label.
-    """
-    rows = sorted(windows.usable.tolist(), key=index.table["key"].to_pylist().__getitem__)
-    sources = index.codes("source")
-    pairs = []
-    for number, target in enumerate(rows[:mixtures]):
-        others = [r for r in rows if sources[r] != sources[target] and (labels is None or labels[r] != labels[target])]
-        if others:
-            pairs.append(TestPair(target, random.Random(number).choice(others)))
-    if not pairs:
+    if not allow_leaks:
+        refuse_leaks(leaks, str(checkpoint))
+    filters = fit_filters(loaded, material.data, best_device()) if "fixed_filter" in chosen else None
+    unlabelled = sum(not item.target.label for item in tests.items)
+    if unlabelled == len(tests.items) and NEEDS_LABEL & set(methods or ()):
         raise CorpusError(
-            f"no mixture can be made of the {len(rows)} usable clips ({windows.too_short} are too short): "
-            "they need two different sources"
+            f"none of the {unlabelled} targets has a label, and text queries are made of labels; ask by pictures alone "
+            "(--methods image)"
         )
-    return pairs
+    estimator = Estimator(
+        loaded,
+        tests,
+        chosen,
+        phrasings=asked,
+        filters=filters,
+        noise_heads=noise_heads,
+        encoder_weights=encoder_weights,
+    )
+    with tqdm(
+        total=len(tests.items), desc="evaluating", unit="mixture", disable=not progress, dynamic_ncols=True
+    ) as bar:
+
+        def estimates() -> Iterator:
+            for item in tests.items:
+                yield estimator.estimate(item)
+                bar.update()
+
+        scores = score_estimates(estimates(), scorer=scorer, processes=processes)
+    about = About(
+        checkpoint=str(checkpoint),
+        system=loaded.recipe.system,
+        step=loaded.step,
+        train_query=train_query(loaded),
+        data=material.data,
+        protocol=protocol.name if protocol is not None else f"split {material.split}",
+        split=material.split,
+        planned=tests.planned,
+        scorer=scorer,
+        noise_heads=noise_heads,
+        notes=_notes(tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""),
+        incomplete=not tests.complete,
+    )
+    kept = {m for m in estimator.methods if noise_heads == "keep" and (m in ASKED_BY or m.startswith(PHRASING_PREFIX))}
+    report = EvaluationReport(
+        about=about,
+        methods=tuple(estimator.methods),
+        mixtures=len(tests.items),
+        scores=scores,
+        labels={item.number: item.target.label for item in tests.items},
+        names={item.number: (item.target.key, item.interference.key) for item in tests.items},
+        oracles=(ORACLES | kept) & set(estimator.methods),
+    )
+    if sounds is not None:
+        write_sounds(sounds, report, tests, estimator, count=sounds_count, choice=sounds_choice)
+    return report
 
 
-class _Estimator:
-    """Makes the estimates of every method for one mixture after another."""
+def train_query(loaded: Checkpoint) -> str:
+    """What a system was asked with in training: image, text, hybrid, label, or none."""
+    query = loaded.recipe.query
+    if query.kind in ("label", "none"):
+        return query.kind
+    return "hybrid" if query.train == "alternate" else query.train
 
-    def __init__(
-        self,
-        loaded: Checkpoint,
-        index: TrainingIndex,
-        windows: Windows,
-        labels: Sequence[str] | None,
-        methods: Sequence[str],
-        data: str,
-        encoder_weights: str | None,
-    ) -> None:
-        self.device = best_device()
-        self.model = loaded.model.to(self.device)
-        self.index, self.windows, self.labels, self.methods = index, windows, labels, methods
-        self.reader = SampleReader(index)
-        self.text: dict[str, np.ndarray] = {}
-        if {"text", "wrong_text"} & set(methods):
-            encoder = load_query_encoder(loaded.encoder, encoder_weights)
-            self.text = text_queries(encoder, labels, loaded.recipe.query.templates)
-        self.filters = fit_filters(loaded, data, self.device) if "fixed_filter" in methods else None
-        self.samples = loaded.model.front_end.config.output_samples
 
-    @torch.no_grad()
-    def items(self, number: int, pair: TestPair) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """References and estimates `[2, samples]` of every method, in order."""
-        rows = (pair.target, pair.interference)
-        read = [self.reader.window(row, self.windows.middle(row)) for row in rows]
-        audio = torch.from_numpy(np.stack([sound for sound, _ in read]))[None].to(self.device)
-        vectors = torch.from_numpy(np.stack([vector for _, vector in read]))[None].to(self.device)
-        sources, mixture = mix_sources(audio)
-        references = sources[0, :, : self.samples].cpu().numpy()
-        for method in self.methods:
-            if method == "mixture":
-                mixed = mixture[:, : self.samples].cpu().numpy()
-                yield references, np.concatenate([mixed, mixed])
-                continue
-            mask = self._mask(method, number, pair, sources, mixture, image_queries(vectors)[:, 0])
-            yield references, self._both(mixture, mask)
-
-    def _mask(
-        self, method: str, number: int, pair: TestPair, sources: Tensor, mixture: Tensor, image: Tensor
-    ) -> Tensor:
-        """The target's mask on linear bins, `[1, bins, frames]`."""
-        front_end = self.model.front_end
-        if method == "ideal_binary_mask":
-            return front_end.to_linear(ideal_binary_mask(front_end, sources)[:, 0].float())
-        if method == "fixed_filter":
-            rows = self.filters.mask(self.labels[pair.target]).to(self.device)
-            return front_end.to_linear(rows.expand(-1, front_end.config.frames)[None])
-        if method == "image":
-            query = image
-        else:
-            label = self.labels[pair.target] if method == "text" else self._absent_label(number, pair)
-            query = torch.from_numpy(self.text[label])[None].to(self.device)
-        return self.model.mask(front_end.stft(mixture), query)
-
-    def _both(self, mixture: Tensor, mask: Tensor) -> np.ndarray:
-        """Estimates of target and rest, `[2, samples]`."""
-        front_end = self.model.front_end
-        spectrum = front_end.stft(mixture)
-        estimates = front_end.istft(torch.cat([spectrum * mask, spectrum * (1 - mask)])).clamp(-1, 1)
-        return estimates.cpu().numpy()
-
-    def _absent_label(self, number: int, pair: TestPair) -> str:
-        present = {self.labels[pair.target], self.labels[pair.interference]}
-        absent = sorted(set(self.labels) - present)
-        if not absent:
-            raise CorpusError("a wrong query needs a kind that is not in the mixture; the split has only two kinds")
-        return random.Random(f"wrong {number}").choice(absent)
+def _notes(
+    tests: TestSet, protocol: Protocol | None, estimator: Estimator, unlabelled: int, leaks: str
+) -> tuple[str, ...]:
+    asked_by_label = any(m in NEEDS_LABEL or m.startswith(PHRASING_PREFIX) for m in estimator.methods)
+    unknown = sorted(estimator.unknown_labels)
+    incomplete = "" if tests.complete else f"INCOMPLETE: {len(tests.items)} of {tests.planned} mixtures"
+    notes = (
+        *(() if not incomplete else (incomplete,)),
+        *counted(
+            [
+                (tests.missing_targets, "{} targets are not in the corpus, or too short"),
+                (tests.missing_interference, "{} partners are not in the corpus, or too short"),
+                (tests.ambiguous, "{} listed videos have several cuts that the label does not tell apart"),
+                (unlabelled if asked_by_label else 0, "{} targets have no label and were not asked for in words"),
+                (len(unknown), "{} labels are not known to the system: " + ", ".join(unknown[:5])),
+            ]
+        ),
+    )
+    return (*notes, *((f"LEAKS: {leaks}",) if leaks else ()), *(protocol.notes if protocol is not None else ()))
 
 
 def fit_filters(loaded: Checkpoint, data: str, device: torch.device, mixtures: int = FILTER_MIXTURES) -> FixedFilters:
     """The mean ideal mask of each label over seeded training mixtures: what an equaliser could do."""
     front_end = loaded.model.front_end.to(device)
-    config = StreamConfig(split=loaded.recipe.split, shape=_shape(loaded), batch_size=16, seed=1, gain_range=None)
+    config = StreamConfig(split=loaded.recipe.split, shape=window_shape(loaded), batch_size=16, seed=1, gain_range=None)
     stream = MixtureStream(data, config)
-    labels = _first_labels(stream.index, needed=True)
+    labels = [row[0] if row else "" for row in stream.index.table["labels"].to_pylist()]
 
     def batches() -> Iterator[tuple[Tensor, list[list[str]]]]:
-        reader = SampleReader(stream.index)
         for step in range(max(1, mixtures // config.batch_size)):
-            batch = stream.batch(step, reader)
+            batch = stream.batch(step)
             sources, _ = mix_sources(batch["audio"].to(device))
             yield sources, [[labels[row] for row in rows] for rows in batch["rows"].tolist()]
 
     return FixedFilters(front_end).fit(batches())
 
 
-def _shape(loaded: Checkpoint) -> WindowShape:
-    block = loaded.recipe.data
-    return WindowShape(
-        frames=block.window_frames,
-        frame_spacing_seconds=block.frame_spacing_seconds,
-        samples=loaded.recipe.model.front_end.window_samples,
-        max_padding_seconds=block.max_padding_seconds,
-    )
+def write_report(report: EvaluationReport, folder: str | Path, *, published: bool = False) -> Path:
+    """Write `evaluation.json`, `.csv` and `.md` into a folder.
 
-
-def _first_labels(index: TrainingIndex, *, needed: bool) -> list[str]:
-    labels = index.table["labels"].to_pylist()
-    if all(labels):
-        return [row[0] for row in labels]
-    if needed:
-        raise CorpusError(
-            f"{sum(not row for row in labels)} of {len(labels)} clips have no label, and text queries are made of "
-            "labels; ask by pictures alone (--methods mixture,image), or pack only clips with labels"
-        )
-    return []
-
-
-def _by_label(sdr: dict[str, dict[int, float]], labels: Sequence[str]) -> dict[str, dict[str, float]]:
-    mixture = sdr["mixture"]
-    table: dict[str, dict[str, float]] = {}
-    for method, scores in sdr.items():
-        if method == "mixture":
-            continue
-        for label in sorted(set(labels)):
-            gains = [v - mixture[n] for n, v in scores.items() if labels[n] == label and n in mixture]
-            if gains:
-                table.setdefault(method, {})[label] = round(float(np.mean(gains)), 3)
-    return table
-
-
-def write_report(report: EvaluationReport, folder: str | Path) -> Path:
-    """Write `evaluation.json` and `evaluation.csv` into a folder."""
+    Args:
+        report: To be written.
+        folder: Made where it is missing.
+        published: Rows of the papers beside ours, where the protocol has some.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "evaluation.json").write_text(json.dumps(report.as_dict(), indent=2, sort_keys=True) + "\n")
-    (folder / "evaluation.csv").write_text(report.as_csv())
+    (folder / "evaluation.csv").write_text(as_csv(report))
+    (folder / "evaluation.md").write_text(as_markdown([report], published=published))
     return folder / "evaluation.json"

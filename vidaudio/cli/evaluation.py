@@ -1,0 +1,200 @@
+"""`vidaudio evaluate`: a run by a protocol, several runs side by side, a sweep over a setting, or sounds in files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vidaudio.cli.corpus import Json, Quiet
+from vidaudio.cli.models import EncoderWeights
+
+if TYPE_CHECKING:
+    from vidaudio.training.evaluation.report import EvaluationReport
+
+
+class NoiseHeads(StrEnum):
+    drop = "drop"
+    keep = "keep"
+    both = "both"
+
+
+class Scorer(StrEnum):
+    museval = "museval"
+    batched = "batched"
+
+
+class SoundsChoice(StrEnum):
+    first = "first"
+    best = "best"
+    worst = "worst"
+
+
+PROTOCOL_HELP = (
+    "Which mixtures: split (clips of --split), manifest (--targets, --interference), music, music-plus, "
+    "vggsound-clean-plus, esc ..., or a YAML file; see docs/evaluation.md."
+)
+
+
+def evaluate(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Runs' folders or weights files; with --files: MIXTURE TARGET INTERFERENCE ESTIMATE..."),
+    ],
+    data: Annotated[str | None, typer.Option("--data", "-d", help="A packed corpus, CORPUS/training/NAME.")] = None,
+    interference_data: Annotated[
+        str | None, typer.Option(help="A packed corpus that holds the interference, if --data does not.")
+    ] = None,
+    protocol: Annotated[str, typer.Option("--protocol", "-p", help=PROTOCOL_HELP)] = "split",
+    list_dir: Annotated[Path | None, typer.Option(help="The folder of the authors' lists (MUSIC/, vggsound/).")] = None,
+    targets: Annotated[Path | None, typer.Option(help="A manifest of targets, for --protocol manifest.")] = None,
+    interference: Annotated[Path | None, typer.Option(help="A manifest of what is mixed with them.")] = None,
+    split: Annotated[str, typer.Option(help="Whose clips are targets and interference.")] = "test",
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Some of mixture,text,image,wrong_text,wrong_image,fixed_filter,ideal_binary_mask; for PIT of mixture,"
+            "mask_or_complement,best_head,first_head. By default what the system can be asked by."
+        ),
+    ] = None,
+    phrasings: Annotated[
+        str | None, typer.Option(help="Ask in other words, too: `default`, or a YAML file of sentences.")
+    ] = None,
+    noise_heads: Annotated[
+        NoiseHeads, typer.Option(help="Of CLIPSep-NIT: drop them, as the papers do; keep; both, in a sweep.")
+    ] = NoiseHeads.drop,
+    sweep: Annotated[
+        str | None, typer.Option(help="Of several runs one a value of a setting: gamma=0,0.1,0.25,0.5,1.")
+    ] = None,
+    different_labels: Annotated[
+        bool, typer.Option("--different-labels", help="Draw interference of another label than the target's.")
+    ] = False,
+    mixtures: Annotated[int | None, typer.Option(min=1, help="At most so many pairs.")] = None,
+    scorer: Annotated[Scorer, typer.Option(help="museval, or batches on the device, equal to it.")] = Scorer.museval,
+    processes: Annotated[int, typer.Option(min=1, help="For museval.")] = 1,
+    out: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for tables, scores and sounds.")] = None,
+    sounds: Annotated[int, typer.Option(min=0, help="Write sounds and spectrograms of so many mixtures.")] = 0,
+    sounds_choice: Annotated[SoundsChoice, typer.Option(help="Which mixtures.")] = SoundsChoice.first,
+    with_published: Annotated[
+        bool, typer.Option("--with-published", help="The papers' rows below ours, marked.")
+    ] = False,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Go on where the system was trained on test sources.")
+    ] = False,
+    files: Annotated[bool, typer.Option("--files", help="Score sounds in files.")] = False,
+    encoder_weights: EncoderWeights = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score systems, or separated sounds, on seeded test mixtures."""
+    if files:
+        _score_files(runs, scorer, as_json)
+        return
+    if data is None:
+        raise typer.BadParameter("name the packed corpus that holds the test sounds", param_hint="--data")
+    if sounds and out is None:
+        raise typer.BadParameter("sounds need a folder", param_hint="--output")
+    if noise_heads is NoiseHeads.both and sweep is None:
+        raise typer.BadParameter("both is for --sweep; here drop or keep", param_hint="--noise-heads")
+    from vidaudio.training.evaluate import TestMaterial
+    from vidaudio.training.evaluate import evaluate as run_evaluation
+
+    if out is not None:
+        # A folder that cannot be made is found now, not after the work.
+        out.mkdir(parents=True, exist_ok=True)
+    material = TestMaterial(
+        data=data,
+        interference_data=interference_data,
+        protocol=protocol,
+        list_dir=list_dir,
+        targets=targets,
+        interference=interference,
+        split=split,
+        different_labels=different_labels,
+        mixtures=mixtures,
+    )
+
+    def evaluated(run: Path, heads: str, folder: Path | None = None) -> EvaluationReport:
+        return run_evaluation(
+            run,
+            material,
+            methods=None if methods is None else [method.strip() for method in methods.split(",")],
+            phrasings=phrasings,
+            noise_heads=heads,
+            scorer=scorer.value,
+            processes=processes,
+            allow_leaks=allow_leaks,
+            sounds=None if folder is None or not sounds else folder / "sounds",
+            sounds_count=sounds,
+            sounds_choice=sounds_choice.value,
+            encoder_weights=encoder_weights,
+            progress=not quiet,
+        )
+
+    if sweep is not None:
+        heads = ("drop", "keep") if noise_heads is NoiseHeads.both else (noise_heads.value,)
+        _sweep(runs, sweep, evaluated, heads, out, as_json)
+        return
+    folders = [out] if len(runs) == 1 else [None if out is None else out / _name(run, runs) for run in runs]
+    reports = [evaluated(run, noise_heads.value, folder) for run, folder in zip(runs, folders, strict=True)]
+    _show(reports, folders, out, with_published, as_json)
+
+
+def _score_files(paths: Sequence[Path], scorer: Scorer, as_json: bool) -> None:
+    from vidaudio.training.evaluation.files import score_files
+
+    if len(paths) < 4:
+        raise typer.BadParameter("--files wants MIXTURE TARGET INTERFERENCE ESTIMATE [ESTIMATE ...]")
+    scores = score_files(*paths[:3], paths[3:], scorer=scorer.value)
+    typer.echo(json.dumps(scores.as_dict(), indent=2) if as_json else str(scores))
+
+
+def _sweep(
+    runs: Sequence[Path],
+    text: str,
+    evaluated: Callable[[Path, str], EvaluationReport],
+    heads: Sequence[str],
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    from vidaudio.training.evaluation.sweep import Sweep, run_sweep, write_sweep
+
+    report = run_sweep(runs, Sweep.parse(text), evaluated, heads)
+    if out is not None:
+        write_sweep(report, out)
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+
+
+def _show(
+    reports: Sequence[EvaluationReport],
+    folders: Sequence[Path | None],
+    out: Path | None,
+    published: bool,
+    as_json: bool,
+) -> None:
+    from vidaudio.training.evaluate import write_report
+    from vidaudio.training.evaluation.sweep import comparison, write_comparison
+    from vidaudio.training.evaluation.tables import published_lines
+
+    for report, folder in zip(reports, folders, strict=True):
+        if folder is not None:
+            write_report(report, folder, published=published)
+    if len(reports) == 1:
+        described, text = reports[0].as_dict(), str(reports[0])
+        if published:
+            text = "\n".join([text, "", *published_lines(reports[0].about.protocol)])
+    else:
+        if out is not None:
+            write_comparison(reports, out, published=published)
+        described, text = [report.as_dict() for report in reports], comparison(reports, published=published)
+    typer.echo(json.dumps(described, indent=2) if as_json else text)
+
+
+def _name(run: Path, runs: Sequence[Path]) -> str:
+    """A folder's name for a run: its own where that tells the runs apart, else with its number in front."""
+    same = sum(other.name == run.name for other in runs) > 1
+    return f"{runs.index(run) + 1}-{run.name}" if same else run.name

@@ -1,0 +1,155 @@
+"""A folder to listen to: mixtures, true sources and estimates as 16-bit FLAC, their spectrograms, a page, and a list.
+
+Every method has a folder of its own with one file an item, which is how `vidaudio listening-test` wants them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import soundfile
+
+from vidaudio.errors import CorpusError
+from vidaudio.training.evaluation.items import Item, TestSet
+from vidaudio.training.evaluation.methods import Estimates, Estimator
+from vidaudio.training.evaluation.report import EvaluationReport
+
+CHOICES = ("first", "best", "worst")
+DYNAMIC_RANGE_DB = 70.0
+_PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
+<style>body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:left;
+vertical-align:top}img{max-width:100%}audio{width:16em}h2{margin-top:2em}</style>
+<h1>{{ title }}</h1>
+<p>SDR of the target, dB.</p>
+{% for item in items %}<h2>{{ item.name }}: {{ item.label or "no label" }} + {{ item.other or "no label" }}</h2>
+<table>{% for sound in item.sounds %}<tr><th>{{ sound.method }}<td>{{ sound.sdr }}
+<td><audio controls preload="none" src="{{ sound.file }}"></audio>{% endfor %}</table>
+<img src="{{ item.name }}.png" alt="Spectrograms of the sounds above, in their order">
+{% endfor %}</html>
+"""
+
+
+def write_sounds(
+    folder: str | Path,
+    report: EvaluationReport,
+    tests: TestSet,
+    estimator: Estimator,
+    *,
+    count: int = 10,
+    choice: str = "first",
+) -> Path:
+    """Write sounds and spectrograms of some mixtures.
+
+    `METHOD/NNNN.flac`, with `mixture`, `target` and `interference` among the methods; `NNNN.png`; `index.html`;
+    `items.csv`, the list that a listening test takes. Of a method's candidates the one that counted is written.
+
+    Args:
+        folder: Made where it is missing.
+        report: Scores of the same mixtures.
+        tests: The mixtures.
+        estimator: Makes the chosen ones once more.
+        count: How many mixtures.
+        choice: The `first`, or those on which the first way to ask did `best` or `worst`.
+
+    Raises:
+        CorpusError: Another choice.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rate = estimator.model.front_end.config.sample_rate
+    shown, rows = [], []
+    for item in chosen_items(report, tests, count, choice):
+        sounds = _of_methods(estimator.estimate(item), report)
+        name = f"{item.number:04d}"
+        for method, sound in sounds.items():
+            path = folder / method.replace(":", "").replace(" ", "_") / f"{name}.flac"
+            path.parent.mkdir(exist_ok=True)
+            soundfile.write(path, sound.clip(-1, 1), rate, subtype="PCM_16")
+        draw_spectrograms(sounds, rate, folder / f"{name}.png")
+        label, other = item.target.label, item.interference.label
+        shown.append({"name": name, "label": label, "other": other, "sounds": _described(item, report, sounds)})
+        rows.append([name, label or item.target.key, other or item.interference.key])
+    with (folder / "items.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([["item", "target", "other"], *rows])
+    page = jinja2.Environment(autoescape=True).from_string(_PAGE)
+    title = f"{report.about.system}, {report.about.protocol}"
+    (folder / "index.html").write_text(page.render(title=title, items=shown), encoding="utf-8")
+    return folder / "index.html"
+
+
+def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: str) -> list[Item]:
+    """The mixtures to show; `best` and `worst` by the gain of the first method that is not the mixture.
+
+    Raises:
+        CorpusError: Another choice.
+    """
+    if choice not in CHOICES:
+        raise CorpusError(f"there is no choice {choice!r} of sounds; there are {', '.join(CHOICES)}")
+    if choice == "first":
+        return list(tests.items[:count])
+    judge = next((method for method in report.methods if method != "mixture"), "mixture")
+    own, mixture = report.values(judge), report.values("mixture")
+    gains = {number: own[number] - mixture[number] for number in own.keys() & mixture.keys()}
+    ranked = sorted(gains, key=lambda number: (gains[number], number), reverse=choice == "best")[:count]
+    items = {item.number: item for item in tests.items}
+    return [items[number] for number in ranked]
+
+
+def draw_spectrograms(sounds: dict[str, np.ndarray], sample_rate: int, path: Path) -> None:
+    """Spectrograms side by side, log frequency, all on one scale of level; PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(sounds))
+    rows = -(-len(sounds) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    pictures = {name: _level(sound) for name, sound in sounds.items()}
+    loudest = max(float(picture.max()) for picture in pictures.values())
+    for axis, (name, picture) in zip(axes, pictures.items(), strict=False):
+        seconds = np.linspace(0, len(sounds[name]) / sample_rate, picture.shape[1] + 1)
+        hertz = np.linspace(0, sample_rate / 2, picture.shape[0] + 1)
+        low = loudest - DYNAMIC_RANGE_DB
+        axis.pcolormesh(seconds, hertz, picture, vmin=low, vmax=loudest, cmap="magma", rasterized=True)
+        axis.set_yscale("log")
+        axis.set_ylim(60, sample_rate / 2)
+        axis.set_title(name, fontsize=9)
+        axis.set_facecolor("black")
+    for axis in axes[len(sounds) :]:
+        axis.set_visible(False)
+    figure.supylabel("Hz", fontsize=9)
+    figure.supxlabel("s", fontsize=9)
+    figure.savefig(path, dpi=100)
+
+
+def _of_methods(estimates: Estimates, report: EvaluationReport) -> dict[str, np.ndarray]:
+    target, interference = estimates.references.cpu().numpy()
+    sounds = {"mixture": estimates.mixture.cpu().numpy(), "target": target, "interference": interference}
+    for (method, candidate), sound in zip(estimates.names, estimates.sounds, strict=True):
+        score = report.scores[estimates.number].get(method)
+        if method != "mixture" and candidate == (score.candidate if score is not None else 0):
+            sounds[method] = sound[0].cpu().numpy()
+    return sounds
+
+
+def _described(item: Item, report: EvaluationReport, sounds: dict[str, np.ndarray]) -> Sequence[dict[str, str]]:
+    described = []
+    for method in sounds:
+        score = report.scores[item.number].get(method)
+        file = f"{method.replace(':', '').replace(' ', '_')}/{item.number:04d}.flac"
+        described.append({"method": method, "sdr": "" if score is None else f"{score.sdr:.2f}", "file": file})
+    return described
+
+
+def _level(sound: np.ndarray, n_fft: int = 1024, hop: int = 256) -> np.ndarray:
+    """Magnitudes in dB, `[bins, frames]`."""
+    padded = np.pad(np.asarray(sound, np.float64), n_fft // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
+    return 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(n_fft), axis=1)).T + 1e-6)

@@ -1,0 +1,169 @@
+"""What an evaluation found: scores by method and mixture, their summaries, and what has to be said beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vidaudio.separation import Summary, summarise
+from vidaudio.training.evaluation.scorers import MEASURES, MixtureScores, Score
+
+
+@dataclass(frozen=True)
+class About:
+    """What was evaluated on what.
+
+    Attributes:
+        checkpoint, system, step: The model; how many optimiser steps it has made.
+        train_query: What it was asked with in training: image, text, hybrid, label, none.
+        data, protocol, split: The mixtures.
+        planned: How many mixtures the protocol has.
+        scorer: museval or batched.
+        noise_heads: drop or keep.
+        notes: What a reader must know: missing clips, unlabelled targets, leaks.
+        incomplete: Clips of the protocol are missing, so that figures of the papers do not compare.
+    """
+
+    checkpoint: str
+    system: str
+    step: int
+    train_query: str
+    data: str
+    protocol: str
+    split: str
+    planned: int
+    scorer: str
+    noise_heads: str = "drop"
+    notes: tuple[str, ...] = ()
+    incomplete: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Scores of every method over the same mixtures.
+
+    Attributes:
+        about: What was evaluated on what.
+        methods: In the order of the rows.
+        mixtures: How many test mixtures there are.
+        scores: By mixture number, method to score; None where a signal was silent.
+        labels: By mixture number, the target's kind; empty where it has none.
+        names: By mixture number, the target's and the interference's key.
+        oracles: Methods whose score is the best of several estimates, or that know the sources.
+    """
+
+    about: About
+    methods: tuple[str, ...]
+    mixtures: int
+    scores: Mapping[int, MixtureScores]
+    labels: Mapping[int, str] = field(default_factory=dict)
+    names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    oracles: frozenset[str] = frozenset()
+
+    @property
+    def sdr(self) -> dict[str, dict[int, float]]:
+        """Method to the SDR of every mixture it could be scored on, dB, by mixture number."""
+        return {method: self.values(method, "sdr") for method in self.methods}
+
+    def values(self, method: str, measure: str = "sdr") -> dict[int, float]:
+        """One measure of a method, dB, by mixture number."""
+        found: dict[int, float] = {}
+        for number, row in self.scores.items():
+            score: Score | None = row.get(method)
+            if score is not None:
+                found[number] = getattr(score, measure)
+        return found
+
+    def silent(self, method: str) -> int:
+        """How many estimates of a method were left out because a signal was silent."""
+        return sum(method in row and row[method] is None for row in self.scores.values())
+
+    def summary(self, method: str, measure: str = "sdr") -> Summary:
+        """Of a method."""
+        return summarise(self.values(method, measure).values())
+
+    def improvement(self, method: str, measure: str = "sdr") -> Summary:
+        """Of the method's scores less the mixture's own, mixture by mixture."""
+        return self._gain(method, "mixture", measure)
+
+    def difference(self, method: str, other: str) -> float:
+        """Mean over mixtures of how much better one method's SDR is than another's, dB."""
+        return self._gain(method, other, "sdr").mean
+
+    def by_label(self, method: str) -> dict[str, tuple[Summary, Summary]]:
+        """Of each kind of target, the summary of the SDR and of its gain over the mixture."""
+        sdr, mixture = self.values(method), self.values("mixture")
+        table = {}
+        for label in sorted(set(self.labels.values()) - {""}):
+            numbers = [n for n in sdr if self.labels[n] == label]
+            if numbers:
+                gains = summarise(sdr[n] - mixture[n] for n in numbers if n in mixture)
+                table[label] = (summarise(sdr[n] for n in numbers), gains)
+        return table
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: summaries and the scores themselves."""
+        return {
+            **asdict(self.about),
+            "mixtures": self.mixtures,
+            "oracles": sorted(self.oracles),
+            "summaries": {
+                method: {
+                    **{measure: rounded(self.summary(method, measure)) for measure in MEASURES},
+                    "sdr_improvement": rounded(self.improvement(method)),
+                    "silent": self.silent(method),
+                }
+                for method in self.methods
+            },
+            "by_label": {
+                method: {
+                    label: {"sdr": rounded(sdr), "sdr_improvement": rounded(gain)}
+                    for label, (sdr, gain) in self.by_label(method).items()
+                }
+                for method in self.methods
+                if method != "mixture"
+            },
+            "scores": {
+                str(number): {
+                    "target": self.names[number][0],
+                    "interference": self.names[number][1],
+                    "label": self.labels.get(number, ""),
+                    **{method: None if score is None else score.as_dict() for method, score in row.items()},
+                }
+                for number, row in self.scores.items()
+            },
+        }
+
+    def __str__(self) -> str:
+        about = self.about
+        lines = [
+            f"SDR of the target, dB, {about.scorer}, {self.mixtures} mixtures of {about.protocol}",
+            f"  {'method':<24}{'mean':>8}{'+- se':>8}{'median':>9}{'gain':>8}{'SIR':>8}{'SAR':>8}{'SI-SDR':>8}{'n':>6}",
+        ]
+        for method in self.methods:
+            summary, gain = self.summary(method), self.improvement(method)
+            further = [self.summary(method, measure).mean for measure in ("sir", "sar", "si_sdr")]
+            # The mixture holds nothing that is not a source: its SAR is infinite but for rounding.
+            further[1] = float("inf") if method == "mixture" else further[1]
+            name = method.replace("_", " ") + (" *" if method in self.oracles else "")
+            figures = f"{summary.mean:>8.2f}{summary.standard_error:>8.2f}{summary.median:>9.2f}{gain.mean:>8.2f}"
+            lines.append(f"  {name:<24}{figures}{''.join(f'{v:>8.2f}' for v in further)}{summary.count:>6}")
+        if self.oracles & set(self.methods):
+            lines.append("  * an oracle: knows the sources, or the best of several estimates counts")
+        return "\n".join([*lines, *(f"  {note}" for note in about.notes)])
+
+    def _gain(self, method: str, other: str, measure: str) -> Summary:
+        own, base = self.values(method, measure), self.values(other, measure)
+        return summarise(own[n] - base[n] for n in sorted(own.keys() & base.keys()))
+
+
+def rounded(summary: Summary) -> dict[str, Any]:
+    """A summary for JSON: four decimals, None where there are too few scores to tell."""
+    values = asdict(summary)
+    return {k: v if k == "count" else (round(v, 4) if v == v and abs(v) < 1e9 else None) for k, v in values.items()}
+
+
+def counted(what: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+    """Notes of the counts that are not 0; {} in a note is the count."""
+    return tuple(note.format(count) for count, note in what if count)
