@@ -1,7 +1,7 @@
-"""Pictures on a time grid: for every grid time the frame on screen at that moment, upright and square.
+"""Pictures on a time grid: for every grid time the frame on screen at that moment, upright, square and of one moment.
 
 The frame at t is the last one with a presentation time <= t. Frames arrive in presentation order, so one look-behind is
-enough, and only the frames that are kept are ever converted to RGB.
+enough (two for interlaced ones), and only the frames that are kept are ever taken apart or converted to RGB.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
+
+from vidaudio.media.deinterlace import is_woven, progressive
 
 # A file whose pictures begin a little after its clock (an encoder's delay) still has a picture for its first grid time.
 LATE_FIRST_FRAME_SECONDS = 0.5
@@ -50,6 +52,7 @@ class FrameGrid:
     motion: float = 0.0
     _reformatter: VideoReformatter = field(default_factory=VideoReformatter)
     _next: int = 0
+    _before_previous: av.VideoFrame | None = None
     _previous: av.VideoFrame | None = None
     _previous_seconds: float = 0.0
     _previous_taken: np.ndarray | None = None
@@ -58,7 +61,8 @@ class FrameGrid:
         """Show the next frame, in order of time; `seconds` is relative to the clip's start."""
         if self._previous is not None and seconds <= self._previous_seconds:
             return  # a repeated or backward time stamp: the picture already on screen stays
-        self._take_until(min(seconds, self.span_seconds))
+        self._take_until(min(seconds, self.span_seconds), frame)
+        self._before_previous = self._previous
         self._previous, self._previous_seconds, self._previous_taken = frame, seconds, None
         self.end_seconds = seconds + duration_seconds
 
@@ -70,8 +74,8 @@ class FrameGrid:
     def finish(self) -> None:
         """Close the grid at the clip's end (exclusive) or where the pictures end, whichever comes first."""
         self.end_seconds = min(self.end_seconds, self.span_seconds)
-        self._take_until(self.end_seconds)
-        self._previous = None
+        self._take_until(self.end_seconds, None)
+        self._previous = self._before_previous = None
 
     def passed(self) -> bool:
         """True once no later frame can matter."""
@@ -81,7 +85,7 @@ class FrameGrid:
     def seconds(self) -> float:
         return max(0.0, self.end_seconds - self.grid_seconds[0]) if self.grid_seconds else 0.0
 
-    def _take_until(self, seconds: float) -> None:
+    def _take_until(self, seconds: float, following: av.VideoFrame | None) -> None:
         if self._previous is None:
             return
         while (t := self._next * self.step_seconds) < seconds - ROUNDING_SECONDS:
@@ -90,7 +94,10 @@ class FrameGrid:
                 self._next += 1  # nothing on screen yet at this time
                 continue
             if self._previous_taken is None:
-                self._previous_taken = square_rgb(self._previous, self.size, self.pixel_aspect, self._reformatter)
+                picture = self._previous
+                if is_woven(picture):
+                    picture = progressive(self._before_previous, picture, following)
+                self._previous_taken = square_rgb(picture, self.size, self.pixel_aspect, self._reformatter)
             if self.images:
                 difference = np.abs(self.images[-1][::8, ::8].astype(np.int16) - self._previous_taken[::8, ::8])
                 self.motion = max(self.motion, float(difference.mean()))
