@@ -10,7 +10,7 @@ help:
 	@echo "make test        the tests"
 	@echo "make lint        ruff"
 	@echo "make chaos       builds killed at every point, again and again"
-	@echo "make bench       speed of extraction, embedding, loader and training, side by side"
+	@echo "make bench       speed of extraction, embedding, a build, the loader and training"
 
 $(VENV)/installed: pyproject.toml
 	@echo "installing into $(VENV) (PyTorch is large: some minutes and about 6 GB)"
@@ -37,12 +37,16 @@ format: $(VENV)/installed
 
 chaos: $(VENV)/installed
 	$(VENV)/bin/python -m tests.chaos
+	$(VENV)/bin/python -m tests.chaos.life
 
+# make bench CLIPS=folder measures on your videos; BENCH=--quick only sees everything run.
 bench: $(VENV)/installed
-	$(VENV)/bin/python -m benchmarks.extraction
-	$(VENV)/bin/python -m benchmarks.embedding
-	$(VENV)/bin/python -m benchmarks.loader
-	$(VENV)/bin/python -m benchmarks.training
+	$(VENV)/bin/python -m benchmarks.extraction $(if $(CLIPS),--clips $(CLIPS)) $(BENCH)
+	$(VENV)/bin/python -m benchmarks.embedding $(if $(CLIPS),--clips $(CLIPS)) $(BENCH)
+	$(VENV)/bin/python -m benchmarks.build $(if $(CLIPS),--clips $(CLIPS)) $(BENCH)
+	$(VENV)/bin/python -m benchmarks.loader $(BENCH)
+	$(VENV)/bin/python -m benchmarks.remote_loader $(BENCH)
+	$(VENV)/bin/python -m benchmarks.training $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(DEMO)-small .pytest_cache .ruff_cache

@@ -1,6 +1,6 @@
 """Windows a second through one loader process, against the bare reads and decoding they need. Page cache warm.
 
-    python -m benchmarks.loader
+    python -m benchmarks.loader [--quick]
 
 For FLAC and for PCM shards of 10-s clips: `bare` is pread and soundfile (PCM: pread alone) of as many windows and the
 read of their vectors; `loader` is `MixtureStream` through one DataLoader worker, batches and all.
@@ -8,6 +8,7 @@ read of their vectors; `loader` is `MixtureStream` through one DataLoader worker
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import os
@@ -19,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from benchmarks.common import report, side_by_side
+from benchmarks.common import medians, report, side_by_side
 from vidaudio.shards.tar import ShardWriter, members
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, TrainingIndex, write_index
 from vidaudio.stream.loader import MixtureStream, StreamConfig
@@ -28,12 +29,12 @@ CLIPS, SECONDS, RATE, DIMENSIONS = 512, 10, 16_000, 512
 BATCHES, BATCH = 60, 32
 
 
-def write_corpus(folder: Path, audio: str) -> None:
+def write_corpus(folder: Path, audio: str, clips: int = CLIPS) -> None:
     """A packed corpus of noisy tones: FLAC cannot shrink noise, so it decodes as slowly as real sound does."""
     rng = np.random.default_rng(0)
     rows = []
     with ShardWriter(folder / "train-000000.tar") as writer:
-        for clip in range(CLIPS):
+        for clip in range(clips):
             times = np.arange(SECONDS * RATE) / RATE
             tone = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 2000) * times)
             samples = ((tone + rng.normal(0, 0.02, len(times))) * 32767).clip(-32768, 32767).astype(np.int16)
@@ -60,15 +61,15 @@ def write_corpus(folder: Path, audio: str) -> None:
     write_index(folder / INDEX_FILE, pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA), metadata)
 
 
-def bare_reads(folder: Path, audio: str, index: TrainingIndex) -> Callable[[], int]:
+def bare_reads(folder: Path, audio: str, index: TrainingIndex, batches: int) -> Callable[[], int]:
     """The least a loader could do for as many windows: two preads, and for FLAC the decoding up to the window's end."""
     columns = [index.column(n) for n in ("audio_offset", "audio_length", "vectors_offset", "vectors_length")]
     descriptor = os.open(folder / "train-000000.tar", os.O_RDONLY)
     span = 65_535
 
     def work() -> int:
-        for number in range(BATCHES * BATCH * 2):
-            row = number * 7 % CLIPS
+        for number in range(batches * BATCH * 2):
+            row = number * 7 % len(index)
             audio_at, audio_bytes, vectors_at, vectors_bytes = (int(column[row]) for column in columns)
             first = RATE * (number % 5)
             if audio == "flac":
@@ -78,33 +79,40 @@ def bare_reads(folder: Path, audio: str, index: TrainingIndex) -> Callable[[], i
             else:
                 np.frombuffer(os.pread(descriptor, 2 * span, audio_at + 44 + 2 * first), "<i2")
             np.frombuffer(os.pread(descriptor, vectors_bytes, vectors_at)[128:], np.float16)
-        return BATCHES * BATCH * 2
+        return batches * BATCH * 2
 
     return work
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="few clips and batches, one round: only to see it work")
+    quick = parser.parse_args().quick
+    clips, number_of_batches, rounds = (64, 2, 1) if quick else (CLIPS, BATCHES, 3)
     contestants = {}
     with tempfile.TemporaryDirectory() as scratch:
         for audio in ("flac", "wav"):
             folder = Path(scratch) / audio
             folder.mkdir()
-            write_corpus(folder, audio)
+            write_corpus(folder, audio, clips)
             stream = MixtureStream(str(folder), StreamConfig(batch_size=BATCH))
 
             # Started once: a worker lives as long as a training run, and its start is not what is measured.
             batches = iter(stream.loader(workers=1))
 
             def loader(batches: Iterator = batches) -> int:
-                for _ in range(BATCHES):
+                for _ in range(number_of_batches):
                     next(batches)
-                return BATCHES * BATCH * 2
+                return number_of_batches * BATCH * 2
 
-            contestants |= {f"{audio} bare": bare_reads(folder, audio, stream.index), f"{audio} loader": loader}
-        rates = side_by_side(contestants)
-    report("loader", rates, "flac bare", {"clips": CLIPS, "seconds": SECONDS, "batch_size": BATCH})
+            bare = bare_reads(folder, audio, stream.index, number_of_batches)
+            contestants |= {f"{audio} bare": bare, f"{audio} loader": loader}
+        rates = side_by_side(contestants, rounds=rounds)
+    settings = {"clips": clips, "seconds": SECONDS, "batch_size": BATCH, "quick": quick}
+    report("loader", rates, "flac bare", settings)
+    middle = medians(rates)
     for audio in ("flac", "wav"):
-        print(f"  {audio}: loader at {rates[f'{audio} loader'] / rates[f'{audio} bare']:.0%} of the bare reads")
+        print(f"  {audio}: loader at {middle[f'{audio} loader'] / middle[f'{audio} bare']:.0%} of the bare reads")
 
 
 if __name__ == "__main__":

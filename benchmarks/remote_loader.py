@@ -37,7 +37,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--latency", type=float, default=0.05, help="seconds before every answer of the store")
     parser.add_argument("--pause", type=float, default=60, help="milliseconds that the training consumer takes a batch")
+    parser.add_argument("--quick", action="store_true", help="few samples: only to see it work")
     chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.shards, chosen.samples = 8, 16
     with tempfile.TemporaryDirectory() as scratch:
         bucket = Path(scratch) / "bucket"
         bucket.mkdir()
@@ -70,6 +73,7 @@ def measure(chosen: argparse.Namespace, scratch: Path, local: Path, address: str
         "pause_ms": chosen.pause,
         "corpus_bytes": corpus,
         "cache_bytes": limit,
+        "quick": chosen.quick,
     }
     report("remote_loader", rates, "reading, local", settings, bytes_read_of_corpus=read)
     for name in ("reading", "training"):

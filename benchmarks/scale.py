@@ -92,8 +92,9 @@ def measure_drive(folder: Path, rows: int, shards: int, workers: int) -> list[di
         command = [sys.executable, "-m", "benchmarks.scale", "--driver", str(folder), "--shards", str(shards), *pids]
         answer = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     finally:
+        # A worker whose scheduler has gone looks for it for minutes before it heeds a request to end.
         for process in started:
-            process.terminate()
+            process.kill()
         for process in started:
             process.wait()
     return json.loads(answer.stdout.splitlines()[-1])
