@@ -14,8 +14,11 @@ def demo(
     ),
     size: Annotated[str, typer.Option(help="full (minutes), or small: every step once, too short to learn.")] = "full",
     seed: Annotated[int, typer.Option(help="Of the world.")] = 0,
+    noisy: Annotated[
+        bool, typer.Option("--noisy", help="Add sounds from off screen to half of the training videos.")
+    ] = False,
 ) -> None:
     """The whole path on one machine, small: render, serve, download, build, train, evaluate, separate."""
     from vidaudio.demo.run import run_demo
 
-    run_demo(folder, size=size, seed=seed)
+    run_demo(folder, size=size, seed=seed, noisy=noisy)

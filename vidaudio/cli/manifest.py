@@ -207,6 +207,33 @@ def folder(
 
 
 @app.command()
+def esc(
+    list_: Annotated[Path, typer.Argument(metavar="LIST", help="esc50.csv, or a list with its columns.")],
+    output: Output,
+    sounds: Annotated[
+        Path | None, typer.Option(help="The folder with the sound files; by default the list's own.")
+    ] = None,
+    test_fold: Annotated[list[int] | None, typer.Option(help="A fold for testing, 5 by default; repeatable.")] = None,
+    val_fold: Annotated[list[int] | None, typer.Option(help="A fold for validation; repeatable.")] = None,
+    only_esc10: Annotated[bool, typer.Option("--esc10", help="Only the ten classes of ESC-10.")] = False,
+    skip_bad_rows: SkipBadRows = False,
+    as_json: Json = False,
+) -> None:
+    """ESC-50's csv of sound files; folds become splits. For `vidaudio pack-sounds`."""
+    from vidaudio.manifest import read_esc
+
+    listing = read_esc(
+        list_,
+        sounds,
+        test_folds=test_fold or (5,),
+        val_folds=val_fold or (),
+        only_esc10=only_esc10,
+        skip_bad_rows=skip_bad_rows,
+    )
+    _finish(listing, [list_], output, None, False, None, as_json)
+
+
+@app.command()
 def show(
     manifest: Annotated[Path, typer.Argument(help="A manifest.")],
     rows: Annotated[int, typer.Option(min=0, help="How many of its first rows to print.")] = 5,

@@ -88,13 +88,13 @@ def image_embeddings(
             frames = []
             for number in range(videos_per_kind):
                 render_video(path, kind, derive_seed(purpose, seed, kind.label, number), duration=2.5)
-                frames += [as_frame(picture) for picture in _frames_each_second(path, 3)]
+                frames += [as_frame(picture) for picture in frames_each_second(path, 3)]
             pixels = torch.stack([preprocess(frame) for frame in frames])
             batches.append(model.encode_image(pixels).reshape(videos_per_kind, 3, -1))
     return torch.stack(batches)
 
 
-def _frames_each_second(path: Path, count: int) -> list[Image.Image]:
+def frames_each_second(path: Path, count: int) -> list[Image.Image]:
     """The frames shown at 0, 1, 2 ... s."""
     pictures: list[Image.Image] = []
     with av.open(str(path)) as container:

@@ -19,10 +19,10 @@ from types import MappingProxyType
 import numpy as np
 import soundfile
 import torch
-from tqdm import tqdm
 
+from vidaudio.demo.corpus import render_once
 from vidaudio.demo.picture import Panel, draw_kinds, draw_panels
-from vidaudio.demo.render import FULL, SMALL, read_world, render_world
+from vidaudio.demo.render import FULL, OFFSCREEN_SHARE, SMALL, read_world
 from vidaudio.demo.serve import FolderServer
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES
 from vidaudio.errors import VidaudioError
@@ -34,14 +34,15 @@ from vidaudio.stream.index import open_index
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
 from vidaudio.training.checkpoint import BEST_FILE, load_checkpoint
-from vidaudio.training.evaluate import METHODS, EvaluationReport, draw_pairs, evaluate, write_report
-from vidaudio.training.queries import load_query_encoder, text_queries
+from vidaudio.training.evaluate import EvaluationReport, draw_pairs, evaluate, write_report
+from vidaudio.training.query_encoder import load_query_encoder, text_queries
 from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.separate import separate
 from vidaudio.training.train import train
 
 PORT_FILE = "port.txt"
 SHOWN_MIXTURES = 3
+METHODS = ("mixture", "text", "image", "wrong_text", "fixed_filter", "ideal_binary_mask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,16 @@ SIZES: Mapping[str, DemoSize] = MappingProxyType(
 )
 
 
-def run_demo(folder: str | Path = "vidaudio-demo", *, size: str = "full", seed: int = 0) -> EvaluationReport:
+def run_demo(
+    folder: str | Path = "vidaudio-demo", *, size: str = "full", seed: int = 0, noisy: bool = False
+) -> EvaluationReport:
     """Render, serve, list, build, train, evaluate, separate; prints what it does and what came of it.
 
     Args:
         folder: Everything is made in here.
         size: `full` learns to separate in some minutes; `small` runs every step once, too briefly to learn.
         seed: Of the world; drawings and sounds of train, val and test are disjoint for every seed.
+        noisy: Half of the training and validation videos hold a sound from off screen, too.
 
     Raises:
         VidaudioError: With what to do about it.
@@ -90,7 +94,7 @@ def run_demo(folder: str | Path = "vidaudio-demo", *, size: str = "full", seed: 
     root.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with _step(f"1/6  a world of sounding things in {root}/world"):
-        _render(root, chosen, seed)
+        _render(root, chosen, seed, noisy)
         draw_kinds(seed, root / "world.png")
         print(f"{root / 'world.png'}: one thing of every kind")
     manifest = root / "world.parquet"
@@ -134,33 +138,20 @@ def _step(title: str, command: str | None = None) -> Iterator[None]:
     print(f"   ({time.monotonic() - began:.0f} s)")
 
 
-def _render(root: Path, size: DemoSize, seed: int) -> None:
-    world = root / "world"
-    described = {"seed": seed, "videos_per_kind": dict(size.videos_per_kind), "flawed": size.flawed_per_flaw}
-    made = world / "made.json"
-    if made.is_file():
-        if json.loads(made.read_text()) != described:
-            raise VidaudioError(f"{root} holds a demo of another size or seed; name another folder with --output")
-        print(f"{len(read_world(world))} videos are there already")
-        return
-    with tqdm(desc="rendering", unit="video", dynamic_ncols=True) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        videos = render_world(
-            world,
-            seed=seed,
-            videos_per_kind=size.videos_per_kind,
-            flawed_per_flaw=size.flawed_per_flaw,
-            progress=show,
-        )
-    made.write_text(json.dumps(described))
+def _render(root: Path, size: DemoSize, seed: int, noisy: bool) -> None:
+    videos = render_once(
+        root,
+        seed=seed,
+        videos_per_kind=size.videos_per_kind,
+        flawed_per_flaw=size.flawed_per_flaw,
+        offscreen_share=OFFSCREEN_SHARE if noisy else 0.0,
+    )
     flawed = [video for video in videos if video.flaw]
     kinds = sorted({video.label for video in videos})
     print(f"{len(videos)} videos of {len(kinds)} kinds: {', '.join(kinds)}")
     print(f"{len(flawed)} of them are flawed on purpose: {', '.join(sorted({v.flaw.value for v in flawed}))}")
+    if noisy:
+        print(f"{sum(bool(video.offscreen) for video in videos)} of them hold a sound from off screen, too")
 
 
 def _as_options(size: DemoSize) -> str:

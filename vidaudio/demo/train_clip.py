@@ -2,9 +2,9 @@
 
     python -m vidaudio.demo.train_clip
 
-writes `open_clip_config.json`, `open_clip_model.safetensors` (half precision), `bpe_vocabulary.txt.gz` and a README
-with what was measured into the package's folder `demo/clip`. Pictures come from seeds of their own purpose
-(`Purpose.CLIP_TRAIN`), which no demo world can draw.
+writes `open_clip_config.json`, `open_clip_model.safetensors` (half precision), `bpe_vocabulary.txt.gz`,
+`training.json` and a README with what was measured into the package's folder `demo/clip`. Pictures come from seeds of
+their own purpose (`Purpose.CLIP_TRAIN`), which no demo world can draw.
 
 The objective has three terms:
 
@@ -43,7 +43,9 @@ from torch import Tensor
 from vidaudio.demo.captions import NOTHING, Facts, draw_caption, true_pairs, vocabulary_texts
 from vidaudio.demo.clip_quality import FRAME_SIZE, as_frame, evaluate_clip
 from vidaudio.demo.drawing import Scene
+from vidaudio.demo.training_facts import TrainingFacts, write_facts
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed
+from vidaudio.encoders.clip import EncoderSpec, load_encoder
 from vidaudio.machine import available_cores
 
 FOLDER = Path(__file__).parent / "clip"
@@ -267,6 +269,16 @@ def train(folder: Path, *, run: int = 0, steps: int = STEPS, per_kind: int = PIC
     (folder / "open_clip_model.safetensors").write_bytes(save({k: v.contiguous() for k, v in weights.items()}))
     seconds = time.monotonic() - started
     measured = evaluate_clip(folder)
+    facts_of_run = TrainingFacts(
+        command="python -m vidaudio.demo.train_clip",
+        seed=run,
+        steps=steps,
+        examples=len(facts),
+        trained_on=f"drawings of the demo world's {len(KINDS)} kinds and of none, with captions",
+        weights_sha256=load_encoder(EncoderSpec(str(folder), None, "float32", 64)).weights_sha256,
+        measured=dict(measured),
+    )
+    write_facts(folder, facts_of_run)
     measured["parameters"] = float(sum(p.numel() for p in model.parameters()))
     measured["training_seconds"] = seconds
     (folder / "README.md").write_text(_readme(measured, len(facts), steps, run), encoding="utf-8")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vidaudio.encoders.clip import cache_only_where_hub_is_silent, quiet_libraries
+from vidaudio.encoders.clip import PACKAGE_FOLDER, cache_only_where_hub_is_silent, quiet_libraries
 from vidaudio.encoders.pictures import weights_hash
 from vidaudio.errors import EncoderError
 
@@ -24,7 +24,8 @@ class BertSpec:
     """Which BERT, and which of its outputs stands for a sentence.
 
     Attributes:
-        model: A folder with `config.json`, weights and vocabulary, or a hub's name.
+        model: A folder with `config.json`, weights and vocabulary, or a hub's name. `{package}` stands for the folder
+            of this package.
         pooling: `cls`, the first token's last state, or `mean` over the sentence's tokens.
     """
 
@@ -86,12 +87,13 @@ def load_bert(spec: BertSpec) -> BertEncoder:
     """
     from transformers import AutoModel, AutoTokenizer
 
-    folder = Path(spec.model).is_dir()
+    name = spec.model.replace("{package}", str(PACKAGE_FOLDER))
+    folder = Path(name).is_dir()
     try:
         with quiet_libraries(), cache_only_where_hub_is_silent(not folder):
             # transformers reads safetensors, or other files of weights without unpickling anything else.
-            model = AutoModel.from_pretrained(spec.model, weights_only=True, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(spec.model)
+            model = AutoModel.from_pretrained(name, weights_only=True, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(name)
     except Exception as error:
         # Hubs, caches and folders fail in dozens of types; whichever it was, the user can do the same two things.
         first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"

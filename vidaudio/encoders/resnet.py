@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from vidaudio.encoders.clip import DTYPES, EncoderSpec
+from vidaudio.encoders.clip import DTYPES, PACKAGE_FOLDER, EncoderSpec
 from vidaudio.encoders.pictures import PictureEncoder, PictureView, weights_hash
 from vidaudio.errors import EncoderError
-from vidaudio.separation.resnet import DilatedResNet18
+from vidaudio.separation.resnet import WIDTH, DilatedResNet18
 
 DEFAULT_IMAGE_SIZE = 224
 _NAME = re.compile(r"resnet18-dilated(?:-(\d+))?")
@@ -30,8 +30,6 @@ _NAME = re.compile(r"resnet18-dilated(?:-(\d+))?")
 
 class ResNetEncoder(PictureEncoder):
     """A frozen dilated ResNet-18 with global max pooling. It knows pictures only."""
-
-    dimensions = DilatedResNet18.channels
 
     def __init__(self, spec: EncoderSpec, model: DilatedResNet18, image_size: int) -> None:
         geometry: list[Callable[[Image.Image], Image.Image]] = [
@@ -46,13 +44,14 @@ class ResNetEncoder(PictureEncoder):
             if isinstance(part, nn.BatchNorm2d):
                 part.num_batches_tracked.zero_()
         super().__init__(spec, model, DTYPES[spec.precision], view, weights_hash(model))
+        self.dimensions = model.channels
 
     def _pooled(self, pixels: Tensor) -> Tensor:
         return self._visual(pixels).amax(dim=(-2, -1))
 
     @torch.inference_mode()
     def embed_pixels(self, pictures: Tensor) -> Tensor:
-        """Embed pictures that are on the device already: uint8 `[..., 3, H, W]` -> float32 `[..., 512]`.
+        """Embed pictures that are on the device already: uint8 `[..., 3, H, W]` -> float32 `[..., dimensions]`.
 
         As CLIPSep computes them in every step, in batches of whatever size comes; `embed_squares` is the exact way.
         """
@@ -62,7 +61,7 @@ class ResNetEncoder(PictureEncoder):
 
 
 def load_resnet_encoder(spec: EncoderSpec) -> ResNetEncoder:
-    """Load the encoder `resnet18-dilated`, or `resnet18-dilated-112` for pictures of 112 px.
+    """Load the encoder `resnet18-dilated`, or `resnet18-dilated-112` for pictures of 112 px; as wide as its weights.
 
     Raises:
         EncoderError: Another name, or weights that cannot be had.
@@ -73,9 +72,16 @@ def load_resnet_encoder(spec: EncoderSpec) -> ResNetEncoder:
         raise EncoderError(f"there is no encoder {spec.architecture!r}; did you mean resnet18-dilated?")
     if not spec.pretrained:
         raise EncoderError(f"{spec.architecture} needs weights: name a file of a torchvision ResNet-18 as `pretrained`")
-    model = DilatedResNet18()
-    load_resnet_weights(model, spec.pretrained)
+    tensors = _read(spec.pretrained)
+    model = DilatedResNet18(_width(tensors))
+    _fill(model, tensors, spec.pretrained)
     return ResNetEncoder(spec, model, int(match[1] or DEFAULT_IMAGE_SIZE))
+
+
+def _width(tensors: dict[str, Any]) -> int:
+    """Of the ResNet that these weights are of, by their last stage; ResNet-18's where that cannot be told."""
+    last = tensors.get("layer4.1.bn2.weight")
+    return WIDTH if last is None or last.ndim != 1 or len(last) < 8 else len(last) // 8
 
 
 def load_resnet_weights(model: DilatedResNet18, weights: str) -> None:
@@ -84,12 +90,16 @@ def load_resnet_weights(model: DilatedResNet18, weights: str) -> None:
     Args:
         model: To fill.
         weights: A `.safetensors` or `.pth` file with torchvision's names (its classifier is left out), or one of
-            torchvision's own names, `IMAGENET1K_V1`, which is fetched.
+            torchvision's own names, `IMAGENET1K_V1`, which is fetched. `{package}` is the folder of this package.
 
     Raises:
         EncoderError: No such file or name, or weights of something else.
     """
-    tensors = {name: tensor for name, tensor in _read(weights).items() if not name.startswith("fc.")}
+    _fill(model, _read(weights), weights)
+
+
+def _fill(model: DilatedResNet18, tensors: dict[str, Any], weights: str) -> None:
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
     wanted = model.state_dict()
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}
     wrong = sorted((set(wanted) - counters) ^ (set(tensors) - counters))
@@ -109,7 +119,7 @@ def _read(weights: str) -> dict[str, Any]:
                 f"torchvision's weights {weights} cannot be fetched ({type(error).__name__}: {error}); copy the file "
                 "here and name it: embed.encoder.pretrained=FILE for a corpus, query.pictures.weights=FILE in training"
             ) from error
-    path = Path(weights)
+    path = Path(weights.replace("{package}", str(PACKAGE_FOLDER)))
     if not path.is_file():
         names = ", ".join(ResNet18_Weights.__members__)
         raise EncoderError(f"{weights!r} is neither a weights file nor one of torchvision's names ({names})")

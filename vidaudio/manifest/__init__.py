@@ -9,6 +9,7 @@ from vidaudio.manifest.audioset import read_audioset
 from vidaudio.manifest.clip import CLIP_ID, Clip
 from vidaudio.manifest.clipsep import read_clipsep
 from vidaudio.manifest.describe import ManifestSummary, describe_manifest
+from vidaudio.manifest.esc import read_esc
 from vidaudio.manifest.folder import read_folder
 from vidaudio.manifest.join import MediaJoin, join_media, write_join_report
 from vidaudio.manifest.music import read_music
@@ -37,6 +38,7 @@ __all__ = [
     "read_audiocaps",
     "read_audioset",
     "read_clipsep",
+    "read_esc",
     "read_folder",
     "read_manifest",
     "read_music",

@@ -222,6 +222,10 @@ def query_maker(
         return LabelQueries(labels, query.label_dimensions)
     if query.kind == "bert":
         return BertQueries(query, recorded, weights)
+    if query.kind == "vectors":
+        from vidaudio.training.vector_table import TableQueries
+
+        return TableQueries(weights or query.vectors, recorded)
     if query.kind == "pictures":
         return PictureQueries() if query.pictures.trained else FrozenPictureQueries(query, recorded, weights)
     return NoQueries()
@@ -233,6 +237,11 @@ def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
     Raises:
         CorpusError: They are not; says how to get such vectors.
     """
+    if not encoder["dimensions"]:
+        raise CorpusError(
+            "the corpus holds sounds without pictures, so no vectors; train labelsep, bertsep or pit on it, or ask by "
+            "a table of vectors: --set query.kind=vectors --set query.vectors=FILE.npz"
+        )
     is_resnet = encoder["architecture"].startswith(RESNET)
     if query.encoder == "clip" and is_resnet:
         raise CorpusError(

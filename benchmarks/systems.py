@@ -1,0 +1,46 @@
+"""The eight systems on the demo world: one budget, asked in words and by pictures.
+
+    python -m benchmarks.systems --minutes 30
+
+Trains what is not trained yet, in the recipe's order, and stops in order when the time is over; the same command goes
+on. Every finished run adds a JSON to results/; `python -m benchmarks.tables` prints them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from benchmarks.trainings import TrainingJob, arguments, load_budget, recipe_of, run_folder, run_jobs
+from benchmarks.world import Worlds, encoder_facts, score_on_world
+from vidaudio.demo.render import OFFSCREEN_SHARE
+
+TABLES = {"systems": 0.0, "noisy": OFFSCREEN_SHARE}
+
+
+def run_table(table: str, description: str) -> None:
+    """All runs of a table on the demo world that its command line asks for, seed by seed."""
+    budget = load_budget(table)
+    chosen = arguments(description.split("\n")[0], list(budget.systems))
+    worlds = Worlds(chosen.folder / f"world-{table}", offscreen_share=TABLES[table])
+    jobs = []
+    for seed in chosen.seeds or budget.seeds:
+        for system in chosen.systems:
+            recipe = recipe_of(budget, system, seed, chosen.steps)
+            data = worlds.data(recipe)
+            jobs.append(
+                TrainingJob(
+                    table=table,
+                    recipe=recipe,
+                    data=data,
+                    run=run_folder(chosen.folder, table, recipe),
+                    budget_steps=recipe_of(budget, system, seed).schedule.steps,
+                    facts=encoder_facts(recipe, data),
+                    told=worlds.told(),
+                )
+            )
+    score = partial(score_on_world, mixtures=chosen.mixtures, processes=chosen.processes)
+    run_jobs(jobs, score, until=chosen.until)
+
+
+if __name__ == "__main__":
+    run_table("systems", __doc__)

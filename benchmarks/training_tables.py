@@ -1,0 +1,184 @@
+"""Tables of the trainings in results/: a row a system and budget, over all seeds that are there.
+
+A row is printed only for a finished run whose frozen encoder, if it has one, says what it was trained on.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks import common
+from benchmarks.common import machine_words
+from vidaudio.training.evaluation.protocols import load_protocol
+
+# In this order; what is said above each.
+TITLES: Mapping[str, tuple[str, str]] = {
+    "systems": (
+        "The eight systems on the demo world",
+        "Rendered videos of eight kinds of things; one budget for all, U-Nets of `train/demo.yaml`. Tested on mixtures "
+        "of held-out videos of two kinds. `python -m benchmarks.systems`",
+    ),
+    "noisy": (
+        "CLIPSep and CLIPSep-NIT in a noisy world",
+        "The same world, but half of the training videos also hold the sound of a thing that is not in the picture. "
+        "Test mixtures are clean, and noise heads are dropped at test. `python -m benchmarks.noisy`",
+    ),
+    "esc10": (
+        "Real sounds: ESC-10",
+        "Trained on folds 1 to 3 (240 sounds of 5 s, ten classes), tested on fold 4, every sound mixed with one of "
+        "another class (protocol `esc`). `python -m benchmarks.esc10`",
+    ),
+    "esc10_words": (
+        "Real sounds, asked by real CLIP vectors",
+        "The same on the five classes that have a CLIP text vector (dog, helicopter, chainsaw, clock, and rooster as "
+        "`cock`). CLIPSep-Text is trained and asked with those vectors.",
+    ),
+}
+METHOD_NAMES: Mapping[str, str] = {
+    "text": "asked in words",
+    "image": "asked by pictures",
+    "mask_or_complement": "better of mask and complement (oracle)",
+    "best_head": "better head (oracle)",
+    "first_head": "first head",
+}
+NAMES: Mapping[str, str] = {
+    "clipsep": "CLIPSep",
+    "clipsep_nit": "CLIPSep-NIT",
+    "clipsep_text": "CLIPSep-Text",
+    "clipsep_hybrid": "CLIPSep-Hybrid",
+    "labelsep": "LabelSep",
+    "bertsep": "BERTSep",
+    "sop": "SOP (frozen ResNet)",
+    "pit": "PIT",
+}
+WITHOUT_ENCODER = ("labelsep", "pit")
+
+
+def training_results(table: str | None = None) -> list[dict[str, Any]]:
+    """The newest result of every finished training of a table, or of all; tries are left out."""
+    newest: dict[str, dict[str, Any]] = {}
+    for path in sorted(common.RESULTS.glob("*.json")):
+        result = json.loads(path.read_text())
+        settings = result["settings"]
+        if settings.get("kind") != "training" or settings["quick"] or not may_be_shown(settings):
+            continue
+        if table is not None and settings["table"] != table:
+            continue
+        known = newest.get(result["benchmark"])
+        if known is None or result["date"] > known["date"]:
+            newest[result["benchmark"]] = result
+    return [newest[name] for name in sorted(newest)]
+
+
+def may_be_shown(settings: Mapping[str, Any]) -> bool:
+    """Whether a run's encoder is known to have been trained; systems without one may always be shown."""
+    if settings["system"] in WITHOUT_ENCODER:
+        return True
+    encoder = settings.get("encoder") or {}
+    own = encoder.get("steps", 0) > 0 and bool(encoder.get("measured"))
+    return bool(encoder.get("weights_sha256")) and (own or encoder.get("published") is True)
+
+
+def training_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """All tables, their encoders and where they were made."""
+    parts = []
+    for table, (title, about) in TITLES.items():
+        rows = [result for result in results if result["settings"]["table"] == table]
+        if rows:
+            parts.append(f"## {title}\n\n{about}\n\n{table_markdown(rows)}\n\n{_made(rows)}")
+            parts += _apart(rows)
+            parts += _published(rows)
+    encoders = _encoders(results)
+    return "\n\n".join(parts + ([encoders] if encoders else []))
+
+
+def table_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One table: a row a system and budget. SDR in dB, mean and standard error, and the gain over the mixture."""
+    groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["settings"]["steps"], row["settings"]["system"]), []).append(row)
+    order = list(NAMES)
+    keys = sorted(groups, key=lambda key: (key[0], order.index(key[1])))
+    methods = [m for m in METHOD_NAMES if any(m in row["results"]["summaries"] for row in rows)]
+    head = ["system", "trained with", "mixtures seen", "seeds", *(METHOD_NAMES[method] for method in methods)]
+    lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
+    for key in keys:
+        group = groups[key]
+        settings = group[0]["settings"]
+        cells = [NAMES[key[1]], settings["train_query"], f"{settings['mixtures']:,}", str(len(group))]
+        cells += [_cell([row["results"]["summaries"].get(method) for row in group]) for method in methods]
+        lines.append("| " + " | ".join(cells) + " |")
+    mixture = rows[0]["results"]["summaries"]["mixture"]["sdr"]
+    counts = sorted({row["results"]["mixtures"] for row in rows})
+    lines.append(
+        f"\nSDR of the target (museval), standard error, and in brackets the gain over the mixture, all in dB, over "
+        f"{' or '.join(map(str, counts))} test mixtures; the mixture itself scores {mixture['mean']:.2f}."
+    )
+    if any(len(group) > 1 for group in groups.values()):
+        lines[-1] += " Of several seeds: the mean of their means, and its error over the seeds, not over the mixtures."
+    return "\n".join(lines)
+
+
+def _cell(summaries: Sequence[Mapping[str, Any] | None]) -> str:
+    known = [summary for summary in summaries if summary is not None]
+    if not known:
+        return ""
+    means = [summary["sdr"]["mean"] for summary in known]
+    gain = statistics.mean(summary["sdr_improvement"]["mean"] for summary in known)
+    over_seeds = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
+    error = known[0]["sdr"]["standard_error"] if over_seeds is None else over_seeds
+    told = "" if error is None else f" ± {error:.2f}"
+    return f"{statistics.mean(means):.2f}{told} ({gain:+.2f})"
+
+
+def _apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a system made of the class it was never trained on."""
+    told = []
+    for row in rows:
+        unseen = row["results"].get("unseen")
+        if unseen and "sdr" in unseen:
+            told.append(
+                f"{NAMES[row['settings']['system']]}, asked for *{unseen['label']}*, a class it was never trained on, "
+                f"by CLIP's vector of *a {unseen['asked_as']}*: {unseen['sdr']['mean']:.2f} dB "
+                f"({unseen['sdr_improvement']['mean']:+.2f}) over {unseen['sdr']['count']} mixtures."
+            )
+    return told
+
+
+def _published(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The paper's figures for a protocol, where it has some: for context, on other data and another budget."""
+    name = rows[0]["results"]["protocol"]
+    if name.startswith("split "):
+        return []
+    published = load_protocol(name).published
+    if published is None:
+        return []
+    figures = "; ".join(f"{row.model} {row.mean:.2f} ± {row.standard_error:.2f}" for row in published.rows)
+    return [f"For context only, on all of ESC-50 and at full size and length ({published.source}): {figures}."]
+
+
+def _made(rows: Iterable[Mapping[str, Any]]) -> str:
+    rows = list(rows)
+    machines = sorted({machine_words(row["machine"]) for row in rows})
+    commits = sorted({commit or "unknown" for row in rows for commit in row["settings"]["commits"] or [row["commit"]]})
+    seconds = sum(row["settings"]["seconds"] for row in rows)
+    return f"Trained in {seconds / 60:.0f} min together on {'; '.join(machines)}; commit {', '.join(commits)}."
+
+
+def _encoders(results: Sequence[Mapping[str, Any]]) -> str:
+    """What the frozen encoders of the rows were trained on."""
+    shown = [row["settings"] for row in results if row["settings"]["encoder"]]
+    facts = {settings["encoder"]["weights_sha256"]: settings["encoder"] for settings in shown}
+    if not facts:
+        return ""
+    lines = ["| of | trained on | steps | on held-out examples |", "| --- | --- | --- | --- |"]
+    for sha, encoder in facts.items():
+        users = {NAMES[settings["system"]] for settings in shown if settings["encoder"]["weights_sha256"] == sha}
+        measured = sorted((encoder.get("measured") or {}).items())
+        figures = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in measured)
+        steps = f"{encoder['steps']:,}" if encoder.get("steps") else "published"
+        lines.append(f"| {', '.join(sorted(users))} | {encoder['trained_on']} | {steps} | {figures} |")
+    return "## The frozen encoders\n\n" + "\n".join(lines)

@@ -1,0 +1,56 @@
+"""Corpora of the demo world for the tables, and the proof that the encoders in them were trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.trainings import TrainingJob, summaries
+from vidaudio.demo import train_bert, train_clip, train_resnet
+from vidaudio.demo.corpus import build_world
+from vidaudio.demo.training_facts import require_trained
+from vidaudio.stream.index import open_index
+from vidaudio.training.evaluate import evaluate
+from vidaudio.training.recipe import TrainRecipe
+
+WORLD_SEED = 0
+
+
+class Worlds:
+    """Corpora of one world, each built when a system first wants it."""
+
+    def __init__(self, folder: Path, *, offscreen_share: float = 0.0) -> None:
+        self.folder = folder
+        self.offscreen_share = offscreen_share
+
+    def data(self, recipe: TrainRecipe) -> Path:
+        """The packed corpus a recipe is trained on: with the ResNet's vectors where it asks with those."""
+        encoder = "resnet" if recipe.query.encoder != "clip" else "clip"
+        return build_world(self.folder, encoder=encoder, seed=WORLD_SEED, offscreen_share=self.offscreen_share)
+
+    def told(self) -> dict[str, Any]:
+        """The world, for a result's settings."""
+        return {"world_seed": WORLD_SEED, "offscreen_share": self.offscreen_share}
+
+
+def encoder_facts(recipe: TrainRecipe, data: Path) -> dict[str, Any] | None:
+    """What a system's frozen encoder was trained on; None where it has none.
+
+    Raises:
+        EncoderError: It was not trained, or nothing says so.
+    """
+    if recipe.query.kind in ("label", "none"):
+        return None
+    if recipe.query.kind == "bert":
+        return asdict(require_trained(train_bert.FOLDER, train_bert.open_bert().weights_sha256))
+    encoder = open_index(str(data)).encoder
+    folder = train_clip.FOLDER if recipe.query.encoder == "clip" else train_resnet.FOLDER
+    return asdict(require_trained(folder, encoder["weights_sha256"]))
+
+
+def score_on_world(job: TrainingJob, *, mixtures: int | None, processes: int) -> dict[str, Any]:
+    """Held-out videos of the world, each mixed with one of another kind, asked by all that the system knows."""
+    report = evaluate(job.run, str(job.data), different_labels=True, mixtures=mixtures, processes=processes)
+    print(report)
+    return summaries(report)

@@ -1,0 +1,123 @@
+"""A packed corpus of the demo world, made once and found again: what trains and measures on it begins here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from vidaudio.demo.render import FULL, Video, read_world, render_world
+from vidaudio.errors import VidaudioError
+from vidaudio.manifest import Clip, write_manifest
+from vidaudio.pipeline.recipe import load_corpus_recipe
+from vidaudio.pipeline.run import build
+from vidaudio.stream.index import INDEX_FILE
+
+WORLD_FOLDER = "world"
+MADE_FILE = "made.json"
+# The encoders of the world, as settings of a corpus.
+ENCODERS: Mapping[str, tuple[str, ...]] = {
+    "clip": (),
+    "resnet": (
+        "embed.encoder.architecture=resnet18-dilated-64",
+        # Quoted: values are read as YAML, to which a brace begins a mapping.
+        "embed.encoder.pretrained='{package}/demo/resnet/resnet18.safetensors'",
+    ),
+}
+
+
+def render_once(
+    root: Path,
+    *,
+    seed: int = 0,
+    videos_per_kind: Mapping[str, int] = FULL,
+    flawed_per_flaw: int = 2,
+    offscreen_share: float = 0.0,
+) -> list[Video]:
+    """Render a world into `root/world`, unless it is there already; returns its list.
+
+    Raises:
+        VidaudioError: Another world is there.
+    """
+    world = root / WORLD_FOLDER
+    described = {"seed": seed, "videos_per_kind": dict(videos_per_kind), "flawed": flawed_per_flaw}
+    if offscreen_share:
+        described["offscreen_share"] = offscreen_share
+    made = world / MADE_FILE
+    if made.is_file():
+        if json.loads(made.read_text()) != described:
+            raise VidaudioError(f"{root} holds a demo of another size or seed; name another folder with --output")
+        return read_world(world)
+    with tqdm(desc="rendering", unit="video", dynamic_ncols=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        videos = render_world(
+            world,
+            seed=seed,
+            videos_per_kind=videos_per_kind,
+            flawed_per_flaw=flawed_per_flaw,
+            offscreen_share=offscreen_share,
+            progress=show,
+        )
+    made.write_text(json.dumps(described))
+    return videos
+
+
+def build_world(
+    root: str | Path,
+    *,
+    encoder: str = "clip",
+    seed: int = 0,
+    videos_per_kind: Mapping[str, int] = FULL,
+    flawed_per_flaw: int = 2,
+    offscreen_share: float = 0.0,
+    settings: Sequence[str] = (),
+) -> Path:
+    """Render a world and build its corpus from the files as they lie; goes on where an earlier call stopped.
+
+    Args:
+        root: Everything is made in here: `world/`, and `corpus-ENCODER/` beside it, several with one world.
+        encoder: One of the world's own, `clip` or `resnet`.
+        seed, videos_per_kind, flawed_per_flaw, offscreen_share: Of the world, see `render_world`.
+        settings: Further settings of the corpus recipe `demo`.
+
+    Returns:
+        The folder to train on.
+
+    Raises:
+        VidaudioError: Another world is there, no such encoder, or what a build raises.
+    """
+    if encoder not in ENCODERS:
+        raise VidaudioError(f"the demo world has no encoder {encoder!r}; it has {', '.join(ENCODERS)}")
+    root = Path(root)
+    videos = render_once(
+        root,
+        seed=seed,
+        videos_per_kind=videos_per_kind,
+        flawed_per_flaw=flawed_per_flaw,
+        offscreen_share=offscreen_share,
+    )
+    world, manifest, corpus = (root / WORLD_FOLDER).absolute(), root / "world.parquet", root / f"corpus-{encoder}"
+    data = corpus / "training" / "default"
+    if (data / INDEX_FILE).is_file():
+        return data
+    write_manifest([_clip(world, video) for video in videos], manifest)
+    build(load_corpus_recipe("demo", (*ENCODERS[encoder], *settings)), str(manifest), str(corpus))
+    return data
+
+
+def _clip(world: Path, video: Video) -> Clip:
+    name = Path(video.file).stem
+    return Clip(
+        id=name,
+        source=f"demo:{name}",
+        dataset="demo",
+        url=str(world / video.file),
+        split=video.split,
+        labels=(video.label,),
+    )
