@@ -1,8 +1,12 @@
-"""Strikes a command after each of its writes in turn, for real; run by the tests as a process of its own.
+"""Strikes a command behind its writes, one after the other, for real; run by the tests as a process of its own.
 
-For every k: the corpus is copied, a child does the work and kills itself with SIGKILL behind its k-th write, and
-another child does the same work to its end. The children are forked from here, where everything is loaded and no thread
-runs. Prints, as JSON, how many points were struck and which runs did not end in the expected bytes.
+For a write: the corpus is copied, a child does the work and kills itself with SIGKILL behind it, and another child does
+the same work to its end. The children are forked from here, where everything is loaded and no thread runs.
+
+The task is JSON: `base` and `work`, the corpus and where to copy it; `action`, a `download.keep`, or `remove` with
+`ids`; `every`, to strike behind every so-manieth write only; `decoder: here`, to decode in the children themselves,
+where starting a process for it would take most of the time. Printed, as JSON, are `writes`, the names of what is
+written in an undisturbed run, `struck`, their places, and `wrong`, the runs that did not end in the expected bytes.
 """
 
 from __future__ import annotations
@@ -15,9 +19,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from vidaudio.media.child import run_job
+from vidaudio.media.extract import Extracted, Extractor, MediaSpan
+from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline import keep as keeping
 from vidaudio.pipeline.corpus import open_corpus
 from vidaudio.pipeline.remove import enforce_removals, remove
+from vidaudio.pipeline.stages import extract as extracting
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.shards import store
 from vidaudio.shards.commit import table_name
@@ -45,24 +53,52 @@ def fetch_and_extract(url: str, keep: str) -> None:
                 stage.run(corpus, shard, stage.folder)
 
 
-def strike_behind(write: int) -> None:
-    """Kill this process behind its so-manieth write."""
+# The lock and the notes of runs say nothing of the corpus's contents; their own tests strike there.
+UNCOUNTED = (LOCK_FILE, "runs/")
+
+
+def behind_writes(act: Callable[[int, str], None]) -> None:
+    """Call `act` with number and name of every write of this process that counts, right behind it."""
     passed = 0
 
-    def struck(original: Callable) -> Callable:
+    def watched(original: Callable) -> Callable:
         def wrapped(*arguments, **options):
             nonlocal passed
             result = original(*arguments, **options)
-            # The lock says nothing of the corpus's contents; its own test strikes there.
-            passed += arguments[1] != LOCK_FILE
-            if passed == write and arguments[1] != LOCK_FILE:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if not arguments[1].startswith(UNCOUNTED):
+                passed += 1
+                act(passed, f"{original.__name__} {arguments[1]}")
             return result
 
         return wrapped
 
     for name in ("put", "put_new", "remove"):
-        setattr(LocalStore, name, struck(getattr(LocalStore, name)))
+        setattr(LocalStore, name, watched(getattr(LocalStore, name)))
+
+
+class DecoderHere(Extractor):
+    """The decoder's own work, in this process."""
+
+    def _ask(self, span: MediaSpan) -> Extracted:
+        job = {"path": str(span.path), "offset": span.offset, "length": span.length}
+        job |= {"start_seconds": span.start_seconds, "end_seconds": span.end_seconds}
+        job |= {"options": self.options.decode_options(), "jpeg_quality": self.options.jpeg_quality}
+        header, parts = run_job(job)
+        if header["state"] == "done":
+            return Extracted(Outcome.done(), header["facts"], parts)
+        return Extracted(Outcome(State(header["state"]), Reason(header["reason"]), header["message"]))
+
+
+def preload() -> None:
+    """Load what the work needs, so that the forked children need not, each anew."""
+    import psutil
+    from distributed import get_worker
+
+    from vidaudio.media import cut, fetch
+    from vidaudio.pipeline import card
+    from vidaudio.pipeline.stages import pack
+
+    del psutil, get_worker, cut, fetch, card, pack
 
 
 def refuse_committed() -> None:
@@ -99,6 +135,9 @@ def main() -> None:
     task = json.loads(sys.argv[1])
     # A kill loses nothing that the system was given; only a power cut would, and flushing takes most of the time.
     store._flush_to_disk = lambda path: None
+    if task.get("decoder") == "here":
+        extracting.Extractor = DecoderHere
+    preload()
     base, work = Path(task["base"]), Path(task["work"])
 
     def act() -> None:
@@ -109,32 +148,39 @@ def main() -> None:
             fetch_and_extract(str(work), task["action"])
 
     def struck_at(write: int) -> Callable[[], None]:
+        def strike(number: int, name: str) -> None:
+            if number == write:
+                os.kill(os.getpid(), signal.SIGKILL)
+
         def struck() -> None:
-            strike_behind(write)
+            behind_writes(strike)
             act()
 
         return struck
+
+    def noted() -> None:
+        with Path(task["work"] + ".writes").open("w") as notes:
+            behind_writes(lambda number, name: notes.write(f"{name}\n"))
+            act()
 
     def copied() -> None:
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(base, work)
 
     copied()
-    assert in_child(act) == 0
+    assert in_child(noted) == 0
     expected = contents(work)
+    writes = Path(task["work"] + ".writes").read_text().splitlines()
     assert in_child(act) == 0
     wrong = [] if contents(work) == expected else ["a second run"]
-    points = 0
-    while True:
+    every = task.get("every", 1)
+    struck = range(every, len(writes) + 1, every)
+    for write in struck:
         copied()
-        status = in_child(struck_at(points + 1))
-        if not os.WIFSIGNALED(status):
-            assert status == 0
-            break
-        points += 1
+        assert os.WIFSIGNALED(in_child(struck_at(write)))
         if in_child(act) != 0 or contents(work) != expected:
-            wrong.append(str(points))
-    print(json.dumps({"points": points, "wrong": wrong}))
+            wrong.append(f"behind {writes[write - 1]}")
+    print(json.dumps({"writes": writes, "struck": list(struck), "wrong": wrong}))
 
 
 if __name__ == "__main__":

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
 import tarfile
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
 from tests.media_world import pack_here
+from tests.pipeline.dask_cluster import dask_cluster
+from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.manifest import clips_from_table
-from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import PackPlan, plan_pack
+from vidaudio.pipeline import pack_select, pack_sources
+from vidaudio.pipeline import run as running
+from vidaudio.pipeline.corpus import Corpus, open_corpus
+from vidaudio.pipeline.pack_plan import PackPlan, begin_pack, missing_tasks, plan_pack
+from vidaudio.pipeline.pack_sources import pays, sources_folder, write_sources
+from vidaudio.pipeline.recipe import stable_hash
 from vidaudio.pipeline.run import pack
 from vidaudio.pipeline.stages.embed import prepare_encoder
+from vidaudio.pipeline.stages.gather import gathered
+from vidaudio.pipeline.stages.pack import finish_pack, pack_shard
+from vidaudio.pipeline.status import corpus_status
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
+from vidaudio.shards.store import LocalStore
 from vidaudio.stream.index import open_index
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
@@ -161,6 +175,79 @@ class TestSplits:
         assert len({frozenset(order) for order in orders}) == 1
 
 
+class TestPlan:
+    @pytest.mark.parametrize("settings", [{}, {"window": 2, "seed": 3}, {"max_segment_seconds": 8.0}])
+    def test_hash_and_order_are_those_of_all_samples_in_memory(self, built_corpus, settings):
+        plan = planned(built_corpus, name="x", clips_per_shard=3, **settings)
+        content = [[task.split, task.number, [asdict(s) for s in task.samples]] for task in plan.tasks]
+        described = {"corpus": built_corpus.plan_hash, "encoder": prepare_encoder(built_corpus), "content": content}
+        assert plan.plan_hash == stable_hash({**described, "settings": plan.settings.model_dump(mode="json")})
+        for split in {task.split for task in plan.tasks}:
+            keys = [sample.key for task in plan.tasks if task.split == split for sample in task.samples]
+            seed = plan.settings.seed
+            assert keys == sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).hexdigest())
+        assert plan.samples == sum(len(task.samples) for task in plan.tasks)
+        assert plan.tasks.names == [task.name for task in plan.tasks]
+
+    def test_reading_in_small_pieces_gives_the_same_plan(self, built_corpus, monkeypatch):
+        whole = planned(built_corpus, name="x", seed=4)
+        monkeypatch.setattr(pack_select, "BATCH_CLIPS", 1)
+        again = planned(built_corpus, name="x", seed=4)
+        assert (again, again.tasks[0]) == (whole, whole.tasks[0])
+
+    def test_every_clip_is_packed_or_left_out_for_one_cause(self, built_corpus, media_world):
+        plan = planned(built_corpus, name="x", where="id != 'bars'", window="middle")
+        assert plan.left_out == {"not_extracted": len(media_world.reasons), "where": 1, "too_short": 1}
+        assert len(ids(plan)) + sum(plan.left_out.values()) == built_corpus.clips
+
+
+class TestSources:
+    """What pack tasks read of clips that were made ready for them."""
+
+    def test_the_same_bytes_and_every_table_is_read_once(self, built_corpus, packed_as, tmp_path, monkeypatch):
+        block = built_corpus.recipe.pack.model_copy(update={"name": "one-by-one", "clips_per_shard": 1, "frames": True})
+        encoder = prepare_encoder(built_corpus)
+        copy = shutil.copytree(built_corpus.url, tmp_path / "corpus", ignore=shutil.ignore_patterns("training", "runs"))
+        corpora = {"tables": built_corpus, "sources": open_corpus(str(copy))}
+        packed, reads = {}, {}
+        read = LocalStore.read
+        for way, corpus in corpora.items():
+            names: list[str] = []
+            monkeypatch.setattr(
+                LocalStore, "read", lambda store, name, names=names: names.append(name) or read(store, name)
+            )
+            plan = plan_pack(corpus, block, encoder)
+            begin_pack(corpus, plan, encoder)
+            names.clear()
+            tasks = missing_tasks(corpus.store, plan)
+            if way == "sources":
+                tasks = tasks.reading(sources_folder(plan.plan_hash))
+                for shard in tasks.source_shards().tolist():
+                    write_sources(corpus, shard, encoder, tasks.sources)
+            for task in tasks:
+                pack_shard(corpus, task, encoder)
+            reads[way] = Counter(name.split("/")[0] for name in names if name.startswith(("av/", "embeddings/")))
+            finish_pack(corpus, plan, encoder)
+            folder = Path(corpus.url, plan.folder)
+            packed[way] = {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert packed["sources"] == packed["tables"]
+        shards = len(plan.tasks.source_shards())
+        assert reads["sources"] == {"av": shards, "embeddings": shards}
+        assert reads["tables"] == {"av": len(plan.tasks), "embeddings": len(plan.tasks)}
+        assert not corpora["sources"].store.list(sources_folder(plan.plan_hash))
+        shutil.rmtree(Path(built_corpus.url, "training", "one-by-one"))
+
+    def test_they_are_made_where_they_save_reading_and_missed_ones_do_no_harm(self, built_corpus):
+        few = planned(built_corpus, name="x", clips_per_shard=100)
+        assert not pays(few.tasks)
+        task = planned(built_corpus, name="x", clips_per_shard=100).tasks.reading("runs/packs/none")[0]
+        with (
+            built_corpus.store.workspace() as scratch,
+            gathered(built_corpus, task, prepare_encoder(built_corpus), scratch) as clips,
+        ):
+            assert clips[task.samples[0].clip_id].row.id == task.samples[0].clip_id
+
+
 class TestForms:
     def test_pcm_and_flac_hold_the_same_samples(self, built_corpus, packed_as: Callable[..., str]):
         flac = samples_of(f"{built_corpus.url}/training/default")
@@ -243,7 +330,9 @@ class TestAgain:
         with pytest.raises(CorpusError, match=r"packed otherwise \(settings audio, seed differ\).*--name NAME"):
             pack(built_corpus.url, settings, progress=False)
 
-    def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, built_corpus, packed_as):
+    def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, built_corpus, packed_as, monkeypatch):
+        # Dask's workers read what was made ready for them, here; by hand the tables are read.
+        monkeypatch.setattr(pack_sources, "PAYS_FROM_VISITS", 0)
         by_hand = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
         settings = built_corpus.recipe.pack.model_copy(
             update={"audio": "pcm16", "clips_per_shard": 3, "name": "by-dask"}
@@ -287,3 +376,29 @@ def test_a_short_av_tar_is_named_and_nothing_is_packed_of_it(built_corpus, tmp_p
     with pytest.raises(CorpusError, match="shorter than its table says"):
         pack(str(folder), built_corpus.recipe.pack.model_copy(update={"name": "again"}), progress=False)
     assert not list((folder / "training" / "again").glob("*.parquet"))
+
+
+@pytest.mark.parametrize("spelling", ["window=middle", "pack.window=middle"])
+def test_the_command_takes_settings_by_both_their_names(built_corpus, monkeypatch, spelling):
+    asked = []
+
+    def noted(corpus, settings, **options):
+        asked.append((settings, options))
+        return corpus_status(corpus)
+
+    monkeypatch.setattr(running, "pack", noted)
+    result = CliRunner().invoke(app, ["pack", built_corpus.url, "--name", "x", "--set", spelling, "--quiet", "--json"])
+    assert result.exit_code == 0, result.output
+    wanted = built_corpus.recipe.pack.model_copy(update={"name": "x", "window": "middle"})
+    assert asked == [(wanted, {"scheduler": None, "progress": False})]
+
+
+def test_the_command_packs_on_a_scheduler_that_is_named(built_corpus, packed_as, tmp_path):
+    alone = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
+    with dask_cluster(tmp_path / "dask", 1) as cluster:
+        settings = ["--set", "audio=pcm16", "--set", "clips_per_shard=3", "--name", "elsewhere"]
+        arguments = ["pack", built_corpus.url, *settings, "--scheduler", cluster.address, "--quiet"]
+        result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    for tar in alone.glob("*.tar"):
+        assert (alone.parent / "elsewhere" / tar.name).read_bytes() == tar.read_bytes()

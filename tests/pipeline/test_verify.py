@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from tests.media_world import MediaWorld
+from tests.media_world import MediaWorld, pack_here
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
-from vidaudio.pipeline.corpus import Corpus, create_or_continue
+from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.verify import VerifyReport, verify_corpus
 from vidaudio.pipeline.verify.report import Share
@@ -105,6 +105,18 @@ class TestFine:
         report = check(copied)
         assert report.ok
         assert report.notes == ("no picture was encoded again: no weights here",)
+
+
+def test_a_card_that_was_changed_is_found_and_the_remedy_brings_it_back(copied):
+    card = copied / "training" / "default" / "CARD.md"
+    before = card.read_bytes()
+    card.write_bytes(before.replace(b"not stated", b"public domain", 1))
+    (problem,) = check(copied).problems
+    assert (problem.file, problem.what) == ("training/default/CARD.md", "was changed since it was written")
+    card.unlink()
+    corpus = open_corpus(str(copied))
+    pack_here(corpus, corpus.recipe.pack)
+    assert card.read_bytes() == before
 
 
 def training(corpus: Path) -> list[Path]:

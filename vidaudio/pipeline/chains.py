@@ -17,7 +17,8 @@ from vidaudio.pipeline.cluster import chains_in_flight
 from vidaudio.pipeline.corpus import Corpus, cached_corpus
 from vidaudio.pipeline.drive import Progress, drive
 from vidaudio.pipeline.journal import RunReport
-from vidaudio.pipeline.pack_plan import PackTask
+from vidaudio.pipeline.pack_sources import pays, source_name, sources_folder, write_sources
+from vidaudio.pipeline.pack_tasks import PackTask, PackTasks
 from vidaudio.pipeline.recipe import CorpusRecipe
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.pipeline.stages.streak import RunStreak, Tail
@@ -122,19 +123,42 @@ def run_chains(
 
 
 def run_pack_tasks(
-    client: Client, corpus: Corpus, tasks: Sequence[PackTask], encoder: str, report: RunReport, *, progress: bool
+    client: Client, corpus: Corpus, tasks: PackTasks, encoder: str, report: RunReport, *, progress: bool
 ) -> None:
-    """Every training shard that is not packed yet, a bounded number at a time."""
+    """Every training shard that is not packed yet, a bounded number at a time; made ready before, what pays."""
+    if pays(tasks):
+        tasks = tasks.reading(sources_folder(tasks.plan_hash))
+        _run_source_tasks(client, corpus, tasks, encoder, report, progress=progress)
+        if report.failed:
+            return
     run = f"{time.time_ns():x}"
 
     def submit(task: PackTask) -> list[Future]:
         options = {"key": f"pack-{task.name}-{run}", "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
         return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, len(corpus.parts), encoder, task, **options)]
 
-    total = sum(len(task.samples) for task in tasks)
-    bar = Progress("packing", unit="sample", total=total, shards=len(tasks), shown=progress)
+    bar = Progress("packing", unit="sample", total=tasks.samples, shards=len(tasks), shown=progress)
     limit = chains_in_flight(client, corpus.recipe.dask)
     drive(iter(tasks), submit, limit=limit, units=lambda task: len(task.samples), report=report, progress=bar)
+    bar.close()
+
+
+def _run_source_tasks(
+    client: Client, corpus: Corpus, tasks: PackTasks, encoder: str, report: RunReport, *, progress: bool
+) -> None:
+    """The clips of every source shard, written once so that pack tasks can read each by its range."""
+    standing = corpus.store.list(tasks.sources)
+    shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
+    run = f"{time.time_ns():x}"
+
+    def submit(shard: int) -> list[Future]:
+        options = {"key": f"gather-{shard:06d}-{run}", "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
+        where = corpus.url, corpus.plan_hash, len(corpus.parts)
+        return [client.submit(run_source_task, *where, encoder, tasks.sources, shard, **options)]
+
+    bar = Progress("reading", unit="shard", total=len(shards), shards=len(shards), shown=progress)
+    limit = chains_in_flight(client, corpus.recipe.dask)
+    drive(iter(shards), submit, limit=limit, units=lambda shard: 1, report=report, progress=bar)
     bar.close()
 
 
@@ -176,3 +200,10 @@ def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: Pack
     began = time.monotonic()
     record = pack_shard(cached_corpus(url, plan_hash, parts), task, encoder)
     return {**asdict(record), "seconds": time.monotonic() - began}
+
+
+def run_source_task(url: str, plan_hash: str, parts: int, encoder: str, folder: str, shard: int) -> dict[str, Any]:
+    """The clips of one source shard, made ready to be packed, on a worker."""
+    began = time.monotonic()
+    clips = write_sources(cached_corpus(url, plan_hash, parts), shard, encoder, folder)
+    return {"stage": "gather", "shard": shard, "rows": clips, "seconds": time.monotonic() - began}

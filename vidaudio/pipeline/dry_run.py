@@ -12,9 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vidaudio.pipeline.checks import check_run
 from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus, open_corpus
+from vidaudio.pipeline.growth import barred
+from vidaudio.pipeline.keep import check_keep
+from vidaudio.pipeline.pack_plan import check_selection
 from vidaudio.pipeline.plan import assign_shards
 from vidaudio.pipeline.recipe import CorpusRecipe, required_paths, wanted_stages
+from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.shards.commit import committed_shards
 from vidaudio.shards.store import open_store
 
@@ -71,13 +76,18 @@ def dry_run(
     """Count what a build would do; arguments as for `build`. Nothing is written and no encoder is loaded.
 
     Raises:
-        ManifestError, CorpusError: As the build would, for a missing list or an unknown stage.
+        ManifestError, CorpusError, RecipeError: As the build would, for a missing list, an unknown stage, options that
+            nobody knows.
     """
     from vidaudio.manifest import read_manifest
 
     stages = wanted_stages(only)
     where, path = required_paths(recipe, manifest, corpus)
     listed = read_manifest(path)
+    check_run(recipe, stages)
+    if "pack" in stages:
+        check_selection(recipe.pack)
+    check_keep(recipe.download.keep, stages)
     standing = open_corpus(where) if open_store(where).exists(CORPUS_FILE) else None
     planned = _planned(listed, standing, recipe.shard_clips)
     shards = planned["shard"].to_numpy()
@@ -86,6 +96,9 @@ def dry_run(
     missing = {stage: everything - done.get(stage, set()) for stage in stages if stage != "pack"}
 
     waiting = np.isin(shards, sorted(missing.get("download", ())))
+    if standing is not None and (removed := read_tombstones(standing.store)):
+        # A clip that was removed is never asked for again.
+        waiting &= ~barred(planned, removed)
     rows = planned.filter(pa.array(waiting))
     wanted = set(zip(rows["source"].to_pylist(), rows["url"].to_pylist(), strict=True))
     by_site = Counter(source.partition(":")[0] for source, url in wanted if "://" in url)
@@ -111,6 +124,8 @@ def _planned(listed: pa.Table, standing: Corpus | None, shard_clips: int) -> pa.
         return assign_shards(listed, shard_clips)
     there = standing.manifest()
     added = listed.filter(pc.invert(pc.is_in(listed["id"], there["id"].combine_chunks())))
+    if removed := read_tombstones(standing.store):
+        added = added.filter(pa.array(~barred(added, removed)))
     if not added.num_rows:
         return there
     planned = assign_shards(added, shard_clips)

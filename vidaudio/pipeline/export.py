@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus, open_corpus
-from vidaudio.pipeline.pack_plan import CLIP_FACTS, PACK_FILE, selected
+from vidaudio.pipeline.pack_plan import PACK_FILE
+from vidaudio.pipeline.pack_select import CLIP_FACTS, selected
 from vidaudio.pipeline.superseded import superseded
 from vidaudio.shards.commit import committed_shards, read_table, table_name
 from vidaudio.shards.read import TarReader

@@ -5,20 +5,19 @@ Rows are compared by 64-bit hashes of their ids and contents, so that ten millio
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import ChosenRows, RowSource, hashed
 from vidaudio.pipeline.tombstones import Tombstones
-
-logger = logging.getLogger(__name__)
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
@@ -53,9 +52,9 @@ def added_rows(
         ids = hashed(table["id"])
         places = np.minimum(np.searchsorted(there, ids), len(there) - 1)
         found = there[places] == ids
-        barred = ~found & _barred(table, removed) if removed else np.zeros(len(ids), bool)
-        refused += int(np.count_nonzero(barred))
-        added[first : first + len(ids)] = ~found & ~barred
+        unwanted = ~found & barred(table, removed) if removed else np.zeros(len(ids), bool)
+        refused += int(np.count_nonzero(unwanted))
+        added[first : first + len(ids)] = ~found & ~unwanted
         met[places[found]] = True
         changed = found & (contents[places] != _contents(table))
         if changed.any() and example is None:
@@ -72,7 +71,8 @@ def added_rows(
             "Rows may only be added; name another folder, or take the list back."
         )
     if refused:
-        logger.warning("%d rows are of sources that were removed from %s, and are ignored", refused, url)
+        said = f"{refused:,} rows of the list are of sources that were removed from {url}: they are left out"
+        tqdm.write(said, file=sys.stderr)
     return ChosenRows(rows, added) if added.any() else None
 
 
@@ -80,15 +80,16 @@ def _removed_among(tables: Iterable[pa.Table], there: np.ndarray, removed: Tombs
     """Which of the clips with these hashes were removed."""
     gone = np.zeros(len(there), bool)
     for table in tables:
-        ids = hashed(table["id"])[_barred(table, removed)]
+        ids = hashed(table["id"])[barred(table, removed)]
         gone[np.searchsorted(there, ids)] = True
     return gone
 
 
-def _barred(table: pa.Table, removed: Tombstones) -> np.ndarray:
+def barred(table: pa.Table, removed: Tombstones) -> np.ndarray:
+    """Which rows of a list were removed, by themselves or with their source; bool `[rows]`."""
     ids, sources = (pa.array(sorted(names), pa.string()) for names in (removed.ids, removed.sources))
-    barred = pc.or_(pc.is_in(table["id"], ids), pc.is_in(table["source"], sources))
-    return barred.to_numpy(zero_copy_only=False) if isinstance(barred, pa.Array) else barred.to_numpy()
+    mask = pc.or_(pc.is_in(table["id"], ids), pc.is_in(table["source"], sources))
+    return mask.to_numpy(zero_copy_only=False) if isinstance(mask, pa.Array) else mask.to_numpy()
 
 
 def _hashes(tables: Iterable[pa.Table]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,32 +2,32 @@
 
 `until_extracted` deletes a shard's tar once its av table stands; a mark, written first, says that this was meant. With
 `none` the media never reach the corpus: one task fetches a shard into local scratch and extracts it from there. Its
-outcomes are laid down beside the table's place, as a *draft*, before av is committed; whoever finds av standing without
-the clips' table takes the draft that belongs to it. So a kill between the two commits costs no second fetch.
+outcomes are laid down beside the table's place before av is committed, as a *draft* that bears the hash of the av tar
+made with them; whoever finds av standing without the clips' table takes the draft that belongs to its very tar. So a
+kill between the two commits costs no second fetch, and outcomes of one fetch never stand beside pictures of another.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
+from pathlib import Path
 
 import pyarrow as pa
 
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.released import DRAFT, release_name
-from vidaudio.pipeline.stages.download import fetch_shard
+from vidaudio.pipeline.released import DRAFT, draft_name, release_name
+from vidaudio.pipeline.stages.download import FetchedShard, fetch_shard, spending
 from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
 from vidaudio.shards.commit import (
     CommitRecord,
     committed_shards,
-    decode_table,
     encode_table,
     read_record,
-    read_table,
     table_name,
 )
 from vidaudio.shards.seal import seal_holds
+from vidaudio.shards.tar import sha256_of
 
 CLIPS, AV = "clips", "av"
 # What a row says of where its media lie in a tar.
@@ -56,23 +56,35 @@ def fetch_and_extract(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
 
     Raises:
         FetchingStopped: As `download_shard`. Nothing is committed.
+
+    Whatever it raises knows what had been spent by then: `spent_by(error)`.
     """
     store = corpus.store
     if store.exists(table_name(AV, shard)) and _settle(corpus, shard) is not None:
         return read_record(store, table_name(folder, shard))
     with store.workspace() as scratch:
         fetched = fetch_shard(corpus, shard, scratch)
-        clips = without_media(fetched.table)
-        record = CommitRecord("download", shard, corpus.plan_hash, clips.num_rows)
-        data = encode_table(clips, record)
-        store.create(f"{folder}/{shard:06d}.{hashlib.sha256(data).hexdigest()[:16]}.draft", data)
-        extract_fetched(corpus, shard, AV, fetched.table, fetched.tar, scratch)
-    if _settle(corpus, shard, first=data) is None:
+        with spending(fetched.report):
+            return fetched.record(_commit_both(corpus, shard, folder, fetched, scratch))
+
+
+def _commit_both(corpus: Corpus, shard: int, folder: str, fetched: FetchedShard, scratch: Path) -> CommitRecord:
+    """The draft, av, and what the draft becomes."""
+    store = corpus.store
+    clips = without_media(fetched.table)
+    data = encode_table(clips, CommitRecord("download", shard, corpus.plan_hash, clips.num_rows))
+
+    def draft(av_tar: Path) -> None:
+        store.create(f"{folder}/{draft_name(shard, sha256_of(av_tar))}", data)
+
+    extract_fetched(corpus, shard, AV, fetched.table, fetched.tar, scratch, draft)
+    record = _settle(corpus, shard)
+    if record is None:
         raise CorpusError(
             f"shard {shard} of {corpus.url} was extracted by another build, from clips that are not known any more; "
             f"delete {corpus.url}/{table_name(AV, shard)} while nothing is running, and build again"
         )
-    return fetched.record(read_record(store, table_name(folder, shard)))
+    return record
 
 
 def without_media(clips: pa.Table) -> pa.Table:
@@ -124,35 +136,36 @@ def finish_interrupted(corpus: Corpus) -> None:
             release(corpus, shard)
 
 
-def drop_drafts(corpus: Corpus, shard: int) -> None:
-    """Forget what was fetched of a shard and never extracted; it is fetched again when the shard's turn comes."""
+def settle_drafts(corpus: Corpus, shard: int) -> None:
+    """Before clips are removed: a draft whose av stands becomes the table; others are forgotten, and fetched again."""
     if corpus.store.exists(table_name(AV, shard)):
+        _settle(corpus, shard)
         return
-    for name in corpus.store.list(CLIPS):
-        if (match := DRAFT.fullmatch(name)) and int(match[1]) == shard:
-            corpus.store.remove(f"{CLIPS}/{name}")
+    for name in _drafts(corpus, shard):
+        corpus.store.remove(f"{CLIPS}/{name}")
 
 
-def _settle(corpus: Corpus, shard: int, *, first: bytes | None = None) -> CommitRecord | None:
-    """Commit the clips' table of a shard whose av stands, from the draft that av was made from; None without one.
-
-    Args:
-        corpus, shard: Which.
-        first: A draft to prefer over others that fit as well: our own.
-    """
+def _settle(corpus: Corpus, shard: int) -> CommitRecord | None:
+    """Commit the clips' table of a shard whose av stands, from the draft that av was made from; None without one."""
     store = corpus.store
     name = table_name(CLIPS, shard)
-    drafts = [n for n in store.list(CLIPS) if (match := DRAFT.fullmatch(n)) and int(match[1]) == shard]
+    drafts = _drafts(corpus, shard)
     if not store.exists(name):
-        av, _ = read_table(store, table_name(AV, shard))
-        kept = [data for draft in sorted(drafts) if (data := _read_draft(corpus, draft)) is not None]
-        fitting = [data for data in ([first] if first else []) + kept if _done(data) == av["id"].to_pylist()]
-        if not fitting:
+        made_from = draft_name(shard, read_record(store, table_name(AV, shard)).tar_sha256)
+        if made_from not in drafts:
             return None
-        store.create(name, fitting[0])
+        data = _read_draft(corpus, made_from)
+        if data is not None:
+            store.create(name, data)
+        elif not store.exists(name):
+            return None
     for draft in drafts:
         store.remove(f"{CLIPS}/{draft}")
     return read_record(store, name)
+
+
+def _drafts(corpus: Corpus, shard: int) -> list[str]:
+    return [n for n in corpus.store.list(CLIPS) if (match := DRAFT.fullmatch(n)) and int(match[1]) == shard]
 
 
 def _read_draft(corpus: Corpus, draft: str) -> bytes | None:
@@ -161,8 +174,3 @@ def _read_draft(corpus: Corpus, draft: str) -> bytes | None:
     except FileNotFoundError:
         return None  # settled by another build at this moment
     return data if seal_holds(data) else None
-
-
-def _done(data: bytes) -> list[str]:
-    table, _ = decode_table(data)
-    return [i for i, state in zip(table["id"].to_pylist(), table["state"].to_pylist(), strict=True) if state == "done"]

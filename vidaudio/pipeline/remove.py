@@ -18,7 +18,8 @@ from tqdm import tqdm
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import CLIP_ID
 from vidaudio.pipeline.corpus import Corpus, open_corpus
-from vidaudio.pipeline.keep import drop_drafts
+from vidaudio.pipeline.keep import settle_drafts
+from vidaudio.pipeline.pack_sources import drop_all_sources
 from vidaudio.pipeline.purge import purge_shard
 from vidaudio.pipeline.purge_packs import purge_packs
 from vidaudio.pipeline.tallies import SNAPSHOT_FILE
@@ -142,9 +143,10 @@ def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
         by_shard.setdefault(shard, set()).add(clip)
     tables = 0
     for shard in tqdm(sorted(by_shard), desc="removing", unit="shard", disable=not progress, dynamic_ncols=True):
-        drop_drafts(corpus, shard)
+        settle_drafts(corpus, shard)
         tables += purge_shard(corpus, shard, by_shard[shard])
     samples = purge_packs(corpus, removed)
+    drop_all_sources(corpus.store)
     # The old tars of purges that were interrupted, and what dead processes still hold of the clips.
     for folder in ("clips", "av"):
         sweep_orphans(corpus.store, folder)

@@ -7,6 +7,7 @@ an orphan to everybody else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -33,6 +34,7 @@ def upkeep(store: Store) -> Iterator[None]:
 
     Raises:
         UpkeepBusy: Another process holds it.
+        CorpusError: The corpus may not be written to.
     """
     # Processes of this machine exclude one another by a lock that dies with its holder: so of two that find the file of
     # a dead one only one takes it over.
@@ -46,12 +48,24 @@ def upkeep(store: Store) -> Iterator[None]:
             ) from None
         holder = f"{scratch_prefix()}{uuid.uuid4().hex[:8]}"
         mine = json.dumps({"holder": holder}).encode() + b"\n"
-        if not store.create(LOCK_FILE, mine):
+        if not _created(store, mine):
             _take_over(store, mine)
         try:
             yield
         finally:
             store.remove(LOCK_FILE)
+
+
+def _created(store: Store, mine: bytes) -> bool:
+    try:
+        return store.create(LOCK_FILE, mine)
+    except OSError as error:
+        if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
+            raise
+        raise CorpusError(
+            f"{store.url} may not be written to ({error.strerror or error}); nothing was changed. Ask its owner, or "
+            "work on a copy"
+        ) from error
 
 
 def _take_over(store: Store, mine: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,13 @@ def extract_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
 
 
 def extract_fetched(
-    corpus: Corpus, shard: int, folder: str, clips: pa.Table, tar_path: Path | None, scratch: Path
+    corpus: Corpus,
+    shard: int,
+    folder: str,
+    clips: pa.Table,
+    tar_path: Path | None,
+    scratch: Path,
+    before_commit: Callable[[Path], None] = lambda tar: None,
 ) -> CommitRecord:
     """`extract_shard` from media at hand.
 
@@ -72,6 +78,7 @@ def extract_fetched(
         clips: The shard's rows as the download wrote them.
         tar_path: What their offsets point into, on local disk; None where all point to files of the user's.
         scratch: A workspace of the corpus's store.
+        before_commit: Called with the finished tar.
     """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
     options = ExtractOptions(**corpus.recipe.extract.model_dump())
@@ -91,6 +98,7 @@ def extract_fetched(
                 # The encoded members are in the tar now; only the facts are kept.
                 results[fetched["id"]] = Extracted(result.outcome, result.facts)
         table = _table(results, members(tar))
+        before_commit(tar)
         return commit(corpus.store, folder, shard, stage="extract", plan_hash=corpus.plan_hash, table=table, tar=tar)
 
 

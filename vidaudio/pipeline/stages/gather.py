@@ -1,8 +1,8 @@
 """Gathering: what one training shard needs of many source shards, by byte ranges, through little memory.
 
 A globally shuffled shard of a large corpus draws every sample from another source shard. Each source shard is visited
-once: of its tables the rows in question are kept, of its tar the members in question, neighbours in one read, go into a
-spool file in scratch. On an object store several source shards are visited at a time.
+once: what is known of the clips in question is kept (see `pack_sources`), and of its tar the members in question,
+neighbours in one read, go into a spool file in scratch. On an object store several source shards are visited at a time.
 """
 
 from __future__ import annotations
@@ -12,19 +12,12 @@ import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from vidaudio.errors import CorpusError
-from vidaudio.manifest import Clip
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import PackTask
-from vidaudio.shards.commit import read_table, table_name
+from vidaudio.pipeline.pack_sources import GatheredClip, SourceClips, from_sources, from_tables
+from vidaudio.pipeline.pack_tasks import PackTask
 from vidaudio.shards.read import TarReader
 
 # Source shards visited at a time where waiting is most of the work.
@@ -32,15 +25,6 @@ REMOTE_VISITS = 8
 # Members this near to one another are read together, up to so much at once.
 GAP_BYTES = 64 << 10
 READ_BYTES = 4 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class GatheredClip:
-    """What is known of one clip: its row in av, its vectors float16 `[frames, D]`, its row of the list."""
-
-    facts: dict[str, Any]
-    vectors: np.ndarray
-    row: Clip
 
 
 class GatheredClips:
@@ -99,7 +83,7 @@ def gathered(corpus: Corpus, task: PackTask, encoder_name: str, scratch: Path) -
         clips = GatheredClips(spool)
 
         def visit(shard: int) -> None:
-            _visit(corpus, shard, wanted[shard], encoder_name, clips, with_frames=task.settings.frames)
+            _visit(corpus, shard, wanted[shard], encoder_name, clips, task)
 
         with ThreadPoolExecutor(visits) as pool:
             list(pool.map(visit, sorted(wanted)))
@@ -129,40 +113,27 @@ def _visit(
     wanted: Collection[str],
     encoder_name: str,
     clips: GatheredClips,
-    *,
-    with_frames: bool,
+    task: PackTask,
 ) -> None:
-    store = corpus.store
-    av, record = read_table(store, table_name("av", shard))
-    facts = {row["id"]: row for row in _only(av, wanted).to_pylist() if row["state"] == "done"}
-    embedded = _only(read_table(store, table_name(f"embeddings/{encoder_name}", shard))[0], wanted)
-    vectors = _vectors(embedded)
-    rows = {clip.id: clip for clip in corpus.rows(shard) if clip.id in wanted}
-    absent = sorted(clip for clip in wanted if clip not in facts or clip not in vectors)
+    found = _found(corpus, shard, wanted, encoder_name, task.sources)
+    absent = sorted(set(wanted) - found.clips.keys())
     if absent:
         raise CorpusError(
             f"{absent[0]} is in the plan of this pack and not in shard {shard} of {corpus.url} any more; "
             "pack again: if clips were removed meanwhile, under another name"
         )
-    spans = {(row["audio_offset"], row["audio_length"]) for row in facts.values()}
-    if with_frames:
-        for row in facts.values():
+    facts = [clip.facts for clip in found.clips.values()]
+    spans = {(row["audio_offset"], row["audio_length"]) for row in facts}
+    if task.settings.frames:
+        for row in facts:
             spans.update(zip(row["frame_offsets"], row["frame_lengths"], strict=True))
-    kept = {clip: GatheredClip(facts[clip], vectors[clip], rows[clip]) for clip in wanted}
-    with TarReader(store, f"av/{record.tar}", whole=False) as tar:
-        clips.add(shard, kept, sorted(spans), tar)
+    with TarReader(corpus.store, f"av/{found.tar}", whole=False) as tar:
+        clips.add(shard, found.clips, sorted(spans), tar)
 
 
-def _only(table: pa.Table, wanted: Collection[str]) -> pa.Table:
-    return table.filter(pc.is_in(table["id"], pa.array(sorted(wanted), pa.string())))
-
-
-def _vectors(embedded: pa.Table) -> dict[str, np.ndarray]:
-    """By clip, vectors of its pictures; copies, so that the table they come from can go."""
-    if not embedded.num_rows:
-        return {}
-    column = embedded["embedding"].combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(embedded), -1)
-    ids = np.asarray(embedded["id"].to_pylist())
-    edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-    return {ids[a]: flat[a:b].copy() for a, b in zip(edges, [*edges[1:], len(ids)], strict=True)}
+def _found(corpus: Corpus, shard: int, wanted: Collection[str], encoder_name: str, sources: str | None) -> SourceClips:
+    """The clips in question, from where they were made ready; from the tables where they were not, or that is gone."""
+    if sources is not None:
+        with contextlib.suppress(FileNotFoundError):
+            return from_sources(corpus.store, shard, wanted, sources)
+    return from_tables(corpus, shard, encoder_name, wanted)

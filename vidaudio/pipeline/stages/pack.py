@@ -16,7 +16,9 @@ import pyarrow as pa
 import soundfile
 
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import PACK_FILE, PackedSample, PackPlan, PackTask
+from vidaudio.pipeline.pack_plan import PACK_FILE, PackPlan
+from vidaudio.pipeline.pack_sources import drop_sources, sources_folder
+from vidaudio.pipeline.pack_tasks import PackedSample, PackTask
 from vidaudio.pipeline.stages.gather import GatheredClips, gathered
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record, read_table
 from vidaudio.shards.store import Store
@@ -59,6 +61,7 @@ def finish_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
         write_pack_index(corpus, plan.folder)
     if CARD_FILE not in standing:
         write_card(corpus, plan.folder)
+    drop_sources(corpus.store, sources_folder(plan.plan_hash))
 
 
 def write_pack_index(corpus: Corpus, folder: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.released import fetch_again, release_name
 from vidaudio.pipeline.stages.download import SCHEMA as CLIPS_SCHEMA
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.pipeline.tombstones import Tombstones
-from vidaudio.pipeline.verify.files import BUILD_AGAIN, compare_members, named, open_tar, sealed_table
+from vidaudio.pipeline.verify.files import BUILD_AGAIN, BUILD_BOTH_AGAIN, compare_members, named, open_tar, sealed_table
 from vidaudio.pipeline.verify.report import Findings, Share
 from vidaudio.shards.commit import CommitRecord, table_name
 from vidaudio.shards.tar import sha256_of
@@ -81,7 +82,28 @@ def check_shard(
         column = _Column(corpus, shard, f"embeddings/{encoder}", "embed", schema, listings, result, gone)
         if column.table is not None:
             result.vectors[encoder] = _check_vectors(column, av, done)
+    if _media_not_kept(clips, shard):
+        _say_fetch_again(result.findings, shard)
     return result
+
+
+def _media_not_kept(clips: _Column, shard: int) -> bool:
+    """Whether the shard's media were let go, or never came into the corpus."""
+    if release_name(shard).partition("/")[2] in clips.sizes:
+        return True
+    if clips.record is None or clips.rows is None or clips.record.tar is not None:
+        return False
+    return any(row["state"] == DONE and row["path"] is None for row in clips.rows)
+
+
+def _say_fetch_again(findings: Findings, shard: int) -> None:
+    """What is made from media that are not there does not come back by building again alone."""
+    findings.problems[:] = [
+        replace(problem, remedy=fetch_again(shard))
+        if problem.file.startswith("av/") and problem.remedy in (BUILD_AGAIN, BUILD_BOTH_AGAIN)
+        else problem
+        for problem in findings.problems
+    ]
 
 
 class _Column:
