@@ -63,6 +63,16 @@ def test_the_demo_differs_only_in_size_of_spectrogram_and_net_batch_and_steps():
         assert demo[key] == full[key]
 
 
+@pytest.mark.parametrize("name", ["clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep", "sop", "pit"])
+def test_systems_differ_from_clipsep_in_name_queries_and_noise_heads_alone(name: str):
+    full, other = load_train_recipe("clipsep").model_dump(), load_train_recipe(name).model_dump()
+    full["model"].pop("noise")
+    noise = other["model"].pop("noise")
+    assert {key for key in full if full[key] != other[key]} == {"system", "query"} - ({"query"} if noise else set())
+    numbers = {"input": "mean", "gamma": 0.25, "activation_weight": 0.1, "query_weight": 0.0, "start_step": 0}
+    assert noise == (numbers if name == "clipsep_nit" else None)
+
+
 def test_a_mistake_in_a_recipe_is_named_with_the_nearest_key():
     with pytest.raises(RecipeError, match=r"unknown key data\.batchsize \(did you mean batch_size\?\)"):
         load_train_recipe("clipsep", ["data.batchsize=4"])

@@ -216,9 +216,11 @@ def test_a_step_sees_only_the_labelled_mixtures(recipes: dict[str, TrainRecipe],
     recipe = recipes["labelsep"]
     maker = LabelQueries(["a", "b"], 4)
     model = build_model(recipe, 4, 2)
-    table = TextTable(torch.tensor([0, 1]), torch.tensor([0, -1, 1, 0]))
+    # Of two corpora, with two rows and two.
+    table = TextTable(torch.tensor([0, 1]), torch.tensor([0, -1, 1, 0]), torch.tensor([0, 2]), 1)
     module = SeparationModule(model, recipe, None, None, maker, {"train": table})
-    queries, usable = module.queries({"rows": torch.tensor([[0, 2], [1, 3], [2, 3]])}, "text", "train")
+    samples = {"corpora": torch.tensor([[0, 1], [0, 1], [1, 1]]), "rows": torch.tensor([[0, 0], [1, 1], [0, 1]])}
+    queries, usable = module.queries(samples, "text", "train")
     assert usable.tolist() == [True, False, True]
     assert queries[usable].tolist() == [[0, 1], [1, 0]]
 

@@ -41,7 +41,7 @@ def test_weights_move_away_from_their_initialisation(trained: Path, tiny_recipe:
 
     torch.manual_seed(tiny_recipe.seed)
     checkpoint = load_checkpoint(trained)
-    fresh = build_model(tiny_recipe.model, checkpoint.model.config.query_dimensions).state_dict()
+    fresh = build_model(tiny_recipe, checkpoint.model.config.query_dimensions).state_dict()
     moved = [n for n, t in checkpoint.model.state_dict().items() if not torch.equal(t, fresh[n])]
     assert len(moved) == len(fresh)
 
@@ -69,10 +69,10 @@ def test_the_resumed_stream_begins_where_the_optimiser_stopped(
     seen: list[int] = []
     original = MixtureStream.batch
 
-    def spy(self, step, reader):
+    def spy(self, step):
         if self.config.shuffle:
             seen.append(step)
-        return original(self, step, reader)
+        return original(self, step)
 
     monkeypatch.setattr(MixtureStream, "batch", spy)
     run = tmp_path / "run"
@@ -120,6 +120,7 @@ def test_text_queries_train_and_need_labels(
     packed: Path, tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
 ):
     recipe = _with(tiny_recipe, query={"train": "text", "validation": "text"}, schedule={"steps": 2})
+    recipe = recipe.model_copy(update={"system": "clipsep_text"})
     assert train(recipe, str(packed), tmp_path / "text", progress=False).step == 2
     bare = make_packed(tmp_path / "bare", encoder_fingerprint, clips_per_split={"train": 6}, labelled=False)
     with pytest.raises(CorpusError, match="need a label"):
@@ -139,10 +140,9 @@ def test_resuming_keeps_what_was_logged_and_a_finished_run_says_so(
 ):
     run = tmp_path / "run"
     train(_with(tiny_recipe, schedule={"steps": 4}), str(packed), run, progress=False)
-    before = (run / "logs" / "metrics.csv").read_text()
+    before = _losses(run)
     train(tiny_recipe, str(packed), run, resume=True, progress=False)
-    assert (run / "logs" / "metrics-000.csv").read_text() == before
-    assert _losses(run)
+    assert before.items() < _losses(run).items()
     after = (run / "logs" / "metrics.csv").read_text()
     with pytest.raises(CheckpointError, match="has made all its 8 steps"):
         train(tiny_recipe, str(packed), run, resume=True, progress=False)

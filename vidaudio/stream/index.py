@@ -48,6 +48,9 @@ SAMPLE_SCHEMA = pa.schema(
 
 ROWS_AT_ONCE = 1024
 
+# In the place of an encoder's fingerprint, in packs of sounds without pictures: samples have vectors of no numbers.
+NO_VECTORS = {"architecture": "none", "pretrained": None, "weights_sha256": "none", "dimensions": 0}
+
 
 class RemoteFiles(Protocol):
     """Keeps copies of remote files on local disk; see `vidaudio.stream.cache.ShardCache`."""

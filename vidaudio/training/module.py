@@ -1,55 +1,59 @@
-"""CLIPSep under Lightning: the step, the schedule, the validation. Everything heavy happens on the training device."""
+"""A separation system under Lightning: the step, the schedule, the validation. All heavy work is on the device."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import functools
+import math
+import sys
+from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from vidaudio.separation import CLIPSep, mix_sources
+from vidaudio.errors import VidaudioError
+from vidaudio.separation import Separator, candidate_masks, mix_sources
 from vidaudio.separation.fast_sdr import image_sdr
-from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.training.queries import image_queries
-from vidaudio.training.recipe import Modality, TrainRecipe, rate_factor
+from vidaudio.training.augment import augment_pictures
+from vidaudio.training.queries import QueryMaker
+from vidaudio.training.ranks import copy_from_first, gathered, mean_over_ranks, summed
+from vidaudio.training.recipe import Modality, TrainRecipe, modality_at, rate_factor
+from vidaudio.training.stopping import outlive_signals
+from vidaudio.training.text_table import TextTable
 
+if TYPE_CHECKING:
+    from vidaudio.training.average import WeightAverage
 
-@dataclass(frozen=True)
-class TextTable:
-    """Text queries of labelled samples: `vectors` float32 `[labels, D]`, and `of_row`, each row's label as a number."""
-
-    vectors: Tensor
-    of_row: Tensor
-
-
-def text_table(index: TrainingIndex, queries: dict[str, np.ndarray]) -> TextTable:
-    """Look-up from index rows to the text query of their first label."""
-    labels = sorted(queries)
-    number = {label: n for n, label in enumerate(labels)}
-    of_row = [number[row[0]] for row in index.table["labels"].to_pylist()]
-    return TextTable(torch.from_numpy(np.stack([queries[label] for label in labels])), torch.tensor(of_row))
+TRAIN, VALIDATION = "train", "validation"
+# Sums over a step, not means over its mixtures.
+COUNTS = ("train/replaced_samples", "train/mixtures_without_label")
 
 
 class SeparationModule(pl.LightningModule):
-    """Trains a CLIPSep on a `MixtureStream`.
+    """Trains a system on a `MixtureStream`.
 
     Args:
         model: Freshly built or with weights.
         recipe: Of the run.
         train_stream, validation_stream: Batches; validation may be None.
-        text: Per split name, the text queries; needed only where the recipe queries by text.
+        maker: Of the system's queries.
+        text: The text queries of `train` and `validation`, where the recipe queries by text.
+
+    Attributes:
+        average: The moving average of the weights, where there is one.
+        validation_numbers: Of the last validation, over all ranks.
     """
 
     def __init__(
         self,
-        model: CLIPSep,
+        model: Separator,
         recipe: TrainRecipe,
         train_stream: MixtureStream,
         validation_stream: MixtureStream | None,
+        maker: QueryMaker,
         text: dict[str, TextTable] | None = None,
     ) -> None:
         super().__init__()
@@ -57,53 +61,206 @@ class SeparationModule(pl.LightningModule):
         self.recipe = recipe
         self.train_stream = train_stream
         self.validation_stream = validation_stream
+        self.maker = maker
         self.text = text or {}
+        self.average: WeightAverage | None = None
+        self.validation_numbers: dict[str, float] | None = None
+        self._sums: dict[str, Tensor | float] = {}
+        self._gradient_norm: Tensor | float = math.nan
+        self._learning_rate = math.nan
+        self._stepped = False
 
-    def queries(self, batch: dict[str, Tensor], modality: Modality, split: str) -> Tensor:
-        """Query of every source of a batch, float32 `[B, N, D]`."""
+    @property
+    def judged(self) -> Separator:
+        """The model that is validated and saved as best: the average of the weights, where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    def queries(self, batch: dict[str, Any], modality: Modality, split: str) -> tuple[Tensor | None, Tensor | None]:
+        """Queries of a batch's sources, and which mixtures have one for every source.
+
+        Returns:
+            `[B, N, ...]`, None where the system is not asked; bool `[B]`, None where all have.
+        """
+        if not self.maker.modalities:
+            return None, None
         if modality == "image":
-            return image_queries(batch["vectors"])
+            return self.maker.of_batch(batch).to(self.device), None
         table = self.text[split]
-        return table.vectors.to(self.device)[table.of_row.to(self.device)[batch["rows"]]]
+        if table.of_row.device != batch["rows"].device:
+            table = self.text[split] = table.to(batch["rows"].device)
+        queries, known = table.look_up(batch["corpora"], batch["rows"])
+        # To look at numbers on the device would make it wait, so only where some may be missing.
+        return queries, known.all(dim=1) if table.missing else None
 
     def training_step(self, batch: dict[str, Any], _number: int) -> Tensor:
-        queries = self.queries(batch, self.recipe.query.train, "train")
-        losses = self.model.loss(batch["audio"], queries, batch["gains"])
-        self.log("train/loss", losses["loss"], batch_size=len(queries))
-        return losses["loss"]
+        # The optimiser's count, so that neither a restart nor accumulated batches change what a step asks with.
+        step = self.trainer.global_step
+        queries, usable = self.queries(batch, modality_at(self.recipe.query.train, step), TRAIN)
+        query = self.recipe.query
+        if query.kind == "pictures" and query.pictures.trained and query.pictures.augment:
+            position = int(batch["step"]) * self.trainer.world_size + self.trainer.global_rank
+            queries = augment_pictures(queries, seed=self.recipe.seed, position=position)
+        audio, gains = batch["audio"], batch["gains"]
+        mixtures = counted = len(audio)
+        if usable is not None:
+            counted = int(usable.sum())
+            # Where nothing is left the whole part is gone through at weight 0: other ranks wait for this one's sums.
+            if 0 < counted < mixtures:
+                audio, gains, queries = audio[usable], gains[usable], queries[usable]
+        mean = functools.partial(mean_over_ranks, count=counted)
+        parts = self.model.loss(audio, queries, gains, step=step, batch_mean=mean)
+        if (step + 1) % self.recipe.log_every_steps == 0:
+            self._note(parts, counted, mixtures, batch["replaced"])
+        # The mean over ranks counts them alike and their parts are unequal. A mixture that is left out counts as one of
+        # loss 0, so that the others weigh the same wherever they fall.
+        return parts["loss"] * (batch["share"] * self.trainer.world_size * counted / mixtures)
+
+    def _note(self, parts: dict[str, Tensor], counted: int, mixtures: int, replaced: int) -> None:
+        """Add a part of a step that will be logged to its sums."""
+        sums = self._sums
+        for name, value in parts.items():
+            sums[f"train/{name}"] = sums.get(f"train/{name}", 0.0) + value.detach().double() * counted
+        sums["mixtures"] = sums.get("mixtures", 0) + counted
+        sums["train/replaced_samples"] = sums.get("train/replaced_samples", 0) + replaced
+        if any(table.missing for table in self.text.values()):
+            left_out = sums.get("train/mixtures_without_label", 0)
+            sums["train/mixtures_without_label"] = left_out + mixtures - counted
+
+    def take_step_numbers(self) -> dict[str, float]:
+        """What was noted of the step just made, over all ranks; all must ask."""
+        sums, self._sums = self._sums, {}
+        names = sorted(sums)
+        mine = [torch.as_tensor(sums[name], dtype=torch.float64).to(self.device) for name in names]
+        total = dict(zip(names, summed(torch.stack(mine)).tolist(), strict=True))
+        mixtures = max(total.pop("mixtures"), 1)
+        numbers = {name: value if name in COUNTS else value / mixtures for name, value in total.items()}
+        return {
+            **numbers,
+            "train/learning_rate": self._learning_rate,
+            "train/gradient_norm": float(self._gradient_norm),
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        self._gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        self._learning_rate = optimizer.param_groups[0]["lr"]
+        self._stepped = True
+
+    def require_finite(self) -> None:
+        """Refuse to go on, and to save, after gradients that are no numbers: they are in the weights by now.
+
+        Raises:
+            VidaudioError: What to try instead. All ranks have the same gradients, so all raise it.
+        """
+        norm = float(self._gradient_norm)
+        if self._stepped and not math.isfinite(norm):
+            raise VidaudioError(
+                f"the gradients of step {self.trainer.global_step} are not finite (their norm is {norm}); the last "
+                "saved state stands. Go on from it in precision=float32, or begin anew with a lower "
+                "optimiser.learning_rate"
+            )
+
+    def on_validation_start(self) -> None:
+        # Each rank has statistics of its own parts; all are to judge the model that is saved, which is rank 0's.
+        copy_from_first([buffer for buffer in self.model.buffers() if buffer.is_floating_point()])
+        self._parts: dict[str, Tensor] = {}
+        self._mixtures = 0
+        self._gains: list[Tensor] = []
 
     def validation_step(self, batch: dict[str, Any], _number: int) -> None:
-        queries = self.queries(batch, self.recipe.query.validation, "validation")
-        losses = self.model.loss(batch["audio"], queries)
-        sources, mixture = mix_sources(batch["audio"])
-        separated = self.model.separate(mixture, queries[:, 0])
-        target = sources[:, 0, : separated.shape[-1]]
-        sdr = image_sdr(target, separated)
-        gain = (sdr - image_sdr(target, mixture[:, : separated.shape[-1]])).float()
-        count = len(queries)
-        self.log("validation/loss", losses["loss"], batch_size=count, sync_dist=True)
-        heard = torch.isfinite(gain)
-        if heard.any():
-            self.log("validation/sdr_improvement", gain[heard].mean(), batch_size=int(heard.sum()), sync_dist=True)
+        queries, usable = self.queries(batch, self.recipe.query.validation, VALIDATION)
+        audio = batch["audio"]
+        if usable is not None:
+            audio, queries = audio[usable], queries[usable]
+        if not len(audio):
+            return
+        for name, value in self.judged.loss(audio, queries, step=self.trainer.global_step).items():
+            self._parts[name] = self._parts.get(name, 0.0) + value.double() * len(audio)
+        self._mixtures += len(audio)
+        self._gains.append(self._sdr_improvement(audio, queries))
+
+    def on_validation_epoch_end(self) -> None:
+        """Exact means over the mixtures of all ranks, however unequal their parts were."""
+        mine = (
+            {name: float(value) for name, value in self._parts.items()},
+            self._mixtures,
+            torch.cat(self._gains).tolist() if self._gains else [],
+        )
+        ranks = gathered(mine)
+        mixtures = sum(count for _, count, _ in ranks)
+        if not mixtures:
+            none = "no mixture of the validation split has a label for every source: nothing is validated"
+            tqdm.write(none, file=sys.stderr)
+            self.validation_numbers = {"validation/loss": math.nan}
+            return
+        names = next(sums for sums, count, _ in ranks if count)
+        means = {name: torch.tensor(sum(sums.get(name, 0.0) for sums, _, _ in ranks) / mixtures) for name in names}
+        means["loss"] = self.judged.total(means)
+        numbers = {f"validation/{name}": float(value) for name, value in means.items()}
+        heard = torch.tensor([gain for _, _, gains in ranks for gain in gains if math.isfinite(gain)])
+        if len(heard):
+            numbers["validation/sdr_improvement"] = float(heard.mean())
+            numbers["validation/sdr_improvement_median"] = float(heard.quantile(0.5))
+        self.validation_numbers = numbers
+
+    def _sdr_improvement(self, audio: Tensor, queries: Tensor | None) -> Tensor:
+        """Of each mixture's first source, dB, `[B]`; of the better of mask and complement where nothing is asked."""
+        sources, mixture = mix_sources(audio)
+        model = self.judged
+        spectrum = model.front_end.stft(mixture)
+        if queries is None:
+            masks = candidate_masks(model.masks(spectrum), "complement")
+        else:
+            masks = model.masks(spectrum, queries[:, :1])
+        target = sources[:, 0, : model.front_end.config.output_samples]
+        found = [image_sdr(target, model.front_end.istft(spectrum * mask).clamp(-1, 1)) for mask in masks.unbind(dim=1)]
+        before = image_sdr(target, mixture[:, : target.shape[-1]])
+        return (torch.stack(found, dim=1).amax(dim=1) - before).float()
 
     def configure_optimizers(self) -> dict[str, Any]:
         block = self.recipe.optimiser
-        optimiser = torch.optim.Adam(
-            self.model.parameters(),
-            lr=block.learning_rate,
-            betas=block.betas,
-            eps=block.epsilon,
-            weight_decay=block.weight_decay,
-        )
+        groups = self._parameter_groups()
+        if block.kind == "adam":
+            optimiser: torch.optim.Optimizer = torch.optim.Adam(
+                groups, lr=block.learning_rate, betas=block.betas, eps=block.epsilon, weight_decay=block.weight_decay
+            )
+        else:
+            optimiser = torch.optim.SGD(
+                groups, lr=block.learning_rate, momentum=block.momentum, weight_decay=block.weight_decay
+            )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step, self.recipe.schedule))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters; those of a pretrained part learn more slowly, where the recipe says so."""
+        block = self.recipe.optimiser
+        pretrained = [p for name, p in self.model.named_parameters() if name.startswith("query.body.")]
+        if not pretrained or block.pretrained_factor == 1:
+            return [{"params": list(self.model.parameters())}]
+        fresh = [p for name, p in self.model.named_parameters() if not name.startswith("query.body.")]
+        return [{"params": fresh}, {"params": pretrained, "lr": block.learning_rate * block.pretrained_factor}]
+
     def train_dataloader(self):
         # The optimiser's own count is the one position that is exact: a loader has always read ahead of it.
-        self.train_stream.set_start_step(self.trainer.global_step)
-        return self.train_stream.loader(workers=self.recipe.data.workers)
+        trainer = self.trainer
+        self.train_stream.set_start_step(trainer.global_step * trainer.accumulate_grad_batches)
+        self.train_stream.set_rank(trainer.global_rank, trainer.world_size)
+        return self._loader(self.train_stream, self.recipe.data.workers)
 
     def val_dataloader(self):
         if self.validation_stream is None:
             return []
-        return self.validation_stream.loader(workers=min(self.recipe.data.workers, 2))
+        self.validation_stream.set_rank(self.trainer.global_rank, self.trainer.world_size)
+        return self._loader(self.validation_stream, min(self.recipe.data.workers, 2))
+
+    @staticmethod
+    def _loader(stream: MixtureStream, workers: int) -> DataLoader:
+        loader = stream.loader(workers=workers)
+        loader.worker_init_fn = outlive_signals
+        return loader

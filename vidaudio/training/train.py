@@ -1,36 +1,43 @@
-"""Train a system on a packed corpus: the run's folder, resuming, and what is written when."""
+"""Train a system on a packed corpus: what is checked first, what is put together, and how a run ends."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
-import pickle
+import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
+import numpy as np
 import torch
 import yaml
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tqdm import tqdm
 
-from vidaudio.encoders.clip import best_precision
 from vidaudio.errors import CheckpointError, CorpusError, RecipeError, VidaudioError
-from vidaudio.stream.index import TrainingIndex
-from vidaudio.stream.loader import MixtureStream, StreamConfig
-from vidaudio.stream.windows import WindowShape
-from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE, build_model, load_checkpoint, save_checkpoint
-from vidaudio.training.module import SeparationModule, TextTable, text_table
-from vidaudio.training.queries import load_query_encoder, text_queries
-from vidaudio.training.recipe import TrainRecipe
+from vidaudio.separation import Separator
+from vidaudio.stream.loader import MixtureStream
+from vidaudio.training.average import WeightAverage
+from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, build_model, read_checkpoint
+from vidaudio.training.data import Data, indexes, shares, streams
+from vidaudio.training.journal import Journal, make_logger
+from vidaudio.training.keeper import Keeper
+from vidaudio.training.module import TRAIN, VALIDATION, SeparationModule
+from vidaudio.training.queries import QueryMaker, query_maker
+from vidaudio.training.ranks import place
+from vidaudio.training.recipe import TrainRecipe, check_system
+from vidaudio.training.resume import FolderLock, State, check_same_data, check_same_model, holds_run, newest_state
+from vidaudio.training.showcase import Showcase
+from vidaudio.training.sources import sources_of
+from vidaudio.training.stopping import Stopped, Stopper
+from vidaudio.training.text_table import TextTable, first_labels, text_table
+from vidaudio.training.trainer import Bar, make_trainer, state_writer
+from vidaudio.training.transfer import transfer_weights
 
 RECIPE_FILE = "recipe.yaml"
-METRICS_FILE = "metrics.csv"
-LOG_EVERY_STEPS = 50
+INIT_FILE = "init.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class TrainResult:
         step: Optimiser steps done.
         mixtures: Training mixtures seen.
         best_loss: Lowest validation loss; NaN without validation.
-        sdr_improvement: Mean over validation mixtures at the last validation, dB.
+        sdr_improvement: Mean over validation mixtures at the last validation of this start, dB; NaN without.
     """
 
     folder: Path
@@ -54,82 +61,153 @@ class TrainResult:
 
 def train(
     recipe: TrainRecipe,
-    data: str,
+    data: Data,
     run: str | Path,
     *,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     encoder_weights: str | None = None,
     progress: bool = True,
 ) -> TrainResult:
     """Train, and leave `best.safetensors`, `last.ckpt`, `recipe.yaml` and logs in the run's folder.
 
+    One of several processes where the environment says so, as under torchrun; see `vidaudio.training.ranks`.
+
     Args:
         recipe: System, sizes, schedule.
-        data: A packed corpus, `CORPUS/training/NAME`.
+        data: A packed corpus, `CORPUS/training/NAME`; or several with their weights.
         run: Folder of the run.
-        resume: Go on from the run's last state; the stream of examples continues where the optimiser stopped.
-        encoder_weights: Where the corpus's encoder lies, if text queries are wanted and its recorded place is not here.
+        resume: Go on from the run's newest state; the stream of examples continues where the optimiser stopped. `auto`:
+            go on if there is one, else begin, and do nothing where all steps are made.
+        encoder_weights: Where the encoder of the queries lies, if it is needed and its recorded place is not here.
         progress: Show a progress bar.
 
     Raises:
         CorpusError, RecipeError, CheckpointError: With what to do about it.
+        SystemExit: A signal stopped the run; its state is saved, and the code is 128 + the signal's number.
+        KeyboardInterrupt: Likewise, for Ctrl-C.
     """
+    check_system(recipe, f"system {recipe.system}")
     folder = Path(run)
-    last = folder / LAST_FILE
-    if resume and not last.is_file():
-        raise CheckpointError(f"nothing to resume in {folder}: there is no {LAST_FILE}")
-    if not resume and (last.is_file() or (folder / BEST_FILE).is_file()):
-        raise CheckpointError(f"{folder} holds a run already; add --resume to go on, or name another folder")
+    state = _state(folder, resume)
     train_stream, validation_stream = streams(recipe, data)
-    _check_sizes(recipe, train_stream.index, folder, resume)
-    if resume and _steps_done(last) >= recipe.schedule.steps:
-        raise CheckpointError(
-            f"{folder} has made all its {recipe.schedule.steps} steps; for more, --set schedule.steps=NUMBER --resume"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    _keep_metrics(folder)
-    (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    _check_rate(recipe, train_stream)
+    here = place()
+    train_stream.set_rank(here.rank, here.world_size)
+    labels = _vocabulary(recipe, train_stream, state)
+    maker = query_maker(recipe, encoder=train_stream.index.encoder, labels=labels, weights=encoder_weights)
+    if state is not None:
+        check_same_model(state, recipe, maker)
+        if not recipe.data.allow_other:
+            check_same_data(state, recipe, train_stream, shares(data))
+        if state.step >= recipe.schedule.steps:
+            return _nothing_left(state, recipe, folder, resume)
+    first = here.rank == 0
+    text = _text_tables(recipe, train_stream, validation_stream, maker, say=first)
     pl.seed_everything(recipe.seed, verbose=False)
-    model = build_model(recipe.model, train_stream.index.dimensions)
-    if recipe.channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    text = _text_tables(recipe, train_stream, validation_stream, encoder_weights)
-    module = SeparationModule(model, recipe, train_stream, validation_stream, text)
-    keeper = _Keeper(folder, recipe, train_stream.index.encoder)
-    trainer = _trainer(recipe, folder, [keeper, *([_Bar(recipe.schedule.steps)] if progress else [])])
+    model = build_model(recipe, maker.dimensions, len(maker.labels))
+    begun_with = None if state is not None else _begin(model, recipe, maker, encoder_weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(folder) if first else None
+    try:
+        if first:
+            _describe(folder, recipe, begun_with)
+        if recipe.channels_last:
+            model = model.to(memory_format=torch.channels_last)
+        if recipe.compile:
+            model.unet.compile(backend=recipe.compile_backend)
+        module = SeparationModule(model, recipe, train_stream, validation_stream, maker, text)
+        keeper = Keeper(
+            folder,
+            recipe,
+            maker,
+            data=train_stream.identity(),
+            shares=shares(data),
+            training_sources=_trained_on(train_stream, recipe, folder),
+        )
+        return _fit(module, keeper, state, show=progress and first)
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _fit(module: SeparationModule, keeper: Keeper, state: State | None, *, show: bool) -> TrainResult:
+    recipe, folder = module.recipe, keeper.folder
+    first = place().rank == 0
+    step = 0 if state is None else state.step
+    stopper = Stopper(keeper)
+    callbacks: list[pl.Callback] = [
+        *([WeightAverage(recipe.average.decay)] if recipe.average is not None else []),
+        Journal(folder, recipe.log_every_steps, recipe.data.batch_size, writes=first),
+        Showcase(recipe.validation.shown),
+        *([Bar(recipe.schedule.steps)] if show else []),
+        stopper,
+        # After all others: at the start it may have a validation to make up for.
+        keeper,
+        *state_writer(recipe, folder),
+    ]
+    trainer = make_trainer(recipe, folder, callbacks, make_logger(recipe.log, folder, step) if first else None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
+        stopper.take_over()
         try:
-            trainer.fit(module, ckpt_path=str(last) if resume else None, weights_only=True if resume else None)
+            trainer.fit(
+                module,
+                ckpt_path=None if state is None else str(state.path),
+                weights_only=None if state is None else True,
+            )
         except VidaudioError as error:
             raise _without_worker_traceback(error) from None
+        except Stopped as stopped:
+            stopper.give_back()
+            stopper.end(stopped.number)
         except SystemExit as stop:
-            # Lightning turns Ctrl-C into an exit with code 1, after it has let the state be saved.
+            # Lightning turns Ctrl-C into an exit with code 1.
             if stop.code != 1:
                 raise
             raise KeyboardInterrupt from None
+        finally:
+            stopper.give_back()
+    numbers = module.validation_numbers or {}
     return TrainResult(
         folder,
         trainer.global_step,
         trainer.global_step * recipe.data.batch_size,
         keeper.best_loss,
-        float(trainer.callback_metrics.get("validation/sdr_improvement", math.nan)),
+        numbers.get("validation/sdr_improvement", math.nan),
     )
 
 
-def _steps_done(state: Path) -> int:
-    try:
-        return torch.load(state, weights_only=True, map_location="cpu")["global_step"]
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{state} is not a state that training can go on from ({type(error).__name__})") from None
+def _state(folder: Path, resume: bool | str) -> State | None:
+    """The state to go on from; None to begin.
+
+    Raises:
+        CheckpointError: There is a run where one is to begin, or none where one is to go on.
+    """
+    if not resume:
+        if holds_run(folder):
+            raise CheckpointError(f"{folder} holds a run already; add --resume to go on, or name another folder")
+        return None
+    state = newest_state(folder)
+    if state is None and resume != "auto":
+        raise CheckpointError(
+            f"nothing to resume in {folder}: there is no state in it; --auto-resume begins where there is none"
+        )
+    return state
 
 
-def _keep_metrics(folder: Path) -> None:
-    """Put aside what an earlier part of the run has logged: the logger begins its file anew."""
-    metrics = folder / "logs" / METRICS_FILE
-    if metrics.is_file():
-        number = len(list(metrics.parent.glob("metrics-*.csv")))
-        metrics.rename(metrics.with_name(f"metrics-{number:03d}.csv"))
+def _nothing_left(state: State, recipe: TrainRecipe, folder: Path, resume: bool | str) -> TrainResult:
+    if resume != "auto":
+        raise CheckpointError(
+            f"{folder} has made all its {recipe.schedule.steps} steps; for more, --set schedule.steps=NUMBER --resume"
+        )
+    best = state.kept.get("best_loss", math.nan)
+    return TrainResult(folder, state.step, state.step * recipe.data.batch_size, best, math.nan)
+
+
+def _describe(folder: Path, recipe: TrainRecipe, begun_with: dict[str, Any] | None) -> None:
+    if begun_with is not None:
+        (folder / INIT_FILE).write_text(json.dumps(begun_with, indent=2) + "\n")
+    (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
 
 def _without_worker_traceback(error: VidaudioError) -> VidaudioError:
@@ -138,139 +216,67 @@ def _without_worker_traceback(error: VidaudioError) -> VidaudioError:
     return type(error)(last.partition(": ")[2]) if "Original Traceback" in str(error) else error
 
 
-def streams(recipe: TrainRecipe, data: str) -> tuple[MixtureStream, MixtureStream | None]:
-    """The training stream, and the validation stream where the corpus has that split with enough sources."""
-    block = recipe.data
-    shape = WindowShape(
-        frames=block.window_frames,
-        frame_spacing_seconds=block.frame_spacing_seconds,
-        samples=recipe.model.front_end.window_samples,
-        max_padding_seconds=block.max_padding_seconds,
-    )
-    common: dict[str, Any] = {"sources": block.sources, "shape": shape, "batch_size": block.batch_size}
-    training = StreamConfig(split=recipe.split, seed=recipe.seed, gain_range=block.gain_range, **common)
-    train_stream = MixtureStream(data, training)
-    if recipe.validation.split not in train_stream.index.splits:
-        return train_stream, None
-    config = StreamConfig(split=recipe.validation.split, shuffle=False, gain_range=None, **common)
-    return train_stream, MixtureStream(data, config)
-
-
-def _check_sizes(recipe: TrainRecipe, index: TrainingIndex, folder: Path, resume: bool) -> None:
-    if index.sample_rate != recipe.model.front_end.sample_rate:
+def _check_rate(recipe: TrainRecipe, stream: MixtureStream) -> None:
+    if stream.index.sample_rate != recipe.model.front_end.sample_rate:
         raise RecipeError(
-            f"the corpus holds sound at {index.sample_rate} Hz and model.front_end.sample_rate is "
+            f"the corpus holds sound at {stream.index.sample_rate} Hz and model.front_end.sample_rate is "
             f"{recipe.model.front_end.sample_rate}"
         )
-    if resume and (folder / BEST_FILE).is_file():
-        standing = load_checkpoint(folder)
-        if standing.recipe.model != recipe.model or standing.recipe.system != recipe.system:
-            raise CheckpointError(f"{folder} was trained with other model sizes than this recipe's; it cannot go on")
-        if standing.encoder["weights_sha256"] != index.encoder["weights_sha256"]:
-            raise CheckpointError(f"{folder} was trained on vectors of another encoder than this corpus holds")
+
+
+def _vocabulary(recipe: TrainRecipe, stream: MixtureStream, state: State | None) -> tuple[str, ...]:
+    """The labels a system of labels learns: those of the training split, or of the run that goes on."""
+    if recipe.query.kind != "label":
+        return ()
+    return first_labels(indexes(stream)) if state is None else state.labels
+
+
+def _trained_on(stream: MixtureStream, recipe: TrainRecipe, folder: Path) -> np.ndarray:
+    """Hashes of all sources the weights will have seen: these corpora's, and those of the runs it goes on from."""
+    earlier = [recipe.init_from] if recipe.init_from is not None else []
+    earlier += [folder] if (folder / BEST_FILE).is_file() else []
+    known = [read_checkpoint(path)[0].get(SOURCES_TENSOR) for path in earlier]
+    here = [sources_of(index) for index in indexes(stream)]
+    return np.unique(np.concatenate([*here, *(hashes.numpy() for hashes in known if hashes is not None)]))
+
+
+def _begin(model: Separator, recipe: TrainRecipe, maker: QueryMaker, weights: str | None) -> dict[str, Any] | None:
+    """Fill a fresh model with what it is to begin with; returns what was taken over from another run."""
+    pictures = recipe.query.pictures
+    if recipe.query.kind == "pictures" and pictures.trained and (weights or pictures.weights):
+        from vidaudio.encoders.resnet import load_resnet_weights
+
+        load_resnet_weights(model.query.body, weights or pictures.weights)
+    if recipe.init_from is None:
+        return None
+    return asdict(transfer_weights(model, recipe.init_from, encoder=maker.encoder, labels=maker.labels))
 
 
 def _text_tables(
-    recipe: TrainRecipe, training: MixtureStream, validation: MixtureStream | None, weights: str | None
+    recipe: TrainRecipe,
+    training: MixtureStream,
+    validation: MixtureStream | None,
+    maker: QueryMaker,
+    *,
+    say: bool,
 ) -> dict[str, TextTable]:
-    wanted = {"train": training} if recipe.query.train == "text" else {}
-    if validation is not None and recipe.query.validation == "text":
-        wanted["validation"] = validation
-    if not wanted:
+    if "text" not in maker.modalities:
         return {}
-    encoder = load_query_encoder(training.index.encoder, weights)
     tables = {}
-    for name, stream in wanted.items():
-        labels = stream.index.table["labels"].to_pylist()
-        if not all(labels):
-            raise CorpusError(f"text queries need a label on every clip; split {stream.config.split} has clips without")
-        queries = text_queries(encoder, [row[0] for row in labels], recipe.query.templates)
-        tables[name] = text_table(stream.index, queries)
+    if recipe.query.train in ("text", "alternate"):
+        tables[TRAIN] = text_table(indexes(training), maker, training=True)
+    if validation is not None and recipe.query.validation == "text":
+        tables[VALIDATION] = text_table(indexes(validation), maker)
+    for name, table in tables.items():
+        if table.missing and recipe.query.unlabelled == "refuse":
+            raise CorpusError(
+                f"{table.missing} of {len(table.of_row)} clips of the {name} split have no label that the system "
+                "knows; leave their mixtures out with --set query.unlabelled=skip, or pack only clips with labels"
+            )
+        if table.missing and say:
+            tqdm.write(
+                f"{table.missing} of {len(table.of_row)} clips of the {name} split have no label that the system "
+                "knows: mixtures with one of them are left out",
+                file=sys.stderr,
+            )
     return tables
-
-
-def _trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]) -> pl.Trainer:
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    precision = best_precision() if recipe.precision == "auto" else recipe.precision
-    return pl.Trainer(
-        max_steps=recipe.schedule.steps,
-        accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-        gradient_clip_val=recipe.optimiser.gradient_clip_norm,
-        val_check_interval=min(recipe.validation.every_steps, recipe.schedule.steps),
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        log_every_n_steps=min(LOG_EVERY_STEPS, recipe.schedule.steps),
-        logger=[CSVLogger(folder, name="logs", version=""), TensorBoardLogger(folder, name="tensorboard", version="")],
-        callbacks=callbacks,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-class _Keeper(pl.Callback):
-    """Writes the resumable state at every validation and at the end, and the weights whenever validation improves."""
-
-    def __init__(self, folder: Path, recipe: TrainRecipe, encoder: dict[str, Any]) -> None:
-        self.folder = folder
-        self.recipe = recipe
-        self.encoder = encoder
-        self.best_loss = math.nan
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best_loss": self.best_loss}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_loss = state_dict["best_loss"]
-
-    def on_validation_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        loss = float(trainer.callback_metrics.get("validation/loss", math.nan))
-        if math.isfinite(loss) and not loss >= self.best_loss:
-            self.best_loss = loss
-            self._save_weights(trainer, module)
-        self._save_state(trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        if not (self.folder / BEST_FILE).is_file():
-            self._save_weights(trainer, module)
-        self._save_state(trainer)
-
-    def on_exception(self, trainer: pl.Trainer, module: SeparationModule, exception: BaseException) -> None:
-        # Ctrl-C and SIGTERM are ways to stop, and what was learned until then is worth keeping.
-        if isinstance(exception, KeyboardInterrupt | SystemExit):
-            self._save_state(trainer)
-
-    def _save_weights(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        metrics = {name: round(float(value), 6) for name, value in trainer.callback_metrics.items()}
-        facts = {"metrics": json.loads(json.dumps(metrics).replace("NaN", "null"))}
-        save_checkpoint(self.folder / BEST_FILE, module.model, self.recipe, self.encoder, trainer.global_step, facts)
-
-    def _save_state(self, trainer: pl.Trainer) -> None:
-        temporary = self.folder / f".{LAST_FILE}.tmp"
-        trainer.save_checkpoint(temporary)
-        os.replace(temporary, self.folder / LAST_FILE)
-
-
-class _Bar(pl.Callback):
-    """Steps done, time left, and the two numbers that say whether it learns."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def on_train_start(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        self.bar = tqdm(total=self.steps, initial=trainer.global_step, desc="training", unit="step", dynamic_ncols=True)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: SeparationModule, *_: Any) -> None:
-        self.bar.update(trainer.global_step - self.bar.n)
-        if trainer.global_step % LOG_EVERY_STEPS == 0:
-            shown = {
-                "loss": trainer.callback_metrics.get("train/loss"),
-                "SDRi": trainer.callback_metrics.get("validation/sdr_improvement"),
-            }
-            self.bar.set_postfix({k: f"{float(v):.3f}" for k, v in shown.items() if v is not None}, refresh=False)
-
-    def on_train_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        self.bar.close()

@@ -1,0 +1,111 @@
+"""`vidaudio train --devices N`: the same command N times on this machine, each process told of the others.
+
+What torchrun does, without what it prints: one error is said once, and the exit code is the command's own. For several
+machines there is torchrun itself.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import FrameType
+from typing import IO
+
+GRACE_SECONDS = 60.0
+LOOK_EVERY_SECONDS = 0.1
+ENDED_BY_SIGNAL = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)
+
+
+def launch(processes: int, arguments: Sequence[str]) -> int:
+    """Run `python -m vidaudio ARGUMENTS` as ranks 0 to N - 1; returns the exit code, that of the first that failed.
+
+    SIGTERM and Ctrl-C are handed on. Where one rank fails, the others are ended: they would wait for it for ever.
+    """
+    port = _free_port()
+    with ExitStack() as files:
+        said = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(processes)]
+        ranks = [_start(rank, processes, port, arguments, said[rank]) for rank in range(processes)]
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def hand_on(number: int, _frame: FrameType | None) -> None:
+            for rank in ranks:
+                if rank.poll() is None:
+                    rank.send_signal(number)
+
+        try:
+            for number in before:
+                signal.signal(number, hand_on)
+            first = _wait(ranks)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            _end(ranks)
+        code = ranks[max(first, 0)].returncode
+        if code and code not in ENDED_BY_SIGNAL:
+            # Rank 0 speaks for itself, and may only have noticed that another was gone.
+            others = zip(ranks[1:], said[1:], strict=True)
+            lines = [line for rank, file in others if rank.returncode not in ENDED_BY_SIGNAL for line in _lines(file)]
+            sys.stderr.writelines(f"other rank: {line}" for line in dict.fromkeys(lines))
+        return code if code >= 0 else 128 - code
+
+
+def _start(rank: int, processes: int, port: int, arguments: Sequence[str], said: IO[str]) -> subprocess.Popen:
+    place = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": processes,
+        "LOCAL_WORLD_SIZE": processes,
+        "GROUP_RANK": 0,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
+    # As torchrun does: N processes that each use every core are slower than one.
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    quiet = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": said}
+    # Its own group: a terminal's Ctrl-C reaches this process alone, which hands it on once.
+    return subprocess.Popen([sys.executable, "-m", "vidaudio", *arguments], env=environment, process_group=0, **quiet)
+
+
+def _lines(file: IO[str]) -> list[str]:
+    file.seek(0)
+    return file.readlines()
+
+
+def _wait(ranks: Sequence[subprocess.Popen]) -> int:
+    """Until all are done or one has failed; which one, or -1."""
+    while True:
+        codes = [rank.poll() for rank in ranks]
+        failed = [number for number, code in enumerate(codes) if code not in (None, 0)]
+        if failed:
+            return failed[0]
+        if all(code == 0 for code in codes):
+            return -1
+        time.sleep(LOOK_EVERY_SECONDS)
+
+
+def _end(ranks: Sequence[subprocess.Popen]) -> None:
+    """End those that still run: kindly, so that a rank that is saving can finish, and then not."""
+    deadline = time.monotonic() + GRACE_SECONDS
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.terminate()
+    for rank in ranks:
+        try:
+            rank.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            rank.kill()
+            rank.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]

@@ -1,0 +1,179 @@
+"""Going on with a run: which state, and whether it is one of this run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vidaudio.errors import CheckpointError, CorpusError
+from vidaudio.stream.loader import MixtureStream
+from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE
+from vidaudio.training.keeper import Keeper
+from vidaudio.training.queries import QueryMaker
+from vidaudio.training.recipe import TrainRecipe
+
+STATES_FOLDER = "states"
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True)
+class State:
+    """One that a run can go on from.
+
+    Attributes:
+        path: Of the file.
+        step: Optimiser steps done.
+        kept: What `Keeper` keeps in it.
+    """
+
+    path: Path
+    step: int
+    kept: dict[str, Any]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.kept.get("labels", ()))
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run has left anything in a folder that another must not overwrite."""
+    return (folder / BEST_FILE).is_file() or bool(_states(folder))
+
+
+def newest_state(folder: Path) -> State | None:
+    """The state with the most steps, of `last.ckpt` and those in `states/`; None where there is none.
+
+    Raises:
+        CheckpointError: A file that is not such a state: nothing older is taken in its place unasked.
+    """
+    found = [_read(path) for path in _states(folder)]
+    return max(found, key=lambda state: state.step, default=None)
+
+
+def _states(folder: Path) -> list[Path]:
+    last = folder / LAST_FILE
+    return [*sorted((folder / STATES_FOLDER).glob("*.ckpt")), *([last] if last.is_file() else [])]
+
+
+def _read(path: Path) -> State:
+    try:
+        # Mapped, not read: a state may be large, and this looks at a few of its numbers.
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        return State(path, state["global_step"], state.get("callbacks", {}).get(Keeper.__name__, {}))
+    except (RuntimeError, KeyError, EOFError, AttributeError, pickle.UnpicklingError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not a state that training can go on from ({type(error).__name__}); if it is damaged, delete "
+            "it, and an older one in the folder is taken"
+        ) from None
+
+
+def check_same_data(state: State, recipe: TrainRecipe, stream: MixtureStream, shares: list[float]) -> None:
+    """Refuse to go on with other data than the run has begun with, or with the same in another order.
+
+    Raises:
+        CheckpointError: They are others; says how to go on nevertheless.
+    """
+    try:
+        stream.require_identity(state.kept.get("data"))
+    except CorpusError as error:
+        raise CheckpointError(f"{error} (--set data.allow_other=true)") from None
+    kept, now = state.kept.get("recipe"), recipe.model_dump(mode="json")
+    differ = [name for name in _OF_ORDER if kept is not None and _at(kept, name) != _at(now, name)]
+    if state.kept.get("shares", shares) != shares:
+        differ.append("the weights of --data")
+    if differ:
+        raise CheckpointError(
+            f"with another {' and '.join(differ)} than until now {state.path.parent} would see other examples from "
+            "here on; to go on so nevertheless, --set data.allow_other=true"
+        )
+
+
+def check_same_model(state: State, recipe: TrainRecipe, maker: QueryMaker) -> None:
+    """Refuse a recipe whose weights are not those of the state. Paths, schedules and the like may change.
+
+    Raises:
+        CheckpointError: Names what differs.
+    """
+    kept = state.kept.get("recipe")
+    if kept is None:
+        return
+    now = recipe.model_dump(mode="json")
+    differ = [name for name in _DECIDING if _at(kept, name) != _at(now, name)]
+    if differ:
+        raise CheckpointError(
+            f"{state.path.parent} was trained with other model sizes or queries than this recipe's "
+            f"({', '.join(differ)}); it cannot go on"
+        )
+    fixed = [name for name in _OF_OPTIMISER if kept["optimiser"][name] != now["optimiser"][name]]
+    if fixed:
+        raise CheckpointError(
+            f"a run that goes on keeps its optimiser, and this recipe has another optimiser.{fixed[0]}; begin a new "
+            f"run with its weights: --init {state.path.parent}"
+        )
+    before, encoder = state.kept.get("encoder"), maker.encoder
+    if (before or {}).get("weights_sha256") != (encoder or {}).get("weights_sha256"):
+        raise CheckpointError(f"{state.path.parent} was trained on vectors of another encoder than this corpus holds")
+
+
+_OF_OPTIMISER = ("kind", "learning_rate", "betas", "epsilon", "momentum", "weight_decay", "pretrained_factor")
+_OF_ORDER = (
+    "seed",
+    "split",
+    *(
+        f"data.{name}"
+        for name in (
+            "batch_size",
+            "partners",
+            "same_source",
+            "distant_candidates",
+            "across_corpora",
+            "block_shards",
+            "window_frames",
+            "frame_spacing_seconds",
+            "max_padding_seconds",
+            "gain_range",
+        )
+    ),
+)
+_DECIDING = (
+    "system",
+    "model",
+    "data.sources",
+    "query.kind",
+    "query.encoder",
+    "query.label_dimensions",
+    "query.pictures.trained",
+    "query.bert.pooling",
+)
+
+
+def _at(values: dict[str, Any], name: str) -> Any:
+    for part in name.split("."):
+        values = values[part]
+    return values
+
+
+class FolderLock:
+    """Held while a process trains in a folder, so that a second one cannot; let go when the process ends in any way.
+
+    A lock of the process and not of its open file: loader processes that outlive a killed run do not hold it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = (folder / LOCK_FILE).open("w")
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise CheckpointError(f"another process is training in {folder} right now") from None
+        self._file.write(f"{os.getpid()}\n")
+        self._file.flush()
+
+    def release(self) -> None:
+        self._file.close()
