@@ -20,7 +20,21 @@ def vidaudio(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
 
 
 @pytest.mark.parametrize(
-    "command", ["build", "status", "verify", "pack", "train", "evaluate", "separate", "demo", "manifest", "listening-test", "remove", "export"]
+    "command",
+    [
+        "build",
+        "status",
+        "verify",
+        "pack",
+        "train",
+        "evaluate",
+        "separate",
+        "demo",
+        "manifest",
+        "listening-test",
+        "remove",
+        "export",
+    ],
 )
 def test_every_command_has_help(command: str):
     done = vidaudio(command, "--help")
