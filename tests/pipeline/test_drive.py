@@ -1,6 +1,9 @@
-"""What the driver makes of a scheduler that dies between a task's end and the asking for its record."""
+"""Driving: a scheduler that dies before it is asked for a record, and tasks that load PyTorch at the same moment."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 from distributed import Client, Future, LocalCluster
 from distributed.client import FutureCancelledError
@@ -34,3 +37,29 @@ def test_a_scheduler_that_goes_before_the_records_are_fetched_ends_the_run_in_wo
         assert len(submitted) == 1
         submitted.clear()
     assert list(report.errors.values()) == [SCHEDULER_GONE]
+
+
+# What the threads of a worker run first: the writer of tars, the encoder, the driver's own module.
+AT_ONCE = """
+import importlib, sys, threading
+from vidaudio.pipeline.libraries import load_libraries
+modules = ["webdataset", "vidaudio.encoders.clip", "torch.utils.data", "vidaudio.pipeline.stages.extract"]
+start = threading.Barrier(len(modules))
+failed = []
+def load(name):
+    start.wait()
+    try:
+        load_libraries()
+        importlib.import_module(name)
+    except ImportError as error:
+        failed.append(f"{name}: {error}")
+threads = [threading.Thread(target=load, args=(name,)) for name in modules]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+sys.exit("; ".join(failed) or 0)
+"""
+
+
+def test_threads_of_a_worker_that_need_pytorch_at_once_all_get_it():
+    done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -17,6 +17,7 @@ from vidaudio.pipeline.cluster import chains_in_flight
 from vidaudio.pipeline.corpus import Corpus, cached_corpus
 from vidaudio.pipeline.drive import Progress, drive
 from vidaudio.pipeline.journal import RunReport
+from vidaudio.pipeline.libraries import load_libraries
 from vidaudio.pipeline.pack_sources import pays, source_name, sources_folder, write_sources
 from vidaudio.pipeline.pack_tasks import PackTask, PackTasks
 from vidaudio.pipeline.recipe import CorpusRecipe
@@ -182,6 +183,7 @@ def run_task(
             proxy, rates), deadlines and numbers of threads are its own.
         after: The record of the stage before; only orders this one behind it.
     """
+    load_libraries()
     corpus = replace(cached_corpus(url, plan_hash, parts), recipe=recipe)
     described = next(s for s in shard_stages(encoder, recipe.download.keep) if s.name == stage)
     began = time.monotonic()
@@ -195,6 +197,7 @@ def run_task(
 
 def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: PackTask) -> dict[str, Any]:
     """One training shard on a worker."""
+    load_libraries()
     from vidaudio.pipeline.stages.pack import pack_shard
 
     began = time.monotonic()
@@ -204,6 +207,7 @@ def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: Pack
 
 def run_source_task(url: str, plan_hash: str, parts: int, encoder: str, folder: str, shard: int) -> dict[str, Any]:
     """The clips of one source shard, made ready to be packed, on a worker."""
+    load_libraries()
     began = time.monotonic()
     clips = write_sources(cached_corpus(url, plan_hash, parts), shard, encoder, folder)
     return {"stage": "gather", "shard": shard, "rows": clips, "seconds": time.monotonic() - began}
