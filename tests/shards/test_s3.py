@@ -11,6 +11,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from tests.s3_server import BUCKET, S3Server
@@ -18,6 +19,8 @@ from vidaudio.errors import CorpusError
 from vidaudio.shards import remote
 from vidaudio.shards.commit import read_record, table_name
 from vidaudio.shards.read import TarReader
+from vidaudio.shards.read_many import REMOTE_READERS
+from vidaudio.shards.s3_driver import CONNECTIONS, parse_time, s3_options
 from vidaudio.shards.store import LocalStore, Store, open_store
 
 COMMITTER = """
@@ -252,3 +255,23 @@ def test_leaving_no_trace_of_a_lost_upload(store, tmp_path: Path):
         store.put_new("x", tmp_path / "file")
     assert store.read("x") == b"first"
     assert store.list("") == {"x": 5}
+
+
+class TestDriver:
+    def test_it_opens_as_many_connections_as_there_are_readers(self, store):
+        assert not store.exists("missing")
+        assert store.fs.s3.meta.config.max_pool_connections == CONNECTIONS >= REMOTE_READERS
+
+    def test_what_the_user_has_configured_stays(self, s3_server, monkeypatch):
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"max_pool_connections": 3}, "profile": "x"})
+        options = s3_options("s3")
+        assert options == {"config_kwargs": {"max_pool_connections": 3}}
+
+    @pytest.mark.parametrize(
+        "text", ["2024-02-29T12:34:56.789Z", "2024-02-29T12:34:56+02:00", "Thu, 29 Feb 2024 12:34:56 GMT", 1709210096.5]
+    )
+    def test_times_are_read_as_the_driver_itself_reads_them(self, text):
+        from botocore.utils import parse_timestamp
+
+        assert parse_time(text) == parse_timestamp(text)
+        assert parse_time(text).tzinfo is not None

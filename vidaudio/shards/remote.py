@@ -29,6 +29,7 @@ from vidaudio.shards.remote_errors import (
     lost_race,
     was_in_conflict,
 )
+from vidaudio.shards.s3_driver import s3_options
 from vidaudio.shards.scratch import PREFIX
 from vidaudio.shards.store import Store
 
@@ -63,7 +64,9 @@ class RemoteStore(Store):
 
     def _open(self) -> tuple[Any, str]:
         # Others write here too: a listing kept from before would deny what stands by now.
-        options = {"use_listings_cache": False} if self.scheme in OBJECT_STORES else {}
+        options: dict[str, Any] = {"use_listings_cache": False} if self.scheme in OBJECT_STORES else {}
+        if self.scheme in S3:
+            options |= s3_options(self.scheme)
         try:
             fs, root = fsspec.core.url_to_fs(self.url, **options)
         except ImportError as error:
