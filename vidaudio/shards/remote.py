@@ -44,6 +44,8 @@ FIRST_PAUSE_SECONDS = 0.2
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 4
 MOST_PARTS = 9_000
+# Drivers of the process that this one was forked from. Freed, they would close connections on a loop that stayed there.
+_INHERITED: list[tuple[int, Any]] = []
 
 
 class RemoteStore(Store):
@@ -74,6 +76,8 @@ class RemoteStore(Store):
             raise CorpusError(f"cannot open {self.url}: its driver is not installed; {how}") from error
         except ValueError as error:
             raise CorpusError(f"cannot open {self.url}: {error}") from error
+        if self._opened is not None:
+            _INHERITED.append(self._opened)
         self._opened = os.getpid(), fs
         return fs, root.rstrip("/")
 
