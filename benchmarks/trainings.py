@@ -210,10 +210,12 @@ def interrupted_after(seconds: float | None) -> Iterator[None]:
         os.kill(os.getpid(), signal.SIGINT)
 
     timer = None if seconds is None else threading.Timer(seconds, stop)
-    if timer is not None:
-        timer.daemon = True
-        timer.start()
+    # A shell has the processes that it starts in the background ignore this signal.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
         yield
     except KeyboardInterrupt:
         if over.is_set():
@@ -222,6 +224,7 @@ def interrupted_after(seconds: float | None) -> Iterator[None]:
     finally:
         if timer is not None:
             timer.cancel()
+        signal.signal(signal.SIGINT, before)
 
 
 def summaries(report: EvaluationReport) -> dict[str, Any]:

@@ -121,6 +121,16 @@ def test_the_time_that_is_over_is_not_ctrl_c():
         pass
 
 
+def test_time_is_over_in_the_background_too_where_a_shell_has_ctrl_c_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(OutOfTime), interrupted_after(0.01):
+            signal.sigtimedwait([], 60)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_mere_try_leaves_no_result(job: TrainingJob):
     assert run_jobs([dataclasses.replace(job, budget_steps=100)], _score)
     assert not list(common.RESULTS.glob("*.json"))
