@@ -91,6 +91,7 @@ class DoorAdapter(RequestsHTTPAdapter):
         try:
             response = super().send(request, *args, proxies=proxies, **kwargs)
         except Exception:
+            # Whatever broke, and it goes on breaking: those who wait for this site's answer must not wait for this one.
             visit.unheard()
             raise
         visit.heard(response.status_code, response.headers)

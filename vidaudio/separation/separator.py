@@ -10,6 +10,7 @@ as in its published code.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import torch
@@ -32,7 +33,7 @@ from vidaudio.separation.unet import AudioUNet, initialise
 BatchMean = Callable[[Tensor], Tensor]
 
 
-class Separator(nn.Module):
+class Separator(nn.Module, ABC):
     """What all systems share: front end, U-Net, and how masks become sound.
 
     Move it to channels_last and run it under bfloat16 autocast for speed: the front end and the loss stay in float32.
@@ -44,6 +45,7 @@ class Separator(nn.Module):
         self.front_end = FrontEnd(config.front_end)
         self.unet = AudioUNet(config.unet, out_channels=config.channels)
 
+    @abstractmethod
     def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
         """Mask logits about each mixture; their sigmoid is the mask.
 
@@ -54,8 +56,8 @@ class Separator(nn.Module):
         Returns:
             [B, N, log_rows, frames].
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(
         self,
         audio: Tensor,
@@ -78,7 +80,6 @@ class Separator(nn.Module):
         Returns:
             `loss`, a float32 scalar with gradient; beside it, where a system has several terms, the terms.
         """
-        raise NotImplementedError
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
         """The loss over many batches, out of the means of its parts over them."""
