@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from vidaudio.demo.drawing import HEIGHT, WIDTH
+from vidaudio.demo.pen import HEIGHT, WIDTH
 from vidaudio.demo.render import FRAMES_PER_SECOND, Flaw, plan_world, read_world, render_video, render_world
 from vidaudio.demo.sounds import SAMPLE_RATE
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed, kind_of

@@ -7,8 +7,9 @@ import pytest
 
 from vidaudio.demo import sounds
 from vidaudio.demo.captions import NOTHING, Facts, draw_caption, true_pairs
-from vidaudio.demo.drawing import HEIGHT, WIDTH, ball_height
+from vidaudio.demo.pen import HEIGHT, WIDTH
 from vidaudio.demo.render import SPLITS, plan_world
+from vidaudio.demo.things import ball_height
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed, kind_of, purpose_of
 
 RATE = 16_000

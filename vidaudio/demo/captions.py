@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vidaudio.demo.drawing import PLACES
+from vidaudio.demo.places import PLACES
 from vidaudio.demo.world import KINDS
 
 TEMPLATES = (

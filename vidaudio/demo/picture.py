@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vidaudio.demo.drawing import HEIGHT, WIDTH
+from vidaudio.demo.pen import HEIGHT, WIDTH
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed
 
 SHEET_COLUMNS = 4

@@ -24,7 +24,8 @@ import imageio_ffmpeg
 import numpy as np
 import soundfile
 
-from vidaudio.demo import drawing, sounds
+from vidaudio.demo import sounds
+from vidaudio.demo.pen import HEIGHT, WIDTH
 from vidaudio.demo.world import DURATION, KINDS, Instance, Kind, Purpose, derive_seed, kind_of, purpose_of
 from vidaudio.errors import VidaudioError
 from vidaudio.machine import available_cores
@@ -266,7 +267,7 @@ def _encode(mp4: Path, wav: Path, frames: Iterator[bytes]) -> None:
         "pipe:",
         format="rawvideo",
         pix_fmt="rgb24",
-        s=f"{drawing.WIDTH}x{drawing.HEIGHT}",
+        s=f"{WIDTH}x{HEIGHT}",
         framerate=FRAMES_PER_SECOND,
     )
     output = ffmpeg.output(

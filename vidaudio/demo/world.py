@@ -16,7 +16,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from vidaudio.demo import drawing, sounds
+from vidaudio.demo import drawing, sounds, things
 from vidaudio.demo.drawing import Look, Scene
 from vidaudio.demo.sounds import Performance
 
@@ -71,7 +71,7 @@ class Kind:
     label: str
     synonyms: tuple[str, ...]
     colours: tuple[str, ...]
-    draw: drawing.Draw
+    draw: things.Draw
     perform: Callable[[np.random.Generator, float], Performance]
     sound: Callable[[Performance, int], NDArray]
     tiltable: bool = True
@@ -83,7 +83,7 @@ KINDS: tuple[Kind, ...] = (
         label="ringing bell",
         synonyms=("bell", "tolling bell", "bell being rung", "chiming bell"),
         colours=("golden", "silver", "brown", "green"),
-        draw=drawing.draw_bell,
+        draw=things.draw_bell,
         perform=sounds.perform_bell,
         sound=sounds.sound_bell,
     ),
@@ -91,7 +91,7 @@ KINDS: tuple[Kind, ...] = (
         label="flashing siren",
         synonyms=("siren", "wailing siren", "warning beacon", "emergency light"),
         colours=("red", "blue", "orange", "yellow"),
-        draw=drawing.draw_siren,
+        draw=things.draw_siren,
         perform=sounds.perform_siren,
         sound=sounds.sound_siren,
     ),
@@ -99,7 +99,7 @@ KINDS: tuple[Kind, ...] = (
         label="buzzing bee",
         synonyms=("bee", "humming bee", "flying bee", "bumblebee"),
         colours=("yellow", "golden", "orange"),
-        draw=drawing.draw_bee,
+        draw=things.draw_bee,
         perform=sounds.perform_bee,
         sound=sounds.sound_bee,
     ),
@@ -107,7 +107,7 @@ KINDS: tuple[Kind, ...] = (
         label="knocking woodpecker",
         synonyms=("woodpecker", "pecking woodpecker", "woodpecker at a trunk", "drumming woodpecker"),
         colours=("red", "orange", "blue", "yellow"),
-        draw=drawing.draw_woodpecker,
+        draw=things.draw_woodpecker,
         perform=sounds.perform_woodpecker,
         sound=sounds.sound_woodpecker,
     ),
@@ -115,7 +115,7 @@ KINDS: tuple[Kind, ...] = (
         label="plucked guitar",
         synonyms=("guitar", "strummed guitar", "guitar being played", "acoustic guitar"),
         colours=("brown", "orange", "red", "teal", "blue"),
-        draw=drawing.draw_guitar,
+        draw=things.draw_guitar,
         perform=sounds.perform_guitar,
         sound=sounds.sound_guitar,
     ),
@@ -123,7 +123,7 @@ KINDS: tuple[Kind, ...] = (
         label="honking horn",
         synonyms=("horn", "tooting horn", "bulb horn", "horn being squeezed"),
         colours=("golden", "silver", "red", "brown"),
-        draw=drawing.draw_horn,
+        draw=things.draw_horn,
         perform=sounds.perform_horn,
         sound=sounds.sound_horn,
     ),
@@ -131,7 +131,7 @@ KINDS: tuple[Kind, ...] = (
         label="bouncing ball",
         synonyms=("ball", "beach ball", "jumping ball", "ball hitting the floor"),
         colours=("red", "blue", "green", "purple", "pink", "orange", "teal"),
-        draw=drawing.draw_ball,
+        draw=things.draw_ball,
         perform=sounds.perform_ball,
         sound=sounds.sound_ball,
         tiltable=False,
@@ -141,7 +141,7 @@ KINDS: tuple[Kind, ...] = (
         label="dripping tap",
         synonyms=("tap", "leaking tap", "dripping faucet", "water drops from a tap"),
         colours=("silver", "golden", "white", "black"),
-        draw=drawing.draw_tap,
+        draw=things.draw_tap,
         perform=sounds.perform_tap,
         sound=sounds.sound_tap,
         tiltable=False,
