@@ -18,6 +18,7 @@ from vidaudio.pipeline.card import CARD_FILE, write_card
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_plan import PACK_FILE
 from vidaudio.pipeline.purge import copy_without, replace_file
+from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.stages.pack import write_pack_index
 from vidaudio.pipeline.tombstones import Tombstones
 from vidaudio.shards.commit import encode_table, read_record, read_table
@@ -75,7 +76,7 @@ def _purge_shard(corpus: Corpus, folder: str, name: str, described: Mapping[str,
     going = {key for key, clip, source in columns if removed.covers(clip, source)}
     if not going:
         return 0
-    audio = "wav" if described["settings"]["audio"] == "pcm16" else "flac"
+    audio = sound_format(described["settings"]["audio"])
     with store.workspace() as scratch:
         new = scratch / "kept.tar"
         copy_without(store, f"{folder}/{record.tar}", going, new, scratch)

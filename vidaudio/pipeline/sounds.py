@@ -8,7 +8,6 @@ pictures' grid; here the grid is one of times alone, ten a second.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ import av
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import soundfile
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
@@ -28,6 +26,7 @@ from vidaudio.media.container import open_media, start_time
 from vidaudio.media.sound import SoundTrack
 from vidaudio.pipeline.pack_select import assign_splits
 from vidaudio.pipeline.recipe import PackBlock, stable_hash
+from vidaudio.pipeline.sample import describe, encode_sound, sample_members, sound_format
 from vidaudio.pipeline.segments import Segment, whole_segments
 from vidaudio.shards.tar import ShardWriter, members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, write_index
@@ -159,7 +158,7 @@ def _write_shard(
     bar: tqdm,
 ) -> pa.Table | None:
     """Write one tar and return its rows; None where no file of it could be read."""
-    audio = _audio(settings)
+    audio = sound_format(settings.audio)
     temporary = path.with_name(f".{path.name}.tmp")
     rows: list[dict[str, Any]] = []
     with ShardWriter(temporary) as writer:
@@ -223,30 +222,18 @@ def _samples(
     for segment in whole_segments(len(sound), sample_rate, 0.0, grid, settings.max_segment_seconds):
         first = segment.start_sample or 0
         values = sound[first : first + segment.samples]
-        times = [round(s - first / sample_rate, 6) for s in grid[segment.first_frame :][: segment.frames]]
-        facts = {
-            "id": clip.id,
-            "source": clip.source,
-            "dataset": clip.dataset,
-            "split": split,
-            "labels": list(clip.labels),
-            "captions": list(clip.captions),
-            "start_seconds": round(clip.start_seconds + first / sample_rate, 6),
-            "samples": len(values),
-            "audio_start_seconds": 0.0,
-            "frame_seconds": [],
-            "grid_seconds": times,
-        }
-        encoded, vectors = io.BytesIO(), io.BytesIO()
-        audio = _audio(settings)
-        soundfile.write(encoded, values, sample_rate, format=audio.upper(), subtype="PCM_16")
-        np.lib.format.write_array(vectors, np.zeros((len(times), 0), np.float16), allow_pickle=False)
-        described = json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()
-        yield segment, facts, {audio: encoded.getvalue(), "clip.npy": vectors.getvalue(), "json": described}
-
-
-def _audio(settings: PackBlock) -> str:
-    return "wav" if settings.audio == "pcm16" else "flac"
+        audio = sound_format(settings.audio)
+        facts = describe(
+            clip,
+            split,
+            start_seconds=clip.start_seconds + first / sample_rate,
+            samples=len(values),
+            audio_start_seconds=0.0,
+            frame_seconds=[],
+            grid_seconds=[s - first / sample_rate for s in grid[segment.first_frame :][: segment.frames]],
+        )
+        vectors = np.zeros((len(facts["grid_seconds"]), 0), np.float16)
+        yield segment, facts, sample_members(audio, encode_sound(values, sample_rate, audio), vectors, facts)
 
 
 def _finish(
@@ -268,7 +255,7 @@ def _finish(
     (folder / PACK_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     metadata = {
         "tars": list(tars),
-        "audio": _audio(settings),
+        "audio": sound_format(settings.audio),
         "sample_rate": sample_rate,
         "frames_per_second": float(TIMES_PER_SECOND),
         "encoder": NO_VECTORS,

@@ -19,12 +19,12 @@ from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_plan import PACK_FILE, PackPlan
 from vidaudio.pipeline.pack_sources import drop_sources, sources_folder
 from vidaudio.pipeline.pack_tasks import PackedSample, PackTask
+from vidaudio.pipeline.sample import describe, encode_sound, sample_members, sound_format
 from vidaudio.pipeline.stages.gather import GatheredClips, gathered
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record, read_table
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, write_index
-from vidaudio.stream.reader import WAV_HEADER_BYTES
 
 
 def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecord:
@@ -33,7 +33,7 @@ def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecor
     table_at = f"{task.folder}/{task.name}.parquet"
     if store.exists(table_at):
         return read_record(store, table_at)
-    audio = "wav" if task.settings.audio == "pcm16" else "flac"
+    audio = sound_format(task.settings.audio)
     with store.workspace() as scratch, gathered(corpus, task, encoder_name, scratch) as clips:
         tar = scratch / "shard.tar"
         described: list[dict[str, Any]] = []
@@ -78,7 +78,7 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
         tars.append(record.tar)
     metadata = {
         "tars": tars,
-        "audio": "wav" if described["settings"]["audio"] == "pcm16" else "flac",
+        "audio": sound_format(described["settings"]["audio"]),
         "sample_rate": corpus.recipe.extract.sample_rate,
         "frames_per_second": corpus.recipe.extract.frames_per_second,
         "encoder": json.loads(corpus.store.read(f"embeddings/{described['encoder']}/encoder.json")),
@@ -111,31 +111,17 @@ def _encode(
             start_seconds = 0.0
             values = _cut(values, segment.start_sample, segment.samples)
             samples = segment.samples
-        sink = io.BytesIO()
-        soundfile.write(sink, values, rate, format=audio.upper(), subtype="PCM_16")
-        sound = sink.getvalue()
-        if audio == "wav" and len(sound) != WAV_HEADER_BYTES + 2 * len(values):
-            raise ValueError("this libsndfile writes WAV headers of another size than the loader skips")
-    described = {
-        "id": clip.id,
-        "source": clip.source,
-        "dataset": clip.dataset,
-        "split": split,
-        "labels": list(clip.labels),
-        "captions": list(clip.captions),
-        "start_seconds": round(clip.start_seconds + shift, 6),
-        "samples": samples,
-        "audio_start_seconds": start_seconds,
-        "frame_seconds": [round(s - shift, 6) for s in facts["frame_seconds"][frames]],
-        "grid_seconds": [round(s - shift, 6) for s in facts["grid_seconds"][frames]],
-    }
-    array = io.BytesIO()
-    np.lib.format.write_array(array, np.ascontiguousarray(vectors[frames]), allow_pickle=False)
-    parts = {
-        audio: sound,
-        "clip.npy": array.getvalue(),
-        "json": json.dumps(described, sort_keys=True, ensure_ascii=False).encode(),
-    }
+        sound = encode_sound(values, rate, audio)
+    described = describe(
+        clip,
+        split,
+        start_seconds=clip.start_seconds + shift,
+        samples=samples,
+        audio_start_seconds=start_seconds,
+        frame_seconds=[s - shift for s in facts["frame_seconds"][frames]],
+        grid_seconds=[s - shift for s in facts["grid_seconds"][frames]],
+    )
+    parts = sample_members(audio, sound, vectors[frames], described)
     if with_frames:
         spans = list(zip(facts["frame_offsets"], facts["frame_lengths"], strict=True))[frames]
         parts |= {f"{n:03d}.jpg": clips.read(*span, sample.shard) for n, span in enumerate(spans)}

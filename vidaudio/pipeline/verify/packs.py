@@ -18,6 +18,7 @@ from vidaudio.pipeline.card import CARD_FILE
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_plan import PACK_FILE, plan_pack
 from vidaudio.pipeline.recipe import PackBlock
+from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.tombstones import Tombstones
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, OpenTar, compare_members, named, open_tar, sealed_table
 from vidaudio.pipeline.verify.report import Findings, Share
@@ -63,7 +64,7 @@ class Pack:
 
     @property
     def audio(self) -> str:
-        return "wav" if self.described["settings"]["audio"] == "pcm16" else "flac"
+        return sound_format(self.described["settings"]["audio"])
 
 
 def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> dict[str, Any] | None:
