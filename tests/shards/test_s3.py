@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import pytest
+from aiobotocore.session import AioSession
 
 from tests.s3_server import BUCKET, S3Server
 from vidaudio.errors import CorpusError
@@ -275,3 +279,59 @@ class TestDriver:
 
         assert parse_time(text) == parse_timestamp(text)
         assert parse_time(text).tzinfo is not None
+
+    def test_listings_are_read_as_the_driver_itself_reads_them(self):
+        plain = "<LastModified>2024-02-29T12:34:56.000Z</LastModified><ETag>&quot;ab&quot;</ETag><Size>7</Size>"
+        objects = [
+            f"<Key>a%20b</Key>{plain}<StorageClass>STANDARD</StorageClass>",
+            f"<Key>without a class</Key>{plain}",
+            f"<Key>owned</Key>{plain}<Owner><ID>me</ID></Owner>",
+            f"<Key>sums</Key>{plain}<ChecksumAlgorithm>CRC32</ChecksumAlgorithm>"
+            "<ChecksumAlgorithm>SHA1</ChecksumAlgorithm>",
+            "<Key>empty fields</Key><ETag/><Size>0</Size><StorageClass></StorageClass>",
+        ]
+        body = "".join(f"<Contents>{fields}</Contents>" for fields in objects)
+        body += "<CommonPrefixes><Prefix>folder/</Prefix></CommonPrefixes><IsTruncated>true</IsTruncated>"
+        namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
+        answer = f'<ListBucketResult xmlns="{namespace}"><Prefix></Prefix>{body}</ListBucketResult>'
+        ours = s3_options("s3")["session"]
+
+        async def parsed(session):
+            model = await session.get_service_model("s3")
+            parser = session.get_component("response_parser_factory").create_parser("rest-xml")
+            response = {"status_code": 200, "headers": {}, "body": answer.encode()}
+            return await parser.parse(response, model.operation_model("ListObjectsV2").output_shape)
+
+        read = asyncio.run(parsed(ours))
+        assert read == asyncio.run(parsed(AioSession()))
+        assert [each["Key"] for each in read["Contents"]][::4] == ["a%20b", "empty fields"]
+
+    def test_a_listing_that_breaks_off_or_tells_of_an_error_is_asked_for_again(self, monkeypatch):
+        whole = (
+            '<?xml version="1.0"?><ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Contents>'
+            "<Key>corpus/x</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified><ETag>e</ETag><Size>3</Size>"
+            "</Contents><IsTruncated>false</IsTruncated></ListBucketResult>"
+        )
+        error = '<?xml version="1.0"?><Error><Code>InternalError</Code><Message>Try again</Message></Error>'
+        answers = [whole[: len(whole) // 2], error, whole]
+
+        class Bucket(BaseHTTPRequestHandler):
+            def do_GET(self):
+                body = answers.pop(0).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                """Tests are quiet."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            configured = {"endpoint_url": f"http://127.0.0.1:{server.server_port}", "key": "a", "secret": "b"}
+            monkeypatch.setitem(fsspec.config.conf, "s3", configured)
+            try:
+                assert open_store("s3://bucket/corpus").list("") == {"x": 3}
+            finally:
+                server.shutdown()
+        assert answers == []

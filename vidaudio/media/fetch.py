@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -22,10 +21,10 @@ from vidaudio.media.budget import Budget, MemoryBudget
 from vidaudio.media.container import extension_of
 from vidaudio.media.cut import CannotCut, Cut, MediaIndex, cut_windows, read_index
 from vidaudio.media.fetch_reasons import failure
-from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
+from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, local_path
 from vidaudio.media.merge import CannotMerge, merge_tracks
 from vidaudio.media.reasons import Outcome, Reason, State
-from vidaudio.media.visit import Traffic, Visit
+from vidaudio.media.visit import Visit
 from vidaudio.media.ytdlp import DownloadFailed, download_source
 
 __all__ = ["ClipSpan", "FetchOptions", "Fetched", "Traffic", "fetch_source"]
@@ -89,11 +88,6 @@ def fetch_source(
     except (OSError, CannotMerge) as error:
         outcome = failure(error)
     return [Fetched(span.id, outcome) for span in spans]
-
-
-def local_path(url: str) -> Path | None:
-    """The path, where `url` is one: anything that does not begin like a URL does (`https://`, `file:`)."""
-    return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", url, re.IGNORECASE) else Path(url).absolute()
 
 
 @dataclass(frozen=True, slots=True)

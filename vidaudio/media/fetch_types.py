@@ -114,3 +114,30 @@ class Fetched:
     size_bytes: int = 0
     sha256: str = ""
     info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What fetching cost, added up by whoever passes it on.
+
+    Attributes:
+        requests: Sent, by site; redirects are requests of their own.
+        refused: Of these, answered with 429 or 503.
+        waited_seconds: For the budget.
+    """
+
+    requests: dict[str, int] = field(default_factory=dict)
+    refused: int = 0
+    waited_seconds: float = 0.0
+
+    def add(self, other: Traffic) -> None:
+        """Count another's in."""
+        for site, count in other.requests.items():
+            self.requests[site] = self.requests.get(site, 0) + count
+        self.refused += other.refused
+        self.waited_seconds += other.waited_seconds
+
+
+def local_path(url: str) -> Path | None:
+    """The path, where `url` is one: anything that does not begin like a URL does (`https://`, `file:`)."""
+    return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", url, re.IGNORECASE) else Path(url).absolute()

@@ -13,7 +13,6 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Self
 
 import urllib3.exceptions
@@ -23,6 +22,7 @@ from yt_dlp.networking.exceptions import RequestError
 from vidaudio.media.addresses import PrivateAddress, check_named, check_resolved, is_public
 from vidaudio.media.budget import Budget, BudgetLost
 from vidaudio.media.fetch_reasons import Refused
+from vidaudio.media.fetch_types import Traffic
 from vidaudio.media.reasons import Reason
 
 # A source that a site has asked to slow down this often is put back: trying on is for later, when the pause is over.
@@ -40,28 +40,6 @@ class DoorClosed(Refused, RequestError):
     def __init__(self, reason: Reason, message: str) -> None:
         RequestError.__init__(self, message)
         self.reason = reason
-
-
-@dataclass(slots=True)
-class Traffic:
-    """What fetching cost, added up by whoever passes it on.
-
-    Attributes:
-        requests: Sent, by site; redirects are requests of their own.
-        refused: Of these, answered with 429 or 503.
-        waited_seconds: For the budget.
-    """
-
-    requests: dict[str, int] = field(default_factory=dict)
-    refused: int = 0
-    waited_seconds: float = 0.0
-
-    def add(self, other: Traffic) -> None:
-        """Count another's in."""
-        for site, count in other.requests.items():
-            self.requests[site] = self.requests.get(site, 0) + count
-        self.refused += other.refused
-        self.waited_seconds += other.waited_seconds
 
 
 class Visit:

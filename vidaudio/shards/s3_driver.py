@@ -1,7 +1,7 @@
-"""How s3fs is set up: as many connections as there are readers, and times read without a guess at their form.
+"""How s3fs is set up: as many connections as there are readers, and listings read without a guess at a field's form.
 
 Left to itself the driver opens ten connections, so that a store 50 ms away answers no more than two hundred requests a
-second, and most of a listing's time goes into working out the form of every file's date.
+second, and most of a listing's time goes into working out the form of every file's date, then of its other fields.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -41,8 +42,66 @@ def _session(_process_id: int) -> Any:
     except ImportError:
         return None
     session = AioSession()
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
+    session.register_component("response_parser_factory", _parsers())
+    _check_listings_quickly(session)
     return session
+
+
+def _check_listings_quickly(session: Any) -> None:
+    """S3 may answer 200 and tell of an error, or break off: the driver reads every answer twice to find that out.
+
+    Of a listing its end tells it.
+    """
+    from botocore import handlers
+
+    thorough = getattr(handlers, "_handle_200_error", None)
+    if thorough is None:
+        return
+
+    def check(operation_model: Any, response_dict: Any, **others: Any) -> None:
+        listing = operation_model.name == "ListObjectsV2" and isinstance(response_dict.get("body"), bytes)
+        if not (listing and response_dict["body"].rstrip().endswith(b"</ListBucketResult>")):
+            thorough(operation_model=operation_model, response_dict=response_dict, **others)
+
+    session.unregister("before-parse.s3.*", thorough)
+    session.register("before-parse.s3.*", check)
+
+
+def _parsers() -> Any:
+    """aiobotocore's parsers of answers, but for S3 with one that reads the objects of a listing in one go."""
+    from aiobotocore.parsers import AioResponseParserFactory, AioRestXMLParser
+
+    class ListingParser(AioRestXMLParser):
+        def _handle_structure(self, shape: Any, node: Any) -> dict[str, Any]:
+            if shape.name == "Object":
+                # Whatever has another form than usual is left to the driver.
+                with contextlib.suppress(KeyError, ValueError, TypeError):
+                    return dict(map(_field, node))
+            return super()._handle_structure(shape, node)
+
+    class Parsers(AioResponseParserFactory):
+        def create_parser(self, protocol_name: str) -> Any:
+            if protocol_name == "rest-xml":
+                return ListingParser(timestamp_parser=parse_time)
+            return super().create_parser(protocol_name)
+
+    return Parsers()
+
+
+def _field(element: Any) -> tuple[str, Any]:
+    """Name and value of one field of a listed object.
+
+    Raises:
+        KeyError, ValueError, TypeError: It is not one of the plain ones, or is empty.
+    """
+    name = element.tag.rpartition("}")[2]
+    return name, _PLAIN_FIELDS[name](element.text)
+
+
+def _text(text: str | None) -> str:
+    if text is None:
+        raise ValueError("an empty field")
+    return text
 
 
 def parse_time(text: str | float) -> datetime:
@@ -53,3 +112,13 @@ def parse_time(text: str | float) -> datetime:
     from botocore.utils import parse_timestamp
 
     return parse_timestamp(text)
+
+
+# Of an object in a listing: what S3 says of every one, in the order of its documentation.
+_PLAIN_FIELDS: Mapping[str, Callable[[str], Any]] = {
+    "Key": _text,
+    "LastModified": parse_time,
+    "ETag": _text,
+    "Size": int,
+    "StorageClass": _text,
+}
