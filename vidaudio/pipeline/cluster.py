@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 20
+# Left to themselves the driver's scheduler and nannies look at themselves fifty times a second, for the dashboard's
+# curves and warnings: that alone takes 3 % of a core, and tasks that take minutes need none of it.
+_CALM = {
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.tick.limit": "60s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.worker.profile.enabled": False,
+}
 
 
 @contextlib.contextmanager
@@ -42,7 +51,7 @@ def connected(block: DaskBlock) -> Iterator[Client]:
         with _running_cluster(block.scheduler) as client:
             yield client
         return
-    with dask.config.set({"distributed.admin.tick.limit": "60s", "distributed.worker.profile.enabled": False}):
+    with dask.config.set(_CALM):
         if block.spans_machines:
             with job_cluster(block) as cluster, Client(cluster) as client:
                 serve_budget(client, cluster.scheduler_address)
