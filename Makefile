@@ -45,6 +45,7 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.embedding $(if $(CLIPS),--clips $(CLIPS)) $(BENCH)
 	$(VENV)/bin/python -m benchmarks.build $(if $(CLIPS),--clips $(CLIPS)) $(BENCH)
 	$(VENV)/bin/python -m benchmarks.loader $(BENCH)
+	$(VENV)/bin/python -m benchmarks.loader_waiting $(BENCH)
 	$(VENV)/bin/python -m benchmarks.remote_loader $(BENCH)
 	$(VENV)/bin/python -m benchmarks.training $(BENCH)
 

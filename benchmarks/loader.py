@@ -3,12 +3,15 @@
     python -m benchmarks.loader [--quick]
 
 For FLAC and for PCM shards of 10-s clips: `bare` is pread and soundfile (PCM: pread alone) of as many windows and the
-read of their vectors; `loader` is `MixtureStream` through one DataLoader worker, batches and all.
+read of their vectors; `loader` is `MixtureStream` through one DataLoader worker, batches and all. `webdataset` reads
+the same tars from front to back, one worker too, with the same decoding of one random window a clip, and stacks as
+large batches; it shuffles nothing.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import os
@@ -20,13 +23,14 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from benchmarks.common import medians, report, side_by_side
+from benchmarks.common import median_ratio, report, side_by_side
 from vidaudio.shards.tar import ShardWriter, members
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, TrainingIndex, write_index
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 
 CLIPS, SECONDS, RATE, DIMENSIONS = 512, 10, 16_000, 512
 BATCHES, BATCH = 60, 32
+SPAN = 65_535
 
 
 def write_corpus(folder: Path, audio: str, clips: int = CLIPS) -> None:
@@ -65,7 +69,6 @@ def bare_reads(folder: Path, audio: str, index: TrainingIndex, batches: int) -> 
     """The least a loader could do for as many windows: two preads, and for FLAC the decoding up to the window's end."""
     columns = [index.column(n) for n in ("audio_offset", "audio_length", "vectors_offset", "vectors_length")]
     descriptor = os.open(folder / "train-000000.tar", os.O_RDONLY)
-    span = 65_535
 
     def work() -> int:
         for number in range(batches * BATCH * 2):
@@ -75,13 +78,40 @@ def bare_reads(folder: Path, audio: str, index: TrainingIndex, batches: int) -> 
             if audio == "flac":
                 with soundfile.SoundFile(io.BytesIO(os.pread(descriptor, audio_bytes, audio_at))) as file:
                     file.seek(first)
-                    file.read(span, dtype="int16")
+                    file.read(SPAN, dtype="int16")
             else:
-                np.frombuffer(os.pread(descriptor, 2 * span, audio_at + 44 + 2 * first), "<i2")
+                np.frombuffer(os.pread(descriptor, 2 * SPAN, audio_at + 44 + 2 * first), "<i2")
             np.frombuffer(os.pread(descriptor, vectors_bytes, vectors_at)[128:], np.float16)
         return batches * BATCH * 2
 
     return work
+
+
+def window_of(sample: dict, audio: str) -> tuple[np.ndarray, np.ndarray]:
+    """What a loader must make of a WebDataset sample: a random window's sound, and the vectors of its pictures."""
+    centre = int(np.random.randint(2, SECONDS - 3))
+    vectors = np.load(io.BytesIO(sample["clip.npy"]), allow_pickle=False)[centre - 1 : centre + 2]
+    with soundfile.SoundFile(io.BytesIO(sample[audio])) as file:
+        file.seek(RATE * (centre - 2))
+        return file.read(SPAN, dtype="int16"), vectors
+
+
+def plain_batches(folder: Path, audio: str) -> Iterator:
+    """Endless batches of as many windows by webdataset's own pipeline and one DataLoader worker."""
+    import webdataset
+
+    from vidaudio.stream import shard_urls
+
+    pipeline = webdataset.WebDataset(shard_urls(str(folder), "train"), shardshuffle=False, empty_check=False)
+    pipeline = pipeline.map(functools.partial(window_of, audio=audio)).repeat().batched(2 * BATCH)
+    return iter(webdataset.WebLoader(pipeline, batch_size=None, num_workers=1, prefetch_factor=4))
+
+
+def take(batches: Iterator, number: int) -> int:
+    """A contestant: so many batches, whose windows it counts."""
+    for _ in range(number):
+        next(batches)
+    return number * BATCH * 2
 
 
 def main() -> None:
@@ -99,20 +129,20 @@ def main() -> None:
 
             # Started once: a worker lives as long as a training run, and its start is not what is measured.
             batches = iter(stream.loader(workers=1))
-
-            def loader(batches: Iterator = batches) -> int:
-                for _ in range(number_of_batches):
-                    next(batches)
-                return number_of_batches * BATCH * 2
-
-            bare = bare_reads(folder, audio, stream.index, number_of_batches)
-            contestants |= {f"{audio} bare": bare, f"{audio} loader": loader}
+            plain = plain_batches(folder, audio)
+            contestants |= {
+                f"{audio} bare": bare_reads(folder, audio, stream.index, number_of_batches),
+                f"{audio} loader": functools.partial(take, batches, number_of_batches),
+                f"{audio} webdataset": functools.partial(take, plain, number_of_batches),
+            }
         rates = side_by_side(contestants, rounds=rounds)
     settings = {"clips": clips, "seconds": SECONDS, "batch_size": BATCH, "quick": quick}
     report("loader", rates, "flac bare", settings)
-    middle = medians(rates)
     for audio in ("flac", "wav"):
-        print(f"  {audio}: loader at {middle[f'{audio} loader'] / middle[f'{audio} bare']:.0%} of the bare reads")
+        of_bare, of_plain = (
+            median_ratio(rates, f"{audio} loader", f"{audio} {other}") for other in ("bare", "webdataset")
+        )
+        print(f"  {audio}: loader at {of_bare:.0%} of the bare reads, {of_plain:.2f} x webdataset")
 
 
 if __name__ == "__main__":

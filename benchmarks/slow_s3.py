@@ -4,8 +4,9 @@
 
 The files below FOLDER are the objects of the bucket `bench`. Every request is answered after the latency, any number at
 once. It speaks what the s3fs driver needs: get (ranges too), head, put (`If-None-Match: *` too), delete, and list, by
-pages of 1,000. Servers made for tests look at every key for each page of a list, and that would be what is measured.
-Prints its port and serves until its standard input ends.
+pages of 1,000. Servers made for tests look at every key for each page of a list, and hash an object when it is read: on
+a machine that the server shares with its reader, that would be what is measured. This one sends files as they lie in
+the page cache. Prints its port and serves until its standard input ends.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import argparse
 import asyncio
 import bisect
 import contextlib
-import hashlib
+import itertools
 import json
+import mmap
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
@@ -28,25 +31,36 @@ from aiohttp import web
 
 BUCKET = "bench"
 PAGE = 1000
+# A body goes out in pieces, so that one large object does not keep the others waiting.
+PIECE_BYTES = 1 << 20
 _TIME = "2024-01-01T00:00:00.000Z"
 
 
+class Object(NamedTuple):
+    """Contents, and a tag that no other contents have had: like those of uploads in parts, it is no hash."""
+
+    data: memoryview
+    tag: str
+
+
 class Objects:
-    """Objects by key, in memory, and their keys in order."""
+    """Objects by key, in memory or mapped into it, and their keys in order."""
 
     def __init__(self, folder: Path) -> None:
-        self._data = {
-            path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-        }
-        self._keys = sorted(self._data)
+        self._data: dict[str, Object] = {}
+        self._keys: list[str] = []
+        self._versions = itertools.count(1)
+        for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+            self.put(path.relative_to(folder).as_posix(), _mapped(path))
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str) -> Object | None:
         return self._data.get(key)
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes | memoryview) -> Object:
         if key not in self._data:
             bisect.insort(self._keys, key)
-        self._data[key] = data
+        self._data[key] = Object(memoryview(data), f'"{next(self._versions):032x}-1"')
+        return self._data[key]
 
     def delete(self, key: str) -> None:
         if self._data.pop(key, None) is not None:
@@ -88,27 +102,27 @@ def application(objects: Objects, latency_seconds: float, counts: dict[str, int]
             data = await request.read()
             if request.headers.get("If-None-Match") == "*" and objects.get(key) is not None:
                 return _error("PreconditionFailed", 412)
-            objects.put(key, data)
-            return web.Response(headers={"ETag": _etag(data)})
+            return web.Response(headers={"ETag": objects.put(key, data).tag})
         if request.method == "DELETE":
             objects.delete(key)
             return web.Response(status=204)
-        data = objects.get(key)
-        if data is None:
+        found = objects.get(key)
+        if found is None:
             return _error("NoSuchKey", 404)
-        headers = {"ETag": _etag(data), "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "Accept-Ranges": "bytes"}
+        data, tag = found
+        headers = {"ETag": tag, "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT", "Accept-Ranges": "bytes"}
         if request.method == "HEAD":
             return web.Response(headers=headers | {"Content-Length": str(len(data))})
         wanted = request.http_range
         if wanted.start is None and wanted.stop is None:
             counts["bytes"] = counts.get("bytes", 0) + len(data)
-            return web.Response(body=data, headers=headers)
+            return await _send(request, 200, data, headers)
         first, last, _ = wanted.indices(len(data))
         if first >= last:
             return _error("InvalidRange", 416)
         counts["bytes"] = counts.get("bytes", 0) + last - first
         headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(data)}"
-        return web.Response(status=206, body=data[first:last], headers=headers)
+        return await _send(request, 206, data[first:last], headers)
 
     made = web.Application(client_max_size=1 << 40)
     made.router.add_route("*", "/{path:.*}", answer)
@@ -123,7 +137,7 @@ def _listing(objects: Objects, request: web.Request) -> web.Response:
     encode = quote if asked.get("encoding-type") == "url" else escape
     told = [
         f"<Contents><Key>{encode(key)}</Key><LastModified>{_TIME}</LastModified><ETag>&quot;0&quot;</ETag>"
-        f"<Size>{len(objects.get(key))}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        f"<Size>{len(objects.get(key).data)}</Size><StorageClass>STANDARD</StorageClass></Contents>"
         for key in keys
     ]
     told += [f"<CommonPrefixes><Prefix>{encode(folder)}</Prefix></CommonPrefixes>" for folder in folders]
@@ -145,8 +159,22 @@ def _error(code: str, status: int) -> web.Response:
     return web.Response(status=status, text=body, content_type="application/xml")
 
 
-def _etag(data: bytes) -> str:
-    return f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+async def _send(request: web.Request, status: int, body: memoryview, headers: dict[str, str]) -> web.StreamResponse:
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = len(body)
+    await response.prepare(request)
+    for first in range(0, len(body), PIECE_BYTES):
+        await response.write(body[first : first + PIECE_BYTES])
+    await response.write_eof()
+    return response
+
+
+def _mapped(path: Path) -> bytes | memoryview:
+    """A file's contents, of a large one without a copy of them: each that is mapped stays open."""
+    if path.stat().st_size < PIECE_BYTES:
+        return path.read_bytes()
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def heard(address: str) -> tuple[int, int]:

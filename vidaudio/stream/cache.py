@@ -77,7 +77,7 @@ class ShardCache:
 
     def open_index(self, store: Store, name: str) -> int:
         """A descriptor of a copy of a corpus's index, which may be replaced under its name: its age is its identity."""
-        size = store.list("").get(name)
+        size = store.list("", prefix=name).get(name)
         return self.open(store, name, f"{store.modified(name)}:{size}", size)
 
     def _path(self, store: Store, name: str, identity: str) -> Path:

@@ -73,7 +73,7 @@ class PackedCorpus:
         self.url = url
         self.config = config
         self.size = size
-        self.turn, self.turns = 0, 1
+        self._turn, self._turns = 0, 1
         self._watched: tuple[int, int] | None = None
         self._groups_since_release = 0
         self.counts = count_usable(self.index, self.windows)
@@ -122,11 +122,16 @@ class PackedCorpus:
 
     @functools.cached_property
     def _prefetcher(self) -> Prefetcher | None:
-        return Prefetcher(self._tars, turn=self.turn, turns=self.turns) if self._cache is not None else None
+        return Prefetcher(self._tars) if self._cache is not None else None
 
     @property
     def groups_per_epoch(self) -> int:
         return self.groups.order.groups_per_epoch
+
+    def begin(self, turn: int, turns: int) -> None:
+        """Reading begins, by process `turn` of `turns`; what a parent process has sent for is no help to its fork."""
+        self._turn, self._turns = turn, turns
+        self._watched = None
 
     def group(self, position: int) -> np.ndarray:
         """Index rows of one group of the endless sequence, int `[size]`; the shards of the next block are sent for."""
@@ -170,7 +175,8 @@ class PackedCorpus:
         block = order.block(position)
         if block != self._watched:
             self._watched = block
-            self._prefetcher.want(*(self._tars_of(order.shards(*each)) for each in (block, order.after(*block))))
+            blocks = [self._tars_of(order.shards(*each)) for each in (block, order.after(*block))]
+            self._prefetcher.want(*blocks, turn=self._turn, turns=self._turns)
 
     def _tars_of(self, shards: np.ndarray) -> list[int]:
         return self.index.tar_numbers[shards].tolist()

@@ -18,18 +18,16 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vidaudio.errors import CorpusError
 from vidaudio.stream.config import StreamConfig
-from vidaudio.stream.corpus import Damage, PackedCorpus
+from vidaudio.stream.corpus import Damage
 from vidaudio.stream.index import TrainingIndex
-from vidaudio.stream.mixing import Interleave
-from vidaudio.stream.order import PARTNERS, WINDOWS, generator
+from vidaudio.stream.memory import one_piece, to_be_sent, write_pictures
+from vidaudio.stream.order import WINDOWS, generator
+from vidaudio.stream.picks import Pick, Picker
 from vidaudio.stream.ranks import rank_part, rank_rows
 from vidaudio.stream.reader import DamagedSample
 from vidaudio.stream.windows import Windows
 
 __all__ = ["MixtureStream", "StreamConfig"]
-
-# One sample of a mixture-to-be: number of its corpus, its row there, its group's position there.
-Pick = tuple[int, int, int]
 
 
 class MixtureStream(IterableDataset):
@@ -73,10 +71,8 @@ class MixtureStream(IterableDataset):
         self.start_step = start_step
         self.set_rank(rank, world_size)
         weights = dict(url) if isinstance(url, Mapping) else {os.fspath(url): 1.0}
-        self._interleave = Interleave(list(weights.values()), self.config.seed)
-        self._across = self.config.across_corpora and self.config.shuffle and len(weights) > 1
-        size = 1 if self._across else self.config.sources
-        self.corpora = [PackedCorpus(each, self.config, size) for each in weights]
+        self._picker = Picker(list(weights), list(weights.values()), self.config)
+        self.corpora = self._picker.corpora
         self._damage = Damage()
         self._check_alike()
 
@@ -107,8 +103,7 @@ class MixtureStream(IterableDataset):
     @property
     def groups_per_epoch(self) -> int:
         """Mixtures an epoch; of several corpora, of all together."""
-        groups = sum(corpus.groups_per_epoch for corpus in self.corpora)
-        return math.ceil(groups / self.config.sources) if self._across else groups
+        return self._picker.mixtures_per_epoch
 
     @property
     def batches_per_epoch(self) -> int:
@@ -158,7 +153,7 @@ class MixtureStream(IterableDataset):
         worker = get_worker_info()
         number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         for corpus in self.corpora:
-            corpus.turn, corpus.turns = self.rank * workers + number, self.world_size * workers
+            corpus.begin(self.rank * workers + number, self.world_size * workers)
         step = begin + number
         while end is None or step < end:
             # Of the last batch of an evaluation there may be nothing for this rank.
@@ -177,7 +172,7 @@ class MixtureStream(IterableDataset):
 
     def picks(self, step: int) -> list[list[Pick]]:
         """The samples of batch `step` of this rank, before damaged ones are replaced."""
-        return [self._pick(position) for position in self.positions(step)]
+        return [self._picker.pick(position) for position in self.positions(step)]
 
     def rows(self, step: int) -> np.ndarray:
         """Index rows of batch `step` of this rank, int `[B, N]`."""
@@ -186,17 +181,14 @@ class MixtureStream(IterableDataset):
 
     def batch(self, step: int) -> dict[str, Any]:
         """Read batch `step`."""
-        shape, sources = self.config.shape, self.config.sources
         positions = self.positions(step)
-        audio = np.empty((len(positions), sources, shape.samples), np.int16)
-        vectors = np.empty((len(positions), sources, shape.frames, self.index.dimensions), np.float16)
-        gains = np.ones((len(positions), sources), np.float32)
-        members = np.empty((2, len(positions), sources), np.int64)
-        frames: list[np.ndarray] = []
+        batch = self._empty_batch(len(positions))
+        # NumPy writes single samples sooner than PyTorch does.
+        written = {name: tensor.numpy() for name, tensor in batch.items()}
         replaced = 0
         for place, position in enumerate(positions):
             rng = generator(WINDOWS, self.config.seed, position)
-            picks = self._pick(position)
+            picks = self._picker.pick(position)
             for slot, (number, row, _) in enumerate(picks):
                 corpus = self.corpora[number]
                 window = corpus.windows.random(row, rng) if self.config.shuffle else corpus.windows.middle(row)
@@ -206,58 +198,30 @@ class MixtureStream(IterableDataset):
                 except DamagedSample as error:
                     read = self._replace(error, position, slot, picks)
                     replaced += 1
-                audio[place, slot], vectors[place, slot] = read[:2]
+                written["audio"][place, slot], written["vectors"][place, slot] = read[:2]
+                written["corpora"][place, slot], written["rows"][place, slot] = picks[slot][:2]
                 if self.config.frames:
-                    frames.append(read[2])
-                members[:, place, slot] = picks[slot][:2]
+                    if "frames" not in batch:
+                        shape = (len(positions), self.config.sources, *read[2].shape)
+                        batch |= one_piece({"frames": (shape, torch.uint8)})
+                    write_pictures(read[2], batch["frames"][place, slot])
             if self.config.gain_range is not None:
-                gains[place] = rng.uniform(*self.config.gain_range, sources)
-        batch = {
-            "audio": torch.from_numpy(audio),
-            "vectors": torch.from_numpy(vectors),
-            "gains": torch.from_numpy(gains),
-            "rows": torch.from_numpy(members[1]),
-            "corpora": torch.from_numpy(members[0]),
+                written["gains"][place] = rng.uniform(*self.config.gain_range, self.config.sources)
+        return batch | {
             "step": step,
             "share": len(positions) / self._mixtures(step),
             "replaced": replaced,
             "damage": self._damage.take(),
         }
-        if self.config.frames:
-            batch["frames"] = torch.from_numpy(_stacked(frames, len(positions)))
-        return batch
 
-    def _pick(self, position: int) -> list[Pick]:
-        """The samples of one mixture."""
-        if self._across:
-            return self._pick_across(position)
-        if self.config.shuffle:
-            number, place = self._interleave.at(position)
-        else:
-            number, place = self._one_after_another(position)
-        return [(number, row, place) for row in self.corpora[number].group(place).tolist()]
-
-    def _pick_across(self, position: int) -> list[Pick]:
-        """One sample after another, each of the corpus whose turn it is; a source that two corpora share comes once."""
-        picks: list[Pick] = []
-        present: set[str] = set()
-        for slot in range(self.config.sources):
-            number, place = self._interleave.at(position * self.config.sources + slot)
-            corpus = self.corpora[number]
-            row = int(corpus.group(place)[0])
-            if corpus.samples.source(row) in present:
-                rng = generator(PARTNERS, self.config.seed, position, 1 + slot)
-                row = corpus.samples.draw_unlike(rng, present)
-            present.add(corpus.samples.source(row))
-            picks.append((number, row, place))
-        return picks
-
-    def _one_after_another(self, position: int) -> tuple[int, int]:
-        for number, corpus in enumerate(self.corpora):
-            if position < corpus.groups_per_epoch:
-                return number, position
-            position -= corpus.groups_per_epoch
-        raise IndexError("a position behind the end of an evaluation")
+    def _empty_batch(self, mixtures: int) -> dict[str, torch.Tensor]:
+        each, shape = (mixtures, self.config.sources), self.config.shape
+        large = {
+            "audio": ((*each, shape.samples), torch.int16),
+            "vectors": ((*each, shape.frames, self.index.dimensions), torch.float16),
+        }
+        small = {"gains": torch.float32, "rows": torch.int64, "corpora": torch.int64}
+        return one_piece(large) | {name: torch.ones(each, dtype=dtype) for name, dtype in small.items()}
 
     def _replace(self, error: DamagedSample, position: int, slot: int, picks: list[Pick]) -> tuple:
         """Read another sample in the place of a damaged one, and put it into `picks`."""
@@ -308,16 +272,9 @@ def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persis
         prefetch_factor=prefetch if workers else None,
         persistent_workers=persistent and workers > 0,
         pin_memory=torch.cuda.is_available(),
+        collate_fn=to_be_sent,
     )
 
 
 def _encoder(index: TrainingIndex) -> str:
     return str(index.encoder.get("weights_sha256", index.encoder["dimensions"]))[:16]
-
-
-def _stacked(frames: list[np.ndarray], mixtures: int) -> np.ndarray:
-    """Pictures of a batch's samples, uint8 `[mixtures, N, F, 3, H, W]`."""
-    sizes = {each.shape for each in frames}
-    if len(sizes) > 1:
-        raise CorpusError(f"pictures of different sizes cannot be put into one batch: {sorted(sizes)}")
-    return np.stack(frames).reshape(mixtures, -1, *frames[0].shape)

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from vidaudio.errors import CorpusError
 from vidaudio.stream.cache import CachedTars
 
-THREADS = 2
+# Of a process alone, and of each where there are many: a store takes its time for every request and answers any number
+# of them at once, so one worker must have as many under way as several together would.
+MOST_THREADS = 8
+LEAST_THREADS = 2
 
 
 class Prefetcher:
@@ -21,33 +24,36 @@ class Prefetcher:
 
     Args:
         tars: What fetches.
-        turn, turns: This process among those that share the cache.
     """
 
-    def __init__(self, tars: CachedTars, *, turn: int = 0, turns: int = 1) -> None:
+    def __init__(self, tars: CachedTars) -> None:
         self._tars = tars
-        self._turn, self._turns = turn, turns
         self._wanted: list[int] = []
         self._process = -1
 
-    def want(self, *blocks: Sequence[int]) -> None:
-        """Fetch the shards of these blocks, one block after another, and forget what was wanted before."""
-        self._start()
+    def want(self, *blocks: Sequence[int], turn: int = 0, turns: int = 1) -> None:
+        """Fetch the shards of these blocks, one block after another, and forget what was wanted before.
+
+        Args:
+            blocks: Numbers of shards.
+            turn, turns: This process among those that read the same blocks.
+        """
+        self._start(turns)
         with self._change:
             self._wanted = []
             for shards in blocks:
-                begin = len(shards) * self._turn // self._turns
+                begin = len(shards) * turn // turns
                 self._wanted += [*shards[begin:], *shards[:begin]]
             self._change.notify_all()
 
-    def _start(self) -> None:
+    def _start(self, turns: int) -> None:
         """Threads of this process: those of a process that it was forked from did not come along."""
         if self._process == os.getpid():
             return
         self._process = os.getpid()
         self._wanted = []
         self._change = threading.Condition()
-        for _ in range(THREADS):
+        for _ in range(max(LEAST_THREADS, MOST_THREADS // turns)):
             threading.Thread(target=self._work, daemon=True, name="vidaudio-prefetch").start()
 
     def _work(self) -> None:

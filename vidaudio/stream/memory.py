@@ -1,0 +1,79 @@
+"""The memory of a batch: how it comes from the process that reads it to the one that trains.
+
+PyTorch copies every tensor that a loader process hands on into shared memory, unless it lies there already, and the
+receiver asks for each piece of such memory over a connection of its own, which takes as long as reading some windows.
+So what is large lies in one shared piece from the beginning, and what is small goes with the message itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from vidaudio.errors import CorpusError
+
+ALIGNMENT_BYTES = 64
+SMALL_BYTES = 1 << 16
+
+
+def one_piece(parts: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
+    """Tensors of unset values, behind one another in one piece of memory, which a loader's processes share.
+
+    Args:
+        parts: Shape and type of each tensor, by name.
+    """
+    starts, total = {}, 0
+    for name, (shape, dtype) in parts.items():
+        starts[name] = total
+        total += -(-math.prod(shape) * dtype.itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    # As PyTorch's own collation does it: memory that became shared later would be copied for that.
+    storage = torch.UntypedStorage(total) if get_worker_info() is None else torch.UntypedStorage._new_shared(total)
+    whole = torch.empty(0, dtype=torch.uint8).set_(storage)
+    found = {}
+    for name, (shape, dtype) in parts.items():
+        end = starts[name] + math.prod(shape) * dtype.itemsize
+        found[name] = whole[starts[name] : end].view(dtype).view(shape)
+    return found
+
+
+def write_pictures(pictures: np.ndarray, place: Tensor) -> None:
+    """Write a sample's pictures to their place in a batch, both uint8 `[F, 3, H, W]`.
+
+    Raises:
+        CorpusError: They are of another size than the batch's first.
+    """
+    if pictures.shape != place.shape:
+        raise CorpusError(
+            f"pictures of {pictures.shape[-2]} x {pictures.shape[-1]} cannot be put into one batch with those of "
+            f"{place.shape[-2]} x {place.shape[-1]}: corpora that are mixed must be packed with one size"
+        )
+    place.numpy()[:] = pictures
+
+
+def to_be_sent(batch: dict[str, Any]) -> Any:
+    """A DataLoader's last touch to a batch: in a loader's process, what becomes the same batch where it arrives."""
+    return batch if get_worker_info() is None else _Sent(batch)
+
+
+class _Sent:
+    """On its way: the other process makes a dictionary of it again."""
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        self._batch = batch
+
+    def __reduce__(self) -> tuple:
+        return _arrived, ({name: _light(value) for name, value in self._batch.items()},)
+
+
+def _light(value: Any) -> Any:
+    return value.numpy() if isinstance(value, Tensor) and value.nbytes <= SMALL_BYTES else value
+
+
+def _arrived(batch: dict[str, Any]) -> dict[str, Any]:
+    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
