@@ -19,9 +19,11 @@ from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.released import DRAFT, draft_name, release_name
 from vidaudio.pipeline.stages.download import FetchedShard, fetch_shard, spending
 from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
+from vidaudio.pipeline.stages.verdicts import sweep_verdicts
 from vidaudio.shards.commit import (
     CommitRecord,
     committed_shards,
+    committed_shards_in,
     encode_table,
     read_record,
     table_name,
@@ -65,7 +67,9 @@ def fetch_and_extract(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
     with store.workspace() as scratch:
         fetched = fetch_shard(corpus, shard, scratch)
         with spending(fetched.report):
-            return fetched.record(_commit_both(corpus, shard, folder, fetched, scratch))
+            done = _commit_both(corpus, shard, folder, fetched, scratch)
+    fetched.verdicts.settle()
+    return fetched.record(done)
 
 
 def _commit_both(corpus: Corpus, shard: int, folder: str, fetched: FetchedShard, scratch: Path) -> CommitRecord:
@@ -121,8 +125,10 @@ def release(corpus: Corpus, shard: int) -> None:
 
 
 def finish_interrupted(corpus: Corpus) -> None:
-    """What a killed run left half done: av without its clips, media that were to be let go, drafts that are settled."""
+    """What a killed run left half done: av without its clips, media that were to be let go, drafts that are settled,
+    verdicts on videos of shards that are committed."""
     names = corpus.store.list(CLIPS)
+    sweep_verdicts(corpus.store, committed_shards_in(names))
     drafted = {int(match[1]) for name in names if (match := DRAFT.fullmatch(name))}
     if not drafted and corpus.recipe.download.keep == "all" and not any(n.endswith(".released") for n in names):
         return
@@ -134,6 +140,18 @@ def finish_interrupted(corpus: Corpus) -> None:
         marked = release_name(shard).partition("/")[2] in names
         if f"{shard:06d}.parquet" in names and (marked or corpus.recipe.download.keep != "all"):
             release(corpus, shard)
+
+
+def drafted_shards(corpus: Corpus) -> set[int]:
+    """Shards whose av stands and whose clips' table does not, but is laid down: the next build only settles them."""
+    names = corpus.store.list(CLIPS)
+    drafted = {int(match[1]) for name in names if (match := DRAFT.fullmatch(name))} - committed_shards_in(names)
+    extracted = committed_shards(corpus.store, AV) if drafted else set()
+    return {
+        shard
+        for shard in drafted & extracted
+        if draft_name(shard, read_record(corpus.store, table_name(AV, shard)).tar_sha256) in names
+    }
 
 
 def settle_drafts(corpus: Corpus, shard: int) -> None:

@@ -14,12 +14,13 @@ import pyarrow as pa
 
 from vidaudio.manifest import Clip
 from vidaudio.media.budget import Budget, FileBudget, Rates, SiteRate, users_budget_folder
-from vidaudio.media.fetch import ClipSpan, Fetched, FetchOptions
+from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.reasons import State
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import CorpusRecipe, DownloadBlock, RateBlock
 from vidaudio.pipeline.stages.rounds import RoundRules, RoundsReport, SourceJob, fetch_in_rounds
 from vidaudio.pipeline.stages.streak import Tail
+from vidaudio.pipeline.stages.verdicts import Verdicts
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.shards.commit import CommitRecord, commit
 from vidaudio.shards.tar import ShardWriter, members
@@ -84,17 +85,22 @@ def download_shard(
             done = commit(
                 corpus.store, folder, shard, stage="download", plan_hash=corpus.plan_hash, table=got.table, tar=got.tar
             )
+    got.verdicts.settle()
     return got.record(done)
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedShard:
-    """What was fetched of a shard, not committed yet: its table, its media as a tar in scratch, and what it took."""
+    """What was fetched of a shard, not committed yet: its table, its media as a tar in scratch, and what it took.
+
+    Whoever commits it settles its verdicts.
+    """
 
     table: pa.Table
     tar: Path
     jobs: Sequence[SourceJob]
     report: RoundsReport
+    verdicts: Verdicts
 
     def record(self, done: CommitRecord) -> DownloadRecord:
         """The commit with what this run spent on it."""
@@ -118,9 +124,14 @@ def fetch_shard(
     )
     media = scratch / "media"
     media.mkdir()
-    jobs, report = _jobs(wanted), RoundsReport()
+    jobs, report, options = _jobs(wanted), RoundsReport(), fetch_options(block)
+    verdicts = Verdicts(corpus.store, corpus.plan_hash, shard, options)
+    for job in jobs:
+        # Dead videos that a try which was killed has asked for already.
+        report.fetched |= verdicts.known(job.url, [span.id for span in job.spans])
     with spending(report):
-        fetch_in_rounds(jobs, media, fetch_options(block), budget or run_budget(corpus.recipe, block), rules, report)
+        paid_from = budget or run_budget(corpus.recipe, block)
+        fetch_in_rounds(jobs, media, options, paid_from, rules, report, verdicts.note)
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
             for clip in wanted:
@@ -129,7 +140,7 @@ def fetch_shard(
                     info = json.dumps(dict(got.info), sort_keys=True, ensure_ascii=False).encode()
                     writer.write(clip.id, {got.path.suffix[1:].lower(): got.path.read_bytes(), "json": info})
                     got.path.unlink()
-        return FetchedShard(_table(rows, removed, report.fetched, tar), tar, jobs, report)
+        return FetchedShard(_table(rows, removed, report.fetched, tar), tar, jobs, report, verdicts)
 
 
 @contextlib.contextmanager

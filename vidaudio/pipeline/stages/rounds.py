@@ -11,13 +11,13 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidaudio.media.budget import Budget
-from vidaudio.media.fetch import ClipSpan, Fetched, FetchOptions, Traffic, fetch_source, local_path
+from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, local_path
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, tail_of
 
@@ -78,18 +78,22 @@ def fetch_in_rounds(
     budget: Budget,
     rules: RoundRules,
     report: RoundsReport | None = None,
+    answered: Callable[[str, Sequence[Fetched]], None] = lambda url, clips: None,
 ) -> RoundsReport:
     """Fetch all sources into subfolders of `folder`.
 
     Args:
         jobs, folder, options, budget, rules: What, where to, how.
-        report: Filled as it goes, so that what was spent is known even where this ends in an error.
+        report: Filled as it goes, so that what was spent is known even where this ends in an error. Of clips that it
+            has already nothing is asked.
+        answered: Told at once, in any thread, what came of a source that is not a file of the user's own.
 
     Raises:
         FetchingStopped: `rules.stop_after` sources in a row failed alike, in `rules.tries` rounds.
         BudgetLost: Nobody can say any more whether a request may be sent.
     """
-    return _Rounds(jobs, folder, options, budget, rules, RoundsReport() if report is None else report).run()
+    report = RoundsReport() if report is None else report
+    return _Rounds(jobs, folder, options, budget, rules, report, answered).run()
 
 
 def source_outcome(clips: Sequence[Fetched]) -> Outcome:
@@ -106,13 +110,19 @@ class _Rounds:
         budget: Budget,
         rules: RoundRules,
         report: RoundsReport,
+        answered: Callable[[str, Sequence[Fetched]], None],
     ) -> None:
         self._jobs, self._folder, self._options, self._budget, self._rules = jobs, folder, options, budget, rules
+        # Also those that are decided already: the run stops where it would have stopped had it not been killed.
         self._remote = sum(local_path(job.url) is None for job in jobs)
         # Clips not decided yet, and how often their source has failed by itself, by the source's number.
-        self._wanted = {number: job.spans for number, job in enumerate(jobs)}
+        self._wanted = {
+            number: spans
+            for number, job in enumerate(jobs)
+            if (spans := tuple(span for span in job.spans if span.id not in report.fetched))
+        }
         self._tries = dict.fromkeys(self._wanted, 0)
-        self._report = report
+        self._report, self._answered = report, answered
 
     def run(self) -> RoundsReport:
         wait, setbacks = self._rules.wait_seconds, 0
@@ -146,6 +156,9 @@ class _Rounds:
 
     def _ask(self, number: int, streak: Streak) -> list[Fetched]:
         """What became of a source's clips; nothing where the round broke off before it was through."""
+        # Here, since yt-dlp takes long to import: commands that fetch nothing do without.
+        from vidaudio.media.fetch import fetch_source
+
         if streak.broken.is_set():
             return []
         url, spans, traffic = self._jobs[number].url, self._wanted[number], Traffic()
@@ -158,6 +171,8 @@ class _Rounds:
             with self._report.lock:
                 self._report.traffic.add(traffic)
                 self._report.tries += 1
+        if local_path(url) is None:
+            self._answered(url, got)
         outcome = source_outcome(got)
         if outcome.transient and streak.broken.is_set():
             return []
