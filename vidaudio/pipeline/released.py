@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+import pyarrow.compute as pc
+
+from vidaudio.media.reasons import State
+from vidaudio.shards.commit import table_name
+from vidaudio.shards.read_many import read_tables
+from vidaudio.shards.store import Store
 
 # The outcomes of a shard whose media are not kept, before its clips' table stands; see vidaudio.pipeline.keep.
 DRAFT = re.compile(r"(\d{6,})\.[0-9a-f]{16}\.draft")
@@ -16,6 +24,18 @@ def draft_name(shard: int, av_sha256: str) -> str:
 def release_name(shard: int) -> str:
     """The mark of a shard whose raw media were deleted once they were extracted (`download.keep: until_extracted`)."""
     return f"clips/{shard:06d}.released"
+
+
+def shards_without_media(store: Store, shards: Iterable[int]) -> list[int]:
+    """Those of some downloaded shards that cannot be extracted, since media that they had were not kept."""
+    tars = {int(name.partition(".")[0]) for name in store.list("clips") if name.endswith(".tar")}
+    asked = [shard for shard in shards if shard not in tars]
+    tables = read_tables(store, (table_name("clips", shard) for shard in asked), columns=("state", "path"))
+    return [
+        shard
+        for shard, (table, _) in zip(asked, tables, strict=True)
+        if pc.any(pc.and_(pc.equal(table["state"], State.DONE.value), pc.is_null(table["path"]))).as_py()
+    ]
 
 
 def media_not_kept(url: str, shard: int) -> str:
