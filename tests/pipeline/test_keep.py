@@ -167,6 +167,16 @@ def test_extracting_again_says_that_the_media_were_not_kept_and_how_to_get_them(
     assert contents(copy) == contents(kept[keep])
 
 
+def test_files_of_the_users_own_are_extracted_again_without_being_fetched_again(media_world, tiny_clip, tmp_path):
+    corpus = begun(media_world, tiny_clip, tmp_path / "corpus", ("brief", "mute"))
+    fetch_and_extract(corpus.url, "until_extracted")
+    before = contents(corpus.url)
+    assert not [name for name in before if name.startswith("clips/") and name.endswith(".tar")]
+    (tmp_path / "corpus" / "av" / "000000.parquet").unlink()
+    fetch_and_extract(corpus.url, "until_extracted")
+    assert contents(corpus.url) == before
+
+
 def test_two_builds_at_once_agree_on_one_shard(media_world, tiny_clip, tmp_path, kept, monkeypatch):
     corpus = begun(media_world, tiny_clip, tmp_path / "corpus")
     none = corpus.recipe.download.model_copy(update={"keep": "none"})

@@ -18,9 +18,11 @@ from tests.s3_server import BUCKET, S3Server
 from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips
+from vidaudio.media.extract import Extractor
 from vidaudio.media.reasons import Reason
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.export import export
+from vidaudio.pipeline.keep import release
 from vidaudio.pipeline.pack_plan import PackStands
 from vidaudio.pipeline.remove import enforce_removals, read_ids, remove
 from vidaudio.pipeline.retry import failed_clips
@@ -277,11 +279,11 @@ class TestNeverAgain:
         assert "bars" not in open_index(folder).table["id"].to_pylist()
 
 
-def begin(media_world: MediaWorld, tiny_clip: Path, folder: Path, ids: tuple[str, ...]) -> Corpus:
+def begin(media_world: MediaWorld, tiny_clip: Path, folder: Path, ids: tuple[str, ...], *settings: str) -> Corpus:
     from tests.media_world import world_recipe
 
     rows = [clip for clip in clips_from_table(read_manifest(media_world.manifest)) if clip.id in ids]
-    return create_or_continue(str(folder / "small"), world_recipe(tiny_clip), table_from_clips(rows))
+    return create_or_continue(str(folder / "small"), world_recipe(tiny_clip, *settings), table_from_clips(rows))
 
 
 PAUSED_EXTRACTION = """
@@ -327,6 +329,33 @@ def test_a_clip_removed_while_a_build_is_at_it_is_found_afterwards_and_swept(med
     assert [
         row["id"] for row in read_table(corpus.store, table_name("av", 0))[0].to_pylist() if row["state"] == "done"
     ] == ["clock"]
+
+
+@pytest.mark.parametrize("goes", ["removed", "released"])
+def test_media_that_go_while_a_shard_is_extracted_cost_no_other_clip(
+    media_world, tiny_clip, tmp_path, monkeypatch, goes
+):
+    """A removal writes a shard's media anew, another build lets them go: the tar that is read has no name then."""
+    corpus = begin(media_world, tiny_clip, tmp_path, ("bars", "brief", "clock"), "download.copy_local=true")
+    download_shard(corpus, 0, "clips")
+    before = set(corpus.store.list("clips"))
+    extract = Extractor.extract
+
+    def and_meanwhile(self, span, **options):
+        monkeypatch.setattr(Extractor, "extract", extract)
+        if goes == "removed":
+            remove(corpus.url, ["brief"], progress=False)
+        else:
+            release(corpus, 0)
+        return extract(self, span, **options)
+
+    monkeypatch.setattr(Extractor, "extract", and_meanwhile)
+    extract_shard(corpus, 0, "av")
+    assert set(corpus.store.list("clips")) != before
+    enforce_removals(corpus)
+    states = {row["id"]: row["state"] for row in read_table(corpus.store, table_name("av", 0))[0].to_pylist()}
+    assert states == {"bars": "done", "brief": "removed" if goes == "removed" else "done", "clock": "done"}
+    assert not [name for name in corpus.store.folders("") if name.startswith(".tmp-")]
 
 
 def test_a_corpus_that_may_not_be_written_to_is_said_in_one_sentence(copied, tmp_path, monkeypatch):

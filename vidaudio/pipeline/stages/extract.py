@@ -128,23 +128,30 @@ def _extract_clip(
 
 
 def _media_tar(corpus: Corpus, shard: int, record: CommitRecord, clips: pa.Table, scratch: Path) -> Path | None:
-    """The shard's media on local disk: in place, or fetched whole from a remote store."""
-    if record.tar is None:
-        rows = zip(clips["state"].to_pylist(), clips["path"].to_pylist(), strict=True)
-        if any(state == State.DONE and path is None for state, path in rows):
-            raise CorpusError(media_not_kept(corpus.url, shard))
+    """The shard's media on local disk, under a name of our own; None where all rows refer to files of the user's.
+
+    The tar's own name may go at any moment, when clips are removed from it or another build lets it go. No row may be
+    written from that: what is gone says nothing about its clips.
+    """
+    rows = zip(clips["state"].to_pylist(), clips["path"].to_pylist(), strict=True)
+    if not any(state == State.DONE and path is None for state, path in rows):
         return None
-    name = f"clips/{record.tar}"
+    if record.tar is None:
+        raise CorpusError(media_not_kept(corpus.url, shard))
+    name, own = f"clips/{record.tar}", scratch / "media.tar"
     local = corpus.store.local_path(name)
     if local is None:
-        local = scratch / "media.tar"
         if not corpus.store.exists(name):
             raise CorpusError(_media_gone(corpus, shard, name))
-        corpus.store.download(name, local)
-    elif not local.is_file():
-        # Damage to the corpus says nothing about its clips: no row may be written from it.
-        raise CorpusError(_media_gone(corpus, shard, name))
-    return local
+        corpus.store.download(name, own)
+        return own
+    try:
+        own.hardlink_to(local)
+    except FileNotFoundError:
+        raise CorpusError(_media_gone(corpus, shard, name)) from None
+    except OSError:
+        return local  # a file system without hard links
+    return own
 
 
 def _media_gone(corpus: Corpus, shard: int, name: str) -> str:
