@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,7 +107,15 @@ def built_corpus(tmp_path_factory: pytest.TempPathFactory, media_world: MediaWor
 
 
 @pytest.fixture(scope="session")
-def packed_as(built_corpus: Corpus) -> Callable[..., str]:
+def packed_corpus(built_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """A copy of the built corpus, for further packs."""
+    from vidaudio.pipeline.corpus import open_corpus
+
+    return open_corpus(str(shutil.copytree(built_corpus.url, tmp_path_factory.mktemp("packed") / "corpus")))
+
+
+@pytest.fixture(scope="session")
+def packed_as(packed_corpus: Corpus) -> Callable[..., str]:
     """Packs the built corpus with other settings, each once; gives the folder."""
     from tests.media_world import pack_here
 
@@ -114,8 +123,8 @@ def packed_as(built_corpus: Corpus) -> Callable[..., str]:
 
     def packed(name: str, **settings: object) -> str:
         if name not in made:
-            block = built_corpus.recipe.pack.model_copy(update={"name": name, **settings})
-            made[name] = pack_here(built_corpus, block)
+            block = packed_corpus.recipe.pack.model_copy(update={"name": name, **settings})
+            made[name] = pack_here(packed_corpus, block)
         return made[name]
 
     return packed

@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import soundfile
 from typer.testing import CliRunner
@@ -143,6 +145,21 @@ class TestSelection:
             planned(built_corpus, where="seconds > 1000", name="x")
         with pytest.raises(CorpusError, match="none of 1 clips is long enough for a window"):
             planned(built_corpus, where="id == 'brief'", window="middle", name="x")
+
+    def test_a_clip_without_labels_has_none_to_an_expression_too(self, built_corpus, media_world, monkeypatch):
+        """In a list's table no label may be null or an empty list; a whole expression must not fail over which."""
+        table = Corpus.table
+
+        def with_nulls(corpus: Corpus, shard: int) -> pa.Table:
+            rows = table(corpus, shard)
+            kept = pa.array(["second" in labels for labels in rows["labels"].to_pylist()])
+            labels = pc.if_else(kept, rows["labels"], pa.scalar(None, rows["labels"].type))
+            return rows.set_column(rows.schema.get_field_index("labels"), "labels", labels)
+
+        monkeypatch.setattr(Corpus, "table", with_nulls)
+        assert ids(planned(built_corpus, where="labels.str.join(',').str.contains('second')", name="x")) == {"multi_b"}
+        without = ids(planned(built_corpus, where="labels.str.len() == 0", name="x"))
+        assert without == set(media_world.usable) - {"multi_b"}
 
 
 class TestSplits:
@@ -325,45 +342,45 @@ class TestForms:
 
 
 class TestAgain:
-    def test_other_settings_under_the_same_name_are_refused(self, built_corpus):
-        settings = built_corpus.recipe.pack.model_copy(update={"audio": "pcm16", "seed": 5})
+    def test_other_settings_under_the_same_name_are_refused(self, packed_corpus):
+        settings = packed_corpus.recipe.pack.model_copy(update={"audio": "pcm16", "seed": 5})
         with pytest.raises(CorpusError, match=r"packed otherwise \(settings audio, seed differ\).*--name NAME"):
-            pack(built_corpus.url, settings, progress=False)
+            pack(packed_corpus.url, settings, progress=False)
 
-    def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, built_corpus, packed_as, monkeypatch):
+    def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, packed_corpus, packed_as, monkeypatch):
         # Dask's workers read what was made ready for them, here; by hand the tables are read.
         monkeypatch.setattr(pack_sources, "PAYS_FROM_VISITS", 0)
         by_hand = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
-        settings = built_corpus.recipe.pack.model_copy(
+        settings = packed_corpus.recipe.pack.model_copy(
             update={"audio": "pcm16", "clips_per_shard": 3, "name": "by-dask"}
         )
-        status = pack(built_corpus.url, settings, progress=False)
+        status = pack(packed_corpus.url, settings, progress=False)
         assert ("by-dask", 5, 11) in {(pack.name, pack.shards, pack.samples) for pack in status.packs}
         other = by_hand.parent / "by-dask"
         tars = sorted(path.name for path in by_hand.glob("*.tar"))
         assert tars == sorted(path.name for path in other.glob("*.tar"))
         assert all((by_hand / name).read_bytes() == (other / name).read_bytes() for name in tars)
         before = {path: path.stat().st_mtime_ns for path in other.iterdir()}
-        pack(built_corpus.url, settings, progress=False)
+        pack(packed_corpus.url, settings, progress=False)
         assert {path: path.stat().st_mtime_ns for path in other.iterdir()} == before
 
-    def test_two_packs_at_once_end_in_one(self, built_corpus, packed_as):
+    def test_two_packs_at_once_end_in_one(self, packed_corpus, packed_as):
         alone = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
-        block = built_corpus.recipe.pack.model_copy(update={"name": "race", "audio": "pcm16", "clips_per_shard": 3})
+        block = packed_corpus.recipe.pack.model_copy(update={"name": "race", "audio": "pcm16", "clips_per_shard": 3})
         with ThreadPoolExecutor(3) as pool:
-            folders = [future.result() for future in [pool.submit(pack_here, built_corpus, block) for _ in range(3)]]
+            folders = [future.result() for future in [pool.submit(pack_here, packed_corpus, block) for _ in range(3)]]
         raced = {path.name: path.read_bytes() for path in Path(folders[0]).iterdir()}
         assert {path.name for path in alone.iterdir()} == set(raced)
         assert all((alone / name).read_bytes() == data for name, data in raced.items() if name.endswith(".tar"))
 
-    def test_a_tar_that_was_complete_before_its_table_stands_and_is_described(self, built_corpus, packed_as):
+    def test_a_tar_that_was_complete_before_its_table_stands_and_is_described(self, packed_corpus, packed_as):
         folder = Path(packed_as("interrupted", clips_per_shard=3))
         before = {path.name: path.read_bytes() for path in folder.iterdir()}
         for table in folder.glob("*.parquet"):
             table.unlink()
         pack_here(
-            built_corpus,
-            built_corpus.recipe.pack.model_copy(update={"name": "interrupted", "clips_per_shard": 3}),
+            packed_corpus,
+            packed_corpus.recipe.pack.model_copy(update={"name": "interrupted", "clips_per_shard": 3}),
         )
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -393,11 +410,11 @@ def test_the_command_takes_settings_by_both_their_names(built_corpus, monkeypatc
     assert asked == [(wanted, {"scheduler": None, "progress": False})]
 
 
-def test_the_command_packs_on_a_scheduler_that_is_named(built_corpus, packed_as, tmp_path):
+def test_the_command_packs_on_a_scheduler_that_is_named(packed_corpus, packed_as, tmp_path):
     alone = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
     with dask_cluster(tmp_path / "dask", 1) as cluster:
         settings = ["--set", "audio=pcm16", "--set", "clips_per_shard=3", "--name", "elsewhere"]
-        arguments = ["pack", built_corpus.url, *settings, "--scheduler", cluster.address, "--quiet"]
+        arguments = ["pack", packed_corpus.url, *settings, "--scheduler", cluster.address, "--quiet"]
         result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     for tar in alone.glob("*.tar"):

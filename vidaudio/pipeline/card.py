@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vidaudio.manifest.source import hashed
 from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus
 from vidaudio.pipeline.pack_plan import PACK_FILE
 from vidaudio.pipeline.superseded import superseded
+from vidaudio.pipeline.text_counts import TextCounts
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.read_many import read_tables
 from vidaudio.shards.seal import OPEN_SEAL, sealed
@@ -84,11 +87,11 @@ def card_text(corpus: Corpus, folder: str) -> str:
         "fetched; it grants no licence. Before you publish clips, or a model trained on them, look at the licences "
         "below and at the terms of the sites and of the lists, and cite the lists as their authors ask.",
         "",
-        *_top("licence", "clips", owners.licences),
+        *_owners("licence", owners.licences),
         "",
         f"{len(owners.uploaders) - (UNKNOWN in owners.uploaders):,} uploaders are named.",
         "",
-        *_top("uploader", "clips", owners.uploaders),
+        *_owners("uploader", owners.uploaders),
         "",
         "## How to take a clip down",
         "",
@@ -103,8 +106,17 @@ def card_text(corpus: Corpus, folder: str) -> str:
 
 
 class _Samples:
+    """What the samples of a pack say of themselves.
+
+    Attributes:
+        ids: Hashes of the clips, sorted, each once; uint64.
+        sources: How many.
+        seconds: Of sound.
+        splits, datasets, labels: Samples of each.
+    """
+
     def __init__(self) -> None:
-        self.ids: set[str] = set()
+        self.ids = np.zeros(0, np.uint64)
         self.sources = 0
         self.seconds = 0.0
         self.splits: Counter[str] = Counter()
@@ -114,37 +126,51 @@ class _Samples:
 
 def _count_samples(corpus: Corpus, folder: str, names: Iterable[str]) -> _Samples:
     counted = _Samples()
-    sources: set[str] = set()
-    for table, _ in read_tables(corpus.store, (f"{folder}/{name}.parquet" for name in names)):
-        counted.ids.update(table["id"].to_pylist())
-        sources.update(pc.unique(table["source"]).to_pylist())
+    ids: list[np.ndarray] = []
+    sources: list[np.ndarray] = []
+    columns = ("id", "source", "split", "dataset", "labels", "samples")
+    for table, _ in read_tables(corpus.store, (f"{folder}/{name}.parquet" for name in names), columns=columns):
+        ids.append(np.unique(hashed(table["id"])))
+        sources.append(np.unique(hashed(table["source"])))
         counted.seconds += (pc.sum(table["samples"]).as_py() or 0) / corpus.recipe.extract.sample_rate
         counted.splits.update(table["split"].to_pylist())
         counted.datasets.update(table["dataset"].to_pylist())
         counted.labels.update(label for labels in table["labels"].to_pylist() for label in labels or ())
-    counted.sources = len(sources)
+    counted.ids = np.unique(np.concatenate(ids))
+    del ids
+    counted.sources = len(np.unique(np.concatenate(sources)))
     return counted
 
 
 class _Owners:
     def __init__(self) -> None:
-        self.uploaders: Counter[str] = Counter()
-        self.licences: Counter[str] = Counter()
+        self.uploaders = TextCounts()
+        self.licences = TextCounts()
 
 
-def _count_owners(corpus: Corpus, ids: set[str]) -> _Owners:
-    """What the clips' pages said of who uploaded them and under which licence; each clip once."""
+def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
+    """What the clips' pages said of who uploaded them and under which licence; each clip once.
+
+    Args:
+        corpus: Whose.
+        ids: Hashes of the clips that count, sorted.
+    """
     counted = _Owners()
-    wanted = pa.array(sorted(ids), pa.string())
+    if not len(ids):
+        return counted
+    # A clip that was fetched twice, since its first try failed later on, speaks once.
+    older = superseded(corpus)
     names = (table_name("clips", shard) for shard in sorted(committed_shards(corpus.store, "clips")))
-    for table, _ in read_tables(corpus.store, names, columns=("id", "state", "info")):
-        rows = table.filter(pc.is_in(table["id"], wanted))
-        for row in rows.to_pylist():
-            if row["state"] != "done":
-                continue
-            info: Mapping[str, Any] = json.loads(row["info"] or "{}")
-            counted.uploaders[_plain(info.get("uploader") or info.get("channel"))] += 1
-            counted.licences[_plain(info.get("licence"))] += 1
+    for table, record in read_tables(corpus.store, names, columns=("id", "state", "info")):
+        speaks = pa.array(older.speaks(record.shard, table["id"].to_pylist()), pa.bool_())
+        rows = table.filter(pc.and_(pc.equal(table["state"], "done"), speaks))
+        own = hashed(rows["id"])
+        places = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
+        infos: list[Mapping[str, Any]] = [
+            json.loads(info or "{}") for info in rows["info"].filter(pa.array(ids[places] == own)).to_pylist()
+        ]
+        counted.uploaders.add(_plain(info.get("uploader") or info.get("channel")) for info in infos)
+        counted.licences.add(_plain(info.get("licence")) for info in infos)
     return counted
 
 
@@ -181,6 +207,14 @@ def _top(name: str, unit: str, counted: Mapping[str, int]) -> list[str]:
     rest = ranked[LONGEST_LIST:]
     shown = ranked[:LONGEST_LIST] + ([(f"{len(rest):,} others", sum(n for _, n in rest))] if rest else [])
     return _table((name, unit), shown)
+
+
+def _owners(name: str, counted: TextCounts) -> list[str]:
+    shown = counted.largest(LONGEST_LIST)
+    rest = len(counted) - len(shown)
+    if rest:
+        shown.append((f"{rest:,} others", counted.total - sum(clips for _, clips in shown)))
+    return _table((name, "clips"), shown)
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:

@@ -16,11 +16,12 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, clips_from_table
-from vidaudio.manifest.source import RowSource, TableRows
+from vidaudio.manifest.source import RowSource, TableRows, hashed
 from vidaudio.pipeline.growth import added_rows
 from vidaudio.pipeline.parts import Part, PartFiles, create_part
 from vidaudio.pipeline.plan import manifest_hash, plan_shards, planned_tables
@@ -85,13 +86,21 @@ class Corpus:
         for part in self.parts:
             yield from self.files[part.name].tables(columns)
 
-    def manifest(self) -> pa.Table:
-        """Every clip once, in the shard that speaks for it: the newest, where it was tried again. In memory, whole."""
-        table = pa.concat_tables(self.tables())
+    def manifest(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every clip once, in the shard that speaks for it: the newest, where it was tried again. In memory, whole.
+
+        Args:
+            columns: Those that are needed, `id` among them; all by default.
+        """
+        table = pa.concat_tables(self.tables(columns))
         if all(part.kind != "retry" for part in self.parts):
             return table
-        ids = table["id"].to_pandas()
-        return table.filter(pa.array(~ids.duplicated(keep="last")))
+        # By hashes first: of the millions of ids that come once no text is held.
+        places = np.flatnonzero(pd.Series(hashed(table["id"])).duplicated(keep=False))
+        older = table["id"].take(pa.array(places)).to_pandas().duplicated(keep="last").to_numpy(bool)
+        kept = np.ones(table.num_rows, bool)
+        kept[places[older]] = False
+        return table.filter(pa.array(kept))
 
     def clips_by_shard(self) -> np.ndarray:
         """How many rows each shard has, int64 `[shards]`."""

@@ -57,6 +57,9 @@ def usable_clips(corpus: Corpus, encoder_name: str) -> Iterator[pd.DataFrame]:
 
 def _joined(rows: list[pa.Table], facts: list[pa.Table]) -> pd.DataFrame:
     listed, known = (pa.concat_tables(tables).to_pandas(use_threads=False) for tables in (rows, facts))
+    for name in ("labels", "captions"):
+        # As everywhere else no list is an empty one, also to an expression over the columns.
+        listed[name] = [() if texts is None else texts for texts in listed[name]]
     return listed.merge(known, on="id", how="inner", validate="one_to_one")
 
 

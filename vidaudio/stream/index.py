@@ -146,12 +146,19 @@ def write_index(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
 
     Where splits and shards begin is written down beside the rows: a reader need not look through them for it.
     """
-    described = {_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode(), SEAL_KEY: OPEN_SEAL}
-    described[_LAYOUT_KEY] = json.dumps(_layout(table)).encode()
-    table = table.combine_chunks().replace_schema_metadata(described)
+    table = table.combine_chunks().replace_schema_metadata(index_metadata(metadata, layout_of(table)))
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     seal_file(path)
+
+
+def index_metadata(metadata: dict[str, Any], layout: list[tuple[str, int, int]]) -> dict[bytes, bytes]:
+    """What the index file says of itself, its seal still open; `layout` as `layout_of` has it."""
+    return {
+        _METADATA_KEY: json.dumps(metadata, sort_keys=True).encode(),
+        SEAL_KEY: OPEN_SEAL,
+        _LAYOUT_KEY: json.dumps(layout).encode(),
+    }
 
 
 def read_index(source: Any) -> tuple[pa.Table, dict[str, Any]]:
@@ -182,7 +189,7 @@ def open_index(url: str, split: str | None = None, *, cache: RemoteFiles | None 
         source = store.read(INDEX_FILE) if mapping is None else mapping
         table, described = read_index(pa.BufferReader(pa.py_buffer(source)))
         layout = table.schema.metadata.get(_LAYOUT_KEY)
-        runs = json.loads(layout) if layout is not None else _layout(table)
+        runs = json.loads(layout) if layout is not None else layout_of(table)
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise CorpusError(f"{store.url}/{INDEX_FILE} is not an index of ours: {error}") from error
     splits: dict[str, int] = {}
@@ -221,7 +228,7 @@ def _mapped(store: Store, cache: RemoteFiles | None) -> mmap.mmap | None:
         os.close(descriptor)
 
 
-def _layout(table: pa.Table) -> list[tuple[str, int, int]]:
+def layout_of(table: pa.Table) -> list[tuple[str, int, int]]:
     """Runs of rows of one split in one shard, in order: split, shard number, rows."""
     if not len(table):
         return []

@@ -21,10 +21,12 @@ from vidaudio.pipeline.pack_sources import drop_sources, sources_folder
 from vidaudio.pipeline.pack_tasks import PackedSample, PackTask
 from vidaudio.pipeline.sample import describe, encode_sound, sample_members, sound_format
 from vidaudio.pipeline.stages.gather import GatheredClips, gathered
-from vidaudio.shards.commit import CommitRecord, encode_table, read_record, read_table
+from vidaudio.shards.commit import CommitRecord, encode_table, read_record
+from vidaudio.shards.read_many import read_tables
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
-from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, write_index
+from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA
+from vidaudio.stream.index_writer import IndexWriter
 
 
 def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecord:
@@ -70,24 +72,24 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
     A pure function of `pack.json` and the tables, so whoever writes it writes the same.
     """
     described = json.loads(corpus.store.read(f"{folder}/{PACK_FILE}"))
-    tables, tars = [], []
-    for number, name in enumerate(described["shards"]):
-        table, record = read_table(corpus.store, f"{folder}/{name}.parquet")
-        column = pa.array(np.full(table.num_rows, number), pa.int32())
-        tables.append(table.append_column("shard", column).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA))
-        tars.append(record.tar)
-    metadata = {
-        "tars": tars,
-        "audio": sound_format(described["settings"]["audio"]),
-        "sample_rate": corpus.recipe.extract.sample_rate,
-        "frames_per_second": corpus.recipe.extract.frames_per_second,
-        "encoder": json.loads(corpus.store.read(f"embeddings/{described['encoder']}/encoder.json")),
-        "plan_hash": described["plan_hash"],
-        "generation": described["generation"],
-        "removed_samples": described["removed_samples"],
-    }
-    with corpus.store.workspace() as scratch:
-        write_index(scratch / INDEX_FILE, pa.concat_tables(tables), metadata)
+    tars: list[str | None] = []
+    with corpus.store.workspace() as scratch, IndexWriter(SAMPLE_SCHEMA, scratch) as writer:
+        names = (f"{folder}/{name}.parquet" for name in described["shards"])
+        for number, (table, record) in enumerate(read_tables(corpus.store, names)):
+            column = pa.array(np.full(table.num_rows, number), pa.int32())
+            writer.add(table.append_column("shard", column).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA))
+            tars.append(record.tar)
+        metadata = {
+            "tars": tars,
+            "audio": sound_format(described["settings"]["audio"]),
+            "sample_rate": corpus.recipe.extract.sample_rate,
+            "frames_per_second": corpus.recipe.extract.frames_per_second,
+            "encoder": json.loads(corpus.store.read(f"embeddings/{described['encoder']}/encoder.json")),
+            "plan_hash": described["plan_hash"],
+            "generation": described["generation"],
+            "removed_samples": described["removed_samples"],
+        }
+        writer.write(scratch / INDEX_FILE, metadata)
         corpus.store.put(f"{folder}/{INDEX_FILE}", scratch / INDEX_FILE)
 
 

@@ -21,6 +21,7 @@ from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.tombstones import Tombstones
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, OpenTar, compare_members, named, open_tar, sealed_table
+from vidaudio.pipeline.verify.listed import ListedClips
 from vidaudio.pipeline.verify.report import Findings, Share
 from vidaudio.pipeline.verify.shard import DIGEST_BYTES, REMOVE_AGAIN, vector_digest
 from vidaudio.shards.commit import CommitRecord
@@ -45,7 +46,7 @@ class Pack:
         sizes: Files and their sizes.
         encoder: What the encoder's own folder says of it.
         vectors: By clip, digests of its vectors; empty where no such column could be read.
-        facts: By clip, its row of the list.
+        facts: The list's rows.
         plan: By training shard, the sample keys that the plan gives it; None where it cannot be made again.
         removed: Clips of which there must be no sample.
         tars: By training shard, the tar that its table names.
@@ -56,7 +57,7 @@ class Pack:
     sizes: Mapping[str, int]
     encoder: dict[str, Any] | None
     vectors: Mapping[str, bytes]
-    facts: Mapping[str, Mapping[str, Any]]
+    facts: ListedClips
     plan: dict[str, list[str]] | None = None
     removed: Tombstones = field(default_factory=Tombstones)
     tars: dict[str, str] = field(default_factory=dict)
@@ -131,8 +132,9 @@ def check_training_shard(corpus: Corpus, pack: Pack, name: str, share: Share) ->
     keys = [row["key"] for row in rows]
     if pack.plan is not None and keys != pack.plan.get(name):
         findings.wrong(table_at, "does not hold the samples that the plan gives it", SHARD_AGAIN)
+    listed = pack.facts.of(row["id"] for row in rows)
     for row in rows:
-        for complaint in _against_the_list(row, pack, split):
+        for complaint in _against_the_list(row, listed.get(row["id"]), split):
             findings.wrong(table_at, f"sample {row['key']} {complaint}", PACK_AGAIN)
     _check_tar(corpus, pack, record, rows, share, findings)
     return findings
@@ -193,8 +195,9 @@ def check_sources(pack: Pack, findings: Findings) -> None:
     """A source that the list gives no split must not be on two sides."""
     sides: dict[str, str] = {}
     for name, table in pack.tables.items():
+        listed = pack.facts.of(table["id"].to_pylist())
         for clip, source, split in zip(*(table[c].to_pylist() for c in ("id", "source", "split")), strict=True):
-            if clip in pack.facts and pack.facts[clip]["split"] is None and sides.setdefault(source, split) != split:
+            if clip in listed and listed[clip]["split"] is None and sides.setdefault(source, split) != split:
                 what = f"has {source} in {split}, which is in {sides[source]} too"
                 findings.wrong(f"{pack.folder}/{name}.parquet", what, PACK_AGAIN)
 
@@ -233,9 +236,8 @@ def _compare_index(
             findings.wrong(name, "does not hold the rows of the tables, one after another", remedy)
 
 
-def _against_the_list(row: Mapping[str, Any], pack: Pack, split: str) -> list[str]:
+def _against_the_list(row: Mapping[str, Any], facts: Mapping[str, Any] | None, split: str) -> list[str]:
     """What is wrong with a sample's row, beside the list's row of its clip."""
-    facts = pack.facts.get(row["id"])
     if facts is None:
         return [f"is of the clip {row['id']}, which the list does not have"]
     complaints = []

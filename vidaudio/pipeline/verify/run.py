@@ -22,6 +22,7 @@ from vidaudio.pipeline.plan import manifest_hash
 from vidaudio.pipeline.recipe import stable_hash
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, check_strays
+from vidaudio.pipeline.verify.listed import ListedClips
 from vidaudio.pipeline.verify.packs import (
     Pack,
     check_card,
@@ -171,9 +172,9 @@ def _check_columns(
             check_strays(folder, listings[folder], corpus.shards, tars, findings, complete=complete)
         columns_are_sound = not findings.problems
         _note_missing(corpus, listings, findings)
+        facts = _facts(corpus) if packs else None
         for folder, (described, sizes) in packs.items():
             vectors = _vectors(results, described["encoder"])
-            facts = _facts(corpus)
             plan = planned_samples(corpus, folder, described, findings) if columns_are_sound else None
             pack = Pack(folder, described, sizes, encoders.get(described["encoder"]), vectors, facts, plan, removed)
 
@@ -245,10 +246,8 @@ def _vectors(results: list[ShardResult], encoder: str) -> dict[str, bytes]:
     return found
 
 
-def _facts(corpus: Corpus) -> dict[str, dict[str, Any]]:
-    columns = ["id", "source", "dataset", "split", "labels", "captions"]
-    table: pa.Table = corpus.manifest().select(columns)
-    return {row["id"]: row for row in table.to_pylist()}
+def _facts(corpus: Corpus) -> ListedClips:
+    return ListedClips(corpus.manifest(["id", "source", "dataset", "split", "labels", "captions"]))
 
 
 def _note_missing(corpus: Corpus, listings: dict[str, dict[str, int]], findings: Findings) -> None:

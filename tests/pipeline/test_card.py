@@ -1,0 +1,49 @@
+"""The card of a pack counts clips and whose they are: each clip once, however often it was fetched."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pytest
+
+from vidaudio.manifest.source import TableRows
+from vidaudio.pipeline.card import card_text
+from vidaudio.pipeline.corpus import Corpus, open_corpus
+from vidaudio.pipeline.purge_packs import purge_packs
+from vidaudio.pipeline.stages.download import download_shard
+from vidaudio.pipeline.tombstones import Tombstones
+
+FOLDER = "training/default"
+
+
+@pytest.fixture
+def copied(built_corpus: Corpus, tmp_path: Path) -> Corpus:
+    def ignored(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name != "default"] if Path(folder).name == "training" else ["runs"]
+
+    return open_corpus(str(shutil.copytree(built_corpus.url, tmp_path / "corpus", ignore=ignored)))
+
+
+def owners(corpus: Corpus) -> str:
+    return card_text(corpus, FOLDER).partition("## Whose it is")[2]
+
+
+def test_a_clip_that_was_fetched_again_counts_once(copied: Corpus):
+    before = owners(copied)
+    assert "| not stated | 10 |" in before
+    rows = copied.manifest()
+    # It came through at the first try, too, and failed later on: both tables say that it was fetched.
+    again = copied.grown(TableRows(rows.filter(pc.is_in(rows["id"], value_set=pc.unique(rows["id"])[:1]))), "retry")
+    download_shard(again, again.shards - 1, "clips")
+    assert again.rows(again.shards - 1)
+    assert owners(again) == before
+
+
+def test_a_pack_of_which_nothing_is_left_has_a_card(copied: Corpus):
+    sources = frozenset(copied.manifest()["source"].to_pylist())
+    purge_packs(copied, Tombstones(frozenset(), sources, 1))
+    text = card_text(copied, FOLDER)
+    assert "0 samples of 0 clips from 0 sources" in text
+    assert "0 uploaders are named" in text
