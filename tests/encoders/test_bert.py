@@ -37,6 +37,13 @@ def test_a_vector_does_not_depend_on_the_others_and_a_label_is_its_words(tiny_be
     assert encoder.fingerprint["weights_sha256"] == load_bert(BertSpec(str(tiny_bert))).weights_sha256
 
 
+def test_of_a_sentence_that_is_too_long_the_beginning_counts(tiny_bert: Path):
+    """Also where there is a vocabulary alone, which does not say how long is too long."""
+    bert = load_bert(BertSpec(str(tiny_bert)))
+    long = bert.embed_texts(["low " * 30, "low " * 40])
+    assert np.array_equal(long[0], long[1])
+
+
 def test_what_is_no_bert_is_one_sentence(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(EncoderError, match=r"cannot be loaded .* query\.bert\.model"):

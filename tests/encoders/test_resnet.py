@@ -53,6 +53,10 @@ def test_a_vector_is_the_maximum_over_places_of_clip_normalised_pixels(encoder: 
     np.testing.assert_allclose(found[0], expected, atol=1e-4)
     on_device = encoder.embed_pixels(torch.from_numpy(picture).permute(2, 0, 1)[None, None])
     np.testing.assert_allclose(on_device[0, 0].cpu().numpy(), expected, atol=1e-4)
+    # In training it is called under autocast, and computes all the same what a query afterwards will.
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        again = encoder.embed_pixels(torch.from_numpy(picture).permute(2, 0, 1)[None, None])
+    assert torch.equal(again, on_device)
 
 
 def test_the_fingerprint_has_what_a_corpus_records_of_any_encoder(encoder: ResNetEncoder, tiny_clip: Path):

@@ -6,20 +6,12 @@ import torch
 import torch.nn.functional as F
 from scipy import signal
 
+from tests.separation.slow_parts import direct_stft
 from vidaudio.errors import RecipeError
 from vidaudio.separation import FrontEnd, FrontEndConfig
 from vidaudio.separation.frontend import unwarp_coordinates, warp_coordinates
 
 SIZES = [FrontEndConfig(), FrontEndConfig(hop=512, frames=128, log_rows=128)]
-
-
-def direct_stft(audio: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
-    """X[k, t] = sum_n hann[n] x[t hop + n - n_fft / 2] exp(-2 pi i k n / n_fft), zeros outside x."""
-    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    padded = np.pad(audio, n_fft // 2)
-    basis = np.exp(-2j * np.pi * np.outer(np.arange(n_fft // 2 + 1), np.arange(n_fft)) / n_fft)
-    frames = [padded[t * hop : t * hop + n_fft] * hann for t in range(1 + len(audio) // hop)]
-    return basis @ np.stack(frames, axis=1)
 
 
 @pytest.mark.parametrize("config", SIZES)

@@ -165,6 +165,30 @@ def test_noise_heads_wait_for_their_step_and_the_second_regulariser_for_its_coef
     close(after["loss"], sum(after[part].item() for part in ("mask_loss", "noise_penalty", "query_penalty")))
 
 
+def test_the_loss_over_many_batches_has_the_regularisers_of_the_means_and_not_the_means_of_the_regularisers():
+    """Or it would depend on how mixtures fall into batches, and so on the number of ranks."""
+    model = built(2, noise=NoiseConfig(gamma=0.5, activation_weight=3, query_weight=2))
+    # One batch lies above gamma and one below; in one the noise masks alone are better, in the other worse.
+    numbers = [(0.2, 0.3, 0.9), (0.5, 0.3, 0.3)]
+    batches = []
+    for mask_loss, noise_loss, activation in numbers:
+        noise_penalty, query_penalty = 3 * max(0, activation - 0.5), 2 * max(0, mask_loss - noise_loss)
+        batches.append(
+            {
+                "loss": mask_loss + noise_penalty + query_penalty,
+                "mask_loss": mask_loss,
+                "noise_loss": noise_loss,
+                "noise_activation": activation,
+                "noise_penalty": noise_penalty,
+                "query_penalty": query_penalty,
+            }
+        )
+    means = {name: torch.tensor((batches[0][name] + batches[1][name]) / 2) for name in batches[0]}
+    close(model.total(means), 0.35 + 3 * (0.6 - 0.5) + 2 * (0.35 - 0.3))
+    audio, gains = mixtures(2)
+    assert model.loss(audio, torch.randn(2, 2, DIMENSIONS), gains).keys() == means.keys()
+
+
 @pytest.mark.parametrize("sources", [2, 3])
 def test_labelsep_equals_the_formulas(sources: int):
     model = built(sources, query="label", labels=LABELS)

@@ -5,9 +5,12 @@ their place in the environment as under torchrun. A job says what `train` is cal
 
     recipe, settings, data, run, resume   as for `vidaudio train`
     ranks         processes
-    record        folder: RANK.jsonl gets a line a part of a step: stream step, rows, loss to the last bit
+    record        folder: RANK.jsonl gets a line a part of a step: stream step, rows, loss to the last bit; RANK.judged
+                  a line a validation: the hash of the model that was validated
     kill_after    steps after which all ranks end by SIGKILL
-    term_after    steps after which the ranks in `term_ranks` send themselves SIGTERM
+    term_after    steps after which the ranks in `term_ranks` send themselves and their loader processes `signal`
+    term_in_validation   the same, but at the first batch of a validation
+    signal        its name; SIGTERM if not given
     freeze        BatchNorm uses and keeps its statistics, so that parts of a batch do not see one another
     gradients     folder: STEP.pt gets rank 0's gradients of every step, before they are clipped
     copy          [from, to]: nothing is trained, a folder is copied
@@ -18,6 +21,7 @@ Prints each job's exit codes as JSON.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -31,6 +35,7 @@ import torch
 
 import vidaudio.training.train as training
 from vidaudio.cli import _stop
+from vidaudio.encoders.pictures import weights_hash
 from vidaudio.errors import VidaudioError
 from vidaudio.training.recipe import load_train_recipe
 
@@ -63,8 +68,25 @@ class Watch(pl.Callback):
             line = {"part": batch["step"], "rows": batch["rows"].tolist(), "loss": float(outputs["loss"]).hex()}
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
-        if self.job.get("term_after") == trainer.global_step and trainer.global_rank in self.job["term_ranks"]:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if self.job.get("term_after") == trainer.global_step:
+            self._signal(trainer)
+
+    def on_validation_batch_start(self, trainer, *_: Any) -> None:
+        if self.job.get("term_in_validation"):
+            self._signal(trainer)
+
+    def _signal(self, trainer) -> None:
+        if trainer.global_rank in self.job["term_ranks"]:
+            number = signal.Signals[self.job.get("signal", "SIGTERM")]
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, number)
+            os.kill(os.getpid(), number)
+
+    def on_validation_end(self, trainer, module) -> None:
+        if "record" in self.job:
+            path = Path(self.job["record"]) / f"{os.environ['RANK']}.judged"
+            with path.open("a") as file:
+                file.write(f"{weights_hash(module.judged)}\n")
 
 
 class KillAfter(pl.Callback):

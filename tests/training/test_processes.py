@@ -14,7 +14,8 @@ import torch
 
 from tests.conftest import REPOSITORY
 from tests.training.conftest import TINY
-from vidaudio.errors import CheckpointError
+from vidaudio.errors import CheckpointError, RecipeError
+from vidaudio.training import launch as launching
 from vidaudio.training.launch import launch
 from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.train import train
@@ -96,6 +97,42 @@ def test_sigterm_saves_the_state_of_a_whole_step_on_all_devices_and_the_same_com
 
 def _moments(state: dict) -> list[dict]:
     return list(state["optimizer_states"][0]["state"].values())
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_launcher_told_to_stop_while_it_starts_its_ranks_leaves_none_behind(
+    told: signal.Signals, monkeypatch: pytest.MonkeyPatch
+):
+    """Ranks know SIGTERM from their first moment, but SIGUSR1 only when the command has begun."""
+    ranks = []
+
+    def start(rank: int, *_) -> subprocess.Popen:
+        ranks.append(subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"]))
+        if rank == 1:
+            signal.raise_signal(told)
+        return ranks[-1]
+
+    monkeypatch.setattr(launching, "_start", start)
+    before = signal.getsignal(told)
+    assert launch(3, []) == 143
+    assert [rank.returncode for rank in ranks] == [-signal.SIGTERM] * 3
+    assert signal.getsignal(told) is before
+
+
+def test_the_command_takes_sigusr1_for_sigterm_from_its_beginning(tmp_path: Path):
+    from vidaudio.cli.models import train as command
+
+    heard: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+        with pytest.raises(RecipeError):
+            command(recipe="no such recipe", data=["nowhere"], run=tmp_path / "run")
+        signal.raise_signal(signal.SIGUSR1)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert heard == [signal.SIGTERM]
 
 
 def test_torchrun_trains_with_the_ranks_it_starts(packed: Path, tmp_path: Path):

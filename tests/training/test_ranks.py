@@ -5,6 +5,7 @@ All runs are made by one program (`rank_program`), real processes over gloo; the
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -31,7 +32,9 @@ STREAM = (
     "log.to=none",
     "log.every_steps=1",
 )
-# Three mixtures a step, one a rank at three ranks; of some, a clip has no label.
+# Three mixtures a step, one a rank at three ranks. A clip has no label in none of step 0, in all of step 1, in one of
+# step 2.
+UNLABELLED = (0, 4, 7)
 GRADIENTS = (
     *TINY,
     "system=custom",
@@ -49,7 +52,13 @@ PARTS = (
     "validation.every_steps=2",
     "log={to: none, every_steps: 1}",
 )
-STOPPED = (*TINY, "data={batch_size: 4, workers: 0}", "schedule={steps: 6}", "log={to: none, every_steps: 1}")
+STOPPED = (
+    *TINY,
+    "data={batch_size: 4, workers: 0}",
+    "schedule={steps: 6}",
+    "average={decay: 0.9}",
+    "log={to: none, every_steps: 1}",
+)
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,7 @@ class Runs:
 def runs(tmp_path_factory: pytest.TempPathFactory, packed: Path, encoder_fingerprint: dict) -> Runs:
     folder = tmp_path_factory.mktemp("ranks")
     clips = {"train": 12, "val": 5}
-    partly = make_packed(folder / "partly", encoder_fingerprint, clips_per_split=clips, unlabelled=(1, 4, 6))
+    partly = make_packed(folder / "partly", encoder_fingerprint, clips_per_split=clips, unlabelled=UNLABELLED)
     jobs: dict[str, dict] = {}
 
     def job(name: str, settings: tuple[str, ...], ranks: int, run: str | None = None, **more: object) -> None:
@@ -130,8 +139,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory, packed: Path, encoder_fingerp
     job("not stopped", STOPPED, 2)
     job("one was told", STOPPED, 2, term_after=3, term_ranks=[1])
     job("after that", STOPPED, 2, run="one was told", resume=True)
-    job("before validation", STOPPED, 2, term_after=4, term_ranks=[0])
-    job("after validation", STOPPED, 2, run="before validation", resume="auto")
+    job("before validation", (*STOPPED, "data.workers=1"), 2, term_after=4, term_ranks=[0], signal="SIGUSR1")
+    # Rank 0 has two batches of the validation, rank 1, which is told, has one.
+    in_parts = (*STOPPED, "data.accumulate=2")
+    again = {"run": "before validation", "resume": "auto"}
+    job("in validation", in_parts, 2, **again, term_in_validation=True, term_ranks=[1])
+    job("after validation", STOPPED, 2, **again)
     job("too many", (*STOPPED, "data.batch_size=2"), 3)
     path = folder / "jobs.json"
     path.write_text(json.dumps(list(jobs.values())))
@@ -148,7 +161,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, packed: Path, encoder_fingerp
 
 
 def test_runs_ended_as_they_were_meant_to(runs: Runs):
-    killed, stopped = {"begun", "by two", "half pair"}, {"one was told", "before validation"}
+    killed, stopped = {"begun", "by two", "half pair"}, {"one was told", "before validation", "in validation"}
     for name, codes in runs.codes.items():
         expected = -9 if name in killed else 143 if name in stopped else 1 if name == "too many" else 0
         assert set(codes) <= {expected}, (name, runs.said)
@@ -183,48 +196,60 @@ def test_losses_and_weights_are_the_same_to_the_last_bit_at_an_equal_number_of_r
         _assert_same(runs.state(one), runs.state(other))
 
 
-def _assert_same(one: dict, other: dict) -> None:
+def _assert_same(one: dict, other: dict, *, generators: bool = True) -> None:
     for name, tensor in one["state_dict"].items():
         assert torch.equal(tensor, other["state_dict"][name]), name
     for number, moments in one["optimizer_states"][0]["state"].items():
         for name, value in moments.items():
             assert torch.equal(value, other["optimizer_states"][0]["state"][number][name])
     assert one["lr_schedulers"] == other["lr_schedulers"]
+    for name, tensor in one.get("average", {"weights": {}})["weights"].items():
+        assert torch.equal(tensor, other["average"]["weights"][name]), name
     kept, also = one["callbacks"]["Keeper"], other["callbacks"]["Keeper"]
     assert kept["best_loss"] == also["best_loss"]
-    for mine, theirs in zip(kept["generators"], also["generators"], strict=True):
+    for mine, theirs in zip(kept["generators"], also["generators"], strict=True) if generators else ():
         assert torch.equal(mine["torch"], theirs["torch"])
         assert mine["numpy"] == theirs["numpy"]
         assert mine["python"] == theirs["python"]
 
 
-@pytest.mark.parametrize(("one", "other"), [("1 ranks", "3 ranks"), ("1 parts", "3 parts")])
-def test_gradients_are_those_of_one_process_and_one_part(runs: Runs, one: str, other: str):
+@pytest.mark.parametrize(("one", "other", "steps"), [("1 ranks", "3 ranks", (0, 2)), ("1 parts", "3 parts", (0, 1))])
+def test_gradients_are_those_of_one_process_and_one_part(runs: Runs, one: str, other: str, steps: tuple[int, ...]):
     """With the regulariser of the noise heads, and mixtures left out, where ranks are compared."""
-    for step in (0, 1):
+    for step in steps:
         expected, found = runs.gradients(one, step), runs.gradients(other, step)
         assert any(gradient.abs().sum() > 0 for gradient in expected.values())
         for name, gradient in expected.items():
             torch.testing.assert_close(found[name], gradient, rtol=2e-4, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_a_rank_had_nothing_but_mixtures_without_a_label(runs: Runs):
-    """Or the comparison above would not be about that."""
+def test_ranks_had_nothing_but_mixtures_without_a_label(runs: Runs):
+    """Or the comparisons here would not be about that."""
     labels = open_index(str(runs.folder / "partly"), "train").table["labels"].to_pylist()
     left_out = [
         [not all(labels[row] for row in mixture) for mixture in rows] for rows in runs.parts("3 ranks").values()
     ]
-    assert any(any(mixtures) and not all(mixtures) for mixtures in left_out[:2])
+    assert [sum(mixtures) for mixtures in left_out] == [0, 3, 1]
+
+
+@pytest.mark.parametrize("name", ["1 ranks", "3 ranks"])
+def test_a_step_that_gives_no_loss_anywhere_changes_nothing_and_has_no_means_to_log(runs: Runs, name: str):
+    assert all(torch.count_nonzero(gradient) == 0 for gradient in runs.gradients(name, 1).values())
+    rows = _metrics(runs, name)
+    steps = {int(row["step"]): row for row in rows if row["train/learning_rate"]}
+    assert [bool(steps[step]["train/loss"]) for step in (1, 2, 3)] == [True, False, True]
+    assert [float(steps[step]["train/mixtures_without_label"]) for step in (1, 2, 3)] == [0, 3, 1]
+    assert float(steps[2]["train/gradient_norm"]) == 0
+    assert runs.losses(name)[1] == (0.0).hex()
+
+
+def _metrics(runs: Runs, name: str) -> list[dict]:
+    with (runs.folder / name / "logs" / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 def test_what_is_logged_is_of_all_ranks(runs: Runs):
-    import csv
-
-    def rows(name: str) -> list[dict]:
-        with (runs.folder / name / "logs" / "metrics.csv").open() as file:
-            return list(csv.DictReader(file))
-
-    one, three = rows("1 ranks"), rows("3 ranks")
+    one, three = _metrics(runs, "1 ranks"), _metrics(runs, "3 ranks")
     assert len(one) == len(three) == 4
     names = ("train/loss", "train/noise_activation", "train/gradient_norm", "train/mixtures_without_label")
     names += ("validation/loss", "validation/noise_activation", "validation/sdr_improvement")
@@ -240,9 +265,20 @@ def test_a_signal_to_one_rank_stops_all_at_one_step_and_nothing_is_lost(runs: Ru
     _assert_same(whole, runs.state("one was told"))
     assert runs.losses("one was told").keys() | runs.losses("after that").keys() == set(range(6))
     assert not runs.losses("one was told").keys() & runs.losses("after that").keys()
-    # Stopped after step 4, whose validation had not yet been made: it is made first of all, and best is the same.
-    _assert_same(whole, runs.state("before validation"))
+    # Stopped after step 4, whose validation had not yet been made, and once more in that validation: it is made first,
+    # and best is the same. The loader that was stopped had drawn a seed for its processes, which they do not use.
+    assert not list((runs.folder / "in validation.record").glob("*.judged"))
+    assert len((runs.folder / "after validation.record" / "0.judged").read_text().splitlines()) == 1
+    assert runs.losses("after validation").keys() == {4, 5}
+    _assert_same(whole, runs.state("before validation"), generators=False)
     assert (runs.folder / "before validation" / "best.safetensors").is_file()
+
+
+def test_all_ranks_validate_the_model_that_is_saved(runs: Runs):
+    """Which with an average has statistics of BatchNorm of its own."""
+    first, second = ((runs.folder / "not stopped.record" / f"{rank}.judged").read_text() for rank in (0, 1))
+    assert first == second
+    assert len(first.splitlines()) == 1
 
 
 def test_fewer_mixtures_than_ranks_are_refused_in_one_sentence(runs: Runs):

@@ -6,7 +6,8 @@ import pytest
 
 from vidaudio.errors import RecipeError
 from vidaudio.recipes import load_values
-from vidaudio.training.recipe import load_train_recipe, rate_factor
+from vidaudio.training.recipe import load_train_recipe
+from vidaudio.training.schedule import rate_factor
 
 
 def test_clipsep_has_every_number_of_the_paper_and_its_code():

@@ -262,6 +262,38 @@ def test_ctrl_c_ends_a_step_saves_it_and_stays_a_keyboard_interrupt(
     assert train(recipe, str(packed), tmp_path / "run", resume=True, progress=False).step == 5
 
 
+def test_stopped_after_its_last_step_a_run_makes_the_validation_that_it_owes(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from vidaudio.training.module import SeparationModule
+
+    settings = (*QUIET, "schedule.steps=4", "validation.every_steps=4")
+    whole = train(_recipe(*settings), str(packed), tmp_path / "whole", progress=False)
+    original, interrupted = SeparationModule.training_step, []
+
+    def step(self, batch, number):
+        if self.trainer.global_step == 3 and not interrupted:
+            interrupted.append(signal.raise_signal(signal.SIGINT))
+        return original(self, batch, number)
+
+    monkeypatch.setattr(SeparationModule, "training_step", step)
+    run = tmp_path / "run"
+    replaced = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with pytest.raises(KeyboardInterrupt):
+        train(_recipe(*settings), str(packed), run, progress=False)
+    signal.signal(signal.SIGINT, replaced)
+    assert torch.load(run / "last.ckpt", weights_only=True)["global_step"] == 4
+    assert not (run / "best.safetensors").exists()
+
+    finished = train(_recipe(*settings), str(packed), run, resume=True, progress=False)
+    assert (finished.step, finished.best_loss) == (4, whole.best_loss)
+    one, other = (load_file(folder / "best.safetensors") for folder in (tmp_path / "whole", run))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+    assert [int(row["step"]) for row in _rows(run) if row["train/loss"]] == [1, 2, 3, 4]
+    with pytest.raises(CheckpointError, match="has made all its 4 steps"):
+        train(_recipe(*settings), str(packed), run, resume=True, progress=False)
+
+
 def test_gradients_that_are_no_numbers_end_the_run_and_no_state_is_written_over(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -294,7 +326,7 @@ def test_a_run_that_goes_on_keeps_its_optimiser(packed: Path, tmp_path: Path):
 def test_a_run_is_the_plain_loop_of_the_documentation_to_the_last_bit(packed: Path, tmp_path: Path):
     """Nothing that a run does beside learning changes what it learns."""
     from vidaudio.training.checkpoint import build_model
-    from vidaudio.training.recipe import rate_factor
+    from vidaudio.training.schedule import rate_factor
 
     recipe = _recipe("schedule.steps=4", "validation.every_steps=2", "log.every_steps=1", "average={decay: 0.9}")
     train(recipe, str(packed), tmp_path / "run", progress=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,7 @@ def test_bad_input_is_named(tmp_path: Path, trained: Path):
         ("the query is empty", {"mixture": mixture, "query": "  "}),
         ("there is no picture", {"mixture": mixture, "images": [tmp_path / "none.png"]}),
         ("is not a picture", {"mixture": mixture, "images": [text]}),
+        ("is not a picture", {"mixture": mixture, "images": [_picture_of_absurd_size(tmp_path / "bomb.png")]}),
     ]
     for message, arguments in cases:
         with pytest.raises(VidaudioError, match=message):
@@ -74,6 +77,13 @@ def test_bad_input_is_named(tmp_path: Path, trained: Path):
     with pytest.raises(MediaError, match="the mixture itself"):
         separate(mixture, mixture, trained, query="low")
     assert not out.exists()
+
+
+def _picture_of_absurd_size(path: Path) -> Path:
+    """A few bytes that promise 40,000 x 40,000 pixels."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)))
+    return path
 
 
 def test_values_that_are_not_numbers_are_refused(tmp_path: Path, trained: Path):

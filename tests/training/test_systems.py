@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +15,16 @@ from PIL import Image
 
 from tests.packed import make_packed
 from tests.training.conftest import TINY
-from vidaudio.errors import CheckpointError, CorpusError, QueryError, RecipeError
+from vidaudio.errors import CheckpointError, CorpusError, MediaError, QueryError, RecipeError
 from vidaudio.recipes import recipe_names
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.checkpoint import load_checkpoint
+from vidaudio.training.data import streams
 from vidaudio.training.evaluate import evaluate
 from vidaudio.training.module import SeparationModule
-from vidaudio.training.recipe import TrainRecipe, load_train_recipe, modality_at, rate_factor
+from vidaudio.training.queries import PictureQueries
+from vidaudio.training.recipe import TrainRecipe, load_train_recipe
+from vidaudio.training.schedule import modality_at, rate_factor
 from vidaudio.training.separate import separate
 from vidaudio.training.train import train
 
@@ -154,6 +159,16 @@ def test_pit_writes_a_file_a_source(runs, mixture: Path, tmp_path: Path):
     assert all(soundfile.info(path).frames == 16_000 for path in done.paths)
 
 
+def test_pit_does_not_write_over_the_mixture(runs, tmp_path: Path):
+    mixture = tmp_path / "song-2.wav"
+    soundfile.write(mixture, 0.2 * np.sin(np.arange(16_000) / 7), 16_000)
+    before = mixture.read_bytes()
+    with pytest.raises(MediaError, match=r"song-2\.wav is the mixture itself"):
+        separate(mixture, tmp_path / "song.wav", runs("pit")[0])
+    assert mixture.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [mixture]
+
+
 def test_labels_are_found_by_name_and_the_nearest_are_listed(runs, mixture: Path, tmp_path: Path):
     run = runs("labelsep")[0]
     separate(mixture, tmp_path / "a.wav", run, query=" Low ")
@@ -183,15 +198,55 @@ def test_the_hybrid_asks_by_pictures_on_even_steps_also_after_a_restart(
     assert asked == [(0, "image"), (1, "text"), (2, "image"), (3, "text"), (4, "image")]
 
 
-def test_augmented_pictures_are_the_same_after_a_restart_and_differ_between_steps():
+def _augmented(stream: MixtureStream, recipe: TrainRecipe, step: int) -> torch.Tensor:
+    """What the model is asked with in a part of a step of this rank."""
+    asked = []
+
+    class Listener(torch.nn.Module):
+        def loss(self, audio, queries, gains, **_):
+            asked.append(queries)
+            return {"loss": torch.zeros(())}
+
+    module = SeparationModule(Listener(), recipe, stream, None, PictureQueries())
+    module.trainer = SimpleNamespace(global_step=step, world_size=stream.world_size, global_rank=stream.rank)
+    module.training_step(stream.batch(step), step)
+    return asked[0]
+
+
+def test_augmented_pictures_are_the_same_on_any_number_of_ranks_and_parts_and_after_a_restart(
+    corpora: dict, recipes: dict[str, TrainRecipe]
+):
+    recipe = recipes["sop_original"]
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"batch_size": 6})})
+    in_parts = recipe.model_copy(update={"data": recipe.data.model_copy(update={"accumulate": 2})})
+    data = str(corpora["clip"])
+
+    def seen(recipe: TrainRecipe, ranks: int, parts: Sequence[int]) -> torch.Tensor:
+        found = []
+        for step in parts:
+            for rank in range(ranks):
+                stream, _ = streams(recipe, data)
+                stream.set_rank(rank, ranks)
+                found.append(_augmented(stream, recipe, step))
+        return torch.cat(found)
+
+    one = seen(recipe, 1, [3])
+    for other in (seen(recipe, 3, [3]), seen(recipe, 4, [3]), seen(in_parts, 2, [6, 7])):
+        assert torch.equal(other, one)
+    assert one.dtype == torch.uint8
+    assert one.shape == (6, 2, 3, 3, 32, 32)
+
+
+def test_windows_are_varied_each_in_its_own_way_and_their_pictures_alike():
     from vidaudio.training.augment import augment_pictures
 
-    pictures = torch.randint(0, 256, (2, 2, 3, 3, 32, 32), dtype=torch.uint8)
-    first, again, later = (augment_pictures(pictures, seed=1, position=p) for p in (5, 5, 6))
-    assert first.shape == pictures.shape
-    assert first.dtype == torch.uint8
-    assert torch.equal(first, again)
-    assert not torch.equal(first, later)
+    same = torch.randint(0, 256, (1, 1, 1, 3, 32, 32), dtype=torch.uint8).expand(4, 2, 3, 3, 32, 32)
+    varied = augment_pictures(same, seed=1, positions=range(20, 24), batch_size=4)
+    windows = varied.flatten(0, 1)
+    assert len({window[0].numpy().tobytes() for window in windows}) > 4
+    assert all(torch.equal(window[0], picture) for window in windows for picture in window)
+    later = augment_pictures(same, seed=1, positions=range(24, 28), batch_size=4)
+    assert not torch.equal(varied, later)
 
 
 def test_mixtures_with_an_unlabelled_clip_are_left_out_and_counted_or_refused(
@@ -316,8 +371,6 @@ def test_the_original_sop_learns_its_pretrained_part_more_slowly_and_falls_at_mi
 
 
 def test_the_stream_gives_pictures_only_where_they_are_the_query(recipes: dict[str, TrainRecipe], corpora: dict):
-    from vidaudio.training.train import streams
-
     with_pictures, _ = streams(recipes["sop_original"], str(corpora["clip"]))
     without, _ = streams(recipes["clipsep"], str(corpora["clip"]))
     assert isinstance(with_pictures, MixtureStream)

@@ -12,11 +12,12 @@ import torch
 from tests.packed import make_packed
 from tests.training.conftest import TINY
 from vidaudio.errors import CorpusError, EncoderError, QueryError, RecipeError
-from vidaudio.stream.index import NO_VECTORS
+from vidaudio.stream.index import NO_VECTORS, open_index
 from vidaudio.training.checkpoint import load_checkpoint
 from vidaudio.training.evaluate import evaluate
 from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.separate import separate
+from vidaudio.training.text_table import text_table
 from vidaudio.training.train import train
 from vidaudio.training.vector_table import TableQueries, read_vector_table, table_hash
 
@@ -75,6 +76,22 @@ def test_vectors_are_the_tables_own(table: Path):
     with np.load(table) as file:
         assert torch.equal(queries.of_words("high"), torch.from_numpy(file["high"].astype(np.float32)))
     assert queries.modalities == {"text"}
+
+
+def test_labels_are_found_in_a_table_whatever_their_capitals_and_underscores(tmp_path: Path):
+    """In training as in evaluation, which asks in words."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "vectors.npz", **{name: rng.normal(size=12) for name in ("Low", "unheard sound")})
+    data = make_packed(
+        tmp_path / "sounds", NO_VECTORS, labels=("low", "unheard_sound", "high"), clips_per_split={"train": 6}
+    )
+    maker = TableQueries(tmp_path / "vectors.npz")
+    table = text_table([open_index(str(data), "train")], maker)
+    assert table.missing == 2
+    found, known = table.look_up(torch.zeros(3, dtype=torch.int64), torch.arange(3))
+    assert known.tolist() == [True, True, False]
+    assert torch.equal(found[0], maker.of_words("Low"))
+    assert torch.equal(found[1], maker.of_words("unheard sound"))
 
 
 def test_what_is_no_table_is_one_sentence(tmp_path: Path):

@@ -42,7 +42,9 @@ def train(
 ) -> None:
     """Train a system on a packed corpus, or on several."""
     from vidaudio.training.recipe import load_train_recipe
+    from vidaudio.training.signals import take_warnings
 
+    take_warnings()
     chosen = load_train_recipe(recipe, settings or [])
     if devices > 1 and "RANK" not in os.environ:
         from vidaudio.training.launch import launch

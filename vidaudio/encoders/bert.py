@@ -49,6 +49,8 @@ class BertEncoder:
         self.dimensions = model.config.hidden_size
         self._model = model.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
+        # A vocabulary alone does not say how many tokens the model has places for.
+        self._most_tokens = min(tokenizer.model_max_length, model.config.max_position_embeddings)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -63,10 +65,14 @@ class BertEncoder:
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed sentences one by one, so that a vector does not depend on the others; float32 `[texts, dimensions]`."""
+        """Embed sentences one by one, so that a vector does not depend on the others; float32 `[texts, dimensions]`.
+
+        Of a sentence longer than the model has places for, the beginning counts.
+        """
         rows = [np.zeros((0, self.dimensions), np.float32)]
         for text in texts:
-            tokens = self._tokenizer(text, return_tensors="pt", truncation=True).to(self.device)
+            tokens = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=self._most_tokens)
+            tokens = tokens.to(self.device)
             states = self._model(**tokens).last_hidden_state
             pooled = states[:, 0] if self.spec.pooling == "cls" else states.mean(dim=1)
             rows.append(pooled.float().cpu().numpy())

@@ -53,11 +53,13 @@ class ResNetEncoder(PictureEncoder):
     def embed_pixels(self, pictures: Tensor) -> Tensor:
         """Embed pictures that are on the device already: uint8 `[..., 3, H, W]` -> float32 `[..., dimensions]`.
 
-        As CLIPSep computes them in every step, in batches of whatever size comes; `embed_squares` is the exact way.
+        As CLIPSep computes them in every step, in batches of whatever size comes; `embed_squares` is the exact way. In
+        the encoder's own dtype whatever the autocast, as whoever asks by pictures later will compute them.
         """
         pixels = pictures.flatten(0, -4).to(self.device).float() / 255
         pixels = (pixels - self._mean.to(self.device)) / self._std.to(self.device)
-        return self._pooled(pixels.to(self._dtype)).float().view(*pictures.shape[:-3], self.dimensions)
+        with torch.autocast(self.device.type, enabled=False):
+            return self._pooled(pixels.to(self._dtype)).float().view(*pictures.shape[:-3], self.dimensions)
 
 
 def load_resnet_encoder(spec: EncoderSpec) -> ResNetEncoder:

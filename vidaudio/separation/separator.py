@@ -180,7 +180,8 @@ class QuerySeparator(Separator):
         """Weighted BCE of the masks of the sources, each asked for by its own query.
 
         With noise heads: of the masks united with the noise masks, and parts `mask_loss`, `noise_activation` (the
-        paper's A) and `noise_penalty`.
+        paper's A) and `noise_penalty`; with a `query_weight` also `query_penalty`, and `noise_loss`, that of the noise
+        masks alone.
         """
         options = self.config.loss
         example = make_example(self.front_end, audio, gains, pixel_weight=options.pixel_weight)
@@ -192,14 +193,21 @@ class QuerySeparator(Separator):
         return self._noise_loss(logits, self.fusion(features, self.noise(vectors)), example, step, mean)
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """With noise heads the regulariser of the mean activation, not the mean of each batch's."""
+        """With noise heads the regularisers of the means, not the means of each batch's."""
         if "noise_penalty" not in parts:
             return parts["loss"]
-        return parts["loss"] - parts["noise_penalty"] + self._noise_penalty(parts["noise_activation"])
+        total = parts["loss"] - parts["noise_penalty"] + self._noise_penalty(parts["noise_activation"])
+        if "query_penalty" in parts:
+            total += self._query_penalty(parts["mask_loss"], parts["noise_loss"]) - parts["query_penalty"]
+        return total
 
     def _noise_penalty(self, activation: Tensor) -> Tensor:
         options = self.config.noise
         return options.activation_weight * torch.relu(activation - options.gamma)
+
+    def _query_penalty(self, mask_loss: Tensor, noise_loss: Tensor) -> Tensor:
+        # The published code has such a term at weight 0; its form is our reading of what it is for.
+        return self.config.noise.query_weight * torch.relu(mask_loss - noise_loss)
 
     def _noise_loss(self, logits: Tensor, noise_logits: Tensor, example, step: int, batch_mean: BatchMean) -> dict:
         options, sources = self.config.noise, self.config.loss.sources
@@ -214,9 +222,8 @@ class QuerySeparator(Separator):
         parts = {"mask_loss": mask_loss, "noise_activation": activation, "noise_penalty": penalty}
         loss = mask_loss + penalty
         if options.query_weight > 0:
-            # The published code has such a term at weight 0; its form is our reading of what it is for.
-            alone = permutation_loss(noise_logits, *pictures, sources)
-            parts["query_penalty"] = options.query_weight * torch.relu(batch_mean(mask_loss) - batch_mean(alone))
+            parts["noise_loss"] = permutation_loss(noise_logits, *pictures, sources)
+            parts["query_penalty"] = self._query_penalty(batch_mean(mask_loss), batch_mean(parts["noise_loss"]))
             loss = loss + parts["query_penalty"]
         return {"loss": loss, **parts}
 

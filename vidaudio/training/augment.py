@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,27 +11,53 @@ from torch import Tensor
 # Their loader resizes to 246 pixels and cuts 224.
 ENLARGED = 246 / 224
 
+# First row and first column of the cut, and whether it is mirrored.
+Variation = tuple[int, int, bool]
 
-def augment_pictures(pictures: Tensor, *, seed: int, position: int) -> Tensor:
+
+def augment_pictures(pictures: Tensor, *, seed: int, positions: Sequence[int], batch_size: int) -> Tensor:
     """Cut and mirror the pictures of every window alike.
+
+    What is drawn for a mixture is a pure function of seed, batch size and the mixture's position in the run, so that it
+    is the same after a restart, on any number of ranks and in any number of parts.
 
     Args:
         pictures: uint8 `[B, N, F, 3, H, W]`.
-        seed, position: What is drawn is a pure function of these, so that a resumed run draws the same.
+        seed: Of the run.
+        positions: Of the B mixtures, among all that the run sees.
+        batch_size: Mixtures a step of the optimiser, over all ranks and parts.
 
     Returns:
         uint8, same shape.
     """
-    *leading, frames, channels, height, width = pictures.shape
-    rng = torch.Generator().manual_seed((seed * 1_000_003 + position) % 2**63)
+    sources, (height, width) = pictures.shape[1], pictures.shape[-2:]
     large = (round(height * ENLARGED), round(width * ENLARGED))
-    windows = pictures.reshape(-1, frames, channels, height, width)
+    room = (large[0] - height + 1, large[1] - width + 1)
+    drawn: dict[int, list[Variation]] = {}
     varied = []
-    for window in windows:
-        top = int(torch.randint(large[0] - height + 1, (), generator=rng))
-        left = int(torch.randint(large[1] - width + 1, (), generator=rng))
-        mirrored = bool(torch.randint(2, (), generator=rng))
-        enlarged = F.interpolate(window.float(), size=large, mode="bilinear", align_corners=False)
-        cut = enlarged[..., top : top + height, left : left + width]
-        varied.append(cut.flip(-1) if mirrored else cut)
-    return torch.stack(varied).round().clamp(0, 255).byte().view(*leading, frames, channels, height, width)
+    for mixture, position in zip(pictures, positions, strict=True):
+        step, place = divmod(position, batch_size)
+        if step not in drawn:
+            drawn[step] = _variations(batch_size * sources, room, seed, step)
+        variations = drawn[step][place * sources : (place + 1) * sources]
+        varied += [_varied(window, large, chosen) for window, chosen in zip(mixture, variations, strict=True)]
+    return torch.stack(varied).view_as(pictures)
+
+
+def _variations(count: int, room: tuple[int, int], seed: int, step: int) -> list[Variation]:
+    """Of all windows of a step, in order."""
+    rng = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+
+    def below(limit: int) -> int:
+        return int(torch.randint(limit, (), generator=rng))
+
+    return [(below(room[0]), below(room[1]), bool(below(2))) for _ in range(count)]
+
+
+def _varied(window: Tensor, large: tuple[int, int], variation: Variation) -> Tensor:
+    """One window's pictures, uint8 `[F, 3, H, W]`."""
+    top, left, mirrored = variation
+    height, width = window.shape[-2:]
+    enlarged = F.interpolate(window.float(), size=large, mode="bilinear", align_corners=False)
+    cut = enlarged[..., top : top + height, left : left + width]
+    return (cut.flip(-1) if mirrored else cut).round().clamp(0, 255).byte()

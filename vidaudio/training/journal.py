@@ -20,8 +20,8 @@ from vidaudio.errors import RecipeError
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
+    from vidaudio.training.blocks import LogBlock
     from vidaudio.training.module import SeparationModule
-    from vidaudio.training.recipe import LogBlock
 
 LOGS_FOLDER, METRICS_FILE, WANDB_FILE = "logs", "metrics.csv", "wandb_id.txt"
 

@@ -97,6 +97,7 @@ class Keeper(pl.Callback):
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
+        trainer.fit_loop.epoch_loop.max_steps = self.recipe.schedule.steps
 
     def on_validation_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
         self._validated_step = trainer.global_step

@@ -18,30 +18,37 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import IO
 
+from vidaudio.training.signals import EARLY_WARNING, meant_by
+
 GRACE_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.1
+HANDED_ON = (signal.SIGTERM, signal.SIGINT, EARLY_WARNING)
 ENDED_BY_SIGNAL = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
     """Run `python -m vidaudio ARGUMENTS` as ranks 0 to N - 1; returns the exit code, that of the first that failed.
 
-    SIGTERM and Ctrl-C are handed on. Where one rank fails, the others are ended: they would wait for it for ever.
+    SIGTERM and Ctrl-C are handed on, SIGUSR1 as SIGTERM. Where one rank fails, the others are ended: they would wait
+    for it for ever.
     """
     port = _free_port()
+    ranks: list[subprocess.Popen] = []
+    told: list[int] = []
+
+    def hand_on(number: int, _frame: FrameType | None) -> None:
+        told.append(meant_by(number))
+        _tell(ranks, told[-1])
+
     with ExitStack() as files:
         said = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(processes)]
-        ranks = [_start(rank, processes, port, arguments, said[rank]) for rank in range(processes)]
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-        def hand_on(number: int, _frame: FrameType | None) -> None:
-            for rank in ranks:
-                if rank.poll() is None:
-                    rank.send_signal(number)
-
+        # Before the first rank is there: whoever is told to stop meanwhile must not leave it behind.
+        before = {number: signal.signal(number, hand_on) for number in HANDED_ON}
         try:
-            for number in before:
-                signal.signal(number, hand_on)
+            for rank in range(processes):
+                ranks.append(_start(rank, processes, port, arguments, said[rank]))
+                if told:
+                    _tell(ranks[rank:], told[-1])
             first = _wait(ranks)
         finally:
             for number, handler in before.items():
@@ -54,6 +61,12 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             lines = [line for rank, file in others if rank.returncode not in ENDED_BY_SIGNAL for line in _lines(file)]
             sys.stderr.writelines(f"other rank: {line}" for line in dict.fromkeys(lines))
         return code if code >= 0 else 128 - code
+
+
+def _tell(ranks: Sequence[subprocess.Popen], number: int) -> None:
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(number)
 
 
 def _start(rank: int, processes: int, port: int, arguments: Sequence[str], said: IO[str]) -> subprocess.Popen:

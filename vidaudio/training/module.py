@@ -18,10 +18,12 @@ from vidaudio.separation import Separator, candidate_masks, mix_sources
 from vidaudio.separation.fast_sdr import image_sdr
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.augment import augment_pictures
+from vidaudio.training.blocks import Modality
 from vidaudio.training.queries import QueryMaker
 from vidaudio.training.ranks import copy_from_first, gathered, mean_over_ranks, summed
-from vidaudio.training.recipe import Modality, TrainRecipe, modality_at, rate_factor
-from vidaudio.training.stopping import outlive_signals
+from vidaudio.training.recipe import TrainRecipe
+from vidaudio.training.schedule import modality_at, rate_factor
+from vidaudio.training.stopping import keep_to_the_run
 from vidaudio.training.text_table import TextTable
 
 if TYPE_CHECKING:
@@ -98,8 +100,12 @@ class SeparationModule(pl.LightningModule):
         queries, usable = self.queries(batch, modality_at(self.recipe.query.train, step), TRAIN)
         query = self.recipe.query
         if query.kind == "pictures" and query.pictures.trained and query.pictures.augment:
-            position = int(batch["step"]) * self.trainer.world_size + self.trainer.global_rank
-            queries = augment_pictures(queries, seed=self.recipe.seed, position=position)
+            queries = augment_pictures(
+                queries,
+                seed=self.recipe.seed,
+                positions=self.train_stream.positions(int(batch["step"])),
+                batch_size=self.recipe.data.batch_size,
+            )
         audio, gains = batch["audio"], batch["gains"]
         mixtures = counted = len(audio)
         if usable is not None:
@@ -132,8 +138,10 @@ class SeparationModule(pl.LightningModule):
         names = sorted(sums)
         mine = [torch.as_tensor(sums[name], dtype=torch.float64).to(self.device) for name in names]
         total = dict(zip(names, summed(torch.stack(mine)).tolist(), strict=True))
-        mixtures = max(total.pop("mixtures"), 1)
-        numbers = {name: value if name in COUNTS else value / mixtures for name, value in total.items()}
+        mixtures = total.pop("mixtures")
+        # Of a step in which every mixture was left out there are no means.
+        numbers = {name: value for name, value in total.items() if name in COUNTS}
+        numbers |= {name: value / mixtures for name, value in total.items() if mixtures and name not in COUNTS}
         return {
             **numbers,
             "train/learning_rate": self._learning_rate,
@@ -168,7 +176,8 @@ class SeparationModule(pl.LightningModule):
 
     def on_validation_start(self) -> None:
         # Each rank has statistics of its own parts; all are to judge the model that is saved, which is rank 0's.
-        copy_from_first([buffer for buffer in self.model.buffers() if buffer.is_floating_point()])
+        buffers = [*self.model.buffers(), *(self.average.model.buffers() if self.average is not None else ())]
+        copy_from_first([buffer for buffer in buffers if buffer.is_floating_point()])
         self._parts: dict[str, Tensor] = {}
         self._mixtures = 0
         self._gains: list[Tensor] = []
@@ -262,5 +271,5 @@ class SeparationModule(pl.LightningModule):
     @staticmethod
     def _loader(stream: MixtureStream, workers: int) -> DataLoader:
         loader = stream.loader(workers=workers)
-        loader.worker_init_fn = outlive_signals
+        loader.worker_init_fn = keep_to_the_run
         return loader

@@ -20,8 +20,10 @@ from torch import Tensor
 from vidaudio.encoders.clip import RESNET, ClipEncoder, EncoderSpec, load_encoder
 from vidaudio.encoders.pictures import PictureEncoder
 from vidaudio.errors import CorpusError, EncoderError, MediaError, QueryError
+from vidaudio.training.blocks import Modality, QueryBlock
+from vidaudio.training.compositions import modalities
 from vidaudio.training.query_encoder import load_query_encoder, query_from_text, refuse_empty
-from vidaudio.training.recipe import Modality, QueryBlock, TrainRecipe, modalities
+from vidaudio.training.recipe import TrainRecipe
 
 # How a label's words become BERT's sentence: as they are.
 BERT_TEMPLATES = ("{}",)
@@ -55,6 +57,10 @@ class QueryMaker:
     def of_images(self, images: Sequence[Image.Image]) -> Tensor:
         """The query of one or more pictures together, `[...]`."""
         raise QueryError("this system cannot be asked by pictures")
+
+    def knows(self, label: str) -> bool:
+        """Whether there are words for a label: whoever is asked in sentences knows all."""
+        return "text" in self.modalities
 
     def together(self, texts: Sequence[str]) -> list[Tensor]:
         """Queries that together ask for several sounds; one sentence, 'A and B', where the system knows sentences."""
@@ -132,9 +138,15 @@ class LabelQueries(QueryMaker):
         self._number = {_plain(label): number for number, label in reversed(list(enumerate(self.labels)))}
         self._number |= {label: number for number, label in enumerate(self.labels)}
 
+    def knows(self, label: str) -> bool:
+        return self._of(label) is not None
+
+    def _of(self, label: str) -> int | None:
+        return self._number.get(label, self._number.get(_plain(label)))
+
     def of_words(self, text: str, *, training: bool = False) -> Tensor:
         refuse_empty(text)
-        number = self._number.get(text, self._number.get(_plain(text)))
+        number = self._of(text)
         if number is None:
             near = difflib.get_close_matches(_plain(text), map(_plain, self.labels), n=3, cutoff=0.4)
             hint = f"the nearest are: {', '.join(near)}" if near else f"it knows {_some(self.labels)}"
@@ -275,7 +287,8 @@ def open_images(paths: Sequence[str | Path]) -> list[Image.Image]:
                 images.append(image.convert("RGB"))
         except FileNotFoundError:
             raise MediaError(f"there is no picture {path}") from None
-        except (UnidentifiedImageError, OSError) as error:
+        # Damaged files and pictures of absurd size: Pillow has no one type for them.
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise MediaError(f"{path} is not a picture that can be read ({error})") from error
     return images
 

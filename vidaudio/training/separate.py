@@ -89,13 +89,15 @@ def separate(
         raise QueryError(
             f"{loaded.recipe.system} cannot be asked for a sound; leave the query out and take all sources"
         )
+    paths = [Path(out)]
+    if request is None:
+        numbers = range(1, loaded.model.config.sources + 1)
+        paths = [Path(out).with_stem(f"{Path(out).stem}-{number}") for number in numbers]
+    for path in paths:
+        check_output(path, mixture)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    paths = []
-    sounds = _separated(loaded, heard, request, threshold)
-    for number, sound in enumerate(sounds, 1):
-        path = Path(out) if request is not None else Path(out).with_stem(f"{Path(out).stem}-{number}")
+    for path, sound in zip(paths, _separated(loaded, heard, request, threshold), strict=True):
         write_result(path, sound, mixture)
-        paths.append(path)
     return Separated(tuple(paths), heard.seconds, heard.samples.shape[0], heard.sample_rate)
 
 
@@ -112,6 +114,7 @@ def _request(
         wanted = [maker.of_images(open_images(images))]
     elif video is not None:
         most = loaded.recipe.data.window_frames if video_span == "middle" else None
+        # In this process: the decoder of corpora, `media.extract`, has a deadline, but refuses what has no sound.
         wanted = [maker.of_images(video_pictures(video, maker.image_size, most=most))]
     else:
         wanted = maker.together(words)

@@ -2,37 +2,53 @@
 
 A step that is cut off in its middle leaves weights that belong to no step; so a signal only leaves a note, which is
 looked at between two steps. A second Ctrl-C ends a lone process at once, and what was saved before stands; among ranks,
-whose launcher may hand on a signal twice, it means no more than the first.
+whose launcher may hand on a signal twice, it means no more than the first. SIGUSR1 is SIGTERM by another name.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 
 from vidaudio.training.ranks import Agreement, together
+from vidaudio.training.signals import EARLY_WARNING, take_warnings
 
 if TYPE_CHECKING:
     from vidaudio.training.keeper import Keeper
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# How soon a loader process ends whose run is gone.
+WATCH_SECONDS = 0.5
 
 
-def outlive_signals(_worker: int) -> None:
-    """For loader processes: terminals, torchrun and batch systems signal them too, and the step still needs its batch.
+def keep_to_the_run(_worker: int) -> None:
+    """For loader processes: to live as long as the run does, and no longer.
 
-    A second SIGTERM ends them: a loader that is shut down sends it to processes that do not end by themselves.
+    Terminals, torchrun and batch systems signal them too, and the step still needs its batch. A second SIGTERM ends
+    them: a loader that is shut down sends it to processes that do not end by themselves. Where the run is killed they
+    end at once: by themselves they would first wait for what they have sent to be read, which nobody does any more.
     """
 
     def once(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, EARLY_WARNING):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, once)
+    run = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == run:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-run", daemon=True).start()
 
 
 class Stopped(Exception):
@@ -67,6 +83,7 @@ class Stopper(pl.Callback):
     def take_over(self) -> None:
         """Remember what signals do outside the run."""
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._before[EARLY_WARNING] = take_warnings()
 
     def give_back(self) -> None:
         """Let signals do again what they did before."""

@@ -53,7 +53,7 @@ def text_table(indexes: Sequence[TrainingIndex], maker: QueryMaker, *, training:
         CorpusError: No row has a label that the system knows.
     """
     first = [row[0] if row else None for index in indexes for row in index.table["labels"].to_pylist()]
-    known = sorted({label for label in first if label is not None and (not maker.labels or label in maker.labels)})
+    known = sorted({label for label in first if label is not None and maker.knows(label)})
     if not known:
         raise CorpusError(
             "text queries need a label on the clips, and none of this split has one that the system knows; "

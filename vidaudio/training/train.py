@@ -21,13 +21,14 @@ from vidaudio.separation import Separator
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.average import WeightAverage
 from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, build_model, read_checkpoint
+from vidaudio.training.compositions import check_system
 from vidaudio.training.data import Data, indexes, shares, streams
 from vidaudio.training.journal import Journal, make_logger
 from vidaudio.training.keeper import Keeper
 from vidaudio.training.module import TRAIN, VALIDATION, SeparationModule
 from vidaudio.training.queries import QueryMaker, query_maker
 from vidaudio.training.ranks import place
-from vidaudio.training.recipe import TrainRecipe, check_system
+from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.resume import FolderLock, State, check_same_data, check_same_model, holds_run, newest_state
 from vidaudio.training.showcase import Showcase
 from vidaudio.training.sources import sources_of
@@ -99,7 +100,7 @@ def train(
         check_same_model(state, recipe, maker)
         if not recipe.data.allow_other:
             check_same_data(state, recipe, train_stream, shares(data))
-        if state.step >= recipe.schedule.steps:
+        if state.step >= recipe.schedule.steps and not _owed(state, recipe, validation_stream, folder):
             return _nothing_left(state, recipe, folder, resume)
     first = here.rank == 0
     text = _text_tables(recipe, train_stream, validation_stream, maker, say=first)
@@ -193,6 +194,14 @@ def _state(folder: Path, resume: bool | str) -> State | None:
             f"nothing to resume in {folder}: there is no state in it; --auto-resume begins where there is none"
         )
     return state
+
+
+def _owed(state: State, recipe: TrainRecipe, validation: MixtureStream | None, folder: Path) -> bool:
+    """Whether a run was stopped between its last step and what follows it, a validation and maybe the best weights."""
+    if state.step != recipe.schedule.steps:
+        return False
+    unseen = validation is not None and state.kept.get("validated_step") != state.step
+    return (unseen and state.step % recipe.validate_every_steps == 0) or not (folder / BEST_FILE).is_file()
 
 
 def _nothing_left(state: State, recipe: TrainRecipe, folder: Path, resume: bool | str) -> TrainResult:

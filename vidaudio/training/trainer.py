@@ -45,7 +45,8 @@ def make_trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]
     parts = recipe.data.accumulate
     precision = best_precision() if recipe.precision == "auto" else recipe.precision
     trainer = pl.Trainer(
-        max_steps=recipe.schedule.steps,
+        # One more, or Lightning would not even enter a run that owes only its last validation; `Keeper` takes it back.
+        max_steps=recipe.schedule.steps + 1,
         accelerator="auto" if here.world_size == 1 else ("cuda" if gpus else "cpu"),
         devices=here.local_world_size,
         num_nodes=here.nodes,

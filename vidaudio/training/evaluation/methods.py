@@ -17,10 +17,10 @@ from torch import Tensor
 from vidaudio.errors import CorpusError, QueryError
 from vidaudio.separation import FixedFilters, candidate_masks, ideal_binary_mask, mix_sources
 from vidaudio.training.checkpoint import Checkpoint, best_device
+from vidaudio.training.compositions import modalities
 from vidaudio.training.evaluation.items import Item, Sounding, TestSet
 from vidaudio.training.evaluation.phrasings import Phrasing, phrased_query, plain_words
 from vidaudio.training.queries import query_maker
-from vidaudio.training.recipe import modalities
 
 # What can stand in a report's rows, in this order.
 METHODS = ("mixture", "text", "image", "wrong_text", "wrong_image", "fixed_filter", "ideal_binary_mask")

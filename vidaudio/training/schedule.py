@@ -1,0 +1,25 @@
+"""What changes from step to step: what is asked with, and how fast is learned."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vidaudio.training.blocks import Modality, ScheduleBlock
+
+
+def modality_at(train: Literal["image", "text", "alternate"], step: int) -> Modality:
+    """What optimiser step `step` asks with: CLIPSep-Hybrid pictures on even steps and words on odd ones."""
+    if train == "alternate":
+        return "image" if step % 2 == 0 else "text"
+    return train
+
+
+def rate_factor(step: int, schedule: ScheduleBlock) -> float:
+    """Learning rate at an optimiser step, as a factor of the highest (CLIPSep's code)."""
+    if schedule.kind == "milestones":
+        return schedule.milestone_factor ** sum(step >= milestone for milestone in schedule.milestones)
+    if step < schedule.warmup_steps:
+        return (step + 1) / schedule.warmup_steps
+    span = max(1, schedule.decay_until_step - schedule.warmup_steps)
+    progress = min(1.0, (step - schedule.warmup_steps) / span)
+    return 1.0 + progress * (schedule.final_factor - 1.0)
