@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, machine_words
+from benchmarks.gains import gains_markdown
 from benchmarks.training_tables import TITLES, training_markdown, training_results
 
 BLOCK = re.compile(r"<!-- results: (?P<names>[^>]+?) -->.*?<!-- end of results -->", re.DOTALL)
@@ -65,12 +66,15 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def tables_of(names: list[str], results: dict[str, dict[str, Any]]) -> str:
-    """The tables of these benchmarks, one after the other; trainings are known by the names of their tables.
+    """The tables of these benchmarks, one after the other; trainings are known by the names of their tables, and all of
+    them together by `gains`.
 
     Raises:
         SystemExit: One was never measured.
     """
     trainings = {table: training_markdown(training_results(table)) for table in TITLES if table in names}
+    if "gains" in names:
+        trainings["gains"] = gains_markdown(training_results())
     if missing := [name for name in names if name not in results and not trainings.get(name)]:
         raise SystemExit(f"no result of {', '.join(missing)} in {RESULTS}; run python -m benchmarks.{missing[0]} first")
     return "\n\n".join(trainings.get(name) or markdown(results[name]) for name in names)

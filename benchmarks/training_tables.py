@@ -115,11 +115,16 @@ def table_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     counts = sorted({row["results"]["mixtures"] for row in rows})
     lines.append(
         f"\nSDR of the target (museval), standard error, and in brackets the gain over the mixture, all in dB, over "
-        f"{' or '.join(map(str, counts))} test mixtures; the mixture itself scores {mixture['mean']:.2f}."
+        f"{' or '.join(map(str, counts))} test mixtures; the mixture itself scores {_plain(mixture['mean'])}."
     )
     if any(len(group) > 1 for group in groups.values()):
         lines[-1] += " Of several seeds: the mean of their means, and its error over the seeds, not over the mixtures."
     return "\n".join(lines)
+
+
+def _plain(decibels: float) -> str:
+    """Two digits, and no minus before a zero."""
+    return f"{round(decibels, 2) + 0.0:.2f}"
 
 
 def _cell(summaries: Sequence[Mapping[str, Any] | None]) -> str:
