@@ -63,16 +63,19 @@ def main() -> None:
     except VidaudioError as error:
         raise SystemExit(str(error)) from None
     names = ["mixture", *SYSTEMS]
+    table = [
+        {"sdr_in_db": row["example"], **{name: round(score["sdr"], 2) for name, score in row["scores"].items()}}
+        for row in rows
+    ]
     print(f"{'SDR, dB':<48}" + "".join(f"{name:>14}" for name in names))
-    for row in rows:
-        cells = [f"{row['scores'][name]['sdr']:.2f}" if name in row["scores"] else "-" for name in names]
-        print(f"{row['example'][:47]:<48}" + "".join(f"{cell:>14}" for cell in cells))
+    for row in table:
+        print(f"{row['sdr_in_db'][:47]:<48}" + "".join(f"{row.get(name, '-'):>14}" for name in names))
     means = {}
     for name in names:
         values = [row["scores"][name]["sdr"] for row in rows if name in row["scores"]]
         means[name] = {"mean_sdr": round(statistics.fmean(values), 3), "n": len(values)} if values else {"n": 0}
     settings = {"scorer": arguments.scorer, "sounds": "the examples on the page of Dong et al., CLIPSep, ICLR 2023"}
-    write_result("published_clipsep", settings, {"examples": rows, "means": means})
+    write_result("published_clipsep", settings, {"table": table, "examples": rows, "means": means})
 
 
 if __name__ == "__main__":

@@ -53,12 +53,17 @@ def rows_table(rows: list[dict[str, Any]]) -> str:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """One result: its name and machine, then every list of rows in it, then its single figures."""
+    """One result: its name and machine, then every list of rows in it, then its single figures.
+
+    Rows that hold more than figures and words are for programs, and left out.
+    """
     told = [f"**{result['benchmark']}**, {machine_words(result['machine'])}, commit {result['commit'] or 'unknown'}"]
     found = result["results"] if isinstance(result["results"], dict) else {"rows": result["results"]}
     figures = []
     for key, value in found.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):
+            if any(isinstance(cell, dict | list) for row in value for cell in row.values()):
+                continue
             told.append(rows_table(value))
         elif isinstance(value, str | int | float):
             figures.append({"figure": key.replace("_", " "), "value": value})
