@@ -430,6 +430,8 @@ def test_threads_fetch_side_by_side(site: LoopbackSite, tmp_path: Path):
 def test_nothing_is_printed(site: LoopbackSite, tmp_path: Path):
     url, missing = site.url("plain.mp4"), site.url("nosuch.mp4")
     code = (
+        # As open_clip does, by its first word to the root logger.
+        "import logging\nlogging.basicConfig()\n"
         "from pathlib import Path\nfrom vidaudio.media.fetch import ClipSpan, FetchOptions, fetch_source\n"
         "options = FetchOptions(allow_private_addresses=True)\n"
         f"for n, url in enumerate([{url!r}, {missing!r}]):\n"

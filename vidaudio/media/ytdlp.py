@@ -51,6 +51,15 @@ _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 
+class _Commentary:
+    """What yt-dlp says while it works, for whoever looks for it: what matters of it is in the outcome.
+
+    Other libraries give the root logger a handler, which would print its errors into the progress bar.
+    """
+
+    debug = info = warning = error = staticmethod(_log.debug)
+
+
 @dataclass(frozen=True, slots=True)
 class Download:
     """What a source gave: one file, or its picture's and its sound's, and the whitelisted facts about it."""
@@ -212,7 +221,7 @@ def ytdlp_params(options: FetchOptions) -> dict[str, Any]:
         **options.ytdlp,
         "format": FormatChooser(options.min_short_side),
         "outtmpl": {"default": "track-%(autonumber)s.%(ext)s"},  # no name comes from the web
-        "logger": _log,
+        "logger": _Commentary(),
         "quiet": True,
         "no_warnings": True,
         "noprogress": True,
