@@ -2,7 +2,8 @@
 
     python -m tests.chaos [--seed N] [--only POINT] [--random KILLS] [--record FILE]
 
-What was found is added to the record, a line of JSON a campaign, so that a run that was interrupted goes on.
+What was found is added to the record, a line of JSON a campaign, so that a run that was interrupted goes on. A record
+is of one commit: what another one withstood says nothing of this.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.common import commit
 from tests.chaos.build import preload
 from tests.chaos.campaign import Campaign, Harness, Outcome, at_random, placed
 from tests.chaos.points import POINTS, VICTIMS
@@ -32,9 +34,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="points whose name holds this text, and nothing at random")
     parser.add_argument("--random", type=int, default=RANDOM_KILLS, help="kills at random moments")
-    parser.add_argument("--record", type=Path, default=Path(tempfile.gettempdir()) / "vidaudio-chaos.jsonl")
+    parser.add_argument("--record", type=Path, help="the commit's own by default")
     parser.add_argument("--folder", type=Path, help="where to build; a temporary folder by default")
     chosen = parser.parse_args()
+    chosen.record = chosen.record or Path(tempfile.gettempdir()) / f"vidaudio-chaos-{commit() or 'uncommitted'}.jsonl"
     preload()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir=chosen.folder) as scratch:

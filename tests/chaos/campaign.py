@@ -25,7 +25,7 @@ import psutil
 from tests.chaos.build import Build
 from tests.chaos.cluster import NANNIES, Cluster
 from tests.chaos.disk import Disk
-from tests.chaos.points import CONTROL
+from tests.chaos.points import CONTROL, fill
 from tests.chaos.processes import below, is_decoder, is_worker
 from tests.chaos.site import read_log
 from tests.chaos.world import CLIPS, CLIPS_A_SHARD, World
@@ -274,10 +274,14 @@ def at_random(draw: random.Random, kills: int) -> Callable[[Campaign], str | Non
             return None
         del due[build.process_id]
         living = campaign.processes()
-        victim = draw.choice(sorted(living))
-        process = draw.choice(living[victim])
+        victim = draw.choice([*sorted(living), "disk"])
+        process = draw.choice(living[victim]) if victim in living else None
         stages = _doing(campaign.harness.control / "doing", process.pid if victim == "worker" else None)
-        process.send_signal(signal.SIGKILL)
+        if process is None:
+            disk = campaign.harness.disk
+            fill(str(disk.folder) if disk.small else None)
+        else:
+            process.send_signal(signal.SIGKILL)
         campaign.outcome.hits.append([stages, victim])
         return victim
 

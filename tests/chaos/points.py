@@ -54,6 +54,8 @@ POINTS = (
     Point("corpus: described", writes=r"corpus\.json", behind=True),
     Point("encoder described", writes=r"embeddings/[^/]+/encoder\.json", behind=True),
     Point("fetch"),
+    Point("fetch: verdict not noted"),
+    Point("fetch: verdict noted"),
     Point("decode"),
     Point("extract: try noted", writes=r"runs/trying/.*", behind=True),
     Point("embed"),
@@ -155,6 +157,7 @@ def install() -> None:
     from vidaudio.media.visit import Visit
     from vidaudio.pipeline import chains
     from vidaudio.pipeline.stages import pack
+    from vidaudio.pipeline.stages.verdicts import Verdicts
     from vidaudio.shards import commit
     from vidaudio.shards.store import LocalStore
     from vidaudio.shards.tar import ShardWriter
@@ -189,8 +192,20 @@ def install() -> None:
     before(ShardWriter, "write", second_sample)
     before(commit, "sha256_of", lambda _: "commit: tar written, not hashed")
     before(pack, "sha256_of", lambda _: "pack: tar written, not hashed")
+    _around_verdicts(Verdicts)
     _around_store(LocalStore)
     _say_what_is_done(chains)
+
+
+def _around_verdicts(verdicts: type) -> None:
+    write = verdicts._write
+
+    def writing(self, line):
+        passing("fetch: verdict not noted")
+        write(self, line)
+        passing("fetch: verdict noted")
+
+    verdicts._write = writing
 
 
 def _around_store(store: type) -> None:
