@@ -78,14 +78,27 @@ def test_usual_column_names_need_no_mapping_and_an_empty_mapping_switches_a_fiel
 
 def test_local_paths_are_resolved_against_the_tables_folder_or_the_root(write, tmp_path):
     write("lists/v/a.mp4", "")
-    path = write("lists/t.csv", f"path\nv/a.mp4\n{tmp_path}/lists/v/../v/a.mp4\nfile://{tmp_path}/lists/v/a.mp4\n")
+    path = write("lists/t.csv", f"path\nv/a.mp4\n{tmp_path}/lists/v/../v/a.mp4\n")
     listing = read(path)
-    assert (len(listing.clips), listing.merged) == (1, 2)
+    assert (len(listing.clips), listing.merged) == (1, 1)
     assert listing.clips[0].url == str(tmp_path / "lists" / "v" / "a.mp4")
     assert listing.clips[0].source == "file:v/a.mp4"
     assert listing.clips[0].id.startswith("v_a-")
     elsewhere = read(write("other.csv", "path\na.mp4\n"), root=tmp_path / "lists" / "v")
     assert (elsewhere.clips[0].id, elsewhere.clips[0].url) == ("a", listing.clips[0].url)
+
+
+def test_a_file_url_stays_one_and_no_file_is_looked_at(write):
+    path = write("t.csv", "url\nfile:///nowhere/a%20b.mp4\nFILE:/nowhere/c.mp4\n/nowhere/c.mp4\n")
+    clips = read(path, check_files=False).clips
+    assert [clip.url for clip in clips] == ["file:///nowhere/a%20b.mp4", "FILE:/nowhere/c.mp4", "/nowhere/c.mp4"]
+    # The same file by its path and by its URL is one source, of which the splits make no two sides.
+    assert [clip.source for clip in clips] == ["file:/nowhere/a b.mp4", "file:/nowhere/c.mp4", "file:/nowhere/c.mp4"]
+    assert len({clip.id for clip in clips}) == 3
+    with pytest.raises(ManifestError, match=r"t.csv:4: there is no file /nowhere/c.mp4"):
+        read(path)
+    with pytest.raises(ManifestError, match=r"file:/// names no file"):
+        read(write("none.csv", "url\nfile:///\n"))
 
 
 def test_a_path_without_a_file_is_a_bad_row_unless_files_are_not_checked(write):

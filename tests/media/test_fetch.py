@@ -281,6 +281,20 @@ def test_local_paths_that_are_no_files(tmp_path: Path, url: str, reason: Reason)
     assert (clip.outcome.state, clip.outcome.reason, clip.path) == (State.FAILED, reason, None)
 
 
+def test_a_file_url_is_followed_only_where_the_options_say_so(tmp_path: Path, media: Path):
+    url = (media / "plain.mp4").as_uri()
+    refused = only(fetch_source(url, [ClipSpan("c", 0.0, None)], tmp_path, OPTIONS))
+    assert (refused.outcome.state, refused.outcome.reason) == (State.FAILED, Reason.UNSUPPORTED)
+    assert "download.allow_file_urls" in refused.outcome.message
+    options = FetchOptions(allow_file_urls=True)
+    for named in (url, url.replace("file://", "file://localhost"), url.replace("file://", "FILE:")):
+        taken = only(fetch_source(named, [ClipSpan("c", 0.0, None)], tmp_path, options))
+        assert (taken.outcome.state, taken.path, taken.is_reference) == (State.DONE, media / "plain.mp4", True)
+    for named in ("file://elsewhere/plain.mp4", "file:plain.mp4", "file:///a%00b", "file://[x/a"):
+        clip = only(fetch_source(named, [ClipSpan("c", 0.0, None)], tmp_path, options))
+        assert (clip.outcome.reason, clip.path) == (Reason.UNSUPPORTED, None)
+
+
 # --- mishaps ---------------------------------------------------------------------------------------------------------
 
 

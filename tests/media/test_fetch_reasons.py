@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
 from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, GeoRestrictedError, UnsupportedError
 
-from vidaudio.media.fetch_reasons import failure, first_line, reason_of
+from vidaudio.media.fetch_reasons import STATUSES, _of_status, failure, first_line, reason_of
 from vidaudio.media.reasons import Reason
 
 YTDLP = Path(importlib.util.find_spec("yt_dlp").origin).parent
@@ -192,3 +193,14 @@ def test_the_message_is_one_clean_line_without_secrets_or_local_paths():
 def test_errors_of_extractors_themselves_are_named():
     assert failure(KeyError("formats")).message == "KeyError: 'formats'"
     assert failure(KeyError("formats")).reason is Reason.UNKNOWN
+
+
+def test_the_manual_has_the_reason_of_every_status():
+    manual = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]*\d{3}[^|]*) \| `(\w+)` \|", manual.partition("| HTTP says |")[2], re.MULTILINE)
+    told = {int(status): reason for statuses, reason in rows for status in re.findall(r"\b\d{3}\b", statuses)}
+    asked = {status: _of_status(status, media_phase=False) for status in (*STATUSES, 403, 300, 399, 500, 599, 418)}
+    asked[403] = told[403]  # told twice: of a page and of media
+    assert told == asked
+    of_403 = [reason for statuses, reason in rows if "403" in statuses]
+    assert of_403 == [_of_status(403, media_phase=False).value, _of_status(403, media_phase=True).value]

@@ -313,7 +313,10 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("only", "words"),
-        [(["fetch"], "no stage fetch; the stages are download, extract, embed, pack"), (["pack"], "not embedded yet")],
+        [
+            (["fetch"], "no stage fetch; the stages are download, extract, embed, pack"),
+            (["pack"], "pack needs what download and extract and embed would leave there"),
+        ],
     )
     def test_stages_that_cannot_be_done_are_named(self, media_world, tiny_clip, tmp_path, only, words):
         with pytest.raises(CorpusError, match=words):
@@ -358,9 +361,7 @@ class TestFailures:
         before = contents(copied)
         shutil.rmtree(copied / "av")
         next(copied.glob(f"clips/{shard:06d}.*.tar")).unlink()
-        with pytest.raises(
-            CorpusError, match=rf"1 tasks failed \(extract-{shard:06d}: .*{shard:06d}\.\w+\.tar is gone"
-        ):
+        with pytest.raises(CorpusError, match=rf"1 task failed \(extract-{shard:06d}: .*{shard:06d}\.\w+\.tar is gone"):
             build(
                 world_recipe(tiny_clip, "dask.workers=1"),
                 str(media_world.manifest),

@@ -234,6 +234,12 @@ def test_a_site_differs_only_where_it_says_so(tmp_path: Path):
     assert shared_budget(again.rate) == FileBudget(tmp_path, rates)
 
 
+def test_a_lists_file_urls_are_taken_only_where_the_recipe_says_so_and_are_no_setting_of_the_corpus():
+    closed, open_ = (load_corpus_recipe("folder", s) for s in ((), ("download.allow_file_urls=true",)))
+    assert [fetch_options(recipe.download).allow_file_urls for recipe in (closed, open_)] == [False, True]
+    assert closed.identity() == open_.identity()
+
+
 def test_private_addresses_are_closed_unless_asked_for_and_open_in_the_demo():
     assert not fetch_options(load_corpus_recipe("folder").download).allow_private_addresses
     assert fetch_options(load_corpus_recipe("demo").download).allow_private_addresses

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +15,17 @@ import pytest
 from tests.media_world import MediaWorld, world_recipe
 from tests.pipeline.killed_life import fetch_and_extract
 from tests.pipeline.test_build import contents
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.manifest import Clip, clips_from_table, read_manifest, source, write_manifest
+from vidaudio.media.reasons import Reason
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.dry_run import REQUESTS_PER_SOURCE, BuildPlan, dry_run
+from vidaudio.pipeline.packing import Packing
+from vidaudio.pipeline.recipe import CorpusRecipe
 from vidaudio.pipeline.released import draft_name
 from vidaudio.pipeline.remove import remove
+from vidaudio.pipeline.retry import plan_retry
+from vidaudio.pipeline.run import build
 from vidaudio.shards.commit import read_record, table_name
 
 
@@ -50,14 +58,15 @@ def test_a_finished_corpus_and_one_that_would_grow(
     grown = dry_run(recipe, str(tmp_path / "grown.parquet"), built_corpus.url)
     assert grown.clips == 22
     assert grown.missing_shards == {"download": 2, "extract": 2, "embed": 2}
-    assert grown.requests_by_site == {"web": 5 * REQUESTS_PER_SOURCE}
+    assert grown.requests_by_site == {"example.org": 5 * REQUESTS_PER_SOURCE}
     assert contents(built_corpus.url) == before
 
 
 def test_only_the_stages_asked_for_are_counted(media_world: MediaWorld, tiny_clip: Path, tmp_path: Path):
-    plan = dry_run(world_recipe(tiny_clip), str(media_world.manifest), str(tmp_path / "c"), only=["extract"])
-    assert list(plan.missing_shards) == ["extract"]
-    assert plan.requests == 0
+    plan = dry_run(world_recipe(tiny_clip), str(media_world.manifest), str(tmp_path / "c"), only=["download"])
+    assert list(plan.missing_shards) == ["download"]
+    assert plan.pack is None
+    assert "pack" not in str(plan)
     with pytest.raises(CorpusError, match="there is no stage extrct"):
         dry_run(world_recipe(tiny_clip), str(media_world.manifest), str(tmp_path / "c"), only=["extrct"])
 
@@ -71,6 +80,193 @@ def test_the_whole_of_youtube_is_counted_by_site(tiny_clip: Path, tmp_path: Path
     plan = dry_run(world_recipe(tiny_clip), str(tmp_path / "m.parquet"), str(tmp_path / "c"))
     assert plan.requests_by_site == {"youtube": 9 * REQUESTS_PER_SOURCE}
     assert "youtube 18" in str(plan)
+
+
+def test_plain_links_go_by_the_name_that_their_budget_has(tiny_clip: Path, tmp_path: Path):
+    links = [
+        "https://vimeo.com/1234",
+        "https://www.example.org/a.mp4",
+        "https://example.org/b.mp4",
+        "http://b.net:81/c",
+    ]
+    clips = [Clip(f"v{n}", f"web:{link}", "made", link, end_seconds=10.0) for n, link in enumerate(links)]
+    write_manifest(clips, tmp_path / "m.parquet")
+    plan = dry_run(world_recipe(tiny_clip), str(tmp_path / "m.parquet"), str(tmp_path / "c"))
+    asked = {"vimeo": 1, "example.org": 2, "b.net:81": 1}
+    assert plan.requests_by_site == {site: REQUESTS_PER_SOURCE * sources for site, sources in asked.items()}
+    assert plan.web_sources == 4
+    assert "4 sources to fetch; their bytes are known once they are fetched" in str(plan)
+
+
+def test_file_urls_are_no_requests_and_are_read_only_where_they_are_let_in(
+    media_world: MediaWorld, tiny_clip: Path, tmp_path: Path
+):
+    file = media_world.folder / "bars.mp4"
+    clips = [Clip(f"v{n}", f"web:{n}", "made", url, end_seconds=3.0) for n, url in enumerate((file.as_uri(), "FILE:x"))]
+    write_manifest(clips, tmp_path / "m.parquet")
+    for allowed, size in ((False, 0), (True, file.stat().st_size)):
+        recipe = world_recipe(tiny_clip, f"download.allow_file_urls={allowed}")
+        plan = dry_run(recipe, str(tmp_path / "m.parquet"), str(tmp_path / "c"))
+        assert (plan.requests, plan.web_sources, plan.local_bytes, plan.missing_files) == (0, 0, size, 0)
+
+
+# --- the same door as the build's ------------------------------------------------------------------------------------
+
+
+def refusals(recipe: CorpusRecipe, manifest: Path, corpus: str | Path, **options) -> list[str]:
+    """What the build and its dry run say when both refuse."""
+    said = []
+    for run in (dry_run, functools.partial(build, progress=False)):
+        with pytest.raises(VidaudioError) as refused:
+            run(recipe, str(manifest), str(corpus), **options)
+        said.append(str(refused.value))
+    return said
+
+
+@pytest.mark.parametrize(
+    ("setting", "options", "words"),
+    [
+        ("extract.jpeg_quality=80", {}, r"extract\.jpeg_quality: 92 there, 80 now"),
+        ("pack.audio=pcm16", {}, r"training/default was packed otherwise \(settings audio differ\)"),
+        ("pack.where=loud", {}, "is not a selection over the columns"),
+        ("download.ytdlp={proxi: x}", {}, "yt-dlp has no option proxi"),
+        ("download.keep=none", {"only": ["download"]}, "must name both download and extract"),
+        ("name=a", {"only": [""]}, "--only names no stage"),
+        ("name=a", {"only": []}, "--only names no stage"),
+        ("name=a", {"only": ["pack", "", "extract"]}, "--only=pack,,extract has a comma too many"),
+        ("name=a", {"retry_failed": "nonsense"}, "knows no reason 'nonsense'"),
+        ("name=a", {"retry_failed": ""}, "names no reason"),
+        ("name=a", {"retry_failed": "all", "only": ["pack"]}, "--only must name download, too"),
+    ],
+)
+def test_what_the_build_refuses_is_refused_in_the_same_words(
+    built_corpus: Corpus, media_world: MediaWorld, tiny_clip: Path, setting: str, options: dict, words: str
+):
+    before = contents(built_corpus.url)
+    said = refusals(world_recipe(tiny_clip, setting), media_world.manifest, built_corpus.url, **options)
+    assert said[0] == said[1]
+    assert re.search(words, said[0])
+    assert contents(built_corpus.url) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"only": ["embed"]}, "embed needs what download and extract would leave there"),
+        ({"only": ["download", "embed"]}, "embed needs what extract would leave there"),
+        ({"only": ["download", "extract", "pack"]}, "pack needs what embed would leave there"),
+        ({"only": ["pack"], "retry_failed": "all"}, "so nothing of it has failed"),
+        ({"retry_failed": "transient"}, "so nothing of it has failed"),
+    ],
+)
+def test_a_refused_build_leaves_nothing_where_nothing_was(
+    media_world: MediaWorld, tiny_clip: Path, tmp_path: Path, options: dict, words: str
+):
+    corpus = tmp_path / "a" / "tpyo"
+    said = refusals(world_recipe(tiny_clip), media_world.manifest, corpus, **options)
+    assert said[0] == said[1]
+    assert said[0].startswith(f"there is no corpus at {corpus}")
+    assert words in said[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("embed.encoder.architecture=ViT-B-23", "open_clip knows no architecture 'ViT-B-23'.*did you mean ViT-B-32"),
+        ("embed.encoder={architecture: ViT-B-32, pretrained: opnai}", "'opnai' is neither a weights file nor a tag"),
+        ("embed.encoder.architecture=local-dir:nowhere", "nowhere has no open_clip_config.json"),
+        ("extract.frame_size=48", "wants pictures of 64 px and the corpus keeps 48"),
+    ],
+)
+def test_an_encoder_that_cannot_be_had_is_named_before_it_is_loaded(
+    media_world: MediaWorld, tiny_clip: Path, tmp_path: Path, setting: str, words: str
+):
+    said = refusals(world_recipe(tiny_clip, setting), media_world.manifest, tmp_path / "c")
+    assert said[0] == said[1]
+    assert re.search(words, said[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stages_that_new_shards_would_want_are_missed_as_by_the_build(
+    built_corpus: Corpus, media_world: MediaWorld, tiny_clip: Path, tmp_path: Path
+):
+    clips = clips_from_table(read_manifest(media_world.manifest))
+    write_manifest([*clips, replace(clips[0], id="new", source="file:new")], tmp_path / "grown.parquet")
+    for only, words in (
+        (["extract"], "extract reads what download writes"),
+        (["pack"], "1 of 5 shards .* not embedded"),
+    ):
+        corpus = shutil.copytree(built_corpus.url, tmp_path / only[0])
+        said = refusals(world_recipe(tiny_clip), tmp_path / "grown.parquet", corpus, only=only)
+        assert said[0] == said[1]
+        assert re.search(words, said[0])
+
+
+# --- clips that are tried again --------------------------------------------------------------------------------------
+
+
+def test_retried_clips_are_new_shards(built_corpus: Corpus, media_world: MediaWorld, tiny_clip: Path, tmp_path: Path):
+    plan = dry_run(world_recipe(tiny_clip), str(media_world.manifest), built_corpus.url, retry_failed="not_found")
+    assert (plan.retried_clips, plan.clips, plan.nothing_retried) == (2, 17, None)
+    corpus = open_corpus(str(shutil.copytree(built_corpus.url, tmp_path / "corpus")))
+    grown = plan_retry(corpus, {Reason.NOT_FOUND})
+    assert plan.shards == grown.shards == built_corpus.shards + 1
+    assert plan.missing_shards == {"download": 1, "extract": 1, "embed": 1}
+    # One is a file that is gone, the other a link.
+    assert (plan.requests, plan.missing_files) == (REQUESTS_PER_SOURCE, 1)
+    assert "2 clips that failed, in shards of their own" in str(plan)
+    # Planned by then, they wait there: nothing is planned twice, by either.
+    again = dry_run(world_recipe(tiny_clip), str(media_world.manifest), grown.url, retry_failed="not_found")
+    assert (again.retried_clips, again.shards, again.requests) == (0, grown.shards, REQUESTS_PER_SOURCE)
+
+
+def test_where_nothing_is_tried_again_it_is_said_why(
+    built_corpus: Corpus, media_world: MediaWorld, tiny_clip: Path, capsys: pytest.CaptureFixture
+):
+    before = contents(built_corpus.url)
+    for reasons, words in (
+        ("corrupt", "stands as failed for corrupt; 1 clip was dropped for what is in the media"),
+        ("no_audio,no_video", "stands as failed for no_audio, no_video; 2 clips were dropped"),
+        ("timeout", "stands as failed for timeout"),
+    ):
+        plan = dry_run(world_recipe(tiny_clip), str(media_world.manifest), built_corpus.url, retry_failed=reasons)
+        assert (plan.retried_clips, set(plan.missing_shards.values())) == (0, {0})
+        assert words in plan.nothing_retried
+        assert plan.nothing_retried in str(plan)
+        capsys.readouterr()
+        build(
+            world_recipe(tiny_clip), str(media_world.manifest), built_corpus.url, retry_failed=reasons, progress=False
+        )
+        assert capsys.readouterr().err.strip() == plan.nothing_retried
+    assert "dropped" not in plan.nothing_retried
+    assert contents(built_corpus.url) == before
+
+
+# --- the pack --------------------------------------------------------------------------------------------------------
+
+
+def test_what_would_be_packed_is_known_where_the_shards_are_done(
+    built_corpus: Corpus, media_world: MediaWorld, tiny_clip: Path, tmp_path: Path
+):
+    def packing(corpus: str | Path, *settings: str, manifest: Path = media_world.manifest) -> Packing | None:
+        plan = dry_run(world_recipe(tiny_clip, *settings), str(manifest), str(corpus))
+        assert str(plan.pack) in str(plan)
+        return plan.pack
+
+    assert packing(tmp_path / "new") == Packing("training/default", "after_shards")
+    assert packing(built_corpus.url) == Packing("training/default", "now", 0, 0)
+    described = json.loads((Path(built_corpus.url) / "training/default/pack.json").read_text())
+    shards, samples = len(described["shards"]), described["samples"]
+    assert packing(built_corpus.url, "pack.name=other") == Packing("training/other", "now", shards, samples)
+
+    corpus = shutil.copytree(built_corpus.url, tmp_path / "corpus")
+    (corpus / "training/default/train-000000.parquet").unlink()
+    assert packing(corpus).shards == 1
+    (corpus / "training/default/pack.json").write_text(json.dumps(described | {"plan_hash": "of fewer clips"}))
+    assert packing(corpus) == Packing("training/default", "never")
+    next(corpus.glob("embeddings/*/000001.parquet")).unlink()
+    assert packing(corpus) == Packing("training/default", "after_shards")
 
 
 # --- a long list -----------------------------------------------------------------------------------------------------
@@ -92,7 +288,7 @@ def test_a_list_that_is_read_in_pieces_gives_the_same_counts(
         return [dry_run(world_recipe(tiny_clip), str(path), str(where)) for path, where in lists]
 
     whole = counted()
-    assert whole[1].requests_by_site == {"web": 15 * REQUESTS_PER_SOURCE}
+    assert whole[1].requests_by_site == {"example.org": 15 * REQUESTS_PER_SOURCE}
     monkeypatch.setattr(source, "WHOLE_ROWS", 0)
     monkeypatch.setattr(source, "PIECE_ROWS", 2)
     # Whoever reads the list whole fails.

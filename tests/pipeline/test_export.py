@@ -65,10 +65,35 @@ def test_a_pack_an_ids_file_and_where_choose(built_corpus, tmp_path):
     assert done.unknown == ("mute", "nosuch")
     with pytest.raises(CorpusError, match="nothing to export"):
         export(built_corpus.url, tmp_path / "none", where="seconds > 1000", progress=False)
+    with pytest.raises(CorpusError, match="no usable clip goes by alsonone, nosuch"):
+        export(built_corpus.url, tmp_path / "none", ids=["nosuch", "alsonone"], progress=False)
     with pytest.raises(CorpusError, match="no pack 'nosuch'; its packs are: default"):
         export(built_corpus.url, tmp_path / "nopack", pack="nosuch", progress=False)
     with pytest.raises(RecipeError, match="nosuch"):
         export(built_corpus.url, tmp_path / "where", where="nosuch > 1", progress=False)
+
+
+@pytest.mark.parametrize("refused", ["nonsense > 1", "seconds >", "seconds > 1000", "seconds"])
+def test_a_selection_that_is_refused_or_chooses_nothing_claims_no_folder(built_corpus, tmp_path, refused):
+    with pytest.raises((CorpusError, RecipeError)) as told:
+        export(built_corpus.url, tmp_path / "out", where=refused, progress=False)
+    assert "pack.where" not in str(told.value)
+    assert "--where" in str(told.value) or "nothing to export" in str(told.value)
+    assert not (tmp_path / "out").exists()
+    assert export(built_corpus.url, tmp_path / "out", where="id == 'bars'", progress=False).clips == 1
+
+
+def test_a_clip_without_a_split_has_an_empty_one(built_corpus, tmp_path):
+    export(built_corpus.url, tmp_path / "out", where="seconds > 1", progress=False)
+    splits = {clip: row["split"] for clip, row in lines(tmp_path / "out").items()}
+    assert (splits["multi_a"], splits["web_b"]) == ("", "")
+    assert (splits["bars"], splits["clock"]) == ("train", "val")
+
+
+def test_the_sentence_counts_in_english(built_corpus, tmp_path):
+    done = export(built_corpus.url, tmp_path / "out", ids=["bars", "nosuch"], progress=False)
+    assert ": 1 clip, " in str(done)
+    assert "1 entry names no usable clip: nosuch" in str(done)
 
 
 def test_a_folder_that_is_not_ours_is_refused(built_corpus, tmp_path):

@@ -31,7 +31,7 @@ def test_every_training_recipe_that_ships_can_be_read_by_name(name: str):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["extrct.min_seconds=2"], r"recipe demo: unknown key extrct \(did you mean extract\?\)"),
+        (["extrct.min_seconds=2"], r"--set: unknown key extrct \(did you mean extract\?\)"),
         (["extract.min_second=2"], r"unknown key extract\.min_second \(did you mean min_seconds\?\)"),
         (["embed.encoder.precison=auto"], r"unknown key embed\.encoder\.precison \(did you mean precision\?\)"),
         (["dask.zzz=1"], r"unknown key dask\.zzz \(known here: cluster, dashboard, downloads_per_worker"),

@@ -407,7 +407,40 @@ class TestLists:
         assert contents(copied.url) == before
         done = remove(copied.url, ["nosuch", "bars"], progress=False)
         assert done.unknown == ("nosuch",)
-        assert "1 entries name nothing in this corpus: nosuch" in str(done)
+        assert f"{copied.url}: 1 clip is removed, 1 of them now" in str(done)
+        assert "1 entry names nothing in this corpus, of which nothing was removed: nosuch" in str(done)
+        assert corpus_status(copied.url).removed == done.clips
+        # One list for several corpora.
+        assert remove(copied.url, ["nosuch"], ignore_unknown=True, progress=False).clips == 0
+
+    @pytest.mark.parametrize(
+        ("line", "entry"),
+        [
+            ("file:avsync_gun_1.mp4 # asked for on Monday", "file:avsync_gun_1.mp4"),
+            ("file:song #2.mp4", "file:song #2.mp4"),
+            ("file:a b.mp4 # why", "file:a b.mp4 # why"),
+            ("youtube:aaaaaaaaaaa #why", "youtube:aaaaaaaaaaa"),
+            ("youtube:aaaaaaaaaaa\t# why # and # more", "youtube:aaaaaaaaaaa"),
+            ("web:https://example.org/a#t=1 #", "web:https://example.org/a#t=1"),
+        ],
+    )
+    def test_a_comment_behind_a_source(self, tmp_path, line, entry):
+        (tmp_path / "ids.txt").write_text(f"{line}\n")
+        assert read_ids(tmp_path / "ids.txt") == [entry]
+
+    def test_a_takedown_with_an_unknown_entry_is_no_success(self, copied, tmp_path):
+        (tmp_path / "ids.txt").write_text("bars\nfile:clcok.mp4\nfile:a b.mp4 # why\n")
+        command = ["remove", copied.url, str(tmp_path / "ids.txt"), "--quiet"]
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 1, result.output
+        assert "2 entries name nothing in this corpus" in result.stdout
+        assert "file:clcok.mp4, file:a b.mp4 # why\n" in result.stdout
+        assert "a # in a source that has spaces is part of its name" in result.stdout
+        assert read_tombstones(copied.store).ids == {"bars"}
+        again = CliRunner().invoke(app, [*command, "--json"])
+        assert again.exit_code == 1
+        assert json.loads(again.stdout)["unknown"] == ["file:clcok.mp4", "file:a b.mp4 # why"]
+        assert CliRunner().invoke(app, [*command, "--ignore-unknown"]).exit_code == 0
 
 
 class TestUpkeep:
@@ -443,6 +476,16 @@ def test_a_damaged_tombstone_stops_everything_and_is_a_finding(copied):
     with pytest.raises(CorpusError, match="says which clips were removed"):
         read_tombstones(copied.store)
     assert not verify_corpus(copied.url, progress=False).ok
+
+
+def test_status_counts_clips_and_not_the_names_that_took_them(copied):
+    source = next(clip.source for clip in copied.rows(0) + copied.rows(1) if clip.id == "multi_a")
+    done = remove(copied.url, [source, "bars"], progress=False)
+    assert done.clips == 4
+    status = corpus_status(copied.url)
+    assert status.as_dict()["removed"] == done.clips
+    assert status.as_dict()["removed_sources"] == 1
+    assert "        4 for good (vidaudio remove; 1 source whole)" in str(status)
 
 
 def test_the_command_and_what_status_says(copied, tmp_path):

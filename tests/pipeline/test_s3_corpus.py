@@ -116,3 +116,10 @@ def test_verify_finds_it_fine_and_what_is_done_to_it(remote_corpus, tmp_path):
             store.put(name, tmp_path / "file")
             found = {problem.file for problem in verify_corpus(remote_corpus.url, progress=False).problems}
             assert found == expected
+
+
+def test_a_bucket_that_is_not_there_is_not_to_be_built_into(s3_server):
+    with pytest.raises(CorpusError, match=r"s3://no-such-bucket does not exist; create the bucket"):
+        corpus_status("s3://no-such-bucket/corpus")
+    with pytest.raises(CorpusError, match=r"there is no corpus at .*`vidaudio build` makes one"):
+        corpus_status(f"s3://{BUCKET}/nothing/here")

@@ -28,7 +28,7 @@ from vidaudio.pipeline.retry import plan_retry
 from vidaudio.pipeline.run import build
 from vidaudio.pipeline.status import corpus_status
 from vidaudio.pipeline.superseded import superseded
-from vidaudio.pipeline.tallies import SNAPSHOT_FILE
+from vidaudio.pipeline.tallies import EXAMPLE_TABLES, SNAPSHOT_FILE
 from vidaudio.shards.commit import commit
 from vidaudio.shards.read_many import in_parallel
 from vidaudio.shards.store import LocalStore, Store, open_store
@@ -235,7 +235,7 @@ class TestUnknown:
 
     def test_more_than_a_twentieth_of_the_failures_is_a_warning_with_their_words(self, tmp_path: Path):
         text = self.told(tmp_path, 5, 75)
-        assert "5 failed: unknown  (may pass later)  (6% of the failures)" in text
+        assert "5 failed: unknown  (may pass later: --retry-failed=unknown)  (6% of the failures)" in text
         assert "warning: download: 6% of the failures have no known cause (5 of 80)" in text
         assert text.endswith("cause 0\n  cause 1")
 
@@ -249,11 +249,47 @@ class TestUnknown:
         assert "warning" not in self.told(tmp_path, 0, 0)
 
 
+class TestCauses:
+    def test_every_reason_has_one_of_its_messages_and_what_may_pass_says_how_to_ask_again(self, tmp_path: Path):
+        corpus = begun(str(tmp_path / "corpus"), clips=12)
+        closed = "unsupported 10.0.0.1 is a private address; download.allow_private_addresses lets such through"
+        failed = dict.fromkeys(("c000", "c001", "c004"), closed)
+        failed |= {"c002": "unsupported something else", "c003": "private"}
+        failed |= {"c005": "timeout " + "x" * 500, "c006": "timeout " + "x" * 500, "c007": "unknown what is this"}
+        for shard in range(3):
+            commit_outcomes(corpus, shard, **failed)
+        for _ in ("counted", "remembered"):
+            status = corpus_status(corpus.url)
+            others = {other["reason"]: other for other in status.as_dict()["stages"]["download"]["others"]}
+            assert others["unsupported"] == {
+                "state": "failed", "reason": "unsupported", "clips": 4, "example": closed.partition(" ")[2]
+            }  # fmt: skip
+            assert "example" not in others["private"]
+            assert others["timeout"]["example"] == "x" * 200
+            lines = str(status).splitlines()
+            at = lines.index(f"  {'':<10}{4:>9,} failed: unsupported")
+            assert lines[at + 1].strip() == f"e.g. {closed.partition(' ')[2]}"
+            assert any(line.endswith("failed: timeout  (may pass later: --retry-failed=timeout)") for line in lines)
+
+    def test_what_is_remembered_of_a_reason_has_a_bound_whenever_it_was_counted(self, tmp_path: Path):
+        told = []
+        for counted_at in ((40,), (5, 20, 40)):
+            corpus = begun(str(tmp_path / f"corpus{len(counted_at)}"), clips=160)
+            failed = {f"c{n:03d}": f"private this is said of clip {n}" for n in range(0, 160, 2)}
+            for shard in range(40):
+                commit_outcomes(corpus, shard, **failed)
+                if shard + 1 in counted_at:
+                    told.append(corpus_status(corpus.url).as_dict()["stages"])
+            remembered = pq.read_table(Path(corpus.url) / SNAPSHOT_FILE)["example"].drop_null()
+            assert len(remembered) == EXAMPLE_TABLES
+        assert told[0] == told[-1]
+
+
 def test_packs_say_what_they_left_out(built_corpus: Corpus, tmp_path: Path):
     """What pack.json says of clips that did not go in."""
     (pack,) = (pack for pack in corpus_status(built_corpus.url).packs if pack.name == "default")
-    assert pack.left_out["where"] > 0
-    assert f"{pack.left_out['where']} clips left out: not selected" in str(corpus_status(built_corpus.url))
+    assert pack.left_out["where"] == 1
+    assert "1 clip left out: not selected" in str(corpus_status(built_corpus.url))
 
 
 class CountingFileSystem(fsspec.get_filesystem_class("memory")):

@@ -15,10 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.media_world import MediaWorld, pack_here
+from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError
-from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
+from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
+from vidaudio.manifest.source import TableRows
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.stages.download import download_shard
+from vidaudio.pipeline.status import corpus_status
 from vidaudio.pipeline.verify import VerifyReport, verify_corpus
 from vidaudio.pipeline.verify.report import Share
 from vidaudio.shards.commit import encode_table, read_table
@@ -218,9 +221,45 @@ class TestFiles:
         (copied / "training" / "default" / "train-000000.parquet").unlink()
         report = check(copied)
         assert "training/default/train-000000.tar" in files_of(report)
+        shutil.rmtree(copied / "training")
         for table in embeddings(copied).glob("00000[12].parquet"):
             table.unlink()
-        assert any(note.startswith("embeddings/") for note in check(copied).notes)
+        report = check(copied)
+        assert report.ok
+        assert any(note.startswith("embeddings/") for note in report.notes)
+
+    @pytest.mark.parametrize("folders", [["embeddings"], ["av", "embeddings"], ["clips", "av", "embeddings"]])
+    def test_a_table_that_a_pack_was_made_from_is_missing_and_not_unfinished(self, copied, folders):
+        last = f"{open_corpus(str(copied)).shards - 1:06d}.parquet"
+        lost = [embeddings(copied) / last if folder == "embeddings" else copied / folder / last for folder in folders]
+        for table in lost:
+            table.unlink()
+        report = check(copied)
+        names = {str(table.relative_to(copied)) for table in lost}
+        told = [problem for problem in report.problems if problem.file in names]
+        assert {problem.file for problem in told} == names
+        assert all(problem.what == "is missing, and training/default was made from it" for problem in told)
+        assert all(problem.remedy.startswith("build again") for problem in told)
+        assert not any("not finished" in note for note in report.notes)
+        assert CliRunner().invoke(app, ["verify", str(copied), "--quiet"]).exit_code == 1
+
+    def test_shards_that_a_list_has_got_since_it_was_packed_are_only_not_finished(self, copied):
+        corpus = open_corpus(str(copied))
+        (clip,) = (clip for clip in clips_from_table(corpus.manifest()) if clip.id == "bars")
+        added = replace(clip, id="later", source="file:later.mp4", shard=None)
+        corpus.grown(TableRows(table_from_clips([added])), "added")
+        report = check(copied)
+        assert report.ok
+        assert f"clips has {corpus.shards} of {corpus.shards + 1} shards: the build is not finished" in report.notes
+
+    def test_a_missing_list_is_called_missing(self, copied):
+        (copied / "manifest.parquet").unlink()
+        (problem,) = check(copied).problems
+        assert problem.file == "manifest.parquet"
+        assert problem.what.startswith("is missing")
+        assert "take it back from a copy" in problem.remedy
+        assert "manifest.parquet, the list, is missing" in str(corpus_status(str(copied)))
+        assert "1 problem (" in str(check(copied))
 
     def test_a_missing_or_strange_member_is_named(self, copied):
         """A tar and a table that agree in hash, and not in what is inside."""

@@ -40,17 +40,19 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a corpus from a manifest, or go on with one: download, extract, embed, pack."""
-    from vidaudio.pipeline.recipe import load_corpus_recipe
+    from vidaudio.pipeline.recipe import load_corpus_recipe, with_scheduler
     from vidaudio.pipeline.run import build as run_build
 
-    chosen = [*(settings or []), *([f"dask.scheduler={scheduler}"] if scheduler else [])]
-    stages = [stage.strip() for stage in only.split(",")] if only else None
-    values = load_corpus_recipe(recipe, chosen)
+    # An empty text is no `--only` left out: an unset variable of a script must not run all stages.
+    stages = None if only is None else [stage.strip() for stage in only.split(",")]
+    values = load_corpus_recipe(recipe, settings or [])
+    if scheduler is not None:
+        values = with_scheduler(values, scheduler)
     listed = None if manifest is None else str(manifest)
     if dry_run:
         from vidaudio.pipeline.dry_run import dry_run as count
 
-        plan = count(values, listed, corpus, only=stages)
+        plan = count(values, listed, corpus, only=stages, retry_failed=retry_failed)
         typer.echo(json.dumps(plan.as_dict(), indent=2) if as_json else str(plan))
         return
     built = run_build(

@@ -18,15 +18,23 @@ def remove(
         typer.Argument(metavar="IDS.TXT", help="A clip id or a source (site:video, all its clips) a line; # comments."),
     ],
     note: Annotated[str | None, typer.Option(help="Why; kept with the tombstones.")] = None,
+    ignore_unknown: Annotated[
+        bool, typer.Option("--ignore-unknown", help="Entries that name nothing in this corpus are no failure.")
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Take clips out of a corpus for good: from every column and pack, and never fetched again."""
+    """Take clips out of a corpus for good: from every column and pack, and never fetched again.
+
+    Exit code 1 where an entry names nothing in the corpus; what the others name is removed all the same.
+    """
     from vidaudio.pipeline.remove import read_ids
     from vidaudio.pipeline.remove import remove as run_remove
 
-    removal = run_remove(corpus, read_ids(ids), note=note, progress=not quiet)
+    removal = run_remove(corpus, read_ids(ids), note=note, ignore_unknown=ignore_unknown, progress=not quiet)
     typer.echo(json.dumps(removal.as_dict(), indent=2) if as_json else str(removal))
+    if removal.unknown and not ignore_unknown:
+        raise typer.Exit(1)
 
 
 def export(

@@ -33,6 +33,8 @@ from vidaudio.errors import EncoderError
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 CONFIG_NAME = "open_clip_config.json"
 RESNET = "resnet18-dilated"
+# How names begin that are of folders and hubs, not of open_clip's own list.
+_ELSEWHERE = ("hf-hub:", "local-dir:")
 HUB_ANSWERS_WITHIN_SECONDS = 5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -121,19 +123,51 @@ def load_encoder(spec: EncoderSpec) -> PictureEncoder:
         from vidaudio.encoders.resnet import load_resnet_encoder
 
         return load_resnet_encoder(spec)
+    name = _known_name(spec)
+    return _load_folder_or_hub(spec, name) if name.startswith(_ELSEWHERE) else _load_named(spec, name)
+
+
+def check_encoder_files(spec: EncoderSpec) -> int | None:
+    """What `load_encoder` would find wrong with names and local files, found without loading or fetching weights.
+
+    Returns:
+        The side of the pictures that its configuration asks for, in pixels; None where only loading tells.
+
+    Raises:
+        EncoderError: As `load_encoder`.
+    """
+    if spec.architecture.startswith(RESNET):
+        return None
+    name = _known_name(spec)
+    if name.startswith("hf-hub:"):
+        return None
+    if name.startswith("local-dir:"):
+        try:
+            config = json.loads(_folder_config(name).read_text())["model_cfg"]
+        except (ValueError, KeyError, TypeError):
+            return None  # the loader has words of its own for that
+    else:
+        _check_weights(spec, name)
+        config = open_clip.get_model_config(name)
+    size = config.get("vision_cfg", {}).get("image_size") if isinstance(config, dict) else None
+    return size if isinstance(size, int) else None
+
+
+def _known_name(spec: EncoderSpec) -> str:
+    """The architecture as open_clip takes it: a name that it knows, or one that begins with `local-dir:`, `hf-hub:`."""
     name = spec.architecture.replace("{package}", str(PACKAGE_FOLDER))
-    if name.startswith(("hf-hub:", "local-dir:")):
-        return _load_folder_or_hub(spec, name)
+    if name.startswith(_ELSEWHERE):
+        return name
     if name.endswith(".json"):
         _register_config(Path(name))
         name = Path(name).stem
     if name not in open_clip.list_models():
         if Path(name).is_dir():
-            return _load_folder_or_hub(spec, name)
+            return f"local-dir:{name}"
         near = difflib.get_close_matches(name, open_clip.list_models(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "open_clip.list_models() lists them."
         raise EncoderError(f"open_clip knows no architecture {name!r}, and there is no such folder or file; {hint}")
-    return _load_named(spec, name)
+    return name
 
 
 def _register_config(path: Path) -> None:
@@ -151,7 +185,7 @@ def _register_config(path: Path) -> None:
     open_clip.add_model_config(path)
 
 
-def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
+def _check_weights(spec: EncoderSpec, name: str) -> None:
     weights = spec.pretrained
     if not weights:
         raise EncoderError(f"{name} needs weights: name a tag of open_clip or a local file as `pretrained`")
@@ -163,6 +197,11 @@ def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
             )
         if weights.endswith(".json"):
             raise EncoderError(f"{weights} is a config, not weights")
+
+
+def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
+    _check_weights(spec, name)
+    weights, tags = spec.pretrained, open_clip.list_pretrained_tags_by_model(name)
     wants_hub = weights in tags or "hf_tokenizer_name" in open_clip.get_model_config(name)["text_cfg"]
     try:
         with quiet_libraries(), cache_only_where_hub_is_silent(wants_hub):
@@ -181,12 +220,17 @@ def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
     return ClipEncoder(spec, model, preprocess, tokenizer)
 
 
+def _folder_config(name: str) -> Path:
+    folder = Path(name.removeprefix("local-dir:"))
+    if not (folder / CONFIG_NAME).is_file():
+        raise EncoderError(f"{folder} has no {CONFIG_NAME}")
+    return folder / CONFIG_NAME
+
+
 def _load_folder_or_hub(spec: EncoderSpec, name: str) -> ClipEncoder:
     options = {}
     if not name.startswith("hf-hub:"):
-        folder = Path(name.removeprefix("local-dir:"))
-        if not (folder / CONFIG_NAME).is_file():
-            raise EncoderError(f"{folder} has no {CONFIG_NAME}")
+        folder = _folder_config(name).parent
         name = f"local-dir:{folder}"
         options = _tokenizer_options(folder)
     try:

@@ -24,7 +24,7 @@ class Clip:
         id: `[A-Za-z0-9_-]{1,128}`, unique in a manifest.
         source: `site:video id`, what the clip is cut from: the unit of splits, and of "never mix a video with itself".
         dataset: The list it comes from.
-        url: A site's URL, the http(s) URL of a file, or an absolute local path.
+        url: A site's URL, the http(s) or file: URL of a file, or an absolute local path.
         media_start_seconds: Where on the source's timeline time 0 of the file at `url` lies: None or 0 for a whole
             video, the clip's start for a file that is a cut of just this clip.
         start_seconds, end_seconds: The cut, seconds on the source's timeline; an end of None is the video's own end.

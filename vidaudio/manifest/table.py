@@ -44,8 +44,9 @@ class TableOptions:
     """How to read the rows of a table.
 
     columns: Field to column, or several for `label` and `caption`; an empty text switches a field off. The fields:
-        `url` (a site's page, a file's http(s) URL, a path) and `youtube_id`, of which a row needs one; `start`, `end`,
-        `duration` (seconds or a clock such as 1:05.5); `id`; `source` (`site:video id`); `label`, `caption`, `split`.
+        `url` (a site's page, a file's http(s) or file: URL, a path) and `youtube_id`, of which a row needs one;
+        `start`, `end`, `duration` (seconds or a clock such as 1:05.5); `id`; `source` (`site:video id`); `label`,
+        `caption`, `split`.
     label_separator, caption_separator: What stands between several texts in one field; by default a field is one text.
         Lists in jsonl and Parquet need none.
     root: Where relative paths begin; by default the table's folder.
@@ -194,10 +195,10 @@ class _RowReader:
         if _BARE_SITE.match(value):
             value = f"https://{value}"
         scheme = _SCHEME.match(value)
+        if value[:5].lower() == "file:":
+            return _file_url(value)
         if scheme is None:
             return self._local(value)
-        if scheme[1].lower() == "file":
-            return self._local(unquote(urlsplit(value).path))
         if scheme[1].lower() not in {"http", "https"}:
             raise ManifestError(f"{value} is neither an http(s) URL nor a path")
         try:
@@ -246,6 +247,17 @@ class _Address:
     source: str
     full: str
     stem: str
+
+
+def _file_url(value: str) -> _Address:
+    """A `file:` URL as it stands: whether it is taken for a file of this machine is the build's affair."""
+    try:
+        name = unquote(urlsplit(value).path)
+    except ValueError as error:
+        raise ManifestError(f"{value} is not a URL: {error}") from error
+    if not name.strip("/"):
+        raise ManifestError(f"{value} names no file")
+    return _Address(value, f"file:{name}", value, name)
 
 
 def _name(own_id: str | None, address: _Address, start: float | None) -> Name:

@@ -21,7 +21,15 @@ from vidaudio.media.budget import Budget, MemoryBudget
 from vidaudio.media.container import extension_of
 from vidaudio.media.cut import CannotCut, Cut, MediaIndex, cut_windows, read_index
 from vidaudio.media.fetch_reasons import failure
-from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, local_path
+from vidaudio.media.fetch_types import (
+    ClipSpan,
+    Fetched,
+    FetchOptions,
+    Traffic,
+    is_file_url,
+    local_path,
+    path_of_file_url,
+)
 from vidaudio.media.merge import CannotMerge, merge_tracks
 from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.media.visit import Visit
@@ -48,7 +56,8 @@ def fetch_source(
     """Fetch one source and give each of its clips a file `<clip id>.<extension>`.
 
     Args:
-        url: Anything yt-dlp knows, a plain file over HTTP, or the path of a local file.
+        url: Anything yt-dlp knows, a plain file over HTTP, the path of a local file, or (where the options say so) its
+            `file:` URL.
         spans: The clips wanted of it.
         folder: Where the files go; made if it is missing. Nothing else of ours is left there.
         options: See `FetchOptions`.
@@ -71,8 +80,8 @@ def fetch_source(
         folder.mkdir(parents=True, exist_ok=True)
         if (path := local_path(url)) is not None:
             return _fetch_local(path, spans, folder, options)
-        if url.lower().startswith("file:"):
-            return _all_failed(spans, Reason.UNSUPPORTED, "file: URLs are not followed; give the plain path")
+        if is_file_url(url):
+            return _fetch_file_url(url, spans, folder, options)
         # On the same file system, so that files are moved and linked, not copied.
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
             visit = Visit(
@@ -109,6 +118,16 @@ def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: F
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
         copy = Path(shutil.copyfile(path, Path(scratch) / f"copy{path.suffix.lower()}"))
         return _place({span.id: copy for span in spans}, spans, {}, folder, {})
+
+
+def _fetch_file_url(url: str, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions) -> list[Fetched]:
+    if not options.allow_file_urls:
+        message = "a file: URL names a file of this machine; download.allow_file_urls lets such through"
+        return _all_failed(spans, Reason.UNSUPPORTED, message)
+    path = path_of_file_url(url)
+    if path is None:
+        return _all_failed(spans, Reason.UNSUPPORTED, "a file: URL that names no file of this machine")
+    return _fetch_local(path, spans, folder, options)
 
 
 def _fetch_remote(

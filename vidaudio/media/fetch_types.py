@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from vidaudio.errors import RecipeError
 from vidaudio.media.reasons import Outcome
@@ -65,6 +66,7 @@ class FetchOptions:
             counted.
         retries: Further tries of one download (and of one segment) after a dropped connection or a 5xx answer.
         allow_private_addresses: Follow addresses of this machine and its network, also where redirects lead there.
+        allow_file_urls: Take `file:` URLs of a list for files of this machine; a redirect never leads to one.
         ytdlp: Passed on to `yt_dlp.YoutubeDL`: `cookiefile`, `proxy`, `source_address`, `http_headers`, ...
         extractors: Further yt-dlp extractors as `module:Class`, asked before yt-dlp's own: for a site of your own.
     """
@@ -77,6 +79,7 @@ class FetchOptions:
     deadline_seconds: float = 1800.0
     retries: int = 3
     allow_private_addresses: bool = False
+    allow_file_urls: bool = False
     ytdlp: Mapping[str, Any] = field(default_factory=dict)
     extractors: tuple[str, ...] = ()
 
@@ -136,6 +139,28 @@ class Traffic:
             self.requests[site] = self.requests.get(site, 0) + count
         self.refused += other.refused
         self.waited_seconds += other.waited_seconds
+
+
+def is_file_url(url: str) -> bool:
+    """Whether it is a `file:` URL: a list from elsewhere may have one, and would name files of ours with it."""
+    return url[:5].lower() == "file:"
+
+
+def is_remote(url: str) -> bool:
+    """Whether anybody but this machine is asked for it."""
+    return local_path(url) is None and not is_file_url(url)
+
+
+def path_of_file_url(url: str) -> Path | None:
+    """The file that a `file:` URL names; None where that is one of another machine, or none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    path = unquote(parts.path)
+    if parts.netloc.lower() not in ("", "localhost") or not path.startswith("/") or "\0" in path:
+        return None
+    return Path(path)
 
 
 def local_path(url: str) -> Path | None:

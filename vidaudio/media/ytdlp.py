@@ -25,6 +25,7 @@ from yt_dlp.downloader.f4m import F4mFD
 from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.http import HttpFD
 from yt_dlp.downloader.ism import IsmFD
+from yt_dlp.extractor import gen_extractor_classes
 from yt_dlp.utils import DownloadCancelled, PagedList
 
 from vidaudio.media.door import DoorDownloader
@@ -109,6 +110,19 @@ def site_of(name: str, url: str) -> str:
     if site not in ("generic", ""):
         return site
     return urlsplit(url).netloc.rpartition("@")[2].lower().removeprefix("www.") or "generic"
+
+
+def site_of_link(url: str, extractors: Iterable[str] = ()) -> str:
+    """`site_of` for the extractor that would take a link, found out without asking anybody.
+
+    Args:
+        url: The link.
+        extractors: Further ones, as `module:Class`; they come before yt-dlp's own.
+    """
+    further = (name.partition(":") for name in extractors)
+    own = (getattr(importlib.import_module(module), cls) for module, _, cls in further)
+    suitable = (kind for kind in itertools.chain(own, gen_extractor_classes()) if kind.suitable(url))
+    return site_of(next(suitable).IE_NAME, url)
 
 
 def _too_slow(visit: Visit) -> Outcome:

@@ -66,13 +66,27 @@ def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> Missi
         done[number, standing[standing < corpus.shards]] = True
     wanted = np.array([stage.name in stages for stage in chain])
     missing = ~done & wanted[:, None]
-    for before, (stage, stage_before) in enumerate(zip(chain[1:], chain, strict=False)):
+    check_order([stage.name for stage in chain], wanted, done)
+    return MissingShards([stage.name for stage in chain], missing)
+
+
+def check_order(names: Sequence[str], wanted: np.ndarray, done: np.ndarray) -> None:
+    """Whether every wanted stage finds what it reads, or that is made on the way.
+
+    Args:
+        names: Of the stages, in the order of a chain.
+        wanted: Which of them are to be done, bool `[stages]`.
+        done: Which stage is committed in which shard, bool `[stages, shards]`.
+
+    Raises:
+        CorpusError: A shard needs a stage whose input stands in no folder and is not wanted either.
+    """
+    missing = ~done & wanted[:, None]
+    for before, (name, name_before) in enumerate(zip(names[1:], names, strict=False)):
         if not wanted[before] and (missing[before + 1] & ~done[before]).any():
             raise CorpusError(
-                f"{stage.name} reads what {stage_before.name} writes, and that is not there yet; "
-                f"do {stage_before.name} first"
+                f"{name} reads what {name_before} writes, and that is not there yet; do {name_before} first"
             )
-    return MissingShards([stage.name for stage in chain], missing)
 
 
 def run_chains(

@@ -126,6 +126,7 @@ def open_corpus(url: str) -> Corpus:
     """
     store = open_store(url)
     if not store.exists(CORPUS_FILE):
+        store.list("")  # which has its own words where not even the bucket is there
         raise CorpusError(f"there is no corpus at {url} (no {CORPUS_FILE}); `vidaudio build` makes one")
     try:
         described = json.loads(store.read(CORPUS_FILE))
@@ -202,20 +203,34 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
                 f"or was interrupted as it began; name another folder, or delete {MANIFEST_FILE}"
             )
         store.create(CORPUS_FILE, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n")
+    check_settings(url, recipe)
     standing = json.loads(store.read(CORPUS_FILE))
-    was, now = _flat(standing.get("identity", {})), _flat(described["identity"])
-    lines = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in sorted(now) if was.get(key) != now[key]]
-    if lines:
-        raise CorpusError(
-            f"the corpus at {url} was begun with other settings, and committed shards never change: "
-            f"{'; '.join(lines)}. Name another folder, or take the settings back."
-        )
     corpus = open_corpus(url)
     if standing.get("manifest_sha256") == list_hash:
         return corpus
     while (added := added_rows(corpus.url, corpus.tables, rows, read_tombstones(store))) is not None:
         corpus = corpus.grown(added, "added")
     return corpus
+
+
+def check_settings(url: str, recipe: CorpusRecipe) -> None:
+    """Whether a corpus that stands was begun with these settings.
+
+    Args:
+        url: Of the corpus.
+        recipe: Settings, dtype resolved.
+
+    Raises:
+        CorpusError: It was begun otherwise; names every difference.
+    """
+    standing = json.loads(open_store(url).read(CORPUS_FILE))
+    was, now = _flat(standing.get("identity", {})), _flat(recipe.identity())
+    lines = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in sorted(now) if was.get(key) != now[key]]
+    if lines:
+        raise CorpusError(
+            f"the corpus at {url} was begun with other settings, and committed shards never change: "
+            f"{'; '.join(lines)}. Name another folder, or take the settings back."
+        )
 
 
 def _standing_hash(store: Store) -> str:

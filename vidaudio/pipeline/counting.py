@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -25,9 +25,13 @@ from vidaudio.shards.read_many import in_parallel
 from vidaudio.shards.store import Store, open_store
 
 LONGEST_EXAMPLE = 200
+# Once so many tables of a folder have said why clips failed for a reason, messages are read no more for that reason: a
+# column more costs as much as all the others. Of `unknown` they always are.
+ENOUGH_EXAMPLES = 100
 # Below so many remote tables a process is not worth its start.
 TABLES_A_PROCESS = 2_000
-# A row an outcome of a shard's table; a table without rows has one with no clips. `example` is a message of `unknown`.
+# A row an outcome of a shard's table; a table without rows has one with no clips. `example` is what was said most often
+# of the clips that failed for this reason.
 SCHEMA = pa.schema(
     [
         ("folder", pa.string()),
@@ -74,8 +78,10 @@ def count_tables(store: Store, asked: pa.Table) -> pa.Table:
 
 
 def _count_here(store: Store, asked: pa.Table) -> pa.Table:
+    told: Counter[tuple[str, str]] = Counter()
+
     def count(row: dict) -> list[tuple]:
-        return list(_counted(store, row))
+        return list(_counted(store, row, told))
 
     counted = [values for rows in in_parallel(store, count, _rows(asked)) for values in rows]
     columns = list(zip(*counted, strict=True)) or [[] for _ in SCHEMA]
@@ -87,7 +93,7 @@ def _rows(asked: pa.Table) -> Iterator[dict]:
         yield from batch.to_pylist()
 
 
-def _counted(store: Store, row: dict) -> Iterator[tuple]:
+def _counted(store: Store, row: dict, told: Counter[tuple[str, str]]) -> Iterator[tuple]:
     name = f"{row['folder']}/{row['table']}"
     try:
         data = store.read(name)
@@ -98,7 +104,11 @@ def _counted(store: Store, row: dict) -> Iterator[tuple]:
             # A pack's: all that is in there came through.
             outcomes = [(State.DONE.value, None, record.rows, None)]
         else:
-            outcomes = _outcomes(file, frozenset(row["superseded"] or ()))
+            enough = {
+                reason for (folder, reason), n in list(told.items()) if folder == row["folder"] and n > ENOUGH_EXAMPLES
+            }
+            outcomes = _outcomes(file, frozenset(row["superseded"] or ()), enough - {Reason.UNKNOWN})
+            told.update((row["folder"], reason) for _, reason, _, example in outcomes if example)
     except FileNotFoundError:
         raise CorpusError(f"the table {store.url}/{name} went away while it was to be counted") from None
     except TABLE_DAMAGE as error:
@@ -108,8 +118,8 @@ def _counted(store: Store, row: dict) -> Iterator[tuple]:
 
 
 def _outcomes(
-    file: pq.ParquetFile, superseded: frozenset[str]
-) -> Iterable[tuple[str | None, str | None, int, str | None]]:
+    file: pq.ParquetFile, superseded: frozenset[str], enough: Collection[str]
+) -> Sequence[tuple[str | None, str | None, int, str | None]]:
     def column(name: str) -> list:
         return file.read(columns=[name], use_threads=False)[name].to_pylist()
 
@@ -117,14 +127,20 @@ def _outcomes(
     rows = list(zip(table["state"].to_pylist(), table["reason"].to_pylist(), strict=True))
     speaks = [clip_id not in superseded for clip_id in column("id")] if superseded else [True] * len(rows)
     counts = Counter(row for row, counts in zip(rows, speaks, strict=True) if counts)
-    example = None
-    if any(reason == Reason.UNKNOWN for _, reason in counts) and "message" in file.schema_arrow.names:
-        messages = zip(speaks, rows, column("message"), strict=True)
-        kept = Counter(text for counts, (_, reason), text in messages if counts and reason == Reason.UNKNOWN and text)
-        example = kept.most_common(1)[0][0][:LONGEST_EXAMPLE] if kept else None
+    said: dict[str, Counter[str]] = {}
+    asked = {reason for state, reason in counts if state == State.FAILED} - set(enough)
+    if asked and "message" in file.schema_arrow.names:
+        for counts_now, (state, reason), text in zip(speaks, rows, column("message"), strict=True):
+            if counts_now and state == State.FAILED and text and reason in asked:
+                said.setdefault(reason, Counter())[text] += 1
     ordered = sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-    told = [(state, reason, n, example if reason == Reason.UNKNOWN else None) for (state, reason), n in ordered]
-    return told or [(None, None, 0, None)]
+    return [(*outcome, n, _example(said, *outcome)) for outcome, n in ordered] or [(None, None, 0, None)]
+
+
+def _example(said: Mapping[str, Counter[str]], state: str, reason: str | None) -> str | None:
+    if state != State.FAILED or reason not in said:
+        return None
+    return " ".join(said[reason].most_common(1)[0][0].split())[:LONGEST_EXAMPLE]
 
 
 def _count_elsewhere(url: str, asked: pa.Table) -> pa.Table:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from tqdm import tqdm
 
 from vidaudio.errors import VidaudioError
+from vidaudio.media.reasons import Reason
 from vidaudio.pipeline.journal import RunReport
 from vidaudio.pipeline.stages.download import spent_by
 from vidaudio.pipeline.stages.streak import FetchingStopped
@@ -114,6 +115,8 @@ def drive(
     flying: dict[str, tuple[Work, list[Future]]] = {}
     failures_in_a_row = 0
     stopped = False
+    # What ends the run is met by all shards in flight, each in words of its own: those of the first stand for all.
+    causes: dict[Reason, str] = {}
 
     def feed() -> None:
         while len(flying) < limit and (item := next(work, None)) is not None:
@@ -130,7 +133,10 @@ def drive(
         else:
             failures_in_a_row += 1
             culprit = next((link for link in chain if link.status == "error"), future)
-            report.error(culprit.key.rsplit("-", 1)[0], _described(culprit), spent_by(culprit.exception()))
+            text, cause = _described(culprit), _shared_cause(culprit)
+            if cause is not None:
+                text = causes.setdefault(cause, text)
+            report.error(culprit.key.rsplit("-", 1)[0], text, spent_by(culprit.exception()))
             stopped = stopped or _ends_the_run(culprit)
         # What a chain did before one of its tasks failed was done and spent all the same.
         records, lost = _records(chain)
@@ -165,6 +171,14 @@ def _ends_the_run(future: Future) -> bool:
     """Whether going on would only fail the same way."""
     error = future.exception()
     return _given_up(future) or isinstance(error, FetchingStopped) or _disk_is_full(error)
+
+
+def _shared_cause(future: Future) -> Reason | None:
+    """What a failed task has met that every other would meet, too."""
+    error = future.exception()
+    if isinstance(error, FetchingStopped):
+        return error.reason
+    return Reason.DISK if _disk_is_full(error) else None
 
 
 def _given_up(future: Future) -> bool:

@@ -7,35 +7,35 @@ from __future__ import annotations
 
 import functools
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from vidaudio.manifest.source import RowSource, hashed
-from vidaudio.pipeline.checks import check_run
-from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus, open_corpus
-from vidaudio.pipeline.growth import added_rows, barred
-from vidaudio.pipeline.keep import check_keep, drafted_shards
-from vidaudio.pipeline.pack_plan import check_selection
+from vidaudio.pipeline.chains import check_order
+from vidaudio.pipeline.checks import Request, check_request, read_request
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.fetches import Fetches, rows_to_fetch
+from vidaudio.pipeline.growth import added_rows
+from vidaudio.pipeline.keep import drafted_shards
+from vidaudio.pipeline.packing import Packing, fullest_encoder, plan_packing
 from vidaudio.pipeline.plan import plan_shards
-from vidaudio.pipeline.recipe import CorpusRecipe, required_paths, wanted_stages
+from vidaudio.pipeline.recipe import STAGES, CorpusRecipe
 from vidaudio.pipeline.released import shards_without_media
+from vidaudio.pipeline.retry import nothing_retried, retried_rows
+from vidaudio.pipeline.stages.embed import check_encoder_named
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
 from vidaudio.shards.commit import committed_shards
-from vidaudio.shards.store import open_store
+from vidaudio.wording import number_of
 
+# The stages of a shard's chain; a pack is of the whole corpus.
+CHAIN = STAGES[:-1]
 # One extraction of the page and one transfer; sites with separate sound and picture take one transfer more.
 REQUESTS_PER_SOURCE = 2
 _CLIPS_TAR = re.compile(r"(\d{6,})\.[0-9a-f]{8}\.tar")
-# Rows of a list, in pieces, as often as they are asked for.
-Pieces = Callable[[], Iterator[pa.Table]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,14 @@ class BuildPlan:
         exists: Whether it has been begun.
         clips, sources, shards: Of the list.
         missing_shards: By stage, those that are not committed.
+        pack: What would be packed; None where packing is not asked for.
+        retried_clips: That failed and are planned once more, into shards of their own (`--retry-failed`).
+        nothing_retried: Why none are, where that was asked for.
         without_media: Shards that would be extracted, and whose media were not kept: the build says so, and how they
             are fetched again.
         requests: At least so many to sites, for the shards that are not downloaded.
-        requests_by_site: The same by site.
+        requests_by_site: The same by site, as budgets call it.
+        web_sources: That would be fetched from sites; how many bytes they are is known only once they are fetched.
         local_bytes: Of the local files that would be read.
         missing_files: Local paths that are not there.
         released_shards, released_bytes: Tars with raw media that stand, and would be deleted (`download.keep`).
@@ -62,9 +66,13 @@ class BuildPlan:
     sources: int
     shards: int
     missing_shards: dict[str, int]
+    pack: Packing | None
+    retried_clips: int
+    nothing_retried: str | None
     without_media: int
     requests: int
     requests_by_site: dict[str, int]
+    web_sources: int
     local_bytes: int
     missing_files: int
     released_shards: int
@@ -76,9 +84,13 @@ class BuildPlan:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.corpus}: {'goes on' if self.exists else 'would be begun'}; {self.clips:,} clips of "
-            f"{self.sources:,} sources in {self.shards:,} shards"
+            f"{self.corpus}: {'goes on' if self.exists else 'would be begun'}; {number_of(self.clips, 'clip')} of "
+            f"{number_of(self.sources, 'source')} in {number_of(self.shards, 'shard')}"
         ]
+        if self.retried_clips:
+            lines.append(f"  {'retry':<10}{self.retried_clips:>9,} clips that failed, in shards of their own")
+        if self.nothing_retried:
+            lines.append(f"  {'retry':<10}{0:>9} clips: {self.nothing_retried}")
         for stage, shards in self.missing_shards.items():
             lines.append(f"  {stage:<10}{shards:>9,} shards to do")
         if self.without_media:
@@ -86,9 +98,15 @@ class BuildPlan:
                 f"  {'':<10}{self.without_media:>9,} of them to extract and without media (download.keep): the build "
                 "says how they are fetched again"
             )
+        if self.pack is not None:
+            lines.append(f"  {'pack':<10}{self.pack}")
         sites = ", ".join(f"{site} {count:,}" for site, count in sorted(self.requests_by_site.items()))
         lines.append(f"  {'requests':<10}{self.requests:>9,} at least{f': {sites}' if sites else ''}")
         lines.append(f"  {'local':<10}{self.local_bytes / 1e6:>9,.0f} MB to read, {self.missing_files:,} files missing")
+        if self.web_sources:
+            lines.append(
+                f"  {'web':<10}{self.web_sources:>9,} sources to fetch; their bytes are known once they are fetched"
+            )
         if self.released_shards:
             lines.append(
                 f"  {'media':<10}{self.released_bytes / 1e6:>9,.0f} MB of {self.released_shards:,} shards would be "
@@ -98,137 +116,93 @@ class BuildPlan:
 
 
 def dry_run(
-    recipe: CorpusRecipe, manifest: str | None = None, corpus: str | None = None, *, only: Sequence[str] | None = None
+    recipe: CorpusRecipe,
+    manifest: str | None = None,
+    corpus: str | None = None,
+    *,
+    only: Sequence[str] | None = None,
+    retry_failed: str | None = None,
 ) -> BuildPlan:
     """Count what a build would do; arguments as for `build`. Nothing is written and no encoder is loaded.
 
     Raises:
-        ManifestError, CorpusError, RecipeError: As the build would, for a missing list, one that is not the corpus's,
-            an unknown stage, options that nobody knows.
+        ManifestError, CorpusError, RecipeError, EncoderError: As the build would, by the same checks. Only what the
+            weights of an encoder or a pack over shards that are not there yet would say is left to the build.
     """
     from vidaudio.manifest.source import open_manifest
 
-    stages = wanted_stages(only)
-    where, path = required_paths(recipe, manifest, corpus)
-    listed = open_manifest(path)
-    check_run(recipe, stages)
-    if "pack" in stages:
-        check_selection(recipe.pack)
-    check_keep(recipe.download.keep, stages)
-    standing = open_corpus(where) if open_store(where).exists(CORPUS_FILE) else None
+    request = read_request(recipe, manifest, corpus, only=only, retry_failed=retry_failed)
+    listed = open_manifest(request.list_path)
+    check_request(request)
+    recipe, standing, stages = request.recipe, request.standing, request.stages
+    if standing is None and {"embed", "pack"} & set(stages):
+        # The encoder of a corpus that stands is the one it was begun with, as has been checked by now.
+        check_encoder_named(recipe)
     added: RowSource | None = listed
+    retried: RowSource | None = None
     removed = Tombstones()
     if standing is not None:
         removed = read_tombstones(standing.store)
         added = added_rows(standing.url, standing.tables, listed, removed)
+        retried = retried_rows(standing, request.reasons) if request.reasons is not None else None
+    new = [rows for rows in (added, retried) if rows is not None and rows.num_rows]
     old_shards = standing.shards if standing is not None else 0
-    new_shards = len(plan_shards(added, recipe.shard_clips).clips) if added is not None else 0
-    missing = _missing(standing, [stage for stage in stages if stage != "pack"], old_shards)
-    to_fetch = _Fetches(functools.partial(_to_fetch, standing, missing.get("download"), removed, added))
-    released = _released(recipe, standing, missing) if standing is not None else {}
+    new_shards = sum(len(plan_shards(rows, recipe.shard_clips).clips) for rows in new)
+    done = _done(standing, old_shards, new_shards)
+    check_order(CHAIN, np.array([stage in stages for stage in CHAIN]), np.stack([done[stage] for stage in CHAIN]))
+    missing = {stage: ~done[stage] for stage in CHAIN if stage in stages}
+    old_missing = {stage: shards[:old_shards] for stage, shards in missing.items()}
+    fetches = Fetches(
+        functools.partial(rows_to_fetch, standing, old_missing.get("download"), removed, new),
+        recipe.download,
+    )
+    released = _released(recipe, standing, old_missing) if standing is not None else {}
     return BuildPlan(
-        corpus=where,
+        corpus=request.where,
         exists=standing is not None,
         clips=(standing.clips if standing is not None else 0) + (added.num_rows if added is not None else 0),
         sources=_count_sources(standing, added),
         shards=old_shards + new_shards,
-        missing_shards={stage: int(np.count_nonzero(shards)) + new_shards for stage, shards in missing.items()},
-        without_media=_count_without_media(standing, missing) if standing is not None else 0,
-        requests=REQUESTS_PER_SOURCE * to_fetch.by_site.total(),
-        requests_by_site={site: REQUESTS_PER_SOURCE * count for site, count in to_fetch.by_site.items()},
-        local_bytes=to_fetch.local_bytes,
-        missing_files=to_fetch.missing_files,
+        missing_shards={stage: int(np.count_nonzero(shards)) for stage, shards in missing.items()},
+        pack=plan_packing(recipe, standing, missing, done["embed"]) if "pack" in stages else None,
+        retried_clips=retried.num_rows if retried is not None else 0,
+        nothing_retried=_why_nothing_is_retried(request, retried),
+        without_media=_count_without_media(standing, old_missing) if standing is not None else 0,
+        requests=REQUESTS_PER_SOURCE * fetches.by_site.total(),
+        requests_by_site={site: REQUESTS_PER_SOURCE * count for site, count in fetches.by_site.items()},
+        web_sources=fetches.by_site.total(),
+        local_bytes=fetches.local_bytes,
+        missing_files=fetches.missing_files,
         released_shards=len(released),
         released_bytes=sum(released.values()),
     )
 
 
-def _missing(standing: Corpus | None, stages: Sequence[str], shards: int) -> dict[str, np.ndarray]:
-    """By wanted stage, which of the shards that the corpus has are not committed: bool `[shards]`."""
-    done = _committed(standing) if standing is not None else {}
-    missing = {}
-    for stage in stages:
-        missing[stage] = np.ones(shards, bool)
-        missing[stage][[shard for shard in done.get(stage, ()) if shard < shards]] = False
-    return missing
+def _why_nothing_is_retried(request: Request, retried: RowSource | None) -> str | None:
+    if request.standing is None or request.reasons is None or (retried is not None and retried.num_rows):
+        return None
+    return nothing_retried(request.standing, request.reasons)
+
+
+def _done(standing: Corpus | None, shards: int, new_shards: int) -> dict[str, np.ndarray]:
+    """By stage, which of the shards that the corpus would have are committed: bool `[shards + new_shards]`."""
+    committed = _committed(standing) if standing is not None else {}
+    done = {}
+    for stage in CHAIN:
+        done[stage] = np.zeros(shards + new_shards, bool)
+        done[stage][[shard for shard in committed.get(stage, ()) if shard < shards]] = True
+    return done
 
 
 def _committed(corpus: Corpus) -> dict[str, set[int]]:
-    """Shards that each stage has committed; of several encoders the one that is furthest."""
-    embedded = [committed_shards(corpus.store, f"embeddings/{name}") for name in corpus.store.folders("embeddings")]
+    """Shards that each stage has committed."""
+    encoder = fullest_encoder(corpus)
     # What was fetched and extracted in one go and killed between the two commits is known, and not fetched again.
     return {
         "download": committed_shards(corpus.store, "clips") | drafted_shards(corpus),
         "extract": committed_shards(corpus.store, "av"),
-        "embed": max(embedded, key=len, default=set()),
+        "embed": committed_shards(corpus.store, f"embeddings/{encoder}") if encoder else set(),
     }
-
-
-def _to_fetch(
-    standing: Corpus | None, missing: np.ndarray | None, removed: Tombstones, added: RowSource | None
-) -> Iterator[pa.Table]:
-    """Source and URL of the rows that a build would fetch; none where it does not download (`missing` None)."""
-    if missing is None:
-        return
-    if standing is not None and missing.any():
-        for table in standing.tables(["id", "source", "url", "shard"]):
-            waiting = missing[table["shard"].to_numpy()]
-            if removed:
-                # A clip that was removed is never asked for again.
-                waiting &= ~barred(table, removed)
-            yield table.filter(pa.array(waiting)).select(["source", "url"])
-    if added is not None:
-        yield from added.tables(["source", "url"])
-
-
-class _Fetches:
-    """What fetching these rows asks of sites and of the disk: every source and URL once, every local file once.
-
-    Attributes:
-        by_site: Sources to ask.
-        local_bytes, missing_files: Of the local files.
-    """
-
-    def __init__(self, pieces: Pieces) -> None:
-        self.by_site: Counter[str] = Counter()
-        self.local_bytes = self.missing_files = 0
-        # By hashes, so that ten million of them take little memory: which row is the first of its kind.
-        first = _first_of_each(_kind(table) for table in pieces())
-        begin = 0
-        for table in pieces():
-            rows = table.filter(pa.array(first[begin : begin + table.num_rows]))
-            begin += table.num_rows
-            self._add(rows)
-
-    def _add(self, rows: pa.Table) -> None:
-        remote = pc.match_substring(rows["url"], "://")
-        sites = pc.list_element(pc.split_pattern(rows["source"].filter(remote), ":", max_splits=1), 0)
-        self.by_site.update(dict(_pairs(pc.value_counts(sites))))
-        for url in rows["url"].filter(pc.invert(remote)).to_pylist():
-            path = Path(url)
-            if path.is_file():
-                self.local_bytes += path.stat().st_size
-            else:
-                self.missing_files += 1
-
-
-def _kind(table: pa.Table) -> np.ndarray:
-    """A hash of what a row asks for: of a site, its source and URL; of the disk, its path. uint64 `[rows]`."""
-    urls = hashed(table["url"])
-    remote = pc.match_substring(table["url"], "://").to_numpy()
-    return np.where(remote, urls ^ (hashed(table["source"]) * np.uint64(3)), urls)
-
-
-def _first_of_each(pieces: Iterable[np.ndarray]) -> np.ndarray:
-    """Which values come for the first time: bool over all pieces."""
-    values = np.concatenate([np.zeros(0, np.uint64), *pieces])
-    first = np.zeros(len(values), bool)
-    first[np.unique(values, return_index=True)[1]] = True
-    return first
-
-
-def _pairs(counts: pa.StructArray) -> Iterator[tuple[str, int]]:
-    return zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True)
 
 
 def _count_sources(standing: Corpus | None, added: RowSource | None) -> int:

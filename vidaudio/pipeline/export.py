@@ -10,9 +10,10 @@ import contextlib
 import csv
 import errno
 import io
+import itertools
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,12 @@ from vidaudio.pipeline.pack_select import CLIP_FACTS, selected
 from vidaudio.pipeline.superseded import superseded
 from vidaudio.shards.commit import committed_shards, read_table, table_name
 from vidaudio.shards.read import TarReader
+from vidaudio.wording import number_of
 
 TABLE_FILE = "clips.csv"
 MARK_FILE = ".vidaudio-export.json"
 UNFINISHED = ".unfinished"
+SHOWN = 5
 COLUMNS = ("id", "source", "dataset", "split", "labels", "captions", "start_seconds", "end_seconds", "audio")
 COLUMNS += ("sample_rate", "samples", "audio_start_seconds", "frames", "frame_seconds")
 
@@ -61,11 +64,14 @@ class Exported:
         return asdict(self) | {"unknown": list(self.unknown)}
 
     def __str__(self) -> str:
-        text = f"{self.folder}: {self.clips:,} clips, {self.files:,} files, {self.written:,} of them written now"
+        text = (
+            f"{self.folder}: {number_of(self.clips, 'clip')}, {number_of(self.files, 'file')}, "
+            f"{self.written:,} of them written now"
+        )
         if not self.unknown:
             return text
-        shown = ", ".join(self.unknown[:5]) + (" ..." if len(self.unknown) > 5 else "")
-        return f"{text}\n  {len(self.unknown):,} ids are not among the usable clips: {shown}"
+        entries = number_of(len(self.unknown), "entry names", "entries name")
+        return f"{text}\n  {entries} no usable clip: {_first_of(self.unknown)}"
 
 
 def export(
@@ -97,9 +103,14 @@ def export(
     wanted = None if ids is None else frozenset(ids)
     chosen = {"corpus": opened.plan_hash, "pack": pack, "ids": None if ids is None else sorted(ids), "where": where}
     with _disk_errors(out):
-        _claim(out, chosen)
         total = opened.clips if splits is None else len(splits)
         met: set[str] = set()
+        shards = _chosen_rows(opened, splits, wanted, where, met)
+        # A selection that is none, or chooses nothing, must leave no folder behind that is said to be of it.
+        first = next((chosen_rows for chosen_rows in shards if not chosen_rows[1].empty), None)
+        if first is None:
+            raise CorpusError(f"nothing to export from {corpus}: {_nothing_chosen(wanted, met)}")
+        _claim(out, chosen)
         with (
             tqdm(total=total, desc="exporting", unit="clip", disable=not progress, dynamic_ncols=True) as bar,
             _replaced(out / TABLE_FILE) as temporary,
@@ -108,15 +119,25 @@ def export(
             with temporary.open("w", newline="", encoding="utf-8") as sink:
                 table = csv.DictWriter(sink, COLUMNS)
                 table.writeheader()
-                for shard, rows in _chosen_rows(opened, splits, wanted, where, met):
+                for shard, rows in itertools.chain([first], shards):
                     for row, new in _export_shard(opened, shard, rows, out, splits):
                         table.writerow(row)
                         clips, written = clips + 1, written + new
                         files += 1 + len(json.loads(row["frames"]))
                         bar.update()
-            if not clips:
-                raise CorpusError(f"nothing to export from {corpus}: no usable clip is chosen")
     return Exported(str(out), clips, files, written, tuple(sorted((wanted or frozenset()) - met)))
+
+
+def _nothing_chosen(wanted: Collection[str] | None, met: Collection[str]) -> str:
+    """Why no clip was chosen, as far as the entries that were asked for say."""
+    unknown = sorted(set(wanted or ()) - set(met))
+    if not unknown:
+        return "no usable clip is chosen"
+    return f"no usable clip goes by {_first_of(unknown)} (a clip id, or a source site:video, is wanted)"
+
+
+def _first_of(entries: Sequence[str]) -> str:
+    return ", ".join(entries[:SHOWN]) + (" ..." if len(entries) > SHOWN else "")
 
 
 def _pack_splits(corpus: Corpus, name: str) -> dict[str, str]:
@@ -153,7 +174,7 @@ def _chosen_rows(
             met.update(rows["id"], rows["source"])
         if splits is not None:
             rows = rows[rows["id"].isin(splits)]
-        yield shard, selected(rows, where)
+        yield shard, selected(rows, where, named="--where")
 
 
 def _export_shard(
@@ -186,12 +207,12 @@ def _export_shard(
             yield _line(corpus, clip, split, audio, frames), new
 
 
-def _line(corpus: Corpus, clip: Any, split: str | None, audio: str, frames: list[str]) -> dict[str, Any]:
+def _line(corpus: Corpus, clip: Any, split: Any, audio: str, frames: list[str]) -> dict[str, Any]:
     return {
         "id": clip.id,
         "source": clip.source,
         "dataset": clip.dataset,
-        "split": split or "",
+        "split": "" if pd.isna(split) else split,
         "labels": _texts(clip.labels),
         "captions": _texts(clip.captions),
         "start_seconds": clip.start_seconds,

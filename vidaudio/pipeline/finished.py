@@ -15,10 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from vidaudio.errors import CorpusError
-from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus, open_corpus
+from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.listing import Listings, list_stages
 from vidaudio.pipeline.recipe import CorpusRecipe, EncoderBlock, stable_hash
-from vidaudio.shards.store import open_store
 
 FINISHED_FILE = "runs/finished.json"
 
@@ -42,18 +41,14 @@ def request_hash(recipe: CorpusRecipe, list_path: str, stages: Sequence[str]) ->
     )
 
 
-def finished_before(where: str, request: str) -> tuple[Corpus, Listings] | None:
-    """The corpus and the files of its stages, where a build with this request ended and nothing has changed since."""
+def finished_before(corpus: Corpus, request: str) -> Listings | None:
+    """The files of its stages, where a build with this request ended and nothing has changed since."""
     try:
-        store = open_store(where)
-        if not store.exists(CORPUS_FILE) or not store.exists(FINISHED_FILE):
-            return None
-        noted = json.loads(store.read(FINISHED_FILE))
+        noted = json.loads(corpus.store.read(FINISHED_FILE))
         if noted["request"] != request:
             return None
-        corpus = open_corpus(where)
         listings = list_stages(corpus)
-        return (corpus, listings) if noted["files"] == _files_hash(corpus, listings) else None
+        return listings if noted["files"] == _files_hash(corpus, listings) else None
     except (CorpusError, OSError, ValueError, KeyError, TypeError):
         # Whatever is wrong, the build itself will find it and say so.
         return None

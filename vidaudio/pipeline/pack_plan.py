@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -200,19 +201,48 @@ def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
         "removed_samples": 0,
     }
     name = f"{plan.folder}/{PACK_FILE}"
-    if corpus.store.create(name, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n"):
+    if not corpus.store.create(name, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n"):
+        check_standing_plan(corpus, plan)
+
+
+def check_standing_pack(corpus: Corpus, settings: PackBlock) -> dict[str, Any] | None:
+    """What is written down of a pack of this name, in `pack.json`; None where there is none yet.
+
+    Raises:
+        PackStands: It was packed with other settings.
+    """
+    folder = f"training/{settings.name}"
+    if not corpus.store.exists(f"{folder}/{PACK_FILE}"):
+        return None
+    standing = json.loads(corpus.store.read(f"{folder}/{PACK_FILE}"))
+    now = settings.model_dump(mode="json")
+    changed = [key for key, value in now.items() if standing["settings"].get(key) != value]
+    if changed:
+        raise _stands(corpus, folder, f"settings {', '.join(changed)}", only_grown=False)
+    return standing
+
+
+def check_standing_plan(corpus: Corpus, plan: PackPlan) -> None:
+    """Whether a pack can go on by this plan; it can where there is none of its name yet.
+
+    Raises:
+        PackStands: Other settings or other clips stand under this name.
+    """
+    standing = check_standing_pack(corpus, plan.settings)
+    if standing is None or standing["plan_hash"] == plan.plan_hash:
         return
-    standing = json.loads(corpus.store.read(name))
-    if standing["plan_hash"] != plan.plan_hash:
-        changed = [k for k, v in described["settings"].items() if standing["settings"].get(k) != v]
-        what = f"settings {', '.join(changed)}" if changed else "the clips that are ready"
-        if not changed and standing.get("removed_samples"):
-            what = f"{what}, since {standing['removed_samples']:,} samples were removed,"
-        raise PackStands(
-            f"{corpus.url}/{plan.folder} was packed otherwise ({what} differ), and packed shards never change; "
-            f"pack under another name: vidaudio pack {corpus.url} --name NAME",
-            only_grown=not changed,
-        )
+    what = "the clips that are ready"
+    if standing.get("removed_samples"):
+        what = f"{what}, since {standing['removed_samples']:,} samples were removed,"
+    raise _stands(corpus, plan.folder, what, only_grown=True)
+
+
+def _stands(corpus: Corpus, folder: str, what: str, *, only_grown: bool) -> PackStands:
+    return PackStands(
+        f"{corpus.url}/{folder} was packed otherwise ({what} differ), and packed shards never change; "
+        f"pack under another name: vidaudio pack {corpus.url} --name NAME",
+        only_grown=only_grown,
+    )
 
 
 def missing_tasks(store: Store, plan: PackPlan) -> PackTasks:

@@ -34,9 +34,7 @@ def usable_clips(corpus: Corpus, encoder_name: str) -> Iterator[pd.DataFrame]:
         CorpusError: A shard is not embedded yet.
     """
     embedded = committed_shards(corpus.store, f"embeddings/{encoder_name}")
-    missing = corpus.shards - len(embedded)
-    if missing:
-        raise CorpusError(f"{missing} of {corpus.shards} shards of {corpus.url} are not embedded yet; build first")
+    check_embedded(corpus.url, len(embedded), corpus.shards)
     older = superseded(corpus)
     names = (table_name("av", shard) for shard in range(corpus.shards))
     rows: list[pa.Table] = []
@@ -55,6 +53,16 @@ def usable_clips(corpus: Corpus, encoder_name: str) -> Iterator[pd.DataFrame]:
         yield _joined(rows, facts)
 
 
+def check_embedded(url: str, embedded: int, shards: int) -> None:
+    """Whether a corpus can be packed: all its shards, and those that it is about to get, must be embedded.
+
+    Raises:
+        CorpusError: A shard is not.
+    """
+    if embedded < shards:
+        raise CorpusError(f"{shards - embedded} of {shards} shards of {url} are not embedded yet; build first")
+
+
 def _joined(rows: list[pa.Table], facts: list[pa.Table]) -> pd.DataFrame:
     listed, known = (pa.concat_tables(tables).to_pandas(use_threads=False) for tables in (rows, facts))
     for name in ("labels", "captions"):
@@ -63,8 +71,10 @@ def _joined(rows: list[pa.Table], facts: list[pa.Table]) -> pd.DataFrame:
     return listed.merge(known, on="id", how="inner", validate="one_to_one")
 
 
-def selected(clips: pd.DataFrame, where: str | None) -> pd.DataFrame:
+def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:
     """The rows for which an expression over their columns holds; all without one. Each row is judged by itself.
+
+    `named` is what whoever wrote the expression calls it, for messages.
 
     Raises:
         RecipeError: It is no such expression.
@@ -78,9 +88,9 @@ def selected(clips: pd.DataFrame, where: str | None) -> pd.DataFrame:
     except Exception as error:
         # pandas' evaluator raises whatever its parser and NumPy raise; all of it is about the expression.
         columns = "seconds, rms_dbfs, silent, motion, decode_errors, split, dataset, id ..."
-        raise RecipeError(f"pack.where {where!r} is not a selection over the columns {columns}: {error}") from error
+        raise RecipeError(f"{named} {where!r} is not a selection over the columns {columns}: {error}") from error
     if not (isinstance(mask, pd.Series) and mask.dtype == bool):
-        raise RecipeError(f"pack.where {where!r} must be true or false for every clip")
+        raise RecipeError(f"{named} {where!r} must be true or false for every clip")
     return clips[mask]
 
 

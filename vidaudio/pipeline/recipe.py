@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.pipeline.cluster_block import ClusterBlock, ListenAddress, SchedulerAddress
 from vidaudio.recipes import RecipeModel, check, load_values, override
 
@@ -53,6 +53,7 @@ class DownloadBlock(RecipeModel):
     stop_after_failures: int = Field(25, ge=0, description="sources in a row that fail alike end the run; 0: never")
     deadline_seconds: float = Field(1800.0, gt=0, description="for one source; waiting for the budget not counted")
     allow_private_addresses: bool = Field(False, description="fetch from this machine and its network, too")
+    allow_file_urls: bool = Field(False, description="take a list's file: URLs for files of this machine")
     rate: RateBlock = RateBlock()
     ytdlp: dict[str, Any] = Field(default_factory=dict)
     extractors: tuple[str, ...] = Field((), description="further yt-dlp extractors, as module:Class")
@@ -145,16 +146,46 @@ class CorpusRecipe(RecipeModel):
 
 
 def load_corpus_recipe(name: str, settings: Sequence[str] = ()) -> CorpusRecipe:
-    """Read a recipe of `pipelines/` by name or path, with `key=value` overrides."""
-    return check(CorpusRecipe, override(load_values(name, "pipelines"), settings), f"recipe {Path(name).name}")
+    """Read a recipe of `pipelines/` by name or path, with `key=value` overrides.
+
+    Raises:
+        RecipeError: What is wrong, and whether the recipe or an override says it.
+    """
+    values, where = load_values(name, "pipelines"), f"recipe {Path(name).name}"
+    try:
+        return check(CorpusRecipe, override(values, settings), where)
+    except RecipeError as error:
+        if settings:
+            # Not right by itself either: then this sentence is the one to mend first.
+            check(CorpusRecipe, values, where)
+            raise RecipeError(str(error).replace(where, "--set", 1)) from None
+        raise
+
+
+def with_scheduler(recipe: CorpusRecipe, address: str) -> CorpusRecipe:
+    """The recipe with another scheduler, as `--scheduler` names it.
+
+    Raises:
+        RecipeError: It is no address of one.
+    """
+    try:
+        address = TypeAdapter(SchedulerAddress).validate_python(address)
+    except ValidationError as error:
+        wants = error.errors()[0]["ctx"]["error"]
+        raise RecipeError(f"--scheduler {wants}, not {address!r}") from None
+    return recipe.model_copy(update={"dask": recipe.dask.model_copy(update={"scheduler": address})})
 
 
 def wanted_stages(only: Sequence[str] | None) -> list[str]:
     """The stages of `--only`, in their order; all where it is not given.
 
     Raises:
-        CorpusError: A stage that does not exist.
+        CorpusError: No stage is named, or one that does not exist.
     """
+    if only is not None and not any(only):
+        raise CorpusError(f"--only names no stage; leave it out for all, or name some of {', '.join(STAGES)}")
+    if only is not None and not all(only):
+        raise CorpusError(f"--only={','.join(only)} has a comma too many; the stages are {', '.join(STAGES)}")
     unknown = sorted(set(only or ()) - set(STAGES))
     if unknown:
         raise CorpusError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}")

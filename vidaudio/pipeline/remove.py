@@ -6,6 +6,7 @@ any other removal; what a build that was running at the same time has committed 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,8 +28,14 @@ from vidaudio.pipeline.tombstones import read_tombstones, write_tombstones
 from vidaudio.shards.scratch import sweep_scratch
 from vidaudio.shards.sweep import sweep_orphans
 from vidaudio.shards.upkeep import upkeep
+from vidaudio.wording import number_of
 
-SHOWN = 5
+# Of entries that name nothing; all of them stand in `--json`.
+SHOWN = 20
+HASH_IS_PART = "a # in a source that has spaces is part of its name: give the comment a line of its own"
+_COMMENT = re.compile(r"\s+#")
+# A file may be called `a #2.mp4`; nobody calls one `a # 2.mp4`, and no site calls a video either.
+_COMMENT_BEHIND_A_FILE = re.compile(r"\s+#(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +64,24 @@ class Removal:
 
     def __str__(self) -> str:
         text = (
-            f"{self.corpus}: {self.clips:,} clips are removed, {self.newly:,} of them now: {self.tables:,} tables were "
-            f"replaced, {self.samples:,} training samples are gone"
+            f"{self.corpus}: {number_of(self.clips, 'clip is', 'clips are')} removed, {self.newly:,} of them now: "
+            f"{number_of(self.tables, 'table was', 'tables were')} replaced, "
+            f"{number_of(self.samples, 'training sample is', 'training samples are')} gone"
         )
         if not self.unknown:
             return text
-        shown = ", ".join(self.unknown[:SHOWN]) + (" ..." if len(self.unknown) > SHOWN else "")
-        return f"{text}\n  {len(self.unknown):,} entries name nothing in this corpus: {shown}"
+        entries = number_of(len(self.unknown), "entry names", "entries name")
+        text = f"{text}\n  {entries} nothing in this corpus, of which nothing was removed: {_first_of(self.unknown)}"
+        if any("#" in entry for entry in self.unknown):
+            text += f"\n  {HASH_IS_PART}"
+        return text
 
 
 def read_ids(path: str | Path) -> list[str]:
     """Entries of a list of clips to remove or export: a clip id or a source a line, `#` begins a comment.
+
+    Behind a source, a comment begins with a `#` that has space before it (for files, on both sides). Where the source
+    itself has spaces in it, all of the line is the source.
 
     Raises:
         CorpusError: No such file, not a text, nothing in it, or a line that is neither; names the line.
@@ -80,9 +94,7 @@ def read_ids(path: str | Path) -> list[str]:
         raise CorpusError(f"{path} is no text file (UTF-8): one clip id or source a line is wanted") from error
     entries: dict[str, None] = {}
     for number, line in enumerate(text.splitlines(), start=1):
-        entry = line.strip()
-        if CLIP_ID.fullmatch(bare := entry.partition(" #")[0].rstrip()):
-            entry = bare
+        entry = _without_comment(line.strip())
         if not entry or entry.startswith("#"):
             continue
         if not CLIP_ID.fullmatch(entry) and not _is_source(entry):
@@ -96,14 +108,34 @@ def read_ids(path: str | Path) -> list[str]:
     return list(entries)
 
 
-def remove(corpus: str, entries: Sequence[str], *, note: str | None = None, progress: bool = True) -> Removal:
+def _without_comment(line: str) -> str:
+    bare = _COMMENT.split(line, maxsplit=1)[0]
+    if CLIP_ID.fullmatch(bare):
+        return bare
+    behind = _COMMENT_BEHIND_A_FILE if line.startswith("file:") else _COMMENT
+    bare = behind.split(line, maxsplit=1)[0]
+    return bare if _is_source(bare) and not re.search(r"\s", bare) else line
+
+
+def remove(
+    corpus: str,
+    entries: Sequence[str],
+    *,
+    note: str | None = None,
+    ignore_unknown: bool = False,
+    progress: bool = True,
+) -> Removal:
     """Take clips out of a corpus.
 
     Args:
         corpus: Folder or fsspec URL.
         entries: Clip ids, and sources (`site:video id`) for all clips of a video, those of later lists included.
         note: Why; kept with the tombstones.
+        ignore_unknown: It is no mistake if none of the entries names anything: one list for several corpora.
         progress: Show a progress bar.
+
+    Returns:
+        What was done; whoever must be sure looks at `unknown`, which names the entries that nothing was done about.
 
     Raises:
         CorpusError: There is no corpus, nothing in it is named, or another process is sweeping it.
@@ -116,10 +148,11 @@ def remove(corpus: str, entries: Sequence[str], *, note: str | None = None, prog
         found = {clip: source for clip, source, _ in _rows(opened, ids, sources)}
         known = {*found, *found.values(), *before.ids, *before.sources}
         unknown = tuple(entry for entry in entries if entry not in known)
-        if len(unknown) == len(entries):
+        if len(unknown) == len(entries) and not ignore_unknown:
             raise CorpusError(
-                f"{corpus} has nothing of what is to be removed ({', '.join(unknown[:SHOWN])}); nothing was changed. "
-                "An entry is a clip id as `status`, the tables and the training samples have it, or a source (site:id)"
+                f"{corpus} has nothing of what is to be removed ({_first_of(unknown)}); nothing was changed. An entry "
+                "is a clip id as the list, the tables and the training samples have it, or a source (site:video)"
+                f"{f'. {HASH_IS_PART}' if any('#' in entry for entry in unknown) else ''}"
             )
         new = {clip: source for clip, source in found.items() if clip not in before.ids}
         new_sources = sorted((sources & set(found.values())) - before.sources)
@@ -165,6 +198,10 @@ def _rows(corpus: Corpus, ids: Collection[str], sources: Collection[str]) -> Ite
     for table in corpus.tables(["id", "source", "shard"]):
         rows = table.filter(pc.or_(pc.is_in(table["id"], wanted_ids), pc.is_in(table["source"], wanted_sources)))
         yield from zip(*(rows[name].to_pylist() for name in ("id", "source", "shard")), strict=True)
+
+
+def _first_of(entries: Sequence[str]) -> str:
+    return ", ".join(entries[:SHOWN]) + (" ..." if len(entries) > SHOWN else "")
 
 
 def _is_source(entry: str) -> bool:

@@ -52,7 +52,7 @@ def plan_retry(corpus: Corpus, reasons: Collection[Reason]) -> Corpus:
     Raises:
         CorpusError: Another build grew the corpus at this moment.
     """
-    rows = _RetriedRows(corpus, dict(_failed_by_shard(corpus, reasons)))
+    rows = retried_rows(corpus, reasons)
     if not rows.num_rows:
         return corpus
     grown = corpus.grown(rows, "retry")
@@ -62,26 +62,42 @@ def plan_retry(corpus: Corpus, reasons: Collection[Reason]) -> Corpus:
     return grown
 
 
+def retried_rows(corpus: Corpus, reasons: Collection[Reason]) -> RowSource:
+    """The rows of the clips that `plan_retry` would plan once more."""
+    return _RetriedRows(corpus, dict(_by_shard(corpus, reasons, State.FAILED)))
+
+
+def nothing_retried(corpus: Corpus, reasons: Collection[Reason]) -> str:
+    """A sentence for whoever asked for clips once more where none is planned: why not."""
+    dropped = sum(len(ids) for _, ids in _by_shard(corpus, reasons, State.DROPPED))
+    named = "any reason" if reasons == frozenset(Reason) else ", ".join(sorted(reasons))
+    said = f"--retry-failed plans nothing: no clip of {corpus.url} stands as failed for {named}"
+    if not dropped:
+        return said
+    clips, they = ("1 clip was", "it stays") if dropped == 1 else (f"{dropped:,} clips were", "they stay")
+    return f"{said}; {clips} dropped for what is in the media, which another try does not change, and {they} so"
+
+
 def failed_clips(corpus: Corpus, reasons: Collection[Reason]) -> Sequence[str]:
     """Ids of the clips whose newest outcome is a failure for one of these reasons, in order of shards."""
-    return [clip_id for _, ids in sorted(_failed_by_shard(corpus, reasons)) for clip_id in ids.to_pylist()]
+    return [clip_id for _, ids in sorted(_by_shard(corpus, reasons, State.FAILED)) for clip_id in ids.to_pylist()]
 
 
-def _failed_by_shard(corpus: Corpus, reasons: Collection[Reason]) -> Iterator[tuple[int, pa.Array]]:
-    """Shards with such clips, and their ids: a shard comes once a stage that has any."""
+def _by_shard(corpus: Corpus, reasons: Collection[Reason], state: State) -> Iterator[tuple[int, pa.Array]]:
+    """Shards with clips whose newest outcome is this state for one of these reasons, and their ids."""
     older = superseded(corpus)
     wanted = pa.array(sorted(reasons), pa.string())
-    failed: dict[int, list[pa.Array]] = {}
+    found: dict[int, list[pa.Array]] = {}
     for folder in ("clips", "av"):
         names = [table_name(folder, shard) for shard in sorted(committed_shards(corpus.store, folder))]
         for table, record in read_tables(corpus.store, names, columns=("id", "state", "reason")):
-            chosen = pc.and_(pc.equal(table["state"], State.FAILED.value), pc.is_in(table["reason"], wanted))
+            chosen = pc.and_(pc.equal(table["state"], state.value), pc.is_in(table["reason"], wanted))
             ids = table["id"].filter(chosen)
             ids = ids.filter(pa.array(older.speaks(record.shard, ids.to_pylist()), pa.bool_()))
             if len(ids):
-                failed.setdefault(record.shard, []).append(ids.combine_chunks())
-    for shard in sorted(failed):
-        yield shard, pa.concat_arrays(failed.pop(shard))
+                found.setdefault(record.shard, []).append(ids.combine_chunks())
+    for shard in sorted(found):
+        yield shard, pa.concat_arrays(found.pop(shard))
 
 
 class _RetriedRows(RowSource):

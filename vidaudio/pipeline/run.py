@@ -7,6 +7,7 @@ another is decoded. Futures carry commit records, never media; the store, not th
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,27 +17,31 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
+from vidaudio.media.reasons import Reason
 from vidaudio.pipeline.chains import missing_shards, run_chains, run_pack_tasks
-from vidaudio.pipeline.checks import check_run
+from vidaudio.pipeline.checks import check_request, read_request, with_precision
 from vidaudio.pipeline.cluster import connected
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.finished import finished_before, note_finished, request_hash
 from vidaudio.pipeline.journal import RunReport
-from vidaudio.pipeline.keep import check_keep, finish_interrupted
+from vidaudio.pipeline.keep import finish_interrupted
 from vidaudio.pipeline.listing import list_stages
 from vidaudio.pipeline.pack_plan import PackStands, begin_pack, check_selection, missing_tasks, plan_pack
-from vidaudio.pipeline.recipe import CorpusRecipe, PackBlock, required_paths, wanted_stages
+from vidaudio.pipeline.recipe import CorpusRecipe, PackBlock, with_scheduler
 from vidaudio.pipeline.remove import enforce_removals
-from vidaudio.pipeline.retry import parse_reasons, plan_retry
+from vidaudio.pipeline.retry import nothing_retried, plan_retry
 from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder
 from vidaudio.pipeline.status import CorpusStatus, corpus_status, status_of
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.shards.scratch import sweep_scratch
 from vidaudio.shards.sweep import sweep_orphans
 from vidaudio.shards.upkeep import UpkeepBusy, upkeep
+from vidaudio.wording import number_of
 
 if TYPE_CHECKING:
     from distributed import Client
+
+MOST_CAUSES_SHOWN = 3
 
 
 def build(
@@ -62,31 +67,31 @@ def build(
         progress: Show a progress bar and where the dashboard is.
 
     Raises:
-        ManifestError, CorpusError, EncoderError: With what to do about it; what was committed stays.
+        ManifestError, CorpusError, EncoderError: With what to do about it; what was committed stays. Where the request
+            itself is refused, nothing is written.
     """
     from vidaudio.manifest.source import open_manifest
 
-    stages = wanted_stages(only)
-    where, path = required_paths(recipe, manifest, corpus)
-    reasons = parse_reasons(retry_failed) if retry_failed else None
-    recipe = _resolved(recipe, where)
-    request = request_hash(recipe, path, stages) if Path(path).is_file() else None
-    if reasons is None and request is not None and (before := finished_before(where, request)) is not None:
-        return status_of(*before)
+    request = read_request(recipe, manifest, corpus, only=only, retry_failed=retry_failed)
+    recipe, stages, reasons = _resolved(request.recipe), request.stages, request.reasons
+    where, path = request.where, request.list_path
+    asked = request_hash(recipe, path, stages) if Path(path).is_file() else None
+    standing = request.standing
+    if standing is not None and reasons is None and asked is not None:
+        listings = finished_before(standing, asked)
+        if listings is not None:
+            return status_of(standing, listings)
     listed = open_manifest(path)
     # What would stop the run later is found before anything is written.
-    check_run(recipe, stages)
-    if "pack" in stages:
-        check_selection(recipe.pack)
+    check_request(request)
     if {"embed", "pack"} & set(stages):
         check_encoder(recipe)
-    check_keep(recipe.download.keep, stages)
     opened = create_or_continue(where, recipe, listed)
     if opened.store.warning:
         tqdm.write(opened.store.warning)
     _sweep(opened)
     if reasons is not None:
-        opened = plan_retry(opened, reasons)
+        opened = _plan_retry(opened, reasons)
     opened = replace(opened, recipe=recipe)
     encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
     started = time.monotonic()
@@ -109,8 +114,8 @@ def build(
     _sweep_late(opened)
     _raise_errors(opened, report)
     listings = list_stages(opened)
-    if packed and request is not None:
-        note_finished(opened, listings, request)
+    if packed and asked is not None:
+        note_finished(opened, listings, asked)
     return status_of(opened, listings)
 
 
@@ -130,8 +135,7 @@ def pack(
     """
     opened = open_corpus(corpus)
     if scheduler is not None:
-        dask = opened.recipe.dask.model_copy(update={"scheduler": scheduler})
-        opened = replace(opened, recipe=opened.recipe.model_copy(update={"dask": dask}))
+        opened = replace(opened, recipe=with_scheduler(opened.recipe, scheduler))
     settings = settings or opened.recipe.pack
     check_selection(settings)
     encoder = prepare_encoder(opened)
@@ -143,30 +147,22 @@ def pack(
     return corpus_status(opened.url)
 
 
-def _resolved(recipe: CorpusRecipe, where: str) -> CorpusRecipe:
-    """The recipe with its dtype decided.
-
-    Decided once: a corpus must not change its vectors because a later run has another processor.
-    """
-    precision = recipe.embed.encoder.precision
-    if precision == "auto":
-        precision = _standing_precision(where) or _best_precision()
-    encoder = recipe.embed.encoder.model_copy(update={"precision": precision})
-    return recipe.model_copy(update={"embed": recipe.embed.model_copy(update={"encoder": encoder})})
-
-
-def _best_precision() -> str:
+def _resolved(recipe: CorpusRecipe) -> CorpusRecipe:
+    """The recipe with its dtype decided, by this machine where no corpus has decided it yet."""
+    if recipe.embed.encoder.precision != "auto":
+        return recipe
     # Here and not at the top: a run that only fetches need not load PyTorch.
     from vidaudio.encoders.clip import best_precision
 
-    return best_precision()
+    return with_precision(recipe, best_precision())
 
 
-def _standing_precision(where: str) -> str | None:
-    try:
-        return open_corpus(where).recipe.embed.encoder.precision
-    except CorpusError:
-        return None
+def _plan_retry(corpus: Corpus, reasons: frozenset[Reason]) -> Corpus:
+    """Plan failed clips once more; where there are none, that is said, and why."""
+    grown = plan_retry(corpus, reasons)
+    if len(grown.parts) == len(corpus.parts):
+        tqdm.write(nothing_retried(corpus, reasons), file=sys.stderr)
+    return grown
 
 
 def _pack_or_leave(
@@ -236,9 +232,19 @@ def _pack(
 
 
 def _raise_errors(corpus: Corpus, report: RunReport) -> None:
-    if report.failed:
-        shown = "; ".join(f"{key}: {text}" for key, text in list(report.errors.items())[:3])
-        raise CorpusError(
-            f"{report.failed:,} tasks failed ({shown}). What was committed in {corpus.url} stays; "
-            "the same command goes on from there."
-        )
+    """One sentence for all that failed, every cause once, however many tasks met it."""
+    if not report.failed:
+        return
+    tasks_by_cause: dict[str, list[str]] = {}
+    for task, text in report.errors.items():
+        tasks_by_cause.setdefault(text.rstrip("."), []).append(task)
+    shown = "; ".join(f"{_named(tasks)}: {text}" for text, tasks in list(tasks_by_cause.items())[:MOST_CAUSES_SHOWN])
+    raise CorpusError(
+        f"{number_of(report.failed, 'task')} failed ({shown}). What was committed in {corpus.url} stays; "
+        "once the cause is mended, the same command goes on from there."
+    )
+
+
+def _named(tasks: Sequence[str]) -> str:
+    others = len(tasks) - 1
+    return tasks[0] if not others else f"{tasks[0]} and {others:,} more"

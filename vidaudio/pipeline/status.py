@@ -15,6 +15,7 @@ from vidaudio.pipeline.listing import NAMED_STAGES, PACKS, STAGES, Listings, lis
 from vidaudio.pipeline.tallies import tally
 from vidaudio.pipeline.tombstones import tombstones_among
 from vidaudio.shards.commit import committed_shards_in, is_table
+from vidaudio.wording import number_of
 
 # Of all failures; more of them than this are a sign that a site has changed.
 MOST_UNKNOWN = 0.05
@@ -32,6 +33,7 @@ class StageStatus:
         done: Clips that came through.
         others: State, reason and number of those that did not, most first.
         unknown_messages: Of the clips that failed for an unknown reason, the most frequent messages.
+        examples: By reason, what was said of clips that failed for it: one message each.
         of: The encoder's or scorer's name; empty for a stage that a corpus has once.
     """
 
@@ -41,6 +43,7 @@ class StageStatus:
     others: tuple[tuple[str, str | None, int], ...] = ()
     unknown_messages: tuple[str, ...] = ()
     of: str = ""
+    examples: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -51,6 +54,41 @@ class StageStatus:
     def unknown(self) -> int:
         """Clips that failed for an unknown reason."""
         return sum(clips for _, reason, clips in self.others if reason == Reason.UNKNOWN)
+
+    @property
+    def too_much_is_unknown(self) -> bool:
+        """Whether more of the failures have no known cause than should."""
+        return self.unknown > MOST_UNKNOWN * self.failed
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for `--json`."""
+        others = []
+        for state, reason, clips in self.others:
+            others.append({"state": state, "reason": reason, "clips": clips})
+            if state == State.FAILED and reason != Reason.UNKNOWN and reason in self.examples:
+                others[-1]["example"] = self.examples[reason]
+        told = {"shards": self.shards, "done": self.done, "others": others}
+        if self.unknown:
+            told["unknown_share"] = round(self.unknown / self.failed, 4)
+            told["unknown_messages"] = list(self.unknown_messages)
+        return told
+
+    def lines(self, shards: int) -> list[str]:
+        """For people; `shards` is how many the corpus has."""
+        partial = "" if self.shards == shards else f"  ({self.shards:,} of {shards:,} shards)"
+        lines = [f"  {self.name:<10}{self.done:>9,} done{partial}"]
+        for state, reason, number in self.others:
+            told = f"{state}: {reason}" if reason else state
+            if state == State.FAILED and reason in TRANSIENT:
+                told += f"  (may pass later: --retry-failed={reason})"
+            if reason == Reason.UNKNOWN:
+                told += f"  ({number / self.failed:.0%} of the failures)"
+            lines.append(f"  {'':<10}{number:>9,} {told}")
+            # What is unknown beyond measure is told in the warning, with more of its messages.
+            warned = reason == Reason.UNKNOWN and self.too_much_is_unknown
+            if state == State.FAILED and reason in self.examples and not warned:
+                lines.append(f"  {'':<20}  e.g. {self.examples[reason]}")
+        return lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +103,11 @@ class PackStatus:
 
 @dataclass(frozen=True, slots=True)
 class CorpusStatus:
-    """What stands in a corpus; `removed` counts clips and sources that were taken out for good."""
+    """What stands in a corpus.
+
+    `removed` counts the clips that were taken out for good, `removed_sources` the sources that were named whole, which
+    bring no clips any more. `missing` names files of the list that are gone.
+    """
 
     url: str
     clips: int
@@ -73,13 +115,15 @@ class CorpusStatus:
     stages: tuple[StageStatus, ...]
     packs: tuple[PackStatus, ...]
     removed: int = 0
+    removed_sources: int = 0
+    missing: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What whoever builds this corpus should look into."""
-        told = []
+        told = [f"{name}, the list, is missing: take it back from a copy of the corpus" for name in self.missing]
         for stage in self.stages:
-            if stage.unknown > MOST_UNKNOWN * stage.failed:
+            if stage.too_much_is_unknown:
                 share = stage.unknown / stage.failed
                 messages = "".join(f"\n  {message}" for message in stage.unknown_messages)
                 told.append(
@@ -93,15 +137,7 @@ class CorpusStatus:
         """JSON-able, for `--json`. A stage with several encoders is told once for each, the others as `stage:name`."""
         stages: dict[str, Any] = {}
         for stage in self.stages:
-            told: dict[str, Any] = {
-                "shards": stage.shards,
-                "done": stage.done,
-                "others": [{"state": state, "reason": reason, "clips": n} for state, reason, n in stage.others],
-            }
-            if stage.unknown:
-                told["unknown_share"] = round(stage.unknown / stage.failed, 4)
-                told["unknown_messages"] = list(stage.unknown_messages)
-            stages[stage.name if stage.name not in stages else f"{stage.name}:{stage.of}"] = told
+            stages[stage.name if stage.name not in stages else f"{stage.name}:{stage.of}"] = stage.as_dict()
         packs = {}
         for pack in self.packs:
             packs[pack.name] = {"shards": pack.shards, "samples": pack.samples}
@@ -109,28 +145,24 @@ class CorpusStatus:
                 packs[pack.name]["left_out"] = dict(pack.left_out)
         told = {"corpus": self.url, "clips": self.clips, "shards": self.shards, "stages": stages, "packs": packs}
         told["warnings"] = list(self.warnings)
-        return told | ({"removed": self.removed} if self.removed else {})
+        removed = {"removed": self.removed, "removed_sources": self.removed_sources}
+        return told | (removed if any(removed.values()) else {})
 
     def __str__(self) -> str:
-        lines = [f"{self.url}: {self.clips:,} clips in {self.shards:,} shards"]
+        lines = [f"{self.url}: {number_of(self.clips, 'clip')} in {number_of(self.shards, 'shard')}"]
         for stage in self.stages:
-            partial = "" if stage.shards == self.shards else f"  ({stage.shards:,} of {self.shards:,} shards)"
-            lines.append(f"  {stage.name:<10}{stage.done:>9,} done{partial}")
-            for state, reason, number in stage.others:
-                again = "  (may pass later)" if reason in TRANSIENT else ""
-                told = f"{state}: {reason}" if reason else state
-                if reason == Reason.UNKNOWN:
-                    again += f"  ({number / stage.failed:.0%} of the failures)"
-                lines.append(f"  {'':<10}{number:>9,} {told}{again}")
+            lines += stage.lines(self.shards)
         for pack in self.packs:
-            lines.append(
-                f"  {'pack':<10}{pack.samples:>9,} samples in {pack.shards:,} training shards: training/{pack.name}"
-            )
-            for cause, clips in pack.left_out.items():
-                if clips:
-                    lines.append(f"  {'':<10}{clips:>9,} clips left out: {LEFT_OUT_WORDS.get(cause, cause)}")
-        if self.removed:
-            lines.append(f"  {'removed':<10}{self.removed:>9,} for good (vidaudio remove)")
+            samples = "sample" if pack.samples == 1 else "samples"
+            shards = number_of(pack.shards, "training shard")
+            lines.append(f"  {'pack':<10}{pack.samples:>9,} {samples} in {shards}: training/{pack.name}")
+            for cause, number in pack.left_out.items():
+                if number:
+                    clips = "clip" if number == 1 else "clips"
+                    lines.append(f"  {'':<10}{number:>9,} {clips} left out: {LEFT_OUT_WORDS.get(cause, cause)}")
+        if self.removed or self.removed_sources:
+            whole = f"; {number_of(self.removed_sources, 'source')} whole" if self.removed_sources else ""
+            lines.append(f"  {'removed':<10}{self.removed:>9,} for good (vidaudio remove{whole})")
         return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
@@ -162,8 +194,9 @@ def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
                 stages.append(StageStatus(name, len(shards), clips, of=folder.partition("/")[2]))
     packed = tuple(_packed(counted, folder, described) for folder, described in packs.items())
     tombstones = tombstones_among(corpus.store, corpus.files.names)
-    removed = len(tombstones.ids) + len(tombstones.sources)
-    return CorpusStatus(corpus.url, corpus.clips, corpus.shards, tuple(stages), packed, removed)
+    removed = len(tombstones.ids), len(tombstones.sources)
+    missing = tuple(part.name for part in corpus.parts if part.name not in corpus.files.names)
+    return CorpusStatus(corpus.url, corpus.clips, corpus.shards, tuple(stages), packed, *removed, missing)
 
 
 def _sizes(listing: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
@@ -179,8 +212,12 @@ def _outcomes(counted: pd.DataFrame, name: str, folder: str, listings: Listings)
             done += int(clips)
         else:
             others.append((state, reason if isinstance(reason, str) else None, int(clips)))
-    examples = own.dropna(subset=["example"]).groupby("example")["clips"].sum().nlargest(EXAMPLES)
-    return StageStatus(name, len(committed_shards_in(listings[folder])), done, tuple(others), tuple(examples.index))
+    said = own.dropna(subset=["example"]).groupby(["reason", "example"])["clips"].sum()
+    messages = said.sort_values(ascending=False, kind="stable").reset_index()
+    unknown = tuple(messages.loc[messages["reason"] == Reason.UNKNOWN, "example"][:EXAMPLES])
+    examples = dict(messages.drop_duplicates("reason")[["reason", "example"]].itertuples(index=False))
+    shards = len(committed_shards_in(listings[folder]))
+    return StageStatus(name, shards, done, tuple(others), unknown, examples=examples)
 
 
 def _described_packs(corpus: Corpus, listings: Listings) -> dict[str, dict[str, Any]]:

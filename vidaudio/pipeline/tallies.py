@@ -17,13 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidaudio.errors import CorpusError
+from vidaudio.media.reasons import Reason
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.counting import ASKED, SCHEMA, count_tables
 from vidaudio.pipeline.superseded import Superseded, superseded
 from vidaudio.shards.commit import is_table
 
 SNAPSHOT_FILE = "runs/status.parquet"
-SNAPSHOT_FORMAT = 1
+SNAPSHOT_FORMAT = 2
+# Tables of a folder whose messages are remembered, by reason; of `unknown` all, since their shares are told.
+EXAMPLE_TABLES = 8
 _KEY = b"vidaudio"
 
 
@@ -45,9 +48,17 @@ def tally(corpus: Corpus, tables: Mapping[str, Mapping[str, int]]) -> pd.DataFra
     if missing.empty:
         return known
     added = _count(corpus, missing, superseded(corpus))
-    tallied = pd.concat([known, added], ignore_index=True) if len(known) else added
+    tallied = _thinned(pd.concat([known, added], ignore_index=True) if len(known) else added)
     _remember(corpus, tallied)
     return tallied
+
+
+def _thinned(tallied: pd.DataFrame) -> pd.DataFrame:
+    """The same with the messages of the first few tables alone: what is remembered of a reason has a bound."""
+    ordered = tallied.sort_values(["folder", "table"], kind="stable")
+    told = ordered[ordered["example"].notna() & (ordered["reason"] != Reason.UNKNOWN)]
+    further = told.index[told.groupby(["folder", "reason"]).cumcount() >= EXAMPLE_TABLES]
+    return tallied.assign(example=tallied["example"].mask(tallied.index.isin(further)))
 
 
 def _known(corpus: Corpus, standing: pd.DataFrame) -> pd.DataFrame:

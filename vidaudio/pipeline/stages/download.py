@@ -175,6 +175,7 @@ def fetch_options(block: DownloadBlock) -> FetchOptions:
         keep_whole=block.keep_whole,
         deadline_seconds=block.deadline_seconds,
         allow_private_addresses=block.allow_private_addresses,
+        allow_file_urls=block.allow_file_urls,
         ytdlp=block.ytdlp,
         extractors=block.extractors,
     )

@@ -56,13 +56,30 @@ def check_encoder(recipe: CorpusRecipe) -> EncoderIdentity:
         EncoderError: It cannot be had, or wants larger pictures than the recipe keeps.
     """
     identity = encoder_identity(recipe.embed.encoder)
-    kept = recipe.extract.frame_size
-    if identity.image_size > kept:
-        raise EncoderError(
-            f"{recipe.embed.encoder.architecture} wants pictures of {identity.image_size} px and the corpus keeps "
-            f"{kept}; begin one with extract.frame_size={identity.image_size}"
-        )
+    _check_size(recipe, identity.image_size)
     return identity
+
+
+def check_encoder_named(recipe: CorpusRecipe) -> None:
+    """What of `check_encoder` can be told without loading the encoder.
+
+    Raises:
+        EncoderError: As `check_encoder`.
+    """
+    from vidaudio.encoders.clip import EncoderSpec, check_encoder_files
+
+    size = check_encoder_files(EncoderSpec(**recipe.embed.encoder.model_dump()))
+    if size is not None:
+        _check_size(recipe, size)
+
+
+def _check_size(recipe: CorpusRecipe, image_size: int) -> None:
+    kept = recipe.extract.frame_size
+    if image_size > kept:
+        raise EncoderError(
+            f"{recipe.embed.encoder.architecture} wants pictures of {image_size} px and the corpus keeps "
+            f"{kept}; begin one with extract.frame_size={image_size}"
+        )
 
 
 def prepare_encoder(corpus: Corpus) -> str:

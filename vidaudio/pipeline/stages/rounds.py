@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidaudio.media.budget import Budget
-from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, local_path
+from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, is_remote
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, tail_of
 
@@ -67,7 +67,7 @@ class RoundsReport:
     def tail(self, jobs: Sequence[SourceJob]) -> Tail:
         """The failures in a row at the shard's end; the user's own files say nothing of the network."""
         return tail_of(
-            source_outcome([self.fetched[span.id] for span in job.spans]) for job in jobs if local_path(job.url) is None
+            source_outcome([self.fetched[span.id] for span in job.spans]) for job in jobs if is_remote(job.url)
         )
 
 
@@ -114,7 +114,7 @@ class _Rounds:
     ) -> None:
         self._jobs, self._folder, self._options, self._budget, self._rules = jobs, folder, options, budget, rules
         # Also those that are decided already: the run stops where it would have stopped had it not been killed.
-        self._remote = sum(local_path(job.url) is None for job in jobs)
+        self._remote = sum(is_remote(job.url) for job in jobs)
         # Clips not decided yet, and how often their source has failed by itself, by the source's number.
         self._wanted = {
             number: spans
@@ -171,7 +171,7 @@ class _Rounds:
             with self._report.lock:
                 self._report.traffic.add(traffic)
                 self._report.tries += 1
-        if local_path(url) is None:
+        if is_remote(url):
             self._answered(url, got)
         outcome = source_outcome(got)
         if outcome.transient and streak.broken.is_set():
@@ -179,7 +179,7 @@ class _Rounds:
         if outcome.reason is Reason.DISK and not _has_room(self._folder):
             streak.broken.set()
             raise stopped_by(outcome)
-        if local_path(url) is None or outcome.reason is Reason.DISK:  # the user's own files say nothing of the network
+        if is_remote(url) or outcome.reason is Reason.DISK:  # the user's own files say nothing of the network
             streak.note(outcome)
         return got
 

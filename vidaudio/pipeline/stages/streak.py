@@ -32,7 +32,13 @@ _ADVICE = {
 
 
 class FetchingStopped(CorpusError):
-    """Nothing comes through, for a reason that is not the videos' own; says what to do. Asking again now is no use."""
+    """Nothing comes through, for a reason that is not the videos' own; says what to do. Asking again now is no use.
+
+    Attributes:
+        reason: Which; kept on the way from a worker to the driver.
+    """
+
+    reason: Reason | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +95,8 @@ class RunStreak:
         return (
             f"stopped: the last {self._length} sources all failed alike ({tail.reason.value}: {tail.message}); "
             f"{_ADVICE[tail.reason]}. What was committed stays and the same command goes on; with "
-            f"--retry-failed={tail.reason.value} it also asks again for those that are written down as failed so. "
-            "download.stop_after_failures=0 never stops."
+            f"--retry-failed={tail.reason.value} it also asks again for those that are written down as failed so."
+            + _never_stopping(tail.reason, " download.stop_after_failures=0 never stops.")
         )
 
 
@@ -127,8 +133,16 @@ class Streak:
 def stopped_by(outcome: Outcome) -> FetchingStopped:
     """What ends a shard whose rounds were broken off."""
     assert outcome.reason is not None, "only failures break a shard off"
-    return FetchingStopped(
+    stopped = FetchingStopped(
         f"stopped: nothing comes through ({outcome.reason.value}: {outcome.message}); {_ADVICE[outcome.reason]}. "
-        "What was committed stays, these clips are not written down as failed, and the same command goes on; "
-        "download.stop_after_failures=0 writes them down instead."
+        "What was committed stays, these clips are not written down as failed, and the same command goes on"
+        + _never_stopping(outcome.reason, "; download.stop_after_failures=0 writes them down instead")
+        + "."
     )
+    stopped.reason = outcome.reason
+    return stopped
+
+
+def _never_stopping(reason: Reason, advice: str) -> str:
+    """How a run goes on all the same. On a full disk nobody wants that: the list would be written down as failed."""
+    return "" if reason is Reason.DISK else advice

@@ -18,6 +18,7 @@ from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, sha256_of
 
 BUILD_AGAIN = "delete it and build again: the same bytes come back"
+BUILD_AGAIN_ALONE = "build again: the same bytes come back"
 BUILD_BOTH_AGAIN = "delete it and its table and build again: the same bytes come back"
 NOT_READ = "no reader sees it; delete it while no build is running"
 # What parsing bytes that were changed raises, by where the change is.

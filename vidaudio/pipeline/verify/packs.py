@@ -50,6 +50,8 @@ class Pack:
         plan: By training shard, the sample keys that the plan gives it; None where it cannot be made again.
         removed: Clips of which there must be no sample.
         tars: By training shard, the tar that its table names.
+        tables: By training shard, its rows.
+        last_shard: By training shard, the corpus's last shard that one of its clips is in.
     """
 
     folder: str
@@ -62,6 +64,7 @@ class Pack:
     removed: Tombstones = field(default_factory=Tombstones)
     tars: dict[str, str] = field(default_factory=dict)
     tables: dict[str, pa.Table] = field(default_factory=dict)
+    last_shard: dict[str, int] = field(default_factory=dict)
 
     @property
     def audio(self) -> str:
@@ -133,6 +136,7 @@ def check_training_shard(corpus: Corpus, pack: Pack, name: str, share: Share) ->
     if pack.plan is not None and keys != pack.plan.get(name):
         findings.wrong(table_at, "does not hold the samples that the plan gives it", SHARD_AGAIN)
     listed = pack.facts.of(row["id"] for row in rows)
+    pack.last_shard[name] = max((clip["shard"] for clip in listed.values()), default=0)
     for row in rows:
         for complaint in _against_the_list(row, listed.get(row["id"]), split):
             findings.wrong(table_at, f"sample {row['key']} {complaint}", PACK_AGAIN)

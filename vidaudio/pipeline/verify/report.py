@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from vidaudio.wording import number_of
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -70,12 +72,13 @@ class VerifyReport:
 
     def __str__(self) -> str:
         seen = (
-            f"{self.counts['clips']:,} clips, {self.counts['tables']:,} tables, {self.counts['tars_hashed']:,} of "
-            f"{self.counts['tars']:,} tars hashed, {self.counts['frames_encoded_again']:,} pictures encoded again"
+            f"{number_of(self.counts['clips'], 'clip')}, {number_of(self.counts['tables'], 'table')}, "
+            f"{self.counts['tars_hashed']:,} of {number_of(self.counts['tars'], 'tar')} hashed, "
+            f"{number_of(self.counts['frames_encoded_again'], 'picture')} encoded again"
         )
         if self.ok:
             return "; ".join([f"{self.url} is fine: {seen}", *self.notes])
-        lines = [f"{self.url}: {len(self.problems):,} problems ({seen})"]
+        lines = [f"{self.url}: {number_of(len(self.problems), 'problem')} ({seen})"]
         lines += [f"  {problem}" for problem in self.problems]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 

@@ -23,6 +23,7 @@ from vidaudio.pipeline.recipe import stable_hash
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, check_strays
 from vidaudio.pipeline.verify.listed import ListedClips
+from vidaudio.pipeline.verify.owed import Owed
 from vidaudio.pipeline.verify.packs import (
     Pack,
     check_card,
@@ -101,6 +102,10 @@ def _check_list(corpus: Corpus, findings: Findings) -> list[pa.Array] | None:
             fits = fits and bool((np.diff(bounds) > 0).all() and (np.diff(shards) >= 0).all())
             fits = fits and (number > 0 or manifest_hash(table) == described["manifest_sha256"])
             fits = fits and _bounds_are_true(file, shards)
+        except FileNotFoundError:
+            findings.wrong(part.name, "is missing: it is the list, and says which clips are in which shard", LIST_AGAIN)
+            findings.notes.append("without its list nothing else of the corpus could be looked at")
+            return None
         except DAMAGE as error:
             findings.wrong(part.name, f"is damaged ({type(error).__name__})", LIST_AGAIN)
             return None
@@ -171,7 +176,7 @@ def _check_columns(
             complete = not any(folder in result.unread for result in results)
             check_strays(folder, listings[folder], corpus.shards, tars, findings, complete=complete)
         columns_are_sound = not findings.problems
-        _note_missing(corpus, listings, findings)
+        owed = Owed(corpus, listings)
         facts = _facts(corpus) if packs else None
         for folder, (described, sizes) in packs.items():
             vectors = _vectors(results, described["encoder"])
@@ -189,6 +194,8 @@ def _check_columns(
             check_sources(pack, findings)
             check_pack_strays(pack, findings)
             check_card(corpus, pack, findings)
+            owed.add(pack)
+        owed.tell(results, findings)
     encode_again(corpus, encoders, _sound_shards(corpus, encoders, listings, results), findings)
 
 
@@ -247,14 +254,7 @@ def _vectors(results: list[ShardResult], encoder: str) -> dict[str, bytes]:
 
 
 def _facts(corpus: Corpus) -> ListedClips:
-    return ListedClips(corpus.manifest(["id", "source", "dataset", "split", "labels", "captions"]))
-
-
-def _note_missing(corpus: Corpus, listings: dict[str, dict[str, int]], findings: Findings) -> None:
-    for folder, sizes in listings.items():
-        standing = sum(f"{shard:06d}.parquet" in sizes for shard in range(corpus.shards))
-        if standing < corpus.shards:
-            findings.notes.append(f"{folder} has {standing:,} of {corpus.shards:,} shards: the build is not finished")
+    return ListedClips(corpus.manifest(["id", "source", "dataset", "split", "labels", "captions", "shard"]))
 
 
 def _check_leftovers(corpus: Corpus, findings: Findings) -> None:

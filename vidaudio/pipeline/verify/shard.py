@@ -37,12 +37,14 @@ class ShardResult:
         tars: Names of its tars by folder, as its tables have them.
         unread: Folders whose table could not be read.
         vectors: By encoder and clip: a short digest of every picture's vector, one after another.
+        media_kept: False where the shard's media were let go, or never came into the corpus.
     """
 
     findings: Findings = field(default_factory=Findings)
     tars: dict[str, str] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
     vectors: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    media_kept: bool = True
 
 
 def check_shard(
@@ -82,7 +84,8 @@ def check_shard(
         column = _Column(corpus, shard, f"embeddings/{encoder}", "embed", schema, listings, result, gone)
         if column.table is not None:
             result.vectors[encoder] = _check_vectors(column, av, done)
-    if _media_not_kept(clips, shard):
+    result.media_kept = not _media_not_kept(clips, shard)
+    if not result.media_kept:
         _say_fetch_again(result.findings, shard)
     return result
 
