@@ -19,6 +19,9 @@ from vidaudio.errors import RecipeError
 from vidaudio.mistakes import explain
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent
+# What the files of a folder are called, and what has a name there without being a file.
+_CALLED = {"manifests/protocols": "protocol", "manifests/phrasings": "list of phrasings"}
+_ALSO = {"manifests/protocols": ("split", "manifest")}
 
 
 class RecipeModel(BaseModel):
@@ -40,18 +43,21 @@ def recipe_names(kind: str) -> list[str]:
 
 def find_recipe(name: str, kind: str) -> Path:
     """The file of a recipe given by path or by name."""
-    path = Path(name)
+    path, what = Path(name), _CALLED.get(kind, "recipe")
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
             return path
-        raise RecipeError(f"there is no recipe file {path}")
+        raise RecipeError(f"there is no {what} file {path}")
     named = recipe_folder(kind) / f"{name}.yaml"
     if named.is_file():
         return named
-    names = recipe_names(kind)
+    names = [*_ALSO.get(kind, ()), *recipe_names(kind)]
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}."
-    raise RecipeError(f"there is no recipe {name!r} in {kind}/; {hint} A path must end in .yaml.")
+    guess = f"did you mean {near[0]}? " if near else ""
+    # Recipes are many and have a list in the documents; of the others all can be named.
+    listed = "" if near and kind not in _CALLED else f"There are: {', '.join(names)}. "
+    hint = f"{guess}{listed}"
+    raise RecipeError(f"there is no {what} {name!r} in {kind}/; {hint[0].lower()}{hint[1:]}A path must end in .yaml.")
 
 
 def load_values(name: str, kind: str) -> dict[str, Any]:

@@ -48,3 +48,14 @@ def test_what_is_no_bert_is_one_sentence(tmp_path: Path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(EncoderError, match=r"cannot be loaded .* query\.bert\.model"):
         load_bert(BertSpec(str(tmp_path)))
+
+
+def test_no_bar_is_drawn_and_bars_of_others_are_drawn_again_afterwards(
+    tiny_bert: Path, capsys: pytest.CaptureFixture[str]
+):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    load_bert(BertSpec(str(tiny_bert)))
+    assert "Loading" not in "".join(capsys.readouterr())
+    assert logging.is_progress_bar_enabled()

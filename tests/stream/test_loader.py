@@ -15,7 +15,7 @@ import torch
 
 from vidaudio.errors import CorpusError
 from vidaudio.shards.store import open_store
-from vidaudio.stream import MixtureStream, StreamConfig, WindowShape, open_index
+from vidaudio.stream import EpochLoader, MixtureStream, StreamConfig, WindowShape, open_index
 from vidaudio.stream.index import INDEX_FILE
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows
@@ -305,9 +305,60 @@ class TestRefusals:
     def test_too_few_sources_are_named(self, packed):
         with pytest.raises(CorpusError, match="mixtures of 9 need as many sources"):
             MixtureStream(packed, StreamConfig(sources=9, shape=SHAPE))
-        with pytest.raises(CorpusError, match=r"0 sources have a window of 62\.500 s"):
+        with pytest.raises(CorpusError, match=r"0 sources have a window of 62\.500 s with 3 pictures 1 s apart"):
             MixtureStream(packed, StreamConfig(shape=WindowShape(samples=1_000_000)))
 
     def test_a_batch_that_cannot_be_divided_is_named(self, packed):
         with pytest.raises(CorpusError, match="a batch of 5 cannot be divided over 6 ranks"):
             MixtureStream(packed, CONFIG, world_size=6)
+
+    @pytest.mark.parametrize(
+        ("setting", "sentence"),
+        [
+            ({"partners": "x"}, "partners must be neighbours or uniform or distant, not 'x'"),
+            ({"sources": 0}, "sources must be a whole number, 1 or more, not 0"),
+            ({"sources": 1, "partners": "distant"}, "sources must be 2 or more, not 1"),
+            ({"batch_size": 2.5}, "batch_size must be a whole number, 1 or more, not 2.5"),
+            ({"block_shards": 0}, "block_shards must be"),
+            ({"distant_candidates": 0, "partners": "distant"}, "distant_candidates must be"),
+            ({"gain_range": (2, 1)}, r"gain_range must be None, or two gains, .*, not \(2, 1\)"),
+            ({"gain_range": (0.5,)}, "gain_range must be"),
+            ({"cache_bytes": -1}, "cache_bytes must be a whole number, 0 or more, not -1"),
+            ({"seed": -1}, "seed must be"),
+        ],
+    )
+    def test_a_setting_that_no_stream_can_have_is_named(self, setting, sentence):
+        with pytest.raises(CorpusError, match=sentence):
+            StreamConfig(**setting)
+
+    def test_a_window_that_none_can_be_is_named(self):
+        for name, value in (("samples", 0), ("frame_spacing_seconds", float("nan")), ("max_padding_seconds", -0.1)):
+            with pytest.raises(CorpusError, match=f"{name} of a window must be"):
+                WindowShape(**{name: value})
+
+    def test_numpys_numbers_are_numbers_and_one_source_is_a_stream_too(self, packed):
+        config = StreamConfig(sources=np.int64(1), shape=SHAPE, batch_size=np.int64(2), gain_range=[0.5, 1])
+        assert MixtureStream(packed, config).batch(0)["audio"].shape[:2] == (2, 1)
+
+    def test_what_is_no_step_no_state_and_no_number_of_workers_is_named(self, packed):
+        stream = MixtureStream(packed, CONFIG)
+        with pytest.raises(CorpusError, match="start_step must be a whole number, 0 or more, not -1"):
+            stream.set_start_step(-1)
+        with pytest.raises(CorpusError, match="start_step must be"):
+            MixtureStream(packed, CONFIG, start_step=-1)
+        for kind in (stream, EpochLoader(stream)):
+            with pytest.raises(CorpusError, match="it has no start_step"):
+                kind.load_state_dict({})
+        with pytest.raises(CorpusError, match="workers must be a whole number, 0 or more, not -1"):
+            stream.loader(workers=-1)
+        with pytest.raises(CorpusError, match="prefetch must be a whole number, 1 or more, not 0"):
+            stream.loader(workers=1, prefetch=0)
+        with pytest.raises(CorpusError, match="none is named"):
+            MixtureStream({})
+
+    def test_what_the_pack_holds_is_told_before_the_length_of_windows(self, packed):
+        long = WindowShape(samples=1_000_000)
+        with pytest.raises(CorpusError, match=r"holds sound at 16000 Hz, and 11025 Hz is wanted.*extract\.sample_rate"):
+            MixtureStream(packed, StreamConfig(shape=long, sample_rate=11_025, frames=True))
+        with pytest.raises(CorpusError, match="holds no pictures"):
+            MixtureStream(packed, StreamConfig(shape=long, sample_rate=16_000, frames=True))

@@ -40,7 +40,7 @@ def test_corpora_do_not_take_turns():
     assert min(pairs[a, b] for a in (0, 1) for b in (0, 1)) > 80
 
 
-@pytest.mark.parametrize("weights", [[1, 0], [1, -2], [float("nan"), 1], []])
+@pytest.mark.parametrize("weights", [[1, 0], [1, -2], [float("nan"), 1]])
 def test_weights_that_are_none_are_refused(weights: list[float]):
     with pytest.raises(CorpusError, match="must be greater than 0"):
         Interleave(weights, seed=0)

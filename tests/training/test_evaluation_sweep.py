@@ -43,22 +43,28 @@ def test_a_sweep_finds_its_runs_by_what_they_were_trained_with(nit_runs: Path, t
     sweep = Sweep.parse("gamma=0.25,0,1")
     assert sweep.key == "model.noise.gamma"
     # A folder of runs stands for them; a run without noise heads is none of them.
-    found, missing = find_runs([nit_runs, trained], sweep)
+    found, missing, left_out = find_runs([nit_runs, trained], sweep)
     assert found == [(0.25, nit_runs / "gamma-0.25"), (0, nit_runs / "gamma-0")]
     assert missing == [1]
+    assert left_out == [f"{trained} has no model.noise.gamma"]
+    assert find_runs([nit_runs], Sweep.parse("gamma=0"))[2] == [f"{nit_runs / 'gamma-0.25'} has model.noise.gamma=0.25"]
     with pytest.raises(CheckpointError, match="none of the runs has model"):
         find_runs([trained], sweep)
     with pytest.raises(CheckpointError, match="both have"):
         find_runs([nit_runs / "gamma-0", nit_runs / "gamma-0"], sweep)
     with pytest.raises(RecipeError, match="KEY=VALUE"):
         Sweep.parse("gamma")
+    with pytest.raises(RecipeError, match=r"no setting 'gama'; did you mean gamma\?"):
+        Sweep.parse("gama=0,0.1")
+    with pytest.raises(RecipeError, match=r"did you mean data\.batch_size\?"):
+        Sweep.parse("data.batch_sizes=1")
 
 
-def test_a_sweep_tabulates_and_draws(nit_runs: Path, packed: Path, tmp_path: Path):
+def test_a_sweep_tabulates_and_draws(nit_runs: Path, trained: Path, packed: Path, tmp_path: Path):
     def evaluated(run: Path, heads: str):
         return evaluate(run, str(packed), noise_heads=heads, mixtures=2, scorer="batched", progress=False)
 
-    report = run_sweep([nit_runs], Sweep.parse("gamma=0,0.25,0.5"), evaluated, ("drop", "keep"))
+    report = run_sweep([nit_runs, trained], Sweep.parse("gamma=0,0.25,0.5"), evaluated, ("drop", "keep"))
     assert [(value, heads) for value, heads, _ in report.points] == [
         (value, heads) for value in GAMMAS for heads in ("drop", "keep")
     ]
@@ -67,6 +73,7 @@ def test_a_sweep_tabulates_and_draws(nit_runs: Path, packed: Path, tmp_path: Pat
     kept = report.points[1][2].summary("text")
     assert f"| 0 | keep | {kept.mean:.2f} ± {kept.standard_error:.2f} / {kept.median:.2f} * |" in table
     assert "No run was given for: 0.5." in table
+    assert f"Runs left out: {trained} has no model.noise.gamma." in table
     assert (tmp_path / "sweep.svg").read_text().count("noise heads: keep") == 2
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert len(rows) == 4 * 3 * 4

@@ -12,6 +12,8 @@ import soundfile
 from PIL import Image
 
 from vidaudio.errors import EncoderError, MediaError, VidaudioError
+from vidaudio.training.queries import query_maker
+from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.separate import separate
 
 
@@ -117,3 +119,27 @@ def test_an_mp3_can_be_written_as_anything(tmp_path: Path, trained: Path, suffix
     separate(tmp_path / "mixture.mp3", out, trained, query="low")
     assert soundfile.info(out).samplerate == 44_100
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("how", ["words", "picture"])
+def test_weights_that_are_not_there_are_refused_though_the_recorded_ones_are(
+    tmp_path: Path, trained: Path, tiny_clip: Path, how: str
+):
+    mixture = _mixture(tmp_path / "mixture.wav", 0.5, 16_000, 1)
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    asked = {"query": "low"} if how == "words" else {"images": [tmp_path / "a.png"]}
+    with pytest.raises(EncoderError, match=r"there is no file or folder .*nothere"):
+        separate(mixture, tmp_path / "out.wav", trained, encoder_weights=str(tmp_path / "nothere"), **asked)
+    # A file alone cannot stand for a folder, and would otherwise not be looked at.
+    file = str(tiny_clip / "open_clip_model.safetensors")
+    with pytest.raises(EncoderError, match="wants such a folder, not the file"):
+        separate(mixture, tmp_path / "out.wav", trained, encoder_weights=file, **asked)
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_weights_that_nothing_reads_are_refused_or_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    recipe = load_train_recipe("labelsep")
+    with pytest.raises(EncoderError, match="there is no file or folder /nothere"):
+        query_maker(recipe, encoder=None, labels=["low"], weights="/nothere")
+    query_maker(recipe, encoder=None, labels=["low"], weights=str(tmp_path))
+    assert "labelsep needs no encoder to be asked: --encoder-weights" in capsys.readouterr().err

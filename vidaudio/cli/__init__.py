@@ -32,8 +32,18 @@ def main() -> None:
         raise SystemExit(1) from None
     except SystemExit as stop:
         if stop.code in (INTERRUPTED, TERMINATED):
-            print("stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+            print(f"stopped; {_going_on(sys.argv[1:])}", file=sys.stderr)
         raise
+
+
+def _going_on(arguments: list[str]) -> str:
+    """What is left of a stopped command, and what to type to go on."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if command in ("evaluate", "separate"):
+        return "the same command begins anew"
+    if command == "train" and not {"--resume", "--auto-resume"} & set(arguments):
+        return "to go on from the newest state, give the same command with --resume, or with --auto-resume in any case"
+    return "what was finished is kept, and the same command goes on from there"
 
 
 def _with_values(arguments: list[str]) -> list[str]:

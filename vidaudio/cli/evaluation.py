@@ -57,8 +57,9 @@ def evaluate(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Some of mixture,text,image,wrong_text,wrong_image,fixed_filter,ideal_binary_mask; for PIT of mixture,"
-            "mask_or_complement,best_head,first_head. By default what the system can be asked by."
+            help="Some of mixture, text, image, wrong_text, wrong_image, fixed_filter, ideal_binary_mask; for PIT of "
+            "mixture, mask_or_complement, best_head, first_head; with commas between them. By default what the system "
+            "can be asked by."
         ),
     ] = None,
     phrasings: Annotated[
@@ -68,7 +69,7 @@ def evaluate(
         NoiseHeads, typer.Option(help="Of CLIPSep-NIT: drop them, as the papers do; keep; both, in a sweep.")
     ] = NoiseHeads.drop,
     sweep: Annotated[
-        str | None, typer.Option(help="Of several runs one a value of a setting: gamma=0,0.1,0.25,0.5,1.")
+        str | None, typer.Option(help="Of several runs one a value of a setting, such as gamma=0,0.1,0.25.")
     ] = None,
     different_labels: Annotated[
         bool, typer.Option("--different-labels", help="Draw interference of another label than the target's.")

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from vidaudio.cli.corpus import Quiet, Set
+from vidaudio.wording import number_of
 
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", "-c", help="A run's folder, or its weights file.")]
 EncoderWeights = Annotated[
-    str | None, typer.Option(help="Local weights of the encoder, where its recorded place is not on this machine.")
+    str | None, typer.Option(help="Local weights of the encoder, taken instead of its recorded place.")
 ]
 
 
@@ -65,7 +66,8 @@ def train(
     )
     if os.environ.get("RANK", "0") == "0":
         typer.echo(
-            f"{done.step:,} steps, {done.mixtures:,} mixtures; best validation loss {done.best_loss:.4f}; {done.folder}"
+            f"{number_of(done.step, 'step')}, {number_of(done.mixtures, 'mixture')}; "
+            f"best validation loss {done.best_loss:.4f}; {done.folder}"
         )
 
 
@@ -117,4 +119,4 @@ def separate(
         encoder_weights=encoder_weights,
     )
     for path in done.paths:
-        typer.echo(f"{path}: {done.seconds:.2f} s, {done.channels} channels, {done.sample_rate} Hz")
+        typer.echo(f"{path}: {done.seconds:.2f} s, {number_of(done.channels, 'channel')}, {done.sample_rate} Hz")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
+from numbers import Integral
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
+from vidaudio.errors import CorpusError
 from vidaudio.stream.order import DEFAULT_BLOCK_SHARDS
 from vidaudio.stream.windows import WindowShape
 
@@ -27,9 +30,10 @@ class StreamConfig:
 
     What:
         split: Of the packed corpus.
-        sources: Different sources a mixture.
+        sources: Different sources a mixture; 1: single samples.
         shape: Of a window.
         frames: Deliver the window's pictures as well; the pack must hold them.
+        sample_rate: Refuse a corpus whose sound has another, Hz; None: any will do.
 
     How:
         batch_size: Mixtures a global batch; ranks divide it.
@@ -50,6 +54,9 @@ class StreamConfig:
         cache_folder: For copies of their shards; None: `$VIDAUDIO_CACHE` or `~/.cache/vidaudio`.
         cache_bytes: What the copies of all streams that share the folder may take; 0: no copies, every member by a
             request of its own.
+
+    Raises:
+        CorpusError: A setting that no stream can have; names it.
     """
 
     split: str = "train"
@@ -67,3 +74,42 @@ class StreamConfig:
     across_corpora: bool = False
     cache_folder: str | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
+    sample_rate: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            check_setting(name, value, f"a whole number, {least} or more", is_whole(value, least))
+        check_setting("partners", self.partners, " or ".join(get_args(Partners)), self.partners in get_args(Partners))
+        gains = self.gain_range
+        check_setting("gain_range", gains, "None, or two gains, 0 or more, the lower first", _are_gains(gains))
+        if self.sources == 1 and self.partners != "neighbours":
+            raise CorpusError(f"partners={self.partners!r} needs partners: sources must be 2 or more, not 1")
+
+
+_LEAST = {"sources": 1, "batch_size": 1, "seed": 0, "block_shards": 1, "distant_candidates": 1, "cache_bytes": 0}
+
+
+def is_whole(value: Any, least: int) -> bool:
+    """Whether a value is a whole number, NumPy's included, of at least so much."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def check_setting(name: str, value: Any, wanted: str, fits: bool) -> None:
+    """Refuse the value of a setting, in a sentence that names both.
+
+    Raises:
+        CorpusError: It does not fit.
+    """
+    if not fits:
+        raise CorpusError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _are_gains(value: Any) -> bool:
+    if value is None:
+        return True
+    try:
+        low, high = (float(gain) for gain in value)
+    except (TypeError, ValueError):
+        return False
+    return 0 <= low <= high < math.inf

@@ -66,7 +66,8 @@ class PackedCorpus:
         size: Samples a group; the configuration's `sources`, or 1 where groups are made of several corpora.
 
     Raises:
-        CorpusError: No such corpus or split; too few sources or usable samples; a cache too small for its shards.
+        CorpusError: No such corpus or split; sound of another rate, or no pictures, where they are asked for; too few
+            sources or usable samples; a cache too small for its shards.
     """
 
     def __init__(self, url: str, config: StreamConfig, size: int) -> None:
@@ -76,13 +77,14 @@ class PackedCorpus:
         self._turn, self._turns = 0, 1
         self._watched: tuple[int, int] | None = None
         self._groups_since_release = 0
+        self._check_rate()
         self.counts = count_usable(self.index, self.windows)
-        self.samples.require_sources(size, config.split, config.shape)
         self.sizes = self.index.store.list("") if self._cache is not None else {}
         self._check_cache()
         if config.frames:
-            first = next(iter(self.samples.of_shard(int(np.flatnonzero(self.counts.usable)[0]))))
-            self.reader.pictures(int(first), (0,))
+            self._check_pictures()
+        # What the pack holds comes first: no other length of window would help where that is wrong.
+        self.samples.require_sources(size, config.split, config.shape)
 
     def __getstate__(self) -> dict[str, Any]:
         # Each process maps the index itself: its pages are shared, Python objects would be copied.
@@ -186,6 +188,20 @@ class PackedCorpus:
             return self.reader.vectors(row)
         except DamagedSample:
             return None
+
+    def _check_rate(self) -> None:
+        wanted, found = self.config.sample_rate, self.index.sample_rate
+        if wanted is not None and found != wanted:
+            raise CorpusError(
+                f"{self.url} holds sound at {found} Hz, and {wanted} Hz is wanted; build a corpus with "
+                f"--set extract.sample_rate={wanted}, or train at the corpus's rate: model.front_end.sample_rate"
+            )
+
+    def _check_pictures(self) -> None:
+        shards = np.flatnonzero(self.counts.usable)
+        first = self.samples.of_shard(int(shards[0]))[0] if len(shards) else 0
+        if len(self.index):
+            self.reader.pictures(int(first), (0,))
 
     def _check_cache(self) -> None:
         """Refuse a cache in which the shards of neighbouring blocks would push one another out, over and over."""

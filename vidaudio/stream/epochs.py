@@ -78,10 +78,10 @@ class EpochLoader:
         """Go on where `state_dict` was taken, at any number of workers.
 
         Raises:
-            CorpusError: It was taken on other data and `other_data` does not allow that.
+            CorpusError: It is no state of a loader, or was taken on other data and `other_data` does not allow that.
         """
         self.stream.load_state_dict(state, other_data=other_data)
-        self._next = state["start_step"]
+        self._next = self.stream.start_step
         groups, size = self.stream.groups_per_epoch, self.stream.config.batch_size
         self._epoch = self._next * size // groups if self.stream.config.shuffle else 0
 

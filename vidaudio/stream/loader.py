@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vidaudio.errors import CorpusError
-from vidaudio.stream.config import StreamConfig
+from vidaudio.stream.config import StreamConfig, check_setting, is_whole
 from vidaudio.stream.corpus import Damage
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.memory import one_piece, to_be_sent, write_pictures
@@ -53,8 +53,8 @@ class MixtureStream(IterableDataset):
         rank, world_size: Of this process in distributed training.
 
     Raises:
-        CorpusError: No such corpus or split, too few sources or usable samples for one mixture, no pictures where they
-            are asked for, corpora that do not fit one another.
+        CorpusError: No such corpus or split, sound of another rate or no pictures where they are asked for, too few
+            sources or usable samples for one mixture, corpora that do not fit one another.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class MixtureStream(IterableDataset):
     ) -> None:
         super().__init__()
         self.config = config or StreamConfig()
-        self.start_step = start_step
+        self.set_start_step(start_step)
         self.set_rank(rank, world_size)
         weights = dict(url) if isinstance(url, Mapping) else {os.fspath(url): 1.0}
         self._picker = Picker(list(weights), list(weights.values()), self.config)
@@ -115,7 +115,12 @@ class MixtureStream(IterableDataset):
         return math.ceil(self.groups_per_epoch / self.config.batch_size)
 
     def set_start_step(self, step: int) -> None:
-        """Where the next iteration begins."""
+        """Where the next iteration begins.
+
+        Raises:
+            CorpusError: There is no such step.
+        """
+        check_setting("start_step", step, "a whole number, 0 or more", is_whole(step, 0))
         self.start_step = step
 
     def set_rank(self, rank: int, world_size: int) -> None:
@@ -131,8 +136,10 @@ class MixtureStream(IterableDataset):
         """Go on where `state_dict` was taken.
 
         Raises:
-            CorpusError: It was taken on other data and `other_data` does not allow that.
+            CorpusError: It is no state of a stream, or was taken on other data and `other_data` does not allow that.
         """
+        if "start_step" not in state:
+            raise CorpusError("this is no state of a stream or an EpochLoader (see state_dict): it has no start_step")
         if not other_data:
             self.require_identity(state.get("identity"))
         self.set_start_step(state["start_step"])
@@ -264,7 +271,13 @@ class MixtureStream(IterableDataset):
 
 
 def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persistent: bool = False) -> DataLoader:
-    """A DataLoader that hands on ready-made batches in the order of the run."""
+    """A DataLoader that hands on ready-made batches in the order of the run.
+
+    Raises:
+        CorpusError: A number of workers or of batches read ahead that there cannot be.
+    """
+    check_setting("workers", workers, "a whole number, 0 or more", is_whole(workers, 0))
+    check_setting("prefetch", prefetch, "a whole number, 1 or more", is_whole(prefetch, 1) or not workers)
     return DataLoader(
         dataset,
         batch_size=None,

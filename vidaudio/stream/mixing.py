@@ -29,7 +29,9 @@ class Interleave:
     """
 
     def __init__(self, weights: Sequence[float], seed: int) -> None:
-        if not weights or not all(np.isfinite(weight) and weight > 0 for weight in weights):
+        if not weights:
+            raise CorpusError("name a packed corpus, CORPUS/training/NAME, or several; none is named")
+        if not all(np.isfinite(weight) and weight > 0 for weight in weights):
             raise CorpusError(f"weights of corpora must be greater than 0, not {', '.join(map(str, weights))}")
         exact = [Fraction(str(weight)) for weight in weights]
         self.shares = [weight / sum(exact) for weight in exact]

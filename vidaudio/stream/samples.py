@@ -10,6 +10,7 @@ import numpy as np
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.windows import Windows, WindowShape
+from vidaudio.wording import number_of
 
 DRAWS_BEFORE_COUNTING = 256
 
@@ -97,7 +98,13 @@ class UsableSamples:
                 return
         too_short = len(self.index) - self.counts.all_usable
         raise CorpusError(
-            f"{self.index.store.url}, split {split}: {len(found)} sources have a window of "
-            f"{shape.samples / self.index.sample_rate:.3f} s with {shape.frames} pictures "
-            f"({too_short} samples are too short); mixtures of {wanted} need as many sources"
+            f"{self.index.store.url}, split {split}: {number_of(len(found), 'source has', 'sources have')} a window of "
+            f"{shape.samples / self.index.sample_rate:.3f} s with {_pictures(shape)} "
+            f"({number_of(too_short, 'sample is', 'samples are')} too short); mixtures of {wanted} need as many sources"
         )
+
+
+def _pictures(shape: WindowShape) -> str:
+    if shape.frames == 1:
+        return "1 picture"
+    return f"{shape.frames} pictures {shape.frame_spacing_seconds:g} s apart (frame_spacing_seconds)"

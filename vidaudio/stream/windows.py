@@ -7,6 +7,7 @@ start times: positions come from the recorded presentation times, never from fra
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +30,24 @@ class WindowShape:
         samples: Of sound around the centre.
         max_padding_seconds: A window may run this far over an end of the sound and is filled with zeros there
             (CLIPSep's crops do, by up to 0.55 s).
+
+    Raises:
+        CorpusError: A number that no window can have; names it.
     """
 
     frames: int = 3
     frame_spacing_seconds: float = 1.0
     samples: int = 65_535
     max_padding_seconds: float = 0.55
+
+    def __post_init__(self) -> None:
+        for name, fits, wanted in (
+            ("samples", self.samples >= 1, "1 or more"),
+            ("frame_spacing_seconds", 0 < self.frame_spacing_seconds < math.inf, "more than 0"),
+            ("max_padding_seconds", self.max_padding_seconds >= 0, "0 or more"),
+        ):
+            if not fits:
+                raise CorpusError(f"{name} of a window must be {wanted}, not {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, slots=True)

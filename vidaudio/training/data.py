@@ -57,6 +57,7 @@ def streams(recipe: TrainRecipe, data: Data) -> tuple[MixtureStream, MixtureStre
         "shape": shape,
         "batch_size": block.part_size,
         "frames": recipe.query.kind == "pictures",
+        "sample_rate": recipe.model.front_end.sample_rate,
         "block_shards": block.block_shards,
         "cache_folder": block.cache_folder,
         "cache_bytes": block.cache_bytes,

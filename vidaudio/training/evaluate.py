@@ -174,16 +174,22 @@ def _notes(
 ) -> tuple[str, ...]:
     asked_by_label = any(m in NEEDS_LABEL or m.startswith(PHRASING_PREFIX) for m in estimator.methods)
     unknown = sorted(estimator.unknown_labels)
+    lacking, cuts = "not in the corpus, or too short", "several cuts that the label does not tell apart"
+    unheard = "not known to the system: " + ", ".join(unknown[:5])
     incomplete = "" if tests.complete else f"INCOMPLETE: {len(tests.items)} of {tests.planned} mixtures"
     notes = (
         *(() if not incomplete else (incomplete,)),
         *counted(
             [
-                (tests.missing_targets, "{} targets are not in the corpus, or too short"),
-                (tests.missing_interference, "{} partners are not in the corpus, or too short"),
-                (tests.ambiguous, "{} listed videos have several cuts that the label does not tell apart"),
-                (unlabelled if asked_by_label else 0, "{} targets have no label and were not asked for in words"),
-                (len(unknown), "{} labels are not known to the system: " + ", ".join(unknown[:5])),
+                (tests.missing_targets, f"target is {lacking}", f"targets are {lacking}"),
+                (tests.missing_interference, f"partner is {lacking}", f"partners are {lacking}"),
+                (tests.ambiguous, f"listed video has {cuts}", f"listed videos have {cuts}"),
+                (
+                    unlabelled if asked_by_label else 0,
+                    "target has no label and was not asked for in words",
+                    "targets have no label and were not asked for in words",
+                ),
+                (len(unknown), f"label is {unheard}", f"labels are {unheard}"),
             ]
         ),
     )

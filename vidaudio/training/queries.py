@@ -22,7 +22,13 @@ from vidaudio.encoders.pictures import PictureEncoder
 from vidaudio.errors import CorpusError, EncoderError, MediaError, QueryError
 from vidaudio.training.blocks import Modality, QueryBlock
 from vidaudio.training.compositions import modalities
-from vidaudio.training.query_encoder import load_query_encoder, query_from_text, refuse_empty
+from vidaudio.training.query_encoder import (
+    encoder_spec,
+    load_query_encoder,
+    query_from_text,
+    refuse_empty,
+    say_not_needed,
+)
 from vidaudio.training.recipe import TrainRecipe
 
 # How a label's words become BERT's sentence: as they are.
@@ -77,6 +83,9 @@ class CorpusQueries(QueryMaker):
         self.modalities = frozenset(modalities(query))
         self._query = query
         self._weights = weights
+        if weights is not None:
+            # Found now, though it may never be loaded: a wrong path is a mistake also where it is not needed.
+            encoder_spec(encoder, weights)
 
     @functools.cached_property
     def _loaded(self) -> PictureEncoder:
@@ -225,6 +234,9 @@ def query_maker(
     """
     query = recipe.query
     recorded = encoder if trained else None
+    own = query.kind == "pictures" and query.pictures.trained and trained
+    if weights is not None and (own or query.kind in ("label", "none")):
+        say_not_needed(weights, recipe.system)
     if query.kind == "corpus":
         check_vectors(query, encoder)
         return CorpusQueries(encoder, query, weights)
@@ -262,10 +274,10 @@ def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
         )
     if query.encoder == RESNET and not is_resnet:
         raise CorpusError(
-            f"the corpus holds vectors of {encoder['architecture']}, and this system wants a ResNet's: either build a "
-            f"corpus with embed.encoder.architecture={RESNET} and embed.encoder.pretrained=WEIGHTS, or pack this one "
-            "with pack.frames=true and train with --set query.kind=pictures --set query.pictures.trained=false "
-            "--set query.pictures.weights=WEIGHTS"
+            f"the corpus holds vectors of {encoder['architecture']}, and this system wants a ResNet's: either train on "
+            "its pictures, if it is packed with them (pack.frames=true), with --set query.kind=pictures --set "
+            "query.pictures.trained=false --set query.pictures.weights=WEIGHTS, or build a corpus with "
+            f"embed.encoder.architecture={RESNET} and embed.encoder.pretrained=WEIGHTS"
         )
 
 

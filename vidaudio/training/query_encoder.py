@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import torch
 from torch import Tensor
+from torchvision.models import ResNet18_Weights
+from tqdm import tqdm
 
-from vidaudio.encoders.clip import ClipEncoder, EncoderSpec, load_encoder
+from vidaudio.encoders.clip import PACKAGE_FOLDER, RESNET, ClipEncoder, EncoderSpec, load_encoder
 from vidaudio.encoders.pictures import PictureEncoder
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES
 from vidaudio.errors import EncoderError, QueryError
@@ -25,29 +29,77 @@ def text_queries(
     return {label: encoder.embed_label(label, templates) for label in sorted(set(labels))}
 
 
+def encoder_spec(fingerprint: dict[str, Any], weights: str | None = None) -> EncoderSpec:
+    """Where to find the encoder whose vectors a model was trained on; nothing is loaded.
+
+    Args:
+        fingerprint: As recorded with corpus and checkpoint.
+        weights: A weights file or folder, to be taken instead of the recorded place; a hub's name or a tag will do too.
+
+    Raises:
+        EncoderError: What was given is not there, or is a file where the encoder is a folder.
+    """
+    architecture, pretrained = fingerprint["architecture"], fingerprint["pretrained"]
+    if weights is not None:
+        place = Path(_packaged(weights))
+        if place.is_dir() or weights.startswith(("hf-hub:", "local-dir:")):
+            architecture, pretrained = str(place) if place.is_dir() else weights, None
+        elif place.is_file() or weights in _names_of_weights(architecture):
+            by_name = architecture in open_clip.list_models() or architecture.endswith(".json")
+            if not by_name and not architecture.startswith(RESNET):
+                raise EncoderError(
+                    f"the model's encoder, {architecture}, is a folder with configuration and weights; "
+                    f"--encoder-weights wants such a folder, not the file {weights}"
+                )
+            pretrained = str(place)
+        else:
+            raise EncoderError(f"--encoder-weights: there is no file or folder {weights}")
+    return EncoderSpec(architecture, pretrained, "float32", fingerprint["batch_size"])
+
+
+def _packaged(place: str) -> str:
+    """A path with `{package}`, the folder of this package, filled in."""
+    return place.replace("{package}", str(PACKAGE_FOLDER))
+
+
+def _names_of_weights(architecture: str) -> list[str]:
+    """What weights of an architecture are called that are not files: tags of open_clip, names of torchvision."""
+    if architecture.startswith(RESNET):
+        return [weights.name for weights in ResNet18_Weights]
+    return open_clip.list_pretrained_tags_by_model(architecture)
+
+
 def load_query_encoder(fingerprint: dict[str, Any], weights: str | None = None) -> PictureEncoder:
     """The encoder whose vectors a model was trained on.
 
     Args:
-        fingerprint: As recorded with corpus and checkpoint.
-        weights: A local weights file or folder, where the recorded place does not exist on this machine.
+        fingerprint, weights: See `encoder_spec`.
 
     Raises:
         EncoderError: It cannot be had, or what was loaded is another encoder.
     """
-    architecture, pretrained = fingerprint["architecture"], fingerprint["pretrained"]
-    if weights is not None:
-        folder = Path(weights).is_dir()
-        architecture, pretrained = (weights, None) if folder else (architecture, weights)
-    encoder = load_encoder(EncoderSpec(architecture, pretrained, "float32", fingerprint["batch_size"]))
+    spec = encoder_spec(fingerprint, weights)
+    encoder = load_encoder(spec)
     found = encoder.fingerprint
     wrong = [key for key in IDENTITY_KEYS if found[key] != fingerprint[key]]
     if wrong:
         raise EncoderError(
-            f"the model was trained on vectors of another encoder than {architecture}/{pretrained} "
+            f"the model was trained on vectors of another encoder than "
+            f"{spec.architecture if spec.pretrained is None else f'{spec.architecture}/{spec.pretrained}'} "
             f"({', '.join(wrong)} differ); vectors of two encoders do not mix. Name the right one: --encoder-weights"
         )
     return encoder
+
+
+def say_not_needed(weights: str, system: str) -> None:
+    """Say that a system whose queries need no encoder takes no weights of one.
+
+    Raises:
+        EncoderError: They are not even there.
+    """
+    if not Path(_packaged(weights)).exists():
+        raise EncoderError(f"--encoder-weights: there is no file or folder {weights}")
+    tqdm.write(f"{system} needs no encoder to be asked: --encoder-weights {weights} is not used", file=sys.stderr)
 
 
 def query_from_text(encoder: ClipEncoder, text: str, templates: tuple[str, ...]) -> Tensor:

@@ -62,7 +62,7 @@ def separate(
         without: Words for sounds that are not wanted; alone, everything else is.
         video_span: `middle`, as many pictures as in training, from the video's middle; or `whole`, all, one a second.
         threshold: Makes the mask binary; None leaves it soft, as in the paper.
-        encoder_weights: Local weights of the encoder, where the recorded place is not on this machine.
+        encoder_weights: Local weights of the encoder, taken instead of the recorded place.
 
     Raises:
         MediaError, QueryError, CheckpointError, EncoderError: With what to do about it.

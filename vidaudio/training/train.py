@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sys
 import warnings
@@ -16,7 +17,7 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from vidaudio.errors import CheckpointError, CorpusError, RecipeError, VidaudioError
+from vidaudio.errors import CheckpointError, CorpusError, VidaudioError
 from vidaudio.separation import Separator
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.average import WeightAverage
@@ -36,6 +37,7 @@ from vidaudio.training.stopping import Stopped, Stopper
 from vidaudio.training.text_table import TextTable, first_labels, text_table
 from vidaudio.training.trainer import Bar, make_trainer, state_writer
 from vidaudio.training.transfer import transfer_weights
+from vidaudio.wording import number_of
 
 RECIPE_FILE = "recipe.yaml"
 INIT_FILE = "init.json"
@@ -91,7 +93,6 @@ def train(
     folder = Path(run)
     state = _state(folder, resume)
     train_stream, validation_stream = streams(recipe, data)
-    _check_rate(recipe, train_stream)
     here = place()
     train_stream.set_rank(here.rank, here.world_size)
     labels = _vocabulary(recipe, train_stream, state)
@@ -115,6 +116,8 @@ def train(
         if recipe.channels_last:
             model = model.to(memory_format=torch.channels_last)
         if recipe.compile:
+            # A look for compilers of CUDA extensions, of which there are none here.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
             model.unet.compile(backend=recipe.compile_backend)
         module = SeparationModule(model, recipe, train_stream, validation_stream, maker, text)
         keeper = Keeper(
@@ -207,7 +210,8 @@ def _owed(state: State, recipe: TrainRecipe, validation: MixtureStream | None, f
 def _nothing_left(state: State, recipe: TrainRecipe, folder: Path, resume: bool | str) -> TrainResult:
     if resume != "auto":
         raise CheckpointError(
-            f"{folder} has made all its {recipe.schedule.steps} steps; for more, --set schedule.steps=NUMBER --resume"
+            f"{folder} has made all its {number_of(recipe.schedule.steps, 'step')}; for more, "
+            "--set schedule.steps=NUMBER --resume"
         )
     best = state.kept.get("best_loss", math.nan)
     return TrainResult(folder, state.step, state.step * recipe.data.batch_size, best, math.nan)
@@ -223,14 +227,6 @@ def _without_worker_traceback(error: VidaudioError) -> VidaudioError:
     """A loader process's error arrives with that process's traceback as text; its last line is the error itself."""
     last = str(error).strip().splitlines()[-1]
     return type(error)(last.partition(": ")[2]) if "Original Traceback" in str(error) else error
-
-
-def _check_rate(recipe: TrainRecipe, stream: MixtureStream) -> None:
-    if stream.index.sample_rate != recipe.model.front_end.sample_rate:
-        raise RecipeError(
-            f"the corpus holds sound at {stream.index.sample_rate} Hz and model.front_end.sample_rate is "
-            f"{recipe.model.front_end.sample_rate}"
-        )
 
 
 def _vocabulary(recipe: TrainRecipe, stream: MixtureStream, state: State | None) -> tuple[str, ...]:
@@ -283,8 +279,9 @@ def _text_tables(
                 "knows; leave their mixtures out with --set query.unlabelled=skip, or pack only clips with labels"
             )
         if table.missing and say:
+            have = "has" if table.missing == 1 else "have"
             tqdm.write(
-                f"{table.missing} of {len(table.of_row)} clips of the {name} split have no label that the system "
+                f"{table.missing} of {len(table.of_row)} clips of the {name} split {have} no label that the system "
                 "knows: mixtures with one of them are left out",
                 file=sys.stderr,
             )

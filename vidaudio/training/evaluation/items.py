@@ -144,7 +144,8 @@ def plan_lists(
     if not mixed:
         raise CorpusError(
             f"no mixture of {protocol.title} can be made: the corpus lacks {missing[0]} of its targets and "
-            f"{missing[1]} of their partners; its clips are found by their source, `youtube:VIDEO_ID`"
+            f"{missing[1]} of their partners; its clips are found by their source, `youtube:VIDEO_ID`. "
+            f"{_how_to_get(protocol)}"
         )
     return TestSet(
         items=_items(mixed, protocol.both_directions),
@@ -153,6 +154,16 @@ def plan_lists(
         missing_interference=missing[1],
         ambiguous=sum(finder.ambiguous for finder in finders),
         labels=tuple(sorted({sound.label for _, sounds in mixed for sound in sounds} - {""})),
+    )
+
+
+def _how_to_get(protocol: Protocol) -> str:
+    if protocol.targets is None:
+        return "Pack a corpus that holds the clips of the manifest: vidaudio build RECIPE --manifest MANIFEST -o CORPUS"
+    return (
+        "To get them, make a manifest of the authors' lists (vidaudio manifest clipsep --help), build and pack it "
+        "(vidaudio build music or vggsound --manifest MANIFEST -o CORPUS), and name the pack with --data, that of "
+        "partners from another corpus with --interference-data"
     )
 
 

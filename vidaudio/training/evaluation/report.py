@@ -8,6 +8,7 @@ from typing import Any
 
 from vidaudio.separation import Summary, summarise
 from vidaudio.training.evaluation.scorers import MEASURES, MixtureScores, Score
+from vidaudio.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,6 @@ def rounded(summary: Summary) -> dict[str, Any]:
     return {k: v if k == "count" else (round(v, 4) if v == v and abs(v) < 1e9 else None) for k, v in values.items()}
 
 
-def counted(what: Sequence[tuple[int, str]]) -> tuple[str, ...]:
-    """Notes of the counts that are not 0; {} in a note is the count."""
-    return tuple(note.format(count) for count, note in what if count)
+def counted(what: Sequence[tuple[int, str, str]]) -> tuple[str, ...]:
+    """Notes of the counts that are not 0: count, what is said of one, what of several."""
+    return tuple(number_of(count, one, many) for count, one, many in what if count)

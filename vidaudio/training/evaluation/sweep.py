@@ -7,20 +7,23 @@ A setting such as gamma belongs to training, so a sweep evaluates one run a valu
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel
 
 from vidaudio.errors import CheckpointError, RecipeError
 from vidaudio.training.checkpoint import BEST_FILE, read_checkpoint
 from vidaudio.training.evaluation.report import EvaluationReport
 from vidaudio.training.evaluation.scorers import MEASURES
 from vidaudio.training.evaluation.tables import as_csv, as_markdown, modality_table
+from vidaudio.training.recipe import TrainRecipe
 
 # What the papers call some settings.
 SHORT_NAMES = {"gamma": "model.noise.gamma", "lambda": "model.noise.activation_weight"}
@@ -38,29 +41,38 @@ class Sweep:
         """Read `KEY=V1,V2 ...`; `gamma` and `lambda` are short for NIT's.
 
         Raises:
-            RecipeError: Not of that form.
+            RecipeError: Not of that form, or recipes have no such key.
         """
         key, equals, listed = text.partition("=")
         if not equals or not key.strip() or not listed.strip():
             raise RecipeError(f"--sweep wants KEY=VALUE,VALUE,..., such as gamma=0,0.1,0.25, not {text!r}")
         values = tuple(yaml.safe_load(value) for value in listed.split(","))
-        return cls(SHORT_NAMES.get(key.strip(), key.strip()), values)
+        key = key.strip()
+        if key not in SHORT_NAMES:
+            _require_key(key)
+        return cls(SHORT_NAMES.get(key, key), values)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """Reports of a sweep: a value, how noise heads were treated, and what was found; and the values without a run."""
+    """Reports of a sweep: a value, how noise heads were treated, and what was found.
+
+    Attributes:
+        missing: Values without a run.
+        left_out: Runs of none of the values, each with what it has.
+    """
 
     sweep: Sweep
     points: tuple[tuple[Any, str, EvaluationReport], ...]
     missing: tuple[Any, ...]
+    left_out: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.as_markdown()
 
     def as_dict(self) -> dict[str, Any]:
         points = [{"value": v, "noise_heads": heads, **r.as_dict()} for v, heads, r in self.points]
-        return {"key": self.sweep.key, "missing": list(self.missing), "points": points}
+        return {"key": self.sweep.key, "missing": list(self.missing), "left_out": list(self.left_out), "points": points}
 
     def as_markdown(self) -> str:
         """A row a value and treatment of the noise heads, a column a way to ask."""
@@ -84,6 +96,7 @@ class SweepReport:
         if any(report.oracles for *_, report in self.points):
             lines += ["", "\\* An oracle: of the noise heads the one that scores best is kept."]
         lines += ["", f"No run was given for: {', '.join(map(str, self.missing))}."] if self.missing else []
+        lines += ["", f"Runs left out: {'; '.join(self.left_out)}."] if self.left_out else []
         notes = {note for *_, report in self.points for note in report.about.notes}
         return "\n".join([*lines, *(["", *(f"- {note}" for note in sorted(notes))] if notes else [])]) + "\n"
 
@@ -100,8 +113,8 @@ class SweepReport:
         return sink.getvalue()
 
 
-def find_runs(runs: Sequence[str | Path], sweep: Sweep) -> tuple[list[tuple[Any, Path]], list[Any]]:
-    """Which run was trained with which value: pairs in the sweep's order, and the values that no run has.
+def find_runs(runs: Sequence[str | Path], sweep: Sweep) -> tuple[list[tuple[Any, Path]], list[Any], list[str]]:
+    """Which run was trained with which value: pairs in the sweep's order, values that no run has, runs of no value.
 
     Args:
         runs: Runs' folders or weights files; of a folder without weights, the runs in it.
@@ -111,17 +124,22 @@ def find_runs(runs: Sequence[str | Path], sweep: Sweep) -> tuple[list[tuple[Any,
         CheckpointError: No run at all, or one value in two runs.
     """
     found: dict[int, Path] = {}
+    left_out = []
     for path in _expanded(runs):
         value = setting_of(path, sweep.key)
+        if value not in sweep.values:
+            left_out.append(f"{path} has no {sweep.key}" if value is None else f"{path} has {sweep.key}={value}")
         for place, wanted in enumerate(sweep.values):
             if value == wanted:
                 if place in found:
                     raise CheckpointError(f"{found[place]} and {path} both have {sweep.key}={wanted}; name one of them")
                 found[place] = path
     if not found:
-        raise CheckpointError(f"none of the runs has {sweep.key} in {', '.join(map(str, sweep.values))}")
+        raise CheckpointError(
+            f"none of the runs has {sweep.key} in {', '.join(map(str, sweep.values))}: {'; '.join(left_out)}"
+        )
     missing = [value for place, value in enumerate(sweep.values) if place not in found]
-    return [(sweep.values[place], found[place]) for place in sorted(found)], missing
+    return [(sweep.values[place], found[place]) for place in sorted(found)], missing, left_out
 
 
 def setting_of(run: Path, key: str) -> Any:
@@ -145,9 +163,9 @@ def run_sweep(
     Raises:
         CheckpointError: See `find_runs`.
     """
-    found, missing = find_runs(runs, sweep)
+    found, missing, left_out = find_runs(runs, sweep)
     points = [(value, heads, evaluate(path, heads)) for value, path in found for heads in noise_heads]
-    return SweepReport(sweep, tuple(points), tuple(missing))
+    return SweepReport(sweep, tuple(points), tuple(missing), tuple(left_out))
 
 
 def draw_sweep(report: SweepReport, path: Path) -> None:
@@ -212,6 +230,23 @@ def comparison(reports: Sequence[EvaluationReport], *, published: bool = False) 
 def _methods(points: Sequence[tuple[Any, str, EvaluationReport]]) -> list[str]:
     common = [set(report.methods) for *_, report in points]
     return [method for method in points[0][2].methods if method != "mixture" and all(method in c for c in common)]
+
+
+def _require_key(key: str) -> None:
+    known = sorted(_keys(TrainRecipe))
+    if key not in known:
+        near = difflib.get_close_matches(key, [*SHORT_NAMES, *known], n=1)
+        hint = f"did you mean {near[0]}?" if near else "docs/models.md and train/*.yaml show which there are"
+        raise RecipeError(f"--sweep: recipes have no setting {key!r}; {hint}")
+
+
+def _keys(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """All settings of a recipe, those of its blocks with dots, the blocks themselves too."""
+    for name, about in model.model_fields.items():
+        yield before + name
+        for kind in (about.annotation, *get_args(about.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _keys(kind, f"{before}{name}.")
 
 
 def _expanded(runs: Sequence[str | Path]) -> list[Path]:
