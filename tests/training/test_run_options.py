@@ -235,7 +235,7 @@ def test_every_option_of_the_stream_can_be_set_in_the_recipe(packed: Path):
     from vidaudio.stream import StreamConfig
 
     blocks = TrainRecipe.model_fields["data"].annotation.model_fields
-    elsewhere = {"split", "seed", "shuffle", "shape", "frames"}
+    elsewhere = {"split", "seed", "shuffle", "shape", "frames", "sample_rate"}
     assert {field.name for field in fields(StreamConfig)} - elsewhere <= set(blocks)
     stream, _ = streams(_recipe("data={partners: distant, distant_candidates: 3, block_shards: 2}"), str(packed))
     assert (stream.config.partners, stream.config.distant_candidates, stream.config.block_shards) == ("distant", 3, 2)

@@ -111,7 +111,7 @@ def test_resuming_with_another_size_or_encoder_is_refused(
 def test_a_corpus_of_another_sample_rate_is_refused(packed: Path, tmp_path: Path, tiny_recipe: TrainRecipe):
     front_end = tiny_recipe.model.front_end.model_copy(update={"sample_rate": 22_050})
     recipe = tiny_recipe.model_copy(update={"model": tiny_recipe.model.model_copy(update={"front_end": front_end})})
-    with pytest.raises(RecipeError, match="16000 Hz"):
+    with pytest.raises(CorpusError, match="16000 Hz"):
         train(recipe, str(packed), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
