@@ -250,3 +250,25 @@ def test_private_addresses_are_closed_unless_asked_for_and_open_in_the_demo():
 @pytest.mark.parametrize("name", ["vggsound", "music", "audiocaps", "audioset"])
 def test_lists_of_youtube_are_fetched_gently(name: str):
     assert load_corpus_recipe(name).download.rate.requests_per_hour == 1000
+
+
+def test_nothing_more_is_asked_once_another_build_has_committed_the_shard(site: LoopbackSite, tmp_path: Path):
+    corpus = corpus_of([site.url(f"{n}/a.mp4") for n in range(3)], tmp_path, "dask.downloads_per_worker=1")
+
+    class Interrupted(MemoryBudget):
+        """Lets the first request through only when somebody else is done with all of the shard."""
+
+        other = None
+
+        def turn(self, site_name: str) -> float:
+            if self.other is None:
+                self.other = download_shard(corpus, 0, "clips", budget=MemoryBudget())
+                site.requests.clear()
+            return super().turn(site_name)
+
+    budget = Interrupted()
+    late = download_shard(corpus, 0, "clips", budget=budget)
+    assert late.tar_sha256 == budget.other.tar_sha256
+    assert set(site.requests) == {"/0/a.mp4"}, "the source that was being asked for, and no other"
+    assert sum(late.requests.values()) == site.requests.total()
+    assert len(list(Path(corpus.url, "clips").iterdir())) == 2

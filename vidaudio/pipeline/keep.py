@@ -17,8 +17,9 @@ import pyarrow as pa
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.released import DRAFT, draft_name, release_name
-from vidaudio.pipeline.stages.download import FetchedShard, fetch_shard, spending
+from vidaudio.pipeline.stages.download import FetchedShard, committed_elsewhere, fetch_shard, spending
 from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
+from vidaudio.pipeline.stages.rounds import CommittedElsewhere
 from vidaudio.pipeline.stages.verdicts import sweep_verdicts
 from vidaudio.shards.commit import (
     CommitRecord,
@@ -65,7 +66,10 @@ def fetch_and_extract(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
     if store.exists(table_name(AV, shard)) and _settle(corpus, shard) is not None:
         return read_record(store, table_name(folder, shard))
     with store.workspace() as scratch:
-        fetched = fetch_shard(corpus, shard, scratch)
+        try:
+            fetched = fetch_shard(corpus, shard, scratch, folder)
+        except CommittedElsewhere as spent:
+            return committed_elsewhere(corpus, shard, folder, spent)
         with spending(fetched.report):
             done = _commit_both(corpus, shard, folder, fetched, scratch)
     fetched.verdicts.settle()

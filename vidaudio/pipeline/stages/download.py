@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
@@ -18,12 +20,22 @@ from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.reasons import State
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import CorpusRecipe, DownloadBlock, RateBlock
-from vidaudio.pipeline.stages.rounds import RoundRules, RoundsReport, SourceJob, fetch_in_rounds
+from vidaudio.pipeline.stages.rounds import (
+    CommittedElsewhere,
+    RoundRules,
+    RoundsReport,
+    SourceJob,
+    fetch_in_rounds,
+)
 from vidaudio.pipeline.stages.streak import Tail
 from vidaudio.pipeline.stages.verdicts import Verdicts
 from vidaudio.pipeline.tombstones import read_tombstones
-from vidaudio.shards.commit import CommitRecord, commit
+from vidaudio.shards.commit import CommitRecord, commit, read_record, table_name
+from vidaudio.shards.store import Store
 from vidaudio.shards.tar import ShardWriter, members
+
+# How often a store that takes its time is asked whether another build has been first.
+REMOTE_LOOK_SECONDS = 30.0
 
 SCHEMA = pa.schema(
     [
@@ -80,7 +92,10 @@ def download_shard(
     Whatever it raises knows what had been spent by then: `spent_by(error)`.
     """
     with corpus.store.workspace() as scratch:
-        got = fetch_shard(corpus, shard, scratch, block=block, budget=budget)
+        try:
+            got = fetch_shard(corpus, shard, scratch, folder, block=block, budget=budget)
+        except CommittedElsewhere as spent:
+            return committed_elsewhere(corpus, shard, folder, spent)
         with spending(got.report):
             done = commit(
                 corpus.store, folder, shard, stage="download", plan_hash=corpus.plan_hash, table=got.table, tar=got.tar
@@ -108,9 +123,19 @@ class FetchedShard:
 
 
 def fetch_shard(
-    corpus: Corpus, shard: int, scratch: Path, *, block: DownloadBlock | None = None, budget: Budget | None = None
+    corpus: Corpus,
+    shard: int,
+    scratch: Path,
+    folder: str,
+    *,
+    block: DownloadBlock | None = None,
+    budget: Budget | None = None,
 ) -> FetchedShard:
-    """Fetch every clip of a shard into a tar in `scratch`; arguments and errors as for `download_shard`."""
+    """Fetch every clip of a shard into a tar in `scratch`; arguments and errors as for `download_shard`.
+
+    Raises:
+        CommittedElsewhere: Another build, or what a killed one has left running, was first.
+    """
     rows = corpus.rows(shard)
     # A clip that was removed is never asked for again.
     removed = read_tombstones(corpus.store).among(rows)
@@ -131,7 +156,8 @@ def fetch_shard(
         report.fetched |= verdicts.known(job.url, [span.id for span in job.spans])
     with spending(report):
         paid_from = budget or run_budget(corpus.recipe, block)
-        fetch_in_rounds(jobs, media, options, paid_from, rules, report, verdicts.note)
+        standing = _Standing(corpus.store, table_name(folder, shard))
+        fetch_in_rounds(jobs, media, options, paid_from, rules, report, verdicts.note, standing)
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
             for clip in wanted:
@@ -141,6 +167,30 @@ def fetch_shard(
                     writer.write(clip.id, {got.path.suffix[1:].lower(): got.path.read_bytes(), "json": info})
                     got.path.unlink()
         return FetchedShard(_table(rows, removed, report.fetched, tar), tar, jobs, report, verdicts)
+
+
+def committed_elsewhere(corpus: Corpus, shard: int, folder: str, error: CommittedElsewhere) -> DownloadRecord:
+    """The record of a shard that another build has committed, with what had been spent on it here by then."""
+    record = read_record(corpus.store, table_name(folder, shard))
+    return DownloadRecord(**asdict(record), **spent_by(error), tail=Tail())
+
+
+class _Standing:
+    """Whether a table stands by now. Far away it is looked for now and then only: each look is a request."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store, self._name = store, name
+        self._pause_seconds = 0.0 if store.local_path(name) is not None else REMOTE_LOOK_SECONDS
+        self._lock = threading.Lock()
+        self._next_look = 0.0
+        self._stands = False
+
+    def __call__(self) -> bool:
+        with self._lock:
+            if not self._stands and time.monotonic() >= self._next_look:
+                self._stands = self._store.exists(self._name)
+                self._next_look = time.monotonic() + self._pause_seconds
+            return self._stands
 
 
 @contextlib.contextmanager

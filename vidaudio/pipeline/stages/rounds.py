@@ -24,6 +24,10 @@ from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, t
 _LONGEST_WAIT_SECONDS = 120.0
 
 
+class CommittedElsewhere(Exception):
+    """Another build has committed these sources meanwhile: asking on would be for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class SourceJob:
     """One source and the clips wanted of it."""
@@ -79,6 +83,7 @@ def fetch_in_rounds(
     rules: RoundRules,
     report: RoundsReport | None = None,
     answered: Callable[[str, Sequence[Fetched]], None] = lambda url, clips: None,
+    committed: Callable[[], bool] = lambda: False,
 ) -> RoundsReport:
     """Fetch all sources into subfolders of `folder`.
 
@@ -87,13 +92,15 @@ def fetch_in_rounds(
         report: Filled as it goes, so that what was spent is known even where this ends in an error. Of clips that it
             has already nothing is asked.
         answered: Told at once, in any thread, what came of a source that is not a file of the user's own.
+        committed: Asked before every source, in any thread: whether another build has all of them by now.
 
     Raises:
+        CommittedElsewhere: It has.
         FetchingStopped: `rules.stop_after` sources in a row failed alike, in `rules.tries` rounds.
         BudgetLost: Nobody can say any more whether a request may be sent.
     """
     report = RoundsReport() if report is None else report
-    return _Rounds(jobs, folder, options, budget, rules, report, answered).run()
+    return _Rounds(jobs, folder, options, budget, rules, report, answered, committed).run()
 
 
 def source_outcome(clips: Sequence[Fetched]) -> Outcome:
@@ -111,6 +118,7 @@ class _Rounds:
         rules: RoundRules,
         report: RoundsReport,
         answered: Callable[[str, Sequence[Fetched]], None],
+        committed: Callable[[], bool],
     ) -> None:
         self._jobs, self._folder, self._options, self._budget, self._rules = jobs, folder, options, budget, rules
         # Also those that are decided already: the run stops where it would have stopped had it not been killed.
@@ -122,7 +130,7 @@ class _Rounds:
             if (spans := tuple(span for span in job.spans if span.id not in report.fetched))
         }
         self._tries = dict.fromkeys(self._wanted, 0)
-        self._report, self._answered = report, answered
+        self._report, self._answered, self._committed = report, answered, committed
 
     def run(self) -> RoundsReport:
         wait, setbacks = self._rules.wait_seconds, 0
@@ -161,6 +169,8 @@ class _Rounds:
 
         if streak.broken.is_set():
             return []
+        if self._committed():
+            raise CommittedElsewhere
         url, spans, traffic = self._jobs[number].url, self._wanted[number], Traffic()
         folder = self._folder / f"{number:06d}"
         try:
