@@ -171,16 +171,17 @@ class _Rounds:
             return []
         if self._committed():
             raise CommittedElsewhere
+        stop = _Stop(streak.broken, self._committed)
         url, spans, traffic = self._jobs[number].url, self._wanted[number], Traffic()
         folder = self._folder / f"{number:06d}"
         try:
-            got = fetch_source(
-                url, spans, folder, self._options, budget=self._budget, traffic=traffic, stop=streak.broken
-            )
+            got = fetch_source(url, spans, folder, self._options, budget=self._budget, traffic=traffic, stop=stop)
         finally:
             with self._report.lock:
                 self._report.traffic.add(traffic)
                 self._report.tries += 1
+        if self._committed():
+            raise CommittedElsewhere
         if is_remote(url):
             self._answered(url, got)
         outcome = source_outcome(got)
@@ -192,6 +193,20 @@ class _Rounds:
         if is_remote(url) or outcome.reason is Reason.DISK:  # the user's own files say nothing of the network
             streak.note(outcome)
         return got
+
+
+class _Stop(threading.Event):
+    """What the fetcher looks at before every request: set when the round breaks off, or another build was first."""
+
+    def __init__(self, broken: threading.Event, committed: Callable[[], bool]) -> None:
+        super().__init__()
+        self._broken, self._committed = broken, committed
+
+    def is_set(self) -> bool:
+        return self._broken.is_set() or self._committed()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._broken.wait(timeout)
 
 
 def _has_room(folder: Path) -> bool:
