@@ -7,6 +7,7 @@ are those that `vidaudio.stream.index.write_index` writes of the same rows in me
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +90,7 @@ class IndexWriter:
         )
 
 
-class _Column:
+class _Column(ABC):
     """A column that grows in files: which values are null, and what its kind adds."""
 
     def __init__(self, kind: pa.DataType, at: Path, files: ExitStack) -> None:
@@ -107,9 +108,9 @@ class _Column:
         self._nulls += array.null_count
         self._valid.add(array.is_valid().to_numpy(zero_copy_only=False).view(np.uint8))
 
+    @abstractmethod
     def mapped(self) -> pa.Array:
         """All rows, in the pages of the files."""
-        raise NotImplementedError
 
     def _validity(self) -> pa.Buffer | None:
         """A bit a row, where one is null."""
