@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip
 from vidaudio.media.budget import Budget, FileBudget, Rates, SiteRate, users_budget_folder
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
@@ -188,7 +189,9 @@ class _Standing:
     def __call__(self) -> bool:
         with self._lock:
             if not self._stands and time.monotonic() >= self._next_look:
-                self._stands = self._store.exists(self._name)
+                # A store that cannot answer now says nothing, and is not the source's fault.
+                with contextlib.suppress(OSError, CorpusError):
+                    self._stands = self._store.exists(self._name)
                 self._next_look = time.monotonic() + self._pause_seconds
             return self._stands
 
