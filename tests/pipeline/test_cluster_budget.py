@@ -31,15 +31,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
         yield cluster
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[LoopbackSite]:
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (folder / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 5_000)
-    with LoopbackSite(folder) as site:
-        yield site
-
-
 def recipe(cluster: DaskCluster, rate: str, *settings: str) -> CorpusRecipe:
     """One clip a shard, so that every worker has something to fetch; the site is known by its host."""
     download = f"allow_private_addresses: true, keep_whole: true, retry_wait_seconds: 0.05, rate: {{{rate}}}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,15 +28,6 @@ OPTIONS = FetchOptions(
 )
 RULES = RoundRules(tries=3, threads=2, wait_seconds=0.01)
 QUICK = Rates(SiteRate(first_pause_seconds=0.02, longest_pause_seconds=0.1))
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[LoopbackSite]:
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (folder / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 5_000)
-    with LoopbackSite(folder) as site:
-        yield site
 
 
 def jobs(urls: list[str]) -> list[SourceJob]:

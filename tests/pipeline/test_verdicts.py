@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,15 +38,6 @@ from vidaudio.pipeline.stages.download import download_shard
 
 download_shard(replace(open_corpus(sys.argv[1]), recipe=CorpusRecipe.model_validate_json(sys.argv[2])), 0, "clips")
 """
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[LoopbackSite]:
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (folder / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 5_000)
-    with LoopbackSite(folder) as site:
-        yield site
 
 
 def recipe(tmp_path: Path, *settings: str) -> CorpusRecipe:
