@@ -13,6 +13,8 @@ from pathlib import Path
 
 from distributed import Client
 
+RESOURCES = "net=1,cpu=1,gpu=1"
+
 
 @dataclass
 class DaskCluster:
@@ -36,27 +38,35 @@ class DaskCluster:
         self.processes.append(process)
         return process
 
+    @property
+    def scheduler_file(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    def add_worker(self, name: str, resources: str = RESOURCES) -> None:
+        """Start a worker; whether it has come to the scheduler is another matter."""
+        threads = sum(int(offered.partition("=")[2]) for offered in resources.split(","))
+        self.start(
+            name, "worker", "--scheduler-file", str(self.scheduler_file), "--host", "127.0.0.1", "--no-nanny",
+            "--nthreads", str(threads), "--resources", resources, "--no-dashboard",
+            "--local-directory", str(self.folder / name),
+        )  # fmt: skip
+
 
 @contextlib.contextmanager
-def dask_cluster(folder: Path, workers: int, *, resources: str = "net=1,cpu=1,gpu=1") -> Iterator[DaskCluster]:
+def dask_cluster(folder: Path, workers: int, *, resources: str = RESOURCES) -> Iterator[DaskCluster]:
     """A scheduler and so many workers on loopback, ended with the block."""
     cluster = DaskCluster(folder)
     folder.mkdir()
-    threads = sum(int(offered.partition("=")[2]) for offered in resources.split(","))
     try:
-        where = folder / "scheduler.json"
         cluster.start(
             "scheduler", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-            "--scheduler-file", str(where),
+            "--scheduler-file", str(cluster.scheduler_file),
         )  # fmt: skip
         for number in range(workers):
-            cluster.start(
-                f"worker{number}", "worker", "--scheduler-file", str(where), "--host", "127.0.0.1", "--no-nanny",
-                "--nthreads", str(threads), "--resources", resources, "--no-dashboard",
-                "--local-directory", str(folder / f"worker{number}"),
-            )  # fmt: skip
-        with Client(scheduler_file=str(where), timeout=60) as client:
-            client.wait_for_workers(workers, timeout=60)
+            cluster.add_worker(f"worker{number}", resources)
+        with Client(scheduler_file=str(cluster.scheduler_file), timeout=60) as client:
+            if workers:
+                client.wait_for_workers(workers, timeout=60)
             cluster.address = client.scheduler.address
         yield cluster
     finally:

@@ -18,7 +18,7 @@ from tests.pipeline.dask_cluster import dask_cluster
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.pipeline.cluster import chains_in_flight, check_cluster, connected
 from vidaudio.pipeline.jobs import job_cluster, job_specs
-from vidaudio.pipeline.recipe import CorpusRecipe, DaskBlock, load_corpus_recipe
+from vidaudio.pipeline.recipe import CorpusRecipe, DaskBlock, load_corpus_recipe, with_scheduler
 from vidaudio.pipeline.run import build
 
 SBATCH = """#!/bin/sh
@@ -188,6 +188,32 @@ def test_workers_without_the_resources_are_refused_by_name(tmp_path: Path):
             connected(block),
         ):
             pass
+
+
+def test_workers_that_come_after_the_client_are_waited_for(tmp_path: Path):
+    with dask_cluster(tmp_path / "dask", 0) as cluster:
+        block = load_corpus_recipe("folder", (f"dask.scheduler={cluster.address}",)).dask
+        cluster.add_worker("late")
+        with connected(block) as client:
+            assert len(client.scheduler_info()["workers"]) == 1
+
+
+def test_a_cluster_without_workers_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vidaudio.pipeline.cluster.WORKERS_SECONDS", 0.5)
+    with dask_cluster(tmp_path / "dask", 0) as cluster:
+        block = load_corpus_recipe("folder", (f"dask.scheduler={cluster.address}",)).dask
+        with pytest.raises(CorpusError, match=r"no worker has come to .* in 0.5 s; start some with"), connected(block):
+            pass
+
+
+def test_a_corpus_is_not_begun_for_a_scheduler_that_does_not_answer(
+    media_world: MediaWorld, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("vidaudio.pipeline.cluster.CONNECT_SECONDS", 0.5)
+    recipe = with_scheduler(world_recipe(tiny_clip), "tcp://127.0.0.1:9")
+    with pytest.raises(CorpusError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        build(recipe, str(media_world.manifest), str(tmp_path / "corpus"))
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_the_dashboard_stays_on_loopback_where_its_port_is_taken():

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS = 20
+# Workers that were started a moment ago, or again, have not all come to their scheduler yet.
+WORKERS_SECONDS, LOOK_SECONDS = 30.0, 0.2
 # Left to themselves the driver's scheduler and nannies look at themselves fifty times a second, for the dashboard's
 # curves and warnings: that alone takes 3 % of a core, and tasks that take minutes need none of it.
 _CALM = {
@@ -69,6 +72,17 @@ def check_cluster(block: DaskBlock) -> None:
     """
     if block.cluster is not None and block.spans_machines and not block.scheduler:
         check_jobs(block.cluster)
+
+
+def check_scheduler(block: DaskBlock) -> None:
+    """Whether the running cluster that a recipe names, if it does, answers and could do the work.
+
+    Raises:
+        CorpusError: No scheduler is there, no worker is with it, or they lack a resource.
+    """
+    if block.scheduler:
+        with connected(block):
+            pass
 
 
 def chains_in_flight(client: Client, block: DaskBlock) -> int:
@@ -167,11 +181,13 @@ def _gpus() -> int:
 
 def _check_resources(client: Client, address: str) -> None:
     """Tasks that no worker can take would wait for ever: say so instead."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    start = 'with `dask worker ADDRESS --nthreads 3 --resources "net=1,cpu=1,gpu=1"`'
+    deadline = time.monotonic() + WORKERS_SECONDS
+    while not (workers := client.scheduler_info(n_workers=-1)["workers"].values()):
+        if time.monotonic() >= deadline:
+            raise CorpusError(f"no worker has come to {address} in {WORKERS_SECONDS:g} s; start some {start}")
+        time.sleep(LOOK_SECONDS)
     offered = {name for worker in workers for name in worker.get("resources", {})}
     missing = {"net", "cpu", "gpu"} - offered
     if missing:
-        raise CorpusError(
-            f"the workers of {address} offer no {', '.join(sorted(missing))}; start them with "
-            '`dask worker ADDRESS --nthreads 3 --resources "net=1,cpu=1,gpu=1"`'
-        )
+        raise CorpusError(f"the workers of {address} offer no {', '.join(sorted(missing))}; start them {start}")

@@ -20,7 +20,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.media.reasons import Reason
 from vidaudio.pipeline.chains import missing_shards, run_chains, run_pack_tasks
 from vidaudio.pipeline.checks import check_request, read_request, with_precision
-from vidaudio.pipeline.cluster import connected
+from vidaudio.pipeline.cluster import check_scheduler, connected
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.finished import finished_before, note_finished, request_hash
 from vidaudio.pipeline.journal import RunReport
@@ -86,6 +86,8 @@ def build(
     check_request(request)
     if {"embed", "pack"} & set(stages):
         check_encoder(recipe)
+    if standing is None:
+        check_scheduler(recipe.dask)
     opened = create_or_continue(where, recipe, listed)
     if opened.store.warning:
         tqdm.write(opened.store.warning)
