@@ -24,6 +24,8 @@ import psutil
 from tests.chaos.processes import below, is_decoder, is_worker
 
 CONTROL = "CHAOS_CONTROL"
+# A header: seconds since 1970.
+LOOKED = "X-Looked"
 VICTIMS = ("driver", "scheduler", "nanny", "worker", "decoder", "disk")
 # What the store is told to write; a point lies before or behind the writing of one such name.
 _STAGE_TAR = r"(clips|av)/\d{6}\.[0-9a-f]{8}\.tar"
@@ -152,6 +154,8 @@ def _victims(victim: str, armed: dict) -> list[psutil.Process] | None:
 
 def install() -> None:
     """Wrap, once a process."""
+    from yt_dlp.networking._requests import RequestsHTTPAdapter
+
     from vidaudio.encoders.clip import ClipEncoder
     from vidaudio.media.extract import Extractor
     from vidaudio.media.visit import Visit
@@ -194,6 +198,7 @@ def install() -> None:
     before(pack, "sha256_of", lambda _: "pack: tar written, not hashed")
     _around_verdicts(Verdicts)
     _around_store(LocalStore)
+    _say_when_looked(Visit, RequestsHTTPAdapter)
     _say_what_is_done(chains)
 
 
@@ -232,6 +237,21 @@ def _around_store(store: type) -> None:
             passing("keep until extracted: deleted")
 
     store.remove = removing
+
+
+def _say_when_looked(visit: type, adapter: type) -> None:
+    """Every request tells the site when it was last looked whether the shard had been committed by somebody else."""
+    look, send = visit._check_time, adapter.send
+
+    def looking(self):
+        _here.looked = time.time()
+        look(self)
+
+    def sending(self, request, *arguments, **options):
+        request.headers[LOOKED] = repr(_here.looked)
+        return send(self, request, *arguments, **options)
+
+    visit._check_time, adapter.send = looking, sending
 
 
 def _say_what_is_done(chains) -> None:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos.points import LOOKED
 from vidaudio.demo import serve
 
 # Long enough that random moments also fall into fetches.
@@ -22,9 +23,9 @@ LATENCY_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: when it came in (seconds since 1970) and for which path."""
+    """One request: for which path, and when whoever sent it last looked whether it was needed, seconds since 1970."""
 
-    at: float
+    looked: float
     path: str
 
 
@@ -41,7 +42,7 @@ def main(folder: str, log: str) -> None:
 
         def logged(self, *, with_body: bool) -> None:
             with lock:
-                file.write(json.dumps({"at": time.time(), "path": self.path}) + "\n")
+                file.write(json.dumps({"looked": float(self.headers[LOOKED]), "path": self.path}) + "\n")
                 file.flush()
             time.sleep(LATENCY_SECONDS)
             answer(self, with_body=with_body)
