@@ -247,6 +247,12 @@ def test_private_addresses_are_not_asked_however_they_are_written(site: Loopback
     assert not traffic.requests
 
 
+@pytest.mark.parametrize("address", ["http://2001:db8::1/a.mp4", "http://[::1/a.mp4", "http://host:port/a.mp4"])
+def test_what_is_no_address_is_not_supported(tmp_path: Path, address: str):
+    for options in (OPTIONS, CLOSED):
+        assert fetch(address, tmp_path, options).outcome.reason is Reason.UNSUPPORTED
+
+
 def test_redirects_and_manifests_do_not_lead_to_private_addresses(
     site: LoopbackSite, public: LoopbackSite, tmp_path: Path
 ):

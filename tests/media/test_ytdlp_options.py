@@ -25,6 +25,9 @@ MODULE = EXTRACTOR.partition(":")[0]
         ({"ytdlp": {"cookie_file": "x"}}, r"no option cookie_file \(did you mean cookiefile"),
         ({"ytdlp": {"zzz": 1}}, r"no option zzz \(its names are those of yt_dlp\.YoutubeDL's parameters"),
         ({"ytdlp": {"source_address": 3}}, r"source_address wants text, not 3"),
+        ({"ytdlp": {"source_address": "eth0"}}, r"source_address wants an IP address of this machine, not 'eth0'"),
+        ({"ytdlp": {"source_address": "192.0.2.7"}}, r"this machine cannot send from 192\.0\.2\.7 \(Cannot assign"),
+        ({"ytdlp": {"user_agent": "Mine"}}, r"no option user_agent \(it goes into http_headers, as in \{User-Agent"),
         ({"ytdlp": {"proxy": "localhost:80"}}, r"proxy wants an address such as http://host:8080"),
         ({"ytdlp": {"cookiefile": "/nowhere/c.txt"}}, r"cookiefile: there is no file /nowhere/c\.txt"),
         ({"ytdlp": {"cookiesfrombrowser": ["netscape"]}}, r"yt-dlp refuses these options: .*netscape"),
@@ -43,7 +46,9 @@ def test_what_it_knows_passes(tmp_path: Path):
     told = {"cookiefile": str(jar), "proxy": "socks5h://h:1", "http_headers": {"User-Agent": "x"}, "ratelimit": 1e6}
     more = {"extractor_args": {"youtube": {"player_client": ["web"]}}, "concurrent_fragment_downloads": 3}
     check_ytdlp(FetchOptions(ytdlp=told | more, extractors=(EXTRACTOR,)))
-    check_ytdlp(FetchOptions(ytdlp={"cookiefile": "/on/the/workers.txt"}), files_are_here=False)
+    check_ytdlp(FetchOptions(ytdlp={"source_address": "127.0.0.1"}))
+    elsewhere = {"cookiefile": "/on/the/workers.txt", "source_address": "192.0.2.7"}
+    check_ytdlp(FetchOptions(ytdlp=elsewhere), files_are_here=False)
 
 
 def test_a_rate_of_a_site_that_nobody_knows_is_a_slip():

@@ -10,6 +10,7 @@ import errno
 import re
 from collections.abc import Iterator
 
+from requests.exceptions import InvalidURL
 from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
 
@@ -44,7 +45,7 @@ PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.REMOVED, r"isn't available any ?more"),
     (Reason.UNSUPPORTED, r"DRM protected|unsupported url|no suitable extractor|is not a valid url"),
     (Reason.UNSUPPORTED, r"file:// URLs are disabled|no request handlers configured|unsupported url scheme"),
-    (Reason.UNSUPPORTED, r"no connection adapters were found"),  # a redirect to file: and the like
+    (Reason.UNSUPPORTED, r"no connection adapters were found|invalid IPv6 URL"),  # a redirect to file: and the like
     (Reason.UNSUPPORTED, r"ffmpeg could not be found"),  # streams that only FFmpeg could fetch, past the door
     (Reason.CORRUPT, r"did not get any data blocks|the downloaded file is empty"),
     (Reason.PRIVATE, r"to provide account credentials|for the authentication"),  # advice after many a message
@@ -105,7 +106,7 @@ def reason_of(error: BaseException) -> Reason:
     for kind, reason in ((GeoRestrictedError, Reason.GEO_BLOCKED), (UserNotLive, Reason.LIVE)):
         if any(isinstance(link, kind) for link in chain):
             return reason
-    if any(isinstance(link, UnsupportedError) for link in chain):
+    if any(isinstance(link, (UnsupportedError, InvalidURL)) for link in chain):
         return Reason.UNSUPPORTED
     if (spoken := _match(PHRASES, _words(text))) is not None:
         return spoken

@@ -8,7 +8,9 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +19,14 @@ from vidaudio.media.fetch_types import OWNED_YTDLP_OPTIONS, FetchOptions
 
 # Texts, where anything else is a slip that yt-dlp finds out about in the middle of a run.
 _TEXTS = frozenset({"proxy", "geo_verification_proxy", "source_address", "cookiefile", "username", "password"})
+# What yt-dlp's command line has under a name of its own.
+_ELSEWHERE = {
+    "user_agent": "it goes into http_headers, as in {User-Agent: ...}",
+    "referer": "it goes into http_headers, as in {Referer: ...}",
+    "add_headers": "they go into http_headers, as in {Accept-Language: ...}",
+    "cookies": "the file goes into cookiefile",
+    "cookies_from_browser": "the browser goes into cookiesfrombrowser, as in [firefox]",
+}
 _PROXIES = re.compile(r"(https?|socks4a?|socks5h?)://\S+")
 
 
@@ -25,25 +35,48 @@ def check_ytdlp(options: FetchOptions, *, files_are_here: bool = True) -> None:
 
     Args:
         options: As recipes have them.
-        files_are_here: False where they are read on other machines than this one.
+        files_are_here: False where files are read, and requests sent, on other machines than this one.
 
     Raises:
         RecipeError: Names what it does not know, and the nearest that it does.
     """
     for name, value in options.ytdlp.items():
         if name not in _known_options():
-            raise RecipeError(f"download.ytdlp: yt-dlp has no option {name} ({_nearest(name, _usable_options())})")
+            hint = _ELSEWHERE.get(name) or _nearest(name, _usable_options())
+            raise RecipeError(f"download.ytdlp: yt-dlp has no option {name} ({hint})")
         if name in _TEXTS and value is not None and not isinstance(value, str):
             raise RecipeError(f"download.ytdlp.{name} wants text, not {value!r}")
     proxy = options.ytdlp.get("proxy")
     if proxy and not _PROXIES.fullmatch(proxy):
         raise RecipeError("download.ytdlp.proxy wants an address such as http://host:8080 or socks5h://host:1080")
+    _check_source_address(options.ytdlp.get("source_address"), is_here=files_are_here)
     cookies = options.ytdlp.get("cookiefile")
     if cookies and files_are_here and not Path(cookies).is_file():
         raise RecipeError(f"download.ytdlp.cookiefile: there is no file {cookies}")
     for name in options.extractors:
         _check_extractor(name)
     _try(options, with_cookies=files_are_here)
+
+
+def _check_source_address(address: str | None, *, is_here: bool) -> None:
+    """With an address that this machine does not have, every source would fail as if its site were away."""
+    if address is None:
+        return
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+    except ValueError:
+        raise RecipeError(
+            f"download.ytdlp.source_address wants an IP address of this machine, not {address!r}"
+        ) from None
+    if not is_here:
+        return
+    try:
+        with socket.socket(family) as own:
+            own.bind((address, 0))
+    except OSError as error:
+        raise RecipeError(
+            f"download.ytdlp.source_address: this machine cannot send from {address} ({error.strerror})"
+        ) from None
 
 
 def check_site_names(names: Iterable[str], extractors: Iterable[str] = ()) -> None:
