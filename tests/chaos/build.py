@@ -57,6 +57,10 @@ def _become_build(arguments: list[str], log: Path, environment: dict[str, str]) 
             os.dup2(nothing.fileno(), 0)
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        import dask
+
+        # Read before the harness knew its own: the workers of a local cluster preload what is set there.
+        dask.config.refresh()
         from tests.chaos.points import install
         from vidaudio.cli import main
 
