@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ from vidaudio.shards.remote_errors import (
     lost_race,
     was_in_conflict,
 )
-from vidaudio.shards.s3_driver import s3_options
+from vidaudio.shards.s3_driver import receive_range, s3_options
 from vidaudio.shards.scratch import PREFIX
 from vidaudio.shards.store import Store
 
@@ -137,26 +138,35 @@ class RemoteStore(Store):
             return b""
 
     def download(self, name: str, target: Path) -> None:
-        # By ranges: s3fs would hold the whole of it, and start again from nothing where the connection breaks off.
-        path = self._path(name)
-        first = self.read_range(name, 0, PART_BYTES)
-        with target.open("wb") as file:
-            file.write(first)
-            if len(first) < PART_BYTES:
+        # By ranges: s3fs would start again from nothing where the connection breaks off.
+        with target.open("wb", buffering=0) as file:
+            received, size = self._receive(name, file, 0, PART_BYTES)
+            # What came before a connection broke off may have been longer.
+            file.truncate(received)
+            if received < PART_BYTES or received == size:
                 return
-            size = self._reading(name, lambda: self._fresh().size(path))
+            size = size or self._reading(name, lambda: self._fresh().size(self._path(name)))
             file.truncate(size)
 
             def fetch(offset: int) -> None:
                 wanted = min(PART_BYTES, size - offset)
-                data = self.read_range(name, offset, wanted)
-                if len(data) != wanted:
+                if self._receive(name, file, offset, wanted)[0] != wanted:
                     raise CorpusError(f"{self.url}/{name} changed while it was read")
-                os.pwrite(file.fileno(), data, offset)
 
-            file.flush()
             with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
                 list(pool.map(fetch, range(PART_BYTES, size, PART_BYTES)))
+
+    def _receive(self, name: str, file: FileIO, offset: int, length: int) -> tuple[int, int | None]:
+        """Write a range to its place in a local file: bytes written, and the size of all where the store tells it."""
+        write = functools.partial(_write, file)
+        if self.scheme not in S3:
+            data = self.read_range(name, offset, length)
+            write(data, offset)
+            return len(data), None
+        path = self._path(name)
+        with contextlib.suppress(_OutOfRange):
+            return self._reading(name, lambda: receive_range(self.fs, path, offset, length, write))
+        return 0, None
 
     def create(self, name: str, data: bytes) -> bool:
         path = self._path(name)
@@ -264,6 +274,16 @@ class RemoteStore(Store):
             if was_in_conflict(error):
                 raise _Conflict from error
             raise in_one_sentence(error, self.url, doing) from error
+
+
+def _write(file: FileIO, data: bytes, offset: int) -> None:
+    left = memoryview(data)
+    try:
+        while left:
+            written = os.pwrite(file.fileno(), left, offset)
+            left, offset = left[written:], offset + written
+    except OSError as error:
+        raise CorpusError(f"no copy can be written to {Path(file.name).parent} ({error.strerror})") from error
 
 
 class _Lost(Exception):
