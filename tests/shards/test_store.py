@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from vidaudio.errors import CorpusError
+from vidaudio.shards import remote
 from vidaudio.shards.store import LocalStore, Store, open_store
 
 SIZE = 1 << 18
@@ -72,6 +75,17 @@ def test_ranges_exists_and_remove(store: Store):
         store.read("x")
 
 
+def test_a_copy_is_the_file_whatever_its_size(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(remote, "PART_BYTES", 1_000)
+    for size in (0, 999, 1_000, 3_500):
+        data = os.urandom(size)
+        store.create(f"tar-{size}", data)
+        store.download(f"tar-{size}", tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == data
+    with pytest.raises(FileNotFoundError):
+        store.download("none", tmp_path / "copy")
+
+
 @pytest.mark.parametrize("name", ["../outside", "a/../../outside", "/etc/outside", "a/b/../../../outside"])
 def test_names_cannot_leave_the_root(store: Store, name: str, tmp_path: Path):
     source = tmp_path / "source"
@@ -101,6 +115,16 @@ def test_a_workspace_leaves_nothing(store: Store):
     assert not kept.exists()
     assert store.list("") == {}
     assert store.folders("") == []
+
+
+def test_where_nobody_may_write_is_said_without_the_name_of_a_scratch_folder(tmp_path: Path, monkeypatch):
+    def refused(*_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", f"{tmp_path}/.tmp-1")
+
+    monkeypatch.setattr(os, "mkdir", refused)
+    sentence = re.escape(f"{tmp_path} may not be written to (Read-only file system); nothing was changed")
+    with pytest.raises(CorpusError, match=sentence), open_store(tmp_path).workspace():
+        pass
 
 
 def test_one_of_many_threads_creates_and_its_content_stands(tmp_path: Path):

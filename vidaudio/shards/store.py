@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import functools
 import os
 import shutil
@@ -183,8 +184,13 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
-        self.root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=self.root) as folder:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            scratch = tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=self.root)
+        except OSError as error:
+            refuse_read_only(self.url, error)
+            raise
+        with scratch as folder:
             yield Path(folder)
 
     def local_path(self, name: str) -> Path | None:
@@ -204,6 +210,15 @@ class LocalStore(Store):
             except OSError:
                 return False
             return False
+
+
+def refuse_read_only(url: str, error: OSError) -> None:
+    """Raise a CorpusError where `error` says that nobody, or not this user, may write to a store."""
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        raise CorpusError(
+            f"{url} may not be written to ({error.strerror or error}); nothing was changed. Ask its owner, or work on "
+            "a copy"
+        ) from error
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -7,7 +7,6 @@ an orphan to everybody else.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from vidaudio.errors import CorpusError
 from vidaudio.shards.scratch import owner_lives, scratch_prefix
-from vidaudio.shards.store import Store
+from vidaudio.shards.store import Store, refuse_read_only
 
 LOCK_FILE = "upkeep.lock"
 
@@ -60,12 +59,8 @@ def _created(store: Store, mine: bytes) -> bool:
     try:
         return store.create(LOCK_FILE, mine)
     except OSError as error:
-        if not isinstance(error, PermissionError) and error.errno != errno.EROFS:
-            raise
-        raise CorpusError(
-            f"{store.url} may not be written to ({error.strerror or error}); nothing was changed. Ask its owner, or "
-            "work on a copy"
-        ) from error
+        refuse_read_only(store.url, error)
+        raise
 
 
 def _take_over(store: Store, mine: bytes) -> None:
