@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.media.site.server import LoopbackSite
 from tests.media_world import MediaWorld, world_recipe
 from tests.pipeline.dask_cluster import dask_cluster
 from vidaudio.errors import CorpusError, RecipeError
-from vidaudio.pipeline.cluster import chains_in_flight, check_cluster, connected
+from vidaudio.pipeline.cluster import chains_in_flight, check_cluster, check_scheduler, connected
 from vidaudio.pipeline.jobs import job_cluster, job_specs
 from vidaudio.pipeline.recipe import CorpusRecipe, DaskBlock, load_corpus_recipe, with_scheduler
 from vidaudio.pipeline.run import build
@@ -214,6 +215,15 @@ def test_a_corpus_is_not_begun_for_a_scheduler_that_does_not_answer(
     with pytest.raises(CorpusError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         build(recipe, str(media_world.manifest), str(tmp_path / "corpus"))
     assert not (tmp_path / "corpus").exists()
+
+
+def test_what_listens_and_is_no_scheduler_is_not_waited_for(site: LoopbackSite, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vidaudio.pipeline.cluster.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("vidaudio.pipeline.cluster.HEAR_SECONDS", 0.2)
+    address = site.url("").replace("http", "tcp").rstrip("/")
+    block = load_corpus_recipe("folder", (f"dask.scheduler={address}",)).dask
+    with pytest.raises(CorpusError, match="what listens there is no scheduler; is it the dashboard's port"):
+        check_scheduler(block)
 
 
 def test_the_dashboard_stays_on_loopback_where_its_port_is_taken():

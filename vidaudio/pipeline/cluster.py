@@ -6,6 +6,7 @@ at a time. Without a GPU every worker embeds on its own cores; with GPUs only as
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -13,6 +14,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from vidaudio.errors import CorpusError
@@ -23,7 +25,7 @@ from vidaudio.pipeline.recipe import DaskBlock
 if TYPE_CHECKING:
     from distributed import Client
 
-CONNECT_SECONDS = 20
+CONNECT_SECONDS, HEAR_SECONDS = 20.0, 5.0
 # Workers that were started a moment ago, or again, have not all come to their scheduler yet.
 WORKERS_SECONDS, LOOK_SECONDS = 30.0, 0.2
 # Left to themselves the driver's scheduler and nannies look at themselves fifty times a second, for the dashboard's
@@ -106,13 +108,27 @@ def _running_cluster(address: str) -> Iterator[Client]:
     from vidaudio.pipeline.cluster_budget import serve_budget
 
     try:
+        with ThreadPoolExecutor(1) as aside:  # whoever calls this may be inside an event loop of its own
+            aside.submit(asyncio.run, _ask_scheduler(address)).result()
         client = Client(address, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"no Dask scheduler answers at {address}: {error}") from error
+    except (OSError, ValueError, TimeoutError) as error:
+        why = str(error) or "what listens there is no scheduler; is it the dashboard's port?"
+        raise CorpusError(f"no Dask scheduler answers at {address}: {why}") from error
     with client:
         _check_resources(client, address)
         serve_budget(client, address)
         yield client
+
+
+async def _ask_scheduler(address: str) -> None:
+    """A client itself would wait for ever for the first word of a server of another kind, a dashboard say."""
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    async with asyncio.timeout(CONNECT_SECONDS + HEAR_SECONDS):
+        async with rpc(address, timeout=CONNECT_SECONDS, connection_args=arguments) as scheduler:
+            await scheduler.identity(n_workers=0)
 
 
 def _silence_dask() -> None:

@@ -13,6 +13,7 @@ import importlib
 import inspect
 import logging
 import shutil
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -172,7 +173,10 @@ def _check_options(kind: type[Job], name: str, options: dict[str, Any]) -> None:
 def _tried(kind: type[Job], system: str, name: str, options: dict[str, Any]) -> None:
     """Write one job's script, which finds values that dask-jobqueue does not take."""
     try:
-        kind("tcp://127.0.0.1:8786", name=name, **options).job_script()
+        with warnings.catch_warnings():
+            # OAR's class warns of a setting of its own that only its users can know of; as a job starts it does again.
+            warnings.simplefilter("ignore")
+            kind("tcp://127.0.0.1:8786", name=name, **options).job_script()
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         said = " ".join(str(error).split())
         raise RecipeError(f"dask.cluster: dask-jobqueue refuses these {system} jobs: {said}") from error
