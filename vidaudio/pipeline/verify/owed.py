@@ -9,7 +9,6 @@ from vidaudio.pipeline.released import fetch_again
 from vidaudio.pipeline.verify.files import BUILD_AGAIN_ALONE
 from vidaudio.pipeline.verify.packs import Pack
 from vidaudio.pipeline.verify.report import Findings
-from vidaudio.pipeline.verify.shard import ShardResult
 from vidaudio.shards.commit import table_name
 
 
@@ -32,29 +31,42 @@ class Owed:
 
     def add(self, pack: Pack) -> None:
         """Count a pack's columns in, after its training shards were read."""
-        last = max(pack.last_shard.values(), default=0)
         parts = self._corpus.parts
-        shards = next(p.first_shard + p.shards for p in parts if last < p.first_shard + p.shards)
+        shards = next(p.first_shard + p.shards for p in parts if pack.last_shard < p.first_shard + p.shards)
         for folder in ("clips", "av", f"embeddings/{pack.described['encoder']}"):
             self._owed[folder] = max(self._owed.get(folder, (0, "")), (shards, pack.folder))
 
-    def tell(self, results: Sequence[ShardResult], findings: Findings) -> None:
-        """A problem for every table that is lost, and a note for columns that are only not finished."""
+    def lost_vectors(self, pack: Pack) -> list[str]:
+        """Tables of vectors that this pack was made from and that are lost, after it was added."""
+        folder = f"embeddings/{pack.described['encoder']}"
+        owed, _ = self._owed[folder]
+        return [table_name(folder, shard) for shard in self._absent(folder) if shard < owed]
+
+    def tell(self, media_kept: Sequence[bool], findings: Findings) -> None:
+        """A problem for every table that is lost, and a note for columns that are only not finished.
+
+        Args:
+            media_kept: By shard, False where its media were let go, or never came into the corpus.
+            findings: Added to.
+        """
         total = self._corpus.shards
         for folder in dict.fromkeys([*self._listings, *self._owed]):
-            sizes = self._listings.get(folder, {})
-            absent = [shard for shard in range(total) if f"{shard:06d}.parquet" not in sizes]
+            absent = self._absent(folder)
             owed, pack = self._owed.get(folder, (0, ""))
             lost = [shard for shard in absent if shard < owed]
             for shard in lost:
                 # A column that stands without the one before it has said so already.
                 if not self._is_told(folder, shard):
-                    kept = folder != "av" or results[shard].media_kept
+                    kept = folder != "av" or media_kept[shard]
                     remedy = BUILD_AGAIN_ALONE if kept else fetch_again(shard)
                     findings.wrong(table_name(folder, shard), f"is missing, and {pack} was made from it", remedy)
             if len(absent) > len(lost):
                 standing = total - len(absent)
                 findings.notes.append(f"{folder} has {standing:,} of {total:,} shards: the build is not finished")
+
+    def _absent(self, folder: str) -> list[int]:
+        sizes = self._listings.get(folder, {})
+        return [shard for shard in range(self._corpus.shards) if f"{shard:06d}.parquet" not in sizes]
 
     def _is_told(self, folder: str, shard: int) -> bool:
         behind = {"clips": lambda name: name == "av", "av": lambda name: name.startswith("embeddings/")}.get(folder)

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import io
+import functools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, open_corpus
 from vidaudio.pipeline.pack_plan import PACK_FILE
-from vidaudio.pipeline.plan import manifest_hash
-from vidaudio.pipeline.recipe import stable_hash
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
-from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, check_strays
-from vidaudio.pipeline.verify.listed import ListedClips
+from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, check_strays, named
+from vidaudio.pipeline.verify.in_order import in_order
+from vidaudio.pipeline.verify.index import check_index, opened_index
+from vidaudio.pipeline.verify.list_files import LIST_AGAIN, check_list
+from vidaudio.pipeline.verify.listed import listed_clips
 from vidaudio.pipeline.verify.owed import Owed
-from vidaudio.pipeline.verify.packs import (
-    Pack,
-    check_card,
-    check_index,
-    check_pack_strays,
-    check_sources,
-    check_training_shard,
-    describe_pack,
-    planned_samples,
-)
+from vidaudio.pipeline.verify.packs import Pack, Replanned, check_card, check_pack_strays, describe_pack, plan_again
 from vidaudio.pipeline.verify.reencode import encode_again
 from vidaudio.pipeline.verify.report import Findings, Share, VerifyReport
 from vidaudio.pipeline.verify.shard import ShardResult, check_shard
+from vidaudio.pipeline.verify.sides import SourceSides
+from vidaudio.pipeline.verify.training import TrainingShard, check_training_shard
+from vidaudio.pipeline.verify.vectors import ClipVectors
 from vidaudio.shards.scratch import PREFIX, owner_lives
-from vidaudio.shards.seal import seal_holds
 
-LIST_AGAIN = "take it back from a copy of the corpus, or begin another one with the same list and settings"
 # Files in flight from an object store, where waiting is most of the time.
 REMOTE_THREADS = 8
 COUNTS = ("clips", "tables", "tars", "tars_hashed", "bytes_hashed", "local_files", "local_files_hashed")
@@ -71,9 +61,8 @@ def verify_corpus(url: str, *, sample: float = 1.0, progress: bool = True) -> Ve
         findings.wrong(MANIFEST_FILE, what, LIST_AGAIN)
         return _report(url, findings)
     share = Share(sample)
-    ids = _check_list(corpus, findings)
-    if ids is not None:
-        _check_columns(corpus, ids, share, _tombstones(corpus, findings), findings, progress)
+    if check_list(corpus, findings):
+        _check_columns(corpus, share, _tombstones(corpus, findings), findings, progress)
     _check_leftovers(corpus, findings)
     return _report(corpus.url, findings)
 
@@ -81,62 +70,6 @@ def verify_corpus(url: str, *, sample: float = 1.0, progress: bool = True) -> Ve
 def _report(url: str, findings: Findings) -> VerifyReport:
     counts = {name: findings.counts[name] for name in COUNTS}
     return VerifyReport(url, tuple(findings.problems), tuple(dict.fromkeys(findings.notes)), counts)
-
-
-def _check_list(corpus: Corpus, findings: Findings) -> list[pa.Array] | None:
-    """Settings and list against their hashes; returns every shard's ids in order, None where they are unknown."""
-    described = json.loads(corpus.store.read(CORPUS_FILE))
-    settings = {"settings": described.get("identity"), "manifest": described.get("manifest_sha256")}
-    if stable_hash(settings) != corpus.plan_hash or not _within(described["identity"], corpus.recipe.identity()):
-        findings.wrong(CORPUS_FILE, "is damaged: its settings and list do not give the plan it names", LIST_AGAIN)
-    ids: list[pa.Array] = []
-    for number, part in enumerate(corpus.parts):
-        try:
-            data = corpus.store.read(part.name)
-            file = pq.ParquetFile(io.BytesIO(data))
-            table = file.read()
-            table.validate(full=True)
-            shards = table["shard"].to_numpy()
-            bounds = np.searchsorted(shards, np.arange(part.first_shard, part.first_shard + part.shards + 1))
-            fits = seal_holds(data) and table.num_rows == part.clips and bounds[0] == 0 and bounds[-1] == part.clips
-            fits = fits and bool((np.diff(bounds) > 0).all() and (np.diff(shards) >= 0).all())
-            fits = fits and (number > 0 or manifest_hash(table) == described["manifest_sha256"])
-            fits = fits and _bounds_are_true(file, shards)
-        except FileNotFoundError:
-            findings.wrong(part.name, "is missing: it is the list, and says which clips are in which shard", LIST_AGAIN)
-            findings.notes.append("without its list nothing else of the corpus could be looked at")
-            return None
-        except DAMAGE as error:
-            findings.wrong(part.name, f"is damaged ({type(error).__name__})", LIST_AGAIN)
-            return None
-        if not fits:
-            findings.wrong(part.name, "is damaged: it is not the list that the corpus was made from", LIST_AGAIN)
-            return None
-        column = table["id"].combine_chunks()
-        ids += [column.slice(first, last - first) for first, last in pairwise(bounds)]
-    return ids
-
-
-def _within(recorded: Any, now: Any) -> bool:
-    """Whether all that was recorded is so now; a later version may know settings that did not exist then."""
-    if isinstance(recorded, dict) and isinstance(now, dict):
-        return all(key in now and _within(value, now[key]) for key, value in recorded.items())
-    return recorded == now
-
-
-def _bounds_are_true(file: pq.ParquetFile, shards: np.ndarray) -> bool:
-    """A search for a shard's rows skips row groups by the bounds that the file gives of them."""
-    place = file.schema_arrow.get_field_index("shard")
-    first = 0
-    for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
-        # Columns of lists come before: the place among the leaves is found by name.
-        column = next(c for c in map(group.column, range(place, group.num_columns)) if c.path_in_schema == "shard")
-        own = shards[first : first + group.num_rows]
-        first += group.num_rows
-        if column.statistics is not None and (column.statistics.min, column.statistics.max) != (own.min(), own.max()):
-            return False
-    return True
 
 
 def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
@@ -147,9 +80,7 @@ def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
         return Tombstones()
 
 
-def _check_columns(
-    corpus: Corpus, ids: list[pa.Array], share: Share, removed: Tombstones, findings: Findings, progress: bool
-) -> None:
+def _check_columns(corpus: Corpus, share: Share, removed: Tombstones, findings: Findings, progress: bool) -> None:
     encoders = _encoders(corpus, findings)
     folders = ["clips", "av", *(f"embeddings/{name}" for name in encoders)]
     listings = {folder: corpus.store.list(folder) for folder in folders}
@@ -157,57 +88,122 @@ def _check_columns(
     total = corpus.shards + sum(len(described["shards"]) for described, _ in packs.values())
     remote = corpus.store.local_path(CORPUS_FILE) is None
     threads = REMOTE_THREADS if remote else max(2, len(os.sched_getaffinity(0)))
-    dimensions = {name: described["dimensions"] for name, described in encoders.items()}
+    # Samples are compared with their vectors where their tar is hashed.
+    digested = {described["encoder"] for described, _ in packs.values() if share.fraction > 0}
+    seen = _Columns(corpus, folders, digested)
     with (
         tqdm(total=total, desc="verifying", unit="shard", disable=not progress, dynamic_ncols=True) as bar,
         ThreadPoolExecutor(threads) as pool,
     ):
+        side_by_side = functools.partial(in_order, pool, ahead=2 * threads)
+        dimensions = {name: described["dimensions"] for name, described in encoders.items()}
 
         def one(shard: int) -> ShardResult:
-            result = check_shard(corpus, shard, ids[shard].to_pylist(), listings, dimensions, share, removed)
+            result = check_shard(corpus, shard, listings, dimensions, digested, share, removed)
             bar.update()
             return result
 
-        results = list(pool.map(one, range(corpus.shards)))
-        for result in results:
+        for shard, result in enumerate(side_by_side(one, range(corpus.shards))):
+            seen.add(shard, result)
             findings.merge(result.findings)
         for folder in folders:
-            tars = {result.tars[folder] for result in results if folder in result.tars}
-            complete = not any(folder in result.unread for result in results)
-            check_strays(folder, listings[folder], corpus.shards, tars, findings, complete=complete)
-        columns_are_sound = not findings.problems
+            complete = folder not in seen.unread
+            check_strays(folder, listings[folder], corpus.shards, seen.tars[folder], findings, complete=complete)
+        sound = not findings.problems
+        # Before the list's rows are held: each plan takes memory of its own.
+        plans = {
+            folder: plan_again(corpus, folder, described) if sound else Replanned()
+            for folder, (described, _) in packs.items()
+        }
+        facts = listed_clips(corpus) if packs else None
         owed = Owed(corpus, listings)
-        facts = _facts(corpus) if packs else None
+        looked_at: list[tuple[Pack, Findings]] = []
         for folder, (described, sizes) in packs.items():
-            vectors = _vectors(results, described["encoder"])
-            plan = planned_samples(corpus, folder, described, findings) if columns_are_sound else None
-            pack = Pack(folder, described, sizes, encoders.get(described["encoder"]), vectors, facts, plan, removed)
-
-            def training(name: str, pack: Pack = pack) -> Findings:
-                found = check_training_shard(corpus, pack, name, share)
-                bar.update()
-                return found
-
-            for found in pool.map(training, described["shards"]):
-                findings.merge(found)
-            check_index(corpus, pack, findings)
-            check_sources(pack, findings)
-            check_pack_strays(pack, findings)
-            check_card(corpus, pack, findings)
+            encoder = described["encoder"]
+            vectors = seen.vectors.get(encoder)
+            pack = Pack(folder, described, sizes, encoders.get(encoder), vectors, facts, plans[folder].keys, removed)
+            looked_at.append((pack, _check_pack(corpus, pack, share, side_by_side, bar)))
             owed.add(pack)
-        owed.tell(results, findings)
-    encode_again(corpus, encoders, _sound_shards(corpus, encoders, listings, results), findings)
+        for pack, found in looked_at:
+            _tell_plan(plans[pack.folder], pack, owed, findings)
+            findings.merge(found)
+        owed.tell(seen.media_kept, findings)
+    encode_again(corpus, encoders, _sound_shards(corpus, encoders, listings, seen.problems), findings)
+
+
+class _Columns:
+    """What is kept of the shards' columns once all are looked at.
+
+    Attributes:
+        problems: By shard, whether anything is wrong in any column.
+        media_kept: By shard, see `ShardResult`.
+        tars: By folder, those that its tables name.
+        unread: Folders of which not all tables could be read.
+        vectors: By encoder, digests of the clips' vectors.
+    """
+
+    def __init__(self, corpus: Corpus, folders: Iterable[str], digested: Iterable[str]) -> None:
+        self.problems = np.zeros(corpus.shards, bool)
+        self.media_kept = np.ones(corpus.shards, bool)
+        self.tars: dict[str, set[str]] = {folder: set() for folder in folders}
+        self.unread: set[str] = set()
+        self.vectors = {name: ClipVectors(corpus.clips_by_shard()) for name in digested}
+
+    def add(self, shard: int, result: ShardResult) -> None:
+        self.problems[shard] = bool(result.findings.problems)
+        self.media_kept[shard] = result.media_kept
+        for folder, tar in result.tars.items():
+            self.tars[folder].add(tar)
+        self.unread |= result.unread
+        for encoder, vectors in result.vectors.items():
+            self.vectors[encoder].add(shard, vectors)
+
+
+def _check_pack(corpus: Corpus, pack: Pack, share: Share, side_by_side: Callable, bar: tqdm) -> Findings:
+    """Every training shard of a pack, then what they have in common."""
+    findings, of_index = Findings(), Findings()
+    sides = SourceSides()
+    names = pack.described["shards"]
+    with opened_index(corpus, pack, of_index) as index:
+
+        def training(number: int) -> TrainingShard:
+            result = check_training_shard(corpus, pack, index, number, share)
+            bar.update()
+            return result
+
+        for name, result in zip(names, side_by_side(training, range(len(names))), strict=True):
+            findings.merge(result.findings)
+            pack.last_shard = max(pack.last_shard, result.last_shard)
+            if result.tar is not None:
+                pack.tars[name] = result.tar
+            sides.add(name, result.sides)
+        findings.merge(of_index)
+        if index is not None:
+            check_index(corpus, pack, index, findings)
+    sides.tell(corpus.store, pack, findings)
+    check_pack_strays(pack, findings)
+    check_card(corpus, pack, findings)
+    return findings
+
+
+def _tell_plan(plan: Replanned, pack: Pack, owed: Owed, findings: Findings) -> None:
+    """Why a pack's plan did not come out again; a table that is lost is a problem of its own, and the reason."""
+    lost = owed.lost_vectors(pack) if plan.refused else []
+    if lost:
+        findings.notes.append(f"the plan of {pack.folder} could not be made again without {named(lost)}")
+    elif plan.why_not:
+        findings.notes.append(plan.why_not)
 
 
 def _sound_shards(
-    corpus: Corpus, encoders: Iterable[str], listings: dict[str, dict[str, int]], results: list[ShardResult]
+    corpus: Corpus, encoders: Iterable[str], listings: dict[str, dict[str, int]], problems: np.ndarray
 ) -> dict[str, list[int]]:
     """By encoder, the shards that are embedded and have nothing wrong in any column."""
     return {
         name: [
             shard
-            for shard, result in enumerate(results)
-            if not result.findings.problems and f"{shard:06d}.parquet" in listings[f"embeddings/{name}"]
+            for shard in np.flatnonzero(~problems).tolist()
+            if f"{shard:06d}.parquet" in listings[f"embeddings/{name}"]
         ]
         for name in encoders
     }
@@ -244,17 +240,6 @@ def _packs(corpus: Corpus, findings: Findings) -> dict[str, tuple[dict[str, Any]
         if described is not None:
             found[folder] = described, sizes
     return found
-
-
-def _vectors(results: list[ShardResult], encoder: str) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for result in results:
-        found |= result.vectors.get(encoder, {})
-    return found
-
-
-def _facts(corpus: Corpus) -> ListedClips:
-    return ListedClips(corpus.manifest(["id", "source", "dataset", "split", "labels", "captions", "shard"]))
 
 
 def _check_leftovers(corpus: Corpus, findings: Findings) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.pipeline.tombstones import Tombstones
 from vidaudio.pipeline.verify.files import BUILD_AGAIN, BUILD_BOTH_AGAIN, compare_members, named, open_tar, sealed_table
 from vidaudio.pipeline.verify.report import Findings, Share
+from vidaudio.pipeline.verify.vectors import ShardVectors, shard_vectors
 from vidaudio.shards.commit import CommitRecord, table_name
 from vidaudio.shards.tar import sha256_of
 
 DONE, REMOVED = "done", "removed"
 REMOVE_AGAIN = "run `vidaudio remove` with it again, or the next build: it is swept"
 TOMBSTONES = "take the corpus's removed-*.parquet back from a copy, or remove the clip again"
-DIGEST_BYTES = 8
 FETCH_AGAIN = "put the file back, or take the clip out of the list and begin another corpus"
 
 
@@ -36,23 +35,23 @@ class ShardResult:
         findings: Of all its columns.
         tars: Names of its tars by folder, as its tables have them.
         unread: Folders whose table could not be read.
-        vectors: By encoder and clip: a short digest of every picture's vector, one after another.
+        vectors: By encoder, digests of its clips' vectors, where they were asked for.
         media_kept: False where the shard's media were let go, or never came into the corpus.
     """
 
     findings: Findings = field(default_factory=Findings)
     tars: dict[str, str] = field(default_factory=dict)
     unread: set[str] = field(default_factory=set)
-    vectors: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    vectors: dict[str, ShardVectors] = field(default_factory=dict)
     media_kept: bool = True
 
 
 def check_shard(
     corpus: Corpus,
     shard: int,
-    ids: Sequence[str],
     listings: Mapping[str, Mapping[str, int]],
     encoders: Mapping[str, int],
+    digested: Collection[str],
     share: Share,
     removed: Tombstones,
 ) -> ShardResult:
@@ -61,18 +60,18 @@ def check_shard(
     Args:
         corpus: Whose.
         shard: Its number.
-        ids: Of its clips, in the list's order.
         listings: Files and sizes of every stage's folder.
         encoders: Dimensions by encoder's name.
+        digested: Encoders whose vectors' digests are wanted.
         share: Of the files to hash.
         removed: Clips that must be nowhere.
     """
     result = ShardResult()
+    listed = corpus.table(shard)
+    ids, sources = (listed[name].to_pylist() for name in ("id", "source"))
     result.findings.counts["clips"] += len(ids)
-    sources = dict(zip(*(corpus.table(shard)[name].to_pylist() for name in ("id", "source")), strict=True))
-    gone = (
-        frozenset(clip for clip, source in sources.items() if removed.covers(clip, source)) if removed else frozenset()
-    )
+    pairs = zip(ids, sources, strict=True) if removed else ()
+    gone = frozenset(clip for clip, source in pairs if removed.covers(clip, source))
     clips = _Column(corpus, shard, "clips", "download", CLIPS_SCHEMA, listings, result, gone)
     av = _Column(corpus, shard, "av", "extract", AV_SCHEMA, listings, result, gone)
     fetched = _check_clips(clips, ids, share) if clips.rows is not None else None
@@ -82,8 +81,11 @@ def check_shard(
             [("id", pa.string()), ("frame_seconds", pa.float64()), ("embedding", pa.list_(pa.float16(), dimensions))]
         )
         column = _Column(corpus, shard, f"embeddings/{encoder}", "embed", schema, listings, result, gone)
-        if column.table is not None:
-            result.vectors[encoder] = _check_vectors(column, av, done)
+        if column.table is None:
+            continue
+        vectors = _check_vectors(column, av, done)
+        if encoder in digested:
+            result.vectors[encoder] = shard_vectors(ids, column.table["id"].to_pylist(), vectors)
     result.media_kept = not _media_not_kept(clips, shard)
     if not result.media_kept:
         _say_fetch_again(result.findings, shard)
@@ -247,8 +249,8 @@ def _check_av(
     return ids, seconds
 
 
-def _check_vectors(column: _Column, av: _Column, done: tuple[list[str], list[float]] | None) -> dict[str, bytes]:
-    """Join pictures with vectors; returns the digests of every clip's vectors."""
+def _check_vectors(column: _Column, av: _Column, done: tuple[list[str], list[float]] | None) -> np.ndarray:
+    """Join pictures with vectors; returns the vectors, float16 `[pictures, dimensions]`."""
     table = column.table
     ids = table["id"].to_pylist()
     if not av.stands:
@@ -258,15 +260,7 @@ def _check_vectors(column: _Column, av: _Column, done: tuple[list[str], list[flo
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     if not np.isfinite(flat).all():
         column.wrong("holds values that are no numbers")
-    digests: dict[str, list[bytes]] = {}
-    for clip, vector in zip(ids, flat.reshape(len(ids), -1) if ids else [], strict=True):
-        digests.setdefault(clip, []).append(vector_digest(vector))
-    return {clip: b"".join(each) for clip, each in digests.items()}
-
-
-def vector_digest(vector: np.ndarray) -> bytes:
-    """A short digest of one float16 vector."""
-    return hashlib.blake2b(np.ascontiguousarray(vector, np.float16).tobytes(), digest_size=DIGEST_BYTES).digest()
+    return flat.reshape(len(ids), -1) if ids else flat.reshape(0, 1)
 
 
 def _with_tar(column: _Column, expected: Mapping[str, tuple[int, int] | None], share: Share) -> None:
