@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
+import pickle
 import shutil
 import tarfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +27,7 @@ from tests.pipeline.dask_cluster import dask_cluster
 from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.manifest import clips_from_table
-from vidaudio.pipeline import pack_select, pack_sources
+from vidaudio.pipeline import pack_plan, pack_select, pack_sources
 from vidaudio.pipeline import run as running
 from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.pack_plan import PackPlan, begin_pack, missing_tasks, plan_pack
@@ -38,6 +40,7 @@ from vidaudio.pipeline.stages.pack import finish_pack, pack_shard
 from vidaudio.pipeline.status import corpus_status
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
+from vidaudio.shards.read_many import read_tables
 from vidaudio.shards.store import LocalStore
 from vidaudio.stream.index import open_index
 from vidaudio.stream.reader import SampleReader
@@ -132,6 +135,38 @@ class TestSelection:
         assert found == (set(media_world.usable) if wanted is None else wanted)
 
     @pytest.mark.parametrize(
+        ("where", "looked_at"),
+        [
+            (None, set()),
+            ("not silent and seconds > 7", {"silent", "seconds"}),
+            ("motion > 0 and frame_seconds.str.len() >= 4 & (rms_dbfs < 0)", {"motion", "frame_seconds", "rms_dbfs"}),
+            ("labels.str.len() == 0 or dataset != 'seconds'", {"labels", "dataset"}),
+            ("`seconds` > 1", None),
+        ],
+    )
+    def test_no_column_is_read_that_nobody_looks_at_and_the_plan_is_the_same(
+        self, built_corpus, monkeypatch, where, looked_at
+    ):
+        read = []
+
+        def noted(store, names, *, columns):
+            read.append(set(columns))
+            return read_tables(store, names, columns=columns)
+
+        monkeypatch.setattr(pack_select, "read_tables", noted)
+        few = planned(built_corpus, where=where, name="x")
+        monkeypatch.setattr(pack_plan, "named_columns", lambda where: None)
+        every = planned(built_corpus, where=where, name="x")
+        assert few == every
+        assert [asdict(task) for task in few.tasks] == [asdict(task) for task in every.tasks]
+        assert read[1] == set(pack_select.CLIP_FACTS)
+        if looked_at is None:
+            assert read[0] == read[1]
+        else:
+            needed = {"id", "state", "samples", "audio_start_seconds", "grid_seconds"}
+            assert needed | (looked_at & read[1]) <= read[0] <= needed | looked_at | {"silent"}
+
+    @pytest.mark.parametrize(
         "where",
         ["nosuch > 1", "silent and (", "seconds >", "seconds + 1", "id", "3", "True", "x = 1", "@os", "silent )"],
     )
@@ -148,15 +183,18 @@ class TestSelection:
 
     def test_a_clip_without_labels_has_none_to_an_expression_too(self, built_corpus, media_world, monkeypatch):
         """In a list's table no label may be null or an empty list; a whole expression must not fail over which."""
-        table = Corpus.table
+        tables = Corpus.tables
 
-        def with_nulls(corpus: Corpus, shard: int) -> pa.Table:
-            rows = table(corpus, shard)
-            kept = pa.array(["second" in labels for labels in rows["labels"].to_pylist()])
-            labels = pc.if_else(kept, rows["labels"], pa.scalar(None, rows["labels"].type))
-            return rows.set_column(rows.schema.get_field_index("labels"), "labels", labels)
+        def with_nulls(corpus: Corpus, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+            for rows in tables(corpus, columns):
+                if "labels" not in rows.column_names:
+                    yield rows
+                    continue
+                kept = pa.array(["second" in labels for labels in rows["labels"].to_pylist()])
+                labels = pc.if_else(kept, rows["labels"], pa.scalar(None, rows["labels"].type))
+                yield rows.set_column(rows.schema.get_field_index("labels"), "labels", labels)
 
-        monkeypatch.setattr(Corpus, "table", with_nulls)
+        monkeypatch.setattr(Corpus, "tables", with_nulls)
         assert ids(planned(built_corpus, where="labels.str.join(',').str.contains('second')", name="x")) == {"multi_b"}
         without = ids(planned(built_corpus, where="labels.str.len() == 0", name="x"))
         assert without == set(media_world.usable) - {"multi_b"}
@@ -176,6 +214,15 @@ class TestSplits:
             assert of_clip["bars"] == "train"
             assert of_clip["web_a"] == of_clip["web_b"] == "test"
         assert sides == {"train", "val", "test"}
+
+    def test_the_order_in_which_shares_are_written_decides_nothing(self, built_corpus):
+        shares = {"train": 1.0, "val": 2.0, "test": 3.0}
+        plans = [
+            planned(built_corpus, split_fractions={name: shares[name] for name in order}, seed=seed, name="x")
+            for seed in range(3)
+            for order in itertools.permutations(shares)
+        ]
+        assert len({plan.plan_hash for plan in plans}) == 3
 
     @pytest.mark.parametrize("fractions", [{}, {"train": 0.0}, {"train": 1.0, "val": -0.1}])
     def test_shares_that_are_none_are_refused(self, built_corpus, fractions):
@@ -419,3 +466,18 @@ def test_the_command_packs_on_a_scheduler_that_is_named(packed_corpus, packed_as
     assert result.exit_code == 0, result.output
     for tar in alone.glob("*.tar"):
         assert (alone.parent / "elsewhere" / tar.name).read_bytes() == tar.read_bytes()
+
+
+@pytest.mark.parametrize("where", ["nonsense", "seconds", "seconds >"])
+def test_a_selection_that_is_none_is_named_as_it_was_typed(built_corpus, where):
+    typed = {
+        "--where": ["--where", where],
+        "pack.where": ["--set", f"where={where}"],
+    }
+    for named, arguments in typed.items():
+        result = CliRunner().invoke(app, ["pack", built_corpus.url, "--name", "x", "--quiet", *arguments])
+        assert isinstance(result.exception, RecipeError)
+        assert str(result.exception).startswith(f"{named} {where!r} ")
+        # As it is where an error comes back from another process.
+        assert str(pickle.loads(pickle.dumps(result.exception))) == str(result.exception)
+    assert not (Path(built_corpus.url) / "training" / "x").exists()

@@ -19,12 +19,22 @@ import pyarrow as pa
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import SCHEMA as MANIFEST_SCHEMA
 from vidaudio.pipeline.corpus import PACK_FILE, Corpus
-from vidaudio.pipeline.pack_select import CLIP_FACTS, Splits, assign_splits, selected, usable_clips
+from vidaudio.pipeline.pack_select import (
+    CLIP_FACTS,
+    Splits,
+    assign_splits,
+    named_columns,
+    selected,
+    usable_clips,
+)
 from vidaudio.pipeline.pack_tasks import PackTasks, SampleColumns, hash_of_plan
 from vidaudio.pipeline.recipe import ExtractBlock, PackBlock
 from vidaudio.pipeline.segments import Segment, whole_segments, window_segments
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.shards.store import Store
+
+# Of every clip, whatever the selection.
+PLANNED_BY = ("id", "source", "split", "shard", "samples", "audio_start_seconds", "grid_seconds")
 
 
 class PackStands(CorpusError):
@@ -74,7 +84,9 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
     """
     found = _Gathering(settings, corpus.recipe.extract)
     usable = 0
-    for clips in usable_clips(corpus, encoder_name):
+    looked_at = named_columns(settings.where)
+    columns = None if looked_at is None else {*PLANNED_BY, *looked_at}
+    for clips in usable_clips(corpus, encoder_name, columns):
         usable += len(clips)
         found.add(selected(clips, settings.where))
     if not found.clips:

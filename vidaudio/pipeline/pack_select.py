@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.manifest import SCHEMA as LIST_SCHEMA
 from vidaudio.manifest.source import hashed
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import PackBlock
@@ -25,10 +28,15 @@ CLIP_FACTS = [c for c in AV_SCHEMA.names if c not in ("reason", "message", "fram
 BATCH_CLIPS = 8192
 
 
-def usable_clips(corpus: Corpus, encoder_name: str) -> Iterator[pd.DataFrame]:
+def usable_clips(corpus: Corpus, encoder_name: str, columns: Collection[str] | None = None) -> Iterator[pd.DataFrame]:
     """Clips that are extracted and embedded, a row each, some thousands at a time, in the list's order.
 
     The columns are the list's, and the facts of sound and pictures. A clip that was tried again comes once.
+
+    Args:
+        corpus: Opened.
+        encoder_name: Of the folder with its vectors.
+        columns: Those that are needed, and `id`; all by default.
 
     Raises:
         CorpusError: A shard is not embedded yet.
@@ -37,11 +45,15 @@ def usable_clips(corpus: Corpus, encoder_name: str) -> Iterator[pd.DataFrame]:
     check_embedded(corpus.url, len(embedded), corpus.shards)
     older = superseded(corpus)
     names = (table_name("av", shard) for shard in range(corpus.shards))
+    wanted = {"id", *(columns if columns is not None else [*LIST_SCHEMA.names, *CLIP_FACTS])}
+    of_list = [name for name in LIST_SCHEMA.names if name in wanted or name == "shard"]
+    of_av = [name for name in CLIP_FACTS if name in wanted or name == "state"]
     rows: list[pa.Table] = []
     facts: list[pa.Table] = []
     held = 0
-    for shard, (av, _) in enumerate(read_tables(corpus.store, names, columns=CLIP_FACTS)):
-        listed = corpus.table(shard)
+    read = read_tables(corpus.store, names, columns=of_av)
+    # Both in the order of the shards; the list in long stretches, and not a request for every few shards.
+    for (shard, listed), (av, _) in zip(_rows_by_shard(corpus, of_list), read, strict=True):
         rows.append(listed.filter(pa.array(older.speaks(shard, listed["id"].to_pylist()), pa.bool_())))
         # Before pandas sees it: rows without facts would make floats of whole numbers.
         facts.append(av.filter(pc.equal(av["state"], "done")).drop_columns(["state"]))
@@ -51,6 +63,20 @@ def usable_clips(corpus: Corpus, encoder_name: str) -> Iterator[pd.DataFrame]:
             rows, facts, held = [], [], 0
     if rows:
         yield _joined(rows, facts)
+
+
+def _rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Every shard and its rows of the list, in order; `shard` is among the columns."""
+    expected = 0
+    for table in corpus.tables(columns):
+        shards = table["shard"].to_numpy()
+        # Row groups end where shards end.
+        edges = [0, *(np.flatnonzero(np.diff(shards)) + 1).tolist(), len(shards)]
+        for first, last in itertools.pairwise(edges):
+            if shards[first] != expected:
+                raise CorpusError(f"the list of {corpus.url} is damaged: the rows of shard {expected} are not in place")
+            yield expected, table.slice(first, last - first)
+            expected += 1
 
 
 def check_embedded(url: str, embedded: int, shards: int) -> None:
@@ -65,10 +91,42 @@ def check_embedded(url: str, embedded: int, shards: int) -> None:
 
 def _joined(rows: list[pa.Table], facts: list[pa.Table]) -> pd.DataFrame:
     listed, known = (pa.concat_tables(tables).to_pandas(use_threads=False) for tables in (rows, facts))
-    for name in ("labels", "captions"):
+    for name in {"labels", "captions"} & set(listed.columns):
         # As everywhere else no list is an empty one, also to an expression over the columns.
         listed[name] = [() if texts is None else texts for texts in listed[name]]
     return listed.merge(known, on="id", how="inner", validate="one_to_one")
+
+
+def named_columns(where: str | None) -> set[str] | None:
+    """Columns that a selection may look at; None where that cannot be told, so all of them."""
+    if not where:
+        return set()
+    try:
+        names = {part.id for part in ast.walk(ast.parse(where.strip(), mode="eval")) if isinstance(part, ast.Name)}
+    except (SyntaxError, ValueError):  # pandas takes some more than Python, and says itself what it does not take
+        return None
+    return {*names, "silent"}
+
+
+class SelectionError(RecipeError):
+    """An expression that is no selection.
+
+    Args:
+        expression: As it was given.
+        reason: What is wrong with it.
+        named: What whoever wrote the expression calls it.
+    """
+
+    def __init__(self, expression: str, reason: str, named: str) -> None:
+        super().__init__(expression, reason, named)
+        self.expression, self.reason, self.named = expression, reason, named
+
+    def __str__(self) -> str:
+        return f"{self.named} {self.expression!r} {self.reason}"
+
+    def called(self, named: str) -> SelectionError:
+        """The same of an expression that goes by another name."""
+        return SelectionError(self.expression, self.reason, named)
 
 
 def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:
@@ -77,7 +135,7 @@ def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where
     `named` is what whoever wrote the expression calls it, for messages.
 
     Raises:
-        RecipeError: It is no such expression.
+        SelectionError: It is no such expression.
     """
     if not where:
         return clips
@@ -88,9 +146,9 @@ def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where
     except Exception as error:
         # pandas' evaluator raises whatever its parser and NumPy raise; all of it is about the expression.
         columns = "seconds, rms_dbfs, silent, motion, decode_errors, split, dataset, id ..."
-        raise RecipeError(f"{named} {where!r} is not a selection over the columns {columns}: {error}") from error
+        raise SelectionError(where, f"is not a selection over the columns {columns}: {error}", named) from error
     if not (isinstance(mask, pd.Series) and mask.dtype == bool):
-        raise RecipeError(f"{named} {where!r} must be true or false for every clip")
+        raise SelectionError(where, "must be true or false for every clip", named)
     return clips[mask]
 
 
@@ -113,7 +171,9 @@ class Splits:
     """
 
     def __init__(self, settings: PackBlock) -> None:
-        shares = settings.split_fractions
+        # By name: a corpus and a pack describe themselves with sorted keys, and what was written in another order
+        # before must draw the same.
+        shares = dict(sorted(settings.split_fractions.items()))
         total = sum(shares.values())
         if not shares or total <= 0 or min(shares.values()) < 0:
             raise RecipeError("pack.split_fractions must be shares >= 0 that sum to more than 0")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ import pyarrow as pa
 
 from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.segments import Segment
+
+_SEGMENT_FIELDS = tuple(each.name for each in fields(Segment))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +172,21 @@ def hash_of_plan(described: dict[str, Any], columns: SampleColumns, places: Sequ
     """`stable_hash` of what is described together with the content of every output shard, without holding that."""
     digest = hashlib.sha256(b'{"content":[')
     for nth, (split, number, first, last) in enumerate(places):
-        group = [split, number, [asdict(sample) for sample in columns.between(first, last)]]
+        group = [split, number, [_values(sample) for sample in columns.between(first, last)]]
         digest.update(b"," * (nth > 0) + _json(group))
     # Sorted by name, "content" comes first.
     digest.update(b"]," + _json(described)[1:])
     return digest.hexdigest()
+
+
+def _values(sample: PackedSample) -> dict[str, Any]:
+    """What `dataclasses.asdict` gives, which copies every number: half of the time of a plan."""
+    return {
+        "key": sample.key,
+        "clip_id": sample.clip_id,
+        "shard": sample.shard,
+        "segment": {name: getattr(sample.segment, name) for name in _SEGMENT_FIELDS},
+    }
 
 
 def _json(values: Any) -> bytes:
