@@ -18,6 +18,7 @@ from tests.pipeline.test_build import contents
 from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.manifest import Clip, clips_from_table, read_manifest, source, write_manifest
 from vidaudio.media.reasons import Reason
+from vidaudio.pipeline import packing
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.dry_run import REQUESTS_PER_SOURCE, BuildPlan, dry_run
 from vidaudio.pipeline.packing import Packing
@@ -71,6 +72,14 @@ def test_only_the_stages_asked_for_are_counted(media_world: MediaWorld, tiny_cli
         dry_run(world_recipe(tiny_clip), str(media_world.manifest), str(tmp_path / "c"), only=["extrct"])
 
 
+def test_an_address_that_is_none_and_a_path_like_one_are_counted(tiny_clip: Path, tmp_path: Path):
+    urls = ["http://[bad/x.mp4", f"{tmp_path}/at://x.mp4", "data:video/mp4;base64,AA"]
+    clips = [Clip(f"v{n}", f"web:{n}", "made", url, end_seconds=3.0) for n, url in enumerate(urls)]
+    write_manifest(clips, tmp_path / "m.parquet")
+    plan = dry_run(world_recipe(tiny_clip), str(tmp_path / "m.parquet"), str(tmp_path / "c"))
+    assert (plan.requests_by_site, plan.missing_files) == ({"generic": REQUESTS_PER_SOURCE}, 2)
+
+
 def test_the_whole_of_youtube_is_counted_by_site(tiny_clip: Path, tmp_path: Path):
     clips = [
         Clip(f"v{n}_000000", f"youtube:v{n}", "made", f"https://www.youtube.com/watch?v=v{n}", end_seconds=10.0)
@@ -82,14 +91,17 @@ def test_the_whole_of_youtube_is_counted_by_site(tiny_clip: Path, tmp_path: Path
     assert "youtube 18" in str(plan)
 
 
-def test_plain_links_go_by_the_name_that_their_budget_has(tiny_clip: Path, tmp_path: Path):
+@pytest.mark.parametrize("source", ["web", "youtube", "mine"])
+def test_links_go_by_the_name_that_their_budget_has_whatever_the_list_calls_them(
+    source: str, tiny_clip: Path, tmp_path: Path
+):
     links = [
         "https://vimeo.com/1234",
         "https://www.example.org/a.mp4",
         "https://example.org/b.mp4",
         "http://b.net:81/c",
     ]
-    clips = [Clip(f"v{n}", f"web:{link}", "made", link, end_seconds=10.0) for n, link in enumerate(links)]
+    clips = [Clip(f"v{n}", f"{source}:{n}", "made", link, end_seconds=10.0) for n, link in enumerate(links)]
     write_manifest(clips, tmp_path / "m.parquet")
     plan = dry_run(world_recipe(tiny_clip), str(tmp_path / "m.parquet"), str(tmp_path / "c"))
     asked = {"vimeo": 1, "example.org": 2, "b.net:81": 1}
@@ -249,24 +261,53 @@ def test_where_nothing_is_tried_again_it_is_said_why(
 def test_what_would_be_packed_is_known_where_the_shards_are_done(
     built_corpus: Corpus, media_world: MediaWorld, tiny_clip: Path, tmp_path: Path
 ):
-    def packing(corpus: str | Path, *settings: str, manifest: Path = media_world.manifest) -> Packing | None:
+    def planned(corpus: str | Path, *settings: str, manifest: Path = media_world.manifest) -> Packing | None:
         plan = dry_run(world_recipe(tiny_clip, *settings), str(manifest), str(corpus))
         assert str(plan.pack) in str(plan)
         return plan.pack
 
-    assert packing(tmp_path / "new") == Packing("training/default", "after_shards")
-    assert packing(built_corpus.url) == Packing("training/default", "now", 0, 0)
+    assert planned(tmp_path / "new") == Packing("training/default", "after_shards")
+    assert planned(built_corpus.url) == Packing("training/default", "now", 0, 0)
     described = json.loads((Path(built_corpus.url) / "training/default/pack.json").read_text())
     shards, samples = len(described["shards"]), described["samples"]
-    assert packing(built_corpus.url, "pack.name=other") == Packing("training/other", "now", shards, samples)
+    assert planned(built_corpus.url, "pack.name=other") == Packing("training/other", "now", shards, samples)
 
     corpus = shutil.copytree(built_corpus.url, tmp_path / "corpus")
     (corpus / "training/default/train-000000.parquet").unlink()
-    assert packing(corpus).shards == 1
+    assert planned(corpus).shards == 1
     (corpus / "training/default/pack.json").write_text(json.dumps(described | {"plan_hash": "of fewer clips"}))
-    assert packing(corpus) == Packing("training/default", "never")
+    assert planned(corpus) == Packing("training/default", "never")
     next(corpus.glob("embeddings/*/000001.parquet")).unlink()
-    assert packing(corpus) == Packing("training/default", "after_shards")
+    assert planned(corpus) == Packing("training/default", "stands")
+    assert planned(corpus, "pack.name=other") == Packing("training/other", "after_shards")
+
+
+def test_a_build_that_came_to_its_end_is_known_without_a_look_at_its_clips(
+    built_corpus: Corpus, media_world: MediaWorld, tiny_clip: Path, tmp_path: Path, monkeypatch
+):
+    corpus = shutil.copytree(built_corpus.url, tmp_path / "corpus")
+    request = (world_recipe(tiny_clip), str(media_world.manifest), str(corpus))
+    looked_at = dry_run(*request)
+    build(*request, progress=False)
+
+    def planned(*arguments):
+        raise AssertionError("the clips were looked at")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "plan_pack", planned)
+        assert dry_run(*request) == looked_at
+        assert looked_at.pack == Packing("training/default", "now", 0, 0)
+        # What was not built so far, or is there no more, is planned.
+        for name in ("train-000000.parquet", "index.arrow"):
+            path = corpus / "training" / "default" / name
+            kept = path.read_bytes()
+            path.unlink()
+            with pytest.raises(AssertionError, match="were looked at"):
+                dry_run(*request)
+            path.write_bytes(kept)
+        with pytest.raises(AssertionError, match="were looked at"):
+            dry_run(world_recipe(tiny_clip, "pack.name=other"), *request[1:])
+        assert dry_run(*request) == looked_at
 
 
 # --- a long list -----------------------------------------------------------------------------------------------------

@@ -19,8 +19,10 @@ from vidaudio.pipeline.chains import check_order
 from vidaudio.pipeline.checks import Request, check_request, read_request
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.fetches import Fetches, rows_to_fetch
+from vidaudio.pipeline.finished import finished_before, request_hash
 from vidaudio.pipeline.growth import added_rows
 from vidaudio.pipeline.keep import drafted_shards
+from vidaudio.pipeline.listing import Listings, list_stages
 from vidaudio.pipeline.packing import Packing, fullest_encoder, plan_packing
 from vidaudio.pipeline.plan import plan_shards
 from vidaudio.pipeline.recipe import STAGES, CorpusRecipe
@@ -28,12 +30,13 @@ from vidaudio.pipeline.released import shards_without_media
 from vidaudio.pipeline.retry import nothing_retried, retried_rows
 from vidaudio.pipeline.stages.embed import check_encoder_named
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
-from vidaudio.shards.commit import committed_shards
+from vidaudio.shards.commit import committed_shards_in
 from vidaudio.wording import number_of
 
 # The stages of a shard's chain; a pack is of the whole corpus.
 CHAIN = STAGES[:-1]
-# One extraction of the page and one transfer; sites with separate sound and picture take one transfer more.
+# One extraction of the page and one transfer; sites with separate sound and picture take one transfer more, and a video
+# that is gone takes none.
 REQUESTS_PER_SOURCE = 2
 _CLIPS_TAR = re.compile(r"(\d{6,})\.[0-9a-f]{8}\.tar")
 
@@ -52,7 +55,7 @@ class BuildPlan:
         nothing_retried: Why none are, where that was asked for.
         without_media: Shards that would be extracted, and whose media were not kept: the build says so, and how they
             are fetched again.
-        requests: At least so many to sites, for the shards that are not downloaded.
+        requests: To sites, for the shards that are not downloaded: a page and a file a source.
         requests_by_site: The same by site, as budgets call it.
         web_sources: That would be fetched from sites; how many bytes they are is known only once they are fetched.
         local_bytes: Of the local files that would be read.
@@ -88,11 +91,11 @@ class BuildPlan:
             f"{number_of(self.sources, 'source')} in {number_of(self.shards, 'shard')}"
         ]
         if self.retried_clips:
-            lines.append(f"  {'retry':<10}{self.retried_clips:>9,} clips that failed, in shards of their own")
+            lines.append(f"  {'retry':<10}{_count(self.retried_clips, 'clip')} that failed, in shards of their own")
         if self.nothing_retried:
             lines.append(f"  {'retry':<10}{0:>9} clips: {self.nothing_retried}")
         for stage, shards in self.missing_shards.items():
-            lines.append(f"  {stage:<10}{shards:>9,} shards to do")
+            lines.append(f"  {stage:<10}{_count(shards, 'shard')} to do")
         if self.without_media:
             lines.append(
                 f"  {'':<10}{self.without_media:>9,} of them to extract and without media (download.keep): the build "
@@ -101,18 +104,20 @@ class BuildPlan:
         if self.pack is not None:
             lines.append(f"  {'pack':<10}{self.pack}")
         sites = ", ".join(f"{site} {count:,}" for site, count in sorted(self.requests_by_site.items()))
-        lines.append(f"  {'requests':<10}{self.requests:>9,} at least{f': {sites}' if sites else ''}")
+        lines.append(f"  {'requests':<10}{self.requests:>9,} or so{f': {sites}' if sites else ''}")
         lines.append(f"  {'local':<10}{self.local_bytes / 1e6:>9,.0f} MB to read, {self.missing_files:,} files missing")
         if self.web_sources:
-            lines.append(
-                f"  {'web':<10}{self.web_sources:>9,} sources to fetch; their bytes are known once they are fetched"
-            )
+            sources = _count(self.web_sources, "source")
+            lines.append(f"  {'web':<10}{sources} to fetch; their bytes are known once they are fetched")
         if self.released_shards:
-            lines.append(
-                f"  {'media':<10}{self.released_bytes / 1e6:>9,.0f} MB of {self.released_shards:,} shards would be "
-                "deleted (download.keep)"
-            )
+            freed, shards = f"{self.released_bytes / 1e6:>9,.0f} MB", number_of(self.released_shards, "shard")
+            lines.append(f"  {'media':<10}{freed} of {shards} would be deleted (download.keep)")
         return "\n".join(lines)
+
+
+def _count(number: int, one: str) -> str:
+    """As `number_of`, with the numbers of all lines below one another."""
+    return f"{number:>9,}{number_of(number, one).removeprefix(f'{number:,}')}"
 
 
 def dry_run(
@@ -141,14 +146,19 @@ def dry_run(
     added: RowSource | None = listed
     retried: RowSource | None = None
     removed = Tombstones()
+    listings: Listings = {}
+    finished = False
     if standing is not None:
+        asked = request_hash(recipe, request.list_path, stages)
+        unchanged = finished_before(standing, asked) if "pack" in stages else None
+        finished, listings = unchanged is not None, unchanged or list_stages(standing)
         removed = read_tombstones(standing.store)
         added = added_rows(standing.url, standing.tables, listed, removed)
         retried = retried_rows(standing, request.reasons) if request.reasons is not None else None
     new = [rows for rows in (added, retried) if rows is not None and rows.num_rows]
     old_shards = standing.shards if standing is not None else 0
     new_shards = sum(len(plan_shards(rows, recipe.shard_clips).clips) for rows in new)
-    done = _done(standing, old_shards, new_shards)
+    done = _done(standing, listings, old_shards, new_shards)
     check_order(CHAIN, np.array([stage in stages for stage in CHAIN]), np.stack([done[stage] for stage in CHAIN]))
     missing = {stage: ~done[stage] for stage in CHAIN if stage in stages}
     old_missing = {stage: shards[:old_shards] for stage, shards in missing.items()}
@@ -156,7 +166,10 @@ def dry_run(
         functools.partial(rows_to_fetch, standing, old_missing.get("download"), removed, new),
         recipe.download,
     )
-    released = _released(recipe, standing, old_missing) if standing is not None else {}
+    released = _released(recipe, listings, old_missing)
+    packing = None
+    if "pack" in stages:
+        packing = plan_packing(recipe, standing, listings, missing, done["embed"], finished=finished)
     return BuildPlan(
         corpus=request.where,
         exists=standing is not None,
@@ -164,10 +177,10 @@ def dry_run(
         sources=_count_sources(standing, added),
         shards=old_shards + new_shards,
         missing_shards={stage: int(np.count_nonzero(shards)) for stage, shards in missing.items()},
-        pack=plan_packing(recipe, standing, missing, done["embed"]) if "pack" in stages else None,
+        pack=packing,
         retried_clips=retried.num_rows if retried is not None else 0,
         nothing_retried=_why_nothing_is_retried(request, retried),
-        without_media=_count_without_media(standing, old_missing) if standing is not None else 0,
+        without_media=_count_without_media(standing, listings, old_missing) if standing is not None else 0,
         requests=REQUESTS_PER_SOURCE * fetches.by_site.total(),
         requests_by_site={site: REQUESTS_PER_SOURCE * count for site, count in fetches.by_site.items()},
         web_sources=fetches.by_site.total(),
@@ -184,9 +197,9 @@ def _why_nothing_is_retried(request: Request, retried: RowSource | None) -> str 
     return nothing_retried(request.standing, request.reasons)
 
 
-def _done(standing: Corpus | None, shards: int, new_shards: int) -> dict[str, np.ndarray]:
+def _done(standing: Corpus | None, listings: Listings, shards: int, new_shards: int) -> dict[str, np.ndarray]:
     """By stage, which of the shards that the corpus would have are committed: bool `[shards + new_shards]`."""
-    committed = _committed(standing) if standing is not None else {}
+    committed = _committed(standing, listings) if standing is not None else {}
     done = {}
     for stage in CHAIN:
         done[stage] = np.zeros(shards + new_shards, bool)
@@ -194,14 +207,14 @@ def _done(standing: Corpus | None, shards: int, new_shards: int) -> dict[str, np
     return done
 
 
-def _committed(corpus: Corpus) -> dict[str, set[int]]:
+def _committed(corpus: Corpus, listings: Listings) -> dict[str, set[int]]:
     """Shards that each stage has committed."""
-    encoder = fullest_encoder(corpus)
+    encoder = fullest_encoder(listings)
     # What was fetched and extracted in one go and killed between the two commits is known, and not fetched again.
     return {
-        "download": committed_shards(corpus.store, "clips") | drafted_shards(corpus),
-        "extract": committed_shards(corpus.store, "av"),
-        "embed": committed_shards(corpus.store, f"embeddings/{encoder}") if encoder else set(),
+        "download": committed_shards_in(listings["clips"]) | drafted_shards(corpus),
+        "extract": committed_shards_in(listings["av"]),
+        "embed": committed_shards_in(listings[f"embeddings/{encoder}"]) if encoder else set(),
     }
 
 
@@ -212,21 +225,21 @@ def _count_sources(standing: Corpus | None, added: RowSource | None) -> int:
     return len(np.unique(np.concatenate([hashed(table["source"]) for table in chain(old, new)])))
 
 
-def _count_without_media(corpus: Corpus, missing: Mapping[str, np.ndarray]) -> int:
+def _count_without_media(corpus: Corpus, listings: Listings, missing: Mapping[str, np.ndarray]) -> int:
     """Shards that would be extracted from media that are not there any more."""
     if "extract" not in missing:
         return 0
-    downloaded = committed_shards(corpus.store, "clips")
+    downloaded = committed_shards_in(listings["clips"])
     return len(
         shards_without_media(corpus.store, sorted(downloaded & set(np.flatnonzero(missing["extract"]).tolist())))
     )
 
 
-def _released(recipe: CorpusRecipe, corpus: Corpus, missing: Mapping[str, np.ndarray]) -> dict[int, int]:
+def _released(recipe: CorpusRecipe, listings: Listings, missing: Mapping[str, np.ndarray]) -> dict[int, int]:
     """Shards with raw media that would be deleted, and bytes: they are extracted, or will be."""
-    names = corpus.store.list("clips")
+    names = listings.get("clips", {})
     standing = {int(match[1]): size for name, size in names.items() if (match := _CLIPS_TAR.fullmatch(name))}
-    going = committed_shards(corpus.store, "av")
+    going = committed_shards_in(listings.get("av", {}))
     if recipe.download.keep == "all":
         # A deletion that was interrupted is finished whatever the run's own setting is.
         standing = {shard: size for shard, size in standing.items() if f"{shard:06d}.released" in names}

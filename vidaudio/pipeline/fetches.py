@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.manifest.source import RowSource, hashed
-from vidaudio.media.fetch_types import is_file_url, path_of_file_url
+from vidaudio.media.fetch_types import are_remote, is_file_url, path_of_file_url
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.growth import barred
 from vidaudio.pipeline.recipe import DownloadBlock
@@ -20,8 +19,8 @@ from vidaudio.pipeline.tombstones import Tombstones
 
 # Rows of a list, in pieces, as often as they are asked for.
 Pieces = Callable[[], Iterator[pa.Table]]
-# How the source of a plain link begins in lists.
-_WEB = "web:"
+_HOST = r"^[^:]*://(?P<host>[^/?#]*)"
+_NO_SITE = "generic"
 
 
 def rows_to_fetch(
@@ -74,12 +73,14 @@ class Fetches:
             self._add(rows)
 
     def _add(self, rows: pa.Table) -> None:
-        remote = _is_remote(rows["url"])
-        asked = rows.filter(remote)
-        plain = pc.starts_with(asked["source"], _WEB)
-        sites = pc.list_element(pc.split_pattern(asked["source"].filter(pc.invert(plain)), ":", max_splits=1), 0)
-        self.by_site.update(dict(_pairs(pc.value_counts(sites))))
-        self.by_site.update(map(self._site_of_link, asked["url"].filter(plain).to_pylist()))
+        remote = are_remote(rows["url"])
+        asked = rows["url"].filter(remote)
+        hosts = pc.fill_null(pc.struct_field(pc.extract_regex(asked, _HOST), "host"), "")
+        for host, links in _pairs(pc.value_counts(hosts)):
+            # Looked at whatever the list calls the source: budgets know addresses only.
+            if host not in self._site_of_host:
+                self._site_of_host[host] = self._site_of_link(asked[pc.index(hosts, host).as_py()].as_py())
+            self.by_site[self._site_of_host[host]] += links
         for url in rows["url"].filter(pc.invert(remote)).to_pylist():
             path = path_of_file_url(url) if is_file_url(url) else Path(url)
             if path is None or (is_file_url(url) and not self._block.allow_file_urls):
@@ -90,26 +91,20 @@ class Fetches:
                 self.missing_files += 1
 
     def _site_of_link(self, link: str) -> str:
-        """As its budget is called. The first link of a host speaks for all: yt-dlp's thousands of patterns are slow."""
+        """As its budget is called; the first link of a host speaks for all, since yt-dlp has thousands of patterns."""
         from vidaudio.media.ytdlp import site_of_link
 
-        host = urlsplit(link).netloc
-        if host not in self._site_of_host:
-            self._site_of_host[host] = site_of_link(link, self._block.extractors)
-        return self._site_of_host[host]
+        try:
+            return site_of_link(link, self._block.extractors)
+        except ValueError:  # an address that is none has no site to be known by
+            return _NO_SITE
 
 
 def _kind(table: pa.Table) -> np.ndarray:
     """A hash of what a row asks for: of a site, its source and URL; of the disk, its path. uint64 `[rows]`."""
     urls = hashed(table["url"])
-    remote = _is_remote(table["url"]).to_numpy()
+    remote = are_remote(table["url"]).to_numpy()
     return np.where(remote, urls ^ (hashed(table["source"]) * np.uint64(3)), urls)
-
-
-def _is_remote(urls: pa.ChunkedArray) -> pa.ChunkedArray:
-    """`vidaudio.media.fetch_types.is_remote` for a column."""
-    files = pc.starts_with(urls, "file:", ignore_case=True)
-    return pc.and_not(pc.match_substring(urls, "://"), files)
 
 
 def _first_of_each(pieces: Iterable[np.ndarray]) -> np.ndarray:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, clips_from_table, read_manifest
 from vidaudio.media.container import open_media, start_time
+from vidaudio.media.fetch_types import is_remote, local_path
 from vidaudio.media.sound import SoundTrack
 from vidaudio.pipeline.pack_select import assign_splits
 from vidaudio.pipeline.recipe import PackBlock, stable_hash
@@ -142,9 +143,10 @@ def _clips(manifest: str | Path) -> list[Clip]:
     clips = list(clips_from_table(read_manifest(manifest)))
     if not clips:
         raise CorpusError(f"{manifest} lists no sound")
-    remote = next((clip for clip in clips if "://" in clip.url), None)
-    if remote is not None:
-        raise CorpusError(f"{manifest} lists {remote.url}: sounds are packed from local files; fetch them first")
+    other = next((clip for clip in clips if local_path(clip.url) is None), None)
+    if other is not None:
+        remedy = "fetch them first" if is_remote(other.url) else "list them by their paths"
+        raise CorpusError(f"{manifest} lists {other.url}: sounds are packed from local files; {remedy}")
     return clips
 
 
