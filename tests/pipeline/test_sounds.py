@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 from vidaudio.errors import CorpusError
-from vidaudio.manifest import Clip, write_manifest
+from vidaudio.manifest import Clip, clips_from_table, read_manifest, write_manifest
 from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.sounds import PACK_FILE, pack_sounds
 from vidaudio.shards.tar import sha256_of
@@ -122,9 +123,27 @@ def test_what_cannot_be_packed_is_refused(listed, tmp_path: Path):
         pack_sounds(manifest, tmp_path / "pack", progress=False)
     with pytest.raises(CorpusError, match=r"none of the 1 files .* No such file"):
         pack_sounds(listed([("gone", 0, "train", "gone")]), tmp_path / "other", progress=False)
-    write_manifest([Clip("a", "web:a", "made", "https://host/a.wav")], tmp_path / "remote.parquet")
-    with pytest.raises(CorpusError, match="fetch them first"):
-        pack_sounds(tmp_path / "remote.parquet", tmp_path / "remote", progress=False)
+    for url, words in (
+        ("https://host/a.wav", "fetch them first"),
+        ("file:///a.wav", "list them by their paths"),
+        ("FILE:a.wav", "list them by their paths"),
+    ):
+        write_manifest([Clip("a", "web:a", "made", url)], tmp_path / "remote.parquet")
+        with pytest.raises(CorpusError, match=words):
+            pack_sounds(tmp_path / "remote.parquet", tmp_path / "remote", progress=False)
+        assert not (tmp_path / "remote").exists()
+
+
+def test_a_path_that_looks_a_little_like_a_url_is_a_path(listed, tmp_path: Path):
+    manifest = listed(_three())
+    clips = clips_from_table(read_manifest(manifest))
+    odd = tmp_path / "at:" / "a.wav"
+    odd.parent.mkdir()
+    Path(clips[0].url).rename(odd)
+    # Two strokes in a row are one to the file system.
+    write_manifest([replace(clips[0], url=f"{tmp_path}/at://a.wav"), *clips[1:]], tmp_path / "odd.parquet")
+    packed = pack_sounds(tmp_path / "odd.parquet", tmp_path / "pack", progress=False)
+    assert (packed.clips, packed.failed) == (3, {})
 
 
 def test_the_command_packs_and_says_what(listed, tmp_path: Path):

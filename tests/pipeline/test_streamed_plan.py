@@ -100,7 +100,7 @@ def test_a_hash_tells_apart_what_only_looks_alike():
 def test_ids_that_come_twice_are_found_far_apart(in_pieces, tmp_path: Path):
     there = clips(200)
     there[180] = replace(there[180], id=there[3].id)
-    with pytest.raises(ManifestError, match=r"1 ids come more than once, the first is c00003"):
+    with pytest.raises(ManifestError, match=r"1 id comes more than once, the first is c00003"):
         listed(tmp_path / "list.parquet", there, 20)
 
 

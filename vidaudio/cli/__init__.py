@@ -5,6 +5,7 @@ Only the standard library and Typer are imported here; what a command needs is i
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -31,9 +32,16 @@ def main() -> None:
         print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(1) from None
     except SystemExit as stop:
-        if stop.code in (INTERRUPTED, TERMINATED):
+        if stop.code in (INTERRUPTED, TERMINATED) and _speaks():
             print(f"stopped; {_going_on(sys.argv[1:])}", file=sys.stderr)
         raise
+
+
+def _speaks() -> bool:
+    """Whether what a stop means is this process's to say: of several ranks the first says it, or whoever started them."""
+    from vidaudio.training.signals import LAUNCHED
+
+    return LAUNCHED not in os.environ and os.environ.get("RANK", "0") == "0"
 
 
 def _going_on(arguments: list[str]) -> str:

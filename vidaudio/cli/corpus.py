@@ -92,6 +92,7 @@ def pack(
 ) -> None:
     """Pack a finished corpus into training shards, once more under another name or selection."""
     from vidaudio.pipeline.corpus import open_corpus
+    from vidaudio.pipeline.pack_select import SelectionError
     from vidaudio.pipeline.recipe import PackBlock
     from vidaudio.pipeline.run import pack as run_pack
     from vidaudio.recipes import check, override
@@ -100,5 +101,10 @@ def pack(
     bare = [setting.removeprefix("pack.") for setting in settings or []]
     values = override(open_corpus(corpus).recipe.pack.model_dump(mode="json"), bare)
     values |= {key: value for key, value in (("name", name), ("where", where)) if value is not None}
-    packed = run_pack(corpus, check(PackBlock, values, "pack"), scheduler=scheduler, progress=not quiet)
+    try:
+        packed = run_pack(corpus, check(PackBlock, values, "pack"), scheduler=scheduler, progress=not quiet)
+    except SelectionError as error:
+        if where is None:  # it stands in the recipe, or was said by --set
+            raise
+        raise error.called("--where") from error
     typer.echo(json.dumps(packed.as_dict(), indent=2) if as_json else str(packed))

@@ -242,11 +242,12 @@ def show(
     """What a manifest holds: clips, sources, splits, labels, the first rows."""
     from dataclasses import asdict
 
-    from vidaudio.manifest import describe_manifest, read_manifest
+    from vidaudio.manifest import describe_manifest
+    from vidaudio.manifest.source import first_rows, open_manifest
 
-    content = read_manifest(manifest)
+    content = open_manifest(manifest)
     summary = asdict(describe_manifest(content))
-    first = content.slice(0, rows).to_pylist()
+    first = first_rows(content, rows).to_pylist()
     if as_json:
         typer.echo(json.dumps(summary | {"rows": first}, ensure_ascii=False, indent=2))
         return

@@ -1,13 +1,18 @@
-"""What a manifest holds, in numbers."""
+"""What a manifest holds, in numbers: counted a piece of the list at a time."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidaudio.manifest.source import RowSource, TableRows, hashed
+from vidaudio.media.fetch_types import are_remote
+
+_COLUMNS = ("source", "dataset", "url", "start_seconds", "end_seconds", "split", "labels", "captions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class ManifestSummary:
     datasets, splits, labels: Clips by each; clips without a split stand under "".
     captions: Captions in all.
     hours: Sum of the cuts that have an end; `open_cuts` counts those that have none.
-    local: Clips whose media is a local path.
+    local: Clips whose media is a file of this machine, by its path or as a `file:` URL.
     """
 
     clips: int
@@ -32,23 +37,46 @@ class ManifestSummary:
     local: int
 
 
-def describe_manifest(table: pa.Table) -> ManifestSummary:
-    """Count what a table of `SCHEMA` holds; labels and splits with the most frequent first."""
-    starts, ends = table.column("start_seconds").to_pylist(), table.column("end_seconds").to_pylist()
-    lengths = [end - start for start, end in zip(starts, ends, strict=True) if end is not None]
-    labels = chain.from_iterable(row or () for row in table.column("labels").to_pylist())
+def describe_manifest(manifest: pa.Table | RowSource) -> ManifestSummary:
+    """Count what a manifest holds; labels and splits with the most frequent first, equal ones as they come.
+
+    Args:
+        manifest: A table of `SCHEMA`, or a list as `open_manifest` gives it: of one of any length, what stays in memory
+            is a hash a source, and the counts.
+    """
+    rows = TableRows(manifest) if isinstance(manifest, pa.Table) else manifest
+    datasets, splits, labels = Counter[str](), Counter[str](), Counter[str]()
+    sources = np.zeros(0, np.uint64)
+    pending: list[np.ndarray] = []
+    captions = open_cuts = remote = 0
+    seconds = 0.0
+    for table in rows.tables(_COLUMNS):
+        _count(datasets, table["dataset"])
+        _count(splits, pc.fill_null(table["split"], ""))
+        _count(labels, pc.list_flatten(table["labels"]))
+        captions += pc.sum(pc.list_value_length(table["captions"])).as_py() or 0
+        cuts = pc.subtract(table["end_seconds"], table["start_seconds"])
+        open_cuts += cuts.null_count
+        # One after the other: however the list is cut into pieces, the sum is the same to the last digit.
+        seconds = float(np.cumsum(np.append(seconds, cuts.drop_null().to_numpy()))[-1])
+        remote += pc.sum(are_remote(table["url"])).as_py() or 0
+        pending.append(np.unique(hashed(table["source"])))
+        if sum(map(len, pending)) > len(sources):
+            sources, pending = np.unique(np.concatenate([sources, *pending])), []
     return ManifestSummary(
-        clips=len(table),
-        sources=len(set(table.column("source").to_pylist())),
-        datasets=_counts(table.column("dataset").to_pylist()),
-        splits=_counts(split or "" for split in table.column("split").to_pylist()),
-        labels=_counts(labels),
-        captions=sum(len(row or ()) for row in table.column("captions").to_pylist()),
-        hours=sum(lengths) / 3600,
-        open_cuts=len(table) - len(lengths),
-        local=sum("://" not in url for url in table.column("url").to_pylist()),
+        clips=rows.num_rows,
+        sources=len(np.unique(np.concatenate([sources, *pending]))),
+        datasets=dict(datasets.most_common()),
+        splits=dict(splits.most_common()),
+        labels=dict(labels.most_common()),
+        captions=captions,
+        hours=seconds / 3600,
+        open_cuts=open_cuts,
+        local=rows.num_rows - remote,
     )
 
 
-def _counts(values: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(values).most_common())
+def _count(counts: Counter[str], texts: pa.ChunkedArray) -> None:
+    """Count some texts in, new ones in the order in which they come."""
+    for counted in pc.value_counts(texts).to_pylist():
+        counts[counted["values"]] += counted["counts"]

@@ -24,7 +24,9 @@ def open_parquet(path: Path) -> parquet.ParquetFile:
     try:
         return parquet.ParquetFile(path)
     except _DAMAGE as error:
-        raise ManifestError(f"{path} is not a Parquet file") from error
+        raise ManifestError(
+            f"{path} is not a Parquet file; `vidaudio manifest` makes one of a list, `vidaudio manifest table` of any csv"
+        ) from error
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from vidaudio.errors import ManifestError
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.schema import SCHEMA
 from vidaudio.manifest.store import checked_table, read_manifest
+from vidaudio.wording import number_of
 
 # A list of fewer rows is held in memory.
 WHOLE_ROWS = 200_000
@@ -116,6 +117,17 @@ def open_manifest(path: str | Path) -> RowSource:
     return rows
 
 
+def first_rows(rows: RowSource, count: int) -> pa.Table:
+    """So many of the first rows, or all where they are fewer."""
+    pieces, held = [SCHEMA.empty_table()], 0
+    for table in rows.tables():
+        if held >= count:
+            break
+        pieces.append(table.slice(0, count - held))
+        held += pieces[-1].num_rows
+    return pa.concat_tables(pieces)
+
+
 def hashed(texts: pa.ChunkedArray) -> np.ndarray:
     """A 64-bit hash of every text, uint64 `[rows]`; the same in every process of one version of pandas."""
     return pd.util.hash_array(texts.to_numpy(zero_copy_only=False), categorize=False)
@@ -138,4 +150,6 @@ def _check_distinct(rows: RowSource, hashes: np.ndarray, path: Path) -> None:
                 twice[clip_id] = None
             seen.add(clip_id)
     if twice:
-        raise ManifestError(f"{path}: {len(twice):,} ids come more than once, the first is {next(iter(twice))}")
+        raise ManifestError(
+            f"{path}: {number_of(len(twice), 'id comes', 'ids come')} more than once, the first is {next(iter(twice))}"
+        )

@@ -15,6 +15,7 @@ from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import CLIP_ID, Clip
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.schema import REQUIRED, SCHEMA, table_from_clips
+from vidaudio.wording import number_of
 
 ROW_GROUP = 20_000
 
@@ -124,7 +125,8 @@ def _check_distinct(table: pa.Table, path: Path) -> None:
         counts = pc.value_counts(ids)
         twice = counts.filter(pc.greater(counts.field("counts"), 1))
         raise ManifestError(
-            f"{path}: {len(twice):,} ids come more than once, the first is {twice[0]['values'].as_py()}"
+            f"{path}: {number_of(len(twice), 'id comes', 'ids come')} more than once, the first is "
+            f"{twice[0]['values'].as_py()}"
         )
 
 
@@ -156,6 +158,6 @@ def _check(table: pa.Table, path: str) -> None:
     wrong = table.filter(pc.invert(fits))
     if len(wrong):
         raise ManifestError(
-            f"{path}: {len(wrong):,} clips have a cut that starts before 0 or does not end after its start, the first "
-            f"is {wrong['id'][0].as_py()}"
+            f"{path}: {number_of(len(wrong), 'clip has', 'clips have')} a cut that starts before 0 or does not end "
+            f"after its start, the first is {wrong['id'][0].as_py()}"
         )

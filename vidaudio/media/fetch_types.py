@@ -6,12 +6,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from vidaudio.errors import RecipeError
 from vidaudio.media.reasons import Outcome
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# How a URL begins; what does not begin so is a path.
+_SCHEME = "[A-Za-z][A-Za-z0-9+.-]*://"
+_URL = re.compile(rf"{_SCHEME}|[Ff][Ii][Ll][Ee]:")
 # What the fetcher sets itself: another value would break what it promises about files, clips and their timelines.
 OWNED_YTDLP_OPTIONS = frozenset(
     {
@@ -165,4 +171,13 @@ def path_of_file_url(url: str) -> Path | None:
 
 def local_path(url: str) -> Path | None:
     """The path, where `url` is one: anything that does not begin like a URL does (`https://`, `file:`)."""
-    return None if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://|file:", url, re.IGNORECASE) else Path(url).absolute()
+    return None if _URL.match(url) else Path(url).absolute()
+
+
+def are_remote(urls: pa.ChunkedArray) -> pa.ChunkedArray:
+    """`is_remote` for a column of a list."""
+    # Here and not at the top: whoever fetches a single clip has no columns.
+    import pyarrow.compute as pc
+
+    files = pc.match_substring_regex(urls, "^[Ff][Ii][Ll][Ee]:")
+    return pc.and_not(pc.match_substring_regex(urls, f"^(?:{_SCHEME})"), files)

@@ -7,6 +7,7 @@ enough. That one brings no ffprobe: files are probed with PyAV.
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 
 import ffmpeg
 import imageio_ffmpeg
+
+# FFmpeg says at which address of its memory a part lies: "[out#0/webm @ 0x563ed0b2fd80]".
+_ADDRESS = re.compile(r"\[([^\[\]]*?) @ 0x[0-9a-f]+\]")
 
 
 class FfmpegError(Exception):
@@ -54,7 +58,7 @@ def run_ffmpeg(stream: Any, *, timeout_seconds: float | None = None) -> None:
         raise TimeoutError(f"ffmpeg ran longer than {timeout_seconds:g} s") from error
     if done.returncode != 0:
         stderr = done.stderr.decode("utf-8", "replace").strip()
-        last_line = stderr.splitlines()[-1] if stderr else f"exit status {done.returncode}"
+        last_line = _ADDRESS.sub(r"[\1]", stderr.splitlines()[-1]) if stderr else f"exit status {done.returncode}"
         raise FfmpegError(f"ffmpeg: {last_line}", stderr)
 
 

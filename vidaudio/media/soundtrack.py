@@ -6,6 +6,7 @@ later than the picture begins with silence here, so that what is put back stays 
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import av
@@ -48,13 +49,32 @@ def write_soundtrack(path: str | Path, wav: Path) -> None:
         raise MediaError(f"the sound of {path} cannot be decoded ({error})") from error
 
 
-def has_picture(path: str | Path) -> bool:
-    """Whether a file has a moving picture.
+def check_picture_fits(video: str | Path, out: str | Path) -> None:
+    """Check that a video's picture can be copied into a file of that suffix, one of `VIDEO_FORMATS`.
 
     Raises:
-        MediaError: It is no media file.
+        MediaError: It is no media file, has no moving picture, or one of a codec that such a file cannot hold; says
+            which can.
     """
-    return _stream_index(path, "video") is not None
+    index = _stream_index(video, "video")
+    if index is None:
+        raise MediaError(f"{out} is to be a video, and {video} has no picture; end it in .wav or .flac")
+    with open_media(Path(video)) as container:
+        context = container.streams[index].codec_context
+        codec = context.codec.canonical_name if context is not None else "unknown"
+    suffix = Path(out).suffix.lower()
+    fitting = [other for other, (muxer, _) in VIDEO_FORMATS.items() if codec in _holds(muxer)]
+    if fitting and suffix not in fitting:
+        raise MediaError(
+            f"{out}: the picture of {video} is {codec}, which a {suffix} file cannot hold; end it in "
+            f"{' or '.join(fitting)}"
+        )
+
+
+def _holds(muxer: str) -> set[str]:
+    """Names of the codecs that a kind of container can hold."""
+    with av.open(io.BytesIO(), "w", format=muxer) as container:
+        return container.supported_codecs
 
 
 def replace_soundtrack(video: str | Path, wav: Path, out: Path, suffix: str) -> None:
@@ -80,7 +100,7 @@ def replace_soundtrack(video: str | Path, wav: Path, out: Path, suffix: str) -> 
         run_ffmpeg(ffmpeg.output(picture, sound, file_argument(out), **options))
     except FfmpegError as error:
         raise MediaError(
-            f"the picture of {video} cannot be put into a {suffix} file ({error}); .mkv holds anything"
+            f"the picture of {video} cannot be put into a {suffix} file ({error}); try .mkv, which holds most"
         ) from error
 
 
@@ -122,6 +142,8 @@ def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> l
 
 def _stream_index(path: str | Path, kind: str) -> int | None:
     """The number of the stream players choose; None where there is none of that kind."""
+    if Path(path).is_dir():
+        raise MediaError(f"{path} is a folder; name a file in it")
     if not Path(path).is_file():
         raise MediaError(f"there is no file {path}")
     try:
