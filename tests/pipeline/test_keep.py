@@ -20,6 +20,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
 from vidaudio.pipeline import keep as keeping
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.pipeline.dry_run import dry_run
 from vidaudio.pipeline.keep import check_keep, finish_interrupted
 from vidaudio.pipeline.released import draft_name
 from vidaudio.pipeline.run import build
@@ -151,6 +152,19 @@ def test_a_corpus_that_kept_its_media_lets_them_go_when_asked_to_later(kept, tmp
     copy = shutil.copytree(kept["all"], tmp_path / "copy")
     fetch_and_extract(str(copy), "until_extracted")
     assert contents(copy) == contents(kept["until_extracted"])
+
+
+@pytest.mark.parametrize(("begun_with", "run_with"), [("until_extracted", "all"), ("all", "until_extracted")])
+def test_what_becomes_of_media_is_the_runs_own_setting(media_world, tiny_clip, kept, tmp_path, begun_with, run_with):
+    corpus = begun(media_world, tiny_clip, tmp_path / "corpus", CLIPS, f"download.keep={begun_with}")
+    fetch_and_extract(corpus.url, "all")
+    write_manifest(clips_from_table(read_manifest(f"{corpus.url}/manifest.parquet")), tmp_path / "list.parquet")
+    request = (world_recipe(tiny_clip, f"download.keep={run_with}"), str(tmp_path / "list.parquet"), corpus.url)
+    planned = dry_run(*request, only=["download", "extract"])
+    build(*request, only=["download", "extract"], progress=False)
+    folder = Path(corpus.url) / "clips"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (kept[run_with] / "clips").iterdir()}
+    assert planned.released_shards == len(list(folder.glob("*.released")))
 
 
 @pytest.mark.parametrize("keep", ["until_extracted", "none"])

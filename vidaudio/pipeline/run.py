@@ -88,13 +88,13 @@ def build(
         check_encoder(recipe)
     if standing is None:
         check_scheduler(recipe.dask)
-    opened = create_or_continue(where, recipe, listed)
+    # What the corpus was begun with decides its bytes; all else, and what becomes of raw media too, is this run's.
+    opened = replace(create_or_continue(where, recipe, listed), recipe=recipe)
     if opened.store.warning:
         tqdm.write(opened.store.warning)
     _sweep(opened)
     if reasons is not None:
         opened = _plan_retry(opened, reasons)
-    opened = replace(opened, recipe=recipe)
     encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
     started = time.monotonic()
     report = RunReport()
