@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from benchmarks.common import write_result
 from benchmarks.scale import begin, write_list
+from vidaudio.encoders.naming import description_bytes, encoder_name
 from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.pack_plan import PackPlan, begin_pack, plan_pack
 from vidaudio.pipeline.stages import download, extract
@@ -34,7 +35,8 @@ from vidaudio.stream.index import SAMPLE_SCHEMA
 
 SHARD_CLIPS = 256
 SECONDS = 10
-ENCODER = "none"
+_DESCRIBED = {"architecture": "none", "pretrained": None, "precision": "float32", "weights_sha256": "0" * 64}
+ENCODER = encoder_name("none", "float32", "0" * 64)
 STEPS = ("plan", "index", "card")
 
 
@@ -42,8 +44,7 @@ def write_corpus(folder: Path, clips: int) -> None:
     """A corpus of so many clips that is built and packed, as far as its tables go."""
     write_list(folder / "list.parquet", clips)
     corpus = begin(str(folder / "corpus"), folder / "list.parquet", SHARD_CLIPS)
-    encoder = {"architecture": "none", "pretrained": None, "weights_sha256": "none", "dimensions": 512}
-    corpus.store.create(f"embeddings/{ENCODER}/encoder.json", json.dumps(encoder).encode())
+    corpus.store.create(f"embeddings/{ENCODER}/encoder.json", description_bytes(_DESCRIBED | {"dimensions": 512}))
     root = Path(corpus.url)
     for name in ("clips", "av"):
         (root / name).mkdir()

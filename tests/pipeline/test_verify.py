@@ -14,12 +14,14 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from tests.media_world import MediaWorld, pack_here
+from tests.media_world import MediaWorld, pack_here, world_recipe
 from vidaudio.cli.app import app
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, EncoderError
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
 from vidaudio.manifest.source import TableRows
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.pipeline.run import build
+from vidaudio.pipeline.stages import embed
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.status import corpus_status
 from vidaudio.pipeline.verify import VerifyReport, verify_corpus
@@ -98,16 +100,14 @@ class TestFine:
         assert check(built_corpus.url).ok
 
     def test_without_the_encoder_the_rest_is_checked(self, copied, monkeypatch):
-        from vidaudio.errors import EncoderError
-        from vidaudio.pipeline.stages import embed
-
-        def unreachable(block: object) -> None:
-            raise EncoderError("no weights here")
-
         monkeypatch.setattr(embed, "cached_encoder", unreachable)
         report = check(copied)
         assert report.ok
         assert report.notes == ("no picture was encoded again: no weights here",)
+
+
+def unreachable(block: object) -> None:
+    raise EncoderError("no weights here")
 
 
 def test_a_card_that_was_changed_is_found_and_the_remedy_brings_it_back(copied):
@@ -216,6 +216,41 @@ class TestFiles:
             strays, True
         )
         assert any(scratch_prefix() in note for note in report.notes)
+
+    @pytest.mark.parametrize("pack_stands", [True, False])
+    @pytest.mark.parametrize("is_loadable", [True, False])
+    def test_a_changed_description_of_an_encoder_is_named_and_made_anew(
+        self, copied, media_world, tiny_clip, monkeypatch, pack_stands, is_loadable
+    ):
+        (described,) = copied.glob("embeddings/*/encoder.json")
+        name, written = str(described.relative_to(copied)), described.read_bytes()
+        if not pack_stands:
+            shutil.rmtree(copied / "training")
+        if not is_loadable:
+            monkeypatch.setattr(embed, "cached_encoder", unreachable)
+        swapped = json.loads(written)["weights_sha256"][0]
+        changes = {
+            "a digit": written.replace(b'"weights_sha256": "' + swapped.encode(), b'"weights_sha256": "g'),
+            "a letter": written.replace(b"float32", b"flomt32"),
+            "a space": written.replace(b": ", b":  ", 1),
+            "half": written[: len(written) // 2],
+            "none": b"",
+        }
+        for what, data in changes.items():
+            described.write_bytes(data)
+            assert files_of(check(copied)) == {name}, what
+        described.unlink()
+        assert files_of(check(copied)) == {name}
+        build(world_recipe(tiny_clip), str(media_world.manifest), str(copied), only=["embed"], progress=False)
+        assert described.read_bytes() == written
+
+    def test_a_description_that_only_the_index_contradicts_is_named(self, copied, monkeypatch):
+        (described,) = copied.glob("embeddings/*/encoder.json")
+        monkeypatch.setattr(embed, "cached_encoder", unreachable)
+        described.write_bytes(described.read_bytes().replace(b'"image_size": ', b'"image_size": 1'))
+        (problem,) = check(copied).problems
+        assert problem.file == str(described.relative_to(copied))
+        assert "says otherwise than training/default/index.arrow, whose seal holds" in problem.what
 
     def test_an_interrupted_pack_is_named_and_an_interrupted_stage_is_a_note(self, copied):
         (copied / "training" / "default" / "train-000000.parquet").unlink()

@@ -7,15 +7,15 @@ dtype, batch size) is in the fingerprint, which travels with the corpus and with
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
+
+from vidaudio.encoders.naming import encoder_name
 
 if TYPE_CHECKING:
     from vidaudio.encoders.clip import EncoderSpec
@@ -67,10 +67,8 @@ class PictureEncoder:
 
     @property
     def name(self) -> str:
-        """Folder name of this encoder's embeddings: architecture, dtype and the beginning of the weights' hash."""
-        stem = Path(self.spec.architecture.removeprefix("hf-hub:").removeprefix("local-dir:")).stem
-        words = re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")
-        return f"{words}-{self.spec.precision}-{self.weights_sha256[:8]}"
+        """Folder name of this encoder's embeddings."""
+        return encoder_name(self.spec.architecture, self.spec.precision, self.weights_sha256)
 
     @property
     def fingerprint(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from vidaudio.encoders.naming import description_bytes
 from vidaudio.errors import EncoderError
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import CorpusRecipe, EncoderBlock
@@ -45,8 +45,7 @@ def encoder_identity(block: EncoderBlock) -> EncoderIdentity:
     from vidaudio.encoders.clip import EncoderSpec, load_encoder
 
     encoder = load_encoder(EncoderSpec(**block.model_dump()))
-    fingerprint = json.dumps(encoder.fingerprint, indent=2, sort_keys=True).encode() + b"\n"
-    return EncoderIdentity(encoder.name, fingerprint, encoder.image_size)
+    return EncoderIdentity(encoder.name, description_bytes(encoder.fingerprint), encoder.image_size)
 
 
 def check_encoder(recipe: CorpusRecipe) -> EncoderIdentity:

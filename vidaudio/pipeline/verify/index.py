@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.verify.encoders import DESCRIBE_AGAIN
 from vidaudio.pipeline.verify.files import DAMAGE, named
 from vidaudio.pipeline.verify.list_files import local_copy
 from vidaudio.pipeline.verify.packs import SHARD_AGAIN, Pack
@@ -105,6 +106,11 @@ def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings
     except DAMAGE as error:
         findings.wrong(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
         return
+    if "encoder" in wrong and not pack.encoder.is_certain:
+        # The index carries a seal that holds; the encoder's own description has none.
+        at = f"embeddings/{pack.described['encoder']}/encoder.json"
+        findings.wrong(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
+        wrong.remove("encoder")
     if wrong:
         findings.wrong(name, f"says otherwise than the pack of {named(wrong)}", INDEX_AGAIN)
     if index.compared and not index.holds_all:
@@ -134,6 +140,8 @@ def _otherwise(corpus: Corpus, pack: Pack, described: dict[str, Any]) -> list[st
         "plan_hash": pack.described["plan_hash"],
         "generation": pack.described.get("generation"),
         "removed_samples": pack.described.get("removed_samples"),
-        "encoder": pack.encoder if pack.encoder is not None else described.get("encoder"),
+        "encoder": pack.encoder.fingerprint if pack.encoder is not None else None,
     }
+    if wanted["encoder"] is None:  # nothing is known of it; that is said elsewhere
+        del wanted["encoder"]
     return [key for key, value in wanted.items() if described.get(key) != value]

@@ -15,12 +15,14 @@ from vidaudio.pipeline.pack_plan import PACK_FILE, plan_pack
 from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.tombstones import Tombstones
+from vidaudio.pipeline.verify.encoders import Described
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ
 from vidaudio.pipeline.verify.listed import ListedClips
 from vidaudio.pipeline.verify.report import Findings
 from vidaudio.pipeline.verify.shard import REMOVE_AGAIN
 from vidaudio.pipeline.verify.vectors import ClipVectors
 from vidaudio.shards.seal import seal_holds
+from vidaudio.stream.index import INDEX_FILE
 
 PACK_AGAIN = "delete the pack's folder and pack again"
 SHARD_AGAIN = "delete it, its table or tar, and the index, and pack again: the same bytes come back"
@@ -34,7 +36,7 @@ class Pack:
         folder: `training/NAME`.
         described: The contents of `pack.json`.
         sizes: Files and their sizes.
-        encoder: What the encoder's own folder says of it.
+        encoder: What is known of the encoder.
         vectors: Digests of the clips' vectors; None where they are not looked at.
         facts: The list's rows, as `listed_clips` has them.
         plan: By training shard, `keys_digest` of its planned samples; None where the same plan does not come out.
@@ -46,7 +48,7 @@ class Pack:
     folder: str
     described: dict[str, Any]
     sizes: Mapping[str, int]
-    encoder: dict[str, Any] | None
+    encoder: Described | None
     vectors: ClipVectors | None
     facts: ListedClips
     plan: Mapping[str, bytes] | None = None
@@ -127,5 +129,8 @@ def check_pack_strays(pack: Pack, findings: Findings) -> None:
 def check_card(corpus: Corpus, pack: Pack, findings: Findings) -> None:
     """The card as it was written: it is for people, and no reader depends on it."""
     name = f"{pack.folder}/{CARD_FILE}"
-    if CARD_FILE in pack.sizes and not seal_holds(corpus.store.read(name)):
+    if CARD_FILE not in pack.sizes:
+        if INDEX_FILE in pack.sizes:
+            findings.notes.append(f"{pack.folder} has no {CARD_FILE}; the same pack command writes it")
+    elif not seal_holds(corpus.store.read(name)):
         findings.wrong(name, "was changed since it was written", "delete it and run the same pack command again")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, open_corpus
 from vidaudio.pipeline.pack_plan import PACK_FILE
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
+from vidaudio.pipeline.verify.encoders import described_encoders
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, check_strays, named
 from vidaudio.pipeline.verify.in_order import in_order
 from vidaudio.pipeline.verify.index import check_index, opened_index
@@ -81,9 +81,9 @@ def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
 
 
 def _check_columns(corpus: Corpus, share: Share, removed: Tombstones, findings: Findings, progress: bool) -> None:
-    encoders = _encoders(corpus, findings)
-    folders = ["clips", "av", *(f"embeddings/{name}" for name in encoders)]
+    folders = ["clips", "av", *(f"embeddings/{name}" for name in corpus.store.folders("embeddings"))]
     listings = {folder: corpus.store.list(folder) for folder in folders}
+    encoders = described_encoders(corpus, listings, findings)
     packs = _packs(corpus, findings)
     total = corpus.shards + sum(len(described["shards"]) for described, _ in packs.values())
     remote = corpus.store.local_path(CORPUS_FILE) is None
@@ -96,7 +96,7 @@ def _check_columns(corpus: Corpus, share: Share, removed: Tombstones, findings: 
         ThreadPoolExecutor(threads) as pool,
     ):
         side_by_side = functools.partial(in_order, pool, ahead=2 * threads)
-        dimensions = {name: described["dimensions"] for name, described in encoders.items()}
+        dimensions = {name: described.dimensions for name, described in encoders.items()}
 
         def one(shard: int) -> ShardResult:
             result = check_shard(corpus, shard, listings, dimensions, digested, share, removed)
@@ -207,23 +207,6 @@ def _sound_shards(
         ]
         for name in encoders
     }
-
-
-def _encoders(corpus: Corpus, findings: Findings) -> dict[str, dict[str, Any]]:
-    """What every folder of embeddings says of its encoder."""
-    found = {}
-    for name in corpus.store.folders("embeddings"):
-        at = f"embeddings/{name}/encoder.json"
-        try:
-            described = json.loads(corpus.store.read(at))
-            if not isinstance(described["dimensions"], int):
-                raise TypeError("dimensions is no whole number")
-        except (*DAMAGE, UnicodeDecodeError) as error:
-            remedy = "delete it and build again: the encoder describes itself anew"
-            findings.wrong(at, f"is missing or damaged ({type(error).__name__})", remedy)
-            continue
-        found[name] = described
-    return found
 
 
 def _packs(corpus: Corpus, findings: Findings) -> dict[str, tuple[dict[str, Any], dict[str, int]]]:
