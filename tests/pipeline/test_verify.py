@@ -20,7 +20,9 @@ from vidaudio.errors import CorpusError, EncoderError
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
 from vidaudio.manifest.source import TableRows
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
-from vidaudio.pipeline.run import build
+from vidaudio.pipeline.dry_run import dry_run
+from vidaudio.pipeline.export import export
+from vidaudio.pipeline.run import build, pack
 from vidaudio.pipeline.stages import embed
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.status import corpus_status
@@ -205,17 +207,20 @@ class TestFiles:
             "av/000000.0badf00d.tar": "orphan",
             "av/000077.parquet": "stray shard",
             "clips/notes.txt": "does not belong",
-            f"training/default/{'train-000009.tar'}": "stray shard",
+            "training/default/train-000009.tar": "stray shard",
+            "training/default/foo.txt": "does not belong",
             f"{PREFIX}nowhere-x": "leftover",
         }
         for name in strays:
             (copied / name).write_bytes(b"x")
         (copied / f"{scratch_prefix()}ours").mkdir()
+        (copied / "NOTES.md").write_text("ours")
         report = check(copied)
         assert {p.file: any(word in p.what for word in (strays[p.file],)) for p in report.problems} == dict.fromkeys(
             strays, True
         )
         assert any(scratch_prefix() in note for note in report.notes)
+        assert any(note.startswith("NOTES.md in the corpus's own folder") for note in report.notes)
 
     @pytest.mark.parametrize("pack_stands", [True, False])
     @pytest.mark.parametrize("is_loadable", [True, False])
@@ -295,6 +300,53 @@ class TestFiles:
         assert "take it back from a copy" in problem.remedy
         assert "manifest.parquet, the list, is missing" in str(corpus_status(str(copied)))
         assert "1 problem (" in str(check(copied))
+
+    @pytest.mark.parametrize("harm", ["gone", "half"])
+    def test_a_part_of_a_grown_list_that_is_gone_or_damaged_is_named_by_all_commands(
+        self, copied, media_world, tiny_clip, harm
+    ):
+        corpus = open_corpus(str(copied))
+        (clip,) = clips_from_table(read_manifest(media_world.manifest))[:1]
+        added = [replace(clip, id=f"{clip.id}_{n}", source=f"made:later{n}") for n in range(2)]
+        for row in added:
+            corpus = corpus.grown(TableRows(table_from_clips([row])), "added")
+        part = copied / "manifest-000001.parquet"
+        whole = part.read_bytes()
+        part.unlink() if harm == "gone" else part.write_bytes(whole[: len(whole) // 2])
+        (problem,) = check(copied).problems
+        assert problem.file == part.name
+        assert "take it back from a copy" in problem.remedy
+        listed = [*clips_from_table(read_manifest(media_world.manifest)), *added]
+        write_manifest(listed, copied.parent / "longer.parquet")
+        request = (world_recipe(tiny_clip), str(copied.parent / "longer.parquet"), str(copied))
+        for command in (lambda: build(*request), lambda: dry_run(*request), lambda: corpus_status(str(copied))):
+            with pytest.raises(CorpusError, match=r"manifest-000001\.parquet is (not there any more|damaged)"):
+                command()
+
+    @pytest.mark.parametrize("harm", [lambda data: data[:-9], lambda data: data.replace(b'"encoder"', b'"encode2"')])
+    def test_a_damaged_description_of_a_pack_is_named_by_all_commands(self, copied, media_world, tiny_clip, harm):
+        described = copied / "training/default/pack.json"
+        described.write_bytes(harm(described.read_bytes()))
+        (problem,) = check(copied).problems
+        assert problem.file == "training/default/pack.json"
+        assert "delete the pack's folder and pack again" in problem.remedy
+        status = corpus_status(str(copied))
+        assert status.clips == len(media_world.reasons) + len(media_world.usable)
+        (warning,) = status.as_dict()["warnings"]
+        assert "training/default/pack.json is no description of a pack" in warning
+        request = (world_recipe(tiny_clip), str(media_world.manifest), str(copied))
+        commands = [
+            lambda: build(*request, progress=False),
+            lambda: dry_run(*request),
+            lambda: pack(str(copied), progress=False),
+            lambda: export(str(copied), copied.parent / "out", pack="default", progress=False),
+        ]
+        for command in commands:
+            with pytest.raises(CorpusError, match=r"pack\.json is no description of a pack"):
+                command()
+        shutil.rmtree(described.parent)
+        build(*request, progress=False)
+        assert check(copied).ok
 
     def test_a_missing_or_strange_member_is_named(self, copied):
         """A tar and a table that agree in hash, and not in what is inside."""

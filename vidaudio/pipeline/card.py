@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from vidaudio.manifest.source import hashed
 from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus
-from vidaudio.pipeline.pack_plan import PACK_FILE
+from vidaudio.pipeline.pack_file import read_pack_file
 from vidaudio.pipeline.superseded import superseded
 from vidaudio.pipeline.text_counts import TextCounts
 from vidaudio.shards.commit import committed_shards, table_name
@@ -39,7 +39,7 @@ def write_card(corpus: Corpus, folder: str) -> None:
 
 def card_text(corpus: Corpus, folder: str) -> str:
     """The card with its seal still open."""
-    described = json.loads(corpus.store.read(f"{folder}/{PACK_FILE}"))
+    described = read_pack_file(corpus.store, folder)
     about = json.loads(corpus.store.read(CORPUS_FILE))
     counts = _count_samples(corpus, folder, described["shards"])
     owners = _count_owners(corpus, counts.ids)

@@ -33,7 +33,6 @@ from vidaudio.shards.store import Store, open_store
 CORPUS_FILE = "corpus.json"
 MANIFEST_FILE = "manifest.parquet"
 PART_FILE = "manifest-{:06d}.parquet"
-PACK_FILE = "pack.json"
 FORMAT = 1
 # Where a run takes place and how it reaches the sites is its own affair; cookies and proxies may hold passwords.
 NOT_KEPT = {"dask": True, "manifest": True, "corpus": True, "download": {"ytdlp", "rate"}}
@@ -123,6 +122,7 @@ def open_corpus(url: str) -> Corpus:
 
     Raises:
         CorpusError: There is none, or it is of a newer format.
+        ListDamaged: A part of its list is not there, or cannot be read.
     """
     store = open_store(url)
     if not store.exists(CORPUS_FILE):
@@ -143,7 +143,9 @@ def open_corpus(url: str) -> Corpus:
     sizes = store.list("")
     files = PartFiles(store, sizes)
     further = [name for name in sizes if name.startswith("manifest-") and name.endswith(".parquet")]
-    parts += [files[name].described for name in sorted(further)]
+    for number in range(1, len(further) + 1):
+        # Counted and not just listed: without one of them, the numbers of all shards behind it would mean other clips.
+        parts.append(files[PART_FILE.format(number)].described)
     return Corpus(store, recipe, described["plan_hash"], tuple(parts), files)
 
 

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import SCHEMA as MANIFEST_SCHEMA
-from vidaudio.pipeline.corpus import PACK_FILE, Corpus
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.pack_file import PACK_FILE, read_pack_file
 from vidaudio.pipeline.pack_select import (
     CLIP_FACTS,
     Splits,
@@ -226,11 +227,12 @@ def check_standing_pack(corpus: Corpus, settings: PackBlock) -> dict[str, Any] |
     folder = f"training/{settings.name}"
     if not corpus.store.exists(f"{folder}/{PACK_FILE}"):
         return None
-    standing = json.loads(corpus.store.read(f"{folder}/{PACK_FILE}"))
+    standing = read_pack_file(corpus.store, folder)
     now = settings.model_dump(mode="json")
-    changed = [key for key, value in now.items() if standing["settings"].get(key) != value]
+    was = standing["settings"]
+    changed = [f"{key}: {was.get(key)!r} there, {now[key]!r} now" for key in sorted(now) if was.get(key) != now[key]]
     if changed:
-        raise _stands(corpus, folder, f"settings {', '.join(changed)}", only_grown=False)
+        raise _stands(corpus, folder, "; ".join(changed), only_grown=False)
     return standing
 
 
@@ -246,12 +248,12 @@ def check_standing_plan(corpus: Corpus, plan: PackPlan) -> None:
     what = "the clips that are ready"
     if standing.get("removed_samples"):
         what = f"{what}, since {standing['removed_samples']:,} samples were removed,"
-    raise _stands(corpus, plan.folder, what, only_grown=True)
+    raise _stands(corpus, plan.folder, f"{what} differ", only_grown=True)
 
 
 def _stands(corpus: Corpus, folder: str, what: str, *, only_grown: bool) -> PackStands:
     return PackStands(
-        f"{corpus.url}/{folder} was packed otherwise ({what} differ), and packed shards never change; "
+        f"{corpus.url}/{folder} was packed otherwise ({what}), and packed shards never change; "
         f"pack under another name: vidaudio pack {corpus.url} --name NAME",
         only_grown=only_grown,
     )

@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from vidaudio.pipeline.corpus import PACK_FILE, Corpus
+from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.listing import Listings
+from vidaudio.pipeline.pack_file import PACK_FILE
 from vidaudio.pipeline.pack_plan import PackStands, check_standing_plan, missing_tasks, plan_pack
 from vidaudio.pipeline.pack_select import check_embedded
 from vidaudio.pipeline.recipe import CorpusRecipe

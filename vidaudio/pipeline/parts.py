@@ -33,6 +33,19 @@ TAIL_BYTES = 1 << 20
 STRETCH_BYTES = 16 << 20
 
 
+class ListDamaged(CorpusError):
+    """A part of the list is not what it was.
+
+    Attributes:
+        name: Of the part.
+        what: Is wrong with it.
+    """
+
+    def __init__(self, url: str, name: str, what: str) -> None:
+        super().__init__(f"the list {url}/{name} {what}")
+        self.name, self.what = name, what
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A part of the list: its file, why it was made (`list`, `added` or `retry`), and its shards."""
@@ -113,7 +126,7 @@ class PartFiles:
         with self._lock:
             if name not in self._opened:
                 if name not in self._sizes:
-                    raise CorpusError(f"the list {self._store.url}/{name} is not there any more")
+                    raise ListDamaged(self._store.url, name, "is not there any more")
                 self._opened[name] = PartFile(self._store, name, self._sizes[name])
             return self._opened[name]
 
@@ -127,11 +140,11 @@ class PartFile:
         size_bytes: Of the file.
 
     Raises:
-        CorpusError: The part is damaged; as do all methods.
+        ListDamaged: As do all methods.
     """
 
     def __init__(self, store: Store, name: str, size_bytes: int) -> None:
-        self._at = f"{store.url}/{name}"
+        self._url, self._name = store.url, name
         self._lock = threading.Lock()
         self._ranges: _Ranges | None = None
         self._recent: dict[int, pa.Table] = {}
@@ -187,7 +200,7 @@ class PartFile:
             yield
         except _DAMAGE as error:
             text = str(error).strip() or type(error).__name__
-            raise CorpusError(f"the list {self._at} is damaged ({text.splitlines()[0]})") from error
+            raise ListDamaged(self._url, self._name, f"is damaged ({text.splitlines()[0]})") from error
 
 
 def _span(group: pq.RowGroupMetaData) -> tuple[int, int]:

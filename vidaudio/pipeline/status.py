@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from vidaudio.media.reasons import TRANSIENT, Reason, State
-from vidaudio.pipeline.corpus import PACK_FILE, Corpus, open_corpus
+from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.listing import NAMED_STAGES, PACKS, STAGES, Listings, list_stages
+from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, read_pack_file
 from vidaudio.pipeline.tallies import tally
 from vidaudio.pipeline.tombstones import tombstones_among
 from vidaudio.shards.commit import committed_shards_in, is_table
@@ -65,8 +65,10 @@ class StageStatus:
         others = []
         for state, reason, clips in self.others:
             others.append({"state": state, "reason": reason, "clips": clips})
-            if state == State.FAILED and reason != Reason.UNKNOWN and reason in self.examples:
-                others[-1]["example"] = self.examples[reason]
+            if state == State.FAILED:
+                others[-1]["may_pass_later"] = reason in TRANSIENT
+                if reason in self.examples:
+                    others[-1]["example"] = self.examples[reason]
         told = {"shards": self.shards, "done": self.done, "others": others}
         if self.unknown:
             told["unknown_share"] = round(self.unknown / self.failed, 4)
@@ -106,7 +108,7 @@ class CorpusStatus:
     """What stands in a corpus.
 
     `removed` counts the clips that were taken out for good, `removed_sources` the sources that were named whole, which
-    bring no clips any more. `missing` names files of the list that are gone.
+    bring no clips any more. `missing` names files of the list that are gone; `damaged` says what is wrong with descriptions of packs.
     """
 
     url: str
@@ -117,11 +119,13 @@ class CorpusStatus:
     removed: int = 0
     removed_sources: int = 0
     missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What whoever builds this corpus should look into."""
         told = [f"{name}, the list, is missing: take it back from a copy of the corpus" for name in self.missing]
+        told += self.damaged
         for stage in self.stages:
             if stage.too_much_is_unknown:
                 share = stage.unknown / stage.failed
@@ -178,7 +182,7 @@ def corpus_status(url: str) -> CorpusStatus:
 
 def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
     """`corpus_status` of an opened corpus whose folders were listed."""
-    packs = _described_packs(corpus, listings)
+    packs, damaged = _described_packs(corpus, listings)
     # What was extracted was embedded, in a shard whose vectors stand: their tables need not be read for that.
     tables = {folder: sorted(n for n in listings[folder] if is_table(n)) for folder in STAGES.values()}
     tables |= {folder: [f"{shard}.parquet" for shard in pack["shards"]] for folder, pack in packs.items()}
@@ -196,7 +200,7 @@ def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
     tombstones = tombstones_among(corpus.store, corpus.files.names)
     removed = len(tombstones.ids), len(tombstones.sources)
     missing = tuple(part.name for part in corpus.parts if part.name not in corpus.files.names)
-    return CorpusStatus(corpus.url, corpus.clips, corpus.shards, tuple(stages), packed, *removed, missing)
+    return CorpusStatus(corpus.url, corpus.clips, corpus.shards, tuple(stages), packed, *removed, missing, tuple(damaged))
 
 
 def _sizes(listing: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
@@ -220,9 +224,15 @@ def _outcomes(counted: pd.DataFrame, name: str, folder: str, listings: Listings)
     return StageStatus(name, shards, done, tuple(others), unknown, examples=examples)
 
 
-def _described_packs(corpus: Corpus, listings: Listings) -> dict[str, dict[str, Any]]:
-    folders = sorted(f for f, names in listings.items() if f.startswith(f"{PACKS}/") and PACK_FILE in names)
-    return {folder: json.loads(corpus.store.read(f"{folder}/{PACK_FILE}")) for folder in folders}
+def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """What every pack's description says, by its folder; and in a sentence each, what is wrong with the others."""
+    described, damaged = {}, []
+    for folder in sorted(f for f, names in listings.items() if f.startswith(f"{PACKS}/") and PACK_FILE in names):
+        try:
+            described[folder] = read_pack_file(corpus.store, folder)
+        except PackDamaged as error:
+            damaged.append(str(error))
+    return described, damaged
 
 
 def _packed(counted: pd.DataFrame, folder: str, described: Mapping[str, Any]) -> PackStatus:

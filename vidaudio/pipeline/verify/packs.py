@@ -11,7 +11,8 @@ from typing import Any
 from vidaudio.errors import VidaudioError
 from vidaudio.pipeline.card import CARD_FILE
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import PACK_FILE, plan_pack
+from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, read_pack_file
+from vidaudio.pipeline.pack_plan import plan_pack
 from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.tombstones import Tombstones
@@ -63,16 +64,13 @@ class Pack:
 
 def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> dict[str, Any] | None:
     """The contents of `pack.json`; None, and a problem, where they are not those of a pack."""
-    name = f"{folder}/{PACK_FILE}"
     try:
-        described = json.loads(corpus.store.read(name))
+        described = read_pack_file(corpus.store, folder)
         PackBlock(**described["settings"])
-        complete = all(isinstance(described[key], str) for key in ("plan_hash", "encoder")) and described["shards"]
-    except (*DAMAGE, UnicodeDecodeError) as error:
-        findings.wrong(name, f"is no description of a pack ({type(error).__name__})", PACK_AGAIN)
-        return None
-    if not complete:
-        findings.wrong(name, "is no description of a pack", PACK_AGAIN)
+    except (PackDamaged, *DAMAGE) as error:
+        cause = error.__cause__ if isinstance(error, PackDamaged) else error
+        what = f"is no description of a pack ({type(cause).__name__})"
+        findings.wrong(f"{folder}/{PACK_FILE}", what, PACK_AGAIN)
         return None
     return described
 
@@ -124,6 +122,8 @@ def check_pack_strays(pack: Pack, findings: Findings) -> None:
         elif ending.endswith("tar") and stem in pack.tars and name != pack.tars[stem]:
             what = "is the tar of a shard from which clips were removed since: the removal was interrupted"
             findings.wrong(f"{pack.folder}/{name}", what, REMOVE_AGAIN)
+        elif not (ending.endswith("tar") or ending == "parquet" or name in (PACK_FILE, INDEX_FILE, CARD_FILE)):
+            findings.wrong(f"{pack.folder}/{name}", "does not belong here", NOT_READ)
 
 
 def check_card(corpus: Corpus, pack: Pack, findings: Findings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +14,8 @@ from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, open_corpus
-from vidaudio.pipeline.pack_plan import PACK_FILE
+from vidaudio.pipeline.pack_file import PACK_FILE
+from vidaudio.pipeline.parts import ListDamaged
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
 from vidaudio.pipeline.verify.encoders import described_encoders
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, check_strays, named
@@ -33,6 +35,9 @@ from vidaudio.shards.scratch import PREFIX, owner_lives
 
 # Files in flight from an object store, where waiting is most of the time.
 REMOTE_THREADS = 8
+_OWN = re.compile(
+    r"clips|av|embeddings|training|runs|corpus\.json|manifest(-\d{6})?\.parquet|removed-\d{6}\.parquet|.*\.lock"
+)
 COUNTS = ("clips", "tables", "tars", "tars_hashed", "bytes_hashed", "local_files", "local_files_hashed")
 COUNTS += ("training_samples", "frames_encoded_again")
 
@@ -56,6 +61,9 @@ def verify_corpus(url: str, *, sample: float = 1.0, progress: bool = True) -> Ve
     findings = Findings()
     try:
         corpus = open_corpus(url)
+    except ListDamaged as error:
+        findings.wrong(error.name, error.what, LIST_AGAIN)
+        return _report(url, findings)
     except DAMAGE as error:
         what = f"the corpus cannot be opened: a part of its list is damaged ({type(error).__name__})"
         findings.wrong(MANIFEST_FILE, what, LIST_AGAIN)
@@ -233,3 +241,7 @@ def _check_leftovers(corpus: Corpus, findings: Findings) -> None:
             findings.notes.append(f"{name} belongs to a command that is running")
         else:
             findings.wrong(name, "is a leftover of an interrupted command", NOT_READ)
+    strays = sorted(name for name in names if not name.startswith(PREFIX) and not _OWN.fullmatch(name))
+    if strays:
+        # Somebody's own notes beside the data, or a file that was to go one folder deeper: nothing is wrong with that.
+        findings.notes.append(f"{named(strays)} in the corpus's own folder: not of the corpus, and never read")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import PACK_FILE
+from vidaudio.pipeline.pack_file import PACK_FILE
 from vidaudio.pipeline.verify.files import DAMAGE, OpenTar, compare_members, named, open_tar, sealed_table
 from vidaudio.pipeline.verify.index import PackIndex
 from vidaudio.pipeline.verify.listed import origin_digest, words_digest
