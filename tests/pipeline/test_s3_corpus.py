@@ -14,6 +14,7 @@ from tests.s3_server import BUCKET, S3Server
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline import counting
 from vidaudio.pipeline.corpus import Corpus, open_corpus
+from vidaudio.pipeline.dry_run import dry_run
 from vidaudio.pipeline.run import build
 from vidaudio.pipeline.status import corpus_status
 from vidaudio.pipeline.verify import verify_corpus
@@ -118,8 +119,10 @@ def test_verify_finds_it_fine_and_what_is_done_to_it(remote_corpus, tmp_path):
             assert found == expected
 
 
-def test_a_bucket_that_is_not_there_is_not_to_be_built_into(s3_server):
-    with pytest.raises(CorpusError, match=r"s3://no-such-bucket does not exist; create the bucket"):
-        corpus_status("s3://no-such-bucket/corpus")
+def test_a_bucket_that_is_not_there_is_not_to_be_built_into(s3_server, media_world, tiny_clip):
+    request = (world_recipe(tiny_clip), str(media_world.manifest), "s3://no-such-bucket/corpus")
+    for command in (lambda: corpus_status(request[2]), lambda: dry_run(*request), lambda: build(*request)):
+        with pytest.raises(CorpusError, match=r"s3://no-such-bucket does not exist; create the bucket"):
+            command()
     with pytest.raises(CorpusError, match=r"there is no corpus at .*`vidaudio build` makes one"):
         corpus_status(f"s3://{BUCKET}/nothing/here")

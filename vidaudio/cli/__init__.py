@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _speaks() -> bool:
-    """Whether what a stop means is this process's to say: of several ranks the first says it, or whoever started them."""
+    """Whether what a stop means is this process's to say: of several ranks' it is the first's, or their launcher's."""
     from vidaudio.training.signals import LAUNCHED
 
     return LAUNCHED not in os.environ and os.environ.get("RANK", "0") == "0"
@@ -66,4 +66,7 @@ def _with_values(arguments: list[str]) -> list[str]:
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     """Ctrl-C and SIGTERM unwind: workers are stopped, states saved and scratch removed; the code says which it was."""
+    # Batch systems may say it twice, which must not break into the unwinding; a person's second Ctrl-C ends at once.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise SystemExit(128 + number)

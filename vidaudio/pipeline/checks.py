@@ -56,7 +56,10 @@ def read_request(
     stages = wanted_stages(only)
     where, list_path = required_paths(recipe, manifest, corpus)
     reasons = parse_reasons(retry_failed) if retry_failed is not None else None
-    standing = open_corpus(where) if open_store(where).exists(CORPUS_FILE) else None
+    store = open_store(where)
+    standing = open_corpus(where) if store.exists(CORPUS_FILE) else None
+    if standing is None:
+        store.list("")  # which has its own words where not even the bucket is there
     if standing is not None and recipe.embed.encoder.precision == "auto":
         # Decided once: a corpus must not change its vectors because a later run has another processor.
         recipe = with_precision(recipe, standing.recipe.embed.encoder.precision)
