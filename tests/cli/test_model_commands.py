@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -33,7 +34,16 @@ def test_a_stop_says_how_that_command_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ):
     monkeypatch.setattr(sys, "argv", ["vidaudio", *arguments])
-    monkeypatch.setattr(vidaudio.cli.app, "app", lambda args: os.kill(os.getpid(), signal.SIGTERM))
+    unwound = []
+
+    def stopped_twice(args: list[str]) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            unwound.append(args)
+
+    monkeypatch.setattr(vidaudio.cli.app, "app", stopped_twice)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with pytest.raises(SystemExit) as stopped:
@@ -41,10 +51,46 @@ def test_a_stop_says_how_that_command_goes_on(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    assert unwound
     assert stopped.value.code == 128 + signal.SIGTERM
     printed = capsys.readouterr().err
     assert printed.startswith("stopped; ")
     assert sentence in printed
+
+
+@pytest.mark.parametrize("place", [{"RANK": "1"}, {"RANK": "0", "VIDAUDIO_LAUNCHED": "1"}])
+def test_of_several_ranks_one_alone_says_that_it_was_stopped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: dict[str, str]
+):
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["vidaudio", "train", "clipsep"])
+
+    def stop(args: list[str]) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    monkeypatch.setattr(vidaudio.cli.app, "app", stop)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(SystemExit):
+            main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"), [(0.25, "best validation loss 0.2500"), (math.nan, "not validated, the last")]
+)
+def test_a_run_that_was_not_validated_says_so(monkeypatch: pytest.MonkeyPatch, loss: float, said: str):
+    import vidaudio.training.train as training
+
+    done = training.TrainResult(Path("run"), 3, 12, loss, math.nan)
+    monkeypatch.setattr(training, "train", lambda *args, **options: done)
+    printed = runner.invoke(vidaudio.cli.app.app, ["train", "clipsep", "--data", "x", "--run", "run"]).output
+    assert said in printed
+    assert "nan" not in printed
 
 
 def test_help_at_80_columns_names_every_method():

@@ -35,6 +35,15 @@ def test_a_failure_is_ffmpegs_own_last_line_and_nothing_is_printed(tmp_path: Pat
     assert capfd.readouterr() == ("", "")
 
 
+def test_where_a_part_lies_in_ffmpegs_memory_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    installed = tmp_path / "ffmpeg"
+    installed.write_text("#!/bin/sh\necho '[out#0/webm @ 0x563ed0b2fd80] Nothing was written' >&2\nexit 1\n")
+    installed.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(FfmpegError, match=r"^ffmpeg: \[out#0/webm\] Nothing was written$"):
+        run_ffmpeg(ffmpeg.output(ffmpeg.input("a.wav"), "b.wav"))
+
+
 def test_a_command_that_hangs_is_ended(tmp_path: Path):
     endless = ffmpeg.input("anullsrc", f="lavfi", re=None)
     with pytest.raises(TimeoutError, match=r"0\.5 s"):

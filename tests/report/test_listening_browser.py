@@ -153,7 +153,7 @@ def test_a_listener_goes_through_it_and_the_tally_counts_what_was_clicked(
     assert any(f"Only {HOSTILE}" in text for text in shown)
     assert any("Only dog <b>barking</b>" in text for text in shown)
     saved = visit.save(tmp_path)
-    assert re.fullmatch(r"answers-[0-9a-f]{8}-Zo_i_\.json", saved.name)
+    assert re.fullmatch(r"answers-[0-9a-f]{8}-Zoë_i_-[0-9a-f]{8}\.json", saved.name)
     written = json.loads(saved.read_text())
     assert written["order"] == done
     assert written["finished"] is not None

@@ -5,8 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +24,9 @@ from vidaudio.report.listening import Item, Key, Kind, make_page, read_items
 from vidaudio.report.listening import page as page_module
 from vidaudio.report.listening.items import ListeningError, find_sounds
 from vidaudio.report.listening.sounds import Level, Sound, encode_flac, match_levels, read_sound
+
+# Programs installed beside this Python, and those on PATH.
+SCRIPTS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 ITEMS = [Item("one", "violin", "cello", group="music"), Item("two", "dog", "rain", group="street")]
 HOSTILE = "</script><script>alert(1)</script>"
@@ -100,6 +108,22 @@ def test_the_page_names_no_system_and_no_file_and_not_which_sound_was_wanted(tmp
         assert trial.target == ("first", "second")[wanted]
         sides.add(wanted)
     assert sides == {0, 1}
+
+
+@pytest.mark.skipif(shutil.which("deno", path=SCRIPTS) is None, reason="no deno to run the page's script")
+def test_every_listeners_file_has_a_name_of_its_own(tmp_path: Path):
+    names = ["listener-0a1b2c3d", "李", "王", "a b", "a_b", "a/b", "Ann", "ann", "Zoë <i>"]
+    script = resources.files(page_module.__package__).joinpath("order.js").read_text("utf-8")
+    (tmp_path / "names.js").write_text(f"{script}\nconsole.log(JSON.stringify({json.dumps(names)}.map(fileNameOf)));")
+    command = [shutil.which("deno", path=SCRIPTS), "run", "--no-remote", str(tmp_path / "names.js")]
+    environment = {**os.environ, "DENO_DIR": str(tmp_path), "NO_COLOR": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    called = json.loads(done.stdout)
+    assert called[0] == names[0]
+    # On file systems that do not tell letters' case, too.
+    assert len({name.casefold() for name in called}) == len(names)
+    assert all(re.fullmatch(r"[\w-]+", name) for name in called)
+    assert called[1].startswith("李")
 
 
 def test_one_seed_makes_one_page_and_another_seed_another(tmp_path: Path):

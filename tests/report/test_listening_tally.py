@@ -168,6 +168,37 @@ def test_unfinished_answers_count_and_are_said_or_are_left_out(which_key: Path, 
         tally(paths[1:], which_key, complete_only=True)
 
 
+@pytest.mark.parametrize("complete_only", [False, True])
+def test_a_complete_file_counts_before_a_later_one_that_is_not(which_key: Path, tmp_path: Path, complete_only: bool):
+    whole = answers_of("a", said(t1="first", t2="second", t3="second", t4="first"))
+    begun_again = answers_of("a", said(t1="none"), finished=None, saved="2024-05-02T09:00:00Z")
+    paths = write_answers(tmp_path, whole, begun_again)
+    result = tally(paths, which_key, complete_only=complete_only)
+    assert result.listeners == 1
+    assert {(s.mean, s.answers) for s in result.scores if s.measure == "correct"} == {(1.0, 2)}
+    assert result.notes == [
+        f"{paths[1]}: a answered 1 of 4 sounds, left out."
+        if complete_only
+        else f"{paths[1]} left out: a saved a complete one."
+    ]
+
+
+def test_listeners_of_unequal_diligence_count_alike_beside_the_error_between_them(which_key: Path, tmp_path: Path):
+    """The mean over answers is not the mean that the error between listeners is of; each has its table."""
+    paths = write_answers(
+        tmp_path,
+        answers_of("a", said(t1="first", t2="second", t3="second", t4="first")),
+        answers_of("b", said(t1="none"), finished=None),
+    )
+    result = tally(paths, which_key)
+    near = next(s for s in result.scores if (s.system, s.measure) == ("near", "correct"))
+    assert (near.mean, near.listener_mean) == (pytest.approx(2 / 3), pytest.approx(0.5))
+    first, second = [line for line in str(result).splitlines() if line.startswith("| near |")]
+    assert first.startswith("| near | 66.7 ± 33.3 |")
+    assert second.startswith("| near | 50.0 ± 50.0 |")
+    assert "mean ± standard error over listeners' own means" in str(result)
+
+
 def test_a_folder_of_answers_may_hold_the_key(which_key: Path, tmp_path: Path):
     write_answers(tmp_path, answers_of("a", said(t1="first")))
     assert tally([tmp_path], which_key).listeners == 1
@@ -179,7 +210,7 @@ def test_a_folder_of_answers_may_hold_the_key(which_key: Path, tmp_path: Path):
         ({"page": "1" * 64}, r"answers another page \(11111111...\) than the key opens \(00000000...\)"),
         ({"format": "other/1"}, "is no file of answers: format"),
         ({"participant": ""}, "is no file of answers: participant"),
-        ({"extra": 1}, "is no file of answers: extra"),
+        ({"extra": 1}, "is no file of answers: unknown key extra"),
         ({"saved": "yesterday"}, "is no file of answers: saved"),
         ({"answers": [{"trial": "t9", "values": {"which": "first"}, "plays": 1, "seconds": 1}]}, "knows no sound 't9'"),
         ({"answers": [{"trial": "t1", "values": {"which": "third"}, "plays": 1, "seconds": 1}]}, "which is 'third'"),
@@ -208,8 +239,11 @@ def test_a_rating_is_a_whole_number_from_1_to_5(mos_key: Path, tmp_path: Path, r
 @pytest.mark.parametrize("text", ['{"format": "vidaud', "[]", "\xff"])
 def test_a_file_cut_short_is_named(which_key: Path, tmp_path: Path, text: str):
     (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
-    with pytest.raises(ListeningError, match=r"x\.json is no file of answers"):
+    with pytest.raises(ListeningError, match=r"x\.json is no file of answers") as raised:
         tally([tmp_path / "x.json"], which_key)
+    assert "Input" not in str(raised.value)
+    with pytest.raises(ListeningError, match=r"x\.json is no key of a listening test: it is (no JSON|JSON, but)"):
+        tally([tmp_path], tmp_path / "x.json")
 
 
 def test_a_missing_key_missing_answers_and_answers_as_key(which_key: Path, tmp_path: Path):

@@ -53,8 +53,9 @@ def test_an_epoch_can_be_chosen(packed, endless):
         batches = list(loader)
         assert all(same(a, b) for a, b in zip(batches, endless[begin : begin + len(batches)], strict=True))
         assert len(batches) == LENGTHS[epoch]
-    with pytest.raises(CorpusError, match="no epoch -1"):
-        loader.set_epoch(-1)
+    for wrong in (-1, "x", None):
+        with pytest.raises(CorpusError, match=f"epoch must be a whole number, 0 or more, not {wrong!r}"):
+            loader.set_epoch(wrong)
 
 
 @pytest.mark.parametrize("taken", [0, 2, 4, 5, 7])

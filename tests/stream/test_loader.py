@@ -298,6 +298,16 @@ class TestRefusals:
         with pytest.raises(CorpusError, match="is no packed corpus"):
             MixtureStream(str(tmp_path), CONFIG)
 
+    def test_of_a_corpus_with_several_packs_none_is_chosen(self, packed, tmp_path):
+        shutil.copytree(packed, tmp_path / "training" / "default")
+        (tmp_path / "training" / "begun").mkdir()
+        assert open_index(str(tmp_path)).store.url.endswith("training/default")
+        shutil.copytree(packed, tmp_path / "training" / "small")
+        with pytest.raises(
+            CorpusError, match=r"has the packs default, small; name one of them, as .*/training/default"
+        ):
+            MixtureStream(str(tmp_path), CONFIG)
+
     def test_a_split_that_is_missing_is_named_with_those_there_are(self, packed):
         with pytest.raises(CorpusError, match="has no split 'dev'; it has test, train, val"):
             MixtureStream(packed, StreamConfig(split="dev"))
@@ -347,8 +357,13 @@ class TestRefusals:
         with pytest.raises(CorpusError, match="start_step must be"):
             MixtureStream(packed, CONFIG, start_step=-1)
         for kind in (stream, EpochLoader(stream)):
-            with pytest.raises(CorpusError, match="it has no start_step"):
-                kind.load_state_dict({})
+            for wrong in ({}, None, 7):
+                with pytest.raises(CorpusError, match="it has no start_step"):
+                    kind.load_state_dict(wrong)
+        with pytest.raises(
+            CorpusError, match="url must be a packed corpus by its path or URL, or several with weights"
+        ):
+            MixtureStream([packed, packed], CONFIG)
         with pytest.raises(CorpusError, match="workers must be a whole number, 0 or more, not -1"):
             stream.loader(workers=-1)
         with pytest.raises(CorpusError, match="prefetch must be a whole number, 1 or more, not 0"):

@@ -92,5 +92,7 @@ class TestStream:
 
     def test_corpora_that_do_not_fit_are_named(self, corpora, tmp_path):
         other = make_packed(tmp_path / "other", {**ENCODER, "weights_sha256": "else"}, clips_per_split={"train": 6})
-        with pytest.raises(CorpusError, match="cannot be mixed: they hold vectors by encoder made and else"):
+        with pytest.raises(
+            CorpusError, match=r"they hold vectors of .*\(\d+ dimensions, weights made\) and .*weights else"
+        ):
             MixtureStream({**corpora, str(other): 1}, StreamConfig(shape=SHAPE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
 from vidaudio.training.evaluate import METHODS, draw_pairs, evaluate, write_report
 from vidaudio.training.evaluation.scorers import MEASURES, SCORERS
+from vidaudio.training.evaluation.sweep import Sweep, SweepReport
 from vidaudio.training.evaluation.tables import as_markdown, modality_table, published_lines
 
 runner = CliRunner()
@@ -85,7 +87,9 @@ def test_what_cannot_be_evaluated_is_said(trained: Path, packed: Path, tmp_path:
         evaluate(trained, str(two_kinds), methods=("wrong_text",), different_labels=True, progress=False)
     other = {**encoder_fingerprint, "weights_sha256": "0" * 64}
     foreign = make_packed(tmp_path / "foreign", other, clips_per_split={"test": 4})
-    with pytest.raises(CorpusError, match="another encoder"):
+    with pytest.raises(
+        CorpusError, match=r"vectors of .* weights 0{16}\), and .* was trained with .* dimensions, weights"
+    ):
         evaluate(trained, str(foreign), progress=False)
     bare = make_packed(tmp_path / "bare", encoder_fingerprint, clips_per_split={"test": 4}, labelled=False)
     with pytest.raises(CorpusError, match="none of the 4 targets has a label"):
@@ -131,6 +135,25 @@ def test_silent_clips_are_left_out_of_the_scores_and_counted(trained: Path, enco
         report = evaluate(trained, str(data), methods=("image",), scorer=scorer, mixtures=2, progress=False)
         assert report.silent("image") == report.silent("mixture") >= 1
         assert len(report.sdr["image"]) == 2 - report.silent("image")
+        assert f"image: {report.silent('image')} of 2 mixtures left out, where a source, the estimate" in str(report)
+
+
+def test_a_method_that_could_be_scored_nowhere_has_dashes_and_a_reason(trained: Path, packed: Path):
+    whole = evaluate(trained, str(packed), methods=("text",), scorer="batched", mixtures=3, progress=False)
+    silent = replace(whole, scores={number: {**row, "text": None} for number, row in whole.scores.items()})
+    why = "text: 3 of 3 mixtures left out, where a source, the estimate, or what the estimate leaves of the mixture"
+    sweep = SweepReport(Sweep("model.noise.gamma", (0,)), ((0, "keep", silent),), ())
+    for text in (str(silent), as_markdown([silent]), modality_table([silent]), str(sweep), sweep.as_csv()):
+        assert "nan" not in text
+    assert str(silent).splitlines()[3].split() == ["text", *"-------", "0"]
+    assert "| clipsep | image | text | - | - | - | - | - | - | 0 |" in as_markdown([silent])
+    assert "| 0 | keep | - |" in str(sweep)
+    assert why in str(silent)
+    assert why in as_markdown([silent])
+    assert f"model.noise.gamma=0, noise heads keep, {why}" in str(sweep)
+    # Of one mixture there is no standard error.
+    one = replace(whole, scores={0: whole.scores[0]})
+    assert "nan" not in str(one) + as_markdown([one])
 
 
 def test_a_folder_of_sounds_holds_what_was_scored_and_suits_a_listening_test(

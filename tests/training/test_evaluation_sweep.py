@@ -22,6 +22,7 @@ from vidaudio.training.evaluation.files import score_files
 from vidaudio.training.evaluation.methods import Estimator
 from vidaudio.training.evaluation.phrasings import Phrasing, load_phrasings
 from vidaudio.training.evaluation.sweep import Sweep, find_runs, run_sweep, write_sweep
+from vidaudio.training.evaluation.tables import as_markdown
 from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.train import train
 
@@ -102,6 +103,10 @@ def test_phrasings_become_rows_and_the_papers_templates_give_the_papers_query(tr
     report = evaluate(trained, str(packed), phrasings="default", mixtures=3, scorer="batched", progress=False)
     assert list(report.methods) == ["mixture", "text", "image", *(f"text: {p.name}" for p in phrasings)]
     assert report.sdr["text: four templates"] == pytest.approx(report.sdr["text"], abs=1e-4)
+    for text in (str(report), as_markdown([report])):
+        assert "a wish: please let me hear {} and nothing else\n" in text
+        assert "four templates: a photo of {} / a photo of the small {} / " in text
+    assert report.as_dict()["phrasings"]["a scene"] == ("somewhere outside there is {}",)
     assert report.sdr["text: the bare label"] != pytest.approx(report.sdr["text"], abs=1e-4)
     with pytest.raises(ValueError, match="for the label, and there is at least one"):
         Phrasing(name="none", sentences=("hello",))

@@ -81,6 +81,7 @@ def test_sigterm_saves_the_state_of_a_whole_step_on_all_devices_and_the_same_com
     _, said = first.communicate()
     assert first.returncode == 143, said
     assert "Traceback" not in said
+    assert said.count("stopped; ") == 1
     stopped = _state(run)
     assert 5 <= stopped["global_step"] < STEPS
     assert all(int(moments["step"]) == stopped["global_step"] for moments in _moments(stopped))

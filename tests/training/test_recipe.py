@@ -7,7 +7,7 @@ import pytest
 from vidaudio.errors import RecipeError
 from vidaudio.recipes import load_values
 from vidaudio.training.recipe import load_train_recipe
-from vidaudio.training.schedule import rate_factor
+from vidaudio.training.schedule import rate_factor, unfinished_warmup
 
 
 def test_clipsep_has_every_number_of_the_paper_and_its_code():
@@ -47,6 +47,26 @@ def test_clipsep_has_every_number_of_the_paper_and_its_code():
 )
 def test_the_learning_rate_warms_up_then_falls_linearly_then_stays(step: int, factor: float):
     assert rate_factor(step, load_train_recipe("clipsep").schedule) == pytest.approx(factor)
+
+
+def test_a_run_that_ends_within_its_warmup_is_told_how_far_the_learning_rate_comes():
+    def said(*settings: str) -> str | None:
+        return unfinished_warmup(load_train_recipe("clipsep", settings).schedule)
+
+    assert said("schedule.steps=5000") is None
+    assert said("schedule.steps=4", "schedule.kind=milestones") is None
+    assert said("schedule.steps=50") == (
+        "schedule.warmup_steps=5000 is longer than the run, schedule.steps=50: the learning rate ends at 1.00% of "
+        "optimiser.learning_rate"
+    )
+
+
+def test_of_a_system_with_two_compositions_the_one_with_the_chosen_kind_of_query_is_meant():
+    assert load_train_recipe("sop", ["query.kind=pictures", "query.pictures.trained=false"])
+    with pytest.raises(RecipeError, match=r"for sop, query\.pictures\.trained must be False, not True\. Call"):
+        load_train_recipe("sop", ["query.kind=pictures"])
+    with pytest.raises(RecipeError, match=r"for sop, query\.encoder must be 'resnet18-dilated', not 'clip'"):
+        load_train_recipe("sop", ["query.encoder=clip"])
 
 
 def test_the_demo_differs_only_in_size_of_spectrogram_and_net_batch_and_steps():

@@ -7,6 +7,7 @@ import logging
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,6 +18,7 @@ from vidaudio.errors import CheckpointError, CorpusError, RecipeError, VidaudioE
 from vidaudio.training.checkpoint import SOURCES_TENSOR, load_checkpoint
 from vidaudio.training.data import parse_data, streams
 from vidaudio.training.recipe import TrainRecipe, load_train_recipe
+from vidaudio.training.spectrograms import Panel, draw_panels, pixels
 from vidaudio.training.train import train
 
 QUIET = ("log.to=none", "log.every_steps=1")
@@ -100,15 +102,27 @@ def test_tensorboard_has_numbers_pictures_and_sounds_over_a_resume(packed: Path,
     for number in (0, 1):
         pictures = sorted(events.Images(f"validation_{number}/spectrograms"), key=lambda event: event.wall_time)
         assert [picture.step for picture in pictures] == [2, 4, 6]
-        # Mixture, target, estimate, mask and noise masks beside one another, 513 bins high.
-        assert pictures[0].height == 513
-        assert pictures[0].width == 5 * 32 + 4 * 4
+        # Mixture, target, estimate, mask in one row, noise masks below.
+        assert (pictures[0].width, pictures[0].height) == (4 * 320, 2 * 240)
         sound = events.Audio(f"validation_{number}/estimate")[0]
         assert (sound.sample_rate, sound.length_frames) == (16_000, 31 * 256)
     table = _rows(tmp_path / "run")
     logged = [float(row["train/loss"]) for row in table if row["train/loss"]]
     assert logged == pytest.approx([event.value for event in losses], rel=1e-5)
     assert [int(row["step"]) for row in table if row["validation/loss"]] == [2, 4, 6]
+
+
+def test_every_panel_of_a_picture_has_its_name_and_what_it_shows_stands_below():
+    rng = np.random.default_rng(0)
+    names = ["mixture", "target", "estimate", "mask", "noise masks"]
+    figure = draw_panels([Panel(name, rng.random((33, 8)), 0.0, 1.0) for name in names], 16_000, 0.5)
+    assert [axis.get_title() for axis in figure.axes] == names
+    assert figure.axes[0].get_ylim() == (60, 8000)
+    assert figure.axes[0].get_xlim() == (0, 0.5)
+    assert (figure.get_supxlabel(), figure.get_supylabel()) == ("s", "Hz")
+    drawn = pixels(figure)
+    assert (drawn.shape, drawn.dtype) == ((480, 1280, 3), np.uint8)
+    assert drawn.std() > 10
 
 
 def test_rows_of_steps_that_are_made_again_are_not_there_twice(packed: Path, tmp_path: Path):
@@ -227,6 +241,9 @@ def test_several_corpora_are_drawn_from_by_weight_with_their_own_labels(
     assert len(load_file(tmp_path / "run" / "best.safetensors")[SOURCES_TENSOR]) == 12
     with pytest.raises(CorpusError, match="named twice"):
         parse_data([str(packed), f"{packed}=2"])
+    for texts in ([f"{packed}=0"], [str(other), f"{packed}=0.0"]):
+        with pytest.raises(CorpusError, match="of weight 0 nothing is drawn"):
+            parse_data(texts)
 
 
 def test_every_option_of_the_stream_can_be_set_in_the_recipe(packed: Path):

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
 
+import ffmpeg
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
 
-from vidaudio.errors import EncoderError, MediaError, VidaudioError
+from vidaudio.errors import CheckpointError, EncoderError, MediaError, VidaudioError
+from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.training.queries import query_maker
 from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.separate import separate
+from vidaudio.training.sound_files import read_sound
 
 
 def _mixture(path: Path, seconds: float, rate: int, channels: int) -> Path:
@@ -62,6 +66,7 @@ def test_bad_input_is_named(tmp_path: Path, trained: Path):
     out = tmp_path / "out.wav"
     cases = [
         ("there is no sound file", {"mixture": tmp_path / "none.wav", "query": "low"}),
+        ("is a folder; name a sound file", {"mixture": tmp_path, "query": "low"}),
         ("not a sound file", {"mixture": text, "query": "low"}),
         ("holds no sound", {"mixture": empty, "query": "low"}),
         ("in words .* or by a picture", {"mixture": mixture}),
@@ -74,11 +79,56 @@ def test_bad_input_is_named(tmp_path: Path, trained: Path):
     for message, arguments in cases:
         with pytest.raises(VidaudioError, match=message):
             separate(out=out, checkpoint=trained, **arguments)
+    with pytest.raises(CheckpointError, match=r"is a state for `vidaudio train --resume`.* or its best\.safetensors"):
+        separate(mixture, out, trained / "last.ckpt", query="low")
     with pytest.raises(MediaError, match=r"end it in \.wav"):
         separate(mixture, tmp_path / "out.doc", trained, query="low")
     with pytest.raises(MediaError, match="the mixture itself"):
         separate(mixture, mixture, trained, query="low")
     assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["wav", "flac", "mp3", "tagged.mp3", "mp4"])
+def test_a_file_that_breaks_off_is_read_as_far_as_it_goes_and_that_is_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], kind: str
+):
+    whole, cut = tmp_path / f"whole.{kind}", tmp_path / f"cut.{kind}"
+    sound = np.random.default_rng(0).normal(0, 0.1, 4 * 16_000)
+    soundfile.write(tmp_path / "sound.wav", sound, 16_000)
+    # Of an MP4 the table of samples comes first, so that it is not what is cut off.
+    options = {
+        "mp3": {"write_id3v2": 0},
+        "tagged.mp3": {"metadata": f"title={'long ' * 400}"},
+        "mp4": {"movflags": "faststart"},
+    }
+    run_ffmpeg(ffmpeg.output(ffmpeg.input(str(tmp_path / "sound.wav")), str(whole), **options.get(kind, {})))
+    assert read_sound(whole).seconds == pytest.approx(4, abs=0.1)
+    assert capfd.readouterr().err == ""
+    cut.write_bytes(whole.read_bytes()[: int(0.6 * whole.stat().st_size)])
+    heard = read_sound(cut).seconds
+    assert 1.5 < heard < 3
+    # Nothing else, not even what libraries would say of it.
+    sentence = r".*cut\.\S+ breaks off after (\S+) s of the (\S+) s that it announces; .*\n"
+    said = re.fullmatch(sentence, capfd.readouterr().err)
+    assert (float(said[1]), float(said[2])) == (pytest.approx(heard, abs=0.01), pytest.approx(4, abs=0.1))
+
+
+@pytest.mark.parametrize(("name", "options"), [("plain.mp3", {"write_xing": 0, "q:a": 4}), ("piped.wav", {})])
+def test_of_a_length_that_a_file_does_not_state_nothing_is_missed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, options: dict
+):
+    """An MP3 of uneven bitrate, whose length can only be guessed; a WAV that was written to a pipe."""
+    loud_then_quiet = np.r_[np.random.default_rng(0).normal(0, 0.1, 3 * 16_000), np.zeros(3 * 16_000)]
+    soundfile.write(tmp_path / "sound.wav", loud_then_quiet, 16_000)
+    path = tmp_path / name
+    run_ffmpeg(ffmpeg.output(ffmpeg.input(str(tmp_path / "sound.wav")), str(path), **options))
+    if path.suffix == ".wav":
+        written = bytearray(path.read_bytes())
+        at = written.index(b"data") + 4
+        written[4:8] = written[at : at + 4] = b"\xff" * 4
+        path.write_bytes(written)
+    assert read_sound(path).seconds == pytest.approx(6, abs=0.2)
+    assert capfd.readouterr().err == ""
 
 
 def _picture_of_absurd_size(path: Path) -> Path:

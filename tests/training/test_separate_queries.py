@@ -15,7 +15,7 @@ from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.training import separate as separate_module
 from vidaudio.training.separate import separate
-from vidaudio.training.sound_files import read_sound
+from vidaudio.training.sound_files import check_output, read_sound
 
 RATE = 22_050
 LATE_SECONDS = 0.5
@@ -72,8 +72,15 @@ def test_a_video_comes_back_with_its_picture_untouched_and_the_separated_sound_i
 def test_other_containers_and_what_they_cannot_hold(video: Path, trained: Path, tmp_path: Path):
     separate(video, tmp_path / "result.mkv", trained, query="low")
     assert len(_packets(tmp_path / "result.mkv", "video")) == 50
-    with pytest.raises(MediaError, match=r"cannot be put into a \.webm file"):
-        separate(video, tmp_path / "result.webm", trained, query="low")
+    # Before the work: there is no such checkpoint.
+    with pytest.raises(MediaError, match=r"is h264, which a \.webm file cannot hold; end it in \.mp4 or .* or \.mkv$"):
+        separate(video, tmp_path / "result.webm", tmp_path / "none", query="low")
+    vp8 = tmp_path / "vp8.webm"
+    run_ffmpeg(ffmpeg.output(ffmpeg.input(str(video), t=1), str(vp8), vcodec="libvpx", acodec="libopus"))
+    check_output(tmp_path / "other.webm", vp8)
+    with pytest.raises(MediaError, match=r"is vp8, which a \.mp4 file cannot hold"):
+        check_output(tmp_path / "other.mp4", vp8)
+    vp8.unlink()
     soundfile.write(tmp_path / "tone.wav", np.zeros(8000), 16_000)
     with pytest.raises(MediaError, match="has no picture; end it in"):
         separate(tmp_path / "tone.wav", tmp_path / "result.mp4", trained, query="low")
@@ -117,6 +124,8 @@ def test_several_words_are_one_sentence_and_without_is_the_rest(video: Path, tra
     assert np.abs((low + rest - heard)[middle]).max() < 0.02
     with pytest.raises(QueryError, match="ask in one way"):
         separate(video, tmp_path / "e.wav", trained, query="low", video=video)
+    with pytest.raises(QueryError, match="--whole-video says how much of a --query-video"):
+        separate(video, tmp_path / "e.wav", trained, query="low", video_span="whole")
 
 
 def test_what_is_no_video_is_said(trained: Path, video: Path, tmp_path: Path):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.packed import make_packed
 from vidaudio.errors import CheckpointError, CorpusError, RecipeError
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.training.checkpoint import load_checkpoint
+from vidaudio.training.checkpoint import load_checkpoint, read_checkpoint
 from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.train import train
 
@@ -127,12 +127,18 @@ def test_text_queries_train_and_need_labels(
         train(recipe, str(bare), tmp_path / "none", progress=False)
 
 
-def test_a_corpus_without_a_validation_split_still_leaves_weights(
-    tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
+def test_a_corpus_without_a_validation_split_is_said_and_leaves_the_last_weights(
+    tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict, capsys: pytest.CaptureFixture[str]
 ):
     data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split={"train": 6})
-    train(_with(tiny_recipe, schedule={"steps": 3}), str(data), tmp_path / "run", progress=False)
-    assert load_file(tmp_path / "run" / "best.safetensors")
+    for steps, resume in ((1, False), (3, True)):
+        recipe = _with(tiny_recipe, schedule={"steps": steps})
+        done = train(recipe, str(data), tmp_path / "run", resume=resume, progress=False)
+        assert math.isnan(done.best_loss)
+        said = capsys.readouterr().err
+        assert f"{data} has no split 'val' (validation.split), only train: nothing is validated" in said
+        assert ("schedule.warmup_steps=2 is longer than the run" in said) == (steps == 1)
+        assert read_checkpoint(tmp_path / "run")[1]["step"] == steps
 
 
 def test_resuming_keeps_what_was_logged_and_a_finished_run_says_so(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
@@ -65,10 +66,10 @@ def train(
         progress=not quiet,
     )
     if os.environ.get("RANK", "0") == "0":
-        typer.echo(
-            f"{number_of(done.step, 'step')}, {number_of(done.mixtures, 'mixture')}; "
-            f"best validation loss {done.best_loss:.4f}; {done.folder}"
-        )
+        judged = f"best validation loss {done.best_loss:.4f}"
+        if math.isnan(done.best_loss):
+            judged = "not validated, the last weights were kept"
+        typer.echo(f"{number_of(done.step, 'step')}, {number_of(done.mixtures, 'mixture')}; {judged}; {done.folder}")
 
 
 def separate(

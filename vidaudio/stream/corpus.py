@@ -208,10 +208,13 @@ class PackedCorpus:
         sizes = [self.sizes.get(self.index.tars[number], 0) for number in self.index.tar_numbers.tolist()]
         if not sizes or self._cache is None:
             return
-        needed = min(sum(sizes), BLOCKS_IN_CACHE * (self.config.block_shards + 1) * max(sizes))
+        # A block may begin and end in the middle of a shard.
+        shards = min(len(sizes), BLOCKS_IN_CACHE * (self.config.block_shards + 1))
+        needed = min(sum(sizes), shards * max(sizes))
         if needed > self.config.cache_bytes:
+            fewer = " or lower block_shards" if self.config.block_shards > 1 else ""
             raise CorpusError(
-                f"a cache of {self.config.cache_bytes:,} bytes is too small for {self.url}: {BLOCKS_IN_CACHE} blocks "
-                f"of {self.config.block_shards} shards are needed at a time, {needed:,} bytes; raise cache_bytes or "
-                "lower block_shards"
+                f"a cache of {self.config.cache_bytes:,} bytes is too small for {self.url}: up to {shards} of its "
+                f"{len(sizes)} shards are needed at a time, those of {BLOCKS_IN_CACHE} blocks, {needed:,} bytes; raise "
+                f"cache_bytes{fewer}"
             )

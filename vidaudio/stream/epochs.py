@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import IterableDataset
 
-from vidaudio.errors import CorpusError
+from vidaudio.stream.config import check_setting, is_whole
 from vidaudio.stream.loader import MixtureStream, make_loader
 
 
@@ -49,9 +49,12 @@ class EpochLoader:
         return self._epoch if self._next < self._end(self._epoch) else self._epoch + 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin this epoch with the next iteration; one that a loaded state left in the middle goes on there."""
-        if epoch < 0:
-            raise CorpusError(f"there is no epoch {epoch}; the first is 0")
+        """Begin this epoch with the next iteration; one that a loaded state left in the middle goes on there.
+
+        Raises:
+            CorpusError: There is no such epoch.
+        """
+        check_setting("epoch", epoch, "a whole number, 0 or more", is_whole(epoch, 0))
         if not self._begin(epoch) <= self._next < self._end(epoch):
             self._next = self._begin(epoch)
         self._epoch = epoch

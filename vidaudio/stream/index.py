@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -171,18 +172,20 @@ def open_index(url: str, split: str | None = None, *, cache: RemoteFiles | None 
     """Open `CORPUS/training/NAME`.
 
     Args:
-        url: The folder with `index.arrow`, or a corpus with one pack named `default`.
+        url: The folder with `index.arrow`, or a corpus whose only pack is named `default`.
         split: Only this split's samples; None for all.
         cache: Where a copy of a remote index is kept and mapped; without it, it is read into memory.
 
     Raises:
-        CorpusError: No packed corpus there, or no such split; names those there are.
+        CorpusError: No packed corpus there, several of them, or no such split; names those there are.
     """
     store = open_store(url)
     if not store.exists(INDEX_FILE):
-        nested = f"training/default/{INDEX_FILE}"
-        if not store.exists(nested):
+        packs = [name for name in store.folders("training") if store.exists(f"training/{name}/{INDEX_FILE}")]
+        if not packs:
             raise CorpusError(f"{url} is no packed corpus (no {INDEX_FILE}); name CORPUS/training/NAME, after a build")
+        if packs != ["default"]:
+            raise CorpusError(f"{url} has the packs {', '.join(packs)}; name one of them, as {url}/training/{packs[0]}")
         store = open_store(f"{store.url}/training/default")
     try:
         mapping = _mapped(store, cache)
@@ -214,6 +217,12 @@ def open_index(url: str, split: str | None = None, *, cache: RemoteFiles | None 
         tar_rows=np.asarray([rows for _, _, rows in runs], np.int64),
         mapping=mapping,
     )
+
+
+def encoder_in_words(encoder: Mapping[str, Any]) -> str:
+    """An encoder in a sentence: what it is, the length of its vectors, and how its weights' hash begins."""
+    weights = str(encoder.get("weights_sha256", ""))[:16] or "unknown"
+    return f"{encoder.get('architecture', 'an encoder')} ({encoder.get('dimensions')} dimensions, weights {weights})"
 
 
 def _mapped(store: Store, cache: RemoteFiles | None) -> mmap.mmap | None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vidaudio.errors import CorpusError
 from vidaudio.stream.config import StreamConfig, check_setting, is_whole
 from vidaudio.stream.corpus import Damage
-from vidaudio.stream.index import TrainingIndex
+from vidaudio.stream.index import TrainingIndex, encoder_in_words
 from vidaudio.stream.memory import one_piece, to_be_sent, write_pictures
 from vidaudio.stream.order import WINDOWS, generator
 from vidaudio.stream.picks import Pick, Picker
@@ -70,6 +70,8 @@ class MixtureStream(IterableDataset):
         self.config = config or StreamConfig()
         self.set_start_step(start_step)
         self.set_rank(rank, world_size)
+        wanted = "a packed corpus by its path or URL, or several with weights, {url: weight}"
+        check_setting("url", url, wanted, isinstance(url, str | os.PathLike | Mapping))
         weights = dict(url) if isinstance(url, Mapping) else {os.fspath(url): 1.0}
         self._picker = Picker(list(weights), list(weights.values()), self.config)
         self.corpora = self._picker.corpora
@@ -138,7 +140,7 @@ class MixtureStream(IterableDataset):
         Raises:
             CorpusError: It is no state of a stream, or was taken on other data and `other_data` does not allow that.
         """
-        if "start_step" not in state:
+        if not isinstance(state, Mapping) or "start_step" not in state:
             raise CorpusError("this is no state of a stream or an EpochLoader (see state_dict): it has no start_step")
         if not other_data:
             self.require_identity(state.get("identity"))
@@ -262,7 +264,7 @@ class MixtureStream(IterableDataset):
             other = corpus.index
             for what, ours, theirs in (
                 ("sound", f"{first.sample_rate} Hz", f"{other.sample_rate} Hz"),
-                ("vectors by encoder", _encoder(first), _encoder(other)),
+                ("vectors of", encoder_in_words(first.encoder), encoder_in_words(other.encoder)),
             ):
                 if ours != theirs:
                     raise CorpusError(
@@ -287,7 +289,3 @@ def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persis
         pin_memory=torch.cuda.is_available(),
         collate_fn=to_be_sent,
     )
-
-
-def _encoder(index: TrainingIndex) -> str:
-    return str(index.encoder.get("weights_sha256", index.encoder["dimensions"]))[:16]

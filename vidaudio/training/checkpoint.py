@@ -166,6 +166,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             described = (opened.metadata() or {}).get(_METADATA_KEY)
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
+        if file.suffix == ".ckpt":
+            raise CheckpointError(
+                f"{file} is a state for `vidaudio train --resume`, not weights to use; name the run's folder or its "
+                f"{BEST_FILE}"
+            ) from None
         raise CheckpointError(f"{file} is not a safetensors file ({error})") from error
     if described is None:
         raise CheckpointError(f"{file} was not written by vidaudio: it does not say which system it is of")

@@ -62,14 +62,16 @@ def check_system(recipe: TrainRecipe, where: str) -> None:
     if recipe.system == "custom":
         return
     found = (query.kind, query.encoder, query.train, recipe.model.noise is not None, query.pictures.trained)
-    mistakes = [
-        [
+    mistakes = {
+        composition: [
             f"{name} must be {wanted!r}, not {value!r}"
             for name, wanted, value in zip(_COMPOSED_OF, composition, found, strict=True)
             if wanted is not None and wanted != value
         ]
         for composition in _COMPOSITIONS[recipe.system]
-    ]
-    fewest = min(mistakes, key=len)
-    if fewest:
-        raise RecipeError(f"{where}: for {recipe.system}, {'; '.join(fewest)}. Call another composition system: custom")
+    }
+    # Of several ways to compose it, the one with this kind of query is meant.
+    nearest = min(mistakes, key=lambda composition: (composition[0] != query.kind, len(mistakes[composition])))
+    wrong = "; ".join(mistakes[nearest])
+    if wrong:
+        raise RecipeError(f"{where}: for {recipe.system}, {wrong}. Call another composition system: custom")

@@ -22,7 +22,7 @@ def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
     """`--data` as it is typed: one corpus; or several, each with `=WEIGHT` at its end or with weight 1.
 
     Raises:
-        CorpusError: One is named twice.
+        CorpusError: One is named twice, or has weight 0.
     """
     corpora: dict[str, float] = {}
     for text in texts:
@@ -30,6 +30,8 @@ def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
         url, weight = (found["url"], float(found["weight"])) if found else (text, 1.0)
         if url in corpora:
             raise CorpusError(f"{url} is named twice; to draw from it more often give it a weight: --data {url}=2")
+        if weight == 0:
+            raise CorpusError(f"--data {text}: of weight 0 nothing is drawn; leave it out, or give it more")
         corpora[url] = weight
     return next(iter(corpora)) if len(corpora) == 1 else corpora
 

@@ -143,6 +143,7 @@ def evaluate(
         planned=tests.planned,
         scorer=scorer,
         noise_heads=noise_heads,
+        phrasings={phrasing.name: phrasing.sentences for phrasing in asked},
         notes=_notes(tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""),
         incomplete=not tests.complete,
     )

@@ -108,7 +108,9 @@ class Keeper(pl.Callback):
         self.save_state(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        if trainer.is_global_zero and not (self.folder / BEST_FILE).is_file():
+        # Where nothing is validated, the last weights are all there is to keep, after going on as well.
+        unjudged = module.validation_stream is None or not (self.folder / BEST_FILE).is_file()
+        if trainer.is_global_zero and unjudged:
             self._save_weights(trainer, module)
         self.save_state(trainer)
 

@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from types import FrameType
 from typing import IO
 
-from vidaudio.training.signals import EARLY_WARNING, meant_by
+from vidaudio.training.signals import EARLY_WARNING, LAUNCHED, meant_by
 
 GRACE_SECONDS = 60.0
 LOOK_EVERY_SECONDS = 0.1
@@ -78,6 +78,7 @@ def _start(rank: int, processes: int, port: int, arguments: Sequence[str], said:
         "GROUP_RANK": 0,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
+        LAUNCHED: 1,
     }
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
     # As torchrun does: N processes that each use every core are slower than one.

@@ -14,6 +14,17 @@ def modality_at(train: Literal["image", "text", "alternate"], step: int) -> Moda
     return train
 
 
+def unfinished_warmup(schedule: ScheduleBlock) -> str | None:
+    """What to say of a run that ends within its warm-up; None where the learning rate arrives."""
+    if schedule.kind != "linear" or schedule.warmup_steps <= schedule.steps:
+        return None
+    reached = schedule.steps / schedule.warmup_steps
+    return (
+        f"schedule.warmup_steps={schedule.warmup_steps} is longer than the run, schedule.steps={schedule.steps}: the "
+        f"learning rate ends at {reached:.2%} of optimiser.learning_rate"
+    )
+
+
 def rate_factor(step: int, schedule: ScheduleBlock) -> float:
     """Learning rate at an optimiser step, as a factor of the highest (CLIPSep's code)."""
     if schedule.kind == "milestones":

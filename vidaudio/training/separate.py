@@ -71,6 +71,8 @@ def separate(
     ways = [bool(words), bool(images), video is not None]
     if sum(ways) > 1:
         raise QueryError("ask in one way: in words (--query), by pictures (--image), or by a video (--query-video)")
+    if video_span == "whole" and video is None:
+        raise QueryError("--whole-video says how much of a --query-video to look at, and none is named")
     heard = read_sound(mixture)
     # A name that cannot be written is found now, not after the work.
     check_output(out, mixture)

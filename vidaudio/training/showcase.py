@@ -13,19 +13,19 @@ from torch import Tensor
 
 from vidaudio.separation import mix_sources
 from vidaudio.training.module import VALIDATION
+from vidaudio.training.spectrograms import Panel, draw_panels, pixels
 
 if TYPE_CHECKING:
     from vidaudio.training.module import SeparationModule
 
 DECIBELS = 80.0
-GAP_PIXELS = 4
 
 
 class Showcase(pl.Callback):
     """Logs pictures and sounds of the first mixtures of the validation split after every validation, on rank 0.
 
-    A picture has, from left to right, the spectrograms of mixture, target and estimate, the mask, and where the system
-    has noise heads their masks' sum; low frequencies are at the bottom.
+    A picture has the spectrograms of mixture, target and estimate, the mask, and where the system has noise heads their
+    masks' sum, each under its name.
 
     Args:
         mixtures: How many.
@@ -47,11 +47,10 @@ class Showcase(pl.Callback):
             return
         rate = module.recipe.model.front_end.sample_rate
         for number in range(len(shown["mixture"])):
-            pictures = [_decibels(shown[name][number], module) for name in ("mixture", "target", "estimate")]
-            masks = [shown[name][number].float().cpu().numpy() for name in ("mask", "noise") if name in shown]
+            picture = pixels(draw_panels(_panels(shown, number, module), rate, shown["mixture"].shape[-1] / rate))
             sounds = {name: shown[name][number].float().cpu().numpy() for name in ("mixture", "target", "estimate")}
             for logger in loggers:
-                _log(logger, f"validation_{number}", _beside([*pictures, *masks]), sounds, rate, trainer.global_step)
+                _log(logger, f"validation_{number}", picture, sounds, rate, trainer.global_step)
 
     def _first(self, module: SeparationModule) -> dict[str, Any]:
         if self._batch is None:
@@ -94,6 +93,14 @@ def _separated(module: SeparationModule, batch: dict[str, Any]) -> dict[str, Ten
     return shown
 
 
+def _panels(shown: dict[str, Tensor], number: int, module: SeparationModule) -> list[Panel]:
+    """What is drawn of one mixture; all is scaled to [0, 1]."""
+    values = {name: _decibels(shown[name][number], module) for name in ("mixture", "target", "estimate")}
+    values |= {name: shown[name][number].float().cpu().numpy() for name in ("mask", "noise") if name in shown}
+    titles = {"noise": "noise masks"}
+    return [Panel(titles.get(name, name), value, 0.0, 1.0) for name, value in values.items()]
+
+
 def _decibels(sound: Tensor, module: SeparationModule) -> np.ndarray:
     """Log spectrogram in [0, 1], the loudest pixel 1 and what is 80 dB below it 0; `[bins, frames]`."""
     front_end = module.judged.front_end
@@ -101,17 +108,6 @@ def _decibels(sound: Tensor, module: SeparationModule) -> np.ndarray:
     magnitude = front_end.stft(torch.nn.functional.pad(sound[None].float(), (0, missing)))[0].abs()
     decibels = 20 * (magnitude / magnitude.amax().clamp_min(1e-8)).clamp_min(1e-10).log10()
     return (1 + decibels / DECIBELS).clamp_min(0).cpu().numpy()
-
-
-def _beside(pictures: list[np.ndarray]) -> np.ndarray:
-    """Coloured, side by side, the lowest frequency at the bottom; uint8 `[height, width, 3]`."""
-    from matplotlib import colormaps
-
-    columns: list[np.ndarray] = []
-    for picture in pictures:
-        colours = colormaps["magma"](picture[::-1])[..., :3]
-        columns += [colours, np.ones((len(colours), GAP_PIXELS, 3))]
-    return (np.concatenate(columns[:-1], axis=1) * 255).astype(np.uint8)
 
 
 def _log(logger: Logger, name: str, picture: np.ndarray, sounds: dict[str, np.ndarray], rate: int, step: int) -> None:

@@ -11,6 +11,8 @@ from types import FrameType
 from typing import Any
 
 EARLY_WARNING = signal.SIGUSR1
+# In the environment of ranks whose launcher says to the user what a stop means.
+LAUNCHED = "VIDAUDIO_LAUNCHED"
 
 
 def meant_by(number: int) -> int:

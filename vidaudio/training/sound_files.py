@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
+from tqdm import tqdm
 
 from vidaudio.errors import MediaError
-from vidaudio.media.soundtrack import VIDEO_FORMATS, has_picture, replace_soundtrack, write_soundtrack
+from vidaudio.media.announced import announced_seconds, looks_like_mp3
+from vidaudio.media.soundtrack import VIDEO_FORMATS, check_picture_fits, replace_soundtrack, write_soundtrack
+
+# Codecs pad and trim: an end is missing only where more than that is.
+MISSING_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +36,44 @@ class Sound:
 def read_sound(path: str | Path) -> Sound:
     """Read a sound file that libsndfile knows (wav, flac, ogg, mp3 ...), or the sound of any other media file.
 
+    Of a file that breaks off, what is there is read, and stderr says how much of what its header announces that is.
+
     Raises:
         MediaError: Missing, no media file, without sound, or with values that are not numbers.
     """
+    if Path(path).is_dir():
+        raise MediaError(f"{path} is a folder; name a sound file or a video in it")
     if not Path(path).is_file():
         raise MediaError(f"there is no sound file {path}")
-    try:
-        sound = _read(path)
-    except soundfile.LibsndfileError:
-        with tempfile.TemporaryDirectory() as folder:
-            wav = Path(folder) / "sound.wav"
-            write_soundtrack(path, wav)
-            decoded = _read(wav)
-            # Decoded floats are no more exact than what was encoded.
-            sound = Sound(decoded.samples.clip(-1, 1), decoded.sample_rate, "PCM_16")
+    if looks_like_mp3(path):
+        # libsndfile takes its guess at the length of an MP3 that does not state it for the end.
+        sound = _decoded(path)
+    else:
+        try:
+            sound = _read(path)
+        except soundfile.LibsndfileError:
+            sound = _decoded(path)
     if sound.samples.shape[1] == 0:
         raise MediaError(f"{path} holds no sound")
     if not np.isfinite(sound.samples).all():
         raise MediaError(f"{path} holds values that are not numbers")
+    announced = announced_seconds(path)
+    if announced is not None and announced - sound.seconds > MISSING_SECONDS:
+        tqdm.write(
+            f"{path} breaks off after {sound.seconds:.2f} s of the {announced:.2f} s that it announces; what is there "
+            "is taken",
+            file=sys.stderr,
+        )
     return sound
+
+
+def _decoded(path: str | Path) -> Sound:
+    with tempfile.TemporaryDirectory() as folder:
+        wav = Path(folder) / "sound.wav"
+        write_soundtrack(path, wav)
+        decoded = _read(wav)
+    # Decoded floats are no more exact than what was encoded.
+    return Sound(decoded.samples.clip(-1, 1), decoded.sample_rate, "PCM_16")
 
 
 def _read(path: str | Path) -> Sound:
@@ -61,12 +86,12 @@ def check_output(out: str | Path, mixture: str | Path) -> None:
     """Check that a result can be written under a name, before the work.
 
     Raises:
-        MediaError: Another suffix than can be written, a video wanted of what has no picture, or the mixture itself.
+        MediaError: Another suffix than can be written, a video wanted of what has no picture, or whose picture that
+            kind of file cannot hold, or the mixture itself.
     """
     suffix = Path(out).suffix.lower()
     if suffix in VIDEO_FORMATS:
-        if not has_picture(mixture):
-            raise MediaError(f"{out} is to be a video, and {mixture} has no picture; end it in .wav or .flac")
+        check_picture_fits(mixture, out)
     elif suffix[1:].upper() not in soundfile.available_formats():
         raise MediaError(
             f"{out}: {suffix[1:] or 'no suffix'} is no format that can be written; end it in .wav or .flac, or in "

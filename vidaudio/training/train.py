@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 import sys
 import warnings
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import numpy as np
-import torch
 import yaml
 from tqdm import tqdm
 
@@ -31,11 +29,12 @@ from vidaudio.training.queries import QueryMaker, query_maker
 from vidaudio.training.ranks import place
 from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.resume import FolderLock, State, check_same_data, check_same_model, holds_run, newest_state
+from vidaudio.training.schedule import unfinished_warmup
 from vidaudio.training.showcase import Showcase
 from vidaudio.training.sources import sources_of
 from vidaudio.training.stopping import Stopped, Stopper
 from vidaudio.training.text_table import TextTable, first_labels, text_table
-from vidaudio.training.trainer import Bar, make_trainer, state_writer
+from vidaudio.training.trainer import Bar, laid_out, make_trainer, state_writer
 from vidaudio.training.transfer import transfer_weights
 from vidaudio.wording import number_of
 
@@ -105,6 +104,8 @@ def train(
             return _nothing_left(state, recipe, folder, resume)
     first = here.rank == 0
     text = _text_tables(recipe, train_stream, validation_stream, maker, say=first)
+    if first:
+        _say_what_is_amiss(recipe, train_stream, validation_stream)
     pl.seed_everything(recipe.seed, verbose=False)
     model = build_model(recipe, maker.dimensions, len(maker.labels))
     begun_with = None if state is not None else _begin(model, recipe, maker, encoder_weights)
@@ -113,13 +114,7 @@ def train(
     try:
         if first:
             _describe(folder, recipe, begun_with)
-        if recipe.channels_last:
-            model = model.to(memory_format=torch.channels_last)
-        if recipe.compile:
-            # A look for compilers of CUDA extensions, of which there are none here.
-            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-            model.unet.compile(backend=recipe.compile_backend)
-        module = SeparationModule(model, recipe, train_stream, validation_stream, maker, text)
+        module = SeparationModule(laid_out(model, recipe), recipe, train_stream, validation_stream, maker, text)
         keeper = Keeper(
             folder,
             recipe,
@@ -215,6 +210,19 @@ def _nothing_left(state: State, recipe: TrainRecipe, folder: Path, resume: bool 
         )
     best = state.kept.get("best_loss", math.nan)
     return TrainResult(folder, state.step, state.step * recipe.data.batch_size, best, math.nan)
+
+
+def _say_what_is_amiss(recipe: TrainRecipe, training: MixtureStream, validation: MixtureStream | None) -> None:
+    """What a run does that its user may not have meant, on stderr."""
+    amiss = [unfinished_warmup(recipe.schedule)]
+    if validation is None:
+        splits = ", ".join(sorted({split for index in indexes(training) for split in index.splits}))
+        amiss.append(
+            f"{training.url} has no split {recipe.validation.split!r} (validation.split), only {splits}: nothing is "
+            f"validated, and {BEST_FILE} will hold the last weights"
+        )
+    for sentence in filter(None, amiss):
+        tqdm.write(sentence, file=sys.stderr)
 
 
 def _describe(folder: Path, recipe: TrainRecipe, begun_with: dict[str, Any] | None) -> None:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from vidaudio.encoders.clip import best_precision
 from vidaudio.errors import RecipeError
+from vidaudio.separation import Separator
 from vidaudio.training.ranks import place
 from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.resume import STATES_FOLDER
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from vidaudio.training.module import SeparationModule
 
 BAR_EVERY_STEPS = 50
+
+
+def laid_out(model: Separator, recipe: TrainRecipe) -> Separator:
+    """A model as the recipe wants it worked through: the order of its numbers in memory, its U-Net compiled or not."""
+    if recipe.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if recipe.compile:
+        # A look for compilers of CUDA extensions, of which there are none here.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        model.unet.compile(backend=recipe.compile_backend)
+    return model
 
 
 def make_trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback], logger: Logger | None) -> pl.Trainer:

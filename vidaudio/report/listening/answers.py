@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
+from vidaudio.mistakes import explain
 from vidaudio.report.listening.items import ListeningError
 from vidaudio.report.listening.study import CHOICES, RATINGS, WHICH, Key
 
@@ -46,10 +47,11 @@ class Answers(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listener's file that counts, and where it lies."""
+    """A listener's file, where it lies, and whether it answers every sound of the page."""
 
     path: Path
     answers: Answers
+    is_complete: bool
 
 
 def read_key(path: Path) -> Key:
@@ -63,7 +65,7 @@ def read_key(path: Path) -> Key:
     except FileNotFoundError:
         raise ListeningError(f"there is no key at {path}: it was written beside the page, as NAME.key.json.") from None
     except ValidationError as error:
-        raise ListeningError(f"{path} is no key of a listening test: {_first(error)}.") from None
+        raise ListeningError(f"{path} is no key of a listening test: {_first(Key, error)}.") from None
 
 
 def find_answers(paths: Sequence[Path], key_path: Path) -> list[Path]:
@@ -90,7 +92,7 @@ def read_answers(path: Path, key: Key) -> Answers:
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ListeningError(f"{path} is no file of answers, or was cut short: {error}.") from None
     except ValidationError as error:
-        raise ListeningError(f"{path} is no file of answers: {_first(error)}.") from None
+        raise ListeningError(f"{path} is no file of answers: {_first(Answers, error)}.") from None
     if answers.page != key.page:
         raise ListeningError(
             f"{path} answers another page ({answers.page[:8]}...) than the key opens ({key.page[:8]}...): "
@@ -104,16 +106,16 @@ def read_answers(path: Path, key: Key) -> Answers:
     return answers
 
 
-def latest_of_each(listeners: Sequence[Listener]) -> tuple[list[Listener], list[Listener]]:
-    """For each participant the file saved last, sorted by name, and the older ones."""
-    latest: dict[str, Listener] = {}
-    dropped: list[Listener] = []
-    for listener in sorted(listeners, key=lambda one: one.answers.saved.timestamp()):
-        name = listener.answers.participant
-        if name in latest:
-            dropped.append(latest[name])
-        latest[name] = listener
-    return [latest[name] for name in sorted(latest)], dropped
+def best_of_each(listeners: Sequence[Listener]) -> tuple[list[Listener], list[tuple[Listener, Listener]]]:
+    """For each participant one file, sorted by name: of the complete ones, else of all, the one that was saved last.
+
+    Also the others, each with the one that counts in its place.
+    """
+    best: dict[str, Listener] = {}
+    for listener in sorted(listeners, key=lambda one: (one.is_complete, one.answers.saved.timestamp())):
+        best[listener.answers.participant] = listener
+    others = [(one, best[one.answers.participant]) for one in listeners if one is not best[one.answers.participant]]
+    return [best[name] for name in sorted(best)], others
 
 
 def _check(path: Path, answer: Answer, key: Key) -> None:
@@ -132,6 +134,8 @@ def _check(path: Path, answer: Answer, key: Key) -> None:
             )
 
 
-def _first(error: ValidationError) -> str:
+def _first(model: type[BaseModel], error: ValidationError) -> str:
     first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+    if first["type"] == "json_invalid":
+        return "it is no JSON, or was cut short"
+    return explain(model, error)[0] if first["loc"] else "it is JSON, but holds no keys and values"

@@ -1,15 +1,27 @@
 "use strict";
-// The order of one listener: every item once a round, by another system each time, all decided by the listener's name.
+// What a listener's name decides. The order: every item once a round, by another system each time. And how the file of
+// answers is called.
+
+function hashOf(text) {
+  let hash = 0x811c9dc5; // FNV-1a
+  for (const byte of new TextEncoder().encode(text)) hash = Math.imul(hash ^ byte, 0x01000193);
+  return hash >>> 0;
+}
 
 function randomFrom(text) {
-  let seed = 0x811c9dc5; // FNV-1a into mulberry32
-  for (const byte of new TextEncoder().encode(text)) seed = Math.imul(seed ^ byte, 0x01000193);
+  let seed = hashOf(text); // into mulberry32
   return () => {
     seed = (seed + 0x6d2b79f5) | 0;
     let mixed = Math.imul(seed ^ (seed >>> 15), seed | 1);
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296;
   };
+}
+
+// Letters of any script stay. What else differs between two names, a file system might not tell apart; a hash does.
+function fileNameOf(participant) {
+  const safe = participant.replace(/[^\p{L}\p{M}\p{N}_-]+/gu, "_");
+  return /^[a-z0-9-]+$/.test(participant) ? safe : `${safe}-${hashOf(participant).toString(16).padStart(8, "0")}`;
 }
 
 function shuffled(values, random) {

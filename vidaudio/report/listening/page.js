@@ -260,8 +260,7 @@ function download() {
   const text = JSON.stringify(answersFile(), null, 1);
   element("answers-text").value = text;
   const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  const safe = state.participant.replace(/[^A-Za-z0-9_-]+/g, "_");
-  const name = `answers-${study.page.slice(0, 8)}-${safe}.json`;
+  const name = `answers-${study.page.slice(0, 8)}-${fileNameOf(state.participant)}.json`;
   make("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
   say(`Saved as ${name}.`);

@@ -10,13 +10,14 @@ from vidaudio.report.listening.tally import OUTCOMES, Score, Tally
 
 
 def markdown(tally: Tally) -> str:
-    """A table of means ± standard errors over answers, another over listeners, agreement and notes."""
+    """A table of means ± standard errors over answers, another over listeners' means, agreement and notes."""
     people = f"{tally.listeners} {'listener' if tally.listeners == 1 else 'listeners'}, {tally.sounds} sounds"
     # With one listener there is nothing between listeners to measure.
     wide = any(score.listener_standard_error is not None for score in tally.scores)
-    parts = [f"{people}; mean ± standard error over answers", _table(tally, "standard_error")]
+    parts = [f"{people}; mean ± standard error over answers", _table(tally, "mean", "standard_error")]
     if wide:
-        parts += ["the same ± standard error over listeners", _table(tally, "listener_standard_error")]
+        over_listeners = _table(tally, "listener_mean", "listener_standard_error")
+        parts += ["mean ± standard error over listeners' own means", over_listeners]
     agreed = ", ".join(f"{name} {_alpha(value)}" for name, value in tally.agreement.items())
     parts.append(f"Krippendorff's alpha between listeners: {agreed}")
     return "\n\n".join([*parts, *(["\n".join(f"note: {note}" for note in tally.notes)] if tally.notes else [])])
@@ -32,7 +33,7 @@ def write_csv(tally: Tally, path: Path) -> None:
         writer.writerows([getattr(score, name) for name in names] for score in tally.scores)
 
 
-def _table(tally: Tally, error: str) -> str:
+def _table(tally: Tally, mean: str, error: str) -> str:
     is_which = tally.kind == "which"
     measures = OUTCOMES if is_which else tuple(tally.agreement)
     columns = [(group, measure) for group in tally.groups for measure in measures]
@@ -43,17 +44,18 @@ def _table(tally: Tally, error: str) -> str:
         scores = [found.get((system, *column)) for column in columns]
         # Questions are answered together: a group's answers count once.
         counted = {score.group: score.answers for score in scores if score is not None}
-        lines.append([_plain(system), *(_cell(score, error, is_which) for score in scores), str(sum(counted.values()))])
+        cells = [_cell(score, mean, error, is_which) for score in scores]
+        lines.append([_plain(system), *cells, str(sum(counted.values()))])
     return "\n".join(f"| {' | '.join(map(_bar, cells))} |" for cells in lines)
 
 
-def _cell(score: Score | None, error: str, is_share: bool) -> str:
+def _cell(score: Score | None, mean: str, error: str, is_share: bool) -> str:
     if score is None:
         return "-"
     scale, digits = (100, 1) if is_share else (1, 2)
     spread = getattr(score, error)
-    mean = f"{score.mean * scale:.{digits}f}"
-    return mean if spread is None else f"{mean} ± {spread * scale:.{digits}f}"
+    shown = f"{getattr(score, mean) * scale:.{digits}f}"
+    return shown if spread is None else f"{shown} ± {spread * scale:.{digits}f}"
 
 
 def _alpha(value: float | None) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from vidaudio.report.listening.agreement import krippendorff_alpha
-from vidaudio.report.listening.answers import Listener, find_answers, latest_of_each, read_answers, read_key
+from vidaudio.report.listening.answers import Listener, best_of_each, find_answers, read_answers, read_key
 from vidaudio.report.listening.items import ListeningError
 from vidaudio.report.listening.study import CHOICES, WHICH, Key, KeyTrial
 
@@ -30,6 +30,7 @@ class Score:
         group: Of which items; empty where the items have no groups.
         measure: `fidelity` or `relevance`, mean of 1 to 5; or `correct`, `wrong`, `both`, `none`, share of 0 to 1.
         mean: Over all answers.
+        listener_mean: Of the listeners' own means, each of which counts once however much they answered.
         standard_error: Over all answers; None for a single one.
         listener_standard_error: Over the listeners' own means; None for a single listener.
         answers: How many.
@@ -40,6 +41,7 @@ class Score:
     group: str
     measure: str
     mean: float
+    listener_mean: float
     standard_error: float | None
     listener_standard_error: float | None
     answers: int
@@ -76,21 +78,24 @@ def tally(paths: Sequence[Path], key: Path, *, complete_only: bool = False) -> T
     Args:
         paths: Files that listeners saved, or folders of them.
         key: The page's key.
-        complete_only: Leave out listeners who did not finish; they count by default, and are noted.
+        complete_only: Leave out files of listeners who did not finish; they count by default, where the same listener
+            saved no complete one, and are noted.
 
     Raises:
         ListeningError: No answers, answers to another page, or files that the page cannot have written.
     """
     opened = read_key(key)
-    read = [Listener(path, read_answers(path, opened)) for path in find_answers(paths, key)]
-    listeners, older = latest_of_each(read)
-    notes = [f"{one.path} left out: {one.answers.participant} saved a later one." for one in older]
-    short = [one for one in listeners if len(one.answers.answers) < len(opened.trials)]
-    for one in short:
-        share = f"{len(one.answers.answers)} of {len(opened.trials)} sounds"
-        notes.append(f"{one.path}: {one.answers.participant} answered {share}{', left out' * complete_only}.")
-    if complete_only:
-        listeners = [one for one in listeners if one not in short]
+    files = [_opened(path, opened) for path in find_answers(paths, key)]
+    listeners, others = best_of_each([one for one in files if one.is_complete] if complete_only else files)
+    notes = [
+        f"{one.path} left out: {one.answers.participant} saved a "
+        f"{'complete' if counted.is_complete and not one.is_complete else 'later'} one."
+        for one, counted in others
+    ]
+    for one in files if complete_only else listeners:
+        if not one.is_complete:
+            share = f"{len(one.answers.answers)} of {len(opened.trials)} sounds"
+            notes.append(f"{one.path}: {one.answers.participant} answered {share}{', left out' * complete_only}.")
     if not any(one.answers.answers for one in listeners):
         raise ListeningError("no listener answered anything: there is nothing to sum up.")
     return Tally(
@@ -104,6 +109,11 @@ def tally(paths: Sequence[Path], key: Path, *, complete_only: bool = False) -> T
         agreement={question: _agreement(opened, listeners, question) for question in opened.questions},
         notes=notes,
     )
+
+
+def _opened(path: Path, key: Key) -> Listener:
+    answers = read_answers(path, key)
+    return Listener(path, answers, is_complete=len(answers.answers) == len(key.trials))
 
 
 def _scores(key: Key, listeners: Sequence[Listener]) -> list[Score]:
@@ -155,6 +165,7 @@ def _score(system: str, group: str, measure: str, by_listener: Sequence[Sequence
         group=group,
         measure=measure,
         mean=float(np.mean(everything)),
+        listener_mean=float(np.mean(means)),
         standard_error=_standard_error(everything),
         listener_standard_error=_standard_error(means),
         answers=len(everything),

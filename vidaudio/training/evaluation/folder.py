@@ -17,6 +17,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.training.evaluation.items import Item, TestSet
 from vidaudio.training.evaluation.methods import Estimates, Estimator
 from vidaudio.training.evaluation.report import EvaluationReport
+from vidaudio.training.spectrograms import Panel, draw_panels
 
 CHOICES = ("first", "best", "worst")
 DYNAMIC_RANGE_DB = 70.0
@@ -103,30 +104,11 @@ def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: s
 
 def draw_spectrograms(sounds: dict[str, np.ndarray], sample_rate: int, path: Path) -> None:
     """Spectrograms side by side, log frequency, all on one scale of level; PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = min(4, len(sounds))
-    rows = -(-len(sounds) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     pictures = {name: _level(sound) for name, sound in sounds.items()}
     loudest = max(float(picture.max()) for picture in pictures.values())
-    for axis, (name, picture) in zip(axes, pictures.items(), strict=False):
-        seconds = np.linspace(0, len(sounds[name]) / sample_rate, picture.shape[1] + 1)
-        hertz = np.linspace(0, sample_rate / 2, picture.shape[0] + 1)
-        low = loudest - DYNAMIC_RANGE_DB
-        axis.pcolormesh(seconds, hertz, picture, vmin=low, vmax=loudest, cmap="magma", rasterized=True)
-        axis.set_yscale("log")
-        axis.set_ylim(60, sample_rate / 2)
-        axis.set_title(name, fontsize=9)
-        axis.set_facecolor("black")
-    for axis in axes[len(sounds) :]:
-        axis.set_visible(False)
-    figure.supylabel("Hz", fontsize=9)
-    figure.supxlabel("s", fontsize=9)
-    figure.savefig(path, dpi=100)
+    panels = [Panel(name, picture, loudest - DYNAMIC_RANGE_DB, loudest) for name, picture in pictures.items()]
+    seconds = len(next(iter(sounds.values()))) / sample_rate
+    draw_panels(panels, sample_rate, seconds).savefig(path)
 
 
 def _of_methods(estimates: Estimates, report: EvaluationReport) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidaudio.errors import CorpusError
-from vidaudio.stream.index import open_index
+from vidaudio.stream.index import encoder_in_words, open_index
 from vidaudio.stream.windows import WindowShape
 from vidaudio.training.checkpoint import Checkpoint
 from vidaudio.training.evaluation.items import TestSet, plan_lists, plan_split
@@ -102,7 +102,10 @@ def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint
         raise CorpusError(f"{data} holds sound at {index.sample_rate} Hz, and {loaded.path} hears {rate} Hz")
     of_corpus = asked and loaded.recipe.query.kind == "corpus"
     if of_corpus and index.encoder["weights_sha256"] != loaded.encoder["weights_sha256"]:
-        raise CorpusError(f"{data} holds vectors of another encoder than {loaded.path} was trained with")
+        raise CorpusError(
+            f"{data} holds vectors of {encoder_in_words(index.encoder)}, and {loaded.path} was trained with "
+            f"{encoder_in_words(loaded.encoder)}; build the test clips with that encoder"
+        )
     return Corpus.of(index, shape)
 
 

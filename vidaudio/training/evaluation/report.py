@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ class About:
         planned: How many mixtures the protocol has.
         scorer: museval or batched.
         noise_heads: drop or keep.
+        phrasings: Of further ways to ask in words, name to sentences.
         notes: What a reader must know: missing clips, unlabelled targets, leaks.
         incomplete: Clips of the protocol are missing, so that figures of the papers do not compare.
     """
@@ -36,6 +38,7 @@ class About:
     planned: int
     scorer: str
     noise_heads: str = "drop"
+    phrasings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     incomplete: bool = False
 
@@ -79,6 +82,25 @@ class EvaluationReport:
     def silent(self, method: str) -> int:
         """How many estimates of a method were left out because a signal was silent."""
         return sum(method in row and row[method] is None for row in self.scores.values())
+
+    def remarks(self) -> list[str]:
+        """What has to be said below a table: the sentences of phrasings, what was left out, and the notes."""
+        return [*self.asked(), *self.left_out(), *self.about.notes]
+
+    def asked(self) -> list[str]:
+        """The sentences of each phrasing."""
+        return [f"{name}: {' / '.join(sentences)}" for name, sentences in self.about.phrasings.items()]
+
+    def left_out(self) -> list[str]:
+        """Of each method that could not be scored everywhere, how many mixtures it was not scored on, and why."""
+        lines = []
+        for method in self.methods:
+            silent = self.silent(method)
+            if silent:
+                share = f"{silent} of {number_of(silent + len(self.values(method)), 'mixture')}"
+                why = "a source, the estimate, or what the estimate leaves of the mixture is silent"
+                lines.append(f"{method.replace('_', ' ')}: {share} left out, where {why}")
+        return lines
 
     def summary(self, method: str, measure: str = "sdr") -> Summary:
         """Of a method."""
@@ -148,15 +170,21 @@ class EvaluationReport:
             # The mixture holds nothing that is not a source: its SAR is infinite but for rounding.
             further[1] = float("inf") if method == "mixture" else further[1]
             name = method.replace("_", " ") + (" *" if method in self.oracles else "")
-            figures = f"{summary.mean:>8.2f}{summary.standard_error:>8.2f}{summary.median:>9.2f}{gain.mean:>8.2f}"
-            lines.append(f"  {name:<24}{figures}{''.join(f'{v:>8.2f}' for v in further)}{summary.count:>6}")
+            median = f"{figure(summary.median):>9}"
+            figures = f"{figure(summary.mean):>8}{figure(summary.standard_error):>8}{median}{figure(gain.mean):>8}"
+            lines.append(f"  {name:<24}{figures}{''.join(f'{figure(v):>8}' for v in further)}{summary.count:>6}")
         if self.oracles & set(self.methods):
             lines.append("  * an oracle: knows the sources, or the best of several estimates counts")
-        return "\n".join([*lines, *(f"  {note}" for note in about.notes)])
+        return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks())])
 
     def _gain(self, method: str, other: str, measure: str) -> Summary:
         own, base = self.values(method, measure), self.values(other, measure)
         return summarise(own[n] - base[n] for n in sorted(own.keys() & base.keys()))
+
+
+def figure(decibels: float, digits: int = 2) -> str:
+    """A number of a table; a dash where there are too few scores to tell."""
+    return "-" if math.isnan(decibels) else f"{decibels:.{digits}f}"
 
 
 def rounded(summary: Summary) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import csv
 import difflib
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,9 @@ from pydantic import BaseModel
 
 from vidaudio.errors import CheckpointError, RecipeError
 from vidaudio.training.checkpoint import BEST_FILE, read_checkpoint
-from vidaudio.training.evaluation.report import EvaluationReport
+from vidaudio.training.evaluation.report import EvaluationReport, figure
 from vidaudio.training.evaluation.scorers import MEASURES
-from vidaudio.training.evaluation.tables import as_csv, as_markdown, modality_table
+from vidaudio.training.evaluation.tables import as_csv, as_markdown, mean_and_error, modality_table
 from vidaudio.training.recipe import TrainRecipe
 
 # What the papers call some settings.
@@ -91,14 +92,20 @@ class SweepReport:
             for method in methods:
                 found = report.summary(method)
                 mark = " *" if method in report.oracles else ""
-                cells.append(f"{found.mean:.2f} ± {found.standard_error:.2f} / {found.median:.2f}{mark}")
+                cells.append(f"{mean_and_error(found)} / {figure(found.median)}{mark}" if found.count else f"-{mark}")
             lines.append(f"| {value} | {heads} | {' | '.join(cells)} |")
         if any(report.oracles for *_, report in self.points):
             lines += ["", "\\* An oracle: of the noise heads the one that scores best is kept."]
         lines += ["", f"No run was given for: {', '.join(map(str, self.missing))}."] if self.missing else []
         lines += ["", f"Runs left out: {'; '.join(self.left_out)}."] if self.left_out else []
-        notes = {note for *_, report in self.points for note in report.about.notes}
-        return "\n".join([*lines, *(["", *(f"- {note}" for note in sorted(notes))] if notes else [])]) + "\n"
+        left_out = [
+            f"{self.sweep.key}={value}, noise heads {heads}, {line}"
+            for value, heads, report in self.points
+            for line in report.left_out()
+        ]
+        shared = {line for *_, report in self.points for line in (*report.asked(), *report.about.notes)}
+        remarks = [*left_out, *sorted(shared)]
+        return "\n".join([*lines, *(["", *(f"- {remark}" for remark in remarks)] if remarks else [])]) + "\n"
 
     def as_csv(self) -> str:
         sink = io.StringIO()
@@ -108,7 +115,8 @@ class SweepReport:
             for method in report.methods:
                 for measure in MEASURES:
                     s = report.summary(method, measure)
-                    figures = [f"{v:.4f}" for v in (s.mean, s.standard_error, s.median)]
+                    # As in a CSV of scores: what there is no number for is empty.
+                    figures = ["" if math.isnan(v) else f"{v:.4f}" for v in (s.mean, s.standard_error, s.median)]
                     writer.writerow([value, heads, method, measure, *figures, s.count])
         return sink.getvalue()
 

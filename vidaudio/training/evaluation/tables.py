@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 
 from vidaudio.errors import RecipeError
 from vidaudio.separation import Summary
 from vidaudio.training.evaluation.protocols import Published, load_protocol
-from vidaudio.training.evaluation.report import EvaluationReport
+from vidaudio.training.evaluation.report import EvaluationReport, figure
 from vidaudio.training.evaluation.scorers import MEASURES
 
 TEST_QUERY = {"text": "text", "image": "image", "wrong_text": "wrong text", "wrong_image": "wrong image"}
@@ -52,7 +53,7 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
     marked = any(report.oracles & set(report.methods) for report in reports)
     lines += ["", "\\* An oracle: it knows the sources, or the best of several estimates counts."] if marked else []
     for report in reports:
-        lines += ["", *(f"- {report.about.system}: {note}" for note in report.about.notes)]
+        lines += ["", *(f"- {report.about.system}: {remark}" for remark in report.remarks())]
     if published:
         lines += ["", *published_lines(first.protocol)]
     for report in reports:
@@ -83,12 +84,12 @@ def _rows(reports: Sequence[EvaluationReport]) -> list[str]:
             asked += " *" if method in report.oracles else ""
             mean, median = _cells(report.summary(method))
             # The mixture holds nothing but the sources: no artifacts.
-            sar = "∞" if method == "mixture" else f"{report.summary(method, 'sar').mean:.2f}"
+            sar = "∞" if method == "mixture" else figure(report.summary(method, "sar").mean)
             further = [
-                f"{report.improvement(method).mean:.2f}",
-                f"{report.summary(method, 'sir').mean:.2f}",
+                figure(report.improvement(method).mean),
+                figure(report.summary(method, "sir").mean),
                 sar,
-                f"{report.summary(method, 'si_sdr').mean:.2f}",
+                figure(report.summary(method, "si_sdr").mean),
                 str(report.summary(method).count),
             ]
             trained = "-" if method == "mixture" else about.train_query
@@ -97,9 +98,13 @@ def _rows(reports: Sequence[EvaluationReport]) -> list[str]:
 
 
 def _cells(summary: Summary) -> tuple[str, str]:
-    if not summary.count:
-        return "-", "-"
-    return f"{summary.mean:.2f} ± {summary.standard_error:.2f}", f"{summary.median:.2f}"
+    return mean_and_error(summary), figure(summary.median)
+
+
+def mean_and_error(summary: Summary) -> str:
+    """Mean ± standard error, dB, as far as there are scores enough for them."""
+    error = "" if math.isnan(summary.standard_error) else f" ± {figure(summary.standard_error)}"
+    return figure(summary.mean) + error
 
 
 def _by_label(report: EvaluationReport) -> list[str]:
@@ -118,7 +123,7 @@ def _by_label(report: EvaluationReport) -> list[str]:
         cells, count = [], 0
         for method in methods:
             found = tables[method].get(label)
-            cells.append("-" if found is None else f"{found[1].mean:.2f}")
+            cells.append("-" if found is None else figure(found[1].mean))
             count = max(count, 0 if found is None else found[0].count)
         lines.append(f"| {label} | {count} | {' | '.join(cells)} |")
     return lines

@@ -1,0 +1,62 @@
+"""Spectrograms and masks side by side, each under its name, over seconds and hertz."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LOWEST_HERTZ = 60
+DOTS_PER_INCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture: title, values `[bins, frames]` from 0 Hz to half the sample rate, and which are black and bright."""
+
+    title: str
+    values: np.ndarray
+    low: float
+    high: float
+
+
+def draw_panels(panels: Sequence[Panel], sample_rate: int, seconds: float) -> Figure:
+    """Panels in rows of four, log frequency, the lowest at the bottom.
+
+    Args:
+        panels: One or more.
+        sample_rate: Of the sounds, Hz.
+        seconds: Their length.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.4 * rows), layout="constrained", dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+    for axis, panel in zip(axes, panels, strict=False):
+        bins, frames = panel.values.shape
+        times, hertz = np.linspace(0, seconds, frames + 1), np.linspace(0, sample_rate / 2, bins + 1)
+        axis.pcolormesh(times, hertz, panel.values, vmin=panel.low, vmax=panel.high, cmap="magma", rasterized=True)
+        axis.set_yscale("log")
+        axis.set_ylim(LOWEST_HERTZ, sample_rate / 2)
+        axis.set_title(panel.title, fontsize=9)
+        axis.set_facecolor("black")
+    for axis in axes[len(panels) :]:
+        axis.remove()
+    figure.supylabel("Hz", fontsize=9)
+    figure.supxlabel("s", fontsize=9)
+    return figure
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    """A drawn figure as uint8 `[height, width, 3]`."""
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
