@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 DEMO ?= vidaudio-demo
 
-.PHONY: help demo demo-small test lint format chaos bench clean
+.PHONY: help demo demo-small test lint format chaos bench bench-gpu clean
 
 help:
 	@echo "make demo        render, build, train, evaluate, separate: all of it, small, in minutes"
@@ -11,6 +11,7 @@ help:
 	@echo "make lint        ruff"
 	@echo "make chaos       builds killed at every point, again and again"
 	@echo "make bench       speed of extraction, embedding, a build, the loader and training"
+	@echo "make bench-gpu   training steps of every system on a GPU, and how many loader processes feed it"
 
 $(VENV)/installed: pyproject.toml
 	@echo "installing into $(VENV) (PyTorch is large: some minutes and about 6 GB)"
@@ -48,6 +49,9 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.loader_waiting $(BENCH)
 	$(VENV)/bin/python -m benchmarks.remote_loader $(BENCH)
 	$(VENV)/bin/python -m benchmarks.training $(BENCH)
+
+bench-gpu: $(VENV)/installed
+	$(VENV)/bin/python -m benchmarks.gpu_steps $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(DEMO)-small .pytest_cache .ruff_cache

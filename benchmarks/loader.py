@@ -31,38 +31,58 @@ from vidaudio.stream.loader import MixtureStream, StreamConfig
 CLIPS, SECONDS, RATE, DIMENSIONS = 512, 10, 16_000, 512
 BATCHES, BATCH = 60, 32
 SPAN = 65_535
+# As many as VGGSound has: what a system of labels learns a vector of.
+LABELS = 309
 
 
-def write_corpus(folder: Path, audio: str, clips: int = CLIPS) -> None:
-    """A packed corpus of noisy tones: FLAC cannot shrink noise, so it decodes as slowly as real sound does."""
+def write_corpus(folder: Path, audio: str, clips: int = CLIPS, *, rate: int = RATE, pictures: bool = False) -> None:
+    """A packed corpus of noisy tones: FLAC cannot shrink noise, so it decodes as slowly as real sound does.
+
+    Args:
+        folder: To write into; it exists.
+        audio: `flac` or `wav`.
+        clips: How many, of `SECONDS`.
+        rate: Of the sound, Hz.
+        pictures: Put a picture a second in, of 224 x 224.
+    """
     rng = np.random.default_rng(0)
     rows = []
     with ShardWriter(folder / "train-000000.tar") as writer:
         for clip in range(clips):
-            times = np.arange(SECONDS * RATE) / RATE
+            times = np.arange(SECONDS * rate) / rate
             tone = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 2000) * times)
             samples = ((tone + rng.normal(0, 0.02, len(times))) * 32767).clip(-32768, 32767).astype(np.int16)
             sound, vectors = io.BytesIO(), io.BytesIO()
-            soundfile.write(sound, samples, RATE, format=audio.upper(), subtype="PCM_16")
+            soundfile.write(sound, samples, rate, format=audio.upper(), subtype="PCM_16")
             np.save(vectors, rng.normal(size=(SECONDS, DIMENSIONS)).astype(np.float16))
             key = f"clip{clip:05d}"
-            writer.write(
-                key, {audio: sound.getvalue(), "clip.npy": vectors.getvalue(), "json": json.dumps({}).encode()}
-            )
+            parts = {audio: sound.getvalue(), "clip.npy": vectors.getvalue(), "json": json.dumps({}).encode()}
+            writer.write(key, parts | (_pictures(rng) if pictures else {}))
             grid = [float(second) for second in range(SECONDS)]
             rows.append(
-                {"key": key, "id": key, "source": f"made:{key}", "dataset": "made", "split": "train", "labels": [],
-                 "captions": [], "samples": len(samples), "audio_start_seconds": 0.0, "frame_seconds": grid,
-                 "grid_seconds": grid, "shard": 0}
+                {"key": key, "id": key, "source": f"made:{key}", "dataset": "made", "split": "train",
+                 "labels": [f"kind {clip % LABELS}"], "captions": [], "samples": len(samples),
+                 "audio_start_seconds": 0.0, "frame_seconds": grid, "grid_seconds": grid, "shard": 0}
             )  # fmt: skip
     inside = members(folder / "train-000000.tar")
     for row in rows:
         sound, vectors = inside[f"{row['key']}.{audio}"], inside[f"{row['key']}.clip.npy"]
         row |= {"audio_offset": sound.offset, "audio_length": sound.length}
         row |= {"vectors_offset": vectors.offset, "vectors_length": vectors.length}
-    metadata = {"tars": ["train-000000.tar"], "audio": audio, "sample_rate": RATE, "frames_per_second": 1.0,
+    metadata = {"tars": ["train-000000.tar"], "audio": audio, "sample_rate": rate, "frames_per_second": 1.0,
                 "encoder": {"dimensions": DIMENSIONS}, "plan_hash": "made"}  # fmt: skip
     write_index(folder / INDEX_FILE, pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA), metadata)
+
+
+def _pictures(rng: np.random.Generator) -> dict[str, bytes]:
+    from benchmarks.on_the_fly import made_up_picture
+
+    found = {}
+    for second in range(SECONDS):
+        jpeg = io.BytesIO()
+        made_up_picture(rng).save(jpeg, format="JPEG", quality=90)
+        found[f"{second:03d}.jpg"] = jpeg.getvalue()
+    return found
 
 
 def bare_reads(folder: Path, audio: str, index: TrainingIndex, batches: int) -> Callable[[], int]:

@@ -48,11 +48,12 @@ def wanted_rate(steps: Path = GPU_STEPS) -> tuple[float, str]:
         return WINDOWS_PER_SECOND, "chosen"
     try:
         rows = json.loads(steps.read_text())["results"]
-        rates = {row["system"]: row["mixtures_per_second"] * row.get("sources", SOURCES) for row in rows}
-        fastest = max(rates, key=rates.__getitem__)
+        # A system may stand there more than once: compiled or not, in batches of several sizes.
+        rates = [(row["mixtures_per_second"] * row.get("sources", SOURCES), row["system"]) for row in rows]
+        rate, fastest = max(rates)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SystemExit(f"{steps} has no results with system and mixtures_per_second ({error!r})") from None
-    return float(rates[fastest]), f"{fastest} in {steps.name}"
+    return float(rate), f"{fastest} in {steps.name}"
 
 
 def waits(batches: Iterator[dict], pause_seconds: float, seconds: float) -> tuple[np.ndarray, float, float]:

@@ -137,8 +137,11 @@ def write_clips(folder: Path, tars: Path, clips: int, pictures: int) -> list[str
             (folder / f"{name}.wav").write_bytes(file.read(member.length))
             (folder / name).mkdir()
             for number in range(pictures):
-                # Coarse noise made large: as many bytes as a photograph takes, 10 to 20 kB.
-                coarse = Image.fromarray(rng.integers(0, 256, (28, 28, 3), dtype=np.uint8))
-                made = coarse.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.BICUBIC)
-                made.save(folder / name / f"{number + 1:06d}.jpg", quality=90)
+                made_up_picture(rng).save(folder / name / f"{number + 1:06d}.jpg", quality=90)
     return names
+
+
+def made_up_picture(rng: np.random.Generator) -> Image.Image:
+    """Coarse noise made large: as JPEG as many bytes as a photograph takes, 10 to 20 kB."""
+    coarse = Image.fromarray(rng.integers(0, 256, (28, 28, 3), dtype=np.uint8))
+    return coarse.resize((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.BICUBIC)

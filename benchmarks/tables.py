@@ -28,9 +28,12 @@ compare systems at one small budget, and say nothing about what a system reaches
 
 
 def newest() -> dict[str, dict[str, Any]]:
-    """The latest result of every benchmark by its date, by name, but trainings and what was only tried."""
+    """The latest result of every benchmark by its date, by name, but trainings and what was only tried.
+
+    `gpu_steps.json` beside the folder of results counts as one, where a GPU was at hand.
+    """
     results: dict[str, dict[str, Any]] = {}
-    for path in sorted(RESULTS.glob("*.json")):
+    for path in [*sorted(RESULTS.glob("*.json")), *RESULTS.parent.glob("gpu_steps.json")]:
         result = json.loads(path.read_text())
         if result["settings"].get("quick") or result["settings"].get("kind") == "training":
             continue
@@ -59,6 +62,8 @@ def markdown(result: dict[str, Any]) -> str:
     """
     told = [f"**{result['benchmark']}**, {machine_words(result['machine'])}, commit {result['commit'] or 'unknown'}"]
     found = result["results"] if isinstance(result["results"], dict) else {"rows": result["results"]}
+    # Of the variants that could not be measured, why.
+    found = {**found, "failed": result.get("failed", [])}
     figures = []
     for key, value in found.items():
         if isinstance(value, list) and value and isinstance(value[0], dict):

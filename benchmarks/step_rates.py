@@ -1,0 +1,196 @@
+"""How fast one recipe trains on this machine: the trainer's own steps, on a batch that lies on the device or fed.
+
+`SeparationModule`, `make_trainer` and `laid_out` are what `vidaudio train` runs, so a step here is a step there: front
+end, loss, backward, clipping, optimiser, schedule, in the recipe's precision. Only encoders that ran before training
+are made up: vectors of words are random, of the right length.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import statistics
+import tempfile
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from vidaudio.stream.loader import MixtureStream
+from vidaudio.training.checkpoint import build_model
+from vidaudio.training.data import indexes, streams
+from vidaudio.training.module import TRAIN, SeparationModule
+from vidaudio.training.queries import CorpusQueries, QueryMaker, query_maker
+from vidaudio.training.recipe import TrainRecipe
+from vidaudio.training.text_table import first_labels, text_table
+from vidaudio.training.trainer import laid_out, make_trainer
+
+# Hidden numbers of the BERT that train/bertsep.yaml names.
+BERT_DIMENSIONS = 256
+ENCODERS = {"clip": "ViT-B-32-quickgelu", "resnet18-dilated": "resnet18-dilated"}
+# Batches that a loader process reads ahead (`MixtureStream.loader`): they must be used up before its rate is looked at.
+READ_AHEAD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What is measured: `windows` times `steps` steps, after `warm_up` steps."""
+
+    warm_up: int
+    steps: int
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRates:
+    """What came out.
+
+    Attributes:
+        mixtures_per_second: Of every window.
+        first_step_seconds: Of the step before all others, which compiles where the recipe says so.
+        peak_memory_gib: That PyTorch held on the device; None on a processor.
+        precision: As the trainer calls it.
+    """
+
+    mixtures_per_second: list[float]
+    first_step_seconds: float
+    peak_memory_gib: float | None
+    precision: str
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.mixtures_per_second)
+
+
+class RecipeSteps:
+    """A recipe's training on a corpus, ready to be timed; its model stays compiled from one timing to the next.
+
+    Args:
+        recipe: With `compile` or without.
+        corpus: Packed, with what the recipe asks for: labels, pictures, the rate of its sound.
+    """
+
+    def __init__(self, recipe: TrainRecipe, corpus: Path) -> None:
+        self.recipe = recipe
+        self.stream, _ = streams(recipe, str(corpus))
+        self._maker = made_up_maker(recipe, self.stream)
+        asked_in_words = "text" in self._maker.modalities and recipe.query.train != "image"
+        self._text = {TRAIN: text_table(indexes(self.stream), self._maker, training=True)} if asked_in_words else {}
+        pl.seed_everything(recipe.seed, verbose=False)
+        self._model = laid_out(build_model(recipe, self._maker.dimensions, len(self._maker.labels)), recipe)
+
+    def on_ready_batch(self, clock: Clock) -> StepRates:
+        """Steps on one batch that lies on the device: what it can do at most."""
+        return self._timed(_ReadyBatch, self.recipe, clock)
+
+    def fed(self, clock: Clock, workers: int) -> StepRates:
+        """Steps on what so many loader processes read."""
+        data = self.recipe.data.model_copy(update={"workers": workers})
+        used_up = clock.warm_up + READ_AHEAD * workers
+        longer = Clock(warm_up=used_up, steps=max(clock.steps, READ_AHEAD * workers), windows=clock.windows)
+        return self._timed(SeparationModule, self.recipe.model_copy(update={"data": data}), longer)
+
+    def _timed(self, kind: type[SeparationModule], recipe: TrainRecipe, clock: Clock) -> StepRates:
+        module = kind(self._model, recipe, self.stream, None, self._maker, self._text)
+        stopwatch = _Stopwatch(clock, recipe.data.batch_size)
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            trainer = make_trainer(recipe, Path(folder), [stopwatch], None)
+            trainer.fit(module)
+        return StepRates(stopwatch.rates, stopwatch.first_step_seconds, stopwatch.peak_memory_gib, trainer.precision)
+
+
+class _ReadyBatch(SeparationModule):
+    """Training on the stream's first batch, on the device already, again and again."""
+
+    def train_dataloader(self) -> Iterator[dict[str, Any]]:
+        self.train_stream.set_start_step(0)
+        return itertools.repeat(self.trainer.strategy.batch_to_device(next(iter(self.train_stream))))
+
+
+@dataclass
+class _Stopwatch(pl.Callback):
+    """Times windows of steps, waiting for the device at their borders alone, and ends the run after the last."""
+
+    clock: Clock
+    batch_size: int
+    rates: list[float] = field(default_factory=list)
+    first_step_seconds: float = 0.0
+    peak_memory_gib: float | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: SeparationModule, _batch: Any, number: int) -> None:
+        if number == 0:
+            if module.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(module.device)
+            self._began = self._now(module)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: SeparationModule, *_: Any) -> None:
+        done = trainer.global_step
+        if done == 1:
+            self.first_step_seconds = self._now(module) - self._began
+        windows, rest = divmod(done - self.clock.warm_up, self.clock.steps)
+        if windows < 0 or rest:
+            return
+        now = self._now(module)
+        if windows:
+            self.rates.append(self.clock.steps * self.batch_size / (now - self._window_began))
+        self._window_began = now
+        if windows == self.clock.windows:
+            if module.device.type == "cuda":
+                self.peak_memory_gib = torch.cuda.max_memory_allocated(module.device) / 2**30
+            trainer.should_stop = True
+
+    @staticmethod
+    def _now(module: SeparationModule) -> float:
+        """The time once the device has done all it was given, seconds."""
+        if module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
+        return time.perf_counter()
+
+
+class _MadeUpWords(QueryMaker):
+    """Any words, as a vector that only they have: the encoder ran before training and is no part of a step."""
+
+    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+        return torch.randn(self.dimensions, generator=torch.Generator().manual_seed(zlib.crc32(text.encode())))
+
+
+class _ClipQueries(_MadeUpWords, CorpusQueries):
+    """Pictures' vectors as the loader gives them, words made up."""
+
+
+class _BertQueries(_MadeUpWords):
+    modalities = frozenset({"text"})
+    dimensions = BERT_DIMENSIONS
+
+
+def made_up_maker(recipe: TrainRecipe, stream: MixtureStream) -> QueryMaker:
+    """What makes a recipe's queries in training, without the weights of any encoder."""
+    query = recipe.query
+    if query.kind == "bert":
+        return _BertQueries()
+    encoder = {"architecture": ENCODERS[query.encoder], "dimensions": stream.index.dimensions}
+    if query.kind == "corpus":
+        return _ClipQueries(encoder, query)
+    return query_maker(recipe, encoder=encoder, labels=first_labels(indexes(stream)))
+
+
+def forget_compiled() -> None:
+    """Let go of a variant that is done with: its compiled code and its memory on the device."""
+    gc.collect()
+    torch.compiler.reset()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def compile_into(folder: Path) -> None:
+    """Keep compiled kernels there, not where earlier runs have left theirs: what compiling takes is to be seen."""
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder)
