@@ -82,6 +82,21 @@ def test_version():
         (["build", "folder", "-m", "x", "-o", "c", "--only", "pack,,extract"], "--only=pack,,extract has a comma too"),
         (["build", "folder", "-m", "x", "-o", "c", "--retry-failed="], "--retry-failed names no reason"),
         (["build", "folder", "-m", "x", "-o", "c", "--retry-failed=no", "--dry-run"], "knows no reason 'no'"),
+        (
+            ["build", "--retry-failed", "rec.yaml", "-m", "x", "-o", "c"],
+            "took 'rec.yaml' for one: write it in front of",
+        ),
+        (["build", "--retry-failed", "folder", "-m", "x", "-o", "c"], "or --retry-failed=transient"),
+        (
+            ["build", "folder", "-m", "s3://b/a.parquet", "-o", "c"],
+            "lists are local files, and s3://b/a.parquet is a URL",
+        ),
+        (["build", "folder", "-m", "x", "-o", "s3:/b/c"], "s3:/b/c lacks a slash: s3://b/c is a URL"),
+        (["build", "folder", "-m", "x", "-o", "memory://c"], "memory://c is in the memory of one process"),
+        (["build", "folder", "-m", "x", "-o", "memory://c", "--dry-run"], "memory://c is in the memory of one process"),
+        (["status", "s3:/b/c"], "s3:/b/c lacks a slash: s3://b/c is a URL"),
+        (["verify", "gs:/b/c"], "gs:/b/c lacks a slash"),
+        (["train", "clipsep", "--data", "s3:/b/c", "--run", "r"], "s3:/b/c lacks a slash"),
         (["status", "nowhere"], "there is no corpus at"),
         (["pack", "nowhere"], "there is no corpus at"),
         (["train", "clipsep", "--data", "nowhere", "--run", "r"], "is no packed corpus"),
@@ -90,7 +105,15 @@ def test_version():
         (["separate", "none.wav", "-c", "x", "-o", "o.wav", "-q", "dog"], "there is no sound file none.wav"),
         (["separate", "text.txt", "-c", "x", "-o", "o.wav", "-q", "dog"], "text.txt is not a sound file"),
         (["demo", "--size", "huge"], "there is no demo size 'huge'"),
+        (["pack-sounds", "x", "-o", "s3://b/x"], "written to folders of this machine, and s3://b/x is a URL"),
         (["manifest", "vggsound", "none.csv", "-o", "m.parquet"], "none.csv"),
+        (
+            ["manifest", "vggsound", "s3://b/a.csv", "-o", "m.parquet"],
+            "lists are local files, and s3://b/a.csv is a URL",
+        ),
+        (["manifest", "table", "https://h/a.parquet", "-o", "m.parquet"], "and https://h/a.parquet is a URL"),
+        (["manifest", "folder", "s3://b/videos", "-o", "m.parquet"], "in local folders, and s3://b/videos is a URL"),
+        (["manifest", "show", "s3://b/m.parquet"], "lists are local files, and s3://b/m.parquet is a URL"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_an_exit_code(

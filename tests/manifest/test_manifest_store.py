@@ -1,5 +1,7 @@
 """Manifests on disk."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -15,6 +17,7 @@ from vidaudio.manifest import (
     table_from_clips,
     write_manifest,
 )
+from vidaudio.manifest.source import open_manifest
 
 CLIPS = [
     Clip(id="a", source="youtube:a", dataset="d", url="https://a", start_seconds=1.5, end_seconds=3.0, split="train"),
@@ -133,3 +136,18 @@ def test_a_summary_counts_what_is_there():
     assert summary.labels == {"x": 2, "é": 1}
     assert summary.splits == {"": 2, "train": 1}
     assert summary.hours == pytest.approx(1.5 / 3600)
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/a.parquet", "s3:/bucket/a.parquet", Path("gs://bucket/a.parquet")])
+def test_a_manifest_is_a_local_file_and_a_file_url_names_one(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    for use in (read_manifest, open_manifest, lambda where: write_manifest(CLIPS, where)):
+        with pytest.raises(ManifestError, match=r"lists are local files, and \w+://bucket/a\.parquet is a URL"):
+            use(place)
+    assert list(tmp_path.iterdir()) == []
+    write_manifest(CLIPS, (tmp_path / "a.parquet").as_uri())
+    assert read_manifest((tmp_path / "a.parquet").as_uri()).equals(read_manifest(tmp_path / "a.parquet"))
+    # Whoever means a folder of such a name can say so.
+    write_manifest(CLIPS, "./s3:/a.parquet")
+    assert (tmp_path / "s3:" / "a.parquet").is_file()
+    assert read_manifest("./s3:/a.parquet").num_rows == open_manifest("./s3:/a.parquet").num_rows == 3

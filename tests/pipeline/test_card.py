@@ -14,6 +14,7 @@ from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.purge_packs import purge_packs
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.tombstones import Tombstones
+from vidaudio.shards.damage import DamageMet
 
 FOLDER = "training/default"
 
@@ -43,7 +44,7 @@ def test_a_clip_that_was_fetched_again_counts_once(copied: Corpus):
 
 def test_a_pack_of_which_nothing_is_left_has_a_card(copied: Corpus):
     sources = frozenset(copied.manifest()["source"].to_pylist())
-    purge_packs(copied, Tombstones(frozenset(), sources, 1))
+    purge_packs(copied, Tombstones(frozenset(), sources, 1), DamageMet())
     text = card_text(copied, FOLDER)
     assert "0 samples of 0 clips from 0 sources" in text
     assert "0 uploaders are named" in text

@@ -139,7 +139,7 @@ def refusals(recipe: CorpusRecipe, manifest: Path, corpus: str | Path, **options
     ("setting", "options", "words"),
     [
         ("extract.jpeg_quality=80", {}, r"extract\.jpeg_quality: 92 there, 80 now"),
-        ("pack.audio=pcm16", {}, r"training/default was packed otherwise \(settings audio differ\)"),
+        ("pack.audio=pcm16", {}, r"training/default was packed otherwise \(audio: 'flac' there, 'pcm16' now\)"),
         ("pack.where=loud", {}, "is not a selection over the columns"),
         ("download.ytdlp={proxi: x}", {}, "yt-dlp has no option proxi"),
         ("download.keep=none", {"only": ["download"]}, "must name both download and extract"),

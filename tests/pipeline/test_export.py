@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from typer.testing import CliRunner
 
+from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError, RecipeError
-from vidaudio.pipeline import export as exporting
+from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.export import COLUMNS, UNFINISHED, export
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
@@ -107,20 +109,86 @@ def test_a_folder_that_is_not_ours_is_refused(built_corpus, tmp_path):
         export(built_corpus.url, tmp_path / "one", progress=False)
 
 
-def test_a_full_disk_is_said_and_leaves_no_half_file(built_corpus, tmp_path, monkeypatch):
-    write = soundfile.write
-    written = []
+def test_a_full_disk_is_said_and_leaves_no_half_file(built_corpus, tmp_path):
+    export(built_corpus.url, tmp_path, progress=False)
+    for lost in ("*.wav", "*.jpg"):
+        file = next(tmp_path.rglob(lost))
+        whole = file.read_bytes()
+        file.unlink()
+        (tmp_path / "clips.csv").unlink()
+        # A device that is always full, in the place of the file that is to be written.
+        file.with_name(file.name + UNFINISHED).symlink_to("/dev/full")
+        with pytest.raises(CorpusError, match="the disk is full; the same command goes on"):
+            export(built_corpus.url, tmp_path, progress=False)
+        assert not list(tmp_path.rglob(f"*{UNFINISHED}"))
+        assert not file.exists()
+        assert not (tmp_path / "clips.csv").exists()
+        done = export(built_corpus.url, tmp_path, progress=False)
+        assert (done.clips, done.written) == (11, 1)
+        assert file.read_bytes() == whole
 
-    def full(path, *arguments, **options):
-        write(path, *arguments, **options)
-        written.append(path)
-        if len(written) == 3:
-            raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(exporting.soundfile, "write", full)
-    with pytest.raises(CorpusError, match="the disk is full; the same command goes on"):
-        export(built_corpus.url, tmp_path, progress=False)
-    assert not list(tmp_path.rglob(f"*{UNFINISHED}"))
-    assert not (tmp_path / "clips.csv").exists()
-    monkeypatch.setattr(exporting.soundfile, "write", write)
-    assert export(built_corpus.url, tmp_path, progress=False).clips == 11
+class TestDamage:
+    @pytest.fixture
+    def copied(self, built_corpus: Corpus, tmp_path: Path) -> Corpus:
+        return open_corpus(str(shutil.copytree(built_corpus.url, tmp_path / "corpus")))
+
+    def place(self, corpus: Corpus, clip: str) -> tuple[Path, dict]:
+        """The tar with a clip, and the clip's row."""
+        for shard in range(corpus.shards):
+            table, record = read_table(corpus.store, table_name("av", shard))
+            for row in table.to_pylist():
+                if row["id"] == clip:
+                    return Path(corpus.url, "av", record.tar), row
+        raise AssertionError(clip)
+
+    def test_a_flipped_bit_costs_its_clip_and_is_named_with_clip_and_file(self, copied, tmp_path):
+        tar, row = self.place(copied, "bars")
+        whole = tar.read_bytes()
+        at = row["audio_offset"] + row["audio_length"] // 2
+        tar.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        command = ["export", copied.url, str(tmp_path / "out"), "--quiet"]
+        told = CliRunner().invoke(app, command)
+        assert told.exit_code == 1, told.output
+        assert f"  bars was left out: {tar}: bars.flac is damaged" in told.stdout
+        assert "`vidaudio verify` names the remedy" in told.stdout
+        found = lines(tmp_path / "out")
+        assert len(found) == 10
+        assert "bars" not in found
+        assert not list((tmp_path / "out").rglob("bars.*"))
+        as_json = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+        assert [(clip["id"], clip["file"]) for clip in as_json["damaged"]] == [("bars", f"av/{tar.name}")]
+        tar.write_bytes(whole)
+        mended = CliRunner().invoke(app, command)
+        assert mended.exit_code == 0
+        assert "left out" not in mended.stdout
+        assert "bars" in lines(tmp_path / "out")
+
+    def test_a_tar_that_is_short_or_gone_costs_the_clips_that_it_lacks(self, copied, tmp_path):
+        tar, row = self.place(copied, "bars")
+        inside = {clip.id for clip in copied.rows(int(tar.name[:6]))} & set(usable(copied))
+        tar.write_bytes(tar.read_bytes()[: row["frame_offsets"][1]])
+        done = export(copied.url, tmp_path / "short", progress=False)
+        assert {clip.id for clip in done.damaged} >= {"bars"}
+        assert all("is shorter than its table says" in clip.what for clip in done.damaged)
+        tar.unlink()
+        done = export(copied.url, tmp_path / "gone", progress=False)
+        assert {clip.id for clip in done.damaged} == inside
+        assert set(lines(tmp_path / "gone")) == set(usable(copied)) - inside
+        assert "is gone, though its table stands" in str(done)
+
+
+def usable(corpus: Corpus) -> list[str]:
+    """Ids of the usable clips."""
+    tables = (read_table(corpus.store, table_name("av", shard))[0] for shard in range(corpus.shards))
+    return [row["id"] for table in tables for row in table.to_pylist() if row["state"] == "done"]
+
+
+@pytest.mark.parametrize("place", ["s3://bucket/x", "s3:/bucket/x", Path("s3://bucket/x"), "simplecache::s3://b/x"])
+def test_a_url_is_no_folder_to_export_to(built_corpus, tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CorpusError, match=r"to folders of this machine, and \S+://b\S*/x is a URL; name a folder"):
+        export(built_corpus.url, place, progress=False)
+    assert list(tmp_path.iterdir()) == []
+    assert export(built_corpus.url, (tmp_path / "out").as_uri(), where="id == 'bars'", progress=False).clips == 1
+    assert (tmp_path / "out" / "clips.csv").is_file()

@@ -124,3 +124,9 @@ def test_reasons_are_read_from_words():
         parse_reasons("privat")
     with pytest.raises(CorpusError, match="names no reason"):
         parse_reasons(" , ")
+    # As a program may say it.
+    assert parse_reasons(["unknown", "private,timeout"]) == {Reason.UNKNOWN, Reason.PRIVATE, Reason.TIMEOUT}
+    assert parse_reasons({Reason.UNKNOWN}) == {Reason.UNKNOWN}
+    for none in (True, 3, [None]):
+        with pytest.raises(CorpusError, match="wants reasons, as a text or a list of texts"):
+            parse_reasons(none)

@@ -391,7 +391,8 @@ class TestForms:
 class TestAgain:
     def test_other_settings_under_the_same_name_are_refused(self, packed_corpus):
         settings = packed_corpus.recipe.pack.model_copy(update={"audio": "pcm16", "seed": 5})
-        with pytest.raises(CorpusError, match=r"packed otherwise \(settings audio, seed differ\).*--name NAME"):
+        differ = r"packed otherwise \(audio: 'flac' there, 'pcm16' now; seed: 0 there, 5 now\).*--name NAME"
+        with pytest.raises(CorpusError, match=differ):
             pack(packed_corpus.url, settings, progress=False)
 
     def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, packed_corpus, packed_as, monkeypatch):

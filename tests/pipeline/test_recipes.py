@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vidaudio.errors import RecipeError
-from vidaudio.pipeline.recipe import load_corpus_recipe
+from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.pipeline.recipe import STAGES, load_corpus_recipe, wanted_stages
 from vidaudio.recipes import find_recipe, load_values, merge, override, recipe_folder, recipe_names
 from vidaudio.training.recipe import load_train_recipe
 
@@ -66,6 +66,15 @@ def test_every_training_recipe_that_ships_can_be_read_by_name(name: str):
 def test_a_mistake_is_named_with_its_place(settings: list[str], words: str):
     with pytest.raises(RecipeError, match=words):
         load_corpus_recipe("demo", settings)
+
+
+def test_stages_are_named_by_a_list_or_a_text():
+    assert wanted_stages(None) == list(STAGES)
+    assert wanted_stages("extract") == wanted_stages(["extract"]) == ["extract"]
+    assert wanted_stages("extract, download") == wanted_stages(["extract", "download"]) == ["download", "extract"]
+    for none in ("dowload", ["dowload"], ["download", 3]):
+        with pytest.raises(CorpusError, match=r"there is no stage (dowload|3); the stages are download, "):
+            wanted_stages(none)
 
 
 def test_settings_override_single_values_in_order():

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from tests.media_world import MediaWorld, pack_here
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
+from vidaudio.cli import main
 from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips
@@ -31,6 +32,7 @@ from vidaudio.pipeline.stages.embed import embed_shard, prepare_encoder
 from vidaudio.pipeline.stages.extract import extract_shard
 from vidaudio.pipeline.status import corpus_status
 from vidaudio.pipeline.tombstones import describe_tombstones, read_tombstones
+from vidaudio.pipeline.unremoved import RemovalUnfinished
 from vidaudio.pipeline.verify import verify_corpus
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
@@ -200,6 +202,79 @@ class TestGone:
         here, there = contents(copied.url), every_file(remote.store)
         same = {n for n in here if not n.startswith(("removed-", "runs/")) and n.split("/")[1:2] != ["other"]}
         assert [n for n in sorted(same) if there.get(n) != here[n]] == []
+
+
+def shard_of(corpus: Corpus, clip: str) -> int:
+    return next(n for n in range(corpus.shards) if clip in [row.id for row in corpus.rows(n)])
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+class TestDamage:
+    """A takedown goes as far as it can, says what it could not reach, and is owed until that is mended."""
+
+    @pytest.mark.parametrize(
+        ("file", "harm", "told"),
+        [
+            ("clips/{shard:06d}.parquet", cut, "delete it and build again"),
+            ("av/{shard:06d}.parquet", flip, "delete it and build again"),
+            ("av/{shard:06d}.*.tar", cut, "delete it and its table and build again"),
+            ("av/{shard:06d}.*.tar", flip, "delete it and its table and build again"),
+            ("av/{shard:06d}.*.tar", Path.unlink, "is gone, though its table stands: delete it and its table"),
+            ("embeddings/*/{shard:06d}.parquet", flip, "delete it and build again"),
+            ("training/default/train-000000.parquet", cut, "delete the pack's folder and pack again"),
+            ("training/default/train-000000.tar", flip, "delete the pack's folder and pack again"),
+            ("training/default/pack.json", cut, "is no description of a pack"),
+            ("embeddings/*/encoder.json", cut, "which describes the encoder of a pack, is gone or damaged"),
+        ],
+    )  # fmt: skip
+    def test_the_rest_is_removed_and_the_same_command_ends_it_once_it_is_mended(self, copied, file, harm, told):
+        (path,) = Path(copied.url).glob(file.format(shard=shard_of(copied, "bars")))
+        whole = path.read_bytes()
+        path.write_bytes(b"{" + whole) if harm is cut and path.suffix == ".json" else harm(path)
+        with pytest.raises(RemovalUnfinished, match="never fetched again") as owed:
+            remove(copied.url, ["bars", "multi_b"], progress=False)
+        name = path.relative_to(copied.url).as_posix()
+        assert owed.value.files[0] == name
+        assert f"{copied.url}/{name}" in str(owed.value)
+        assert told in str(owed.value)
+        assert read_tombstones(copied.store).ids == {"bars", "multi_b"}
+        # Nothing damaged was sealed in, and what was made from it stands until it can be made again.
+        damaged = path.read_bytes() if path.exists() else None
+        assert damaged != whole
+        path.unlink(missing_ok=True)
+        same_shard = f"{path.parent.relative_to(copied.url)}/{path.name.partition('.')[0]}"
+        made = ("training/default/index.arrow", "training/default/CARD.md")
+        # Of a pack that nothing describes nothing is known.
+        untouched = ("training/default/",) if path.name == "pack.json" else ()
+        left = {*named_in(copied, "bars"), *named_in(copied, "multi_b")}
+        assert [n for n in left if not n.startswith((same_shard, *made, *untouched))] == []
+        if damaged is not None:
+            path.write_bytes(damaged)
+        # Owed, not forgotten: the next command says so again.
+        with pytest.raises(RemovalUnfinished), upkeep(copied.store):
+            enforce_removals(copied)
+        path.write_bytes(whole)
+        remove(copied.url, ["bars"], progress=False)
+        assert named_in(copied, "bars") == named_in(copied, "multi_b") == []
+        assert verify_corpus(copied.url, progress=False).problems == ()
+
+    def test_the_command_says_it_in_a_sentence(self, copied, tmp_path, capsys, monkeypatch):
+        cut(Path(copied.url, table_name("clips", shard_of(copied, "bars"))))
+        (tmp_path / "ids.txt").write_text("bars\n")
+        monkeypatch.setattr(sys, "argv", ["vidaudio", "remove", copied.url, str(tmp_path / "ids.txt"), "--quiet"])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 1
+        assert capsys.readouterr().err.startswith("error: removed clips may still be in what is damaged: the table ")
 
 
 def test_killed_behind_a_write_the_same_removal_ends_in_the_same_bytes(media_world, tiny_clip, tmp_path):

@@ -94,14 +94,18 @@ EXPECTED = {
         "shards": 10,
         "done": 37,
         "others": [
-            {"state": "failed", "reason": "private", "clips": 1},
-            {"state": "failed", "reason": "timeout", "clips": 1},
-            {"state": "failed", "reason": "unknown", "clips": 1},
+            {"state": "failed", "reason": "private", "clips": 1, "may_pass_later": False},
+            {"state": "failed", "reason": "timeout", "clips": 1, "may_pass_later": True},
+            {"state": "failed", "reason": "unknown", "clips": 1, "may_pass_later": True, "example": "what is this"},
         ],
         "unknown_share": 0.3333,
         "unknown_messages": ["what is this"],
     },
-    "extract": {"shards": 6, "done": 23, "others": [{"state": "failed", "reason": "no_audio", "clips": 1}]},
+    "extract": {
+        "shards": 6,
+        "done": 23,
+        "others": [{"state": "failed", "reason": "no_audio", "clips": 1, "may_pass_later": False}],
+    },
 }
 
 
@@ -159,7 +163,7 @@ def test_a_table_that_was_replaced_is_counted_again(corpus: Corpus, reads: Count
     commit_outcomes(corpus, 0, c000="geo_blocked", c001="geo_blocked", c002="geo_blocked", c003="geo_blocked")
     reads.clear()
     told = outcome_of(corpus)["download"]
-    assert {"state": "failed", "reason": "geo_blocked", "clips": 4} in told["others"]
+    assert {"state": "failed", "reason": "geo_blocked", "clips": 4, "may_pass_later": False} in told["others"]
     assert told["done"] == 35
     assert tables(reads) == 1
 
@@ -170,7 +174,8 @@ def test_a_clip_that_was_tried_again_counts_once_with_and_without_memory(corpus:
     assert [clip.id for clip in grown.rows(10)] == ["c001", "c002"]
     assert superseded(grown).ids(0) == {"c001", "c002"}
     # Both are waiting: their old failures count no more.
-    expected = [{"state": "failed", "reason": "unknown", "clips": 1}]
+    unknown = {"state": "failed", "reason": "unknown", "clips": 1, "may_pass_later": True, "example": "what is this"}
+    expected = [unknown]
     reads.clear()
     waiting = corpus_status(corpus.url).as_dict()
     assert (waiting["clips"], waiting["stages"]["download"]["done"]) == (40, 37)
@@ -262,10 +267,13 @@ class TestCauses:
             status = corpus_status(corpus.url)
             others = {other["reason"]: other for other in status.as_dict()["stages"]["download"]["others"]}
             assert others["unsupported"] == {
-                "state": "failed", "reason": "unsupported", "clips": 4, "example": closed.partition(" ")[2]
+                "state": "failed", "reason": "unsupported", "clips": 4, "may_pass_later": False,
+                "example": closed.partition(" ")[2],
             }  # fmt: skip
             assert "example" not in others["private"]
             assert others["timeout"]["example"] == "x" * 200
+            assert others["unknown"]["example"] == "what is this"
+            assert {reason for reason, other in others.items() if other["may_pass_later"]} == {"timeout", "unknown"}
             lines = str(status).splitlines()
             at = lines.index(f"  {'':<10}{4:>9,} failed: unsupported")
             assert lines[at + 1].strip() == f"e.g. {closed.partition(' ')[2]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from vidaudio.shards.commit import CommitRecord, commit, committed_shards, read_record, read_table, table_name
+from vidaudio.shards.damage import Damaged
+from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import LocalStore, Store, open_store
 from vidaudio.shards.tar import ShardWriter, sha256_of
 
@@ -129,3 +132,21 @@ def test_only_tables_count_as_committed(store: Store):
 def test_tables_open_with_plain_parquet(tmp_path: Path):
     commit_one(LocalStore(tmp_path), b"sound")
     assert pq.read_table(tmp_path / "av" / "000003.parquet").to_pydict() == TABLE.to_pydict()
+
+
+@pytest.mark.parametrize("read", [read_table, read_record])
+def test_a_damaged_table_is_named_and_the_error_reaches_other_processes(store: Store, read):
+    store.create("av/000003.parquet", b"PAR1, and then nothing of ours")
+    with pytest.raises(Damaged, match=r"the table .*/av/000003\.parquet is damaged \(") as raised:
+        read(store, "av/000003.parquet")
+    travelled = pickle.loads(pickle.dumps(raised.value))
+    assert (travelled.file, str(travelled)) == ("av/000003.parquet", str(raised.value))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_tar_that_is_gone_is_named_wherever_it_was(store: Store, whole: bool):
+    record = commit_one(store, b"sound")
+    store.remove(f"av/{record.tar}")
+    with pytest.raises(Damaged, match=rf"/av/{record.tar} is gone, though its table stands") as raised:
+        TarReader(store, f"av/{record.tar}", whole=whole).read(512, 5)
+    assert raised.value.file == f"av/{record.tar}"

@@ -15,6 +15,15 @@ Json = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 
+def _known_reasons(text: str | None) -> str | None:
+    """Refuse what are no reasons first: bare, the option may have taken the recipe, which then seems to be missing."""
+    if text is not None:
+        from vidaudio.pipeline.retry import parse_reasons
+
+        parse_reasons(text)
+    return text
+
+
 def build(
     recipe: Annotated[str, typer.Argument(help="A recipe of pipelines/ by name, or a path to one.")],
     manifest: Annotated[
@@ -29,6 +38,7 @@ def build(
         str | None,
         typer.Option(
             metavar="[REASONS]",
+            callback=_known_reasons,
             help="Plan failed clips once more, into new shards: transient (the default), all, or reasons with commas.",
         ),
     ] = None,
@@ -43,8 +53,6 @@ def build(
     from vidaudio.pipeline.recipe import load_corpus_recipe, with_scheduler
     from vidaudio.pipeline.run import build as run_build
 
-    # An empty text is no `--only` left out: an unset variable of a script must not run all stages.
-    stages = None if only is None else [stage.strip() for stage in only.split(",")]
     values = load_corpus_recipe(recipe, settings or [])
     if scheduler is not None:
         values = with_scheduler(values, scheduler)
@@ -52,14 +60,14 @@ def build(
     if dry_run:
         from vidaudio.pipeline.dry_run import dry_run as count
 
-        plan = count(values, listed, corpus, only=stages, retry_failed=retry_failed)
+        plan = count(values, listed, corpus, only=only, retry_failed=retry_failed)
         typer.echo(json.dumps(plan.as_dict(), indent=2) if as_json else str(plan))
         return
     built = run_build(
         values,
         listed,
         corpus,
-        only=stages,
+        only=only,
         retry_failed=retry_failed,
         progress=not quiet,
     )

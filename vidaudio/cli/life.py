@@ -39,7 +39,7 @@ def remove(
 
 def export(
     corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
-    out: Annotated[Path, typer.Argument(help="A new folder, or one of the same export to go on with.")],
+    out: Annotated[str, typer.Argument(help="A new folder here, or one of the same export to go on with.")],
     pack: Annotated[str | None, typer.Option(help="Only clips of this pack, with their splits there.")] = None,
     ids: Annotated[
         Path | None, typer.Option(metavar="IDS.TXT", help="Only these clips: ids or sources, one a line.")
@@ -50,10 +50,15 @@ def export(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write clips as loose files: wav, jpg, and a csv of what they are."""
+    """Write clips as loose files: wav, jpg, and a csv of what they are.
+
+    Exit code 1 where the corpus does not hold a clip whole; the others are written all the same.
+    """
     from vidaudio.pipeline.export import export as run_export
     from vidaudio.pipeline.remove import read_ids
 
     chosen = None if ids is None else read_ids(ids)
     exported = run_export(corpus, out, pack=pack, ids=chosen, where=where, progress=not quiet)
     typer.echo(json.dumps(exported.as_dict(), indent=2) if as_json else str(exported))
+    if exported.damaged:
+        raise typer.Exit(1)

@@ -11,6 +11,7 @@ from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.ids import Name, assign_ids
 from vidaudio.manifest.rows import BadRow, Listing, Parsed, Place, collect, parse_rows
 from vidaudio.manifest.scan import scan_videos, without_video_ending
+from vidaudio.places import local_folder
 
 
 def read_folder(
@@ -38,7 +39,7 @@ def read_folder(
     """
     if label_from not in (None, "parent"):
         raise ManifestError(f"there is no way to take labels from {label_from!r}; the one way is parent")
-    root = Path(folder).absolute()
+    root = local_folder(folder).absolute()
     names = [Name(full=path, stem=without_video_ending(path)) for path in scan_videos(root)]
     ids = dict(zip((name.full for name in names), assign_ids(names), strict=True))
 

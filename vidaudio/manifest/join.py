@@ -18,6 +18,7 @@ from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.scan import VIDEO_EXTENSIONS, scan_videos, without_video_ending
 from vidaudio.manifest.template import media_name
+from vidaudio.places import local_folder
 
 # What yt-dlp leaves when it is interrupted: a stream without its other half. Never taken for the video.
 _LEFTOVER = re.compile(r"\.(f\d+(-\w+)?|temp|part)$")
@@ -64,7 +65,7 @@ def join_media(clips: Iterable[Clip], folder: str | Path, *, keep_missing: bool 
     Raises:
         ManifestError: The folder cannot be read, or no clip has a file there.
     """
-    root = Path(folder).absolute()
+    root = local_folder(folder).absolute()
     files = scan_videos(root)
     index = _Index(files)
     joined: list[Clip] = []

@@ -25,7 +25,7 @@ def open_parquet(path: Path) -> parquet.ParquetFile:
         return parquet.ParquetFile(path)
     except _DAMAGE as error:
         raise ManifestError(
-            f"{path} is not a Parquet file; `vidaudio manifest` makes one of a list, `vidaudio manifest table` of any csv"
+            f"{path} is not a Parquet file; `vidaudio manifest` makes one of a list, `vidaudio manifest table` of a csv"
         ) from error
 
 

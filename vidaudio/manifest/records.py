@@ -13,6 +13,7 @@ from vidaudio.manifest.header import header_rows
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.rows import BadRow, Parsed, Place
 from vidaudio.manifest.text import NOT_TEXT, is_text, read_text, split_lines
+from vidaudio.places import local_list
 
 FORMATS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
@@ -76,6 +77,7 @@ def _json_rows(path: Path) -> Records:
 
 
 def _parquet(path: Path) -> tuple[list[str], Records]:
+    path = local_list(path)
     if not path.is_file():
         raise ManifestError(f"{path} is a folder, not a file" if path.exists() else f"there is no list at {path}")
     file = open_parquet(path)

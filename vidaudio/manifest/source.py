@@ -18,6 +18,7 @@ from vidaudio.errors import ManifestError
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.schema import SCHEMA
 from vidaudio.manifest.store import checked_table, read_manifest
+from vidaudio.places import local_list
 from vidaudio.wording import number_of
 
 # A list of fewer rows is held in memory.
@@ -103,7 +104,7 @@ def open_manifest(path: str | Path) -> RowSource:
     Raises:
         ManifestError: As `read_manifest`.
     """
-    path = Path(path)
+    path = local_list(path)
     if not path.is_file() or open_parquet(path).metadata.num_rows <= WHOLE_ROWS:
         return TableRows(read_manifest(path))
     file = open_parquet(path)

@@ -15,6 +15,7 @@ from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import CLIP_ID, Clip
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.schema import REQUIRED, SCHEMA, table_from_clips
+from vidaudio.places import local_list
 from vidaudio.wording import number_of
 
 ROW_GROUP = 20_000
@@ -26,9 +27,9 @@ def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
     The file appears under its name only when it is complete; what stood there before stays until then.
 
     Raises:
-        ManifestError: An id comes twice, or the file cannot be written.
+        ManifestError: An id comes twice, or the file cannot be written, or is a URL.
     """
-    path = Path(path)
+    path = local_list(path)
     if path.is_dir():
         raise ManifestError(f"{path} is a folder; name the manifest's file, such as {path / 'manifest.parquet'}")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -54,7 +55,7 @@ def read_manifest(path: str | Path) -> pa.Table:
         ManifestError: No such file, not Parquet, a column missing or of another type, a required value missing, an id
             that is invalid or comes twice, a cut that does not end after its start.
     """
-    path = Path(path)
+    path = local_list(path)
     if not path.exists():
         raise ManifestError(f"there is no manifest at {path}; `vidaudio manifest` writes one from a list of videos")
     if path.is_dir():

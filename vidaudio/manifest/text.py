@@ -13,6 +13,7 @@ from pathlib import Path
 
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.rows import BadRow, Parsed, Place
+from vidaudio.places import local_list
 
 NOT_TEXT = "it holds bytes that are not UTF-8; save the list as UTF-8"
 
@@ -24,8 +25,9 @@ def read_text(path: Path) -> str:
     the list.
 
     Raises:
-        ManifestError: There is no such file, or it is a folder, or it cannot be read.
+        ManifestError: There is no such file, or it is a folder or a URL, or it cannot be read.
     """
+    path = local_list(path)
     if path.is_dir():
         raise ManifestError(f"{path} is a folder; a list is a file (a folder of media is read by `manifest folder`)")
     try:

@@ -5,7 +5,7 @@ A build and its dry run come through the same door, so that a dry run refuses wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vidaudio.errors import CorpusError
@@ -45,8 +45,8 @@ def read_request(
     manifest: str | None,
     corpus: str | None,
     *,
-    only: Sequence[str] | None,
-    retry_failed: str | None,
+    only: str | Sequence[str] | None,
+    retry_failed: str | Collection[str] | None,
 ) -> Request:
     """Understand what a build was asked for; arguments as for `vidaudio.pipeline.run.build`.
 

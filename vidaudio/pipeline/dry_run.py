@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -125,8 +125,8 @@ def dry_run(
     manifest: str | None = None,
     corpus: str | None = None,
     *,
-    only: Sequence[str] | None = None,
-    retry_failed: str | None = None,
+    only: str | Sequence[str] | None = None,
+    retry_failed: str | Collection[str] | None = None,
 ) -> BuildPlan:
     """Count what a build would do; arguments as for `build`. Nothing is written and no encoder is loaded.
 

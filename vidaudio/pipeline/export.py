@@ -1,7 +1,8 @@
 """`export`: clips of a corpus as loose files, for tools that read nothing else: wav, jpg and one csv.
 
 Files are named by clip ids, which are safe names; what a site called a video goes nowhere near a path. Every file
-appears complete, `clips.csv` last of all, so the same command again goes on where it was stopped.
+appears complete, `clips.csv` last of all, so the same command again goes on where it was stopped. A clip whose bytes
+are damaged is left out and named, and costs no other clip.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import io
 import itertools
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,10 +28,12 @@ from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus, open_corpus
-from vidaudio.pipeline.pack_plan import PACK_FILE
+from vidaudio.pipeline.pack_file import PACK_FILE, read_pack_file
 from vidaudio.pipeline.pack_select import CLIP_FACTS, selected
 from vidaudio.pipeline.superseded import superseded
+from vidaudio.places import local_target
 from vidaudio.shards.commit import committed_shards, read_table, table_name
+from vidaudio.shards.damage import Damaged
 from vidaudio.shards.read import TarReader
 from vidaudio.wording import number_of
 
@@ -42,6 +46,21 @@ COLUMNS += ("sample_rate", "samples", "audio_start_seconds", "frames", "frame_se
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedClip:
+    """A clip that could not be exported.
+
+    Attributes:
+        id: Of the clip.
+        file: Of the corpus, in which its sound and pictures lie.
+        what: Is wrong with it.
+    """
+
+    id: str
+    file: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """What an export did.
 
@@ -51,6 +70,7 @@ class Exported:
         files: Sounds and pictures, those of earlier runs included.
         written: Of these, now.
         unknown: Ids that were asked for and are not among the usable clips.
+        damaged: Clips that were left out, since the corpus does not hold them whole.
     """
 
     folder: str
@@ -58,20 +78,31 @@ class Exported:
     files: int
     written: int
     unknown: tuple[str, ...] = ()
+    damaged: tuple[DamagedClip, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able, for `--json`."""
-        return asdict(self) | {"unknown": list(self.unknown)}
+        return asdict(self) | {"unknown": list(self.unknown), "damaged": [asdict(clip) for clip in self.damaged]}
 
     def __str__(self) -> str:
         text = (
             f"{self.folder}: {number_of(self.clips, 'clip')}, {number_of(self.files, 'file')}, "
             f"{self.written:,} of them written now"
         )
-        if not self.unknown:
-            return text
-        entries = number_of(len(self.unknown), "entry names", "entries name")
-        return f"{text}\n  {entries} no usable clip: {_first_of(self.unknown)}"
+        if self.unknown:
+            entries = number_of(len(self.unknown), "entry names", "entries name")
+            text = f"{text}\n  {entries} no usable clip: {_first_of(self.unknown)}"
+        for clip in self.damaged[:SHOWN]:
+            text = f"{text}\n  {clip.id} was left out: {clip.what}"
+        if len(self.damaged) > SHOWN:
+            others = Counter(clip.file for clip in self.damaged[SHOWN:])
+            left_out = number_of(others.total(), "clip more was", "clips more were")
+            text = f"{text}\n  {left_out} left out, of {_first_of(sorted(others))}"
+        if self.damaged:
+            text = (
+                f"{text}\n  `vidaudio verify` names the remedy; afterwards the same command exports what was left out"
+            )
+        return text
 
 
 def export(
@@ -87,18 +118,21 @@ def export(
 
     Args:
         corpus: Folder or fsspec URL.
-        folder: A local folder: new, empty, or of the same export, which is gone on with.
+        folder: A folder of this machine: new, empty, or of the same export, which is gone on with.
         pack: Only clips of this pack, with the splits they have there.
         ids: Only these clips, by id or by source.
         where: Only clips for which this holds, as for `pack --where`.
         progress: Show a progress bar.
 
+    Returns:
+        What was done; whoever must have every clip looks at `damaged`, which names those that were left out.
+
     Raises:
-        CorpusError: No such corpus or pack, no clips, a folder that holds something else, a full disk.
+        CorpusError: No such corpus or pack, no clips, a folder that holds something else or is a URL, a full disk.
         RecipeError: `where` is no selection.
     """
     opened = open_corpus(corpus)
-    out = Path(folder)
+    out = local_target(folder, "exports")
     splits = None if pack is None else _pack_splits(opened, pack)
     wanted = None if ids is None else frozenset(ids)
     chosen = {"corpus": opened.plan_hash, "pack": pack, "ids": None if ids is None else sorted(ids), "where": where}
@@ -116,16 +150,18 @@ def export(
             _replaced(out / TABLE_FILE) as temporary,
         ):
             clips = files = written = 0
+            damaged: list[DamagedClip] = []
             with temporary.open("w", newline="", encoding="utf-8") as sink:
                 table = csv.DictWriter(sink, COLUMNS)
                 table.writeheader()
                 for shard, rows in itertools.chain([first], shards):
-                    for row, new in _export_shard(opened, shard, rows, out, splits):
+                    for row, new in _export_shard(opened, shard, rows, out, splits, damaged):
                         table.writerow(row)
                         clips, written = clips + 1, written + new
                         files += 1 + len(json.loads(row["frames"]))
                         bar.update()
-    return Exported(str(out), clips, files, written, tuple(sorted((wanted or frozenset()) - met)))
+    unknown = tuple(sorted((wanted or frozenset()) - met))
+    return Exported(str(out), clips, files, written, unknown, tuple(damaged))
 
 
 def _nothing_chosen(wanted: Collection[str] | None, met: Collection[str]) -> str:
@@ -147,7 +183,7 @@ def _pack_splits(corpus: Corpus, name: str) -> dict[str, str]:
         names = ", ".join(corpus.store.folders("training")) or "none"
         raise CorpusError(f"{corpus.url} has no pack {name!r}; its packs are: {names}")
     splits: dict[str, str] = {}
-    for shard in json.loads(corpus.store.read(f"{folder}/{PACK_FILE}"))["shards"]:
+    for shard in read_pack_file(corpus.store, folder)["shards"]:
         table, _ = read_table(corpus.store, f"{folder}/{shard}.parquet")
         splits.update(zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True))
     return splits
@@ -178,33 +214,71 @@ def _chosen_rows(
 
 
 def _export_shard(
-    corpus: Corpus, shard: int, rows: pd.DataFrame, out: Path, splits: Mapping[str, str] | None
+    corpus: Corpus,
+    shard: int,
+    rows: pd.DataFrame,
+    out: Path,
+    splits: Mapping[str, str] | None,
+    damaged: list[DamagedClip],
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Write one shard's clips; each one's line of the table and how many files were new."""
+    """Write one shard's clips; each one's line of the table and how many files were new. Adds to `damaged`."""
     if rows.empty:
         return
     _, record = read_table(corpus.store, table_name("av", shard))
     folder = f"{shard:06d}"
     (out / folder).mkdir(exist_ok=True)
-    with TarReader(corpus.store, f"av/{record.tar}", whole=False) as tar:
+    name = f"av/{record.tar}"
+    try:
+        tar = TarReader(corpus.store, name, whole=False)
+    except Damaged as error:
+        damaged += [DamagedClip(clip_id, name, str(error)) for clip_id in rows["id"]]
+        return
+    with tar:
         for clip in rows.itertuples():
             audio = f"{folder}/{clip.id}.wav"
-            new = 0
-            if not (out / audio).exists():
-                with _replaced(out / audio) as temporary:
-                    sound = io.BytesIO(tar.read(int(clip.audio_offset), int(clip.audio_length)))
-                    values, rate = soundfile.read(sound, dtype="int16")
-                    soundfile.write(temporary, values, rate, format="WAV", subtype="PCM_16")
-                new += 1
-            frames = []
-            for number, span in enumerate(zip(clip.frame_offsets, clip.frame_lengths, strict=True)):
-                frames.append(f"{folder}/{clip.id}.{number:03d}.jpg")
-                if not (out / frames[-1]).exists():
-                    with _replaced(out / frames[-1]) as temporary:
-                        temporary.write_bytes(tar.read(*map(int, span)))
-                    new += 1
+            frames = [f"{folder}/{clip.id}.{number:03d}.jpg" for number in range(len(clip.frame_offsets))]
+            try:
+                missing = _missing_files(tar, f"{corpus.url}/{name}", clip, audio, frames, out)
+            except Damaged as error:
+                damaged.append(DamagedClip(clip.id, name, str(error)))
+                continue
+            for file, data in missing.items():
+                with _replaced(out / file) as temporary:
+                    temporary.write_bytes(data)
             split = clip.split if splits is None else splits[clip.id]
-            yield _line(corpus, clip, split, audio, frames), new
+            yield _line(corpus, clip, split, audio, frames), len(missing)
+
+
+def _missing_files(
+    tar: TarReader, tar_url: str, clip: Any, audio: str, frames: Sequence[str], out: Path
+) -> dict[str, bytes]:
+    """Those of a clip's files that do not stand yet.
+
+    Raises:
+        Damaged: The tar does not hold them whole.
+    """
+    missing = {}
+    if not (out / audio).exists():
+        missing[audio] = _as_wav(tar.read(int(clip.audio_offset), int(clip.audio_length)), tar_url, clip)
+    for name, *span in zip(frames, clip.frame_offsets, clip.frame_lengths, strict=True):
+        if not (out / name).exists():
+            missing[name] = tar.read(*map(int, span))
+    return missing
+
+
+def _as_wav(flac: bytes, tar_url: str, clip: Any) -> bytes:
+    """A clip's sound as a WAV file. In memory: writing to a full disk, libsndfile does not say that it is full."""
+    try:
+        values, rate = soundfile.read(io.BytesIO(flac), dtype="int16")
+    except soundfile.SoundFileError as error:
+        reason = str(error).rstrip(".")
+        raise Damaged(tar_url, f"{tar_url}: {clip.id}.flac is damaged and does not decode ({reason})") from error
+    if len(values) != clip.samples:
+        what = f"{clip.id}.flac is damaged: {len(values):,} of its {int(clip.samples):,} samples decode"
+        raise Damaged(tar_url, f"{tar_url}: {what}")
+    wav = io.BytesIO()
+    soundfile.write(wav, values, rate, format="WAV", subtype="PCM_16")
+    return wav.getvalue()
 
 
 def _line(corpus: Corpus, clip: Any, split: Any, audio: str, frames: list[str]) -> dict[str, Any]:
@@ -262,9 +336,9 @@ def _replaced(target: Path) -> Iterator[Path]:
 def _disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, soundfile.SoundFileError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-        if not full and not isinstance(error, PermissionError):
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         what = "the disk is full" if full else "it may not be written to"
         raise CorpusError(f"cannot export to {out}: {what}; the same command goes on from there") from error

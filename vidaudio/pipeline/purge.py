@@ -3,6 +3,8 @@
 Committed shards never change, but for this. A tar is written anew without the members, under the name of its new hash;
 the table is replaced by one that says `removed` and names the new tar; the old tar goes last. Interrupted anywhere and
 done again, it ends the same; whoever reads the old tar at that moment reads on.
+
+What is rewritten gets a new hash and a new seal. So the old ones are checked before: else damage would be sealed in.
 """
 
 from __future__ import annotations
@@ -15,17 +17,25 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidaudio.errors import CorpusError
 from vidaudio.media.reasons import State
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.released import release_name
-from vidaudio.shards.commit import encode_table, read_table, table_name
+from vidaudio.shards.commit import (
+    TABLE_DAMAGE,
+    CommitRecord,
+    damaged_table,
+    decode_table,
+    encode_table,
+    table_name,
+)
+from vidaudio.shards.damage import Damaged, DamageMet
 from vidaudio.shards.read import TarReader
+from vidaudio.shards.seal import seal_holds
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
 
 
-def purge_shard(corpus: Corpus, shard: int, removed: Collection[str]) -> int:
+def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: DamageMet) -> int:
     """Take clips out of every column of a shard; returns how many tables had to change.
 
     Only under `vidaudio.shards.upkeep.upkeep`.
@@ -34,14 +44,18 @@ def purge_shard(corpus: Corpus, shard: int, removed: Collection[str]) -> int:
         corpus: Whose.
         shard: Its number.
         removed: Ids; those of other shards do no harm.
+        damage: Notes the columns that stay as they are, since they cannot be read whole.
     """
     store = corpus.store
-    changed = _purge_table(store, "clips", shard, removed, _moved_clip) if _stands(store, "clips", shard) else 0
-    if _stands(store, "av", shard):
-        changed += _purge_table(store, "av", shard, removed, _moved_av)
+    changed = 0
+    for folder, moved in (("clips", _moved_clip), ("av", _moved_av)):
+        with damage.passed_by():
+            if _stands(store, folder, shard):
+                changed += _purge_table(store, folder, shard, removed, moved)
     for folder in (f"{kind}/{name}" for kind in ("embeddings", "scores") for name in store.folders(kind)):
-        if _stands(store, folder, shard):
-            changed += _purge_rows(store, folder, shard, removed)
+        with damage.passed_by():
+            if _stands(store, folder, shard):
+                changed += _purge_rows(store, folder, shard, removed)
     return changed
 
 
@@ -49,10 +63,25 @@ def _stands(store: Store, folder: str, shard: int) -> bool:
     return store.exists(table_name(folder, shard))
 
 
+def read_whole_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
+    """A committed table and its record, of which every byte is as it was committed.
+
+    Raises:
+        Damaged: It is not.
+    """
+    data = store.read(name)
+    if not seal_holds(data):
+        raise Damaged(name, f"the table {store.url}/{name} is damaged: its bytes do not give the hash it carries")
+    try:
+        return decode_table(data)
+    except TABLE_DAMAGE as error:
+        raise damaged_table(store, name, error) from error
+
+
 def _purge_rows(store: Store, folder: str, shard: int, removed: Collection[str]) -> int:
     """Of a table without a tar the rows go."""
     name = table_name(folder, shard)
-    table, record = read_table(store, name)
+    table, record = read_whole_table(store, name)
     gone = pc.is_in(table["id"], pa.array(sorted(removed), pa.string()))
     if not pc.any(gone).as_py():
         return 0
@@ -64,7 +93,7 @@ def _purge_rows(store: Store, folder: str, shard: int, removed: Collection[str])
 def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str], moved: Any) -> int:
     """Of a table with a tar the rows stay, and say so."""
     name = table_name(folder, shard)
-    table, record = read_table(store, name)
+    table, record = read_whole_table(store, name)
     rows = table.to_pylist()
     going = {row["id"] for row in rows if row["id"] in removed and row["state"] != State.REMOVED}
     if not going:
@@ -75,7 +104,7 @@ def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str]
     with store.workspace() as scratch:
         if has_tar:
             new = scratch / "kept.tar"
-            copy_without(store, f"{folder}/{record.tar}", going, new, scratch)
+            copy_without(store, folder, record, going, new, scratch)
             places, sha, size = members(new), sha256_of(new), new.stat().st_size
             tar = f"{shard:06d}.{sha[:8]}.tar"
             store.put(f"{folder}/{tar}", new)
@@ -115,22 +144,31 @@ def _moved_av(row: Mapping[str, Any], places: Mapping[str, Member]) -> dict[str,
     }
 
 
-def copy_without(store: Store, name: str, keys: Collection[str], target: Path, scratch: Path) -> None:
-    """Write a tar of ours once more, without the samples of these keys; a sample at a time is held.
+def copy_without(
+    store: Store, folder: str, record: CommitRecord, keys: Collection[str], target: Path, scratch: Path
+) -> None:
+    """Write a shard's tar once more, without the samples of these keys; a sample at a time is held.
+
+    Args:
+        store: Of the corpus.
+        folder: Of the stage or pack.
+        record: Of the table that names the tar.
+        keys: Of samples.
+        target: The new tar.
+        scratch: For a copy of one that is remote.
 
     Raises:
-        CorpusError: The tar is gone, though its table stands.
+        Damaged: The tar is gone, or has other bytes than were committed.
     """
+    name = f"{folder}/{record.tar}"
     source = store.local_path(name)
-    if source is None:
-        if not store.exists(name):
-            raise CorpusError(
-                f"{store.url}/{name} is gone, though its table stands; `vidaudio verify` names the remedy"
-            )
+    if source is None and store.exists(name):
         source = scratch / "old.tar"
         store.download(name, source)
-    elif not source.is_file():
-        raise CorpusError(f"{source} is gone, though its table stands; `vidaudio verify` names the remedy")
+    if source is None or not source.is_file():
+        raise Damaged(name, f"{store.url}/{name} is gone, though its table stands")
+    if sha256_of(source) != record.tar_sha256:
+        raise Damaged(name, f"{store.url}/{name} is damaged: its bytes do not give the hash in its table")
     local = LocalTar(source)
     with local, ShardWriter(target) as writer:
         for key, parts in local.samples():

@@ -16,39 +16,54 @@ import pyarrow as pa
 
 from vidaudio.pipeline.card import CARD_FILE, write_card
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import PACK_FILE
-from vidaudio.pipeline.purge import copy_without, replace_file
+from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, read_pack_file
+from vidaudio.pipeline.purge import copy_without, read_whole_table, replace_file
 from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.stages.pack import write_pack_index
 from vidaudio.pipeline.tombstones import Tombstones
-from vidaudio.shards.commit import encode_table, read_record, read_table
+from vidaudio.shards.commit import CommitRecord, encode_table, read_record
+from vidaudio.shards.damage import Damaged, DamageMet
 from vidaudio.shards.tar import members, sha256_of
 from vidaudio.stream.index import INDEX_FILE
 
 
-def purge_packs(corpus: Corpus, removed: Tombstones) -> int:
+def purge_packs(corpus: Corpus, removed: Tombstones, damage: DamageMet) -> int:
     """Take removed clips out of every pack; returns how many samples went.
 
     Only under `vidaudio.shards.upkeep.upkeep`. Interrupted anywhere and done again, it ends the same.
+
+    Args:
+        corpus: Whose packs.
+        removed: What goes.
+        damage: Notes the files that stay as they are, since they cannot be read whole.
     """
     gone = 0
     for name in corpus.store.folders("training"):
         folder = f"training/{name}"
-        if corpus.store.exists(f"{folder}/{PACK_FILE}"):
-            gone += _purge_pack(corpus, folder, removed)
+        with damage.passed_by():
+            if corpus.store.exists(f"{folder}/{PACK_FILE}"):
+                gone += _purge_pack(corpus, folder, removed, damage)
     return gone
 
 
-def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones) -> int:
+def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: DamageMet) -> int:
     store = corpus.store
-    described = json.loads(store.read(f"{folder}/{PACK_FILE}"))
+    try:
+        described = read_pack_file(store, folder)
+    except PackDamaged as error:
+        raise Damaged(f"{folder}/{PACK_FILE}", str(error)) from error
     standing = store.list(folder)
     names = [name for name in described["shards"] if f"{name}.parquet" in standing]
-    gone = sum(_purge_shard(corpus, folder, name, described, removed) for name in names)
-    records = {name: read_record(store, f"{folder}/{name}.parquet") for name in names}
+    gone = 0
+    records: dict[str, CommitRecord] = {}
+    for name in names:
+        with damage.passed_by():
+            gone += _purge_shard(corpus, folder, name, described, removed)
+        with damage.passed_by():
+            records[name] = read_record(store, f"{folder}/{name}.parquet")
     # What is not packed yet is not missing: only what the standing tables have lost counts.
     lost = described["removed_samples"] + gone
-    if len(names) == len(described["shards"]):
+    if len(records) == len(described["shards"]):
         lost = described["samples"] - sum(record.rows for record in records.values())
     if lost != described["removed_samples"]:
         described |= {"removed_samples": lost, "generation": max(removed.tables, described["generation"] + 1)}
@@ -57,9 +72,11 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones) -> int:
         replace_file(store, f"{folder}/{PACK_FILE}", changed)
     # Whether or not anything changed just now: an earlier purge may have been interrupted here.
     if lost and INDEX_FILE in standing:
-        write_pack_index(corpus, folder)
-        if CARD_FILE in standing:
-            write_card(corpus, folder)
+        with damage.passed_by():
+            write_pack_index(corpus, folder)
+        with damage.passed_by():
+            if CARD_FILE in standing:
+                write_card(corpus, folder)
     own = {record.tar for record in records.values()}
     for file in standing:
         stem, _, ending = file.partition(".")
@@ -71,7 +88,7 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones) -> int:
 def _purge_shard(corpus: Corpus, folder: str, name: str, described: Mapping[str, Any], removed: Tombstones) -> int:
     store = corpus.store
     table_at = f"{folder}/{name}.parquet"
-    table, record = read_table(store, table_at)
+    table, record = read_whole_table(store, table_at)
     columns = zip(*(table[column].to_pylist() for column in ("key", "id", "source")), strict=True)
     going = {key for key, clip, source in columns if removed.covers(clip, source)}
     if not going:
@@ -79,7 +96,7 @@ def _purge_shard(corpus: Corpus, folder: str, name: str, described: Mapping[str,
     audio = sound_format(described["settings"]["audio"])
     with store.workspace() as scratch:
         new = scratch / "kept.tar"
-        copy_without(store, f"{folder}/{record.tar}", going, new, scratch)
+        copy_without(store, folder, record, going, new, scratch)
         places, sha, size = members(new), sha256_of(new), new.stat().st_size
         tar = f"{name}.{sha[:8]}.tar"
         store.put(f"{folder}/{tar}", new)

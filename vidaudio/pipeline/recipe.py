@@ -12,7 +12,9 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.pipeline.cluster_block import ClusterBlock, ListenAddress, SchedulerAddress
+from vidaudio.places import local_list
 from vidaudio.recipes import RecipeModel, check, load_values, override
+from vidaudio.shards.store import check_shared
 
 STAGES = ("download", "extract", "embed", "pack")
 
@@ -176,17 +178,23 @@ def with_scheduler(recipe: CorpusRecipe, address: str) -> CorpusRecipe:
     return recipe.model_copy(update={"dask": recipe.dask.model_copy(update={"scheduler": address})})
 
 
-def wanted_stages(only: Sequence[str] | None) -> list[str]:
+def wanted_stages(only: str | Sequence[str] | None) -> list[str]:
     """The stages of `--only`, in their order; all where it is not given.
+
+    Args:
+        only: Names of stages, or a text of them with commas between.
 
     Raises:
         CorpusError: No stage is named, or one that does not exist.
     """
+    if isinstance(only, str):
+        # An empty text is no `--only` left out: an unset variable of a script must not run all stages.
+        only = [stage.strip() for stage in only.split(",")]
     if only is not None and not any(only):
         raise CorpusError(f"--only names no stage; leave it out for all, or name some of {', '.join(STAGES)}")
     if only is not None and not all(only):
         raise CorpusError(f"--only={','.join(only)} has a comma too many; the stages are {', '.join(STAGES)}")
-    unknown = sorted(set(only or ()) - set(STAGES))
+    unknown = sorted(map(str, set(only or ()) - set(STAGES)))
     if unknown:
         raise CorpusError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}")
     return [stage for stage in STAGES if only is None or stage in only]
@@ -196,14 +204,16 @@ def required_paths(recipe: CorpusRecipe, manifest: str | None, corpus: str | Non
     """Where the corpus is and which list it is of: as given, else as the recipe says.
 
     Raises:
-        CorpusError: One of them is named nowhere.
+        CorpusError: One of them is named nowhere, or the corpus would be where only this process sees it.
+        ManifestError: The list is a URL.
     """
     where, path = corpus or recipe.corpus, manifest or recipe.manifest
     if not where:
         raise CorpusError("where should the corpus be? Name a folder with --corpus, or `corpus:` in the recipe")
     if not path:
         raise CorpusError("which list? Name a manifest with --manifest, or `manifest:` in the recipe")
-    return where, path
+    check_shared(where)
+    return where, str(local_list(path))
 
 
 def stable_hash(values: Any) -> str:

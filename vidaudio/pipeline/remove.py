@@ -1,7 +1,8 @@
 """`remove`: clips leave a corpus for good, from every column and every pack, and are never fetched again.
 
 The tombstones come first. Whatever is interrupted afterwards is finished by the same command, by the next build, or by
-any other removal; what a build that was running at the same time has committed late is swept in the same way.
+any other removal; what a build that was running at the same time has committed late is swept in the same way. A file
+that is damaged keeps nothing else from being done: it is named at the end, and owed until it is mended.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from vidaudio.pipeline.purge import purge_shard
 from vidaudio.pipeline.purge_packs import purge_packs
 from vidaudio.pipeline.tallies import SNAPSHOT_FILE
 from vidaudio.pipeline.tombstones import read_tombstones, write_tombstones
+from vidaudio.pipeline.unremoved import RemovalUnfinished
+from vidaudio.shards.damage import DamageMet
 from vidaudio.shards.scratch import sweep_scratch
 from vidaudio.shards.sweep import sweep_orphans
 from vidaudio.shards.upkeep import upkeep
@@ -139,6 +142,7 @@ def remove(
 
     Raises:
         CorpusError: There is no corpus, nothing in it is named, or another process is sweeping it.
+        RemovalUnfinished: Files that the clips may be in are damaged; all that could be done is done.
     """
     opened = open_corpus(corpus)
     with upkeep(opened.store):
@@ -163,7 +167,11 @@ def remove(
 
 
 def enforce_removals(corpus: Corpus) -> None:
-    """Finish what removals have left to do in a corpus; only under `upkeep`. Cheap where nothing was ever removed."""
+    """Finish what removals have left to do in a corpus; only under `upkeep`. Cheap where nothing was ever removed.
+
+    Raises:
+        RemovalUnfinished: As `remove`.
+    """
     if read_tombstones(corpus.store):
         _enforce(corpus, progress=False)
 
@@ -175,20 +183,25 @@ def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
     for clip, _, shard in _rows(corpus, removed.ids, removed.sources):
         by_shard.setdefault(shard, set()).add(clip)
     tables = 0
+    damage = DamageMet()
     for shard in tqdm(sorted(by_shard), desc="removing", unit="shard", disable=not progress, dynamic_ncols=True):
-        settle_drafts(corpus, shard)
-        tables += purge_shard(corpus, shard, by_shard[shard])
-    samples = purge_packs(corpus, removed)
+        with damage.passed_by():
+            settle_drafts(corpus, shard)
+        tables += purge_shard(corpus, shard, by_shard[shard], damage)
+    samples = purge_packs(corpus, removed, damage)
     drop_all_sources(corpus.store)
     # The old tars of purges that were interrupted, and what dead processes still hold of the clips.
     for folder in ("clips", "av"):
-        sweep_orphans(corpus.store, folder)
+        with damage.passed_by():
+            sweep_orphans(corpus.store, folder)
     root = corpus.store.local_path("")
     if root is not None:
         sweep_scratch(root)
     if tables or samples:
         # A count of tables that are no more; `status` makes it again.
         corpus.store.remove(SNAPSHOT_FILE)
+    if damage.found:
+        raise RemovalUnfinished(corpus, damage.found)
     return tables, samples
 
 

@@ -7,6 +7,7 @@ speaks for it. What is still waiting in an unfinished shard is not planned twice
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,21 +18,25 @@ from vidaudio.manifest.source import RowSource
 from vidaudio.media.reasons import TRANSIENT, Reason, State
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.superseded import superseded
+from vidaudio.recipes import recipe_names
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.read_many import read_tables
 
 TRANSIENT_WORD, ALL_WORD = "transient", "all"
 
 
-def parse_reasons(text: str) -> frozenset[Reason]:
-    """Reasons from `transient` (all that may pass later), `all`, or reasons with commas between.
+def parse_reasons(asked: str | Collection[str]) -> frozenset[Reason]:
+    """Reasons from `transient` (all that may pass later), `all`, or reasons with commas between; or a list of such.
 
     Raises:
-        CorpusError: A reason that does not exist; names those that do.
+        CorpusError: A reason that does not exist; names those that do. Or what is no text and no list of texts.
     """
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    if isinstance(asked, Collection) and all(isinstance(word, str) for word in asked):
+        listed = [asked] if isinstance(asked, str) else asked
+    else:
+        raise CorpusError(f"retry_failed wants reasons, as a text or a list of texts, not {asked!r}")
     chosen: set[Reason] = set()
-    for word in words:
+    for word in (word.strip() for text in listed for word in text.split(",") if word.strip()):
         if word == ALL_WORD:
             chosen |= set(Reason)
         elif word == TRANSIENT_WORD:
@@ -40,10 +45,17 @@ def parse_reasons(text: str) -> frozenset[Reason]:
             chosen.add(Reason(word))
         else:
             known = ", ".join([TRANSIENT_WORD, ALL_WORD, *sorted(Reason)])
-            raise CorpusError(f"--retry-failed knows no reason {word!r}; it knows {known}")
+            raise CorpusError(f"--retry-failed knows no reason {word!r}; it knows {known}{_hint(word)}")
     if not chosen:
         raise CorpusError("--retry-failed names no reason")
     return frozenset(chosen)
+
+
+def _hint(word: str) -> str:
+    """For whoever wrote the option bare in front of something else, which it took as its reasons."""
+    if not Path(word).suffix and word not in recipe_names("pipelines"):
+        return ""
+    return f". It took {word!r} for one: write it in front of the option, or --retry-failed={TRANSIENT_WORD}"
 
 
 def plan_retry(corpus: Corpus, reasons: Collection[Reason]) -> Corpus:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,8 +49,8 @@ def build(
     manifest: str | None = None,
     corpus: str | None = None,
     *,
-    only: Sequence[str] | None = None,
-    retry_failed: str | None = None,
+    only: str | Sequence[str] | None = None,
+    retry_failed: str | Collection[str] | None = None,
     progress: bool = True,
 ) -> CorpusStatus:
     """Build a corpus, or go on with it: download, extract, embed and pack whatever is not committed yet.
@@ -62,8 +62,9 @@ def build(
         recipe: Settings.
         manifest: Path of the list; `recipe.manifest` by default.
         corpus: Folder or fsspec URL; `recipe.corpus` by default.
-        only: Some of `download`, `extract`, `embed`, `pack`; all by default.
-        retry_failed: Plan clips that failed once more, into new shards: `transient`, `all`, or reasons with commas.
+        only: Some of `download`, `extract`, `embed`, `pack`, as a list or with commas between; all by default.
+        retry_failed: Plan clips that failed once more, into new shards: `transient`, `all`, or reasons, as a list or
+            with commas between.
         progress: Show a progress bar and where the dashboard is.
 
     Raises:

@@ -29,6 +29,7 @@ from vidaudio.pipeline.pack_select import assign_splits
 from vidaudio.pipeline.recipe import PackBlock, stable_hash
 from vidaudio.pipeline.sample import describe, encode_sound, sample_members, sound_format
 from vidaudio.pipeline.segments import Segment, whole_segments
+from vidaudio.places import local_target
 from vidaudio.shards.tar import ShardWriter, members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, write_index
 
@@ -101,10 +102,10 @@ def pack_sounds(
 
     Raises:
         ManifestError: The list cannot be read.
-        CorpusError: The folder holds a pack already, or no file of the list could be read.
+        CorpusError: The folder holds a pack already or is a URL, or no file of the list could be read.
     """
     settings = settings or PackBlock()
-    folder = Path(folder)
+    folder = local_target(folder, "packed sounds")
     if (folder / INDEX_FILE).exists():
         raise CorpusError(f"{folder} holds packed sounds already, and packs never change; name another folder")
     clips = _clips(manifest)

@@ -108,7 +108,8 @@ class CorpusStatus:
     """What stands in a corpus.
 
     `removed` counts the clips that were taken out for good, `removed_sources` the sources that were named whole, which
-    bring no clips any more. `missing` names files of the list that are gone; `damaged` says what is wrong with descriptions of packs.
+    bring no clips any more. `missing` names files of the list that are gone; `damaged` says what is wrong with
+    descriptions of packs.
     """
 
     url: str
@@ -200,7 +201,9 @@ def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
     tombstones = tombstones_among(corpus.store, corpus.files.names)
     removed = len(tombstones.ids), len(tombstones.sources)
     missing = tuple(part.name for part in corpus.parts if part.name not in corpus.files.names)
-    return CorpusStatus(corpus.url, corpus.clips, corpus.shards, tuple(stages), packed, *removed, missing, tuple(damaged))
+    return CorpusStatus(
+        corpus.url, corpus.clips, corpus.shards, tuple(stages), packed, *removed, missing, tuple(damaged)
+    )
 
 
 def _sizes(listing: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidaudio.errors import CorpusError
+from vidaudio.shards.damage import Damaged
 from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, sealed
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import sha256_of
@@ -96,12 +96,16 @@ def encode_table(table: pa.Table, record: CommitRecord) -> bytes:
 
 
 def read_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
-    """A committed table and its record."""
+    """A committed table and its record.
+
+    Raises:
+        Damaged: It cannot be read as one.
+    """
     data = store.read(name)
     try:
         return decode_table(data)
     except TABLE_DAMAGE as error:
-        raise CorpusError(f"the table {store.url}/{name} is damaged ({str(error).splitlines()[0]})") from error
+        raise damaged_table(store, name, error) from error
 
 
 def decode_table(data: bytes) -> tuple[pa.Table, CommitRecord]:
@@ -112,8 +116,22 @@ def decode_table(data: bytes) -> tuple[pa.Table, CommitRecord]:
 
 
 def read_record(store: Store, name: str) -> CommitRecord:
-    """Only the record of a committed table."""
-    return record_of(pq.read_schema(io.BytesIO(store.read(name))))
+    """Only the record of a committed table.
+
+    Raises:
+        Damaged: It cannot be read as one.
+    """
+    data = store.read(name)
+    try:
+        return record_of(pq.read_schema(io.BytesIO(data)))
+    except TABLE_DAMAGE as error:
+        raise damaged_table(store, name, error) from error
+
+
+def damaged_table(store: Store, name: str, error: Exception) -> Damaged:
+    """What to raise where reading a committed table raised `error`, one of `TABLE_DAMAGE`."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Damaged(name, f"the table {store.url}/{name} is damaged ({reason})")
 
 
 def committed_shards(store: Store, folder: str) -> set[int]:

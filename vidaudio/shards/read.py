@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from types import TracebackType
 
-from vidaudio.errors import CorpusError
+from vidaudio.shards.damage import Damaged
 from vidaudio.shards.store import Store
 
 
@@ -19,6 +19,9 @@ class TarReader:
         name: Of the tar.
         whole: Most of it will be read: of a remote tar a copy is fetched first, into a file that vanishes on closing.
             Otherwise every member is a request.
+
+    Raises:
+        Damaged: The tar is gone.
     """
 
     def __init__(self, store: Store, name: str, *, whole: bool = True) -> None:
@@ -29,28 +32,38 @@ class TarReader:
             try:
                 self._descriptor = os.open(local, os.O_RDONLY)
             except FileNotFoundError:
-                raise CorpusError(f"{local} is gone, though its table stands") from None
+                raise self._gone() from None
         elif whole:
             with tempfile.TemporaryDirectory(prefix="vidaudio-") as folder:
                 copy = Path(folder) / "copy.tar"
-                store.download(name, copy)
+                try:
+                    store.download(name, copy)
+                except FileNotFoundError:
+                    raise self._gone() from None
                 self._descriptor = os.open(copy, os.O_RDONLY)
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`.
 
         Raises:
-            CorpusError: The tar ends before that.
+            Damaged: The tar ends before that, or is gone.
         """
         if self._descriptor is None:
-            data = self._store.read_range(self._name, offset, length)
+            try:
+                data = self._store.read_range(self._name, offset, length)
+            except FileNotFoundError:
+                raise self._gone() from None
         else:
             data = os.pread(self._descriptor, length, offset)
         if len(data) != length:
-            raise CorpusError(
-                f"{self._store.url}/{self._name} is shorter than its table says; `vidaudio verify` finds such damage"
+            raise Damaged(
+                self._name,
+                f"{self._store.url}/{self._name} is shorter than its table says; `vidaudio verify` finds such damage",
             )
         return data
+
+    def _gone(self) -> Damaged:
+        return Damaged(self._name, f"{self._store.url}/{self._name} is gone, though its table stands")
 
     def close(self) -> None:
         if self._descriptor is not None:

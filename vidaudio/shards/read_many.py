@@ -14,8 +14,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidaudio.errors import CorpusError
-from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, record_of
+from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, damaged_table, record_of
 from vidaudio.shards.store import Store
 
 Item = TypeVar("Item")
@@ -52,7 +51,7 @@ def read_tables(
         columns: Those that are needed; all by default. Of a name that a table has not, nothing comes.
 
     Raises:
-        CorpusError: A table is damaged.
+        Damaged: A table is.
     """
 
     def read(name: str) -> tuple[pa.Table, CommitRecord]:
@@ -63,6 +62,6 @@ def read_tables(
             record = record_of(file.schema_arrow)
             return file.read(columns=None if columns is None else list(columns), use_threads=False), record
         except TABLE_DAMAGE as error:
-            raise CorpusError(f"the table {store.url}/{name} is damaged ({str(error).splitlines()[0]})") from error
+            raise damaged_table(store, name, error) from error
 
     return in_parallel(store, read, names)

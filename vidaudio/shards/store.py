@@ -18,18 +18,43 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vidaudio.errors import CorpusError
+from vidaudio.places import url_meant
 from vidaudio.shards.scratch import scratch_prefix
+
+# Schemes of fsspec whose files no other process sees.
+OF_ONE_PROCESS = ("memory",)
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
-    """The store at a local path or an fsspec URL (`s3://bucket/corpus`, `memory://corpus`)."""
+    """The store at a local path or an fsspec URL (`s3://bucket/corpus`, `memory://corpus`).
+
+    Raises:
+        CorpusError: It is no place: a URL that lacks a slash, one that no driver opens.
+    """
     text = os.fspath(url)
+    meant = url_meant(text)
+    if meant is not None and "://" not in text:
+        raise CorpusError(f"{text} lacks a slash: {meant} is a URL (a folder here of that name is ./{text})")
     if "://" not in text or text.startswith("file://"):
         return LocalStore(Path(text.removeprefix("file://")).expanduser().absolute())
     # Here and not at the top: the two modules know one another.
     from vidaudio.shards.remote import RemoteStore
 
     return RemoteStore(text)
+
+
+def check_shared(url: str | os.PathLike[str]) -> None:
+    """Whether several processes find the same files at a place.
+
+    Raises:
+        CorpusError: Each would find its own.
+    """
+    text = os.fspath(url)
+    if text.partition("://")[0].rpartition("::")[2] in OF_ONE_PROCESS and "://" in text:
+        raise CorpusError(
+            f"{text} is in the memory of one process, and a corpus is built by several; name a folder, or a store that "
+            "all of them reach (s3://...)"
+        )
 
 
 class Store(abc.ABC):

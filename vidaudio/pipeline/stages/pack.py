@@ -16,12 +16,14 @@ import pyarrow as pa
 import soundfile
 
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import PACK_FILE, PackPlan
+from vidaudio.pipeline.pack_file import read_pack_file
+from vidaudio.pipeline.pack_plan import PackPlan
 from vidaudio.pipeline.pack_sources import drop_sources, sources_folder
 from vidaudio.pipeline.pack_tasks import PackedSample, PackTask
 from vidaudio.pipeline.sample import describe, encode_sound, sample_members, sound_format
 from vidaudio.pipeline.stages.gather import GatheredClips, gathered
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record
+from vidaudio.shards.damage import Damaged
 from vidaudio.shards.read_many import read_tables
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
@@ -70,8 +72,11 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
     """Write a pack's index, in the place of one that stands: all its tables, one after another.
 
     A pure function of `pack.json` and the tables, so whoever writes it writes the same.
+
+    Raises:
+        Damaged: A table, or what describes the encoder, is.
     """
-    described = json.loads(corpus.store.read(f"{folder}/{PACK_FILE}"))
+    described = read_pack_file(corpus.store, folder)
     tars: list[str | None] = []
     with corpus.store.workspace() as scratch, IndexWriter(SAMPLE_SCHEMA, scratch) as writer:
         names = (f"{folder}/{name}.parquet" for name in described["shards"])
@@ -84,13 +89,23 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
             "audio": sound_format(described["settings"]["audio"]),
             "sample_rate": corpus.recipe.extract.sample_rate,
             "frames_per_second": corpus.recipe.extract.frames_per_second,
-            "encoder": json.loads(corpus.store.read(f"embeddings/{described['encoder']}/encoder.json")),
+            "encoder": _encoder_described(corpus.store, described["encoder"]),
             "plan_hash": described["plan_hash"],
             "generation": described["generation"],
             "removed_samples": described["removed_samples"],
         }
         writer.write(scratch / INDEX_FILE, metadata)
         corpus.store.put(f"{folder}/{INDEX_FILE}", scratch / INDEX_FILE)
+
+
+def _encoder_described(store: Store, encoder: str) -> Any:
+    name = f"embeddings/{encoder}/encoder.json"
+    try:
+        return json.loads(store.read(name))
+    except (ValueError, FileNotFoundError) as error:
+        raise Damaged(
+            name, f"{store.url}/{name}, which describes the encoder of a pack, is gone or damaged ({error})"
+        ) from error
 
 
 def _encode(
