@@ -14,14 +14,20 @@ from benchmarks.trainings import TrainingJob, arguments, load_budget, recipe_of,
 from benchmarks.world import Worlds, encoder_facts, score_on_world
 from vidaudio.demo.render import OFFSCREEN_SHARE
 
-TABLES = {"systems": 0.0, "noisy": OFFSCREEN_SHARE}
+# World of each table, and the share of its training videos that also sound from off screen.
+TABLES = {
+    "systems": ("world-systems", 0.0),
+    "noisy": ("world-noisy", OFFSCREEN_SHARE),
+    "noisy_gamma": ("world-noisy", OFFSCREEN_SHARE),
+}
 
 
 def run_table(table: str, description: str) -> None:
     """All runs of a table on the demo world that its command line asks for, seed by seed."""
     budget = load_budget(table)
     chosen = arguments(description.split("\n")[0], list(budget.systems))
-    worlds = Worlds(chosen.folder / f"world-{table}", offscreen_share=TABLES[table])
+    world, offscreen_share = TABLES[table]
+    worlds = Worlds(chosen.folder / world, offscreen_share=offscreen_share)
     jobs = []
     for seed in chosen.seeds or budget.seeds:
         for system in chosen.systems:
