@@ -173,7 +173,12 @@ def main() -> None:
             megabytes = found[most][step]["own_mb"] - found[least][step]["own_mb"]
             growth[step] = round(megabytes * 2**20 / (most - least), 1)
             print(f"  {step:<5} {growth[step]:8.1f} bytes a clip")
-    results = {"clips": {str(clips): steps for clips, steps in found.items()}, "bytes_a_clip": growth}
+    results = {
+        "rows": [
+            {"clips": clips, "step": step, **took} for clips, steps in found.items() for step, took in steps.items()
+        ],
+        "growth": [{"step": step, "bytes_a_clip": taken} for step, taken in growth.items()],
+    }
     write_result("pack_memory", {"shard_clips": SHARD_CLIPS, "seconds": SECONDS, "quick": given.quick}, results)
 
 

@@ -126,7 +126,7 @@ def main() -> None:
     if most > least:
         growth = round((found[most]["own_mb"] - found[least]["own_mb"]) * 2**20 / (most - least), 1)
         print(f"  {growth:.1f} bytes a clip")
-    results = {"clips": {str(clips): took for clips, took in found.items()}, "bytes_a_clip": growth}
+    results = {"rows": [{"clips": clips, **took} for clips, took in found.items()], "bytes_a_clip": growth}
     write_result("verify_memory", {"shard_clips": SHARD_CLIPS, "seconds": SECONDS, "quick": given.quick}, results)
 
 
