@@ -31,17 +31,18 @@ def run_table(table: str, description: str) -> None:
     jobs = []
     for seed in chosen.seeds or budget.seeds:
         for system in chosen.systems:
-            recipe = recipe_of(budget, system, seed, chosen.steps)
+            recipe, variant = recipe_of(budget, system, seed, chosen.steps), system.partition("+")[2]
             data = worlds.data(recipe)
             jobs.append(
                 TrainingJob(
                     table=table,
                     recipe=recipe,
                     data=data,
-                    run=run_folder(chosen.folder, table, recipe),
+                    run=run_folder(chosen.folder, table, recipe, variant),
                     budget_steps=recipe_of(budget, system, seed).schedule.steps,
                     facts=encoder_facts(recipe, data),
                     told=worlds.told(),
+                    variant=variant,
                 )
             )
     score = partial(score_on_world, mixtures=chosen.mixtures, processes=chosen.processes)

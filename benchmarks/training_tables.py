@@ -28,9 +28,9 @@ TITLES: Mapping[str, tuple[str, str]] = {
     ),
     "noisy_gamma": (
         "CLIPSep-NIT in the noisy world, with less room for its noise heads",
-        "gamma = 0.1 where the table above has the paper's 0.25. The paper's data settle at a noise activation of 0.55 "
-        "unregularised; the demo world's spectra are mostly empty, it settles near 0.2, and 0.25 regularises nothing. "
-        "Chosen from the activation in training, not from any test. `python -m benchmarks.noisy_gamma`",
+        "gamma, the noise activation that costs nothing, is 0.25 in the paper and the table above. The paper's data "
+        "settle at 0.55 unregularised; the demo world's spectra are mostly empty, it settles near 0.2, and 0.25 "
+        "regularises nothing. `python -m benchmarks.noisy_gamma`",
     ),
     "esc10": (
         "Real sounds: ESC-10",
@@ -103,18 +103,20 @@ def training_markdown(results: Sequence[Mapping[str, Any]]) -> str:
 
 def table_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """One table: a row a system and budget. SDR in dB, mean and standard error, and the gain over the mixture."""
-    groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[int, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["settings"]["steps"], row["settings"]["system"]), []).append(row)
+        settings = row["settings"]
+        groups.setdefault((settings["steps"], settings["system"], settings.get("variant", "")), []).append(row)
     order = list(NAMES)
-    keys = sorted(groups, key=lambda key: (key[0], order.index(key[1])))
+    keys = sorted(groups, key=lambda key: (key[0], order.index(key[1]), key[2]))
     methods = [m for m in METHOD_NAMES if any(m in row["results"]["summaries"] for row in rows)]
     head = ["system", "trained with", "mixtures seen", "seeds", *(METHOD_NAMES[method] for method in methods)]
     lines = ["| " + " | ".join(head) + " |", "| --- " * len(head) + "|"]
     for key in keys:
         group = groups[key]
         settings = group[0]["settings"]
-        cells = [NAMES[key[1]], settings["train_query"], f"{settings['mixtures']:,}", str(len(group))]
+        name = ", ".join(filter(None, [NAMES[key[1]], key[2]]))
+        cells = [name, settings["train_query"], f"{settings['mixtures']:,}", str(len(group))]
         cells += [_cell([row["results"]["summaries"].get(method) for row in group]) for method in methods]
         lines.append("| " + " | ".join(cells) + " |")
     mixture = rows[0]["results"]["summaries"]["mixture"]["sdr"]

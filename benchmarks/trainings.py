@@ -56,6 +56,7 @@ class TrainingJob:
         budget_steps: Of the benchmark's recipe; fewer make the run a mere try.
         facts: What its encoder was trained on, JSON-able; None where it has none.
         told: What else the result says about data and settings.
+        variant: What of the system's recipe is otherwise, in words; empty for the recipe itself.
     """
 
     table: str
@@ -65,11 +66,13 @@ class TrainingJob:
     budget_steps: int
     facts: Mapping[str, Any] | None = None
     told: Mapping[str, Any] = field(default_factory=dict)
+    variant: str = ""
 
     @property
     def name(self) -> str:
         recipe = self.recipe
-        return f"{self.table}_{recipe.system}_seed{recipe.seed}_{recipe.schedule.steps}steps"
+        system = "_".join([recipe.system, *self.variant.split()])
+        return f"{self.table}_{system}_seed{recipe.seed}_{recipe.schedule.steps}steps"
 
     @property
     def mixtures(self) -> int:
@@ -91,12 +94,12 @@ def recipe_of(budget: Budget, system: str, seed: int, steps: int | None = None, 
 
     Args:
         budget: Of the table.
-        system: A recipe of train/.
+        system: A recipe of train/, or `RECIPE+VARIANT` where a table has it more than once.
         seed: Of the run.
         steps: Another budget than the recipe's.
         query: Further settings of the query.
     """
-    values = load_values(system, "train")
+    values = load_values(system.partition("+")[0], "train")
     if budget.sizes is not None:
         sizes = yaml.safe_load(find_recipe(budget.sizes, "train").read_text("utf-8"))
         sizes.pop("extends", None)
@@ -112,9 +115,10 @@ def recipe_of(budget: Budget, system: str, seed: int, steps: int | None = None, 
     return recipe
 
 
-def run_folder(folder: Path, table: str, recipe: TrainRecipe) -> Path:
+def run_folder(folder: Path, table: str, recipe: TrainRecipe, variant: str = "") -> Path:
     """Where a run lies."""
-    return folder / table / f"{recipe.system}-seed{recipe.seed}-{recipe.schedule.steps}steps"
+    system = "-".join([recipe.system, *variant.split()])
+    return folder / table / f"{system}-seed{recipe.seed}-{recipe.schedule.steps}steps"
 
 
 def run_jobs(
@@ -181,6 +185,7 @@ def _measure(job: TrainingJob, score: Callable[[TrainingJob], dict[str, Any]]) -
         "kind": "training",
         "table": job.table,
         "system": recipe.system,
+        "variant": job.variant,
         "seed": recipe.seed,
         "steps": recipe.schedule.steps,
         "batch_size": recipe.data.batch_size,
