@@ -22,7 +22,6 @@ from vidaudio.pipeline import parts
 from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.pipeline.recipe import load_corpus_recipe
 from vidaudio.pipeline.verify import VerifyReport, listed, sides, verify_corpus
-from vidaudio.pipeline.verify.in_order import in_order
 from vidaudio.pipeline.verify.index import PackIndex
 from vidaudio.pipeline.verify.listed import ListedClips, origin_digest, words_digest
 from vidaudio.pipeline.verify.packs import Pack
@@ -31,6 +30,7 @@ from vidaudio.pipeline.verify.sides import SourceSides, sources_by_side
 from vidaudio.pipeline.verify.training import TABLE_SCHEMA
 from vidaudio.pipeline.verify.vectors import ClipVectors, shard_vectors, vector_digest
 from vidaudio.shards.commit import CommitRecord, encode_table, read_table
+from vidaudio.shards.read_many import in_order
 from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.store import LocalStore, open_store
 from vidaudio.stream.index import SAMPLE_SCHEMA

@@ -24,18 +24,25 @@ REMOTE_READERS = 64
 LOCAL_READERS = 4
 
 
+def in_order(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
+) -> Iterator[Result]:
+    """`map(work, items)` in the threads of `pool`, with at most `ahead` items begun whose result was not taken."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        if len(waiting) == ahead:
+            yield waiting.popleft().result()
+        waiting.append(pool.submit(work, item))
+    while waiting:
+        yield waiting.popleft().result()
+
+
 def in_parallel(store: Store, ask: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """`map(ask, items)` with as many questions open as the store is worth, in order."""
     readers = REMOTE_READERS if store.local_path("") is None else LOCAL_READERS
-    waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(readers) as pool:
         try:
-            for item in items:
-                waiting.append(pool.submit(ask, item))
-                if len(waiting) >= 2 * readers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from in_order(pool, ask, items, ahead=2 * readers)
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -19,7 +19,6 @@ from vidaudio.pipeline.parts import ListDamaged
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
 from vidaudio.pipeline.verify.encoders import described_encoders
 from vidaudio.pipeline.verify.files import DAMAGE, NOT_READ, check_strays, named
-from vidaudio.pipeline.verify.in_order import in_order
 from vidaudio.pipeline.verify.index import check_index, opened_index
 from vidaudio.pipeline.verify.list_files import LIST_AGAIN, check_list
 from vidaudio.pipeline.verify.listed import listed_clips
@@ -31,6 +30,7 @@ from vidaudio.pipeline.verify.shard import ShardResult, check_shard
 from vidaudio.pipeline.verify.sides import SourceSides
 from vidaudio.pipeline.verify.training import TrainingShard, check_training_shard
 from vidaudio.pipeline.verify.vectors import ClipVectors
+from vidaudio.shards.read_many import in_order
 from vidaudio.shards.scratch import PREFIX, owner_lives
 
 # Files in flight from an object store, where waiting is most of the time.
