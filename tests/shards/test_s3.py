@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing
 import os
 import pickle
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -55,6 +57,31 @@ def url(s3_server: S3Server) -> str:
 @pytest.fixture
 def store(url: str) -> Store:
     return open_store(url)
+
+
+@contextlib.contextmanager
+def answered(answer: Callable[[str | None], bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A bucket that answers every GET with 200 and what `answer` makes of its Range."""
+
+    class Bucket(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = answer(self.headers["Range"])
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            """Tests are quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        configured = {"endpoint_url": f"http://127.0.0.1:{server.server_port}", "key": "a", "secret": "b"}
+        monkeypatch.setitem(fsspec.config.conf, "s3", configured)
+        try:
+            yield
+        finally:
+            server.shutdown()
 
 
 def race(script: str, url: str, racers: int = 3) -> list[list[str]]:
@@ -355,49 +382,19 @@ class TestDriver:
         error = '<?xml version="1.0"?><Error><Code>InternalError</Code><Message>Try again</Message></Error>'
         answers = [whole[: len(whole) // 2], error, whole]
 
-        class Bucket(BaseHTTPRequestHandler):
-            def do_GET(self):
-                body = answers.pop(0).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                """Tests are quiet."""
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            configured = {"endpoint_url": f"http://127.0.0.1:{server.server_port}", "key": "a", "secret": "b"}
-            monkeypatch.setitem(fsspec.config.conf, "s3", configured)
-            try:
-                assert open_store("s3://bucket/corpus").list("") == {"x": 3}
-            finally:
-                server.shutdown()
+        with answered(lambda _: answers.pop(0).encode(), monkeypatch):
+            assert open_store("s3://bucket/corpus").list("") == {"x": 3}
         assert answers == []
 
     def test_a_store_that_knows_no_ranges_sends_the_whole_and_is_asked_once(self, tmp_path, monkeypatch):
         monkeypatch.setattr(remote, "PART_BYTES", 1_000)
         data, asked = os.urandom(2_500), []
 
-        class Bucket(BaseHTTPRequestHandler):
-            def do_GET(self):
-                asked.append(self.headers["Range"])
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+        def whole(byte_range: str | None) -> bytes:
+            asked.append(byte_range)
+            return data
 
-            def log_message(self, *_):
-                """Tests are quiet."""
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            configured = {"endpoint_url": f"http://127.0.0.1:{server.server_port}", "key": "a", "secret": "b"}
-            monkeypatch.setitem(fsspec.config.conf, "s3", configured)
-            try:
-                open_store("s3://bucket/corpus").download("tar", tmp_path / "copy")
-            finally:
-                server.shutdown()
+        with answered(whole, monkeypatch):
+            open_store("s3://bucket/corpus").download("tar", tmp_path / "copy")
         assert (tmp_path / "copy").read_bytes() == data
         assert asked == ["bytes=0-999"]

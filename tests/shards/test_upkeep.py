@@ -1,0 +1,31 @@
+"""Upkeep: one holder at a time, one that died is followed, one on another machine is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidaudio.shards.store import open_store
+from vidaudio.shards.upkeep import LOCK_FILE, UpkeepBusy, upkeep
+
+KILLED = """
+import os, sys
+from vidaudio.shards.store import open_store
+from vidaudio.shards.upkeep import upkeep
+with upkeep(open_store(sys.argv[1])):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_dead_holder_is_followed_and_one_elsewhere_is_named(tmp_path: Path):
+    store = open_store(tmp_path)
+    subprocess.run([sys.executable, "-c", KILLED, store.url], check=False)
+    assert store.exists(LOCK_FILE)
+    with upkeep(store):
+        pass
+    store.create(LOCK_FILE, b'{"holder": ".tmp-elsewhere-12-ab"}')
+    with pytest.raises(UpkeepBusy, match=f"elsewhere.*delete .*{LOCK_FILE}"), upkeep(store):
+        pass
