@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +154,22 @@ def measure(clips: int) -> dict[str, dict[str, float]]:
         return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def sizes_parser(description: str) -> argparse.ArgumentParser:
+    """The options of a benchmark over corpora of growing size."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--quick", action="store_true", help="only try it, and write no result")
+    return parser
+
+
+def bytes_a_clip(own_mb: Mapping[int, float]) -> float | None:
+    """The growth from the smallest to the largest corpus, by their numbers of clips; None where there is only one."""
+    least, most = min(own_mb), max(own_mb)
+    return round((own_mb[most] - own_mb[least]) * 2**20 / (most - least), 1) if most > least else None
+
+
+def main() -> None:
+    parser = sizes_parser(__doc__)
     parser.add_argument("--step", nargs=2, metavar=("STEP", "CORPUS"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
@@ -166,13 +178,10 @@ def main() -> None:
         print(json.dumps(watched(lambda: take(step, corpus))))
         return
     found = {clips: measure(clips) for clips in sorted(given.clips)}
-    least, most = min(found), max(found)
     growth = {}
-    if most > least:
-        for step in STEPS:
-            megabytes = found[most][step]["own_mb"] - found[least][step]["own_mb"]
-            growth[step] = round(megabytes * 2**20 / (most - least), 1)
-            print(f"  {step:<5} {growth[step]:8.1f} bytes a clip")
+    for step in STEPS if len(found) > 1 else ():
+        growth[step] = bytes_a_clip({clips: steps[step]["own_mb"] for clips, steps in found.items()})
+        print(f"  {step:<5} {growth[step]:8.1f} bytes a clip")
     results = {
         "rows": [
             {"clips": clips, "step": step, **took} for clips, steps in found.items() for step, took in steps.items()

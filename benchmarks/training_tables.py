@@ -29,8 +29,8 @@ TITLES: Mapping[str, tuple[str, str]] = {
     "noisy_gamma": (
         "CLIPSep-NIT in the noisy world, with less room for its noise heads",
         "gamma, the noise activation that costs nothing, is 0.25 in the paper and the table above. The paper's data "
-        "settle at 0.55 unregularised; the demo world's spectra are mostly empty, it settles near 0.2, and 0.25 "
-        "regularises nothing. `python -m benchmarks.noisy_gamma`",
+        "settle at 0.55 unregularised; here it stays near 0.2 (`train/noise_activation` in a run's metrics.csv), and "
+        "0.25 is hardly ever reached. `python -m benchmarks.noisy_gamma`",
     ),
     "esc10": (
         "Real sounds: ESC-10",

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.common import write_result
-from benchmarks.pack_memory import ENCODER, SECONDS, SHARD_CLIPS, watched, write_corpus
+from benchmarks.pack_memory import ENCODER, SECONDS, SHARD_CLIPS, bytes_a_clip, sizes_parser, watched, write_corpus
 from vidaudio.errors import EncoderError
 from vidaudio.pipeline.corpus import open_corpus
 from vidaudio.pipeline.stages import embed
@@ -112,20 +112,16 @@ def measure(clips: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--quick", action="store_true", help="only try it, and write no result")
+    parser = sizes_parser(__doc__)
     parser.add_argument("--verify", metavar="CORPUS", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.verify:
         print(json.dumps(verify_alone(given.verify)))
         return
     found = {clips: measure(clips) for clips in sorted(given.clips)}
-    least, most = min(found), max(found)
-    growth = None
-    if most > least:
-        growth = round((found[most]["own_mb"] - found[least]["own_mb"]) * 2**20 / (most - least), 1)
-        print(f"  {growth:.1f} bytes a clip")
+    growth = bytes_a_clip({clips: took["own_mb"] for clips, took in found.items()})
+    if growth is not None:
+        print(f"  {growth} bytes a clip")
     results = {"rows": [{"clips": clips, **took} for clips, took in found.items()], "bytes_a_clip": growth}
     write_result("verify_memory", {"shard_clips": SHARD_CLIPS, "seconds": SECONDS, "quick": given.quick}, results)
 
