@@ -27,7 +27,7 @@ from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.source import open_manifest
 from vidaudio.media.extract import Extractor, MediaSpan
 from vidaudio.pipeline.corpus import Corpus, create_or_continue
-from vidaudio.pipeline.recipe import load_corpus_recipe
+from vidaudio.pipeline.recipe import RunSettings, load_corpus_recipe
 from vidaudio.pipeline.stages.embed import cached_encoder, embed_shard
 from vidaudio.shards.commit import commit, table_name
 from vidaudio.shards.tar import ShardWriter, members
@@ -90,10 +90,10 @@ def bare_model(precision: str, pictures: int) -> Callable[[], int]:
 
 def whole_stage(corpus: Corpus, pictures: int) -> Callable[[], int]:
     """The stage on the corpus's shard, again and again."""
-    folder = f"embeddings/{cached_encoder(corpus.recipe.embed.encoder).name}"
+    folder = f"embeddings/{cached_encoder(corpus.settings.embed.encoder).name}"
 
     def work() -> int:
-        embed_shard(corpus, 0, folder)
+        embed_shard(corpus, 0, folder, RunSettings())
         corpus.store.remove(table_name(folder, 0))
         return pictures
 

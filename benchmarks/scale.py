@@ -32,7 +32,7 @@ from benchmarks.slow_s3 import BUCKET, heard, slow_s3
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import open_manifest
 from vidaudio.pipeline.corpus import Corpus, create_or_continue
-from vidaudio.pipeline.recipe import load_corpus_recipe
+from vidaudio.pipeline.recipe import RunSettings, load_corpus_recipe
 from vidaudio.shards.commit import CommitRecord, encode_table
 
 FIRST_SHARDS = 1000
@@ -133,7 +133,7 @@ def drive(folder: Path, shards: int, pids: list[int]) -> list[dict[str, Any]]:
     with Client(scheduler_file=str(folder / "scheduler.json"), timeout=60) as client:
         client.wait_for_workers(len(pids) - 1, timeout=120)
         missing = chains.missing_shards(corpus, list(waiting_stages.NAMES), "waiting")
-        chains.run_chains(client, corpus, missing, "waiting", report, progress=True)
+        chains.run_chains(client, corpus, missing, "waiting", RunSettings(), report, progress=True)
     report.write(corpus.store)
     if report.failed:
         raise SystemExit(f"{report.failed} tasks failed: {list(report.errors.items())[:3]}")

@@ -123,7 +123,7 @@ def packed_as(packed_corpus: Corpus) -> Callable[..., str]:
 
     def packed(name: str, **settings: object) -> str:
         if name not in made:
-            block = packed_corpus.recipe.pack.model_copy(update={"name": name, **settings})
+            block = packed_corpus.pack.model_copy(update={"name": name, **settings})
             made[name] = pack_here(packed_corpus, block)
         return made[name]
 

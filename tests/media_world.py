@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ffmpeg
 
@@ -12,7 +13,14 @@ from vidaudio.manifest import TableOptions, read_table, write_manifest
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_plan import begin_pack, missing_tasks, plan_pack
-from vidaudio.pipeline.recipe import CorpusRecipe, PackBlock, load_corpus_recipe
+from vidaudio.pipeline.recipe import (
+    CorpusRecipe,
+    DaskBlock,
+    FetchPolicy,
+    PackBlock,
+    RunSettings,
+    load_corpus_recipe,
+)
 from vidaudio.pipeline.stages.embed import prepare_encoder
 from vidaudio.pipeline.stages.pack import finish_pack, pack_shard
 
@@ -131,6 +139,12 @@ def world_recipe(encoder: Path, *settings: str) -> CorpusRecipe:
         "download={allow_private_addresses: true, retry_wait_seconds: 0.1}",
     )
     return load_corpus_recipe("folder", (*base, *settings))
+
+
+def world_run(**download: Any) -> RunSettings:
+    """Return run settings with which the world's server may be asked, and `download` settings besides."""
+    reached = FetchPolicy(allow_private_addresses=True, retry_wait_seconds=0.1, **download)
+    return RunSettings(download=reached, dask=DaskBlock(workers=2))
 
 
 def pack_here(corpus: Corpus, settings: PackBlock) -> str:

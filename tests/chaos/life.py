@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.media_world import list_world, pack_here, render_world, world_recipe
+from tests.media_world import list_world, pack_here, render_world, world_recipe, world_run
 from tests.small_clip import write_small_clip
 from vidaudio.demo.serve import FolderServer
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips
@@ -51,10 +51,10 @@ def main() -> int:
 def _finish(corpus: Corpus) -> None:
     encoder = prepare_encoder(corpus)
     for shard in range(corpus.shards):
-        download_shard(corpus, shard, "clips")
-        extract_shard(corpus, shard, "av")
-        embed_shard(corpus, shard, f"embeddings/{encoder}")
-    pack_here(corpus, corpus.recipe.pack)
+        download_shard(corpus, shard, "clips", world_run())
+        extract_shard(corpus, shard, "av", world_run())
+        embed_shard(corpus, shard, f"embeddings/{encoder}", world_run())
+    pack_here(corpus, corpus.pack)
 
 
 def _strike(action: str, corpus: Corpus, work: Path) -> int:

@@ -19,6 +19,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.media_world import world_run
 from vidaudio.media.child import run_job
 from vidaudio.media.extract import Extracted, Extractor, MediaSpan
 from vidaudio.media.reasons import Outcome, Reason, State
@@ -35,22 +36,15 @@ from vidaudio.shards.upkeep import LOCK_FILE, upkeep
 
 def fetch_and_extract(url: str, keep: str) -> None:
     """What a build with this `download.keep` does to download and extract, in this process."""
-    opened = open_corpus(url)
-    block = opened.recipe.download.model_copy(update={"keep": keep})
-    corpus = opened.__class__(
-        opened.store,
-        opened.recipe.model_copy(update={"download": block}),
-        opened.plan_hash,
-        opened.parts,
-        opened.files,
-    )
+    corpus = open_corpus(url)
+    run = world_run(keep=keep)
     with upkeep(corpus.store):
-        keeping.finish_interrupted(corpus)
+        keeping.finish_interrupted(corpus, keep)
         enforce_removals(corpus)
     for shard in range(corpus.shards):
         for stage in shard_stages("unset", keep)[:2]:
             if not corpus.store.exists(table_name(stage.folder, shard)):
-                stage.run(corpus, shard, stage.folder)
+                stage.run(corpus, shard, stage.folder, run)
 
 
 # The lock and the notes of runs say nothing of the corpus's contents; their own tests strike there.

@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.media_world import MediaWorld, pack_here, world_recipe
+from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from vidaudio.encoders.clip import EncoderSpec, load_encoder
 from vidaudio.errors import CorpusError, EncoderError
 from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
@@ -157,18 +157,18 @@ class TestEmbeddings:
 
     def test_another_encoders_vectors_lie_in_another_folder(self, built_corpus, copied):
         corpus = open_corpus(str(copied))
-        block = corpus.recipe.embed.encoder.model_copy(update={"precision": "bfloat16"})
-        recipe = corpus.recipe.model_copy(update={"embed": corpus.recipe.embed.model_copy(update={"encoder": block})})
-        other = replace(corpus, recipe=recipe)
+        block = corpus.settings.embed.encoder.model_copy(update={"precision": "bfloat16"})
+        embed = corpus.settings.embed.model_copy(update={"encoder": block})
+        other = replace(corpus, settings=corpus.settings.model_copy(update={"embed": embed}))
         before = contents(copied)
         name = prepare_encoder(other)
         assert f"embeddings/{name}" != encoder_folder(built_corpus)
-        embed_shard(other, 0, f"embeddings/{name}")
+        embed_shard(other, 0, f"embeddings/{name}", world_run())
         after = contents(copied)
         assert {k: after[k] for k in before} == before
         assert set(after) - set(before) == {f"embeddings/{name}/encoder.json", f"embeddings/{name}/000000.parquet"}
         with pytest.raises(EncoderError, match="this worker has the encoder"):
-            embed_shard(other, 1, encoder_folder(built_corpus))
+            embed_shard(other, 1, encoder_folder(built_corpus), world_run())
 
     def test_a_description_of_another_encoder_under_the_same_name_is_refused(self, built_corpus, copied):
         path = copied / encoder_folder(built_corpus) / "encoder.json"
@@ -330,7 +330,7 @@ class TestRefusals:
         )
         with pytest.raises(CorpusError, match="extract reads what download writes"):
             missing_shards(corpus, ["extract"], "unset")
-        download_shard(corpus, 0, "clips")
+        download_shard(corpus, 0, "clips", world_run())
         with pytest.raises(CorpusError, match="extract reads what download writes"):
             missing_shards(corpus, ["extract", "embed"], "unset")
         assert dict(missing_shards(corpus, ["download", "extract"], "unset")) == {
@@ -404,7 +404,7 @@ class TestStagesByHand:
         (folder / "bars.mp4").unlink()
         with (folder / "brief.mp4").open("ab") as file:
             file.write(b"more")
-        extract_shard(corpus, 0, "av")
+        extract_shard(corpus, 0, "av", world_run())
         rows = rows_of(corpus, "av")
         assert {clip: (row["state"], row["reason"]) for clip, row in rows.items()} == {
             "bars": ("failed", "not_found"),
@@ -415,7 +415,7 @@ class TestStagesByHand:
     def test_local_files_are_copied_where_asked(self, media_world, tiny_clip, tmp_path):
         recipe = world_recipe(tiny_clip, "download.copy_local=true", "shard_clips=100")
         corpus = create_or_continue(str(tmp_path / "corpus"), recipe, read_manifest(media_world.manifest))
-        record = download_shard(corpus, 0, "clips")
+        record = download_shard(corpus, 0, "clips", world_run())
         rows = rows_of(corpus, "clips")
         inside = members(tmp_path / "corpus" / "clips" / record.tar)
         assert {f"{clip}.mp4" for clip, row in rows.items() if row["state"] == "done"} <= set(inside)
@@ -427,9 +427,9 @@ class TestStagesByHand:
         corpus = create_or_continue("memory://by-hand/corpus", recipe, read_manifest(media_world.manifest))
         name = prepare_encoder(corpus)
         for shard in range(corpus.shards):
-            download_shard(corpus, shard, "clips")
-            extract_shard(corpus, shard, "av")
-            embed_shard(corpus, shard, f"embeddings/{name}")
+            download_shard(corpus, shard, "clips", world_run())
+            extract_shard(corpus, shard, "av", world_run())
+            embed_shard(corpus, shard, f"embeddings/{name}", world_run())
         pack_here(corpus, recipe.pack)
         ours = contents(built_corpus.url)
         root = corpus.store.root

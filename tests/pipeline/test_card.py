@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+from tests.media_world import world_run
 from vidaudio.manifest.source import TableRows
 from vidaudio.pipeline.card import card_text
 from vidaudio.pipeline.corpus import Corpus, open_corpus
@@ -37,7 +38,7 @@ def test_a_clip_that_was_fetched_again_counts_once(copied: Corpus):
     rows = copied.manifest()
     # It came through at the first try, too, and failed later on: both tables say that it was fetched.
     again = copied.grown(TableRows(rows.filter(pc.is_in(rows["id"], value_set=pc.unique(rows["id"])[:1]))), "retry")
-    download_shard(again, again.shards - 1, "clips")
+    download_shard(again, again.shards - 1, "clips", world_run())
     assert again.rows(again.shards - 1)
     assert owners(again) == before
 

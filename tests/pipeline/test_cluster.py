@@ -211,7 +211,8 @@ def test_a_corpus_is_not_begun_for_a_scheduler_that_does_not_answer(
     media_world: MediaWorld, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("vidaudio.pipeline.cluster.CONNECT_SECONDS", 0.5)
-    recipe = with_scheduler(world_recipe(tiny_clip), "tcp://127.0.0.1:9")
+    recipe = world_recipe(tiny_clip)
+    recipe = recipe.model_copy(update={"dask": with_scheduler(recipe.dask, "tcp://127.0.0.1:9")})
     with pytest.raises(CorpusError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         build(recipe, str(media_world.manifest), str(tmp_path / "corpus"))
     assert not (tmp_path / "corpus").exists()

@@ -17,7 +17,7 @@ from vidaudio.media.budget import FileBudget, MemoryBudget, Rates, SiteRate
 from vidaudio.media.fetch import ClipSpan, FetchOptions
 from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus, create_or_continue
-from vidaudio.pipeline.recipe import CorpusRecipe, load_corpus_recipe
+from vidaudio.pipeline.recipe import CorpusRecipe, RunSettings, load_corpus_recipe
 from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_budget, site_rates
 from vidaudio.pipeline.stages.rounds import RoundRules, SourceJob, fetch_in_rounds
 from vidaudio.pipeline.stages.streak import FetchingStopped, RunStreak, Streak, Tail, tail_of
@@ -54,8 +54,11 @@ def corpus_of(urls: list[str], tmp_path: Path, *settings: str) -> Corpus:
     write_manifest(clips, tmp_path / "list.parquet")
     manifest = read_manifest(tmp_path / "list.parquet")
     chosen = recipe(tmp_path, *settings)
-    # A run's own settings, where its budget lies among them, are its own: the corpus keeps none of them.
-    return replace(create_or_continue(str(tmp_path / "corpus"), chosen, manifest), recipe=chosen)
+    return create_or_continue(str(tmp_path / "corpus"), chosen, manifest)
+
+
+def run_of(tmp_path: Path, *settings: str) -> RunSettings:
+    return recipe(tmp_path, *settings).run_settings()
 
 
 # --- rounds ----------------------------------------------------------------------------------------------------------
@@ -179,34 +182,34 @@ def test_a_run_stops_when_its_last_sources_failed_alike_however_small_its_shards
 
 def test_requests_go_into_the_record_and_never_into_the_table(site: LoopbackSite, tmp_path: Path):
     urls = [site.add_video("v", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}]), dead(site, 1, "Private video")]
-    corpus = corpus_of(urls, tmp_path)
-    record = download_shard(corpus, 0, "clips")
+    corpus, run = corpus_of(urls, tmp_path), run_of(tmp_path)
+    record = download_shard(corpus, 0, "clips", run)
     assert record.requests == {"loopbacksite": 3} == {"loopbacksite": site.requests.total()}
     assert (record.source_tries, record.refused) == (2, 0)
     table, standing = read_table(corpus.store, table_name("clips", 0))
     assert asdict(standing).items() < asdict(record).items()
     assert not {"requests", "tries"} & set(table.column_names)
-    assert shared_budget(corpus.recipe.download.rate).state("loopbacksite").spent == 3
+    assert shared_budget(run.download.rate).state("loopbacksite").spent == 3
 
 
 def test_a_stopped_shard_is_not_committed_and_the_same_call_goes_on(site: LoopbackSite, tmp_path: Path):
     urls = [dead(site, number, "Sign in to confirm you're not a bot") for number in range(8)]
-    corpus = corpus_of(urls, tmp_path, "download.stop_after_failures=6")
+    corpus, run = corpus_of(urls, tmp_path), run_of(tmp_path, "download.stop_after_failures=6")
     with pytest.raises(CorpusError, match="bot_check"):
-        download_shard(corpus, 0, "clips")
+        download_shard(corpus, 0, "clips", run)
     assert corpus.store.list("clips") == {}
     for number in range(8):
         dead(site, number, "Private video")
-    download_shard(corpus, 0, "clips")
+    download_shard(corpus, 0, "clips", run)
     table, _ = read_table(corpus.store, table_name("clips", 0))
     assert set(table["reason"].to_pylist()) == {"private"}
 
 
 def test_settings_of_the_run_may_differ_from_those_of_the_corpus(site: LoopbackSite, tmp_path: Path):
     corpus = corpus_of([site.add_video("v", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}])], tmp_path)
-    block = corpus.recipe.download.model_copy(update={"ytdlp": {"http_headers": {"User-Agent": "Other/2"}}})
+    run = run_of(tmp_path, "download.ytdlp.http_headers={User-Agent: Other/2}")
     budget = MemoryBudget()
-    download_shard(corpus, 0, "clips", block=block, budget=budget)
+    download_shard(corpus, 0, "clips", run, budget=budget)
     assert {heard["User-Agent"] for heard in site.heard} == {"Other/2"}
     assert budget.state("loopbacksite").spent == 2
 
@@ -226,13 +229,15 @@ def test_a_site_differs_only_where_it_says_so(tmp_path: Path):
 
 def test_a_lists_file_urls_are_taken_only_where_the_recipe_says_so_and_are_no_setting_of_the_corpus():
     closed, open_ = (load_corpus_recipe("folder", s) for s in ((), ("download.allow_file_urls=true",)))
-    assert [fetch_options(recipe.download).allow_file_urls for recipe in (closed, open_)] == [False, True]
-    assert closed.identity() == open_.identity()
+    blocks = [recipe.download for recipe in (closed, open_)]
+    assert [fetch_options(block, block).allow_file_urls for block in blocks] == [False, True]
+    assert closed.corpus_settings() == open_.corpus_settings()
 
 
 def test_private_addresses_are_closed_unless_asked_for_and_open_in_the_demo():
-    assert not fetch_options(load_corpus_recipe("folder").download).allow_private_addresses
-    assert fetch_options(load_corpus_recipe("demo").download).allow_private_addresses
+    folder, demo = (load_corpus_recipe(name).download for name in ("folder", "demo"))
+    assert not fetch_options(folder, folder).allow_private_addresses
+    assert fetch_options(demo, demo).allow_private_addresses
     with pytest.raises(RecipeError, match=r"requests_per_hour"):
         load_corpus_recipe("folder", ("download.rate.requests_per_hour=0",))
 
@@ -243,7 +248,8 @@ def test_lists_of_youtube_are_fetched_gently(name: str):
 
 
 def test_nothing_more_is_asked_once_another_build_has_committed_the_shard(site: LoopbackSite, tmp_path: Path):
-    corpus = corpus_of([site.url(f"{n}/a.mp4") for n in range(3)], tmp_path, "dask.downloads_per_worker=1")
+    corpus = corpus_of([site.url(f"{n}/a.mp4") for n in range(3)], tmp_path)
+    run = run_of(tmp_path, "dask.downloads_per_worker=1")
 
     class Interrupted(MemoryBudget):
         """Lets the first request through only when somebody else is done with all of the shard."""
@@ -252,12 +258,12 @@ def test_nothing_more_is_asked_once_another_build_has_committed_the_shard(site: 
 
         def turn(self, site_name: str) -> float:
             if self.other is None:
-                self.other = download_shard(corpus, 0, "clips", budget=MemoryBudget())
+                self.other = download_shard(corpus, 0, "clips", run, budget=MemoryBudget())
                 site.requests.clear()
             return super().turn(site_name)
 
     budget = Interrupted()
-    late = download_shard(corpus, 0, "clips", budget=budget)
+    late = download_shard(corpus, 0, "clips", run, budget=budget)
     assert late.tar_sha256 == budget.other.tar_sha256
     assert set(site.requests) == {"/0/a.mp4"}, "the source that was being asked for, and no other"
     assert sum(late.requests.values()) == site.requests.total()

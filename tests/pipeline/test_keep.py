@@ -6,13 +6,12 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from tests.media_world import MediaWorld, world_recipe
+from tests.media_world import MediaWorld, world_recipe, world_run
 from tests.pipeline.killed_life import fetch_and_extract
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
@@ -83,7 +82,7 @@ def test_verify_knows_them_all_and_finds_media_that_should_be_gone(kept, tmp_pat
     assert [p.file for p in report.problems] == [f"clips/{tar.name}"]
     assert "interrupted" in report.problems[0].what
     corpus = open_corpus(str(copy))
-    finish_interrupted(corpus)
+    finish_interrupted(corpus, "all")
     assert verify_corpus(str(copy), progress=False).ok
 
 
@@ -111,7 +110,7 @@ def test_verify_says_how_damaged_pictures_and_sound_come_back(kept, keep, kind, 
 def test_on_an_object_store(s3_server: S3Server, media_world, tiny_clip, kept, keep):
     url = f"s3://{BUCKET}/keep-{keep}/corpus"
     local = open_corpus(str(kept[keep]))
-    create_or_continue(url, local.recipe, pa.concat_tables(local.tables()))
+    create_or_continue(url, world_recipe(tiny_clip), pa.concat_tables(local.tables()))
     fetch_and_extract(url, keep)
     store = open_corpus(url).store
     for folder in ("clips", "av"):
@@ -142,7 +141,7 @@ def test_what_was_spent_is_known_where_the_extraction_fails_behind_the_fetch(
 
     monkeypatch.setattr(keeping, "extract_fetched", full)
     with pytest.raises(OSError, match="No space left") as caught:
-        keeping.fetch_and_extract(corpus, 0, "clips")
+        keeping.fetch_and_extract(corpus, 0, "clips", world_run(keep="none"))
     spent = spent_by(caught.value)
     assert sum(spent["requests"].values()) > 0
     assert spent["source_tries"] > 0
@@ -173,7 +172,7 @@ def test_extracting_again_says_that_the_media_were_not_kept_and_how_to_get_them(
     (copy / "av" / "000000.parquet").unlink()
     corpus = open_corpus(str(copy))
     with pytest.raises(CorpusError, match=r"were not kept \(download.keep\)") as caught:
-        extract_shard(corpus, 0, "av")
+        extract_shard(corpus, 0, "av", world_run())
     assert "delete" in str(caught.value)
     (copy / "clips" / "000000.parquet").unlink()
     (copy / "clips" / "000000.released").unlink(missing_ok=True)
@@ -193,18 +192,17 @@ def test_files_of_the_users_own_are_extracted_again_without_being_fetched_again(
 
 def test_two_builds_at_once_agree_on_one_shard(media_world, tiny_clip, tmp_path, kept, monkeypatch):
     corpus = begun(media_world, tiny_clip, tmp_path / "corpus")
-    none = corpus.recipe.download.model_copy(update={"keep": "none"})
-    corpus = replace(corpus, recipe=corpus.recipe.model_copy(update={"download": none}))
+    run = world_run(keep="none")
     extract = keeping.extract_fetched
 
     def after_the_other(*arguments):
         # Between our draft and our av another build does the whole shard.
         monkeypatch.setattr(keeping, "extract_fetched", extract)
-        keeping.fetch_and_extract(corpus, 0, "clips")
+        keeping.fetch_and_extract(corpus, 0, "clips", run)
         return extract(*arguments)
 
     monkeypatch.setattr(keeping, "extract_fetched", after_the_other)
-    keeping.fetch_and_extract(corpus, 0, "clips")
+    keeping.fetch_and_extract(corpus, 0, "clips", run)
     assert contents(corpus.url) == contents(kept["none"])
 
 
@@ -218,15 +216,15 @@ def test_of_two_fetches_the_outcomes_of_the_one_that_av_was_made_from_are_kept(k
     for data, sha in ((encode_table(other, record), "0" * 64), (right, sha256_of(av))):
         (copy / "clips" / draft_name(0, sha)).write_bytes(data)
     table.unlink()
-    finish_interrupted(open_corpus(str(copy)))
+    finish_interrupted(open_corpus(str(copy)), "all")
     assert contents(copy) == contents(kept["none"])
 
 
 def test_a_build_that_comes_late_to_let_go_media_takes_what_stands(media_world, tiny_clip, tmp_path, kept):
     corpus = begun(media_world, tiny_clip, tmp_path / "corpus")
-    download_shard(corpus, 0, "clips")
-    first = keeping.extract_and_release(corpus, 0, "av")
-    assert keeping.extract_and_release(corpus, 0, "av") == first
+    download_shard(corpus, 0, "clips", world_run())
+    first = keeping.extract_and_release(corpus, 0, "av", world_run())
+    assert keeping.extract_and_release(corpus, 0, "av", world_run()) == first
     assert contents(corpus.url) == contents(kept["until_extracted"])
 
 

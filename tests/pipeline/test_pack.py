@@ -69,7 +69,7 @@ def vectors(parts: dict[str, bytes]) -> np.ndarray:
 
 
 def planned(corpus: Corpus, **settings: object) -> PackPlan:
-    return plan_pack(corpus, corpus.recipe.pack.model_copy(update=settings), prepare_encoder(corpus))
+    return plan_pack(corpus, corpus.pack.model_copy(update=settings), prepare_encoder(corpus))
 
 
 def ids(plan: PackPlan) -> set[str]:
@@ -269,7 +269,7 @@ class TestSources:
     """What pack tasks read of clips that were made ready for them."""
 
     def test_the_same_bytes_and_every_table_is_read_once(self, built_corpus, packed_as, tmp_path, monkeypatch):
-        block = built_corpus.recipe.pack.model_copy(update={"name": "one-by-one", "clips_per_shard": 1, "frames": True})
+        block = built_corpus.pack.model_copy(update={"name": "one-by-one", "clips_per_shard": 1, "frames": True})
         encoder = prepare_encoder(built_corpus)
         copy = shutil.copytree(built_corpus.url, tmp_path / "corpus", ignore=shutil.ignore_patterns("training", "runs"))
         corpora = {"tables": built_corpus, "sources": open_corpus(str(copy))}
@@ -390,7 +390,7 @@ class TestForms:
 
 class TestAgain:
     def test_other_settings_under_the_same_name_are_refused(self, packed_corpus):
-        settings = packed_corpus.recipe.pack.model_copy(update={"audio": "pcm16", "seed": 5})
+        settings = packed_corpus.pack.model_copy(update={"audio": "pcm16", "seed": 5})
         differ = r"packed otherwise \(audio: 'flac' there, 'pcm16' now; seed: 0 there, 5 now\).*--name NAME"
         with pytest.raises(CorpusError, match=differ):
             pack(packed_corpus.url, settings, progress=False)
@@ -399,9 +399,7 @@ class TestAgain:
         # Dask's workers read what was made ready for them, here; by hand the tables are read.
         monkeypatch.setattr(pack_sources, "PAYS_FROM_VISITS", 0)
         by_hand = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
-        settings = packed_corpus.recipe.pack.model_copy(
-            update={"audio": "pcm16", "clips_per_shard": 3, "name": "by-dask"}
-        )
+        settings = packed_corpus.pack.model_copy(update={"audio": "pcm16", "clips_per_shard": 3, "name": "by-dask"})
         status = pack(packed_corpus.url, settings, progress=False)
         assert ("by-dask", 5, 11) in {(pack.name, pack.shards, pack.samples) for pack in status.packs}
         other = by_hand.parent / "by-dask"
@@ -414,7 +412,7 @@ class TestAgain:
 
     def test_two_packs_at_once_end_in_one(self, packed_corpus, packed_as):
         alone = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
-        block = packed_corpus.recipe.pack.model_copy(update={"name": "race", "audio": "pcm16", "clips_per_shard": 3})
+        block = packed_corpus.pack.model_copy(update={"name": "race", "audio": "pcm16", "clips_per_shard": 3})
         with ThreadPoolExecutor(3) as pool:
             folders = [future.result() for future in [pool.submit(pack_here, packed_corpus, block) for _ in range(3)]]
         raced = {path.name: path.read_bytes() for path in Path(folders[0]).iterdir()}
@@ -428,7 +426,7 @@ class TestAgain:
             table.unlink()
         pack_here(
             packed_corpus,
-            packed_corpus.recipe.pack.model_copy(update={"name": "interrupted", "clips_per_shard": 3}),
+            packed_corpus.pack.model_copy(update={"name": "interrupted", "clips_per_shard": 3}),
         )
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -439,7 +437,7 @@ def test_a_short_av_tar_is_named_and_nothing_is_packed_of_it(built_corpus, tmp_p
         with tar.open("r+b") as file:
             file.truncate(3000)
     with pytest.raises(CorpusError, match="shorter than its table says"):
-        pack(str(folder), built_corpus.recipe.pack.model_copy(update={"name": "again"}), progress=False)
+        pack(str(folder), built_corpus.pack.model_copy(update={"name": "again"}), progress=False)
     assert not list((folder / "training" / "again").glob("*.parquet"))
 
 
@@ -454,7 +452,7 @@ def test_the_command_takes_settings_by_both_their_names(built_corpus, monkeypatc
     monkeypatch.setattr(running, "pack", noted)
     result = CliRunner().invoke(app, ["pack", built_corpus.url, "--name", "x", "--set", spelling, "--quiet", "--json"])
     assert result.exit_code == 0, result.output
-    wanted = built_corpus.recipe.pack.model_copy(update={"name": "x", "window": "middle"})
+    wanted = built_corpus.pack.model_copy(update={"name": "x", "window": "middle"})
     assert asked == [(wanted, {"scheduler": None, "progress": False})]
 
 

@@ -32,7 +32,7 @@ corpus, with_sources = open_corpus(sys.argv[1]), sys.argv[2] == "sources"
 most = {}
 # The first and small one brings along what any packing does: libraries, Arrow's pools.
 for name, clips, where in (("small", 4, "id <= 'c003'"), ("large", 1000, None)):
-    settings = corpus.recipe.pack.model_copy(
+    settings = corpus.pack.model_copy(
         update={"name": f"{name}-{sys.argv[2]}", "clips_per_shard": clips, "where": where, "frames": True}
     )
     plan = plan_pack(corpus, settings, sys.argv[3])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.media_world import MediaWorld, pack_here
+from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
 from vidaudio.cli import main
@@ -279,10 +279,10 @@ class TestDamage:
 
 def test_killed_behind_a_write_the_same_removal_ends_in_the_same_bytes(media_world, tiny_clip, tmp_path):
     corpus = begin(media_world, tiny_clip, tmp_path, ("web_a", "brief"))
-    download_shard(corpus, 0, "clips")
-    extract_shard(corpus, 0, "av")
-    embed_shard(corpus, 0, f"embeddings/{prepare_encoder(corpus)}")
-    pack_here(corpus, corpus.recipe.pack)
+    download_shard(corpus, 0, "clips", world_run())
+    extract_shard(corpus, 0, "av", world_run())
+    embed_shard(corpus, 0, f"embeddings/{prepare_encoder(corpus)}", world_run())
+    pack_here(corpus, corpus.pack)
     task = {"base": corpus.url, "work": str(tmp_path / "work"), "action": "remove", "ids": ["web_a"], "every": 4}
     command = [sys.executable, "-m", "tests.pipeline.killed_life", json.dumps(task)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -298,9 +298,9 @@ class TestNeverAgain:
     def test_a_clip_removed_before_its_turn_is_never_fetched(self, media_world, tiny_clip, tmp_path):
         corpus = begin(media_world, tiny_clip, tmp_path, ("brief", "mute"))
         remove(corpus.url, ["brief"], progress=False)
-        asked = download_shard(corpus, 0, "clips")
+        asked = download_shard(corpus, 0, "clips", world_run())
         assert asked.source_tries == 1
-        extract_shard(corpus, 0, "av")
+        extract_shard(corpus, 0, "av", world_run())
         rows = {row["id"]: row["state"] for row in read_table(corpus.store, table_name("clips", 0))[0].to_pylist()}
         assert rows == {"brief": "removed", "mute": "done"}
         assert verify_corpus(corpus.url, progress=False).problems == ()
@@ -341,7 +341,7 @@ class TestNeverAgain:
         rows = {c.id: c for c in clips_from_table(read_manifest(media_world.manifest))}
         remove(corpus.url, [rows["multi_a"].source], progress=False)
         longer = table_from_clips([rows[c] for c in ("brief", "multi_b", "clock")])
-        grown = create_or_continue(corpus.url, corpus.recipe, longer)
+        grown = create_or_continue(corpus.url, world_recipe(tiny_clip), longer)
         assert "1 rows of the list are of sources that were removed" in capsys.readouterr().err
         assert [clip.id for clip in grown.rows(grown.shards - 1)] == ["clock"]
         assert grown.clips == 3
@@ -349,14 +349,12 @@ class TestNeverAgain:
     def test_packing_again_says_that_clips_were_removed(self, copied):
         remove(copied.url, ["bars"], progress=False)
         with pytest.raises(PackStands, match="since 1 samples were removed"):
-            pack_here(copied, copied.recipe.pack)
-        folder = pack_here(copied, copied.recipe.pack.model_copy(update={"name": "anew"}))
+            pack_here(copied, copied.pack)
+        folder = pack_here(copied, copied.pack.model_copy(update={"name": "anew"}))
         assert "bars" not in open_index(folder).table["id"].to_pylist()
 
 
 def begin(media_world: MediaWorld, tiny_clip: Path, folder: Path, ids: tuple[str, ...], *settings: str) -> Corpus:
-    from tests.media_world import world_recipe
-
     rows = [clip for clip in clips_from_table(read_manifest(media_world.manifest)) if clip.id in ids]
     return create_or_continue(str(folder / "small"), world_recipe(tiny_clip, *settings), table_from_clips(rows))
 
@@ -365,6 +363,7 @@ PAUSED_EXTRACTION = """
 import sys, time
 from pathlib import Path
 from vidaudio.pipeline.corpus import open_corpus
+from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.stages import extract
 
 commit = extract.commit
@@ -376,13 +375,13 @@ def paused(*arguments, **options):
     return commit(*arguments, **options)
 
 extract.commit = paused
-extract.extract_shard(open_corpus(sys.argv[1]), 0, "av")
+extract.extract_shard(open_corpus(sys.argv[1]), 0, "av", RunSettings())
 """
 
 
 def test_a_clip_removed_while_a_build_is_at_it_is_found_afterwards_and_swept(media_world, tiny_clip, tmp_path):
     corpus = begin(media_world, tiny_clip, tmp_path, ("brief", "clock"))
-    download_shard(corpus, 0, "clips")
+    download_shard(corpus, 0, "clips", world_run())
     reached, go_on = tmp_path / "reached", tmp_path / "go_on"
     arguments = [sys.executable, "-c", PAUSED_EXTRACTION, corpus.url, str(reached), str(go_on)]
     with subprocess.Popen(arguments) as build:
@@ -412,7 +411,7 @@ def test_media_that_go_while_a_shard_is_extracted_cost_no_other_clip(
 ):
     """A removal writes a shard's media anew, another build lets them go: the tar that is read has no name then."""
     corpus = begin(media_world, tiny_clip, tmp_path, ("bars", "brief", "clock"), "download.copy_local=true")
-    download_shard(corpus, 0, "clips")
+    download_shard(corpus, 0, "clips", world_run())
     before = set(corpus.store.list("clips"))
     extract = Extractor.extract
 
@@ -425,7 +424,7 @@ def test_media_that_go_while_a_shard_is_extracted_cost_no_other_clip(
         return extract(self, span, **options)
 
     monkeypatch.setattr(Extractor, "extract", and_meanwhile)
-    extract_shard(corpus, 0, "av")
+    extract_shard(corpus, 0, "av", world_run())
     assert set(corpus.store.list("clips")) != before
     enforce_removals(corpus)
     states = {row["id"]: row["state"] for row in read_table(corpus.store, table_name("av", 0))[0].to_pylist()}

@@ -79,7 +79,7 @@ def test_status_and_a_second_pack_are_those_of_the_disk(remote_corpus, built_cor
     local = packed_as("on-s3-too", audio="pcm16", clips_per_shard=4)
     pack_here(
         remote_corpus,
-        remote_corpus.recipe.pack.model_copy(update={"name": "on-s3-too", "audio": "pcm16", "clips_per_shard": 4}),
+        remote_corpus.pack.model_copy(update={"name": "on-s3-too", "audio": "pcm16", "clips_per_shard": 4}),
     )
     there = {n: d for n, d in objects(remote_corpus).items() if n.startswith("training/on-s3-too/")}
     assert {name.rsplit("/", 1)[1]: data for name, data in there.items()} == {

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,12 +30,11 @@ from vidaudio.shards.store import LocalStore, open_store
 DEAD = ("Private video", "This video has been removed", "Join this channel to get access to members-only content")
 DOWNLOAD = """
 import sys
-from dataclasses import replace
 from vidaudio.pipeline.corpus import open_corpus
-from vidaudio.pipeline.recipe import CorpusRecipe
+from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.stages.download import download_shard
 
-download_shard(replace(open_corpus(sys.argv[1]), recipe=CorpusRecipe.model_validate_json(sys.argv[2])), 0, "clips")
+download_shard(open_corpus(sys.argv[1]), 0, "clips", RunSettings.model_validate_json(sys.argv[2]))
 """
 
 
@@ -60,7 +58,7 @@ def corpus_of(urls: list[str], folder: Path, chosen: CorpusRecipe) -> Corpus:
         for number, url in enumerate(urls)
         for half in "ab"
     ]
-    return replace(create_or_continue(str(folder), chosen, table_from_clips(clips)), recipe=chosen)
+    return create_or_continue(str(folder), chosen, table_from_clips(clips))
 
 
 def dead_videos(site: LoopbackSite) -> list[str]:
@@ -92,36 +90,36 @@ def test_a_shard_that_is_killed_asks_for_no_dead_video_again_and_ends_in_the_sam
     urls.append(site.add_video("last", formats=formats))
     corpus = corpus_of(urls, tmp_path / "corpus", chosen)
     site.pages = DeadlyPages(site.pages)
-    task = [sys.executable, "-c", DOWNLOAD, corpus.url, chosen.model_dump_json()]
+    run = chosen.run_settings()
+    task = [sys.executable, "-c", DOWNLOAD, corpus.url, run.model_dump_json()]
     site.pages.victim = process = subprocess.Popen(task, cwd=Path(__file__).parents[2])
     assert process.wait(timeout=60) == -signal.SIGKILL
     assert corpus.store.list("clips") == {}
     assert list(corpus.store.list(FOLDER)) == ["000000.jsonl"]
 
-    record = download_shard(corpus, 0, "clips")
+    record = download_shard(corpus, 0, "clips", run)
     assert asked(site) == [1, 1, 1]
     assert site.requests["/status/404/gone.mp4"] == 1
     assert site.requests["/watch/first"] == site.requests["/watch/last"] == 2
     assert record.source_tries == 2
     assert corpus.store.list(FOLDER) == {}
     undisturbed = corpus_of(urls, tmp_path / "undisturbed", chosen)
-    download_shard(undisturbed, 0, "clips")
+    download_shard(undisturbed, 0, "clips", run)
     ours, theirs = contents(corpus.url), contents(undisturbed.url)
     assert {n: d for n, d in ours.items() if not n.startswith(".tmp-")} == theirs
 
 
 def test_a_shard_that_was_stopped_asks_for_no_dead_video_again(site, tmp_path: Path):
     blocked = [site.add_video(f"bot{number}", error="Sign in to confirm you're not a bot") for number in range(6)]
-    corpus = corpus_of(
-        [*dead_videos(site), *blocked], tmp_path / "corpus", recipe(tmp_path, "download.stop_after_failures=6")
-    )
+    chosen = recipe(tmp_path, "download.stop_after_failures=6")
+    corpus, run = corpus_of([*dead_videos(site), *blocked], tmp_path / "corpus", chosen), chosen.run_settings()
     for _ in range(2):
         with pytest.raises(FetchingStopped, match="bot_check"):
-            download_shard(corpus, 0, "clips")
+            download_shard(corpus, 0, "clips", run)
     assert asked(site) == [1, 1, 1]
     for number in range(6):
         site.add_video(f"bot{number}", error="Private video")
-    download_shard(corpus, 0, "clips")
+    download_shard(corpus, 0, "clips", run)
     table, _ = read_table(corpus.store, table_name("clips", 0))
     assert table["reason"].to_pylist() == ["private"] * 2 + ["removed"] * 2 + ["members_only"] * 2 + ["private"] * 12
     assert asked(site) == [1, 1, 1]
@@ -129,23 +127,23 @@ def test_a_shard_that_was_stopped_asks_for_no_dead_video_again(site, tmp_path: P
 
 def test_media_that_are_kept_nowhere_leave_their_verdicts_no_longer(site, tmp_path: Path):
     corpus = corpus_of(dead_videos(site), tmp_path / "corpus", recipe(tmp_path, "download.keep=none"))
-    noted_by_a_try_that_died(corpus, site)
-    fetch_and_extract(corpus, 0, "clips")
+    noted_by_a_try_that_died(corpus, site, recipe(tmp_path))
+    fetch_and_extract(corpus, 0, "clips", recipe(tmp_path, "download.keep=none").run_settings())
     assert asked(site) == [0, 1, 1]
     assert corpus.store.list(FOLDER) == {}
 
 
-def options_of(corpus: Corpus) -> FetchOptions:
+def options_of(chosen: CorpusRecipe) -> FetchOptions:
     from vidaudio.pipeline.stages.download import fetch_options
 
-    return fetch_options(corpus.recipe.download)
+    return fetch_options(chosen.download, chosen.download)
 
 
-def noted_by_a_try_that_died(corpus: Corpus, site: LoopbackSite) -> None:
+def noted_by_a_try_that_died(corpus: Corpus, site: LoopbackSite, chosen: CorpusRecipe) -> None:
     """A verdict on the first of the dead videos."""
     verdict = Outcome.failed(Reason.PRIVATE, "gone")
     clips = [Fetched("c0a", verdict), Fetched("c0b", verdict)]
-    Verdicts(corpus.store, corpus.plan_hash, 0, options_of(corpus)).note(site.url("watch/dead0"), clips)
+    Verdicts(corpus.store, corpus.plan_hash, 0, options_of(chosen)).note(site.url("watch/dead0"), clips)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +163,9 @@ def test_a_verdict_counts_only_under_what_it_was_given_under(site, tmp_path: Pat
         (tmp_path / f"{name}.txt").write_text(f"# Netscape HTTP Cookie File\n# {name.replace('equal', 'cookies')}\n")
     before = f"download.ytdlp.cookiefile={tmp_path}/cookies.txt"
     corpus = corpus_of(dead_videos(site), tmp_path / "corpus", recipe(tmp_path, before))
-    noted_by_a_try_that_died(corpus, site)
+    noted_by_a_try_that_died(corpus, site, recipe(tmp_path, before))
     now = recipe(tmp_path, before, *(setting.replace("{folder}", str(tmp_path)) for setting in change))
-    download_shard(replace(corpus, recipe=now), 0, "clips")
+    download_shard(corpus, 0, "clips", now.run_settings())
     assert asked(site) == [asks, 1, 1]
 
 
@@ -212,19 +210,19 @@ def test_only_what_is_final_and_without_a_file_is_noted(tmp_path: Path):
 
 def test_files_of_the_users_own_are_looked_at_anew(tmp_path: Path):
     corpus = corpus_of([str(tmp_path / "gone.mp4")], tmp_path / "corpus", recipe(tmp_path))
-    download_shard(corpus, 0, "clips")
+    download_shard(corpus, 0, "clips", recipe(tmp_path).run_settings())
     assert not (tmp_path / "corpus" / FOLDER).exists()
 
 
 def test_verdicts_of_committed_shards_are_swept_and_others_stay(site, tmp_path: Path):
     corpus = corpus_of(dead_videos(site), tmp_path / "corpus", recipe(tmp_path))
-    download_shard(corpus, 0, "clips")
-    noted_by_a_try_that_died(corpus, site)
+    download_shard(corpus, 0, "clips", recipe(tmp_path).run_settings())
+    noted_by_a_try_that_died(corpus, site, recipe(tmp_path))
     for shard in (1, 12):
         Verdicts(corpus.store, "p", shard, FetchOptions()).note("u", [Fetched("a", Outcome.failed(Reason.LIVE))])
     sweep_verdicts(corpus.store, {12})
     assert sorted(corpus.store.list(FOLDER)) == ["000000.jsonl", "000001.jsonl"]
-    finish_interrupted(corpus)
+    finish_interrupted(corpus, "all")
     assert sorted(corpus.store.list(FOLDER)) == ["000001.jsonl"]
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from tests.media_world import MediaWorld, pack_here, world_recipe
+from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError, EncoderError
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
@@ -92,7 +92,7 @@ class TestFine:
             str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(media_world.manifest)
         )
         assert check(corpus.url).ok
-        download_shard(corpus, 0, "clips")
+        download_shard(corpus, 0, "clips", world_run())
         report = check(corpus.url)
         assert report.ok
         assert f"clips has 1 of {corpus.shards} shards: the build is not finished" in report.notes
@@ -120,7 +120,7 @@ def test_a_card_that_was_changed_is_found_and_the_remedy_brings_it_back(copied):
     assert (problem.file, problem.what) == ("training/default/CARD.md", "was changed since it was written")
     card.unlink()
     corpus = open_corpus(str(copied))
-    pack_here(corpus, corpus.recipe.pack)
+    pack_here(corpus, corpus.pack)
     assert card.read_bytes() == before
 
 
@@ -375,7 +375,7 @@ class TestFiles:
         corpus = create_or_continue(
             str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(tmp_path / "list.parquet")
         )
-        download_shard(corpus, 0, "clips")
+        download_shard(corpus, 0, "clips", world_run())
         assert check(corpus.url).ok
         (folder / "bars.mp4").unlink()
         with (folder / "brief.mp4").open("ab") as file:

@@ -55,7 +55,7 @@ def build(
 
     values = load_corpus_recipe(recipe, settings or [])
     if scheduler is not None:
-        values = with_scheduler(values, scheduler)
+        values = values.model_copy(update={"dask": with_scheduler(values.dask, scheduler)})
     listed = None if manifest is None else str(manifest)
     if dry_run:
         from vidaudio.pipeline.dry_run import dry_run as count
@@ -107,7 +107,7 @@ def pack(
 
     # Settings are known by their names in a recipe, `pack.window`, and may be called `window` where all are a pack's.
     bare = [setting.removeprefix("pack.") for setting in settings or []]
-    values = override(open_corpus(corpus).recipe.pack.model_dump(mode="json"), bare)
+    values = override(open_corpus(corpus).pack.model_dump(mode="json"), bare)
     values |= {key: value for key, value in (("name", name), ("where", where)) if value is not None}
     try:
         packed = run_pack(corpus, check(PackBlock, values, "pack"), scheduler=scheduler, progress=not quiet)

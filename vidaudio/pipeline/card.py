@@ -43,7 +43,7 @@ def card_text(corpus: Corpus, folder: str) -> str:
     about = json.loads(corpus.store.read(CORPUS_FILE))
     counts = _count_samples(corpus, folder, described["shards"])
     owners = _count_owners(corpus, counts.ids)
-    settings, recipe = described["settings"], corpus.recipe
+    settings, extract = described["settings"], corpus.settings.extract
     hours = counts.seconds / 3600
     selection = f"`{settings['where']}`" if settings["where"] else "every usable clip"
     lines = [
@@ -63,8 +63,8 @@ def card_text(corpus: Corpus, folder: str) -> str:
         "",
         "## How it was made",
         "",
-        f"* Pictures: {recipe.extract.frames_per_second:g} a second, {recipe.extract.frame_size} pixels square.",
-        f"* Sound: mono, {recipe.extract.sample_rate:,} Hz, 16 bit, {settings['audio']}; window: {settings['window']}.",
+        f"* Pictures: {extract.frames_per_second:g} a second, {extract.frame_size} pixels square.",
+        f"* Sound: mono, {extract.sample_rate:,} Hz, 16 bit, {settings['audio']}; window: {settings['window']}.",
         f"* Vectors: {described['encoder']}.",
         f"* Selection: {selection}; seed {settings['seed']}.",
         f"* Plan: `{described['plan_hash']}`, of corpus `{corpus.plan_hash}`.",
@@ -132,7 +132,7 @@ def _count_samples(corpus: Corpus, folder: str, names: Iterable[str]) -> _Sample
     for table, _ in read_tables(corpus.store, (f"{folder}/{name}.parquet" for name in names), columns=columns):
         ids.append(np.unique(hashed(table["id"])))
         sources.append(np.unique(hashed(table["source"])))
-        counted.seconds += (pc.sum(table["samples"]).as_py() or 0) / corpus.recipe.extract.sample_rate
+        counted.seconds += (pc.sum(table["samples"]).as_py() or 0) / corpus.settings.extract.sample_rate
         counted.splits.update(table["split"].to_pylist())
         counted.datasets.update(table["dataset"].to_pylist())
         counted.labels.update(label for labels in table["labels"].to_pylist() for label in labels or ())

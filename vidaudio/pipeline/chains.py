@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from vidaudio.pipeline.journal import RunReport
 from vidaudio.pipeline.libraries import load_libraries
 from vidaudio.pipeline.pack_sources import pays, source_name, sources_folder, write_sources
 from vidaudio.pipeline.pack_tasks import PackTask, PackTasks
-from vidaudio.pipeline.recipe import CorpusRecipe
+from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.pipeline.stages.streak import RunStreak, Tail
 from vidaudio.shards.commit import committed_shards, read_record, table_name
@@ -90,12 +90,19 @@ def check_order(names: Sequence[str], wanted: np.ndarray, done: np.ndarray) -> N
 
 
 def run_chains(
-    client: Client, corpus: Corpus, missing: MissingShards, encoder: str, report: RunReport, *, progress: bool
+    client: Client,
+    corpus: Corpus,
+    missing: MissingShards,
+    encoder: str,
+    run: RunSettings,
+    report: RunReport,
+    *,
+    progress: bool,
 ) -> None:
     """Every missing shard's chain, a bounded number at a time."""
     resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
     clips = corpus.clips_by_shard()
-    run = f"{time.time_ns():x}"
+    run_id = f"{time.time_ns():x}"
 
     def submit(work: tuple[int, list[str]]) -> list[Future]:
         shard, stages = work
@@ -110,9 +117,9 @@ def run_chains(
                     encoder,
                     stage,
                     shard,
-                    corpus.recipe,
+                    run,
                     chain[-1] if chain else None,
-                    key=f"{stage}-{shard:06d}-{run}",
+                    key=f"{stage}-{shard:06d}-{run_id}",
                     resources={resources[stage]: 1},
                     # A download that gave up has tried often enough; asking again at once would burn the list.
                     retries=0 if stage == "download" else TASK_RETRIES,
@@ -123,8 +130,8 @@ def run_chains(
 
     total = int(clips[missing.shards].sum())
     bar = Progress("building", unit="clip", total=total, shards=len(missing), shown=progress)
-    limit = chains_in_flight(client, corpus.recipe.dask)
-    streak = RunStreak(corpus.recipe.download.stop_after_failures)
+    limit = chains_in_flight(client, run.dask)
+    streak = RunStreak(run.download.stop_after_failures)
     drive(
         iter(missing),
         submit,
@@ -138,41 +145,60 @@ def run_chains(
 
 
 def run_pack_tasks(
-    client: Client, corpus: Corpus, tasks: PackTasks, encoder: str, report: RunReport, *, progress: bool
+    client: Client,
+    corpus: Corpus,
+    tasks: PackTasks,
+    encoder: str,
+    run: RunSettings,
+    report: RunReport,
+    *,
+    progress: bool,
 ) -> None:
     """Every training shard that is not packed yet, a bounded number at a time; made ready before, what pays."""
     if pays(tasks):
         tasks = tasks.reading(sources_folder(tasks.plan_hash))
-        _run_source_tasks(client, corpus, tasks, encoder, report, progress=progress)
+        _run_source_tasks(client, corpus, tasks, encoder, run, report, progress=progress)
         if report.failed:
             return
-    run = f"{time.time_ns():x}"
+    run_id = f"{time.time_ns():x}"
 
     def submit(task: PackTask) -> list[Future]:
-        options = {"key": f"pack-{task.name}-{run}", "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
+        options = {"key": f"pack-{task.name}-{run_id}", "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
         return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, len(corpus.parts), encoder, task, **options)]
 
     bar = Progress("packing", unit="sample", total=tasks.samples, shards=len(tasks), shown=progress)
-    limit = chains_in_flight(client, corpus.recipe.dask)
+    limit = chains_in_flight(client, run.dask)
     drive(iter(tasks), submit, limit=limit, units=lambda task: len(task.samples), report=report, progress=bar)
     bar.close()
 
 
 def _run_source_tasks(
-    client: Client, corpus: Corpus, tasks: PackTasks, encoder: str, report: RunReport, *, progress: bool
+    client: Client,
+    corpus: Corpus,
+    tasks: PackTasks,
+    encoder: str,
+    run: RunSettings,
+    report: RunReport,
+    *,
+    progress: bool,
 ) -> None:
     """The clips of every source shard, written once so that pack tasks can read each by its range."""
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
-    run = f"{time.time_ns():x}"
+    run_id = f"{time.time_ns():x}"
 
     def submit(shard: int) -> list[Future]:
-        options = {"key": f"gather-{shard:06d}-{run}", "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
+        options = {
+            "key": f"gather-{shard:06d}-{run_id}",
+            "resources": {"cpu": 1},
+            "retries": TASK_RETRIES,
+            "pure": False,
+        }
         where = corpus.url, corpus.plan_hash, len(corpus.parts)
         return [client.submit(run_source_task, *where, encoder, tasks.sources, shard, **options)]
 
     bar = Progress("reading", unit="shard", total=len(shards), shards=len(shards), shown=progress)
-    limit = chains_in_flight(client, corpus.recipe.dask)
+    limit = chains_in_flight(client, run.dask)
     drive(iter(shards), submit, limit=limit, units=lambda shard: 1, report=report, progress=bar)
     bar.close()
 
@@ -184,7 +210,7 @@ def run_task(
     encoder: str,
     stage: str,
     shard: int,
-    recipe: CorpusRecipe,
+    run: RunSettings,
     after: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One task on a worker; returns a small record.
@@ -193,19 +219,18 @@ def run_task(
         url, plan_hash, parts: The corpus, and how far it had grown.
         encoder: Name of its encoder.
         stage, shard: What to do.
-        recipe: Of this run. It agrees with the corpus's on all that decides bytes; the way to the sites (cookies,
-            proxy, rates), deadlines and numbers of threads are its own.
+        run: How this run reaches the sites (cookies, proxy, rates), its deadlines and numbers of threads.
         after: The record of the stage before; only orders this one behind it.
     """
     load_libraries()
-    corpus = replace(cached_corpus(url, plan_hash, parts), recipe=recipe)
-    described = next(s for s in shard_stages(encoder, recipe.download.keep) if s.name == stage)
+    corpus = cached_corpus(url, plan_hash, parts)
+    described = next(s for s in shard_stages(encoder, run.download.keep) if s.name == stage)
     began = time.monotonic()
     name = table_name(described.folder, shard)
     if corpus.store.exists(name):
         record = read_record(corpus.store, name)
     else:
-        record = described.run(corpus, shard, described.folder)
+        record = described.run(corpus, shard, described.folder, run)
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 

@@ -62,7 +62,7 @@ def read_request(
         store.list("")  # which has its own words where not even the bucket is there
     if standing is not None and recipe.embed.encoder.precision == "auto":
         # Decided once: a corpus must not change its vectors because a later run has another processor.
-        recipe = with_precision(recipe, standing.recipe.embed.encoder.precision)
+        recipe = with_precision(recipe, standing.settings.embed.encoder.precision)
     return Request(recipe, where, list_path, stages, reasons, standing)
 
 
@@ -88,7 +88,7 @@ def check_request(request: Request) -> None:
         return
     if request.reasons is not None and "download" not in stages:
         raise CorpusError("--retry-failed fetches clips once more, so --only must name download, too")
-    check_settings(request.where, recipe)
+    check_settings(request.where, recipe.corpus_settings())
     if "pack" in stages:
         check_standing_pack(request.standing, recipe.pack)
 
@@ -121,5 +121,5 @@ def check_run(recipe: CorpusRecipe, stages: Sequence[str]) -> None:
         from vidaudio.media.ytdlp_options import check_site_names, check_ytdlp
         from vidaudio.pipeline.stages.download import fetch_options
 
-        check_ytdlp(fetch_options(recipe.download), files_are_here=not recipe.dask.spans_machines)
+        check_ytdlp(fetch_options(recipe.download, recipe.download), files_are_here=not recipe.dask.spans_machines)
         check_site_names(recipe.download.rate.sites, recipe.download.extractors)

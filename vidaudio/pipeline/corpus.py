@@ -25,7 +25,7 @@ from vidaudio.manifest.source import RowSource, TableRows, hashed
 from vidaudio.pipeline.growth import added_rows
 from vidaudio.pipeline.parts import Part, PartFiles, create_part
 from vidaudio.pipeline.plan import manifest_hash, plan_shards, planned_tables
-from vidaudio.pipeline.recipe import CorpusRecipe, stable_hash
+from vidaudio.pipeline.recipe import CorpusRecipe, CorpusSettings, PackBlock, stable_hash
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.recipes import check
 from vidaudio.shards.store import Store, open_store
@@ -45,14 +45,17 @@ class Corpus:
 
     Attributes:
         store: Its files.
-        recipe: The settings it was begun with, dtype resolved.
+        settings: What decides its bytes, as it was begun with, dtype resolved. The settings of a run are no part of
+            a corpus (`vidaudio.pipeline.recipe.RunSettings`).
+        pack: Settings of a pack where nothing else is asked for.
         plan_hash: Of settings and first list; every committed table carries it.
         parts: Of the list, in order.
         files: What they are read from.
     """
 
     store: Store
-    recipe: CorpusRecipe
+    settings: CorpusSettings
+    pack: PackBlock
     plan_hash: str
     parts: tuple[Part, ...]
     files: PartFiles = field(repr=False, compare=False)
@@ -110,7 +113,7 @@ class Corpus:
 
         Another build may add a part at the same moment: then nothing is written, and the corpus is as that one left it.
         """
-        plan = plan_shards(rows, self.recipe.shard_clips)
+        plan = plan_shards(rows, self.settings.shard_clips)
         name = PART_FILE.format(len(self.parts))
         part = Part(name, kind, self.shards, len(plan.clips), rows.num_rows)
         create_part(self.store, part, plan.clips, planned_tables(rows, plan, self.shards))
@@ -146,7 +149,7 @@ def open_corpus(url: str) -> Corpus:
     for number in range(1, len(further) + 1):
         # Counted and not just listed: without one of them, the numbers of all shards behind it would mean other clips.
         parts.append(files[PART_FILE.format(number)].described)
-    return Corpus(store, recipe, described["plan_hash"], tuple(parts), files)
+    return Corpus(store, recipe.corpus_settings(), recipe.pack, described["plan_hash"], tuple(parts), files)
 
 
 @functools.lru_cache(maxsize=8)
@@ -184,11 +187,12 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
     rows = TableRows(manifest) if isinstance(manifest, pa.Table) else manifest
     plan = plan_shards(rows, recipe.shard_clips)
     list_hash = manifest_hash(planned_tables(rows, plan))
+    settings = recipe.corpus_settings()
     described = {
         "format": FORMAT,
-        "plan_hash": stable_hash({"settings": recipe.identity(), "manifest": list_hash}),
+        "plan_hash": stable_hash({"settings": settings.identity(), "manifest": list_hash}),
         "recipe": recipe.model_dump(mode="json", exclude=NOT_KEPT),
-        "identity": recipe.identity(),
+        "identity": settings.identity(),
         "manifest_sha256": list_hash,
         "clips": rows.num_rows,
         "shards": len(plan.clips),
@@ -205,7 +209,7 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
                 f"or was interrupted as it began; name another folder, or delete {MANIFEST_FILE}"
             )
         store.create(CORPUS_FILE, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n")
-    check_settings(url, recipe)
+    check_settings(url, settings)
     standing = json.loads(store.read(CORPUS_FILE))
     corpus = open_corpus(url)
     if standing.get("manifest_sha256") == list_hash:
@@ -215,18 +219,18 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
     return corpus
 
 
-def check_settings(url: str, recipe: CorpusRecipe) -> None:
+def check_settings(url: str, settings: CorpusSettings) -> None:
     """Whether a corpus that stands was begun with these settings.
 
     Args:
         url: Of the corpus.
-        recipe: Settings, dtype resolved.
+        settings: Those asked for, dtype resolved.
 
     Raises:
         CorpusError: It was begun otherwise; names every difference.
     """
     standing = json.loads(open_store(url).read(CORPUS_FILE))
-    was, now = _flat(standing.get("identity", {})), _flat(recipe.identity())
+    was, now = _flat(standing.get("identity", {})), _flat(settings.identity())
     lines = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in sorted(now) if was.get(key) != now[key]]
     if lines:
         raise CorpusError(

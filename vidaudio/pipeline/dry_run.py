@@ -142,7 +142,7 @@ def dry_run(
     recipe, standing, stages = request.recipe, request.standing, request.stages
     if standing is None and {"embed", "pack"} & set(stages):
         # The encoder of a corpus that stands is the one it was begun with, as has been checked by now.
-        check_encoder_named(recipe)
+        check_encoder_named(recipe.corpus_settings())
     added: RowSource | None = listed
     retried: RowSource | None = None
     removed = Tombstones()

@@ -292,7 +292,7 @@ def _line(corpus: Corpus, clip: Any, split: Any, audio: str, frames: list[str]) 
         "start_seconds": clip.start_seconds,
         "end_seconds": "" if pd.isna(clip.end_seconds) else clip.end_seconds,
         "audio": audio,
-        "sample_rate": corpus.recipe.extract.sample_rate,
+        "sample_rate": corpus.settings.extract.sample_rate,
         "samples": int(clip.samples),
         "audio_start_seconds": clip.audio_start_seconds,
         "frames": json.dumps(frames),

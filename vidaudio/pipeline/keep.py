@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.released import DRAFT, draft_name, release_name
 from vidaudio.pipeline.stages.download import FetchedShard, committed_elsewhere, fetch_shard, spending
 from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
@@ -49,13 +50,14 @@ def check_keep(keep: str, stages: Collection[str]) -> None:
         )
 
 
-def fetch_and_extract(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
+def fetch_and_extract(corpus: Corpus, shard: int, folder: str, run: RunSettings) -> CommitRecord:
     """Download and extract of a shard in one go, its media in local scratch only; commits av first, then clips.
 
     Args:
-        corpus: Whose; its recipe's `download.keep` is `none`.
-        shard: Which.
-        folder: Of the download stage.
+        corpus: The corpus.
+        shard: Shard number.
+        folder: Folder of the download stage.
+        run: Settings of this run; `download.keep` is `none`.
 
     Raises:
         FetchingStopped: As `download_shard`. Nothing is committed.
@@ -67,16 +69,18 @@ def fetch_and_extract(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
         return read_record(store, table_name(folder, shard))
     with store.workspace() as scratch:
         try:
-            fetched = fetch_shard(corpus, shard, scratch, folder)
+            fetched = fetch_shard(corpus, shard, scratch, folder, run)
         except CommittedElsewhere as spent:
             return committed_elsewhere(corpus, shard, folder, spent)
         with spending(fetched.report):
-            done = _commit_both(corpus, shard, folder, fetched, scratch)
+            done = _commit_both(corpus, shard, folder, run, fetched, scratch)
     fetched.verdicts.settle()
     return fetched.record(done)
 
 
-def _commit_both(corpus: Corpus, shard: int, folder: str, fetched: FetchedShard, scratch: Path) -> CommitRecord:
+def _commit_both(
+    corpus: Corpus, shard: int, folder: str, run: RunSettings, fetched: FetchedShard, scratch: Path
+) -> CommitRecord:
     """The draft, av, and what the draft becomes."""
     store = corpus.store
     clips = without_media(fetched.table)
@@ -85,7 +89,7 @@ def _commit_both(corpus: Corpus, shard: int, folder: str, fetched: FetchedShard,
     def draft(av_tar: Path) -> None:
         store.create(f"{folder}/{draft_name(shard, sha256_of(av_tar))}", data)
 
-    extract_fetched(corpus, shard, AV, fetched.table, fetched.tar, scratch, draft)
+    extract_fetched(corpus, shard, AV, run, fetched.table, fetched.tar, scratch, draft)
     record = _settle(corpus, shard)
     if record is None:
         raise CorpusError(
@@ -103,10 +107,10 @@ def without_media(clips: pa.Table) -> pa.Table:
     return clips
 
 
-def extract_and_release(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
+def extract_and_release(corpus: Corpus, shard: int, folder: str, run: RunSettings) -> CommitRecord:
     """Extract a shard, then let its raw media go."""
     try:
-        record = extract_shard(corpus, shard, folder)
+        record = extract_shard(corpus, shard, folder, run)
     except (CorpusError, FileNotFoundError):
         # Another build may have extracted the shard and let its media go while we were about to read them.
         if not corpus.store.exists(table_name(folder, shard)):
@@ -128,13 +132,20 @@ def release(corpus: Corpus, shard: int) -> None:
     corpus.store.remove(f"{CLIPS}/{record.tar}")
 
 
-def finish_interrupted(corpus: Corpus) -> None:
-    """What a killed run left half done: av without its clips, media that were to be let go, drafts that are settled,
-    verdicts on videos of shards that are committed."""
+def finish_interrupted(corpus: Corpus, keep: str) -> None:
+    """Finish what a killed run left half done.
+
+    That is av without its clips, media that were to be let go, drafts that are settled, verdicts on videos of shards
+    that are committed.
+
+    Args:
+        corpus: The corpus.
+        keep: This run's `download.keep`.
+    """
     names = corpus.store.list(CLIPS)
     sweep_verdicts(corpus.store, committed_shards_in(names))
     drafted = {int(match[1]) for name in names if (match := DRAFT.fullmatch(name))}
-    if not drafted and corpus.recipe.download.keep == "all" and not any(n.endswith(".released") for n in names):
+    if not drafted and keep == "all" and not any(n.endswith(".released") for n in names):
         return
     extracted = committed_shards(corpus.store, AV)
     for shard in sorted(drafted & extracted):
@@ -142,7 +153,7 @@ def finish_interrupted(corpus: Corpus) -> None:
     names = corpus.store.list(CLIPS)
     for shard in sorted({int(name[:6]) for name in names if name.endswith(".tar") and name[:6].isdigit()} & extracted):
         marked = release_name(shard).partition("/")[2] in names
-        if f"{shard:06d}.parquet" in names and (marked or corpus.recipe.download.keep != "all"):
+        if f"{shard:06d}.parquet" in names and (marked or keep != "all"):
             release(corpus, shard)
 
 

@@ -29,7 +29,7 @@ from vidaudio.pipeline.pack_select import (
     usable_clips,
 )
 from vidaudio.pipeline.pack_tasks import PackTasks, SampleColumns, hash_of_plan
-from vidaudio.pipeline.recipe import ExtractBlock, PackBlock
+from vidaudio.pipeline.recipe import ExtractedMedia, PackBlock
 from vidaudio.pipeline.segments import Segment, whole_segments, window_segments
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.shards.store import Store
@@ -83,7 +83,7 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
         CorpusError: Nothing is left to pack.
         RecipeError: `where` is not an expression over the clips' columns, or a split's share is wrong.
     """
-    found = _Gathering(settings, corpus.recipe.extract)
+    found = _Gathering(settings, corpus.settings.extract)
     usable = 0
     looked_at = named_columns(settings.where)
     columns = None if looked_at is None else {*PLANNED_BY, *looked_at}
@@ -114,7 +114,7 @@ _SEGMENT = np.dtype([("numbers", "i4"), ("starts", "i8"), ("lengths", "i8"), ("f
 class _Gathering:
     """The samples of selected clips, added a few thousand clips at a time and kept in columns."""
 
-    def __init__(self, settings: PackBlock, extract: ExtractBlock) -> None:
+    def __init__(self, settings: PackBlock, extract: ExtractedMedia) -> None:
         self._settings, self._extract = settings, extract
         self._splits = Splits(settings)
         self._ids: list[pa.Array] = []
@@ -265,7 +265,7 @@ def missing_tasks(store: Store, plan: PackPlan) -> PackTasks:
 
 
 def _segments(
-    clip_id: str, samples: int, start: float, grid: list[float], settings: PackBlock, extract: ExtractBlock
+    clip_id: str, samples: int, start: float, grid: list[float], settings: PackBlock, extract: ExtractedMedia
 ) -> list[Segment]:
     if settings.window == "whole":
         return whole_segments(samples, extract.sample_rate, start, grid, settings.max_segment_seconds)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
@@ -41,12 +41,20 @@ class RateBlock(RecipeModel):
     folder: str | None = Field(None, description="where budgets are kept; one of this user's and machine by default")
 
 
-class DownloadBlock(RecipeModel):
-    """Fetching. `ytdlp` is handed to yt-dlp as it stands (cookies, proxy ...)."""
+class FetchedMedia(RecipeModel):
+    """Which bytes are fetched: the part of the download settings that belongs to a corpus."""
 
     min_short_side: int = Field(224, ge=16, description="smallest format whose short side covers this, pixels")
     copy_local: bool = Field(False, description="copy local files into the corpus instead of referring to them")
     keep_whole: bool = Field(False, description="never cut; keep the whole video")
+
+
+class FetchPolicy(RecipeModel):
+    """How sources are reached: the part of the download settings that belongs to one run.
+
+    `ytdlp` is handed to yt-dlp as it is (cookies, proxy ...).
+    """
+
     keep: Literal["all", "until_extracted", "none"] = Field(
         "all", description="raw media in clips/: for good, until a shard is extracted, or never in the corpus at all"
     )
@@ -61,8 +69,12 @@ class DownloadBlock(RecipeModel):
     extractors: tuple[str, ...] = Field((), description="further yt-dlp extractors, as module:Class")
 
 
-class ExtractBlock(RecipeModel):
-    """Decoding, see vidaudio.media.extract.ExtractOptions."""
+class DownloadBlock(FetchedMedia, FetchPolicy):
+    """Fetching."""
+
+
+class ExtractedMedia(RecipeModel):
+    """What is decoded: the part of the extract settings that belongs to a corpus."""
 
     frame_size: int = Field(224, ge=16, le=2048)
     frames_per_second: float = Field(1.0, gt=0, le=60)
@@ -70,8 +82,17 @@ class ExtractBlock(RecipeModel):
     min_seconds: float = Field(2.0, ge=0)
     decode: Literal["exact", "fast"] = Field("exact", description="fast: referenced pictures only, at their own times")
     jpeg_quality: int = Field(92, ge=1, le=95)
+
+
+class ExtractLimits(RecipeModel):
+    """What one decoder may take: the part of the extract settings that belongs to one run."""
+
     deadline_seconds: float = Field(120.0, gt=0)
     memory_gib: float = Field(4.0, ge=0.5, description="of one decoder; a clip that wants more is failed (crash)")
+
+
+class ExtractBlock(ExtractedMedia, ExtractLimits):
+    """Decoding, see vidaudio.media.extract.ExtractOptions."""
 
 
 class EncoderBlock(RecipeModel):
@@ -122,6 +143,31 @@ class DaskBlock(RecipeModel):
         return bool(self.scheduler) or (self.cluster is not None and self.cluster.kind != "local")
 
 
+class CorpusSettings(RecipeModel):
+    """The settings that decide committed bytes. They belong to a corpus, which refuses to continue under others."""
+
+    shard_clips: int = Field(256, ge=1)
+    download: FetchedMedia = FetchedMedia()
+    extract: ExtractedMedia = ExtractedMedia()
+    embed: EmbedBlock = EmbedBlock()
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings as JSON values; their hash is part of every plan hash."""
+        return self.model_dump(mode="json")
+
+
+class RunSettings(RecipeModel):
+    """The settings of one run: how sites are reached, at which rate, with which limits, on which workers.
+
+    They are never read from a corpus, and a corpus object cannot hold them. So whatever opens a
+    corpus again (a retry, a growth) cannot replace the settings that the user has just given with older ones.
+    """
+
+    download: FetchPolicy = FetchPolicy()
+    extract: ExtractLimits = ExtractLimits()
+    dask: DaskBlock = DaskBlock()
+
+
 class CorpusRecipe(RecipeModel):
     """A corpus: which list, which settings, where."""
 
@@ -135,16 +181,28 @@ class CorpusRecipe(RecipeModel):
     pack: PackBlock = PackBlock()
     dask: DaskBlock = DaskBlock()
 
-    def identity(self) -> dict[str, Any]:
-        """The settings that decide committed bytes; a corpus refuses to go on under others."""
-        values = self.model_dump(mode="json")
-        download = values["download"]
-        return {
-            "shard_clips": values["shard_clips"],
-            "download": {k: download[k] for k in ("min_short_side", "copy_local", "keep_whole")},
-            "extract": {k: v for k, v in values["extract"].items() if k not in ("deadline_seconds", "memory_gib")},
-            "embed": values["embed"],
-        }
+    def corpus_settings(self) -> CorpusSettings:
+        """Return the part of the recipe that decides committed bytes."""
+        return CorpusSettings(
+            shard_clips=self.shard_clips,
+            download=_part(self.download, FetchedMedia),
+            extract=_part(self.extract, ExtractedMedia),
+            embed=self.embed,
+        )
+
+    def run_settings(self) -> RunSettings:
+        """Return the part of the recipe that belongs to one run."""
+        return RunSettings(
+            download=_part(self.download, FetchPolicy), extract=_part(self.extract, ExtractLimits), dask=self.dask
+        )
+
+
+Part = TypeVar("Part", bound=RecipeModel)
+
+
+def _part(block: RecipeModel, of: type[Part]) -> Part:
+    """Return the settings of `block` that its base class `of` declares."""
+    return of(**{name: getattr(block, name) for name in of.model_fields})
 
 
 def load_corpus_recipe(name: str, settings: Sequence[str] = ()) -> CorpusRecipe:
@@ -164,8 +222,8 @@ def load_corpus_recipe(name: str, settings: Sequence[str] = ()) -> CorpusRecipe:
         raise
 
 
-def with_scheduler(recipe: CorpusRecipe, address: str) -> CorpusRecipe:
-    """The recipe with another scheduler, as `--scheduler` names it.
+def with_scheduler(block: DaskBlock, address: str) -> DaskBlock:
+    """Return the settings with another scheduler, as `--scheduler` names it.
 
     Raises:
         RecipeError: It is no address of one.
@@ -175,7 +233,7 @@ def with_scheduler(recipe: CorpusRecipe, address: str) -> CorpusRecipe:
     except ValidationError as error:
         wants = error.errors()[0]["ctx"]["error"]
         raise RecipeError(f"--scheduler {wants}, not {address!r}") from None
-    return recipe.model_copy(update={"dask": recipe.dask.model_copy(update={"scheduler": address})})
+    return block.model_copy(update={"scheduler": address})
 
 
 def wanted_stages(only: str | Sequence[str] | None) -> list[str]:

@@ -10,7 +10,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from vidaudio.pipeline.journal import RunReport
 from vidaudio.pipeline.keep import finish_interrupted
 from vidaudio.pipeline.listing import list_stages
 from vidaudio.pipeline.pack_plan import PackStands, begin_pack, check_selection, missing_tasks, plan_pack
-from vidaudio.pipeline.recipe import CorpusRecipe, PackBlock, with_scheduler
+from vidaudio.pipeline.recipe import CorpusRecipe, DaskBlock, PackBlock, RunSettings, with_scheduler
 from vidaudio.pipeline.remove import enforce_removals
 from vidaudio.pipeline.retry import nothing_retried, plan_retry
 from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder
@@ -86,14 +85,13 @@ def build(
     # What would stop the run later is found before anything is written.
     check_request(request)
     if {"embed", "pack"} & set(stages):
-        check_encoder(recipe)
+        check_encoder(recipe.corpus_settings())
     if standing is None:
         check_scheduler(recipe.dask)
-    # What the corpus was begun with decides its bytes; all else, and what becomes of raw media too, is this run's.
-    opened = replace(create_or_continue(where, recipe, listed), recipe=recipe)
+    opened, run = create_or_continue(where, recipe, listed), recipe.run_settings()
     if opened.store.warning:
         tqdm.write(opened.store.warning)
-    _sweep(opened)
+    _sweep(opened, run)
     if reasons is not None:
         opened = _plan_retry(opened, reasons)
     encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
@@ -106,11 +104,11 @@ def build(
             with connected(recipe.dask) as client:
                 if progress:
                     tqdm.write(f"dashboard: {client.dashboard_link}")
-                run_chains(client, opened, missing, encoder, report, progress=progress)
+                run_chains(client, opened, missing, encoder, run, report, progress=progress)
                 if "pack" in stages and not report.failed:
-                    packed = _pack_or_leave(opened, recipe.pack, encoder, client, report, progress)
+                    packed = _pack_or_leave(opened, recipe.pack, encoder, client, run, report, progress)
         elif "pack" in stages:
-            packed = _pack_or_leave(opened, recipe.pack, encoder, None, report, progress)
+            packed = _pack_or_leave(opened, recipe.pack, encoder, None, run, report, progress)
     finally:
         report.seconds = time.monotonic() - started
         report.write(opened.store)
@@ -137,13 +135,12 @@ def pack(
         CorpusError, RecipeError, EncoderError: With what to do about it.
     """
     opened = open_corpus(corpus)
-    if scheduler is not None:
-        opened = replace(opened, recipe=with_scheduler(opened.recipe, scheduler))
-    settings = settings or opened.recipe.pack
+    run = RunSettings(dask=with_scheduler(DaskBlock(), scheduler)) if scheduler is not None else RunSettings()
+    settings = settings or opened.pack
     check_selection(settings)
     encoder = prepare_encoder(opened)
     report = RunReport()
-    _pack(opened, settings, encoder, None, report, progress)
+    _pack(opened, settings, encoder, None, run, report, progress)
     report.write(opened.store)
     _sweep_late(opened)
     _raise_errors(opened, report)
@@ -173,12 +170,13 @@ def _pack_or_leave(
     settings: PackBlock,
     encoder: str,
     client: Client | None,
+    run: RunSettings,
     report: RunReport,
     progress: bool,
 ) -> bool:
     """Pack as part of a build: a pack made before the corpus grew is left as it is, and that is said (False)."""
     try:
-        _pack(corpus, settings, encoder, client, report, progress)
+        _pack(corpus, settings, encoder, client, run, report, progress)
     except PackStands as standing:
         if not standing.only_grown:
             raise
@@ -190,14 +188,14 @@ def _pack_or_leave(
     return True
 
 
-def _sweep(corpus: Corpus) -> None:
+def _sweep(corpus: Corpus, run: RunSettings) -> None:
     """Finish or undo what dead processes left: their scratch, tars that lost a race, removals, media to be let go."""
     try:
         with upkeep(corpus.store):
             root = corpus.store.local_path("")
             if root is not None:
                 sweep_scratch(root)
-            finish_interrupted(corpus)
+            finish_interrupted(corpus, run.download.keep)
             enforce_removals(corpus)
             for folder in ("clips", "av"):
                 sweep_orphans(corpus.store, folder)
@@ -217,6 +215,7 @@ def _pack(
     settings: PackBlock,
     encoder: str,
     client: Client | None,
+    run: RunSettings,
     report: RunReport,
     progress: bool,
 ) -> None:
@@ -226,10 +225,10 @@ def _pack(
     begin_pack(corpus, plan, encoder)
     tasks = missing_tasks(corpus.store, plan)
     if tasks and client is None:
-        with connected(corpus.recipe.dask) as own:
-            run_pack_tasks(own, corpus, tasks, encoder, report, progress=progress)
+        with connected(run.dask) as own:
+            run_pack_tasks(own, corpus, tasks, encoder, run, report, progress=progress)
     elif tasks:
-        run_pack_tasks(client, corpus, tasks, encoder, report, progress=progress)
+        run_pack_tasks(client, corpus, tasks, encoder, run, report, progress=progress)
     if not report.failed:
         finish_pack(corpus, plan, encoder)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.shards.commit import CommitRecord
 
 
@@ -16,13 +17,13 @@ class Stage:
     Attributes:
         name: As in recipes and `--only`.
         resource: The Dask worker resource one task takes one of: `net`, `cpu` or `gpu`.
-        run: From corpus and shard number to what stands committed afterwards.
+        run: The stage's function: corpus, shard number, folder and this run's settings to what is committed.
         folder: Where it commits; the embeddings' folder bears the encoder's name.
     """
 
     name: str
     resource: str
-    run: Callable[[Corpus, int, str], CommitRecord]
+    run: Callable[[Corpus, int, str, RunSettings], CommitRecord]
     folder: str
 
 

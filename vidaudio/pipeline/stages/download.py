@@ -20,7 +20,7 @@ from vidaudio.media.budget import Budget, FileBudget, Rates, SiteRate, users_bud
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.reasons import State
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.recipe import CorpusRecipe, DownloadBlock, RateBlock
+from vidaudio.pipeline.recipe import FetchedMedia, FetchPolicy, RateBlock, RunSettings
 from vidaudio.pipeline.stages.rounds import (
     CommittedElsewhere,
     RoundRules,
@@ -76,15 +76,15 @@ class DownloadRecord(CommitRecord):
 
 
 def download_shard(
-    corpus: Corpus, shard: int, folder: str, *, block: DownloadBlock | None = None, budget: Budget | None = None
+    corpus: Corpus, shard: int, folder: str, run: RunSettings, *, budget: Budget | None = None
 ) -> DownloadRecord:
     """Fetch every clip of a shard. Failures are rows of the table.
 
     Args:
-        corpus: Where to.
-        shard: Which.
-        folder: The stage's.
-        block: Settings of this run, where they differ from those the corpus was begun with (cookies, rates ...).
+        corpus: The corpus.
+        shard: Shard number.
+        folder: Folder that the stage commits to.
+        run: How the sites are reached: cookies, proxy, rates, deadlines, threads.
         budget: Where requests are paid from; `run_budget` by default.
 
     Raises:
@@ -94,7 +94,7 @@ def download_shard(
     """
     with corpus.store.workspace() as scratch:
         try:
-            got = fetch_shard(corpus, shard, scratch, folder, block=block, budget=budget)
+            got = fetch_shard(corpus, shard, scratch, folder, run, budget=budget)
         except CommittedElsewhere as spent:
             return committed_elsewhere(corpus, shard, folder, spent)
         with spending(got.report):
@@ -128,8 +128,8 @@ def fetch_shard(
     shard: int,
     scratch: Path,
     folder: str,
+    run: RunSettings,
     *,
-    block: DownloadBlock | None = None,
     budget: Budget | None = None,
 ) -> FetchedShard:
     """Fetch every clip of a shard into a tar in `scratch`; arguments and errors as for `download_shard`.
@@ -141,22 +141,22 @@ def fetch_shard(
     # A clip that was removed is never asked for again.
     removed = read_tombstones(corpus.store).among(rows)
     wanted = [clip for clip in rows if clip.id not in removed]
-    block = block or corpus.recipe.download
+    policy = run.download
     rules = RoundRules(
-        tries=block.tries,
-        threads=corpus.recipe.dask.downloads_per_worker,
-        wait_seconds=block.retry_wait_seconds,
-        stop_after=block.stop_after_failures,
+        tries=policy.tries,
+        threads=run.dask.downloads_per_worker,
+        wait_seconds=policy.retry_wait_seconds,
+        stop_after=policy.stop_after_failures,
     )
     media = scratch / "media"
     media.mkdir()
-    jobs, report, options = _jobs(wanted), RoundsReport(), fetch_options(block)
+    jobs, report, options = _jobs(wanted), RoundsReport(), fetch_options(corpus.settings.download, policy)
     verdicts = Verdicts(corpus.store, corpus.plan_hash, shard, options)
     for job in jobs:
         # Dead videos that a try which was killed has asked for already.
         report.fetched |= verdicts.known(job.url, [span.id for span in job.spans])
     with spending(report):
-        paid_from = budget or run_budget(corpus.recipe, block)
+        paid_from = budget or run_budget(run)
         standing = _Standing(corpus.store, table_name(folder, shard))
         fetch_in_rounds(jobs, media, options, paid_from, rules, report, verdicts.note, standing)
         tar = scratch / "shard.tar"
@@ -220,17 +220,17 @@ def spent_by(error: BaseException | None) -> dict[str, Any]:
     return dict(getattr(error, "spent", {}))
 
 
-def fetch_options(block: DownloadBlock) -> FetchOptions:
-    """What the fetcher is told of a recipe's settings."""
+def fetch_options(media: FetchedMedia, policy: FetchPolicy) -> FetchOptions:
+    """Return what the fetcher is told: what to fetch for a corpus, and how a run reaches it."""
     return FetchOptions(
-        min_short_side=block.min_short_side,
-        copy_local=block.copy_local,
-        keep_whole=block.keep_whole,
-        deadline_seconds=block.deadline_seconds,
-        allow_private_addresses=block.allow_private_addresses,
-        allow_file_urls=block.allow_file_urls,
-        ytdlp=block.ytdlp,
-        extractors=block.extractors,
+        min_short_side=media.min_short_side,
+        copy_local=media.copy_local,
+        keep_whole=media.keep_whole,
+        deadline_seconds=policy.deadline_seconds,
+        allow_private_addresses=policy.allow_private_addresses,
+        allow_file_urls=policy.allow_file_urls,
+        ytdlp=policy.ytdlp,
+        extractors=policy.extractors,
     )
 
 
@@ -246,15 +246,16 @@ def shared_budget(block: RateBlock) -> FileBudget:
     return FileBudget(Path(block.folder) if block.folder else users_budget_folder(), site_rates(block))
 
 
-def run_budget(recipe: CorpusRecipe, block: DownloadBlock) -> Budget:
+def run_budget(run: RunSettings) -> Budget:
     """The budget of a run: the folder that is named; else the scheduler's on a cluster; else this machine's."""
-    if block.rate.folder is None and recipe.dask.spans_machines:
+    rate = run.download.rate
+    if rate.folder is None and run.dask.spans_machines:
         from vidaudio.pipeline.cluster_budget import cluster_budget
 
-        budget = cluster_budget(site_rates(block.rate))
+        budget = cluster_budget(site_rates(rate))
         if budget is not None:
             return budget
-    return shared_budget(block.rate)
+    return shared_budget(rate)
 
 
 def _jobs(rows: Sequence[Clip]) -> list[SourceJob]:

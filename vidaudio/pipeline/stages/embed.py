@@ -15,7 +15,7 @@ from PIL import Image
 from vidaudio.encoders.naming import description_bytes
 from vidaudio.errors import EncoderError
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.recipe import CorpusRecipe, EncoderBlock
+from vidaudio.pipeline.recipe import CorpusSettings, EncoderBlock, RunSettings
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.read import TarReader
 
@@ -48,18 +48,18 @@ def encoder_identity(block: EncoderBlock) -> EncoderIdentity:
     return EncoderIdentity(encoder.name, description_bytes(encoder.fingerprint), encoder.image_size)
 
 
-def check_encoder(recipe: CorpusRecipe) -> EncoderIdentity:
-    """What a recipe's encoder is, found out before anything is built.
+def check_encoder(settings: CorpusSettings) -> EncoderIdentity:
+    """What a corpus's encoder is, found out before anything is built.
 
     Raises:
-        EncoderError: It cannot be had, or wants larger pictures than the recipe keeps.
+        EncoderError: It cannot be had, or wants larger pictures than the corpus keeps.
     """
-    identity = encoder_identity(recipe.embed.encoder)
-    _check_size(recipe, identity.image_size)
+    identity = encoder_identity(settings.embed.encoder)
+    _check_size(settings, identity.image_size)
     return identity
 
 
-def check_encoder_named(recipe: CorpusRecipe) -> None:
+def check_encoder_named(settings: CorpusSettings) -> None:
     """What of `check_encoder` can be told without loading the encoder.
 
     Raises:
@@ -67,16 +67,16 @@ def check_encoder_named(recipe: CorpusRecipe) -> None:
     """
     from vidaudio.encoders.clip import EncoderSpec, check_encoder_files
 
-    size = check_encoder_files(EncoderSpec(**recipe.embed.encoder.model_dump()))
+    size = check_encoder_files(EncoderSpec(**settings.embed.encoder.model_dump()))
     if size is not None:
-        _check_size(recipe, size)
+        _check_size(settings, size)
 
 
-def _check_size(recipe: CorpusRecipe, image_size: int) -> None:
-    kept = recipe.extract.frame_size
+def _check_size(settings: CorpusSettings, image_size: int) -> None:
+    kept = settings.extract.frame_size
     if image_size > kept:
         raise EncoderError(
-            f"{recipe.embed.encoder.architecture} wants pictures of {image_size} px and the corpus keeps "
+            f"{settings.embed.encoder.architecture} wants pictures of {image_size} px and the corpus keeps "
             f"{kept}; begin one with extract.frame_size={image_size}"
         )
 
@@ -87,16 +87,16 @@ def prepare_encoder(corpus: Corpus) -> str:
     Raises:
         EncoderError: As `check_encoder`, or it differs from the one recorded.
     """
-    encoder = check_encoder(corpus.recipe)
+    encoder = check_encoder(corpus.settings)
     name = f"embeddings/{encoder.name}/encoder.json"
     if not corpus.store.create(name, encoder.fingerprint) and corpus.store.read(name) != encoder.fingerprint:
         raise EncoderError(f"{corpus.url}/{name} describes another encoder of the same name; their vectors do not mix")
     return encoder.name
 
 
-def embed_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
+def embed_shard(corpus: Corpus, shard: int, folder: str, _: RunSettings) -> CommitRecord:
     """Embed every picture of a shard: one row a picture, float16."""
-    encoder = cached_encoder(corpus.recipe.embed.encoder)
+    encoder = cached_encoder(corpus.settings.embed.encoder)
     if folder != f"embeddings/{encoder.name}":
         raise EncoderError(
             f"this worker has the encoder {encoder.name} and the task wants {folder}: the weights at "

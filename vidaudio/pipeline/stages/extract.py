@@ -16,6 +16,7 @@ from vidaudio.manifest import Clip
 from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
 from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.released import media_not_kept, release_name
 from vidaudio.pipeline.stages.suspects import TAKEN_FOR_GUILTY, Trial, trying
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
@@ -51,7 +52,7 @@ FACTS = ("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_se
 FACTS += ("motion", "decode_errors", "audio_gaps")
 
 
-def extract_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
+def extract_shard(corpus: Corpus, shard: int, folder: str, run: RunSettings) -> CommitRecord:
     """Decode every clip that was fetched; what cannot be used is a row with its reason.
 
     Raises:
@@ -59,13 +60,15 @@ def extract_shard(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
     """
     clips, record = read_table(corpus.store, table_name("clips", shard))
     with corpus.store.workspace() as scratch:
-        return extract_fetched(corpus, shard, folder, clips, _media_tar(corpus, shard, record, clips, scratch), scratch)
+        tar = _media_tar(corpus, shard, record, clips, scratch)
+        return extract_fetched(corpus, shard, folder, run, clips, tar, scratch)
 
 
 def extract_fetched(
     corpus: Corpus,
     shard: int,
     folder: str,
+    run: RunSettings,
     clips: pa.Table,
     tar_path: Path | None,
     scratch: Path,
@@ -75,13 +78,14 @@ def extract_fetched(
 
     Args:
         corpus, shard, folder: What to commit, and where.
+        run: Deadline and memory limit of the decoder.
         clips: The shard's rows as the download wrote them.
         tar_path: What their offsets point into, on local disk; None where all point to files of the user's.
         scratch: A workspace of the corpus's store.
         before_commit: Called with the finished tar.
     """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
-    options = ExtractOptions(**corpus.recipe.extract.model_dump())
+    options = ExtractOptions(**(run.extract.model_dump() | corpus.settings.extract.model_dump()))
     with trying(corpus.store, shard) as trial, _borrowed_extractor(options) as extractor:
         tar = scratch / "av.tar"
         results: dict[str, Extracted] = {}

@@ -87,8 +87,8 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
         metadata = {
             "tars": tars,
             "audio": sound_format(described["settings"]["audio"]),
-            "sample_rate": corpus.recipe.extract.sample_rate,
-            "frames_per_second": corpus.recipe.extract.frames_per_second,
+            "sample_rate": corpus.settings.extract.sample_rate,
+            "frames_per_second": corpus.settings.extract.frames_per_second,
             "encoder": _encoder_described(corpus.store, described["encoder"]),
             "plan_hash": described["plan_hash"],
             "generation": described["generation"],

@@ -66,7 +66,7 @@ def _loaded(corpus: Corpus) -> Any:
     from vidaudio.pipeline.stages import embed
 
     try:
-        return embed.cached_encoder(corpus.recipe.embed.encoder)
+        return embed.cached_encoder(corpus.settings.embed.encoder)
     except EncoderError:
         return None  # said where pictures would have been encoded again
 

@@ -131,7 +131,7 @@ def _opened(path: Path, name: str, shards: int, findings: Findings) -> PackIndex
 
 def _otherwise(corpus: Corpus, pack: Pack, described: dict[str, Any]) -> list[str]:
     """What the index says of the pack otherwise than it is."""
-    extract = corpus.recipe.extract
+    extract = corpus.settings.extract
     wanted = {
         "tars": [pack.tars.get(n, f"{n}.tar") for n in pack.described["shards"]],
         "audio": pack.audio,

@@ -30,7 +30,7 @@ def check_list(corpus: Corpus, findings: Findings) -> bool:
     """Settings and list against their hashes; False where it is not known which clips each shard has."""
     described = json.loads(corpus.store.read(CORPUS_FILE))
     settings = {"settings": described.get("identity"), "manifest": described.get("manifest_sha256")}
-    if stable_hash(settings) != corpus.plan_hash or not _within(described["identity"], corpus.recipe.identity()):
+    if stable_hash(settings) != corpus.plan_hash or not _within(described["identity"], corpus.settings.identity()):
         findings.wrong(CORPUS_FILE, "is damaged: its settings and list do not give the plan it names", LIST_AGAIN)
     for number, part in enumerate(corpus.parts):
         try:

@@ -38,7 +38,7 @@ def encode_again(
     if not encoders:
         return
     try:
-        encoder = cached_encoder(corpus.recipe.embed.encoder)
+        encoder = cached_encoder(corpus.settings.embed.encoder)
     except EncoderError as error:
         findings.notes.append(f"no picture was encoded again: {error}")
         return
