@@ -14,7 +14,7 @@ import numpy as np
 
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.cluster import chains_in_flight
-from vidaudio.pipeline.corpus import Corpus, cached_corpus
+from vidaudio.pipeline.corpus import Corpus, CorpusRef, cached_corpus
 from vidaudio.pipeline.drive import Progress, drive
 from vidaudio.pipeline.journal import RunReport
 from vidaudio.pipeline.libraries import load_libraries
@@ -101,7 +101,7 @@ def run_chains(
 ) -> None:
     """Every missing shard's chain, a bounded number at a time."""
     resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
-    clips = corpus.clips_by_shard()
+    clips, ref = corpus.clips_by_shard(), corpus.ref
     run_id = f"{time.time_ns():x}"
 
     def submit(work: tuple[int, list[str]]) -> list[Future]:
@@ -111,9 +111,7 @@ def run_chains(
             chain.append(
                 client.submit(
                     run_task,
-                    corpus.url,
-                    corpus.plan_hash,
-                    len(corpus.parts),
+                    ref,
                     encoder,
                     stage,
                     shard,
@@ -160,11 +158,11 @@ def run_pack_tasks(
         _run_source_tasks(client, corpus, tasks, encoder, run, report, progress=progress)
         if report.failed:
             return
-    run_id = f"{time.time_ns():x}"
+    ref, run_id = corpus.ref, f"{time.time_ns():x}"
 
     def submit(task: PackTask) -> list[Future]:
         options = {"key": f"pack-{task.name}-{run_id}", "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
-        return [client.submit(run_pack_task, corpus.url, corpus.plan_hash, len(corpus.parts), encoder, task, **options)]
+        return [client.submit(run_pack_task, ref, encoder, task, **options)]
 
     bar = Progress("packing", unit="sample", total=tasks.samples, shards=len(tasks), shown=progress)
     limit = chains_in_flight(client, run.dask)
@@ -185,7 +183,7 @@ def _run_source_tasks(
     """The clips of every source shard, written once so that pack tasks can read each by its range."""
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
-    run_id = f"{time.time_ns():x}"
+    ref, run_id = corpus.ref, f"{time.time_ns():x}"
 
     def submit(shard: int) -> list[Future]:
         options = {
@@ -194,8 +192,7 @@ def _run_source_tasks(
             "retries": TASK_RETRIES,
             "pure": False,
         }
-        where = corpus.url, corpus.plan_hash, len(corpus.parts)
-        return [client.submit(run_source_task, *where, encoder, tasks.sources, shard, **options)]
+        return [client.submit(run_source_task, ref, encoder, tasks.sources, shard, **options)]
 
     bar = Progress("reading", unit="shard", total=len(shards), shards=len(shards), shown=progress)
     limit = chains_in_flight(client, run.dask)
@@ -204,9 +201,7 @@ def _run_source_tasks(
 
 
 def run_task(
-    url: str,
-    plan_hash: str,
-    parts: int,
+    ref: CorpusRef,
     encoder: str,
     stage: str,
     shard: int,
@@ -216,14 +211,14 @@ def run_task(
     """One task on a worker; returns a small record.
 
     Args:
-        url, plan_hash, parts: The corpus, and how far it had grown.
+        ref: The corpus.
         encoder: Name of its encoder.
         stage, shard: What to do.
         run: How this run reaches the sites (cookies, proxy, rates), its deadlines and numbers of threads.
         after: The record of the stage before; only orders this one behind it.
     """
     load_libraries()
-    corpus = cached_corpus(url, plan_hash, parts)
+    corpus = cached_corpus(ref)
     described = next(s for s in shard_stages(encoder, run.download.keep) if s.name == stage)
     began = time.monotonic()
     name = table_name(described.folder, shard)
@@ -234,19 +229,19 @@ def run_task(
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def run_pack_task(url: str, plan_hash: str, parts: int, encoder: str, task: PackTask) -> dict[str, Any]:
+def run_pack_task(ref: CorpusRef, encoder: str, task: PackTask) -> dict[str, Any]:
     """One training shard on a worker."""
     load_libraries()
     from vidaudio.pipeline.stages.pack import pack_shard
 
     began = time.monotonic()
-    record = pack_shard(cached_corpus(url, plan_hash, parts), task, encoder)
+    record = pack_shard(cached_corpus(ref), task, encoder)
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def run_source_task(url: str, plan_hash: str, parts: int, encoder: str, folder: str, shard: int) -> dict[str, Any]:
+def run_source_task(ref: CorpusRef, encoder: str, folder: str, shard: int) -> dict[str, Any]:
     """The clips of one source shard, made ready to be packed, on a worker."""
     load_libraries()
     began = time.monotonic()
-    clips = write_sources(cached_corpus(url, plan_hash, parts), shard, encoder, folder)
+    clips = write_sources(cached_corpus(ref), shard, encoder, folder)
     return {"stage": "gather", "shard": shard, "rows": clips, "seconds": time.monotonic() - began}

@@ -39,6 +39,22 @@ NOT_KEPT = {"dask": True, "manifest": True, "corpus": True, "download": {"ytdlp"
 RECORDED_VERSIONS = ("vidaudio", "av", "pillow", "soundfile", "open_clip_torch", "torch", "webdataset", "yt-dlp")
 
 
+@dataclass(frozen=True, slots=True)
+class CorpusRef:
+    """Which corpus a task belongs to, for whoever opens it elsewhere.
+
+    Attributes:
+        url: Folder or fsspec URL.
+        plan_hash: Of its settings and first list.
+        list_digest: Of all parts of its list that it had; tells apart two corpora that were begun at the same URL one
+            after the other.
+    """
+
+    url: str
+    plan_hash: str
+    list_digest: str
+
+
 @dataclass(frozen=True)
 class Corpus:
     """An opened corpus.
@@ -73,6 +89,18 @@ class Corpus:
     @property
     def url(self) -> str:
         return self.store.url
+
+    @property
+    def ref(self) -> CorpusRef:
+        """What a task is given to open the corpus by."""
+        return CorpusRef(self.url, self.plan_hash, self.list_digests()[-1])
+
+    def list_digests(self) -> list[str]:
+        """Return a digest of the list as it was with each part, in order: that of part `n` covers parts 0 to `n`."""
+        digests: list[str] = []
+        for part in self.parts:
+            digests.append(stable_hash([*digests[-1:], self.files[part.name].digest]))
+        return digests
 
     def rows(self, shard: int) -> list[Clip]:
         """The list's rows of one shard."""
@@ -153,20 +181,20 @@ def open_corpus(url: str) -> Corpus:
 
 
 @functools.lru_cache(maxsize=8)
-def cached_corpus(url: str, plan_hash: str, parts: int) -> Corpus:
+def cached_corpus(ref: CorpusRef) -> Corpus:
     """`open_corpus`, once a process: a worker runs thousands of tasks on the same corpus.
 
     Args:
-        url: Of the corpus.
-        plan_hash: That the task was made for.
-        parts: That the corpus had then; one that has grown since is opened anew.
+        ref: The corpus that the task was made for; it may have grown since.
 
     Raises:
-        CorpusError: Another corpus than the task's stands there by now.
+        CorpusError: Another corpus than the task's is there by now.
     """
-    corpus = open_corpus(url)
-    if corpus.plan_hash != plan_hash:
-        raise CorpusError(f"the corpus at {url} is not the one this task belongs to; was it deleted and begun anew?")
+    corpus = open_corpus(ref.url)
+    if corpus.plan_hash != ref.plan_hash or ref.list_digest not in corpus.list_digests():
+        raise CorpusError(
+            f"the corpus at {ref.url} is not the one this task belongs to; was it deleted and begun anew?"
+        )
     return corpus
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
-from pathlib import Path
 
+from vidaudio.encoders.files import file_versions
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.listing import Listings, list_stages
-from vidaudio.pipeline.recipe import CorpusRecipe, EncoderBlock, stable_hash
+from vidaudio.pipeline.recipe import CorpusRecipe, stable_hash
 
 FINISHED_FILE = "runs/finished.json"
 
@@ -35,7 +35,7 @@ def request_hash(recipe: CorpusRecipe, list_path: str, stages: Sequence[str]) ->
             "recipe": recipe.model_dump(mode="json", exclude={"dask", "manifest", "corpus"}),
             "list": list_sha256,
             "stages": sorted(stages),
-            "encoder": list(_local_files(recipe.embed.encoder)),
+            "encoder": file_versions(recipe.embed.encoder.architecture, recipe.embed.encoder.pretrained),
             "version": version("vidaudio"),
         }
     )
@@ -70,14 +70,3 @@ def _files_hash(corpus: Corpus, listings: Listings) -> str:
         for name, size in sorted(names.items()):
             digest.update(f"{folder}/{name} {size}\n".encode())
     return digest.hexdigest()
-
-
-def _local_files(encoder: EncoderBlock) -> Iterator[tuple[str, int, int]]:
-    """Path, bytes and time of the encoder's files where they are local: they may be replaced between two builds."""
-    for named in (encoder.architecture, encoder.pretrained):
-        path = Path(named).expanduser() if named else None
-        if path is None or not path.exists():
-            continue
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                yield str(file), file.stat().st_size, file.stat().st_mtime_ns

@@ -148,11 +148,14 @@ class PartFile:
         self._lock = threading.Lock()
         self._ranges: _Ranges | None = None
         self._recent: dict[int, pa.Table] = {}
+        self.digest = ""
         with self._damage_named():
             local = store.local_path(name)
             if local is None:
                 self._ranges = _Ranges(store, name, size_bytes)
             self._file = pq.ParquetFile(local if local is not None else self._ranges)
+            # Of all bytes of the file, which it carries itself.
+            self.digest = self._file.metadata.metadata.get(SEAL_KEY, b"").decode()
             self.described = Part(**json.loads(self._file.schema_arrow.metadata[_PART_KEY]))
             packed = self._file.schema_arrow.metadata[_SHARDS_KEY]
             self.shard_clips = np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<i4").astype(np.int64)

@@ -90,7 +90,7 @@ def build(
         check_scheduler(recipe.dask)
     opened, run = create_or_continue(where, recipe, listed), recipe.run_settings()
     if opened.store.warning:
-        tqdm.write(opened.store.warning)
+        tqdm.write(opened.store.warning, file=sys.stderr)
     _sweep(opened, run)
     if reasons is not None:
         opened = _plan_retry(opened, reasons)
@@ -103,7 +103,7 @@ def build(
         if missing:
             with connected(recipe.dask) as client:
                 if progress:
-                    tqdm.write(f"dashboard: {client.dashboard_link}")
+                    tqdm.write(f"dashboard: {client.dashboard_link}", file=sys.stderr)
                 run_chains(client, opened, missing, encoder, run, report, progress=progress)
                 if "pack" in stages and not report.failed:
                     packed = _pack_or_leave(opened, recipe.pack, encoder, client, run, report, progress)
@@ -182,7 +182,8 @@ def _pack_or_leave(
             raise
         tqdm.write(
             f"training/{settings.name} was packed before the corpus grew or lost clips, and stays as it is; for all: "
-            f"vidaudio pack {corpus.url} --name NAME"
+            f"vidaudio pack {corpus.url} --name NAME",
+            file=sys.stderr,
         )
         return False
     return True
@@ -200,7 +201,7 @@ def _sweep(corpus: Corpus, run: RunSettings) -> None:
             for folder in ("clips", "av"):
                 sweep_orphans(corpus.store, folder)
     except UpkeepBusy as busy:
-        tqdm.write(f"nothing is swept this time: {busy}")
+        tqdm.write(f"nothing is swept this time: {busy}", file=sys.stderr)
 
 
 def _sweep_late(corpus: Corpus) -> None:

@@ -24,7 +24,7 @@ from vidaudio.pipeline.superseded import Superseded, superseded
 from vidaudio.shards.commit import is_table
 
 SNAPSHOT_FILE = "runs/status.parquet"
-SNAPSHOT_FORMAT = 2
+SNAPSHOT_FORMAT = 3
 # Tables of a folder whose messages are remembered, by reason; of `unknown` all, since their shares are told.
 EXAMPLE_TABLES = 8
 _KEY = b"vidaudio"
@@ -70,11 +70,10 @@ def _known(corpus: Corpus, standing: pd.DataFrame) -> pd.DataFrame:
         remembered = file.read(use_threads=False).cast(SCHEMA).to_pandas()
         if (described["format"], described["plan_hash"]) != (SNAPSHOT_FORMAT, corpus.plan_hash):
             return empty
-        parts = int(described["parts"])
+        # The snapshot is of this corpus as it was once: not of one that was begun at its place before.
+        parts = corpus.list_digests().index(described["list_digest"]) + 1
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, CorpusError):
         # Missing, damaged or not ours: whatever it is, all can be counted again.
-        return empty
-    if not 0 < parts <= len(corpus.parts):
         return empty
     known = remembered.merge(standing, on=["folder", "table", "table_bytes"])
     if parts < len(corpus.parts):
@@ -89,7 +88,7 @@ def _count(corpus: Corpus, tables: pd.DataFrame, older: Superseded) -> pd.DataFr
 
 
 def _remember(corpus: Corpus, tallied: pd.DataFrame) -> None:
-    described = {"format": SNAPSHOT_FORMAT, "plan_hash": corpus.plan_hash, "parts": len(corpus.parts)}
+    described = {"format": SNAPSHOT_FORMAT, "plan_hash": corpus.plan_hash, "list_digest": corpus.ref.list_digest}
     schema = SCHEMA.with_metadata({_KEY: json.dumps(described, sort_keys=True).encode()})
     ordered = tallied.sort_values(["folder", "table"], kind="stable")
     table = pa.Table.from_pandas(ordered, schema=schema, preserve_index=False).replace_schema_metadata(schema.metadata)

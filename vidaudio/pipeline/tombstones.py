@@ -68,7 +68,10 @@ def read_tombstones(store: Store) -> Tombstones:
 def tombstones_among(store: Store, names: Collection[str]) -> Tombstones:
     """The tombstones among the files of a corpus's own folder, for those who have listed it already."""
     tables = tuple(sorted(name for name in names if _TOMBSTONE_NAME.fullmatch(name)))
-    return _read(store.url, tables) if tables else Tombstones()
+    if not tables:
+        return Tombstones()
+    # The names alone do not say what is in them: another corpus may have been begun at the same URL.
+    return _read(store.url, tuple((name, store.version(name)) for name in tables))
 
 
 def write_tombstones(store: Store, ids: Mapping[str, str], sources: Sequence[str], note: str | None) -> None:
@@ -103,13 +106,13 @@ def describe_tombstones(store: Store, name: str) -> dict[str, Any]:
     return json.loads(pq.read_schema(io.BytesIO(store.read(name))).metadata[_METADATA_KEY])
 
 
-# Their tables never change, so their names say what is in them.
 @functools.lru_cache(maxsize=8)
-def _read(url: str, names: tuple[str, ...]) -> Tombstones:
+def _read(url: str, tables: tuple[tuple[str, str], ...]) -> Tombstones:
+    """Read removals, given by name and version."""
     store = open_store(url)
     ids: set[str] = set()
     sources: set[str] = set()
-    for name in names:
+    for name, _ in tables:
         data = store.read(name)
         # Read wrongly it would bring back what somebody was promised is gone: rather nothing is done.
         if not seal_holds(data):
@@ -122,4 +125,4 @@ def _read(url: str, names: tuple[str, ...]) -> Tombstones:
                 sources.add(row["source"])
             else:
                 ids.add(row["id"])
-    return Tombstones(frozenset(ids), frozenset(sources), len(names))
+    return Tombstones(frozenset(ids), frozenset(sources), len(tables))

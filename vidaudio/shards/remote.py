@@ -122,6 +122,11 @@ class RemoteStore(Store):
         path = self._path(name)
         return self._reading(name, lambda: self._fresh().modified(path)).timestamp()
 
+    def version(self, name: str) -> str:
+        path = self._path(name)
+        # All that the store tells of it: an ETag or generation where it has one, size and time anywhere.
+        return self._reading(name, lambda: self._fresh().ukey(path))
+
     def read(self, name: str) -> bytes:
         path = self._path(name)
         # One request: s3fs would first ask how large the file is.

@@ -81,6 +81,10 @@ class Store(abc.ABC):
         """When the file was written, seconds since 1970."""
 
     @abc.abstractmethod
+    def version(self, name: str) -> str:
+        """Return a text that differs once the file of this name has been replaced; what caches are keyed by."""
+
+    @abc.abstractmethod
     def read(self, name: str) -> bytes: ...
 
     @abc.abstractmethod
@@ -167,6 +171,10 @@ class LocalStore(Store):
 
     def modified(self, name: str) -> float:
         return self._path(name).stat().st_mtime
+
+    def version(self, name: str) -> str:
+        found = self._path(name).stat()
+        return f"{found.st_ino}:{found.st_mtime_ns}:{found.st_size}"
 
     def read(self, name: str) -> bytes:
         return self._path(name).read_bytes()

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from vidaudio.encoders.files import file_versions
 from vidaudio.encoders.naming import description_bytes
 from vidaudio.errors import EncoderError
 from vidaudio.pipeline.corpus import Corpus
@@ -23,9 +24,13 @@ from vidaudio.shards.read import TarReader
 BATCHES_AHEAD = 4
 
 
-@functools.lru_cache(maxsize=2)
 def cached_encoder(block: EncoderBlock):
-    """The encoder of a recipe, loaded once a process and kept."""
+    """The encoder of a recipe, loaded once a process and kept as long as its files are the same."""
+    return _loaded(block, file_versions(block.architecture, block.pretrained))
+
+
+@functools.lru_cache(maxsize=2)
+def _loaded(block: EncoderBlock, _versions: tuple):
     from vidaudio.encoders.clip import EncoderSpec, load_encoder
 
     return load_encoder(EncoderSpec(**block.model_dump()))
@@ -39,8 +44,13 @@ class EncoderIdentity(NamedTuple):
     image_size: int
 
 
-@functools.lru_cache(maxsize=2)
 def encoder_identity(block: EncoderBlock) -> EncoderIdentity:
+    """Return what an encoder is, found out once a process as long as its files are the same."""
+    return _identified(block, file_versions(block.architecture, block.pretrained))
+
+
+@functools.lru_cache(maxsize=2)
+def _identified(block: EncoderBlock, _versions: tuple) -> EncoderIdentity:
     """Load an encoder to know what it is, and let it go: a driver embeds nothing, and may have a long list to hold."""
     from vidaudio.encoders.clip import EncoderSpec, load_encoder
 
