@@ -103,9 +103,10 @@ def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, An
         if not equals or not key:
             raise RecipeError(f"--set wants key=value, not {setting!r}")
         try:
-            value = yaml.safe_load(text)
+            # What begins with the package's folder is a path, though YAML sees a mapping begin there.
+            value = text if text.startswith("{package}") else yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise RecipeError(f"--set {key}: {text!r} is not a YAML value") from error
+            raise RecipeError(f"--set {key}: {text!r} is not a YAML value; put quotes around a text") from error
         nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}

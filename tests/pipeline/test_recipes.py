@@ -165,3 +165,33 @@ def test_the_demos_training_differs_from_clipseps_only_in_the_keys_it_lists():
     assert all(demo[key] == value for key, value in listed.items())
     assert {key.split(".")[0] for key in listed} <= {"model", "data", "schedule", "validation"}
     assert load_values("demo", "train")["system"] == "clipsep"
+
+
+@pytest.mark.parametrize(
+    ("said", "architecture", "pretrained"),
+    [
+        ("demo", "{package}/demo/clip", None),
+        ("demo-resnet", "resnet18-dilated-64", "{package}/demo/resnet/resnet18.safetensors"),
+        ("ViT-B-32/openai", "ViT-B-32", "openai"),
+        ("ViT-L-14", "ViT-L-14", "openai"),
+        ("hf-hub:laion/CLIP-ViT-B-32", "hf-hub:laion/CLIP-ViT-B-32", None),
+        ("./folders/clip", "./folders/clip", None),
+        ("{package}/demo/clip", "{package}/demo/clip", None),
+    ],
+)
+def test_an_encoder_is_named_by_one_text(said: str, architecture: str, pretrained: str | None):
+    encoder = load_corpus_recipe("folder", [f"embed.encoder={said}"]).embed.encoder
+    assert (encoder.architecture, encoder.pretrained) == (architecture, pretrained)
+
+
+def test_every_encoder_that_ships_is_there():
+    from vidaudio.encoders.files import local_files
+    from vidaudio.encoders.shipped import SHIPPED
+
+    for encoder in SHIPPED.values():
+        assert any(path.suffix == ".safetensors" for path in local_files(*encoder.values()))
+
+
+def test_the_package_s_folder_is_named_on_the_command_line():
+    setting = "embed.encoder.architecture={package}/demo/clip"
+    assert load_corpus_recipe("folder", [setting]).embed.encoder.architecture == "{package}/demo/clip"

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
+from vidaudio.encoders.shipped import named_encoder
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.pipeline.cluster_block import ClusterBlock, ListenAddress, SchedulerAddress
 from vidaudio.places import local_list
@@ -102,6 +103,12 @@ class EncoderBlock(RecipeModel):
     pretrained: str | None = "openai"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     batch_size: int = Field(64, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        """Take an encoder's name alone, too: `encoder: demo`, `encoder: ViT-B-32/openai`."""
+        return named_encoder(values) if isinstance(values, str) else values
 
 
 class EmbedBlock(RecipeModel):
