@@ -9,7 +9,9 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -237,3 +239,25 @@ def test_the_dashboard_stays_on_loopback_where_its_port_is_taken():
         with connected(block) as client:
             assert client.dashboard_link.startswith("http://127.0.0.1:")
             assert f":{port}/" not in client.dashboard_link
+
+
+@pytest.mark.parametrize(
+    ("main", "advice"),
+    [
+        ({"__spec__": ModuleSpec("vidaudio.__main__", None)}, "give the same command again"),
+        ({"__spec__": None, "__file__": "/usr/bin/vidaudio"}, "give the same command again"),
+        ({"__spec__": None, "__file__": "/home/somebody/mine.py"}, 'under `if __name__ == "__main__":`'),
+    ],
+    ids=["module", "command", "script"],
+)
+def test_a_worker_that_dies_as_it_starts_brings_the_advice_that_fits(main, advice, monkeypatch):
+    def died(*arguments, **options):
+        raise RuntimeError("Nanny failed to start.")
+
+    module = ModuleType("__main__")
+    vars(module).update(main)
+    monkeypatch.setitem(sys.modules, "__main__", module)
+    monkeypatch.setattr("distributed.SpecCluster", died)
+    with pytest.raises(CorpusError, match="did not start") as caught, connected(load_corpus_recipe("folder").dask):
+        pass
+    assert advice in str(caught.value)

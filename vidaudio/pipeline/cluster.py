@@ -11,10 +11,12 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vidaudio.errors import CorpusError
@@ -168,10 +170,22 @@ def _local_cluster(block: DaskBlock):
         with _interrupts_ignored():
             return SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
     except RuntimeError as error:
-        raise CorpusError(
-            f"the local Dask workers did not start ({error}); in a script of your own, call vidaudio under "
-            '`if __name__ == "__main__":`, since each worker imports that script'
-        ) from error
+        raise CorpusError(f"the local Dask workers did not start ({error}); {_why_workers_may_not_start()}") from error
+
+
+def _why_workers_may_not_start() -> str:
+    """Return the advice that fits whoever called: a script is imported by its workers, the command is not."""
+    main = sys.modules["__main__"]
+    name = main.__spec__.name if getattr(main, "__spec__", None) else Path(getattr(main, "__file__", "vidaudio")).stem
+    if name.partition(".")[0] in ("vidaudio", "pytest"):
+        return (
+            "one was killed as it started, or could not get memory or processes (`ulimit -u`); nothing is lost: give "
+            "the same command again, with fewer of them by --set dask.workers=1 if it happens again"
+        )
+    return (
+        'call vidaudio under `if __name__ == "__main__":` in a script of your own, since each worker imports that '
+        "script; or else one was killed as it started: then run it again"
+    )
 
 
 @contextlib.contextmanager
