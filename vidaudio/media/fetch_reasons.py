@@ -15,6 +15,7 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
 
 from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.text import storable_text
 
 # The first that matches anywhere in the message decides. Sorted from the specific to the general: "blocked it in your
 # country on copyright grounds" is a matter of the country, "sign in to confirm your age" not one of signing in.
@@ -75,6 +76,8 @@ _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
 # yt-dlp tells the two phases apart only in words: a page refused, or media refused that the page had offered.
 _MEDIA_PHASE = re.compile(r"unable to download video data|\[download\] got error", re.IGNORECASE)
 _LONGEST_MESSAGE = 300
+# Of a message, to find its cause: the first characters.
+_LONGEST_READ = 4_000
 
 
 class Refused(Exception):
@@ -169,6 +172,8 @@ def _match(table: tuple[tuple[Reason, str], ...], text: str) -> Reason | None:
 
 def _text(error: BaseException) -> str:
     text = str(getattr(error, "msg", None) or error) or type(error).__name__
+    # Bounded, and cleaned: the patterns below take time that grows with the square of a long word.
+    text = storable_text(text, max_characters=_LONGEST_READ, keep_line_ends=True)
     named = isinstance(error, (LookupError, TypeError, AttributeError, AssertionError, ValueError))
     return f"{type(error).__name__}: {text}" if named else text
 

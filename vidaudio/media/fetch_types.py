@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from vidaudio.errors import RecipeError
 from vidaudio.media.reasons import Outcome
+from vidaudio.text import storable_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +114,8 @@ class Fetched:
             the file at `pts - container.start_time = T - media_start_seconds`.
         size_bytes: Of the file; 0 unless done.
         sha256: Of the file, hexadecimal; empty unless done.
-        info: `id, title, uploader, channel, licence, duration, format`, as far as the site tells them.
+        info: `id, title, uploader, channel, licence, duration, format`, as far as the site tells them; texts are made
+            storable, and numbers that are not finite are left out.
     """
 
     id: str
@@ -123,6 +126,29 @@ class Fetched:
     size_bytes: int = 0
     sha256: str = ""
     info: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "info", storable_facts(self.info))
+
+
+def storable_facts(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts that a site tells about a source as JSON can hold them: texts and finite numbers."""
+    facts: dict[str, Any] = {}
+    for name, value in info.items():
+        if isinstance(value, int | float):
+            if math.isfinite(number := _as_float(value)):
+                facts[storable_text(name)] = number
+        elif value is not None and (text := storable_text(str(value))):
+            facts[storable_text(name)] = text
+    return facts
+
+
+def _as_float(value: int | float) -> float:
+    """Return the number; infinity for an integer that no float holds."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 @dataclass(slots=True)

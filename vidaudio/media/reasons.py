@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vidaudio.text import storable_text
+
 
 class State(StrEnum):
     DONE = "done"
@@ -58,11 +60,17 @@ TRANSIENT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one clip left one stage. `message` is the tool's own first line, kept for people, never compared."""
+    """How one clip left one stage. `message` is the tool's own first line, kept for people, never compared.
+
+    A message may quote a site or a file, so it is made storable here: no outcome can break the table that it enters.
+    """
 
     state: State
     reason: Reason | None = None
     message: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", storable_text(self.message))
 
     @property
     def transient(self) -> bool:

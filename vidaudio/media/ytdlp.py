@@ -30,7 +30,7 @@ from yt_dlp.utils import DownloadCancelled, PagedList
 
 from vidaudio.media.door import DoorDownloader
 from vidaudio.media.fetch_reasons import Refused, failure
-from vidaudio.media.fetch_types import FetchOptions
+from vidaudio.media.fetch_types import FetchOptions, storable_facts
 from vidaudio.media.formats import FormatChooser
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.media.visit import Visit
@@ -157,8 +157,8 @@ def public_info(info: Mapping[str, Any], downloads: Iterable[Mapping[str, Any]])
         "format": chosen,
     }
     facts: dict[str, Any] = {key: str(value) for key, value in texts.items() if value}
-    duration = info.get("duration")
-    return facts | ({"duration": float(duration)} if isinstance(duration, int | float) else {})
+    seconds = info.get("duration")
+    return storable_facts(facts | ({"duration": seconds} if isinstance(seconds, int | float) else {}))
 
 
 class _RefusedByKind(Refused, DownloadCancelled):

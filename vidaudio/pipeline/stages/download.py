@@ -28,6 +28,7 @@ from vidaudio.pipeline.stages.rounds import (
     SourceJob,
     fetch_in_rounds,
 )
+from vidaudio.pipeline.stages.row_check import storable_outcome
 from vidaudio.pipeline.stages.streak import Tail
 from vidaudio.pipeline.stages.verdicts import Verdicts
 from vidaudio.pipeline.tombstones import read_tombstones
@@ -162,7 +163,7 @@ def fetch_shard(
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
             for clip in wanted:
-                got = report.fetched[clip.id]
+                got = report.fetched[clip.id] = _storable(report.fetched[clip.id])
                 if got.path is not None and not got.is_reference:
                     info = json.dumps(dict(got.info), sort_keys=True, ensure_ascii=False).encode()
                     writer.write(clip.id, {got.path.suffix[1:].lower(): got.path.read_bytes(), "json": info})
@@ -270,6 +271,30 @@ def _jobs(rows: Sequence[Clip]) -> list[SourceJob]:
     ]
 
 
+def _storable(got: Fetched) -> Fetched:
+    """Return the clip as it was fetched; a failed one, without its file, where its row cannot be written."""
+    refused = storable_outcome(_facts(got), dict(got.info), SCHEMA)
+    if refused is None:
+        return got
+    if got.path is not None and not got.is_reference:
+        got.path.unlink(missing_ok=True)
+    return Fetched(got.id, refused)
+
+
+def _facts(got: Fetched) -> dict[str, Any]:
+    """Return a row's columns, but for the place of the media in the tar."""
+    return {
+        "id": got.id,
+        "state": got.outcome.state.value,
+        "reason": got.outcome.reason and got.outcome.reason.value,
+        "message": got.outcome.message,
+        "path": str(got.path) if got.path is not None and got.is_reference else None,
+        "size_bytes": got.size_bytes,
+        "sha256": got.sha256,
+        "media_start_seconds": got.media_start_seconds,
+    }
+
+
 def _table(rows: Sequence[Clip], removed: Collection[str], fetched: dict[str, Fetched], tar: Path) -> pa.Table:
     inside = members(tar)
     columns: dict[str, list] = {name: [] for name in SCHEMA.names}
@@ -282,18 +307,10 @@ def _table(rows: Sequence[Clip], removed: Collection[str], fetched: dict[str, Fe
         member = None
         if got.path is not None and not got.is_reference:
             member = inside[f"{clip.id}.{got.path.suffix[1:].lower()}"]
-        values = {
-            "id": clip.id,
-            "state": got.outcome.state.value,
-            "reason": got.outcome.reason and got.outcome.reason.value,
-            "message": got.outcome.message,
+        values = _facts(got) | {
             "member": member and member.name,
             "offset": member and member.offset,
             "length": member and member.length,
-            "path": str(got.path) if got.path is not None and got.is_reference else None,
-            "size_bytes": got.size_bytes,
-            "sha256": got.sha256,
-            "media_start_seconds": got.media_start_seconds,
             "info": json.dumps(dict(got.info), sort_keys=True, ensure_ascii=False),
         }
         for name, value in values.items():

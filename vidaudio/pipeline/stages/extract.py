@@ -18,6 +18,7 @@ from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.released import media_not_kept, release_name
+from vidaudio.pipeline.stages.row_check import storable_outcome
 from vidaudio.pipeline.stages.suspects import TAKEN_FOR_GUILTY, Trial, trying
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.tar import Member, ShardWriter, members
@@ -94,6 +95,7 @@ def extract_fetched(
                 result = _extract_clip(extractor, trial, fetched, rows[fetched["id"]], tar_path)
                 if result is None:
                     continue
+                result = _storable(result)
                 if result.outcome.state is State.DONE:
                     described = {"id": fetched["id"], **result.facts}
                     writer.write(
@@ -129,6 +131,13 @@ def _extract_clip(
     if trial.guilty(clip.id):
         return Extracted(TAKEN_FOR_GUILTY)
     return extractor.extract(span, alone=trial.alone)
+
+
+def _storable(result: Extracted) -> Extracted:
+    """Return the extraction; a failed one where its facts cannot be written."""
+    facts = {name: result.facts[name] for name in FACTS} if result.outcome.state is State.DONE else {}
+    refused = storable_outcome(facts | {"message": result.outcome.message}, result.facts, SCHEMA)
+    return result if refused is None else Extracted(refused)
 
 
 def _media_tar(corpus: Corpus, shard: int, record: CommitRecord, clips: pa.Table, scratch: Path) -> Path | None:

@@ -1,0 +1,67 @@
+"""Text from outside, made safe to store and to show.
+
+Sites, containers, lists and file names hold strings that are not always text: half of an escaped pair from a site's
+JSON, bytes of another encoding in a file name, NUL, terminal escapes, marks that reverse the reading direction, a
+megabyte where a word is expected. One such string fails a whole table, so each is cleaned where it enters.
+"""
+
+from __future__ import annotations
+
+import re
+
+# What a title, a name or a message may have.
+MAX_CHARACTERS = 1_000
+CUT_MARK = "\N{HORIZONTAL ELLIPSIS}"
+
+_TERMINAL_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
+_LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
+# Control characters, the marks of reading direction (overrides, embeddings, isolates), and two code points that XML
+# forbids. Joiners stay: words of many languages and composed emoji need them.
+_REMOVED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# The same for Arrow's regular expressions: texts that `storable_text` would change, apart from their length.
+# Arrow's strings are UTF-8 and hold no surrogates.
+CHANGED_IN_ARROW = (
+    r"[\x00-\x08\x0b-\x1f\x7f-\x{9f}\x{61c}\x{200e}\x{200f}\x{2028}-\x{202e}\x{2066}-\x{2069}\x{fffe}\x{ffff}]"
+)
+
+
+def storable_text(text: str, *, max_characters: int = MAX_CHARACTERS, keep_line_ends: bool = False) -> str:
+    """Return a text that every table, JSON file, tar, page and terminal takes.
+
+    A proper pair of surrogates becomes its character, a lone one U+FFFD. Control characters, terminal sequences and
+    marks of reading direction are removed. What is longer than allowed is cut and ends with `CUT_MARK`. A text that is
+    cleaned already is returned as it is.
+
+    Args:
+        text: Any string.
+        max_characters: Longest result, the mark included.
+        keep_line_ends: Keep tabs, and line ends as LF; otherwise each becomes a space.
+    """
+    # No regular expression below sees more than this, whatever a site sends.
+    long = len(text) > max_characters
+    text = text[: 2 * max_characters] if long else text
+    if _SURROGATE.search(text):
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    text = _TERMINAL_SEQUENCE.sub("", text)
+    text = _LINE_END.sub("\n" if keep_line_ends else " ", text)
+    text = _REMOVED.sub("", text)
+    if not keep_line_ends:
+        text = text.replace("\t", " ")
+    if len(text) > max_characters or long:
+        text = text[: max_characters - len(CUT_MARK)] + CUT_MARK
+    return text
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be written as UTF-8: whether it has no surrogates."""
+    return _SURROGATE.search(text) is None
+
+
+def escaped_name(name: str) -> str:
+    """Return a file name with control characters and line ends percent-encoded, so that it fits on one line.
+
+    Other characters, the percent sign too, stay as they are: names without such characters are not changed.
+    """
+    return _CONTROL.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), name)
