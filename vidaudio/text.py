@@ -13,14 +13,19 @@ import re
 MAX_CHARACTERS = 1_000
 CUT_MARK = "\N{HORIZONTAL ELLIPSIS}"
 
-_TERMINAL_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
-_LINE_END = re.compile("\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 # Control characters, the marks of reading direction (overrides, embeddings, isolates), and two code points that XML
 # forbids. Joiners stay: words of many languages and composed emoji need them.
-_REMOVED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff]")
+_REMOVED = "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufffe\uffff"
+_ODD_LINE_ENDS = "\x0b-\x0d\x85\u2028\u2029"
+_SURROGATES = "\ud800-\udfff"
+_TERMINAL_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]")
+_ODD = re.compile(f"[{_REMOVED}{_ODD_LINE_ENDS}{_SURROGATES}]")
+_ODD_OR_LINE_END = re.compile(f"[{_REMOVED}{_ODD_LINE_ENDS}{_SURROGATES}\t\n]")
+_LINE_END = re.compile(f"\r\n|[\n{_ODD_LINE_ENDS}]")
+_TO_REMOVE = re.compile(f"[{_REMOVED}]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-# The same for Arrow's regular expressions: texts that `storable_text` would change, apart from their length.
+_SURROGATE = re.compile(f"[{_SURROGATES}]")
+# For Arrow's regular expressions: texts that `storable_text` with `keep_line_ends` changes, apart from their length.
 # Arrow's strings are UTF-8 and hold no surrogates.
 CHANGED_IN_ARROW = (
     r"[\x00-\x08\x0b-\x1f\x7f-\x{9f}\x{61c}\x{200e}\x{200f}\x{2028}-\x{202e}\x{2066}-\x{2069}\x{fffe}\x{ffff}]"
@@ -39,17 +44,17 @@ def storable_text(text: str, *, max_characters: int = MAX_CHARACTERS, keep_line_
         max_characters: Longest result, the mark included.
         keep_line_ends: Keep tabs, and line ends as LF; otherwise each becomes a space.
     """
-    # No regular expression below sees more than this, whatever a site sends.
     long = len(text) > max_characters
+    # No regular expression sees more than this, whatever a site sends.
     text = text[: 2 * max_characters] if long else text
-    if _SURROGATE.search(text):
+    if (_ODD if keep_line_ends else _ODD_OR_LINE_END).search(text):
+        # Pairs first, so that the halves that are left over are alone.
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    text = _TERMINAL_SEQUENCE.sub("", text)
-    text = _LINE_END.sub("\n" if keep_line_ends else " ", text)
-    text = _REMOVED.sub("", text)
-    if not keep_line_ends:
-        text = text.replace("\t", " ")
-    if len(text) > max_characters or long:
+        text = _TERMINAL_SEQUENCE.sub("", text)
+        text = _LINE_END.sub("\n" if keep_line_ends else " ", text)
+        text = _TO_REMOVE.sub("", text)
+        text = text if keep_line_ends else text.replace("\t", " ")
+    if long:
         text = text[: max_characters - len(CUT_MARK)] + CUT_MARK
     return text
 

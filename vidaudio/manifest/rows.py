@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from vidaudio.errors import ManifestError
+from vidaudio.manifest.checks import checked_clip
 from vidaudio.manifest.clip import Clip
+from vidaudio.text import storable_text
 
 SHOWN = 20
+# Of a reason, the characters shown at its beginning and at its end: it may quote a field of any length.
+_SHOWN_OF_REASON = 250
+_LONGEST_LINE = 5_000
+CLEANED = "control characters, broken characters or marks of reading direction were taken out of the words"
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
@@ -41,16 +47,29 @@ class BadRow:
     place: Place
     reason: str
 
+    def __post_init__(self) -> None:
+        reason = self.reason
+        if len(reason) > 2 * _SHOWN_OF_REASON:
+            reason = f"{reason[:_SHOWN_OF_REASON]} ... {reason[-_SHOWN_OF_REASON:]}"
+        object.__setattr__(self, "reason", storable_text(reason))
+
     def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
+        return storable_text(f"{self.place}: {self.reason}", max_characters=_LONGEST_LINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[Value]):
-    """What a row says, and where it stands."""
+    """What a row says, and where it stands.
+
+    Attributes:
+        place: File and line.
+        value: What it says.
+        remarks: What is odd about it, though it can be read; the reader of the list is told how often.
+    """
 
     place: Place
     value: Value
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +106,7 @@ def parse_rows(rows: Iterable[Parsed[Row] | BadRow], parse: Callable[[Row], Valu
         except ManifestError as error:
             yield BadRow(row.place, str(error))
         else:
-            yield Parsed(row.place, value)
+            yield Parsed(row.place, value, row.remarks)
 
 
 def collect(rows: Iterable[Parsed[Clip] | BadRow], *, skip_bad_rows: bool, notes: tuple[str, ...] = ()) -> Listing:
@@ -101,7 +120,7 @@ def collect(rows: Iterable[Parsed[Clip] | BadRow], *, skip_bad_rows: bool, notes
         ManifestError: There are bad rows and `skip_bad_rows` is false; two rows of one id contradict each other; no row
             is left. The first `SHOWN` places are named, with the number of the others.
     """
-    good, bad = separate(rows)
+    good, bad = separate(map(_checked, rows))
     refuse_bad_rows(bad, skip_bad_rows=skip_bad_rows)
     clips: dict[str, Clip] = {}
     places: dict[str, Place] = {}
@@ -129,7 +148,31 @@ def collect(rows: Iterable[Parsed[Clip] | BadRow], *, skip_bad_rows: bool, notes
         )
     if not clips:
         raise ManifestError("the list holds no clip" + (f": all {len(bad):,} rows are malformed" if bad else ""))
+    notes += _remarks(good)
     return Listing(tuple(clips.values()), len(good) + len(bad), len(good) - len(clips), tuple(bad), notes)
+
+
+def _checked(row: Parsed[Clip] | BadRow) -> Parsed[Clip] | BadRow:
+    """Return a row with its clip's words made storable, or why it cannot enter a manifest."""
+    if isinstance(row, BadRow):
+        return row
+    try:
+        clip = checked_clip(row.value)
+    except ManifestError as error:
+        return BadRow(row.place, str(error))
+    return row if clip is row.value else Parsed(row.place, clip, (*row.remarks, CLEANED))
+
+
+def _remarks(rows: Iterable[Parsed[Clip]]) -> tuple[str, ...]:
+    """Return a sentence for each kind of remark: in how many rows, and in which one first."""
+    places: dict[str, list[Place]] = {}
+    for row in rows:
+        for remark in row.remarks:
+            places.setdefault(remark, []).append(row.place)
+    return tuple(
+        storable_text(f"{_count(len(found), 'row')} ({found[0]}{' first' if len(found) > 1 else ''}): {remark}")
+        for remark, found in places.items()
+    )
 
 
 def separate(rows: Iterable[Parsed[Value] | BadRow]) -> tuple[list[Parsed[Value]], list[BadRow]]:
@@ -160,7 +203,8 @@ def shown_rows(bad: Iterable[BadRow]) -> str:
 
 def _shown(lines: list[str]) -> str:
     more = [f"  ... and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
-    return "\n".join([f"  {line}" for line in lines[:SHOWN]] + more)
+    shown = (storable_text(line, max_characters=_LONGEST_LINE) for line in lines[:SHOWN])
+    return "\n".join([f"  {line}" for line in shown] + more)
 
 
 def _count(number: int, noun: str) -> str:

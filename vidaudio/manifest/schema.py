@@ -7,6 +7,7 @@ from dataclasses import fields
 
 import pyarrow as pa
 
+from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
 
 SCHEMA = pa.schema(
@@ -40,7 +41,7 @@ def clips_from_table(table: pa.Table) -> list[Clip]:
     """The clips of a table of `SCHEMA`, in order; a null list of labels or captions is an empty one.
 
     Raises:
-        ManifestError: A row that no `Clip` can be (see `Clip`).
+        ManifestError: A row that no `Clip` can be (see `Clip`); names its id.
     """
     columns = [table.column(field.name).to_pylist() for field in fields(Clip)]
     clips = []
@@ -48,5 +49,8 @@ def clips_from_table(table: pa.Table) -> list[Clip]:
         values = dict(zip(SCHEMA.names, row, strict=True))
         values["labels"] = tuple(values["labels"] or ())
         values["captions"] = tuple(values["captions"] or ())
-        clips.append(Clip(**values))
+        try:
+            clips.append(Clip(**values))
+        except ManifestError as error:
+            raise ManifestError(f"the clip {values['id']}: {error}") from error
     return clips

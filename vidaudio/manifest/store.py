@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from vidaudio.errors import ManifestError
+from vidaudio.manifest.checks import check_table, storable_table
 from vidaudio.manifest.clip import CLIP_ID, Clip
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.schema import REQUIRED, SCHEMA, table_from_clips
@@ -53,7 +54,8 @@ def read_manifest(path: str | Path) -> pa.Table:
 
     Raises:
         ManifestError: No such file, not Parquet, a column missing or of another type, a required value missing, an id
-            that is invalid or comes twice, a cut that does not end after its start.
+            that is invalid or comes twice, a cut that does not end after its start, a time that is none, a text that is
+            too long.
     """
     path = local_list(path)
     if not path.exists():
@@ -78,6 +80,8 @@ def read_manifest(path: str | Path) -> pa.Table:
 def checked_table(table: pa.Table, where: str, columns: Sequence[str]) -> pa.Table:
     """Rows with their columns cast to the schema's types; values are checked where all columns are there.
 
+    Words (labels, captions, splits, data sets) are made storable.
+
     Args:
         table: Rows of a list, with at least `columns`.
         where: They come from, for messages.
@@ -89,7 +93,7 @@ def checked_table(table: pa.Table, where: str, columns: Sequence[str]) -> pa.Tab
     table = _cast(table, where, columns)
     if list(columns) == SCHEMA.names:
         _check(table, where)
-    return table
+    return storable_table(table)
 
 
 def _distinct(clips: Iterable[Clip]) -> Iterator[Clip]:
@@ -144,7 +148,7 @@ def _check(table: pa.Table, path: str) -> None:
             f"{invalid[0].as_py()!r}"
         )
     sources = table.column("source")
-    odd = sources.filter(pc.invert(pc.match_substring_regex(sources, "^[^:]+:.")))
+    odd = sources.filter(pc.invert(pc.match_substring_regex(sources, "(?s)^[^:]+:.")))
     if len(odd):
         raise ManifestError(f"{path}: {len(odd):,} sources are not site:video, the first is {odd[0].as_py()!r}")
     for name in ("labels", "captions"):
@@ -162,3 +166,4 @@ def _check(table: pa.Table, path: str) -> None:
             f"{path}: {number_of(len(wrong), 'clip has', 'clips have')} a cut that starts before 0 or does not end "
             f"after its start, the first is {wrong['id'][0].as_py()}"
         )
+    check_table(table, path)

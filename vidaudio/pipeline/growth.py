@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import SCHEMA
+from vidaudio.manifest.checks import storable_table
 from vidaudio.manifest.source import ChosenRows, RowSource, hashed
 from vidaudio.pipeline.tombstones import Tombstones
 
@@ -109,7 +110,8 @@ def _first_among(tables: Iterable[pa.Table], wanted: np.ndarray) -> str | None:
 
 
 def _contents(table: pa.Table) -> np.ndarray:
-    """A hash of every row but its shard, uint64 `[rows]`."""
+    """A hash of every row but its shard, uint64 `[rows]`; of its words as they are when a list is read today."""
+    table = storable_table(table)
     total = np.zeros(table.num_rows, np.uint64)
     for name in SCHEMA.names:
         if name == "shard":

@@ -1,0 +1,136 @@
+"""What a row must satisfy to enter a manifest: for one clip of a list, and in columns for a table of clips.
+
+A `Clip` refuses what no stage could work with. The checks here are those of the door: they run when a list is read and
+when a build opens a manifest, so that a value which would block a shard later is found while its row can be named.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidaudio.errors import ManifestError
+from vidaudio.manifest.clip import Clip
+from vidaudio.text import CHANGED_IN_ARROW, storable_text
+from vidaudio.wording import number_of
+
+# A field of a list. Longer ones are no captions: an open quote, a document, a picture in base64.
+MAX_FIELD_CHARACTERS = 131_072
+# 31 years: in nanoseconds still a 64-bit integer, as media files count time, and less than today in seconds since 1970.
+MAX_SECONDS = 1e9
+
+_NAMES = ("dataset", "split")
+_WORDS = ("labels", "captions")
+_TEXTS = ("source", "dataset", "url", "split", "labels", "captions")
+# What no system takes: a NUL in a path; in a URL any control character.
+_BAD_URL = r"\x00|^(?:[A-Za-z][A-Za-z0-9+.-]*://|[Ff][Ii][Ll][Ee]:).*[\x01-\x1f\x7f]"
+_BAD_URL_IN_PYTHON = re.compile(_BAD_URL, re.DOTALL)
+_RANGE = f"a time is 0 s or later and at most {MAX_SECONDS:g} s"
+
+
+def checked_clip(clip: Clip) -> Clip:
+    """Return a list's clip with its words made storable.
+
+    Raises:
+        ManifestError: A field is too long, a time is out of range, or the URL holds control characters.
+    """
+    for name in _TEXTS:
+        value = getattr(clip, name)
+        for text in (value,) if isinstance(value, str) else value or ():
+            if len(text) > MAX_FIELD_CHARACTERS:
+                raise ManifestError(f"the {name} has {too_many(len(text))}")
+    if problem := _time_problem(clip):
+        raise ManifestError(problem)
+    if _BAD_URL_IN_PYTHON.search(clip.url):
+        raise ManifestError(f"the URL or path {clip.url!r} holds control characters")
+    values = {name: _storable_name(getattr(clip, name)) for name in _NAMES}
+    values |= {name: _storable_words(getattr(clip, name), name) for name in _WORDS}
+    changed = {name: value for name, value in values.items() if value != getattr(clip, name)}
+    return replace(clip, **changed) if changed else clip
+
+
+def check_table(table: pa.Table, where: str) -> None:
+    """Refuse texts and times that no clip of a list may have.
+
+    Args:
+        table: Rows with all columns of a manifest.
+        where: They come from, for messages.
+
+    Raises:
+        ManifestError: Names the first clip, and how many there are.
+    """
+    for name in _TEXTS:
+        texts = pc.list_flatten(table[name]) if name in _WORDS else table[name]
+        longest = pc.max(pc.utf8_length(texts)).as_py() or 0
+        if longest > MAX_FIELD_CHARACTERS:
+            raise ManifestError(f"{where}: the column {name} holds a text of {too_many(longest)}")
+    bad_urls = pc.match_substring_regex(table["url"], f"(?s){_BAD_URL}")
+    _refuse(table, bad_urls, where, "url", "a URL or path with control characters")
+    for name in ("start_seconds", "end_seconds", "media_start_seconds"):
+        seconds = table[name]
+        fits = pc.and_(pc.greater_equal(seconds, 0.0), pc.less_equal(seconds, MAX_SECONDS))
+        _refuse(table, pc.fill_null(pc.invert(fits), False), where, name, f"no time ({_RANGE})")
+    behind = pc.fill_null(pc.greater_equal(table["media_start_seconds"], table["end_seconds"]), False)
+    _refuse(table, behind, where, "media_start_seconds", "a time behind the clip's end")
+
+
+def storable_table(table: pa.Table) -> pa.Table:
+    """Return rows with their words made storable, for those of `dataset, split, labels, captions` that are there."""
+    for place, name in enumerate(table.column_names):
+        column = table[name]
+        if name in _NAMES and _changes(column, name):
+            values: list = [_storable_name(value) for value in column.to_pylist()]
+        elif name in _WORDS and _changes(pc.list_flatten(column), name):
+            values = [words and list(_storable_words(words, name)) for words in column.to_pylist()]
+        else:
+            continue
+        table = table.set_column(place, table.schema.field(name), pa.chunked_array([pa.array(values, column.type)]))
+    return table
+
+
+def too_many(characters: int) -> str:
+    """Return what is wrong with a field of so many characters, for messages."""
+    return f"{characters:,} characters; at most {MAX_FIELD_CHARACTERS:,} are read"
+
+
+def _time_problem(clip: Clip) -> str | None:
+    media, end = clip.media_start_seconds, clip.end_seconds
+    for what, seconds in (("clip starts", clip.start_seconds), ("clip ends", end), ("file starts", media)):
+        if seconds is not None and not (math.isfinite(seconds) and 0 <= seconds <= MAX_SECONDS):
+            return f"the {what} at {seconds:g} s; {_RANGE}"
+    if media is not None and end is not None and media >= end:
+        return f"the file starts at {media:g} s, behind the clip's end at {end:g} s"
+    return None
+
+
+def _refuse(table: pa.Table, wrong: pa.ChunkedArray, where: str, column: str, what: str) -> None:
+    rows = table.select(["id", column]).filter(wrong)
+    if rows.num_rows:
+        value = storable_text(repr(rows[column][0].as_py()), max_characters=100)
+        clips = number_of(rows.num_rows, "clip has", "clips have")
+        raise ManifestError(f"{where}: {clips} in {column} {what}; the first is {rows['id'][0].as_py()} with {value}")
+
+
+def _changes(texts: pa.ChunkedArray, name: str) -> bool:
+    """Return whether any text of a column would be changed."""
+    pattern = CHANGED_IN_ARROW if name == "captions" else rf"{CHANGED_IN_ARROW}|[\t\n]"
+    return bool(pc.any(pc.match_substring_regex(texts, pattern)).as_py())
+
+
+def _storable_name(name: str | None) -> str | None:
+    return name and storable_text(name, max_characters=MAX_FIELD_CHARACTERS)
+
+
+def _storable_words(words: Iterable[str | None], name: str) -> Sequence[str]:
+    """Return the texts made storable, without those of which nothing is left, each once."""
+    keep = name == "captions"
+    before = [word or "" for word in words]
+    after = [storable_text(word, max_characters=MAX_FIELD_CHARACTERS, keep_line_ends=keep) for word in before]
+    if after == before:
+        return tuple(before)
+    return tuple(dict.fromkeys(word for word in map(str.strip, after) if word))
