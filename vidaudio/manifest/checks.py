@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pyarrow as pa
@@ -49,7 +49,7 @@ def checked_clip(clip: Clip) -> Clip:
     if _BAD_URL_IN_PYTHON.search(clip.url):
         raise ManifestError(f"the URL or path {clip.url!r} holds control characters")
     values = {name: _storable_name(getattr(clip, name)) for name in _NAMES}
-    values |= {name: _storable_words(getattr(clip, name), name) for name in _WORDS}
+    values |= {name: storable_words(getattr(clip, name), name) for name in _WORDS}
     changed = {name: value for name, value in values.items() if value != getattr(clip, name)}
     return replace(clip, **changed) if changed else clip
 
@@ -86,11 +86,26 @@ def storable_table(table: pa.Table) -> pa.Table:
         if name in _NAMES and _changes(column, name):
             values: list = [_storable_name(value) for value in column.to_pylist()]
         elif name in _WORDS and _changes(pc.list_flatten(column), name):
-            values = [words and list(_storable_words(words, name)) for words in column.to_pylist()]
+            values = [words and list(storable_words(words, name)) for words in column.to_pylist()]
         else:
             continue
         table = table.set_column(place, table.schema.field(name), pa.chunked_array([pa.array(values, column.type)]))
     return table
+
+
+def storable_words(words: Iterable[str | None], name: str) -> tuple[str, ...]:
+    """Return labels or captions made storable; where any changes, without those of which nothing is left, each once.
+
+    Args:
+        words: The texts.
+        name: `labels`, which are lines, or `captions`, which may have several.
+    """
+    keep = name == "captions"
+    before = [word or "" for word in words]
+    after = [storable_text(word, max_characters=MAX_FIELD_CHARACTERS, keep_line_ends=keep) for word in before]
+    if after == before:
+        return tuple(before)
+    return tuple(dict.fromkeys(word for word in map(str.strip, after) if word))
 
 
 def too_many(characters: int) -> str:
@@ -124,13 +139,3 @@ def _changes(texts: pa.ChunkedArray, name: str) -> bool:
 
 def _storable_name(name: str | None) -> str | None:
     return name and storable_text(name, max_characters=MAX_FIELD_CHARACTERS)
-
-
-def _storable_words(words: Iterable[str | None], name: str) -> Sequence[str]:
-    """Return the texts made storable, without those of which nothing is left, each once."""
-    keep = name == "captions"
-    before = [word or "" for word in words]
-    after = [storable_text(word, max_characters=MAX_FIELD_CHARACTERS, keep_line_ends=keep) for word in before]
-    if after == before:
-        return tuple(before)
-    return tuple(dict.fromkeys(word for word in map(str.strip, after) if word))

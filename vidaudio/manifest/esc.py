@@ -62,7 +62,7 @@ def _parser(sounds: Path, splits: Mapping[int, str], dataset: str) -> Callable[[
         name = _FILE_NAME.fullmatch(row["filename"])
         if name is None:
             raise ManifestError(f"{row['filename']!r} is not of the form <fold>-<freesound id>-<take>.wav")
-        fold = int(row["fold"]) if row["fold"].isdigit() else 0
+        fold = int(row["fold"]) if re.fullmatch(r"[0-9]", row["fold"]) else 0
         if fold not in splits:
             raise ManifestError(f"the fold {row['fold']!r} is none of 1 to 5")
         if not row["category"]:

@@ -1,4 +1,4 @@
-"""Rows of a csv file with a header, by column name."""
+"""Rows of a csv or tab-separated file with a header, by column name."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from pathlib import Path
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.rows import BadRow, Parsed
 from vidaudio.manifest.text import csv_rows
+from vidaudio.manifest.tsv import tsv_rows
 
 
 def header_rows(
-    path: Path, *, delimiter: str = ",", required: Sequence[str] = ()
+    path: Path, *, tabs: bool = False, required: Sequence[str] = ()
 ) -> tuple[list[str], Iterator[Parsed[dict[str, str]] | BadRow]]:
     """The column names and the rows below them.
+
+    Args:
+        path: The list.
+        tabs: It is tab-separated (see `vidaudio.manifest.tsv`), not csv.
+        required: Columns that it must have.
 
     Raises:
         ManifestError: No header, a name twice, or a required column missing (the message names those there are).
     """
-    rows = csv_rows(path, delimiter=delimiter)
+    rows = tsv_rows(path) if tabs else csv_rows(path)
     first = next(rows, None)
     if first is None:
         raise ManifestError(f"{path} is empty; a header line was expected")
@@ -41,4 +47,4 @@ def _named(names: list[str], rows: Iterator[Parsed[list[str]] | BadRow]) -> Iter
         elif len(row.value) != len(names):
             yield BadRow(row.place, f"it has {len(row.value)} fields, the header {len(names)}")
         else:
-            yield Parsed(row.place, dict(zip(names, row.value, strict=True)))
+            yield Parsed(row.place, dict(zip(names, row.value, strict=True)), row.remarks)

@@ -15,8 +15,9 @@ from pathlib import Path
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.rows import BadRow, Listing, Parsed, Place, collect, parse_rows
-from vidaudio.manifest.text import is_text, read_text
+from vidaudio.manifest.text import is_text, parse_json, read_text
 from vidaudio.manifest.youtube import youtube_clip
+from vidaudio.text import storable_text
 
 _STRING_OR_LINE_END = re.compile(r'"(?:[^"\\]|\\.)*"|\r\n|\r|\n')
 
@@ -37,7 +38,7 @@ def read_music(*paths: str | Path, split: str | None = None, skip_bad_rows: bool
         instruments, video_id = row
         if not isinstance(video_id, str):
             raise ManifestError(f"{video_id!r} is not a YouTube id (a string)")
-        labels = tuple(name.replace("_", " ") for name in instruments.split())
+        labels = tuple(storable_text(name.replace("_", " ")) for name in instruments.split())
         if not labels:
             raise ManifestError(f"the video {video_id!r} stands under no instrument")
         return youtube_clip(video_id, dataset="music", split=split, labels=tuple(dict.fromkeys(labels)))
@@ -53,9 +54,11 @@ def _rows(path: Path) -> Iterator[Parsed[tuple[str, object]] | BadRow]:
         raise ManifestError(f"{path} holds bytes that are not UTF-8; save the list as UTF-8")
     try:
         # Pairs, not a dict: json keeps the last of two equal keys and would drop the first one's videos.
-        document = json.loads(text, object_pairs_hook=_Pairs)
+        document = parse_json(text, _Pairs)
     except json.JSONDecodeError as error:
         raise ManifestError(f"{path}:{error.lineno} is not JSON: {error.msg}") from error
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from error
     # The strings of a document come in the same order from the text and from a walk over what was parsed.
     lines = _string_lines(text)
     found = False

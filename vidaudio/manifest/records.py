@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pyarrow as pa
 from pyarrow import parquet
 
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.header import header_rows
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.rows import BadRow, Parsed, Place
-from vidaudio.manifest.text import NOT_TEXT, is_text, read_text, split_lines
+from vidaudio.manifest.text import NOT_TEXT, is_text, parse_json, read_text, split_lines
 from vidaudio.places import local_list
 
 FORMATS = {
@@ -20,8 +21,13 @@ FORMATS = {
     ".pq": "parquet",
 }  # fmt: skip
 
-Record = dict[str, object]
+Record = Mapping[str, object]
 Records = Iterator[Parsed[Record] | BadRow]
+
+# Rows of Parquet held at once: a table may have columns of pictures that no row is asked for.
+PARQUET_ROWS = 4_096
+# What Arrow raises for a value that Python cannot hold: bytes that are not UTF-8, a date beyond the year 9999.
+_CELL_DAMAGE = (pa.ArrowException, UnicodeDecodeError, ValueError, OverflowError)
 
 
 def read_records(path: Path, table_format: str | None = None) -> tuple[list[str], Records]:
@@ -38,7 +44,7 @@ def read_records(path: Path, table_format: str | None = None) -> tuple[list[str]
     if table_format == "csv":
         return header_rows(path)
     if table_format == "tsv":
-        return header_rows(path, delimiter="\t")
+        return header_rows(path, tabs=True)
     if table_format == "jsonl":
         return _json_lines(path)
     if table_format == "parquet":
@@ -64,9 +70,12 @@ def _json_rows(path: Path) -> Records:
             yield BadRow(place, NOT_TEXT)
             continue
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except json.JSONDecodeError as error:
             yield BadRow(place, f"it is not JSON: {error.msg} at character {error.colno}")
+            continue
+        except ManifestError as error:
+            yield BadRow(place, str(error))
             continue
         if not isinstance(value, dict):
             yield BadRow(place, f"it is a JSON {type(value).__name__}, not an object with a key a column")
@@ -87,7 +96,28 @@ def _parquet(path: Path) -> tuple[list[str], Records]:
 def _parquet_rows(path: Path, file: parquet.ParquetFile) -> Records:
     number = 0
     with damage_named(path):
-        for batch in file.iter_batches():
-            for record in batch.to_pylist():
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            for row in range(batch.num_rows):
                 number += 1
-                yield Parsed(Place(path, number, "row"), record)
+                yield Parsed(Place(path, number, "row"), _ParquetRecord(columns, row))
+
+
+class _ParquetRecord(Mapping[str, object]):
+    """A row of a batch, of which a cell becomes a Python value when it is asked for: others may be unreadable."""
+
+    def __init__(self, columns: Mapping[str, pa.Array], row: int) -> None:
+        self._columns, self._row = columns, row
+
+    def __getitem__(self, name: str) -> object:
+        try:
+            return self._columns[name][self._row].as_py()
+        except _CELL_DAMAGE as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ManifestError(f"the column {name!r} holds what cannot be read ({reason})") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)

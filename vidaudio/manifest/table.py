@@ -11,14 +11,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from vidaudio.errors import ManifestError
+from vidaudio.manifest.checks import MAX_FIELD_CHARACTERS, storable_words, too_many
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.fields import parse_seconds
 from vidaudio.manifest.ids import Name, assign_ids, start_suffix
 from vidaudio.manifest.records import Record, read_records
-from vidaudio.manifest.rows import BadRow, Listing, Parsed, collect, parse_rows
+from vidaudio.manifest.rows import CLEANED, BadRow, Listing, Parsed, collect, parse_rows
 from vidaudio.manifest.scan import without_video_ending
 from vidaudio.manifest.text import is_text
 from vidaudio.manifest.youtube import check_video_id, video_id_of, watch_url
+from vidaudio.text import escaped_name, storable_text
 
 # What a field's column is called where the mapping does not say. The fields without a name here are mapped or unused:
 # `duration` often is that of the whole video, and `source` any remark.
@@ -100,16 +102,24 @@ def read_table(
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A clip under a provisional id, and the name that its id will be made of once all rows are known."""
+    """A clip under a provisional id, and the name that its id will be made of once all rows are known.
+
+    Attributes:
+        name: What the id is made of.
+        clip: The clip.
+        cleaned: Characters were taken out of its words.
+    """
 
     name: Name
     clip: Clip
+    cleaned: bool
 
 
 def _with_id(row: Parsed[_Draft] | BadRow, ids: Iterator[str]) -> Parsed[Clip] | BadRow:
     if isinstance(row, BadRow):
         return row
-    return Parsed(row.place, replace(row.value.clip, id=next(ids)))
+    remarks = (*row.remarks, CLEANED) if row.value.cleaned else row.remarks
+    return Parsed(row.place, replace(row.value.clip, id=next(ids)), remarks)
 
 
 def _columns(
@@ -168,6 +178,12 @@ class _RowReader:
             check_video_id(video)
             address = _Address(address.url if address else watch_url(video), f"youtube:{video}", video, video)
         own_source = self._text(record, "source")
+        words = {
+            "split": tuple(filter(None, [self._options.split or self._cell(record, "split")])),
+            "labels": self._texts(record, "label", self._options.label_separator),
+            "captions": self._texts(record, "caption", self._options.caption_separator),
+        }
+        storable = {name: storable_words(texts, name) for name, texts in words.items()}
         clip = Clip(
             id="unnamed",
             source=_checked_source(own_source) if own_source else address.source,
@@ -176,11 +192,11 @@ class _RowReader:
             media_start_seconds=(start or 0.0) if self._options.cut_files else None,
             start_seconds=start or 0.0,
             end_seconds=end,
-            split=self._options.split or self._text(record, "split"),
-            labels=self._texts(record, "label", self._options.label_separator),
-            captions=self._texts(record, "caption", self._options.caption_separator),
+            split=next(iter(storable["split"]), None),
+            labels=storable["labels"],
+            captions=storable["captions"],
         )
-        return _Draft(_name(self._text(record, "id"), address, start), clip)
+        return _Draft(_name(self._text(record, "id"), address, start), clip, storable != words)
 
     def _cut(self, record: Record) -> tuple[float | None, float | None]:
         start, end, duration = (self._seconds(record, name) for name in ("start", "end", "duration"))
@@ -189,7 +205,7 @@ class _RowReader:
         return start, end
 
     def _address(self, record: Record) -> _Address | None:
-        value = self._text(record, "url")
+        value = self._address_text(record)
         if value is None:
             return None
         if _BARE_SITE.match(value):
@@ -212,17 +228,34 @@ class _RowReader:
             return _Address(watch_url(video), f"youtube:{video}", video, video)
         return _Address(value, f"web:{value}", value, f"{parts.hostname}{unquote(parts.path)}")
 
+    def _address_text(self, record: Record) -> str | None:
+        """The cell as it is: file names may hold characters that no text should."""
+        value = self._cell(record, "url")
+        if value is not None and not is_text(value):
+            raise ManifestError("its URL or path holds what is no text (bytes that are not UTF-8)")
+        return value
+
     def _local(self, value: str) -> _Address:
-        path = Path(os.path.abspath(self._root / Path(value).expanduser()))
-        if self._options.check_files and not path.is_file():
+        # Of names that begin with a tilde, only the home folder's own: `~dog.mp4` is a file like others.
+        given = Path(value).expanduser() if value.startswith("~/") else Path(value)
+        path = Path(os.path.abspath(self._root / given))
+        if self._options.check_files and not _is_file(path):
             raise ManifestError(f"there is no file {path}")
         # Below the root the name does not depend on where the root lies.
         name = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else path.as_posix()
-        return _Address(str(path), f"file:{name}", name, name)
+        return _Address(str(path), f"file:{escaped_name(name)}", name, name)
 
-    def _text(self, record: Record, name: str) -> str | None:
+    def _cell(self, record: Record, name: str) -> str | None:
         values = [_as_text(record.get(column), column) for column in self._columns[name]]
         return values[0] if values else None
+
+    def _text(self, record: Record, name: str) -> str | None:
+        value = self._cell(record, name)
+        if value is None:
+            return None
+        if not is_text(value):
+            raise ManifestError(f"the field {name} holds what is no text (bytes that are not UTF-8)")
+        return storable_text(value, max_characters=MAX_FIELD_CHARACTERS).strip() or None
 
     def _texts(self, record: Record, name: str, separator: str | None) -> tuple[str, ...]:
         texts: list[str] = []
@@ -257,7 +290,15 @@ def _file_url(value: str) -> _Address:
         raise ManifestError(f"{value} is not a URL: {error}") from error
     if not name.strip("/"):
         raise ManifestError(f"{value} names no file")
-    return _Address(value, f"file:{name}", value, name)
+    return _Address(value, f"file:{escaped_name(name)}", value, name)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether there is such a file; a name that no file can have, as it is too long, names none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _name(own_id: str | None, address: _Address, start: float | None) -> Name:
@@ -273,13 +314,18 @@ def _as_text(value: object, column: str) -> str | None:
     """A cell as text; None where it is empty (null, NaN, blank)."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
+    if isinstance(value, bytes):  # how Parquet holds texts where their writer did not say that they are
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            raise ManifestError(f"the column {column!r} holds bytes that are not UTF-8") from error
     if isinstance(value, list | tuple | dict):
         raise ManifestError(f"the column {column!r} holds a {type(value).__name__}, where one value is expected")
     if isinstance(value, float) and value.is_integer():
         return str(int(value))  # pandas makes whole numbers floats as soon as one of them is missing
     text = str(value).strip()
-    if not is_text(text):
-        raise ManifestError(f"the column {column!r} holds what is no text (bytes that are not UTF-8)")
+    if len(text) > MAX_FIELD_CHARACTERS:
+        raise ManifestError(f"the column {column!r} has {too_many(len(text))}")
     return text or None
 
 

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from vidaudio.errors import ManifestError
+from vidaudio.manifest.checks import MAX_FIELD_CHARACTERS, too_many
 from vidaudio.manifest.rows import BadRow, Parsed, Place
 from vidaudio.places import local_list
+from vidaudio.text import is_utf8
 
 NOT_TEXT = "it holds bytes that are not UTF-8; save the list as UTF-8"
+SEVERAL_LINES = "a quoted field runs over several lines and holds delimiters; make sure that it swallows no rows"
+_OPEN_QUOTE = "a quote opens here and is never closed"
 
 
 def read_text(path: Path) -> str:
@@ -51,11 +59,29 @@ def split_lines(text: str) -> list[str]:
 
 def is_text(value: str) -> bool:
     """Whether it can be written as UTF-8, so whether every byte of it was."""
+    return is_utf8(value)
+
+
+def parse_json(text: str, make_object: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
+    """Return the value of a JSON text; an integer of more digits than Python reads stays a text of digits.
+
+    Args:
+        text: One JSON document.
+        make_object: Makes an object of its pairs.
+
+    Raises:
+        json.JSONDecodeError: It is not JSON.
+        ManifestError: It is nested too deeply to be read; the reason alone.
+    """
     try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        return json.loads(text, parse_int=_parse_int, object_pairs_hook=make_object)
+    except RecursionError as error:
+        raise ManifestError("its JSON is nested too deeply") from error
+
+
+def _parse_int(digits: str) -> int | str:
+    # Up to here Python reads them whatever limit it was given.
+    return int(digits) if len(digits) <= sys.int_info.str_digits_check_threshold else digits
 
 
 def csv_rows(
@@ -64,56 +90,127 @@ def csv_rows(
     """Rows of a csv file with the lines they begin on; fields are stripped, blank rows and comments left out.
 
     A broken quote costs one row: reading goes on with the line behind the one it opened on, so that it can never
-        swallow
-    the rest of the file unnoticed.
+    swallow the rest of the file unnoticed. So does a quote that is closed, but further down, when the lines between
+    are rows of their own. What still runs over several lines and holds delimiters has a remark.
 
     Raises:
         ManifestError: As `read_text`, at the call.
     """
-    return _csv_rows(path, split_lines(read_text(path)), delimiter, skip_initial_space, comment)
+    lines = split_lines(read_text(path))
+    if comment:
+        # Emptied before any quote is looked at: one that a comment opens must not swallow the rows below it.
+        lines = ["\n" if line.startswith(comment) else line for line in lines]
+    return _csv_rows(path, _Quoting(lines, delimiter, skip_initial_space))
 
 
-def _csv_rows(
-    path: Path, lines: list[str], delimiter: str, skip_initial_space: bool, comment: str | None
-) -> Iterator[Parsed[list[str]] | BadRow]:
-    for number, row in _records(lines, delimiter, skip_initial_space):
-        if comment and lines[number - 1].startswith(comment):
-            continue
+def parsed_row(place: Place, fields: Sequence[str], remarks: tuple[str, ...] = ()) -> Parsed[list[str]] | BadRow | None:
+    """Return a row of a delimited file with its fields stripped; None for a blank one."""
+    if not all(map(is_text, fields)):
+        return BadRow(place, NOT_TEXT)
+    longest = max(map(len, fields), default=0)
+    if longest > MAX_FIELD_CHARACTERS:
+        return BadRow(place, f"a field has {too_many(longest)}")
+    stripped = [field.strip() for field in fields]
+    return Parsed(place, stripped, remarks) if any(stripped) else None
+
+
+def _csv_rows(path: Path, quoting: _Quoting) -> Iterator[Parsed[list[str]] | BadRow]:
+    for number, row, remarks in quoting.records():
         place = Place(path, number)
-        if isinstance(row, str):
-            yield BadRow(place, row)
-        elif not all(map(is_text, row)):
-            yield BadRow(place, NOT_TEXT)
-        elif any(field.strip() for field in row):
-            yield Parsed(place, [field.strip() for field in row])
+        read = BadRow(place, row) if isinstance(row, str) else parsed_row(place, row, remarks)
+        if read is not None:
+            yield read
 
 
-def _records(lines: list[str], delimiter: str, skip_initial_space: bool) -> Iterator[tuple[int, list[str] | str]]:
-    """(line, fields) or (line, reason) for every record."""
-    begin = 0
-    while begin < len(lines):
-        reader = csv.reader(
-            (lines[index] for index in range(begin, len(lines))),
-            delimiter=delimiter,
-            skipinitialspace=skip_initial_space,
-            strict=True,
+class _Quoting:
+    """The records of a csv file, each checked for a quote that swallows the lines below it."""
+
+    def __init__(self, lines: list[str], delimiter: str, skip_initial_space: bool) -> None:
+        self._lines, self._delimiter, self._skip_initial_space = lines, delimiter, skip_initial_space
+        # Fields of the first record that is not blank, which all others should have.
+        self._width: int | None = None
+
+    def records(self) -> Iterator[tuple[int, list[str] | str, tuple[str, ...]]]:
+        """(line, fields or reason, remarks) for every record."""
+        begin = 0
+        while begin < len(self._lines):
+            reader = self._reader(itertools.islice(self._lines, begin, None), strict=True)
+            while True:
+                index = begin + reader.line_num
+                try:
+                    row = next(reader)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield index + 1, self._quote_reason(str(error), index), ()
+                    begin = index + 1
+                    break
+                lines = begin + reader.line_num - index
+                problem = self._swallowed(row, lines) if lines > 1 else None
+                if problem is not None:
+                    yield index + 1, problem, ()
+                    begin = index + 1
+                    break
+                if self._width is None and any(field.strip() for field in row):
+                    self._width = len(row)
+                yield index + 1, row, (SEVERAL_LINES,) if lines > 1 and self._holds_delimiter(row) else ()
+
+    def _reader(self, lines: Iterable[str], *, strict: bool = False) -> Iterator[list[str]] | Any:
+        return csv.reader(lines, delimiter=self._delimiter, skipinitialspace=self._skip_initial_space, strict=strict)
+
+    def _fields(self, line: str) -> int:
+        """Return how many fields a line has when it is read on its own; 0 for a blank one."""
+        try:
+            return len(next(self._reader([line]), [])) if line.strip() else 0
+        except csv.Error:
+            return 1
+
+    def _holds_delimiter(self, row: list[str]) -> bool:
+        return any(self._delimiter in field and _spans_lines(field) for field in row)
+
+    def _swallowed(self, row: list[str], lines: int) -> str | None:
+        """Return why a record of several lines is taken for several rows; None for one record."""
+        width = self._width
+        if width is None:
+            if not self._holds_delimiter(row):
+                return None
+            return f"a quote opens here and runs over {lines:,} lines with delimiters in them; close it"
+        if len(row) != width:
+            return (
+                f"a quote opens here and runs over {lines:,} lines, to a row of {len(row)} fields where the first has "
+                f"{width}; close it, or double it if it is part of the text"
+            )
+        if not any(self._looks_like_rows(row, place) for place, field in enumerate(row) if _spans_lines(field)):
+            return None
+        return (
+            f"a quote opens here and runs over {lines:,} lines, which are rows of their own; close it, or double it if "
+            "it is part of the text (a text with such line ends can be listed in jsonl or Parquet)"
         )
-        while True:
-            index = begin + reader.line_num
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield index + 1, _quote_reason(str(error))
-                begin = index + 1
-                break
-            yield index + 1, row
+
+    def _looks_like_rows(self, row: list[str], place: int) -> bool:
+        """Return whether the lines of a field that spans several are rows: alone they have as many fields as the list.
+
+        Its first and last line share theirs with the record's other fields.
+        """
+        width, parts = len(row), split_lines(row[place])
+        first, last = place + self._fields(parts[0]), self._fields(parts[-1]) + width - 1 - place
+        inner = [count for count in map(self._fields, parts[1:-1]) if count]
+        if all(count == width for count in (first, *inner, last)):
+            return True
+        # Rows among them that are malformed themselves.
+        return width > 2 and (width in inner or (place == width - 1 and last == width))
+
+    def _quote_reason(self, error: str, index: int) -> str:
+        if "field larger" in error:
+            # Is it this line alone that is so long, or all that an open quote has swallowed?
+            longest = max(map(len, self._lines[index].split(self._delimiter)))
+            return f"a field has {too_many(longest)}" if longest > MAX_FIELD_CHARACTERS else _OPEN_QUOTE
+        if "unexpected end" in error:
+            return _OPEN_QUOTE
+        if "expected after" in error:
+            return "a quoted field goes on behind its closing quote; quotes inside a field are doubled"
+        return f"it is not csv: {error}"
 
 
-def _quote_reason(error: str) -> str:
-    if "unexpected end" in error or "field larger" in error:
-        return "a quote opens here and is never closed"
-    if "expected after" in error:
-        return "a quoted field goes on behind its closing quote; quotes inside a field are doubled"
-    return f"it is not csv: {error}"
+def _spans_lines(field: str) -> bool:
+    return "\n" in field or "\r" in field

@@ -1,0 +1,107 @@
+"""Tab-separated text, which most programs write without any quoting and some with that of csv.
+
+A line is a row: a quotation mark is part of the text, as lists of captions have it. Quoting is honoured only where it
+is consistent:
+
+- a field that is quoted whole, its inner quotes doubled, is read without its quotes;
+- a quoted field may hold tabs, and line ends, if the row so has the header's number of fields, and neither the line
+  that opens the quote (unless its field is the last) nor any line below is a row without it.
+
+So a quote at the beginning of one caption and another at the end of a later one never swallow the rows between.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+from vidaudio.manifest.rows import BadRow, Parsed, Place
+from vidaudio.manifest.text import SEVERAL_LINES, parsed_row, read_text, split_lines
+
+# A row that runs over more lines than this is none.
+MAX_LINES_PER_ROW = 100
+
+
+def tsv_rows(path: Path) -> Iterator[Parsed[list[str]] | BadRow]:
+    """Rows of a tab-separated file with the lines they begin on; fields are stripped, blank rows left out.
+
+    Raises:
+        ManifestError: As `read_text`, at the call.
+    """
+    return _rows(path, [line.rstrip("\r\n") for line in split_lines(read_text(path))])
+
+
+def _rows(path: Path, lines: list[str]) -> Iterator[Parsed[list[str]] | BadRow]:
+    width: int | None = None
+    index = 0
+    while index < len(lines):
+        place, remarks, used = Place(path, index + 1), (), 1
+        row = [_unquoted(field) for field in lines[index].split("\t")]
+        if width is None and any(row):
+            width = len(row)
+        quoted = _quoted_row(lines, index, width) if width is not None else None
+        if isinstance(quoted, str):
+            yield BadRow(place, quoted)
+            index += 1
+            continue
+        if quoted is not None:
+            row, used = quoted
+            remarks = (SEVERAL_LINES,) if used > 1 else ()
+        read = parsed_row(place, row, remarks)
+        if read is not None:
+            yield read
+        index += used
+
+
+def _unquoted(field: str) -> str:
+    """Return a field without its quotes, where it is quoted whole by the rule; any other as it is."""
+    field = field.strip()
+    inner = field[1:-1]
+    if len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return field
+
+
+def _opens_quote(field: str) -> bool:
+    """Return whether a field begins with a quote and is not quoted whole."""
+    return field.startswith('"') and _unquoted(field) == field.strip()
+
+
+def _quoted_row(lines: list[str], index: int, width: int) -> tuple[list[str], int] | str | None:
+    """Return the row that begins on a line if quotes hold tabs or line ends, and how many lines it has.
+
+    None where the line is a row by itself; a reason where a quote would swallow lines that are rows.
+    """
+    fields = lines[index].split("\t")
+    if not any(map(_opens_quote, fields)):
+        return None
+    if len(fields) == width and index + 1 < len(lines) and lines[index + 1].count("\t") + 1 == width:
+        return None
+    row, used = _by_quotes(lines, index)
+    if len(row) != width:
+        return None
+    if used == 1:
+        return None if len(fields) == width else (row, used)
+    swallows = any(line.count("\t") + 1 == width for line in lines[index + 1 : index + used])
+    if not swallows:
+        return row, used
+    if len(fields) == width:
+        return None
+    return f"a quote opens here and runs over {used:,} lines, among them rows of their own; close it"
+
+
+def _by_quotes(lines: list[str], index: int) -> tuple[list[str], int]:
+    """Return the fields of a record by the rules of csv, and how many lines it has; none where its quotes are broken.
+
+    Args:
+        lines: Of the file, without their ends.
+        index: Of the line on which the record begins.
+    """
+    some = itertools.islice(lines, index, index + MAX_LINES_PER_ROW)
+    reader = csv.reader((f"{line}\n" for line in some), delimiter="\t", strict=True)
+    try:
+        return next(reader), reader.line_num
+    except (csv.Error, StopIteration):
+        return [], 0
