@@ -120,8 +120,8 @@ def test_one_scan_serves_many_rows(tmp_path, write, monkeypatch):
     import vidaudio.manifest.join as module
 
     scans = []
-    scan = module.scan_videos
-    monkeypatch.setattr(module, "scan_videos", lambda folder: scans.append(folder) or scan(folder))
+    scan = module.scan_folder
+    monkeypatch.setattr(module, "scan_folder", lambda folder: scans.append(folder) or scan(folder))
     join_media([cut(float(start), start + 1.0) for start in range(1000)], tmp_path / "media")
     assert len(scans) == 1
 

@@ -5,12 +5,15 @@ Only the standard library and Typer are imported here; what a command needs is i
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 from types import FrameType
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+# Of an error's text, the characters shown: of twenty bad rows each has its reason.
+LONGEST_ERROR = 100_000
 # Options that may stand without a value, and what they mean then.
 BARE_OPTIONS = {"--retry-failed": "transient"}
 
@@ -19,13 +22,20 @@ def main() -> None:
     """Run the command line; errors meant for people become one line and an exit code."""
     from vidaudio.cli.app import app
     from vidaudio.errors import VidaudioError
+    from vidaudio.text import storable_text
 
+    # A file name that is not UTF-8, or a terminal that is not, must not end a command that has done its work.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
         app(args=_with_values(sys.argv[1:]))
     except VidaudioError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # It may quote a list or a site: no escape sequence of theirs reaches the terminal.
+        text = storable_text(f"error: {error}", max_characters=LONGEST_ERROR, keep_line_ends=True)
+        print(text, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         # A folder that may not be written, a full disk: the system's own words and the name say what to do.

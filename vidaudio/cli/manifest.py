@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vidaudio.text import storable_text
+
 if TYPE_CHECKING:
     from vidaudio.manifest import Clip, Listing
 
@@ -249,7 +251,7 @@ def show(
     summary = asdict(describe_manifest(content))
     first = first_rows(content, rows).to_pylist()
     if as_json:
-        typer.echo(json.dumps(summary | {"rows": first}, ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(summary | {"rows": first}, indent=2))
         return
     typer.echo(f"clips     {summary['clips']:,} of {summary['sources']:,} sources, {summary['local']:,} in local files")
     typer.echo(f"length    {summary['hours']:,.1f} h in cuts, {summary['open_cuts']:,} clips to the end of their video")
@@ -259,8 +261,9 @@ def show(
     typer.echo(f"captions  {summary['captions']:,}")
     for row in first:
         end = "end" if row["end_seconds"] is None else f"{row['end_seconds']:g}"
-        words = "; ".join([*row["labels"], *row["captions"]])
-        typer.echo(f"  {row['id']}  {row['start_seconds']:g}-{end} s  {row['split'] or '-'}  {row['url']}  {words}")
+        words = "; ".join([*(row["labels"] or ()), *(row["captions"] or ())])
+        text = f"{row['id']}  {row['start_seconds']:g}-{end} s  {row['split'] or '-'}  {row['url']}  {words}"
+        typer.echo(f"  {storable_text(text)}")
 
 
 def _finish(
@@ -292,7 +295,7 @@ def _finish(
         "output": str(output),
     }
     if as_json:
-        typer.echo(json.dumps(done, ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(done, indent=2))
     else:
         typer.echo(_summary(listing, done))
 
@@ -322,6 +325,8 @@ def _with_media(
         "copies": len(join.copies),
         "unlisted": len(join.unlisted),
     }
+    if join.unreadable:
+        counts["unreadable"] = len(join.unreadable)
     return join.clips, counts | ({"report": str(report)} if report else {})
 
 
@@ -343,6 +348,8 @@ def _summary(listing: Listing, done: dict) -> str:
             f"media    {media['matched']:,} matched ({media['cuts']:,} cuts, {media['whole']:,} whole videos), "
             f"{media['missing']:,} missing, {media['unlisted']:,} files unlisted, {media['copies']:,} further copies"
         )
+        if "unreadable" in media:
+            lines.append(f"note     {media['unreadable']:,} files have names that are not UTF-8 and were left out")
         if "report" in media:
             lines.append(f"report   {media['report']}")
     lines.append(f"wrote    {done['output']}: {done['written']:,} clips")

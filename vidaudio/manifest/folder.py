@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -9,9 +10,13 @@ from typing import Literal
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.ids import Name, assign_ids
-from vidaudio.manifest.rows import BadRow, Listing, Parsed, Place, collect, parse_rows
-from vidaudio.manifest.scan import scan_videos, without_video_ending
+from vidaudio.manifest.rows import Listing, Parsed, Place, collect, parse_rows
+from vidaudio.manifest.scan import FolderScan, check_folder_name, scan_folder, shown_name, without_video_ending
 from vidaudio.places import local_folder
+from vidaudio.text import escaped_name, is_utf8
+from vidaudio.wording import number_of
+
+SHOWN_NAMES = 3
 
 
 def read_folder(
@@ -25,7 +30,9 @@ def read_folder(
     """Every video file below a folder, in the order of their paths.
 
     The id comes from the path below the folder (see `ids`): `0001.mp4` is `0001`, `dog/0001.mp4` is `dog_0001-` and a
-    hash. The source is that path, so the same folder gives the same ids and splits wherever it lies.
+    hash. The source is that path, so the same folder gives the same ids and splits wherever it lies; control characters
+    and line ends in it are percent-encoded. Leftovers of unfinished downloads and hidden files are left out, and a note
+    says how many.
 
     Args:
         folder: Searched through all levels.
@@ -39,26 +46,40 @@ def read_folder(
     """
     if label_from not in (None, "parent"):
         raise ManifestError(f"there is no way to take labels from {label_from!r}; the one way is parent")
-    root = local_folder(folder).absolute()
-    names = [Name(full=path, stem=without_video_ending(path)) for path in scan_videos(root)]
+    root = Path(os.path.abspath(local_folder(folder)))
+    check_folder_name(root)
+    scan = scan_folder(root)
+    names = [Name(full=path, stem=without_video_ending(path)) for path in scan.videos]
     ids = dict(zip((name.full for name in names), assign_ids(names), strict=True))
 
     def parse(path: str) -> Clip:
+        if not is_utf8(path):
+            raise ManifestError("the name is not UTF-8, and no table can hold it; rename the file")
         parent = PurePosixPath(path).parent.name
         return Clip(
             id=ids[path],
-            source=f"file:{path}",
+            source=f"file:{escaped_name(path)}",
             dataset=dataset or root.name,
             url=str(root / path),
             split=split,
             labels=(parent,) if label_from == "parent" and parent else (),
         )
 
-    return collect(parse_rows(_rows(root, ids), parse), skip_bad_rows=skip_bad_rows)
+    left_out = tuple(_left_out(scan))
+    if not names:
+        found = f": {'; '.join(left_out)}" if left_out else ""
+        raise ManifestError(f"the folder {root} holds no clip, as there is no video file in it{found}")
+    rows = (Parsed(Place(root / shown_name(path)), path) for path in ids)
+    return collect(parse_rows(rows, parse), skip_bad_rows=skip_bad_rows, notes=left_out)
 
 
-def _rows(root: Path, paths: dict[str, str]) -> Iterator[Parsed[str] | BadRow]:
-    for path in paths:
-        # A name that is not UTF-8 must not break the message that complains about it.
-        shown = path.encode("utf-8", "backslashreplace").decode()
-        yield Parsed(Place(root / shown), path)
+def _left_out(scan: FolderScan) -> Iterator[str]:
+    """Return a sentence for each kind of file that counts as no video."""
+    kinds = {
+        "left over from unfinished downloads": scan.leftovers,
+        "hidden": scan.hidden,
+    }
+    for kind, files in kinds.items():
+        if files:
+            names = ", ".join(map(shown_name, files[:SHOWN_NAMES])) + (" ..." if len(files) > SHOWN_NAMES else "")
+            yield f"{number_of(len(files), 'file was', 'files were')} left out as {kind}: {names}"

@@ -8,7 +8,6 @@ may have, in order of preference, and the folder is read once, so the work is O(
 from __future__ import annotations
 
 import csv
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,12 +15,16 @@ from pathlib import Path, PurePosixPath
 
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
-from vidaudio.manifest.scan import VIDEO_EXTENSIONS, scan_videos, without_video_ending
+from vidaudio.manifest.scan import (
+    VIDEO_EXTENSIONS,
+    check_folder_name,
+    has_video_ending,
+    scan_folder,
+    without_video_ending,
+)
 from vidaudio.manifest.template import media_name
 from vidaudio.places import local_folder
-
-# What yt-dlp leaves when it is interrupted: a stream without its other half. Never taken for the video.
-_LEFTOVER = re.compile(r"\.(f\d+(-\w+)?|temp|part)$")
+from vidaudio.text import is_utf8
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class MediaJoin:
     cuts: How many of those files are cuts; the others are whole videos.
     missing: Ids of the clips without a file.
     copies: Files of listed clips that another file was preferred to.
-    unlisted: Files that no clip of the list is named like.
+    unlisted: Files that no clip of the list is named like, and those left over from unfinished downloads.
+    unreadable: Files whose names are not UTF-8, which no table can hold; no clip is given one.
     """
 
     clips: tuple[Clip, ...]
@@ -42,6 +46,7 @@ class MediaJoin:
     missing: tuple[str, ...]
     copies: tuple[str, ...]
     unlisted: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
 
 
 def join_media(clips: Iterable[Clip], folder: str | Path, *, keep_missing: bool = False) -> MediaJoin:
@@ -63,10 +68,13 @@ def join_media(clips: Iterable[Clip], folder: str | Path, *, keep_missing: bool 
         keep_missing: Keep clips without a file, with the URL they had.
 
     Raises:
-        ManifestError: The folder cannot be read, or no clip has a file there.
+        ManifestError: The folder cannot be read or its name is not UTF-8, or no clip has a file there.
     """
     root = local_folder(folder).absolute()
-    files = scan_videos(root)
+    check_folder_name(root)
+    scan = scan_folder(root)
+    files = [path for path in scan.videos if is_utf8(path)]
+    unfinished = [path for path in scan.leftovers if has_video_ending(path)]
     index = _Index(files)
     joined: list[Clip] = []
     matched: list[tuple[str, str]] = []
@@ -96,12 +104,14 @@ def join_media(clips: Iterable[Clip], folder: str | Path, *, keep_missing: bool 
         cuts=cuts,
         missing=tuple(missing),
         copies=tuple(path for path in files if path in related and path not in used),
-        unlisted=tuple(path for path in files if path not in related),
+        unlisted=tuple(sorted([*(path for path in files if path not in related), *unfinished])),
+        unreadable=tuple(path for path in scan.videos if not is_utf8(path)),
     )
 
 
 def write_join_report(join: MediaJoin, path: str | Path) -> None:
-    """Write the names behind the counts as csv: `status,clip,file`, status one of matched, missing, copy, unlisted.
+    """Write the names behind the counts as csv: `status,clip,file`, status one of matched, missing, copy, unlisted,
+    unreadable.
 
     Raises:
         ManifestError: The file cannot be written.
@@ -110,6 +120,7 @@ def write_join_report(join: MediaJoin, path: str | Path) -> None:
     rows += [("missing", clip, "") for clip in join.missing]
     rows += [("copy", "", file) for file in join.copies]
     rows += [("unlisted", "", file) for file in join.unlisted]
+    rows += [("unreadable", "", file) for file in join.unreadable]
     try:
         with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             writer = csv.writer(file)
@@ -129,7 +140,7 @@ class _Index:
             stem = without_video_ending(PurePosixPath(path).name)
             self._exact[stem].append(path)
             base, dot, _ = stem.partition(".")
-            if dot and not _LEFTOVER.search(stem):
+            if dot:
                 self._longer[base].append(path)
 
     def files_of(self, clip: Clip) -> Iterator[tuple[str, bool]]:

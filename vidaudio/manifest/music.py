@@ -106,12 +106,14 @@ def _string_lines(text: str) -> Iterator[int]:
 
 def _pass_strings(value: object, lines: Iterator[int]) -> None:
     """Move `lines` over the strings inside a value that is not read."""
-    if isinstance(value, str):
-        next(lines)
-    elif isinstance(value, _Pairs):
-        for _, inner in value:
+    waiting = [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, str):
             next(lines)
-            _pass_strings(inner, lines)
-    elif isinstance(value, list):
-        for inner in value:
-            _pass_strings(inner, lines)
+        elif isinstance(inner, _Pairs):
+            for _, further in inner:
+                next(lines)
+                waiting.append(further)
+        elif isinstance(inner, list):
+            waiting += inner

@@ -18,7 +18,7 @@ from vidaudio.text import storable_text
 
 SHOWN = 20
 # Of a reason, the characters shown at its beginning and at its end: it may quote a field of any length.
-_SHOWN_OF_REASON = 250
+_SHOWN_OF_REASON = 120
 _LONGEST_LINE = 5_000
 CLEANED = "control characters, broken characters or marks of reading direction were taken out of the words"
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def is_text(value: str) -> bool:
 
 
 def parse_json(text: str, make_object: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """Return the value of a JSON text; an integer of more digits than Python reads stays a text of digits.
+    """Return the value of a JSON text; an integer of more digits than Python reads is a `Decimal`.
 
     Args:
         text: One JSON document.
@@ -79,9 +80,9 @@ def parse_json(text: str, make_object: Callable[[list[tuple[str, Any]]], Any] = 
         raise ManifestError("its JSON is nested too deeply") from error
 
 
-def _parse_int(digits: str) -> int | str:
+def _parse_int(digits: str) -> int | Decimal:
     # Up to here Python reads them whatever limit it was given.
-    return int(digits) if len(digits) <= sys.int_info.str_digits_check_threshold else digits
+    return int(digits) if len(digits) <= sys.int_info.str_digits_check_threshold else Decimal(digits)
 
 
 def csv_rows(
@@ -203,7 +204,7 @@ class _Quoting:
     def _quote_reason(self, error: str, index: int) -> str:
         if "field larger" in error:
             # Is it this line alone that is so long, or all that an open quote has swallowed?
-            longest = max(map(len, self._lines[index].split(self._delimiter)))
+            longest = max(len(field.strip().strip('"')) for field in self._lines[index].split(self._delimiter))
             return f"a field has {too_many(longest)}" if longest > MAX_FIELD_CHARACTERS else _OPEN_QUOTE
         if "unexpected end" in error:
             return _OPEN_QUOTE

@@ -19,9 +19,11 @@ from vidaudio.pipeline.text_counts import TextCounts
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.read_many import read_tables
 from vidaudio.shards.seal import OPEN_SEAL, sealed
+from vidaudio.text import storable_text
 
 CARD_FILE = "CARD.md"
 LONGEST_LIST = 25
+LONGEST_CELL = 200
 UNKNOWN = "not stated"
 _LEFT_OUT = {
     "not_extracted": "without usable media",
@@ -55,11 +57,11 @@ def card_text(corpus: Corpus, folder: str) -> str:
         "",
         "## What is in it",
         "",
-        *_table(("split", "samples"), counts.splits.items()),
+        *_table(("split", "samples"), _cells(counts.splits)),
         "",
-        *_table(("list", "samples"), counts.datasets.items()),
+        *_table(("list", "samples"), _cells(counts.datasets)),
         "",
-        *(_top("label", "samples", counts.labels) if counts.labels else ["No labels."]),
+        *(_top("label", "samples", dict(_cells(counts.labels))) if counts.labels else ["No labels."]),
         "",
         "## How it was made",
         "",
@@ -193,9 +195,14 @@ def _values(table: pa.Table, *names: str) -> list[list[Any]]:
 
 
 def _plain(text: Any) -> str:
-    """A text from the web as one cell of a table: no line breaks, no markup that would leave it."""
-    words = " ".join(str(text or UNKNOWN).split())
-    return "".join(f"\\{c}" if c in "\\|`*_[]<>" else c for c in words)[:200]
+    """A text from outside as one cell of a table: no line breaks, no markup that would leave it."""
+    words = storable_text(" ".join(str(text or UNKNOWN).split()), max_characters=LONGEST_CELL)
+    return "".join(f"\\{c}" if c in "\\|`*_[]<>" else c for c in words)
+
+
+def _cells(counted: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Return the texts of a list and their counts, for a table."""
+    return ((_plain(text), number) for text, number in counted.items())
 
 
 def _ranked(counted: Mapping[str, int]) -> list[tuple[str, int]]:

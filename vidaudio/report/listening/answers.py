@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
 from vidaudio.mistakes import explain
 from vidaudio.report.listening.items import ListeningError
 from vidaudio.report.listening.study import CHOICES, RATINGS, WHICH, Key
+from vidaudio.text import storable_text
 
 
 class Answer(BaseModel):
@@ -37,7 +38,7 @@ class Answers(BaseModel):
 
     format: Literal["vidaudio-listening-answers/1"]
     page: str
-    participant: str = Field(min_length=1, max_length=64)
+    participant: Annotated[str, Field(max_length=64), AfterValidator(storable_text), Field(min_length=1)]
     started: datetime
     finished: datetime | None
     saved: datetime
@@ -89,10 +90,10 @@ def read_answers(path: Path, key: Key) -> Answers:
     """
     try:
         answers = Answers.model_validate(json.loads(path.read_text("utf-8")))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ListeningError(f"{path} is no file of answers, or was cut short: {error}.") from None
     except ValidationError as error:
         raise ListeningError(f"{path} is no file of answers: {_first(Answers, error)}.") from None
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5,000 digits, nested too deeply
+        raise ListeningError(f"{path} is no file of answers, or was cut short: {error}.") from None
     if answers.page != key.page:
         raise ListeningError(
             f"{path} answers another page ({answers.page[:8]}...) than the key opens ({key.page[:8]}...): "

@@ -9,6 +9,7 @@ from glob import escape, glob
 from pathlib import Path
 
 from vidaudio.errors import VidaudioError
+from vidaudio.text import is_utf8, storable_text
 
 SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
 ITEM_COLUMNS = ("item", "target", "other", "text", "image", "group")
@@ -20,7 +21,7 @@ class ListeningError(VidaudioError):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to judge, as every system rendered it.
+    """One thing to judge, as every system rendered it; its words are made storable.
 
     Attributes:
         name: The sounds' path below each system's folder, without suffix.
@@ -38,6 +39,10 @@ class Item:
     image: Path | None = None
     group: str = ""
 
+    def __post_init__(self) -> None:
+        for field in ("target", "other", "text", "group"):
+            object.__setattr__(self, field, storable_text(getattr(self, field)))
+
 
 def find_sounds(place: Path) -> dict[str, Path]:
     """A system's sound files by the name of the item, sorted.
@@ -54,6 +59,9 @@ def find_sounds(place: Path) -> dict[str, Path]:
     for name, path in found:
         if path.suffix.lower() not in SOUND_SUFFIXES:
             continue
+        if not is_utf8(name):
+            shown = name.encode("utf-8", "backslashreplace").decode()
+            raise ListeningError(f"the name of the sound {shown} is not UTF-8, and no page can hold it: rename it.")
         if name in sounds:
             raise ListeningError(f"{sounds[name]} and {path} have one name: keep one of them.")
         sounds[name] = path

@@ -26,10 +26,12 @@ from vidaudio.report.listening.study import (
     plan_trials,
     questions_of,
 )
+from vidaudio.text import storable_text
 
 LARGE_PAGE_BYTES = 50e6
 LENGTH_TOLERANCE_SECONDS = 0.05
 SEED_BITS = 48
+LONGEST_INTRODUCTION = 20_000
 NAMES_SHOWN = 5
 TITLES = {Kind.WHICH: "Which sound do you hear?", Kind.MOS: "How does it sound?"}
 
@@ -114,8 +116,8 @@ def make_page(
         "answersFormat": ANSWERS_FORMAT,
         "kind": kind.value,
         "questions": questions,
-        "title": title or TITLES[kind],
-        "introduction": introduction,
+        "title": storable_text(title or TITLES[kind]),
+        "introduction": storable_text(introduction, max_characters=LONGEST_INTRODUCTION, keep_line_ends=True),
         "minutes": max(1, round(seconds / 60)),
         "trials": {n: page_trial(t, by_name[t.item], number[t.item]) for n, t in trials.items()},
     }
