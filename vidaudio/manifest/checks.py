@@ -16,13 +16,12 @@ import pyarrow.compute as pc
 
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
+from vidaudio.manifest.fields import MAX_SECONDS, RANGE
 from vidaudio.text import CHANGED_IN_ARROW, storable_text
 from vidaudio.wording import number_of
 
 # A field of a list. Longer ones are no captions: an open quote, a document, a picture in base64.
 MAX_FIELD_CHARACTERS = 131_072
-# 31 years: in nanoseconds still a 64-bit integer, as media files count time, and less than today in seconds since 1970.
-MAX_SECONDS = 1e9
 
 _NAMES = ("dataset", "split")
 _WORDS = ("labels", "captions")
@@ -30,7 +29,6 @@ _TEXTS = ("source", "dataset", "url", "split", "labels", "captions")
 # What no system takes: a NUL in a path; in a URL any control character.
 _BAD_URL = r"\x00|^(?:[A-Za-z][A-Za-z0-9+.-]*://|[Ff][Ii][Ll][Ee]:).*[\x01-\x1f\x7f]"
 _BAD_URL_IN_PYTHON = re.compile(_BAD_URL, re.DOTALL)
-_RANGE = f"a time is 0 s or later and at most {MAX_SECONDS:g} s"
 
 
 def checked_clip(clip: Clip) -> Clip:
@@ -74,7 +72,7 @@ def check_table(table: pa.Table, where: str) -> None:
     for name in ("start_seconds", "end_seconds", "media_start_seconds"):
         seconds = table[name]
         fits = pc.and_(pc.greater_equal(seconds, 0.0), pc.less_equal(seconds, MAX_SECONDS))
-        _refuse(table, pc.fill_null(pc.invert(fits), False), where, name, f"no time ({_RANGE})")
+        _refuse(table, pc.fill_null(pc.invert(fits), False), where, name, f"no time ({RANGE})")
     behind = pc.fill_null(pc.greater_equal(table["media_start_seconds"], table["end_seconds"]), False)
     _refuse(table, behind, where, "media_start_seconds", "a time behind the clip's end")
 
@@ -117,7 +115,7 @@ def _time_problem(clip: Clip) -> str | None:
     media, end = clip.media_start_seconds, clip.end_seconds
     for what, seconds in (("clip starts", clip.start_seconds), ("clip ends", end), ("file starts", media)):
         if seconds is not None and not (math.isfinite(seconds) and 0 <= seconds <= MAX_SECONDS):
-            return f"the {what} at {seconds:g} s; {_RANGE}"
+            return f"the {what} at {seconds:g} s; {RANGE}"
     if media is not None and end is not None and media >= end:
         return f"the file starts at {media:g} s, behind the clip's end at {end:g} s"
     return None

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from vidaudio.errors import ManifestError
 
+# 31 years: in nanoseconds still a 64-bit integer, as media files count time, and less than today in seconds since 1970.
+MAX_SECONDS = 1e9
+RANGE = f"a time is 0 s or later and at most {MAX_SECONDS:g} s"
 _CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -16,7 +19,7 @@ def parse_seconds(text: str, what: str) -> float:
     """`30`, `30.000` or a clock (`1:05`, `1:02:05.5`) in seconds; `what` is the field's name in the message.
 
     Raises:
-        ManifestError: It is neither, or not finite, or negative.
+        ManifestError: It is neither, or not finite, negative, or beyond `MAX_SECONDS`.
     """
     text = text.strip()
     clock = _CLOCK.fullmatch(text)
@@ -29,6 +32,8 @@ def parse_seconds(text: str, what: str) -> float:
     value = float(text)
     if not (math.isfinite(value) and value >= 0):
         raise ManifestError(f"the {what} {text!r} is not a time of 0 s or later")
+    if value > MAX_SECONDS:
+        raise ManifestError(f"the {what} is {text} s; {RANGE}")
     return value
 
 

@@ -4,8 +4,9 @@ A line is a row: a quotation mark is part of the text, as lists of captions have
 is consistent:
 
 - a field that is quoted whole, its inner quotes doubled, is read without its quotes;
-- a quoted field may hold tabs, and line ends, if the row so has the header's number of fields, and neither the line
-  that opens the quote (unless its field is the last) nor any line below is a row without it.
+- a quoted field may hold tabs and line ends, if the row then has the header's number of fields, and the lines are not
+  rows by themselves: neither any line inside the field, nor both the one that opens the quote and the one that closes
+  it.
 
 So a quote at the beginning of one caption and another at the end of a later one never swallow the rows between.
 """
@@ -48,7 +49,7 @@ def _rows(path: Path, lines: list[str]) -> Iterator[Parsed[list[str]] | BadRow]:
             continue
         if quoted is not None:
             row, used = quoted
-            remarks = (SEVERAL_LINES,) if used > 1 else ()
+            remarks = (SEVERAL_LINES,) if any("\t" in field and "\n" in field for field in row) else ()
         read = parsed_row(place, row, remarks)
         if read is not None:
             yield read
@@ -84,11 +85,11 @@ def _quoted_row(lines: list[str], index: int, width: int) -> tuple[list[str], in
         return None
     if used == 1:
         return None if len(fields) == width else (row, used)
-    swallows = any(line.count("\t") + 1 == width for line in lines[index + 1 : index + used])
-    if not swallows:
-        return row, used
+    *inside, last = (line.count("\t") + 1 == width for line in lines[index + 1 : index + used])
     if len(fields) == width:
-        return None
+        return None if last or any(inside) else (row, used)
+    if not any(inside):
+        return row, used
     return f"a quote opens here and runs over {used:,} lines, among them rows of their own; close it"
 
 
