@@ -7,6 +7,7 @@ megabyte where a word is expected. One such string fails a whole table, so each 
 
 from __future__ import annotations
 
+import os
 import re
 
 # What a title, a name or a message may have.
@@ -70,3 +71,9 @@ def escaped_name(name: str) -> str:
     Other characters, the percent sign too, stay as they are: names without such characters are not changed.
     """
     return _CONTROL.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), name)
+
+
+def shown_name(name: str) -> str:
+    """Return a file name for messages, with bytes that are not UTF-8 as `\\xe9`."""
+    raw = name.encode() if is_utf8(name) else os.fsencode(name)
+    return storable_text(raw.decode("utf-8", "backslashreplace"))

@@ -11,9 +11,9 @@ from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.ids import Name, assign_ids
 from vidaudio.manifest.rows import Listing, Parsed, Place, collect, parse_rows
-from vidaudio.manifest.scan import FolderScan, check_folder_name, scan_folder, shown_name, without_video_ending
+from vidaudio.manifest.scan import FolderScan, check_folder_name, scan_folder, without_video_ending
 from vidaudio.places import local_folder
-from vidaudio.text import escaped_name, is_utf8
+from vidaudio.text import escaped_name, is_utf8, shown_name, storable_text
 from vidaudio.wording import number_of
 
 SHOWN_NAMES = 3
@@ -59,7 +59,7 @@ def read_folder(
         return Clip(
             id=ids[path],
             source=f"file:{escaped_name(path)}",
-            dataset=dataset or root.name,
+            dataset=storable_text(dataset or root.name),
             url=str(root / path),
             split=split,
             labels=(parent,) if label_from == "parent" and parent else (),

@@ -10,6 +10,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from vidaudio.errors import ManifestError
+from vidaudio.text import is_utf8, shown_name
 
 # A damaged file raises any of these, by where the damage is; texts that are not UTF-8 show when they become Python's.
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
@@ -19,14 +20,26 @@ def open_parquet(path: Path) -> parquet.ParquetFile:
     """The one file alone, not a data set: a folder named `split=train` must not become a column.
 
     Raises:
-        ManifestError: It is not Parquet.
+        ManifestError: It is not Parquet, or its name is not UTF-8.
     """
+    check_name(path)
     try:
-        return parquet.ParquetFile(path)
+        # By its whole path: a relative one such as `s3:a.parquet` would be taken for a URL.
+        return parquet.ParquetFile(path.absolute())
     except _DAMAGE as error:
         raise ManifestError(
             f"{path} is not a Parquet file; `vidaudio manifest` makes one of a list, `vidaudio manifest table` of a csv"
         ) from error
+
+
+def check_name(path: Path) -> None:
+    """Refuse a Parquet file that Arrow cannot name.
+
+    Raises:
+        ManifestError: Its name is not UTF-8.
+    """
+    if not is_utf8(str(path)):
+        raise ManifestError(f"the name {shown_name(str(path))} is not UTF-8, which Arrow needs; rename it")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vidaudio.errors import ManifestError
-from vidaudio.text import is_utf8, storable_text
+from vidaudio.text import is_utf8, shown_name
 
 # In order of preference where one name comes with several endings.
 VIDEO_EXTENSIONS = (
@@ -105,12 +105,6 @@ def check_folder_name(folder: Path) -> None:
     """
     if not is_utf8(str(folder)):
         raise ManifestError(f"the name of the folder {shown_name(str(folder))} is not UTF-8; rename it")
-
-
-def shown_name(name: str) -> str:
-    """Return a file name for messages, bytes that are not UTF-8 as `\\xe9`."""
-    raw = os.fsencode(name) if not is_utf8(name) else name.encode()
-    return storable_text(raw.decode("utf-8", "backslashreplace"))
 
 
 def has_video_ending(name: str) -> bool:

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.checks import check_table, storable_table
 from vidaudio.manifest.clip import CLIP_ID, Clip
-from vidaudio.manifest.parquet_file import damage_named, open_parquet
+from vidaudio.manifest.parquet_file import check_name, damage_named, open_parquet
 from vidaudio.manifest.schema import REQUIRED, SCHEMA, table_from_clips
 from vidaudio.places import local_list
 from vidaudio.wording import number_of
@@ -28,16 +28,17 @@ def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
     The file appears under its name only when it is complete; what stood there before stays until then.
 
     Raises:
-        ManifestError: An id comes twice, or the file cannot be written, or is a URL.
+        ManifestError: An id comes twice, or the file cannot be written, is a URL, or has a name that is not UTF-8.
     """
     path = local_list(path)
     if path.is_dir():
         raise ManifestError(f"{path} is a folder; name the manifest's file, such as {path / 'manifest.parquet'}")
+    check_name(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with parquet.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+            with parquet.ParquetWriter(temporary.absolute(), SCHEMA, compression="zstd") as writer:
                 for group in _groups(_distinct(clips)):
                     writer.write_table(table_from_clips(group))
             os.replace(temporary, path)

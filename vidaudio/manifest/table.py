@@ -162,7 +162,7 @@ class _RowReader:
         self._options = options
         self._columns = columns
         self._root = Path(os.path.abspath(options.root if options.root is not None else path.parent))
-        self._dataset = options.dataset or path.stem
+        self._dataset = storable_text(options.dataset or path.stem)
 
     def draft(self, record: Record) -> _Draft:
         """The clip of a record.

@@ -23,6 +23,7 @@ from vidaudio.media.reasons import Reason, State
 from vidaudio.shards.commit import TABLE_DAMAGE, record_of
 from vidaudio.shards.read_many import in_parallel
 from vidaudio.shards.store import Store, open_store
+from vidaudio.text import storable_text
 
 LONGEST_EXAMPLE = 200
 # Once so many tables of a folder have said why clips failed for a reason, messages are read no more for that reason: a
@@ -140,7 +141,8 @@ def _outcomes(
 def _example(said: Mapping[str, Counter[str]], state: str, reason: str | None) -> str | None:
     if state != State.FAILED or reason not in said:
         return None
-    return " ".join(said[reason].most_common(1)[0][0].split())[:LONGEST_EXAMPLE]
+    # Once more, as the message may be of a corpus that was built elsewhere.
+    return storable_text(" ".join(said[reason].most_common(1)[0][0].split()), max_characters=LONGEST_EXAMPLE)
 
 
 def _count_elsewhere(url: str, asked: pa.Table) -> pa.Table:
