@@ -21,7 +21,7 @@ from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from tests.media_world import pack_here, render, world_recipe
 from tests.report.listening_world import make_systems
-from vidaudio.manifest import TableOptions, read_manifest, read_table, write_manifest
+from vidaudio.manifest import Clip, TableOptions, read_manifest, read_table, table_from_clips, write_manifest
 from vidaudio.media.extract import Extracted
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.pipeline.corpus import Corpus, create_or_continue
@@ -134,6 +134,21 @@ def test_the_card_keeps_its_tables(built: Corpus):
     assert all(len(line) < 500 for line in rows)
     assert any("second third" in line for line in rows)
     assert "| 2 |" in next(line for line in rows if line.startswith("| removed") or "failed: removed" in line)
+
+
+def test_a_corpus_that_was_begun_with_such_words_goes_on_with_its_list(tiny_clip: Path, tmp_path: Path):
+    """Lists are cleaned when they are read: one that an earlier version took as it was must not look changed."""
+    words = ("a\0b", "\u202edog", "two\r\nlines")
+    clips = [Clip(id=f"c{n}", source=f"s:{n}", dataset="d", url=f"/{n}.mp4", captions=words) for n in range(6)]
+    recipe = world_recipe(tiny_clip)
+    begun = create_or_continue(str(tmp_path / "corpus"), recipe, table_from_clips(clips))
+    assert begun.rows(0)[0].captions == words
+    more = Clip(id="new", source="s:new", dataset="d", url="/new.mp4", captions=words)
+    for listed, parts in ((clips, 1), ([*clips, more], 2)):
+        write_manifest(listed, tmp_path / "list.parquet")
+        corpus = create_or_continue(str(tmp_path / "corpus"), recipe, read_manifest(tmp_path / "list.parquet"))
+        assert (len(corpus.parts), corpus.clips) == (parts, len(listed))
+    assert corpus.rows(corpus.shards - 1)[0].captions == ("ab", "dog", "two\nlines")
 
 
 # --- the second line: what gets past the doors costs its clip alone --------------------------------------------------
