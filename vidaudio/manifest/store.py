@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from vidaudio.errors import ManifestError
+from vidaudio.files import atomic_write
 from vidaudio.manifest.checks import check_table, storable_table
 from vidaudio.manifest.clip import CLIP_ID, Clip
 from vidaudio.manifest.parquet_file import check_name, damage_named, open_parquet
@@ -34,16 +34,14 @@ def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
     if path.is_dir():
         raise ManifestError(f"{path} is a folder; name the manifest's file, such as {path / 'manifest.parquet'}")
     check_name(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with parquet.ParquetWriter(temporary.absolute(), SCHEMA, compression="zstd") as writer:
-                for group in _groups(_distinct(clips)):
-                    writer.write_table(table_from_clips(group))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with (
+            atomic_write(path) as temporary,
+            parquet.ParquetWriter(temporary.absolute(), SCHEMA, compression="zstd") as writer,
+        ):
+            for group in _groups(_distinct(clips)):
+                writer.write_table(table_from_clips(group))
     except OSError as error:
         raise ManifestError(f"{path} cannot be written: {error.strerror or error}") from error
 

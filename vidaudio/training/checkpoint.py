@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vidaudio.errors import CheckpointError
+from vidaudio.files import atomic_write
 from vidaudio.recipes import check
 from vidaudio.separation import (
     FrontEndConfig,
@@ -119,12 +119,8 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if training_sources is not None:
         tensors[SOURCES_TENSOR] = torch.from_numpy(training_sources)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={_METADATA_KEY: json.dumps(described, sort_keys=True)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 
 from vidaudio.errors import RecipeError
+from vidaudio.files import atomic_write, naming, remove_temporaries
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -37,6 +38,7 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_temporaries(path.parent, path.name)
         self._columns, rows = ["step"], []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
@@ -55,7 +57,7 @@ class MetricsFile:
             self._columns = ["step", *sorted({*self._columns, *new} - {"step"})]
             self._write_all()
             return
-        with self.path.open("a", newline="", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, self._columns).writerow(row)
 
     def _write_all(self) -> None:
@@ -63,9 +65,8 @@ class MetricsFile:
         writer = csv.DictWriter(text, self._columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(self._rows)
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        temporary.replace(self.path)
+        with atomic_write(self.path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
 def make_logger(block: LogBlock, folder: Path, step: int) -> Logger | None:
@@ -92,7 +93,8 @@ def make_logger(block: LogBlock, folder: Path, step: int) -> Logger | None:
             raise RecipeError(
                 "log.to is wandb, and wandb is not installed: pip install wandb, or --set log.to=tensorboard"
             ) from None
-        remembered.write_text(f"{logger.version or logger.experiment.id}\n")
+        with atomic_write(remembered) as temporary:
+            temporary.write_text(f"{logger.version or logger.experiment.id}\n")
         return logger
     return None
 

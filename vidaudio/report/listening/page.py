@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from vidaudio.files import atomic_write
 from vidaudio.report.listening.items import Item, ListeningError, find_sounds, match_sounds
 from vidaudio.report.listening.sounds import Level, encode_flac, encode_picture, match_levels, read_sound
 from vidaudio.report.listening.study import (
@@ -243,9 +243,5 @@ def _names(names: Sequence[str]) -> str:
 
 def _write_new(path: Path, contents: bytes) -> None:
     """Write a file under a temporary name and give it its own one, so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(contents)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
