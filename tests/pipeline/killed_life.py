@@ -128,7 +128,7 @@ def in_child(work: Callable[[], None]) -> int:
 def main() -> None:
     task = json.loads(sys.argv[1])
     # A kill loses nothing that the system was given; only a power cut would, and flushing takes most of the time.
-    store._flush_to_disk = lambda path: None
+    store.sync = store.sync_folder = lambda path: None
     if task.get("decoder") == "here":
         extracting.Extractor = DecoderHere
     preload()

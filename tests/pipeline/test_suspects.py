@@ -157,3 +157,11 @@ def test_of_another_machine_only_the_note_can_tell(store: LocalStore):
     leave(store, *(replace(Try.here(alone=True, clip="a"), host="elsewhere") for _ in range(DEATHS_ALONE)))
     with trying(store, 3) as trial:
         assert trial.guilty("a")
+
+
+def test_of_another_container_of_this_machine_only_the_note_can_tell(store: LocalStore):
+    """It counts its processes anew: a living process of that number here says nothing, nor does a missing one."""
+    there = replace(Try.here(alone=True, clip="a"), namespace=1)
+    leave(store, *(replace(there, process=gone) for gone in (died().process, there.process)))
+    with trying(store, 3) as trial:
+        assert trial.guilty("a")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -243,3 +244,20 @@ def test_a_home_folder_a_file_url_and_a_path_open_local_stores(tmp_path: Path, m
 def test_an_unknown_kind_of_url_is_named():
     with pytest.raises(CorpusError, match="nosuch://bucket"):
         open_store("nosuch://bucket/corpus")
+
+
+@pytest.mark.parametrize("attempt", ["read", "read_range", "download", "create", "put"])
+def test_an_error_of_the_disk_names_the_file(attempt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    store, source = open_store(tmp_path / "corpus"), tmp_path / "source"
+    store.create("av/1.tar", b"x")
+    source.write_bytes(b"y")
+    arguments = {"read_range": (0, 1), "download": (tmp_path / "copy",), "create": (b"y",), "put": (source,)}
+    failing = ((Path, "read_bytes"), (Path, "write_bytes"), (os, "pread"), (os, "fsync"), (shutil, "copyfile"))
+    for module, name in failing:
+        monkeypatch.setattr(module, name, broken)
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        getattr(store, attempt)("av/1.tar", *arguments.get(attempt, ()))
+    assert caught.value.filename == str(tmp_path / "corpus" / "av" / "1.tar")

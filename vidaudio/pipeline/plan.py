@@ -7,7 +7,6 @@ pieces too; what stays in memory is a few numbers a row.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import RowSource, TableRows, hashed
+from vidaudio.shards.scratch import temporary_folder
 
 # Rows that are brought into another order go through files on disk with so many rows each.
 BUCKET_ROWS = 200_000
@@ -135,8 +135,8 @@ def _in_order(rows: RowSource, positions: np.ndarray) -> Iterator[pa.Table]:
     if buckets == 1:
         yield _sorted(pa.concat_tables(rows.tables()), positions)
         return
-    with tempfile.TemporaryDirectory(prefix="vidaudio-") as folder:
-        paths = [Path(folder) / f"{number}.arrow" for number in range(buckets)]
+    with temporary_folder() as folder:
+        paths = [folder / f"{number}.arrow" for number in range(buckets)]
         _scatter(rows, positions, paths)
         for path in paths:
             with pa.ipc.open_stream(path) as stream:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
 from types import TracebackType
 
+from vidaudio.files import naming
 from vidaudio.shards.damage import Damaged
+from vidaudio.shards.scratch import temporary_folder
 from vidaudio.shards.store import Store
 
 
@@ -25,7 +25,7 @@ class TarReader:
     """
 
     def __init__(self, store: Store, name: str, *, whole: bool = True) -> None:
-        self._store, self._name = store, name
+        self._store, self._name, self._named = store, name, f"{store.url}/{name}"
         self._descriptor: int | None = None
         local = store.local_path(name)
         if local is not None:
@@ -34,8 +34,8 @@ class TarReader:
             except FileNotFoundError:
                 raise self._gone() from None
         elif whole:
-            with tempfile.TemporaryDirectory(prefix="vidaudio-") as folder:
-                copy = Path(folder) / "copy.tar"
+            with temporary_folder() as folder:
+                copy = folder / "copy.tar"
                 try:
                     store.download(name, copy)
                 except FileNotFoundError:
@@ -54,7 +54,8 @@ class TarReader:
             except FileNotFoundError:
                 raise self._gone() from None
         else:
-            data = os.pread(self._descriptor, length, offset)
+            with naming(self._named):
+                data = os.pread(self._descriptor, length, offset)
         if len(data) != length:
             raise Damaged(
                 self._name,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from vidaudio.shards.remote_errors import (
     was_in_conflict,
 )
 from vidaudio.shards.s3_driver import receive_range, s3_options
-from vidaudio.shards.scratch import PREFIX
+from vidaudio.shards.scratch import PREFIX, temporary_folder
 from vidaudio.shards.store import Store
 
 Result = TypeVar("Result")
@@ -198,8 +197,8 @@ class RemoteStore(Store):
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="vidaudio-") as folder:
-            yield Path(folder)
+        with temporary_folder() as folder:
+            yield folder
 
     @functools.cached_property
     def exclusive_create(self) -> bool:

@@ -13,13 +13,13 @@ import errno
 import functools
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from vidaudio.errors import CorpusError
+from vidaudio.files import naming, sync, sync_folder
 from vidaudio.places import url_meant
-from vidaudio.shards.scratch import scratch_prefix
+from vidaudio.shards.scratch import scratch_folder
 
 # Schemes of fsspec whose files no other process sees.
 OF_ONE_PROCESS = ("memory",)
@@ -177,39 +177,47 @@ class LocalStore(Store):
         return f"{found.st_ino}:{found.st_mtime_ns}:{found.st_size}"
 
     def read(self, name: str) -> bytes:
-        return self._path(name).read_bytes()
+        path = self._path(name)
+        with naming(path):
+            return path.read_bytes()
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
-        with self._path(name).open("rb") as file:
+        path = self._path(name)
+        with naming(path), path.open("rb") as file:
             return os.pread(file.fileno(), length, offset)
 
     def download(self, name: str, target: Path) -> None:
-        shutil.copyfile(self._path(name), target)
+        path = self._path(name)
+        with naming(path):
+            shutil.copyfile(path, target)
 
     def create(self, name: str, data: bytes) -> bool:
         with self.workspace() as scratch:
             temporary = scratch / "new"
-            temporary.write_bytes(data)
+            with naming(self._path(name)):
+                temporary.write_bytes(data)
             return self.put_new(name, temporary)
 
     def put(self, name: str, source: Path) -> None:
         target = self._path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _flush_to_disk(source)
-        os.replace(source, target)
-        _flush_to_disk(target.parent)
+        with naming(target):
+            sync(source)
+            os.replace(source, target)
+            sync_folder(target.parent)
 
     def put_new(self, name: str, source: Path) -> bool:
         target = self._path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _flush_to_disk(source)
-        try:
-            os.link(source, target)
-        except FileExistsError:
-            return False
-        finally:
-            source.unlink()
-        _flush_to_disk(target.parent)
+        with naming(target):
+            try:
+                sync(source)
+                os.link(source, target)
+            except FileExistsError:
+                return False
+            finally:
+                source.unlink()
+            sync_folder(target.parent)
         return True
 
     def remove(self, name: str) -> None:
@@ -219,12 +227,13 @@ class LocalStore(Store):
     def workspace(self) -> Iterator[Path]:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            scratch = tempfile.TemporaryDirectory(prefix=scratch_prefix(), dir=self.root)
+            scratch = contextlib.ExitStack()
+            folder = scratch.enter_context(scratch_folder(self.root))
         except OSError as error:
             refuse_read_only(self.url, error)
             raise
-        with scratch as folder:
-            yield Path(folder)
+        with scratch:
+            yield folder
 
     def local_path(self, name: str) -> Path | None:
         return self._path(name)
@@ -252,12 +261,3 @@ def refuse_read_only(url: str, error: OSError) -> None:
             f"{url} may not be written to ({error.strerror or error}); nothing was changed. Ask its owner, or work on "
             "a copy"
         ) from error
-
-
-def _flush_to_disk(path: Path) -> None:
-    """fsync: a name must not survive a power cut that its bytes did not."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

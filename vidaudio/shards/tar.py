@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vidaudio.files import naming
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -54,5 +56,5 @@ def members(path: Path) -> dict[str, Member]:
 
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,13 +11,16 @@ import fcntl
 import hashlib
 import json
 import os
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vidaudio.errors import CorpusError
-from vidaudio.shards.scratch import owner_lives, scratch_prefix
+from vidaudio.shards.process_identity import is_alive, parse_identity, this_process
+from vidaudio.shards.scratch import ABANDONED_SECONDS, disk_time, heartbeat
 from vidaudio.shards.store import Store, refuse_read_only
 
 LOCK_FILE = "upkeep.lock"
@@ -31,28 +34,60 @@ class UpkeepBusy(CorpusError):
 def upkeep(store: Store) -> Iterator[None]:
     """Hold a corpus's upkeep; it is given back whatever happens, and taken over from processes that died.
 
+    Whether the holder of an old lock lives can be seen from its own machine and container. From elsewhere its lock's
+    age decides: a holder touches it every few minutes, which only local and network disks allow, so that at a URL the
+    lock of another machine stays until somebody deletes it.
+
     Raises:
         UpkeepBusy: Another process holds it.
         CorpusError: The corpus may not be written to.
     """
-    # Processes of this machine exclude one another by a lock that dies with its holder: so of two that find the file of
-    # a dead one only one takes it over.
-    name = f"vidaudio-{os.getuid()}-{hashlib.sha256(store.url.encode()).hexdigest()[:16]}.lock"
-    with (Path(tempfile.gettempdir()) / name).open("a") as own:
-        try:
-            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UpkeepBusy(
-                f"another command on this machine is sweeping {store.url} or removing clips from it; try again later"
-            ) from None
-        holder = f"{scratch_prefix()}{uuid.uuid4().hex[:8]}"
-        mine = json.dumps({"holder": holder}).encode() + b"\n"
+    with _alone_on_this_machine(store):
+        holder = f"{this_process()}-{uuid.uuid4().hex[:8]}"
+        told = {"holder": holder, "host": socket.gethostname(), "process": os.getpid()}
+        mine = json.dumps(told).encode() + b"\n"
         if not _created(store, mine):
             _take_over(store, mine)
+        local = store.local_path(LOCK_FILE)
         try:
-            yield
+            with contextlib.nullcontext() if local is None else heartbeat(local):
+                yield
         finally:
             store.remove(LOCK_FILE)
+
+
+@contextlib.contextmanager
+def _alone_on_this_machine(store: Store) -> Iterator[None]:
+    """Exclude other processes of this machine by locks that die with their holder.
+
+    So of two that find the lock file of a dead process only one takes it over. The corpus's folder itself is locked,
+    which containers and users share, and a file of this user, for stores that have no folder or no locks on it.
+    """
+    name = f"vidaudio-{os.getuid()}-{hashlib.sha256(store.url.encode()).hexdigest()[:16]}.lock"
+    root = store.local_path("")
+    with contextlib.ExitStack() as held:
+        for path, flags in ((Path(tempfile.gettempdir()) / name, os.O_RDWR | os.O_CREAT), (root, os.O_RDONLY)):
+            if path is not None:
+                _hold(held, store, path, flags)
+        yield
+
+
+def _hold(held: contextlib.ExitStack, store: Store, path: Path, flags: int) -> None:
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    except (FileNotFoundError, PermissionError):
+        return  # a corpus that does not exist yet, or one that will be refused where it is written to
+    held.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UpkeepBusy(
+            f"another command on this machine is sweeping {store.url} or removing clips from it; try again later"
+        ) from None
+    except OSError:
+        return  # a network disk without locks on folders
+    # Before it is closed: a process that was forked meanwhile has the same open file, and would keep the lock.
+    held.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
 
 
 def _created(store: Store, mine: bytes) -> bool:
@@ -65,15 +100,52 @@ def _created(store: Store, mine: bytes) -> bool:
 
 def _take_over(store: Store, mine: bytes) -> None:
     with contextlib.suppress(FileNotFoundError):
-        try:
-            holder = json.loads(store.read(LOCK_FILE))["holder"]
-        except (ValueError, KeyError, TypeError):
-            holder = ""
-        if owner_lives(holder) is not False:
+        found = store.read(LOCK_FILE)
+        told = _parsed(found)
+        if not _is_dead(store, told):
             raise UpkeepBusy(
-                f"another command is sweeping {store.url} or removing clips from it ({holder or 'unknown'}); "
+                f"another command is sweeping {store.url} or removing clips from it ({_in_words(told)}); "
                 f"if it is not running any more, delete {store.url}/{LOCK_FILE}"
             )
-        store.remove(LOCK_FILE)
+        _remove_lock(store, found)
     if not store.create(LOCK_FILE, mine):
         raise UpkeepBusy(f"another command has just begun to sweep {store.url}; try again later")
+
+
+def _is_dead(store: Store, told: dict[str, Any]) -> bool:
+    owner = parse_identity(str(told.get("holder", "")))
+    alive = None if owner is None else is_alive(owner)
+    if alive is not None:
+        return not alive
+    local = store.local_path(LOCK_FILE)
+    if owner is None or local is None:
+        return False
+    return disk_time(local.parent) - local.stat().st_mtime > ABANDONED_SECONDS
+
+
+def _remove_lock(store: Store, found: bytes) -> None:
+    """Remove the lock file that was judged, and not one that somebody put in its place meanwhile."""
+    local = store.local_path(LOCK_FILE)
+    if local is None:
+        store.remove(LOCK_FILE)
+        return
+    with store.workspace() as scratch:
+        aside = scratch / "taken"
+        os.rename(local, aside)
+        if aside.read_bytes() != found:
+            with contextlib.suppress(FileExistsError):
+                os.link(aside, local)
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    try:
+        told = json.loads(data)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _in_words(told: dict[str, Any]) -> str:
+    if "host" in told and "process" in told:
+        return f"process {told['process']} on {told['host']}"
+    return str(told.get("holder") or "unknown")

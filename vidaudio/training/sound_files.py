@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +11,10 @@ import soundfile
 from tqdm import tqdm
 
 from vidaudio.errors import MediaError
+from vidaudio.files import atomic_write
 from vidaudio.media.announced import announced_seconds, looks_like_mp3
 from vidaudio.media.soundtrack import VIDEO_FORMATS, check_picture_fits, replace_soundtrack, write_soundtrack
+from vidaudio.shards.scratch import temporary_folder
 
 # Codecs pad and trim: an end is missing only where more than that is.
 MISSING_SECONDS = 0.1
@@ -68,8 +68,8 @@ def read_sound(path: str | Path) -> Sound:
 
 
 def _decoded(path: str | Path) -> Sound:
-    with tempfile.TemporaryDirectory() as folder:
-        wav = Path(folder) / "sound.wav"
+    with temporary_folder() as folder:
+        wav = folder / "sound.wav"
         write_soundtrack(path, wav)
         decoded = _read(wav)
     # Decoded floats are no more exact than what was encoded.
@@ -112,21 +112,18 @@ def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> None:
     """
     out = Path(out)
     suffix = out.suffix.lower()
-    temporary = out.with_name(f".{out.name}.tmp")
     try:
-        if suffix in VIDEO_FORMATS:
-            with tempfile.TemporaryDirectory() as folder:
-                wav = Path(folder) / "sound.wav"
-                soundfile.write(wav, sound.samples.T, sound.sample_rate, subtype="FLOAT")
-                replace_soundtrack(mixture, wav, temporary, suffix)
-        else:
-            file_format = suffix[1:].upper()
-            plain = sound.subtype.startswith("PCM") or sound.subtype in ("FLOAT", "DOUBLE")
-            fits = plain and soundfile.check_format(file_format, sound.subtype)
-            subtype = sound.subtype if fits else soundfile.default_subtype(file_format)
-            soundfile.write(temporary, sound.samples.T, sound.sample_rate, format=file_format, subtype=subtype)
-        os.replace(temporary, out)
+        with atomic_write(out) as temporary:
+            if suffix in VIDEO_FORMATS:
+                with temporary_folder() as folder:
+                    wav = folder / "sound.wav"
+                    soundfile.write(wav, sound.samples.T, sound.sample_rate, subtype="FLOAT")
+                    replace_soundtrack(mixture, wav, temporary, suffix)
+            else:
+                file_format = suffix[1:].upper()
+                plain = sound.subtype.startswith("PCM") or sound.subtype in ("FLOAT", "DOUBLE")
+                fits = plain and soundfile.check_format(file_format, sound.subtype)
+                subtype = sound.subtype if fits else soundfile.default_subtype(file_format)
+                soundfile.write(temporary, sound.samples.T, sound.sample_rate, format=file_format, subtype=subtype)
     except (soundfile.LibsndfileError, OSError) as error:
         raise MediaError(f"{out} cannot be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.shards.process_identity import boot_id, namespace, started
 from vidaudio.shards.store import Store
 
 # Beside the journals of runs: no identity check reads it.
@@ -36,9 +36,10 @@ class Try:
     Attributes:
         run: The driver's run; empty outside of one.
         host, boot: The machine, and since which start of it.
-        process, parent: The worker and its nanny, by process id and time of start.
+        process, parent: The worker and its nanny, by process id and time of start, in ticks since boot.
         alone: Whether every clip was decoded in a process of its own.
         clip: The one it was at, where `alone`.
+        namespace: Where the process ids are counted: each container counts its own.
     """
 
     run: str
@@ -48,21 +49,24 @@ class Try:
     parent: tuple[int, float]
     alone: bool = False
     clip: str | None = None
+    namespace: int = 0
 
     @classmethod
     def here(cls, **values: object) -> Try:
         """A try by this very process."""
         own = _identity(os.getpid()), _identity(os.getppid())
-        return cls(_current_run(), socket.gethostname(), _boot(), *own, **values)  # type: ignore[arg-type]
+        here = _current_run(), socket.gethostname(), boot_id()
+        return cls(*here, *own, namespace=namespace(), **values)  # type: ignore[arg-type]
 
     def died_by_itself(self, now: Try) -> bool:
         """Whether its worker is gone while those that keep it running are still there, as seen by `now`.
 
-        From another machine neither can be seen: there a note that was left behind in the same run must do.
+        From another machine or container neither can be seen: there a note that was left behind in the same run must
+        do.
         """
         if not self.run or self.run != now.run:
             return False
-        if self.host != now.host:
+        if (self.host, self.namespace) != (now.host, now.namespace):
             return True
         return self.boot == now.boot and not _lives(self.process) and _lives(self.parent)
 
@@ -138,23 +142,17 @@ def _current_run() -> str:
     return str(key).rpartition("-")[2]
 
 
-def _boot() -> str:
-    told = Path("/proc/sys/kernel/random/boot_id")
-    return told.read_text().strip() if told.exists() else ""
-
-
 def _identity(process_id: int) -> tuple[int, float]:
     """Process ids are given out again; together with the time of its start one is unique."""
-    import psutil
-
-    return process_id, psutil.Process(process_id).create_time()
+    try:
+        return process_id, started(process_id)
+    except ProcessLookupError:
+        # A nanny that has just ended, whose worker will soon.
+        return process_id, -1
 
 
 def _lives(process: tuple[int, float]) -> bool:
-    import psutil
-
     try:
-        found = psutil.Process(process[0])
-        return found.create_time() == process[1] and found.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        return started(process[0]) in (process[1], 0)
+    except ProcessLookupError:
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from vidaudio.pipeline.plan import manifest_hash
 from vidaudio.pipeline.recipe import stable_hash
 from vidaudio.pipeline.verify.files import DAMAGE
 from vidaudio.pipeline.verify.report import Findings
+from vidaudio.shards.scratch import temporary_folder
 from vidaudio.shards.seal import file_seal_holds
 from vidaudio.shards.store import Store
 
@@ -53,9 +53,9 @@ def check_list(corpus: Corpus, findings: Findings) -> bool:
 def local_copy(store: Store, name: str) -> Iterator[Path]:
     """The file where it lies, or a copy of a remote one that is gone afterwards."""
     local = store.local_path(name)
-    with tempfile.TemporaryDirectory(prefix="vidaudio-") if local is None else contextlib.nullcontext() as scratch:
+    with temporary_folder() if local is None else contextlib.nullcontext() as scratch:
         if local is None:
-            local = Path(scratch) / Path(name).name
+            local = scratch / Path(name).name
             store.download(name, local)
         yield local
 

@@ -30,8 +30,9 @@ from vidaudio.pipeline.verify.shard import ShardResult, check_shard
 from vidaudio.pipeline.verify.sides import SourceSides
 from vidaudio.pipeline.verify.training import TrainingShard, check_training_shard
 from vidaudio.pipeline.verify.vectors import ClipVectors
+from vidaudio.shards.process_identity import parse_identity
 from vidaudio.shards.read_many import in_order
-from vidaudio.shards.scratch import PREFIX, owner_lives
+from vidaudio.shards.scratch import PREFIX, is_left_over, owner_lives
 
 # Files in flight from an object store, where waiting is most of the time.
 REMOTE_THREADS = 8
@@ -235,10 +236,12 @@ def _packs(corpus: Corpus, findings: Findings) -> dict[str, tuple[dict[str, Any]
 
 def _check_leftovers(corpus: Corpus, findings: Findings) -> None:
     """What interrupted commands left in the corpus's own folder."""
-    names = [*corpus.store.folders(""), *corpus.store.list("")]
+    names, root = [*corpus.store.folders(""), *corpus.store.list("")], corpus.store.local_path("")
     for name in sorted(name for name in names if name.startswith(PREFIX)):
         if owner_lives(name):
             findings.notes.append(f"{name} belongs to a command that is running")
+        elif root is not None and parse_identity(name.removeprefix(PREFIX)) and not is_left_over(root / name):
+            findings.notes.append(f"{name} belongs to a command of another machine or container that may be running")
         else:
             findings.wrong(name, "is a leftover of an interrupted command", NOT_READ)
     strays = sorted(name for name in names if not name.startswith(PREFIX) and not _OWN.fullmatch(name))
