@@ -6,8 +6,7 @@ not known, the size points to a small BERT with 256 hidden numbers.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vidaudio.encoders.clip import PACKAGE_FOLDER, cache_only_where_hub_is_silent, quiet_libraries
+from vidaudio.encoders.clip import PACKAGE_FOLDER
+from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.pictures import weights_hash
 from vidaudio.errors import EncoderError
 
@@ -86,20 +86,6 @@ class BertEncoder:
         return self.embed_texts(fill(templates, label)).mean(axis=0)
 
 
-@contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """A BERT is read in a moment; the bar that transformers draws for it would stand in every log."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
 def load_bert(spec: BertSpec) -> BertEncoder:
     """Load a BERT from a folder or, where the name is not one, from its hub.
 
@@ -111,7 +97,7 @@ def load_bert(spec: BertSpec) -> BertEncoder:
     name = spec.model.replace("{package}", str(PACKAGE_FOLDER))
     folder = Path(name).is_dir()
     try:
-        with quiet_libraries(), _no_progress_bars(), cache_only_where_hub_is_silent(not folder):
+        with quiet_libraries(), progress_bars.hidden(), cache_only_where_hub_is_silent(not folder):
             # transformers reads safetensors, or other files of weights without unpickling anything else.
             model = AutoModel.from_pretrained(name, weights_only=True, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(name)

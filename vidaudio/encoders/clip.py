@@ -6,17 +6,12 @@ dtype, batch size) is in the fingerprint, which travels with the corpus and with
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import difflib
-import http.client
 import itertools
 import json
-import logging
 import os
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +21,7 @@ import open_clip
 import torch
 from torchvision.transforms import ToTensor
 
+from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, quiet_libraries
 from vidaudio.encoders.pictures import PictureEncoder, PictureView, weights_hash
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, fill
 from vidaudio.errors import EncoderError
@@ -35,7 +31,6 @@ CONFIG_NAME = "open_clip_config.json"
 RESNET = "resnet18-dilated"
 # How names begin that are of folders and hubs, not of open_clip's own list.
 _ELSEWHERE = ("hf-hub:", "local-dir:")
-HUB_ANSWERS_WITHIN_SECONDS = 5
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -251,43 +246,6 @@ def _tokenizer_options(folder: Path) -> dict[str, Any]:
     options = config.get("model_cfg", config).get("text_cfg", {}).get("tokenizer_kwargs", {})
     vocabulary = options.get("bpe_path")
     return {"bpe_path": str(folder / vocabulary)} if vocabulary and not os.path.isabs(vocabulary) else {}
-
-
-@contextlib.contextmanager
-def quiet_libraries() -> Iterator[None]:
-    """Hub clients log every retry; the one error that is raised in the end says the same."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
-@contextlib.contextmanager
-def cache_only_where_hub_is_silent(wanted: bool) -> Iterator[None]:
-    """One quick question first: out of its reach, the hub's client retries for most of a minute before it says so."""
-    from huggingface_hub import constants
-
-    if not wanted or constants.HF_HUB_OFFLINE or _answers(constants.ENDPOINT):
-        yield
-        return
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = False
-
-
-def _answers(url: str) -> bool:
-    """True where a server speaks HTTP at `url`, whatever it says."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_ANSWERS_WITHIN_SECONDS):
-            return True
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, ValueError, http.client.HTTPException):
-        return False
 
 
 def out_of_reach(name: str, error: Exception) -> EncoderError:
