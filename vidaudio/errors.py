@@ -32,6 +32,10 @@ class CheckpointError(VidaudioError):
     """A checkpoint that is missing, unreadable, or of another system."""
 
 
+class LoaderError(VidaudioError):
+    """A process that reads training examples failed: says why, and what to do."""
+
+
 class MediaError(VidaudioError):
     """A sound or video file named by the user that cannot be read."""
 

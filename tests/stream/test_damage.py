@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from itertools import islice
@@ -123,3 +125,26 @@ def test_vectors_with_another_header_than_ours_are_damage(whole: Path, tmp_path:
     with pytest.raises(DamagedSample, match=r"vectors float16 \[\d+, 16\], not float16 of 32"):
         stream.corpora[0].reader.vectors(0)
     assert len(index) > 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_read_that_fails_is_tried_on_the_file_opened_anew_and_then_named(
+    damaged: tuple[Path, set[int]], times: int, monkeypatch: pytest.MonkeyPatch
+):
+    """As on a network disk, where a file that was replaced answers ESTALE until it is opened again."""
+    folder, _ = damaged
+    expected = MixtureStream(str(folder), CONFIG).batch(3)
+    stream, read, left = MixtureStream(str(folder), CONFIG), os.pread, [times]
+
+    def pread(descriptor: int, length: int, offset: int) -> bytes:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return read(descriptor, length, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    if times == 1:
+        assert torch.equal(stream.batch(3)["audio"], expected["audio"])
+    else:
+        with pytest.raises(CorpusError, match=r"training shard .*\.tar cannot be read: Stale file handle"):
+            stream.batch(3)

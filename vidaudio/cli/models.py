@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """Train a system on a packed corpus, or on several."""
     from vidaudio.training.recipe import load_train_recipe
-    from vidaudio.training.signals import take_warnings
+    from vidaudio.training.signals import LAUNCHED, take_warnings
 
     take_warnings()
     chosen = load_train_recipe(recipe, settings or [])
@@ -52,6 +52,10 @@ def train(
         from vidaudio.training.launch import launch
 
         raise SystemExit(launch(devices, sys.argv[1:]))
+    if LAUNCHED in os.environ:
+        from vidaudio.training.launch import end_with_launcher
+
+        end_with_launcher()
     from vidaudio.training.data import parse_data
     from vidaudio.training.train import train as run_training
 

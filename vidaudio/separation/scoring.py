@@ -5,12 +5,17 @@ This module stays free of NumPy at its top: a worker sets its thread counts firs
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
+
+from vidaudio.errors import VidaudioError
+from vidaudio.parent_process import end_with_parent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +55,10 @@ def _in_this_process(items: Iterable[tuple[np.ndarray, np.ndarray]]) -> Iterator
 
 def _in_pool(items: Iterable[tuple[np.ndarray, np.ndarray]], processes: int) -> Iterator[dict[str, float] | None]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+    with (
+        _readable_deaths(),
+        ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare, initargs=(os.getpid(),)) as pool,
+    ):
         waiting: deque[Future[dict[str, float] | None]] = deque()
         try:
             for references, estimates in items:
@@ -64,7 +72,19 @@ def _in_pool(items: Iterable[tuple[np.ndarray, np.ndarray]], processes: int) -> 
                 future.cancel()
 
 
-def _one_thread() -> None:
+@contextlib.contextmanager
+def _readable_deaths() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool:
+        raise VidaudioError(
+            "a process that scores died, mostly because memory ran out; use fewer of them (--processes 1)"
+        ) from None
+
+
+def _prepare(parent: int) -> None:
+    """In a worker: one thread, and an end with the process that started it."""
+    end_with_parent(parent)
     for name in THREAD_VARIABLES:
         os.environ[name] = "1"
 

@@ -20,6 +20,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.stream.config import StreamConfig, check_setting, is_whole
 from vidaudio.stream.corpus import Damage
 from vidaudio.stream.index import TrainingIndex, encoder_in_words
+from vidaudio.stream.loader_errors import with_readable_errors
 from vidaudio.stream.memory import one_piece, to_be_sent, write_pictures
 from vidaudio.stream.order import WINDOWS, generator
 from vidaudio.stream.picks import Pick, Picker
@@ -160,7 +161,12 @@ class MixtureStream(IterableDataset):
     def batches(self, begin: int, end: int | None) -> Iterator[dict[str, Any]]:
         """Batches `begin` to `end - 1` that fall to this worker; for ever where `end` is None."""
         worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        if worker is None:
+            return self._batches(begin, end, 0, 1)
+        found = self._batches(begin, end, worker.id, worker.num_workers)
+        return with_readable_errors(found, f"loader process {worker.id}")
+
+    def _batches(self, begin: int, end: int | None, number: int, workers: int) -> Iterator[dict[str, Any]]:
         for corpus in self.corpora:
             corpus.begin(self.rank * workers + number, self.world_size * workers)
         step = begin + number

@@ -8,7 +8,9 @@ So what is large lies in one shared piece from the beginning, and what is small 
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Mapping
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from vidaudio.errors import CorpusError
+from vidaudio.stream.loader_errors import readable
 
 ALIGNMENT_BYTES = 64
 SMALL_BYTES = 1 << 16
@@ -58,22 +61,33 @@ def write_pictures(pictures: np.ndarray, place: Tensor) -> None:
 
 def to_be_sent(batch: dict[str, Any]) -> Any:
     """A DataLoader's last touch to a batch: in a loader's process, what becomes the same batch where it arrives."""
-    return batch if get_worker_info() is None else _Sent(batch)
+    worker = get_worker_info()
+    if worker is None:
+        return batch
+    try:
+        return _Sent(batch)
+    except Exception as error:
+        raise readable(error, f"loader process {worker.id}") from error
 
 
 class _Sent:
-    """On its way: the other process makes a dictionary of it again."""
+    """On its way: the other process makes a dictionary of it again.
+
+    It is pickled here and not by the queue's own thread, which prints an error (no file descriptor left, no shared
+    memory) and drops the batch, for which the other process would then wait for ever.
+    """
 
     def __init__(self, batch: dict[str, Any]) -> None:
-        self._batch = batch
+        self._pickled = bytes(ForkingPickler.dumps({name: _light(value) for name, value in batch.items()}))
 
     def __reduce__(self) -> tuple:
-        return _arrived, ({name: _light(value) for name, value in self._batch.items()},)
+        return _arrived, (self._pickled,)
 
 
 def _light(value: Any) -> Any:
     return value.numpy() if isinstance(value, Tensor) and value.nbytes <= SMALL_BYTES else value
 
 
-def _arrived(batch: dict[str, Any]) -> dict[str, Any]:
+def _arrived(pickled: bytes) -> dict[str, Any]:
+    batch = pickle.loads(pickled)
     return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}

@@ -163,12 +163,24 @@ class SampleReader:
             if self._by_request:
                 data = self._index.store.read_range(self._index.tars[int(self._shard[row])], offset, length)
             else:
-                data = os.pread(self._descriptor(row), length, offset)
+                data = self._read_local(row, offset, length)
         except FileNotFoundError:
             raise CorpusError(f"the training shard {self._url(row)} is gone; pack again under another name") from None
+        except OSError as error:
+            raise CorpusError(
+                f"the training shard {self._url(row)} cannot be read: {error.strerror or error}"
+            ) from error
         if len(data) != length:
             raise DamagedSample(f"the training shard {self._url(row)} is shorter than its index says; pack again")
         return data
+
+    def _read_local(self, row: int, offset: int, length: int) -> bytes:
+        try:
+            return os.pread(self._descriptor(row), length, offset)
+        except OSError:
+            # On a network disk a file that was open for long may be known there no more, until it is opened again.
+            self._open.drop(int(self._shard[row]))
+            return os.pread(self._descriptor(row), length, offset)
 
     def _damaged(self, row: int, error: Exception | str) -> DamagedSample:
         key = self._index.text("key", row)

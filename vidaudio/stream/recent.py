@@ -29,6 +29,11 @@ class Recent(Generic[Value]):
             self._drop(self._values.popitem(last=False)[1])
         return value
 
+    def drop(self, key: Hashable) -> None:
+        """Forget the value under `key`, if there is one."""
+        if key in self._values:
+            self._drop(self._values.pop(key))
+
     def clear(self) -> None:
         while self._values:
             self._drop(self._values.popitem()[1])

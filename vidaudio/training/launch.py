@@ -14,13 +14,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import IO
 
+from vidaudio.parent_process import watch_parent
 from vidaudio.training.signals import EARLY_WARNING, LAUNCHED, meant_by
 
 GRACE_SECONDS = 60.0
+KILLED_SECONDS = 10.0
 LOOK_EVERY_SECONDS = 0.1
 HANDED_ON = (signal.SIGTERM, signal.SIGINT, EARLY_WARNING)
 ENDED_BY_SIGNAL = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -signal.SIGINT)
@@ -78,7 +80,7 @@ def _start(rank: int, processes: int, port: int, arguments: Sequence[str], said:
         "GROUP_RANK": 0,
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
-        LAUNCHED: 1,
+        LAUNCHED: os.getpid(),
     }
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
     # As torchrun does: N processes that each use every core are slower than one.
@@ -86,6 +88,17 @@ def _start(rank: int, processes: int, port: int, arguments: Sequence[str], said:
     quiet = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": said}
     # Its own group: a terminal's Ctrl-C reaches this process alone, which hands it on once.
     return subprocess.Popen([sys.executable, "-m", "vidaudio", *arguments], env=environment, process_group=0, **quiet)
+
+
+def end_with_launcher() -> None:
+    """In a rank: stop in order, as after SIGTERM, when the launcher is gone, which then can end nobody any more."""
+
+    def stop() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    watch_parent(int(os.environ[LAUNCHED]), stop)
 
 
 def _lines(file: IO[str]) -> list[str]:
@@ -116,7 +129,9 @@ def _end(ranks: Sequence[subprocess.Popen]) -> None:
             rank.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             rank.kill()
-            rank.wait()
+            # Not without limit: one that hangs inside the system, on a disk that does not answer, never ends.
+            with suppress(subprocess.TimeoutExpired):
+                rank.wait(KILLED_SECONDS)
 
 
 def _free_port() -> int:

@@ -19,6 +19,7 @@ from vidaudio.separation.fast_sdr import image_sdr
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.augment import augment_pictures
 from vidaudio.training.blocks import Modality
+from vidaudio.training.loader_processes import LoaderProcesses
 from vidaudio.training.queries import QueryMaker
 from vidaudio.training.ranks import copy_from_first, gathered, mean_over_ranks, summed
 from vidaudio.training.recipe import TrainRecipe
@@ -67,6 +68,7 @@ class SeparationModule(pl.LightningModule):
         self.text = text or {}
         self.average: WeightAverage | None = None
         self.validation_numbers: dict[str, float] | None = None
+        self.loader_processes = LoaderProcesses()
         self._sums: dict[str, Tensor | float] = {}
         self._gradient_norm: Tensor | float = math.nan
         self._learning_rate = math.nan
@@ -268,8 +270,7 @@ class SeparationModule(pl.LightningModule):
         self.validation_stream.set_rank(self.trainer.global_rank, self.trainer.world_size)
         return self._loader(self.validation_stream, min(self.recipe.data.workers, 2))
 
-    @staticmethod
-    def _loader(stream: MixtureStream, workers: int) -> DataLoader:
+    def _loader(self, stream: MixtureStream, workers: int) -> DataLoader:
         loader = stream.loader(workers=workers)
         loader.worker_init_fn = keep_to_the_run
-        return loader
+        return self.loader_processes.watch(loader)

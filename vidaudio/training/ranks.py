@@ -7,6 +7,7 @@ A process knows its place from the environment that torchrun sets (`RANK`, `WORL
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vidaudio.errors import VidaudioError
+
+# What gloo and NCCL say when a process at the other end is gone.
+_BROKEN = re.compile(
+    r"connection (was )?(closed|reset|refused)|broken pipe|socket closed|gloo|nccl|timed out", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,14 @@ def copy_from_first(tensors: Sequence[Tensor]) -> None:
     if together():
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
+
+
+def lost_ranks(error: BaseException) -> str | None:
+    """Return what an error says of the connection to other ranks having broken; None for other errors."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if together() and (isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _BROKEN.search(text))):
+        return text
+    return None
 
 
 class Agreement:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 
+from vidaudio.parent_process import end_with_parent
 from vidaudio.training.ranks import Agreement, together
 from vidaudio.training.signals import EARLY_WARNING, take_warnings
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from vidaudio.training.keeper import Keeper
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# How soon a loader process ends whose run is gone.
-WATCH_SECONDS = 0.5
 
 
 def keep_to_the_run(_worker: int) -> None:
@@ -41,14 +39,7 @@ def keep_to_the_run(_worker: int) -> None:
     for number in (signal.SIGINT, EARLY_WARNING):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, once)
-    run = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == run:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end-with-run", daemon=True).start()
+    end_with_parent(os.getppid())
 
 
 class Stopped(Exception):

@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from vidaudio.errors import CheckpointError, CorpusError, VidaudioError
+from vidaudio.errors import CheckpointError, CorpusError
 from vidaudio.separation import Separator
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.average import WeightAverage
@@ -154,8 +154,6 @@ def _fit(module: SeparationModule, keeper: Keeper, state: State | None, *, show:
                 ckpt_path=None if state is None else str(state.path),
                 weights_only=None if state is None else True,
             )
-        except VidaudioError as error:
-            raise _without_worker_traceback(error) from None
         except Stopped as stopped:
             stopper.give_back()
             stopper.end(stopped.number)
@@ -164,7 +162,14 @@ def _fit(module: SeparationModule, keeper: Keeper, state: State | None, *, show:
             if stop.code != 1:
                 raise
             raise KeyboardInterrupt from None
+        except Exception as error:
+            explained = module.loader_processes.explain(error)
+            if explained is None:
+                raise
+            raise explained from error
         finally:
+            # While signals still only leave a note: a second one must not leave processes behind.
+            module.loader_processes.end()
             stopper.give_back()
     numbers = module.validation_numbers or {}
     return TrainResult(
@@ -229,12 +234,6 @@ def _describe(folder: Path, recipe: TrainRecipe, begun_with: dict[str, Any] | No
     if begun_with is not None:
         (folder / INIT_FILE).write_text(json.dumps(begun_with, indent=2) + "\n")
     (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-
-
-def _without_worker_traceback(error: VidaudioError) -> VidaudioError:
-    """A loader process's error arrives with that process's traceback as text; its last line is the error itself."""
-    last = str(error).strip().splitlines()[-1]
-    return type(error)(last.partition(": ")[2]) if "Original Traceback" in str(error) else error
 
 
 def _vocabulary(recipe: TrainRecipe, stream: MixtureStream, state: State | None) -> tuple[str, ...]:
