@@ -152,7 +152,6 @@ def test_killed_while_a_state_is_written_the_one_before_stands(packed: Path, tmp
     program = f"""
 import os, signal
 from pathlib import Path
-import vidaudio.training.keeper as keeper
 from vidaudio.training.launch import launch
 from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.train import train
@@ -163,7 +162,7 @@ def replace(source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     replaced(source, target)
 
-keeper.os.replace = replace
+os.replace = replace
 settings = {[*SETTINGS, "schedule.steps=6", "validation.every_steps=2"]!r}
 train(load_train_recipe("clipsep", settings), {str(packed)!r}, {str(run)!r}, progress=False)
 """

@@ -21,7 +21,7 @@ from tests.packed import make_packed
 from tests.training.conftest import TINY
 from vidaudio.stream.index import open_index
 
-# States by Lightning's own ModelCheckpoint every 3 steps; nothing is validated, and so no other state written, until
+# States every 3 steps; nothing is validated, and so no other state written, until
 # step 9.
 STREAM = (
     *TINY,

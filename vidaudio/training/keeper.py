@@ -6,26 +6,27 @@ Files appear complete or not at all.
 from __future__ import annotations
 
 import math
-import os
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
-from vidaudio.errors import CheckpointError
 from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE, save_checkpoint
 from vidaudio.training.ranks import gathered
+from vidaudio.training.state_files import plain_errors
 
 if TYPE_CHECKING:
     from vidaudio.training.module import SeparationModule
     from vidaudio.training.queries import QueryMaker
     from vidaudio.training.recipe import TrainRecipe
+
+
+# In every state since the first: never to be changed.
+KEPT = "Keeper"
 
 
 class Keeper(pl.Callback):
@@ -62,6 +63,11 @@ class Keeper(pl.Callback):
         self.best_loss = math.nan
         self._validated_step = 0
         self._generators: list[dict[str, Any]] | None = None
+
+    @property
+    def state_key(self) -> str:
+        """Under which its part of a state is found again, whatever the class is called some day."""
+        return KEPT
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -116,13 +122,7 @@ class Keeper(pl.Callback):
 
     def save_state(self, trainer: pl.Trainer) -> None:
         """Write `last.ckpt`; all ranks together."""
-        temporary = self.folder / f".{LAST_FILE}.tmp"
-        with plain_errors(self.folder / LAST_FILE, temporary):
-            trainer.save_checkpoint(temporary)
-            if trainer.is_global_zero:
-                with temporary.open("rb+") as file:
-                    os.fsync(file.fileno())
-                os.replace(temporary, self.folder / LAST_FILE)
+        trainer.save_checkpoint(self.folder / LAST_FILE)
 
     def _save_weights(self, trainer: pl.Trainer, module: SeparationModule) -> None:
         if not trainer.is_global_zero:
@@ -177,16 +177,3 @@ def set_generators(states: Mapping[str, Any]) -> None:
     np.random.set_state(tuple(states["numpy"]))
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
-
-
-@contextmanager
-def plain_errors(target: Path, *temporary: Path) -> Iterator[None]:
-    """Turn a full disk and the like into one sentence; what stood there before stands."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        for path in temporary:
-            path.unlink(missing_ok=True)
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        stands = "the one written before stands" if target.is_file() else "there is none from before"
-        raise CheckpointError(f"{target} could not be written: {why}; {stands}. Make room and --resume") from error

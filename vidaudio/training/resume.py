@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-import pickle
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError, CorpusError
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE
-from vidaudio.training.keeper import Keeper
+from vidaudio.training.keeper import KEPT
 from vidaudio.training.queries import QueryMaker
+from vidaudio.training.ranks import place
 from vidaudio.training.recipe import TrainRecipe
+from vidaudio.training.state_files import STATES_FOLDER, damage_of, step_of
 
-STATES_FOLDER = "states"
 LOCK_FILE = ".lock"
+# What network disks without locks answer.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,43 @@ def holds_run(folder: Path) -> bool:
     return (folder / BEST_FILE).is_file() or bool(_states(folder))
 
 
-def newest_state(folder: Path) -> State | None:
-    """The state with the most steps, of `last.ckpt` and those in `states/`; None where there is none.
+def newest_state(folder: Path, *, pass_over_damaged: bool = False) -> State | None:
+    """Return the state with the most steps, of `last.ckpt` and those in `states/`; None where there is none.
+
+    Args:
+        folder: Of the run.
+        pass_over_damaged: Take the state before a damaged one, and say so on stderr.
 
     Raises:
-        CheckpointError: A file that is not such a state: nothing older is taken in its place unasked.
+        CheckpointError: A state that may be the newest is damaged, and no older one may be taken or there is none.
     """
-    found = [_read(path) for path in _states(folder)]
-    return max(found, key=lambda state: state.step, default=None)
+    states, damaged = [], []
+    for path in _states(folder):
+        try:
+            states.append(_read(path))
+        except _DamagedState as error:
+            damaged.append(error)
+    states.sort(key=lambda state: state.step)
+    while states and (why := damage_of(states[-1].path)):
+        damaged.append(_DamagedState(states[-1].path, why, states.pop().step))
+    newest = states[-1] if states else None
+    newer = [one for one in damaged if newest is None or one.step is None or one.step > newest.step]
+    if not newer:
+        return newest
+    if newest is None:
+        raise CheckpointError(_none_is_whole(folder, newer))
+    before = f"{newest.path} of step {newest.step}"
+    if not pass_over_damaged:
+        raise CheckpointError(f"{newer[0]}; --auto-resume goes on from the state before, {before}, or delete it")
+    if place().rank == 0:
+        for one in newer:
+            tqdm.write(f"{one}; going on from the state before, {before}", file=sys.stderr)
+    return newest
+
+
+def _none_is_whole(folder: Path, damaged: list[_DamagedState]) -> str:
+    weights = f"begin another run with this one's best weights (--init {folder}), or " * (folder / BEST_FILE).is_file()
+    return f"{damaged[0]}, and there is no other state; {weights}delete it and begin anew"
 
 
 def _states(folder: Path) -> list[Path]:
@@ -61,16 +95,31 @@ def _states(folder: Path) -> list[Path]:
     return [*sorted((folder / STATES_FOLDER).glob("*.ckpt")), *([last] if last.is_file() else [])]
 
 
+class _DamagedState(Exception):
+    """A file that is no whole state.
+
+    Attributes:
+        step: Optimiser steps it was written after, where its name or contents say so.
+    """
+
+    def __init__(self, path: Path, why: str, step: int | None) -> None:
+        super().__init__(f"{path} is not a state that training can go on from ({why})")
+        self.step = step
+
+
 def _read(path: Path) -> State:
     try:
         # Mapped, not read: a state may be large, and this looks at a few of its numbers.
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        return State(path, state["global_step"], state.get("callbacks", {}).get(Keeper.__name__, {}))
-    except (RuntimeError, KeyError, EOFError, AttributeError, pickle.UnpicklingError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is not a state that training can go on from ({type(error).__name__}); if it is damaged, delete "
-            "it, and an older one in the folder is taken"
-        ) from None
+        step, kept = state["global_step"], state.get("callbacks", {}).get(KEPT, {})
+    except PermissionError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except Exception as error:
+        # Damage shows in as many kinds of errors as a file has parts.
+        raise _DamagedState(path, f"it is incomplete or garbled: {type(error).__name__}", step_of(path)) from None
+    if not isinstance(step, int) or not isinstance(kept, dict):
+        raise _DamagedState(path, "it is none of a run of ours", step_of(path))
+    return State(path, step, kept)
 
 
 def check_same_data(state: State, recipe: TrainRecipe, stream: MixtureStream, shares: list[float]) -> None:
@@ -169,9 +218,16 @@ class FolderLock:
         self._file = (folder / LOCK_FILE).open("w")
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._file.close()
-            raise CheckpointError(f"another process is training in {folder} right now") from None
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                tqdm.write(
+                    f"the disk of {folder} has no locks ({error.strerror}): nothing keeps a second process from "
+                    "training there at the same time",
+                    file=sys.stderr,
+                )
+            else:
+                self._file.close()
+                raise CheckpointError(f"another process is training in {folder} right now") from None
         self._file.write(f"{os.getpid()}\n")
         self._file.flush()
 

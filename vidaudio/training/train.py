@@ -15,23 +15,26 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from vidaudio.errors import CheckpointError, CorpusError
+from vidaudio.errors import CheckpointError, CorpusError, VidaudioError
+from vidaudio.files import atomic_write
 from vidaudio.separation import Separator
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.average import WeightAverage
 from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, build_model, read_checkpoint
 from vidaudio.training.compositions import check_system
 from vidaudio.training.data import Data, indexes, shares, streams
-from vidaudio.training.journal import Journal, make_logger
+from vidaudio.training.journal import WANDB_FILE, Journal, make_logger
 from vidaudio.training.keeper import Keeper
+from vidaudio.training.loader_processes import GOING_ON, chain_of
 from vidaudio.training.module import TRAIN, VALIDATION, SeparationModule
 from vidaudio.training.queries import QueryMaker, query_maker
-from vidaudio.training.ranks import place
+from vidaudio.training.ranks import lost_ranks, place
 from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.resume import FolderLock, State, check_same_data, check_same_model, holds_run, newest_state
 from vidaudio.training.schedule import unfinished_warmup
 from vidaudio.training.showcase import Showcase
 from vidaudio.training.sources import sources_of
+from vidaudio.training.state_files import remove_leftovers
 from vidaudio.training.stopping import Stopped, Stopper
 from vidaudio.training.text_table import TextTable, first_labels, text_table
 from vidaudio.training.trainer import Bar, laid_out, make_trainer, state_writer
@@ -59,6 +62,11 @@ class TrainResult:
     mixtures: int
     best_loss: float
     sdr_improvement: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; what there is none of is None."""
+        values = asdict(self) | {"folder": str(self.folder)}
+        return {name: None if value != value else value for name, value in values.items()}
 
 
 def train(
@@ -113,6 +121,7 @@ def train(
     lock = FolderLock(folder) if first else None
     try:
         if first:
+            remove_leftovers(folder, INIT_FILE, RECIPE_FILE, WANDB_FILE)
             _describe(folder, recipe, begun_with)
         module = SeparationModule(laid_out(model, recipe), recipe, train_stream, validation_stream, maker, text)
         keeper = Keeper(
@@ -163,10 +172,12 @@ def _fit(module: SeparationModule, keeper: Keeper, state: State | None, *, show:
                 raise
             raise KeyboardInterrupt from None
         except Exception as error:
-            explained = module.loader_processes.explain(error)
-            if explained is None:
-                raise
-            raise explained from error
+            # Lightning's own clearing up may fail after the error that matters.
+            for cause in chain_of(error):
+                explained = module.loader_processes.explain(cause) or _lost_ranks(cause)
+                if explained is not None:
+                    raise explained from error
+            raise
         finally:
             # While signals still only leave a note: a second one must not leave processes behind.
             module.loader_processes.end()
@@ -191,7 +202,7 @@ def _state(folder: Path, resume: bool | str) -> State | None:
         if holds_run(folder):
             raise CheckpointError(f"{folder} holds a run already; add --resume to go on, or name another folder")
         return None
-    state = newest_state(folder)
+    state = newest_state(folder, pass_over_damaged=resume == "auto")
     if state is None and resume != "auto":
         raise CheckpointError(
             f"nothing to resume in {folder}: there is no state in it; --auto-resume begins where there is none"
@@ -230,10 +241,19 @@ def _say_what_is_amiss(recipe: TrainRecipe, training: MixtureStream, validation:
         tqdm.write(sentence, file=sys.stderr)
 
 
+def _lost_ranks(error: Exception) -> VidaudioError | None:
+    why = lost_ranks(error)
+    if why is None:
+        return None
+    return VidaudioError(f"rank {place().rank} lost another rank, which says itself why it ended ({why}). {GOING_ON}")
+
+
 def _describe(folder: Path, recipe: TrainRecipe, begun_with: dict[str, Any] | None) -> None:
     if begun_with is not None:
-        (folder / INIT_FILE).write_text(json.dumps(begun_with, indent=2) + "\n")
-    (folder / RECIPE_FILE).write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+        with atomic_write(folder / INIT_FILE) as temporary:
+            temporary.write_text(json.dumps(begun_with, indent=2) + "\n")
+    with atomic_write(folder / RECIPE_FILE) as temporary:
+        temporary.write_text(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
 
 
 def _vocabulary(recipe: TrainRecipe, stream: MixtureStream, state: State | None) -> tuple[str, ...]:
@@ -245,9 +265,13 @@ def _vocabulary(recipe: TrainRecipe, stream: MixtureStream, state: State | None)
 
 def _trained_on(stream: MixtureStream, recipe: TrainRecipe, folder: Path) -> np.ndarray:
     """Hashes of all sources the weights will have seen: these corpora's, and those of the runs it goes on from."""
-    earlier = [recipe.init_from] if recipe.init_from is not None else []
-    earlier += [folder] if (folder / BEST_FILE).is_file() else []
-    known = [read_checkpoint(path)[0].get(SOURCES_TENSOR) for path in earlier]
+    known = [] if recipe.init_from is None else [read_checkpoint(recipe.init_from)[0].get(SOURCES_TENSOR)]
+    best = folder / BEST_FILE
+    if best.is_file():
+        try:
+            known.append(read_checkpoint(best)[0].get(SOURCES_TENSOR))
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; move {best} away, and the run goes on without it") from error
     here = [sources_of(index) for index in indexes(stream)]
     return np.unique(np.concatenate([*here, *(hashes.numpy() for hashes in known if hashes is not None)]))
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
@@ -20,12 +21,13 @@ from vidaudio.errors import RecipeError
 from vidaudio.separation import Separator
 from vidaudio.training.ranks import place
 from vidaudio.training.recipe import TrainRecipe
-from vidaudio.training.resume import STATES_FOLDER
+from vidaudio.training.state_files import PeriodicStates, StateIO
 
 if TYPE_CHECKING:
     from vidaudio.training.module import SeparationModule
 
-BAR_EVERY_STEPS = 50
+# To look at the loss makes the device wait, so not at every step of a fast system.
+BAR_EVERY_SECONDS = 2.0
 
 
 def laid_out(model: Separator, recipe: TrainRecipe) -> Separator:
@@ -64,7 +66,7 @@ def make_trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]
         num_nodes=here.nodes,
         strategy=_strategy(gpus) if here.world_size > 1 else "auto",
         # Said outright, or a Slurm job around the process would be taken for Lightning's to save and requeue.
-        plugins=[TorchElasticEnvironment() if here.world_size > 1 else LightningEnvironment()],
+        plugins=[TorchElasticEnvironment() if here.world_size > 1 else LightningEnvironment(), StateIO()],
         sync_batchnorm=recipe.sync_batch_norm and here.world_size > 1,
         precision="bf16-mixed" if precision == "bfloat16" else "32-true",
         gradient_clip_val=recipe.optimiser.gradient_clip_norm,
@@ -76,7 +78,7 @@ def make_trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]
         logger=logger or False,
         callbacks=callbacks,
         default_root_dir=folder,
-        enable_checkpointing=recipe.state.every_steps is not None,
+        enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -95,21 +97,10 @@ def _strategy(gpus: int) -> DDPStrategy:
 
 
 def state_writer(recipe: TrainRecipe, folder: Path) -> list[pl.Callback]:
-    """Lightning's own callback for states in the middle of anything, where the recipe wants them."""
+    """Return what writes states in the middle of anything, where the recipe wants them."""
     if recipe.state.every_steps is None:
         return []
-    return [
-        ModelCheckpoint(
-            dirpath=folder / STATES_FOLDER,
-            filename="step-{step:08d}",
-            auto_insert_metric_name=False,
-            monitor="step",
-            mode="max",
-            save_top_k=recipe.state.keep_last,
-            every_n_train_steps=recipe.state.every_steps,
-            save_on_train_epoch_end=False,
-        )
-    ]
+    return [PeriodicStates(folder, recipe.state.every_steps, recipe.state.keep_last)]
 
 
 class Bar(pl.Callback):
@@ -117,6 +108,7 @@ class Bar(pl.Callback):
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
+        self._shown_next = -math.inf
 
     def on_train_start(self, trainer: pl.Trainer, module: SeparationModule) -> None:
         self.bar = tqdm(total=self.steps, initial=trainer.global_step, desc="training", unit="step", dynamic_ncols=True)
@@ -126,7 +118,8 @@ class Bar(pl.Callback):
         if step == self.bar.n:
             return
         self.bar.update(step - self.bar.n)
-        if step % BAR_EVERY_STEPS == 0:
+        if time.monotonic() >= self._shown_next:
+            self._shown_next = time.monotonic() + BAR_EVERY_SECONDS
             shown = {"loss": float(outputs["loss"])}
             gain = (module.validation_numbers or {}).get("validation/sdr_improvement")
             if gain is not None:
