@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import sys
@@ -10,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vidaudio.cli.corpus import Quiet, Set
+from vidaudio.cli.corpus import Json, Quiet, Set
 from vidaudio.wording import number_of
 
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", "-c", help="A run's folder, or its weights file.")]
@@ -41,6 +42,7 @@ def train(
     encoder_weights: EncoderWeights = None,
     settings: Set = None,
     quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Train a system on a packed corpus, or on several."""
     from vidaudio.training.recipe import load_train_recipe
@@ -69,7 +71,11 @@ def train(
         encoder_weights=encoder_weights,
         progress=not quiet,
     )
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if as_json:
+        typer.echo(json.dumps(done.as_dict(), indent=2))
+    else:
         judged = f"best validation loss {done.best_loss:.4f}"
         if math.isnan(done.best_loss):
             judged = "not validated, the last weights were kept"
