@@ -14,11 +14,7 @@ import json
 import math
 import os
 import resource
-import signal
 import sys
-import threading
-import time
-from pathlib import Path
 from typing import Any
 
 import av
@@ -29,13 +25,11 @@ from PIL import Image
 from vidaudio.media.decode import DecodedClip, DecodeOptions, decode_clip
 from vidaudio.media.filepart import FilePart
 from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.media.worker_limits import GIBIBYTE, JobLimits, become_worker
 
 SILENCE_DBFS = -120.0
 # After a clip's deadline, until a decoder ends itself.
 ORPHAN_SECONDS = 10.0
-# How soon a decoder ends whose worker is gone.
-WATCH_SECONDS = 0.5
-GIBIBYTE = 1 << 30
 
 
 def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -93,16 +87,16 @@ def _header(outcome: Outcome) -> dict[str, Any]:
 
 def main() -> None:
     """Serve jobs until standard input closes. A line that is no job ends the process: what follows it is not known."""
-    _end_with(os.getppid())
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _first_to_go()
+    become_worker()
     av.logging.set_level(av.logging.PANIC)
     # Whatever a codec prints must not be read as a message, not even by printf.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for line in sys.stdin.buffer:
             job = json.loads(line)
-            with _Limits(job["deadline_seconds"], job["memory_gib"]):
+            memory = {resource.RLIMIT_AS: int(job["memory_gib"] * GIBIBYTE)}
+            # It decodes on one thread: its processor time has the same limit.
+            with JobLimits(job["deadline_seconds"] + ORPHAN_SECONDS, memory):
                 header, parts = _answer(job)
             header["parts"] = [[extension, len(data)] for extension, data in parts.items()]
             output.write(json.dumps(header).encode() + b"\n")
@@ -120,55 +114,6 @@ def _answer(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     except Exception as error:  # a mistake of ours: it costs this clip and says what it was
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         return _header(Outcome.failed(Reason.UNKNOWN, text)), {}
-
-
-class _Limits:
-    """What one job may cost; enforced by the kernel, also when nobody is left to end a decoder that hangs.
-
-    Args:
-        deadline_seconds: Of the job. Its processor time has the same limit: it decodes on one thread.
-        memory_gib: Address space of the whole process.
-    """
-
-    def __init__(self, deadline_seconds: float, memory_gib: float) -> None:
-        self._seconds = deadline_seconds + ORPHAN_SECONDS
-        self._bytes = int(memory_gib * GIBIBYTE)
-
-    def __enter__(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, self._seconds)
-        spent = time.process_time()
-        _set_soft_limit(resource.RLIMIT_CPU, math.ceil(spent + self._seconds) + 1)
-        _set_soft_limit(resource.RLIMIT_AS, self._bytes)
-
-    def __exit__(self, *_: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _set_soft_limit(which: int, value: int) -> None:
-    """As far as the hard limit, which whoever started us may have set, lets it be."""
-    _, hard = resource.getrlimit(which)
-    resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-
-
-def _first_to_go() -> None:
-    """Let Linux, when the machine runs out of memory, end this process before any that has more to lose."""
-    score = Path("/proc/self/oom_score_adj")
-    if score.exists():
-        score.write_text("1000")
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, whatever it is busy with.
-
-    Not by the kernel's own signal for it (PR_SET_PDEATHSIG): that comes when the thread ends that started us.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 if __name__ == "__main__":

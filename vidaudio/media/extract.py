@@ -8,10 +8,6 @@ clips, since starting one costs as much as decoding a clip.
 from __future__ import annotations
 
 import json
-import os
-import select
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,13 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.media.worker_process import PACKAGES, WorkerDied, WorkerLate, WorkerProcess
 
-READ_BYTES = 1 << 20
 # Deaths of a process that decoded nothing but the one clip, until they are taken for the clip's doing.
 DEATHS_ALONE = 2
 NOT_FOR_DECODING = ("jpeg_quality", "deadline_seconds", "memory_gib")
 # The child finds this very package wherever it lies, and nothing that lies in the folder it happens to be started from.
-PACKAGES = str(Path(__file__).resolve().parents[2])
 CHILD = f"import sys; sys.path.append({PACKAGES!r}); from vidaudio.media.child import main; main()"
 
 
@@ -79,21 +74,14 @@ class Extracted:
     parts: Mapping[str, bytes] = field(default_factory=dict)
 
 
-class DecoderDied(Exception):
-    """The decoder's process ended in the middle of a clip, with this exit code (negative: a signal)."""
-
-
-class DecoderLate(Exception):
-    """The decoder overran the clip's deadline and was killed."""
-
-
-class Extractor:
+class Extractor(WorkerProcess):
     """One decoder process, started when first needed, replaced when it dies. Not to be shared between threads."""
 
+    what = "the decoder"
+
     def __init__(self, options: ExtractOptions | None = None) -> None:
+        super().__init__()
         self.options = options or ExtractOptions()
-        self._process: subprocess.Popen | None = None
-        self._buffer = bytearray()
 
     def extract(self, span: MediaSpan, *, alone: bool = False) -> Extracted:
         """Decode and encode one clip. Never raises for bad media, crashes or hangs of the decoder.
@@ -110,12 +98,13 @@ class Extractor:
             fresh = self._process is None
             try:
                 result = self._ask(span)
-            except (DecoderDied, DecoderLate) as error:
+            except (WorkerDied, WorkerLate) as error:
                 self.close()
-                late += isinstance(error, DecoderLate)
-                deaths += isinstance(error, DecoderDied) and fresh
+                late += isinstance(error, WorkerLate)
+                deaths += isinstance(error, WorkerDied) and fresh
                 if late == 2:
-                    return Extracted(Outcome.failed(Reason.TIMEOUT, str(error)))
+                    too_slow = f"not decoded within {self.options.deadline_seconds:g} s"
+                    return Extracted(Outcome.failed(Reason.TIMEOUT, too_slow))
                 if deaths == DEATHS_ALONE:
                     return Extracted(Outcome.failed(Reason.CRASH, str(error)))
                 alone = True
@@ -124,22 +113,11 @@ class Extractor:
                     self.close()
                 return result
 
-    def close(self) -> None:
-        """End the decoder process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-        self._buffer.clear()
-
-    def __enter__(self) -> Extractor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _code(self) -> str:
+        return CHILD
 
     def _ask(self, span: MediaSpan) -> Extracted:
-        process = self._started()
+        self._started()
         job = {
             "path": str(span.path),
             "offset": span.offset,
@@ -152,54 +130,9 @@ class Extractor:
             "memory_gib": self.options.memory_gib,
         }
         deadline = time.monotonic() + self.options.deadline_seconds
-        try:
-            process.stdin.write(json.dumps(job).encode() + b"\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            raise self._death() from None
+        self._send(job)
         header = json.loads(self._read_line(deadline))
         parts = {extension: self._read_exactly(length, deadline) for extension, length in header["parts"]}
         if header["state"] == "done":
             return Extracted(Outcome.done(), header["facts"], parts)
         return Extracted(Outcome(State(header["state"]), Reason(header["reason"]), header["message"]))
-
-    def _started(self) -> subprocess.Popen:
-        if self._process is None or self._process.poll() is not None:
-            self._buffer.clear()
-            environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", CHILD],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-            )
-        return self._process
-
-    def _read_line(self, deadline: float) -> bytes:
-        while (end := self._buffer.find(b"\n")) < 0:
-            self._fill(deadline)
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line
-
-    def _read_exactly(self, length: int, deadline: float) -> bytes:
-        while len(self._buffer) < length:
-            self._fill(deadline)
-        data = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return data
-
-    def _fill(self, deadline: float) -> None:
-        left = deadline - time.monotonic()
-        output = self._process.stdout.fileno()
-        if left <= 0 or not select.select([output], [], [], left)[0]:
-            raise DecoderLate(f"not decoded within {self.options.deadline_seconds:g} s")
-        data = os.read(output, READ_BYTES)
-        if not data:
-            raise self._death()
-        self._buffer += data
-
-    def _death(self) -> DecoderDied:
-        code = self._process.wait()
-        return DecoderDied(f"the decoder ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}")
