@@ -13,15 +13,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import requests
+import urllib3
 import urllib3.util
 from urllib3.connectionpool import HTTPConnectionPool
 from yt_dlp import YoutubeDL
 from yt_dlp.networking import RequestDirector
 from yt_dlp.networking._requests import RequestsHTTPAdapter, RequestsRH
 from yt_dlp.networking._urllib import UrllibRH
+from yt_dlp.networking.common import Request, Response
+from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils.networking import select_proxy
 
-from vidaudio.media.visit import Visit
+from vidaudio.media.bounded_body import MeasuredBody, MeasuredResponse
+from vidaudio.media.visit import DoorClosed, Visit
 
 # Redirects followed from one address, yt-dlp's own figure for urllib.
 MAX_REDIRECTS = 10
@@ -55,6 +59,14 @@ class DoorRequestsRH(RequestsRH):
     """yt-dlp's handler over `requests`, whose sessions send through the door."""
 
     door: Door
+
+    def _send(self, request: Request) -> Response:
+        too_large = self.door.visit.page_too_large
+        try:
+            return MeasuredResponse(super()._send(request), too_large)
+        except HTTPError as error:  # extractors read the pages of some errors
+            error.response = MeasuredResponse(error.response, too_large)
+            raise
 
     def _create_instance(self, cookiejar: Any, legacy_ssl_support: bool | None = None) -> requests.Session:
         session = super()._create_instance(cookiejar, legacy_ssl_support)
@@ -95,6 +107,18 @@ class DoorAdapter(RequestsHTTPAdapter):
             visit.unheard()
             raise
         visit.heard(response.status_code, response.headers)
+        try:
+            if request.method != "HEAD":
+                visit.announced(_content_length(response))
+        except DoorClosed:
+            response.close()
+            raise
+        return response
+
+    def build_response(self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse) -> requests.Response:
+        response = super().build_response(req, resp)
+        visit = self._door.visit
+        response.raw = MeasuredBody(resp, visit.received, visit.page_too_large)
         return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -112,6 +136,13 @@ class DoorAdapter(RequestsHTTPAdapter):
         manager.pool_classes_by_scheme = {
             scheme: _guarded(pool, self._door, direct) for scheme, pool in manager.pool_classes_by_scheme.items()
         }
+
+
+def _content_length(response: requests.Response) -> int:
+    """Return what the header says, 0 where it says nothing that can be read."""
+    told = response.headers.get("Content-Length", "")
+    # More digits than any length has are no length, and cost Python long to read.
+    return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else 0
 
 
 def _guarded(pool: type[HTTPConnectionPool], door: Door, direct: bool) -> type[HTTPConnectionPool]:

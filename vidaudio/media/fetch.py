@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,11 @@ def fetch_source(
     budget: Budget | None = None,
     traffic: Traffic | None = None,
     stop: threading.Event | None = None,
+    downloaded: Callable[[], None] = lambda: None,
 ) -> list[Fetched]:
     """Fetch one source and give each of its clips a file `<clip id>.<extension>`.
+
+    It is done in this process; builds have it done in another, see `vidaudio.media.fetcher`.
 
     Args:
         url: Anything yt-dlp knows, a plain file over HTTP, the path of a local file, or (where the options say so) its
@@ -64,6 +67,7 @@ def fetch_source(
         budget: Where every request is paid from; without one they are not limited.
         traffic: What the fetching cost is added here, whatever came of it.
         stop: Once it is set, no further request is sent, and the source fails as `unknown`.
+        downloaded: Called once all has come and nothing more is asked of a site; what is left is work on this machine.
 
     Returns:
         What became of each clip, in the order of `spans`. Bad media, dead URLs and broken networks are outcomes.
@@ -89,9 +93,10 @@ def fetch_source(
                 Traffic() if traffic is None else traffic,
                 deadline_seconds=options.deadline_seconds,
                 allow_private=options.allow_private_addresses,
+                max_bytes=options.max_source_bytes,
                 stop=stop,
             )
-            return _fetch_remote(url, spans, folder, Path(scratch), options, visit)
+            return _fetch_remote(url, spans, folder, Path(scratch), options, visit, downloaded)
     except DownloadFailed as error:
         outcome = error.outcome
     except (OSError, CannotMerge) as error:
@@ -131,9 +136,16 @@ def _fetch_file_url(url: str, spans: Sequence[ClipSpan], folder: Path, options: 
 
 
 def _fetch_remote(
-    url: str, spans: Sequence[ClipSpan], folder: Path, scratch: Path, options: FetchOptions, visit: Visit
+    url: str,
+    spans: Sequence[ClipSpan],
+    folder: Path,
+    scratch: Path,
+    options: FetchOptions,
+    visit: Visit,
+    downloaded: Callable[[], None],
 ) -> list[Fetched]:
     download = download_source(url, scratch, options, visit)
+    downloaded()
     whole = download.files[0]
     if len(download.files) == 2:
         whole = merge_tracks(*download.files, scratch)

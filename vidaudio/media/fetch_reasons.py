@@ -104,8 +104,12 @@ def reason_of(error: BaseException) -> Reason:
     for link in chain:
         if isinstance(link, Refused):
             return link.reason
+        if isinstance(link, MemoryError):
+            return Reason.MEMORY
         if isinstance(link, OSError) and link.errno in _FULL_DISK:
             return Reason.DISK
+        if isinstance(link, OSError) and link.errno == errno.EFBIG:  # the limit that the fetching process is given
+            return Reason.TOO_LARGE
     for kind, reason in ((GeoRestrictedError, Reason.GEO_BLOCKED), (UserNotLive, Reason.LIVE)):
         if any(isinstance(link, kind) for link in chain):
             return reason

@@ -72,6 +72,8 @@ class FetchOptions:
         socket_timeout_seconds: A server that is silent for this long has timed out.
         deadline_seconds: A source whose fetching takes longer has timed out; waiting for the site's budget is not
             counted.
+        max_source_gib: A source of which more is sent, all tries and tracks together, is too large.
+        memory_gib: Of the process that fetches; a source that wants more is failed.
         retries: Further tries of one download (and of one segment) after a dropped connection or a 5xx answer.
         allow_private_addresses: Follow addresses of this machine and its network, also where redirects lead there.
         allow_file_urls: Take `file:` URLs of a list for files of this machine; a redirect never leads to one.
@@ -85,11 +87,18 @@ class FetchOptions:
     cut_margin_seconds: float = 1.0
     socket_timeout_seconds: float = 20.0
     deadline_seconds: float = 1800.0
+    max_source_gib: float = 16.0
+    memory_gib: float = 2.0
     retries: int = 3
     allow_private_addresses: bool = False
     allow_file_urls: bool = False
     ytdlp: Mapping[str, Any] = field(default_factory=dict)
     extractors: tuple[str, ...] = ()
+
+    @property
+    def max_source_bytes(self) -> int:
+        """Return `max_source_gib` in bytes."""
+        return int(self.max_source_gib * (1 << 30))
 
     def __post_init__(self) -> None:
         owned = sorted(OWNED_YTDLP_OPTIONS & set(self.ytdlp))

@@ -36,10 +36,12 @@ class Reason(StrEnum):
     TOO_SHORT = "too_short"
     CORRUPT = "corrupt"
     CRASH = "crash"
+    TOO_LARGE = "too_large"
     RATE_LIMITED = "rate_limited"
     BOT_CHECK = "bot_check"
     NETWORK = "network"
     TIMEOUT = "timeout"
+    MEMORY = "memory"
     SERVER_ERROR = "server_error"
     DISK = "disk"
     UNKNOWN = "unknown"
@@ -51,6 +53,7 @@ TRANSIENT = frozenset(
         Reason.BOT_CHECK,
         Reason.NETWORK,
         Reason.TIMEOUT,
+        Reason.MEMORY,
         Reason.SERVER_ERROR,
         Reason.DISK,
         Reason.UNKNOWN,

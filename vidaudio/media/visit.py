@@ -21,6 +21,7 @@ from urllib3.util import parse_url
 from yt_dlp.networking.exceptions import RequestError
 
 from vidaudio.media.addresses import PrivateAddress, check_named, check_resolved, is_public
+from vidaudio.media.bounded_body import PAGE_BYTES
 from vidaudio.media.budget import Budget, BudgetLost
 from vidaudio.media.fetch_reasons import Refused
 from vidaudio.media.fetch_types import Traffic
@@ -59,6 +60,7 @@ class Visit:
         *,
         deadline_seconds: float,
         allow_private: bool,
+        max_bytes: int,
         stop: threading.Event | None = None,
     ) -> None:
         self.site = ""
@@ -66,6 +68,7 @@ class Visit:
         self.lost: BudgetLost | None = None
         self.allow_private = allow_private
         self.deadline_seconds = deadline_seconds
+        self._max_bytes, self._bytes = max_bytes, 0
         self._budget, self._traffic = budget, traffic
         self._stop = stop or threading.Event()
         self._lock = threading.Lock()
@@ -143,6 +146,30 @@ class Visit:
         except OSError as error:
             raise DoorClosed(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
 
+    def announced(self, length_bytes: int) -> None:
+        """Refuse a body that is larger than the source may be by what its header says.
+
+        Raises:
+            DoorClosed: It is.
+        """
+        if self._bytes + length_bytes > self._max_bytes:
+            raise self._too_large()
+
+    def received(self, length_bytes: int) -> None:
+        """Count what has come of bodies, decompressed. All of a source's bodies count, those of further tries, too.
+
+        Raises:
+            DoorClosed: It is more than the source may be.
+        """
+        with self._lock:
+            self._bytes += length_bytes
+        if self._bytes > self._max_bytes:
+            raise self._too_large()
+
+    def page_too_large(self) -> DoorClosed:
+        """Return what ends a source whose page or manifest is larger than is read."""
+        return DoorClosed(Reason.TOO_LARGE, f"a page or manifest of more than {PAGE_BYTES >> 20} MiB")
+
     def connected(self, connection: socket.socket) -> None:
         """Look at whom a name has led to after all: it may be resolved otherwise from one moment to the next."""
         if connection.family not in (socket.AF_INET, socket.AF_INET6):
@@ -185,6 +212,10 @@ class Visit:
     def _without_budget(self, error: BudgetLost) -> DoorClosed:
         self.lost = error
         return DoorClosed(Reason.NETWORK, str(error))
+
+    def _too_large(self) -> DoorClosed:
+        limit = f"more than {self._max_bytes / (1 << 30):g} GiB to fetch; download.max_source_gib allows more"
+        return DoorClosed(Reason.TOO_LARGE, limit)
 
     def _start_waiting(self) -> None:
         with self._lock:

@@ -228,6 +228,8 @@ def fetch_options(media: FetchedMedia, policy: FetchPolicy) -> FetchOptions:
         copy_local=media.copy_local,
         keep_whole=media.keep_whole,
         deadline_seconds=policy.deadline_seconds,
+        max_source_gib=policy.max_source_gib,
+        memory_gib=policy.memory_gib,
         allow_private_addresses=policy.allow_private_addresses,
         allow_file_urls=policy.allow_file_urls,
         ytdlp=policy.ytdlp,

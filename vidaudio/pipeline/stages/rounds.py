@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vidaudio.media.budget import Budget
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, is_remote
+from vidaudio.media.fetcher_pool import fetch_in_process
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, tail_of
 
@@ -164,9 +165,6 @@ class _Rounds:
 
     def _ask(self, number: int, streak: Streak) -> list[Fetched]:
         """What became of a source's clips; nothing where the round broke off before it was through."""
-        # Here, since yt-dlp takes long to import: commands that fetch nothing do without.
-        from vidaudio.media.fetch import fetch_source
-
         if streak.broken.is_set():
             return []
         if self._committed():
@@ -175,7 +173,7 @@ class _Rounds:
         url, spans, traffic = self._jobs[number].url, self._wanted[number], Traffic()
         folder = self._folder / f"{number:06d}"
         try:
-            got = fetch_source(url, spans, folder, self._options, budget=self._budget, traffic=traffic, stop=stop)
+            got = fetch_in_process(url, spans, folder, self._options, budget=self._budget, traffic=traffic, stop=stop)
         finally:
             with self._report.lock:
                 self._report.traffic.add(traffic)

@@ -25,6 +25,8 @@ _ADVICE = {
     "download.rate.requests_per_hour",
     Reason.NETWORK: "look at the network and at download.ytdlp.proxy",
     Reason.TIMEOUT: "look at the network and at download.ytdlp.proxy",
+    Reason.MEMORY: "give each fetching process more (download.memory_gib), or run fewer side by side "
+    "(dask.downloads_per_worker)",
     Reason.SERVER_ERROR: "the site has troubles of its own: come back later",
     Reason.DISK: "make room on the disk",
     Reason.UNKNOWN: "the site may have changed: try a newer yt-dlp (pip install -U yt-dlp)",

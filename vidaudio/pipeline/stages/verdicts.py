@@ -123,8 +123,8 @@ def given(options: FetchOptions, plan_hash: str) -> str | None:
     if any(options.ytdlp.get(name) for name in _UNTOLD):
         return None
     told = asdict(options)
-    # How long to wait decides no verdict.
-    del told["deadline_seconds"], told["socket_timeout_seconds"], told["retries"]
+    # How long to wait, and how much memory to take, decides no verdict.
+    del told["deadline_seconds"], told["socket_timeout_seconds"], told["retries"], told["memory_gib"]
     told["files"] = dict(_files(options.ytdlp))
     told["proxies"] = urllib.request.getproxies()
     told["versions"] = [version(name) for name in ("vidaudio", "yt-dlp")]

@@ -1,0 +1,99 @@
+"""Fetching processes that outlive a source and a shard: the next source on this worker finds one warm.
+
+A process is taken again only while it would be started the same: by the same process, in the same folder, with the same
+environment and module path. So cookies, proxies and extractors are never those of an earlier run. One that is idle for
+a while ends, since each holds 100 MB.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from vidaudio.media import fetcher
+from vidaudio.media.budget import Budget
+from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, is_remote
+from vidaudio.media.fetcher import Fetcher
+
+IDLE_SECONDS = 60.0
+
+_idle: list[tuple[tuple, float, Fetcher]] = []
+_lock = threading.Lock()
+_timer: threading.Timer | None = None
+
+
+def fetch_in_process(
+    url: str,
+    spans: Sequence[ClipSpan],
+    folder: Path,
+    options: FetchOptions,
+    *,
+    budget: Budget | None = None,
+    traffic: Traffic | None = None,
+    stop: threading.Event | None = None,
+) -> list[Fetched]:
+    """Fetch one source in a process of its own, see `Fetcher.fetch`; files of this machine are taken by this one."""
+    if not is_remote(url):
+        # Here, since it brings yt-dlp along.
+        from vidaudio.media.fetch import fetch_source
+
+        return fetch_source(url, spans, folder, options, budget=budget, traffic=traffic, stop=stop)
+    with _borrowed_fetcher() as one:
+        return one.fetch(url, spans, folder, options, budget=budget, traffic=traffic, stop=stop)
+
+
+@contextlib.contextmanager
+def _borrowed_fetcher() -> Iterator[Fetcher]:
+    start = _how_started()
+    with _lock:
+        place = next((place for place in reversed(range(len(_idle))) if _idle[place][0] == start), None)
+        one = Fetcher() if place is None else _idle.pop(place)[2]
+    try:
+        yield one
+    except BaseException:
+        one.close()
+        raise
+    with _lock:
+        _idle.append((start, time.monotonic(), one))
+        _look_later()
+
+
+def _how_started() -> tuple:
+    """Return all that a process takes from the one that starts it."""
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:
+        folder = ""
+    return os.getpid(), folder, tuple(map(str, sys.path)), frozenset(os.environ.items()), fetcher.CHILD
+
+
+def _look_later() -> None:
+    global _timer
+    if _timer is None or not _timer.is_alive():
+        _timer = threading.Timer(IDLE_SECONDS, close_idle, (IDLE_SECONDS,))
+        _timer.daemon = True
+        _timer.start()
+
+
+def close_idle(idle_seconds: float = 0.0) -> None:
+    """End the processes that have been idle for so long."""
+    global _timer
+    now = time.monotonic()
+    with _lock:
+        stale = [entry for entry in _idle if now - entry[1] >= idle_seconds]
+        _idle[:] = [entry for entry in _idle if now - entry[1] < idle_seconds]
+        _timer = None
+        if _idle:
+            _look_later()
+    for start, _, one in stale:
+        if start[0] == os.getpid():  # those of the process that this one was forked from are not ours to end
+            one.close()
+
+
+atexit.register(close_idle)
