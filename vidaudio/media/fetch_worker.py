@@ -27,6 +27,7 @@ from vidaudio.media.fetch_messages import describe_fetched
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.media.worker_limits import GIBIBYTE, JobLimits, become_worker
+from vidaudio.media.ytdlp import close_downloader, site_of_link
 
 # After its deadline, until a process ends itself that nobody has ended.
 ORPHAN_SECONDS = 10.0
@@ -110,12 +111,18 @@ def main() -> None:
     # Whatever a library prints must not be read as a message.
     questions = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     parent = _Parent(questions, sys.stdin.buffer)
+    # Here and not over the first source, whose deadline this would use up.
+    site_of_link("https://example.org/a.mp4")
     parent.tell({"call": "ready"})
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
         os.dup2(nowhere.fileno(), sys.stderr.fileno())
+    surroundings: dict[str, Any] = {}
     for line in sys.stdin.buffer:
         job = json.loads(line)
+        if job["surroundings"] != surroundings:
+            surroundings = job["surroundings"]
+            _take_over(surroundings)
         # From the parent, which started this program; the options may hold any value that Python can pickle.
         options: FetchOptions = pickle.loads(base64.b64decode(job["options"]))
         file_bytes = int(options.max_source_bytes * _FILE_SIZE_FACTOR)
@@ -125,6 +132,15 @@ def main() -> None:
             answer = _answer(job, options, parent)
             parent.limits = None
         parent.tell({"call": "done", "memory_bytes": _peak_bytes(), **answer})
+
+
+def _take_over(surroundings: Mapping[str, Any]) -> None:
+    """Take the parent's environment, folder and module path: they may have changed since it started this process."""
+    os.environ.clear()
+    os.environ.update(surroundings["environment"])
+    os.chdir(surroundings["folder"])
+    sys.path[:] = surroundings["path"]
+    close_downloader()
 
 
 def _answer(job: dict[str, Any], options: FetchOptions, parent: _Parent) -> dict[str, Any]:

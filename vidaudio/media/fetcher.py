@@ -116,9 +116,7 @@ class Fetcher(WorkerProcess):
                     shutil.rmtree(staging, ignore_errors=True)
 
     def _code(self) -> str:
-        # Extractors of the user's are found by the process wherever they are found by this one.
-        paths = [str(path) for path in sys.path]
-        return f"import sys; sys.path[:] = {[*paths, PACKAGES]!r}; {CHILD}"
+        return f"import sys; sys.path[:] = {_module_path()!r}; {CHILD}"
 
     def _environment(self) -> dict[str, str]:
         # Each arena of glibc's reserves memory for itself; a process that mostly waits for the network needs few.
@@ -148,7 +146,15 @@ class Fetcher(WorkerProcess):
         self._start()
         options = base64.b64encode(pickle.dumps(session.options)).decode()
         session.begin()
-        self._send({"url": url, "spans": [asdict(span) for span in spans], "folder": str(staging), "options": options})
+        self._send(
+            {
+                "url": url,
+                "spans": [asdict(span) for span in spans],
+                "folder": str(staging.absolute()),
+                "options": options,
+                "surroundings": _surroundings(),
+            }
+        )
         while True:
             message = json.loads(self._read_line(session.clock.deadline()))
             if message["call"] == "done":
@@ -263,6 +269,22 @@ class _WorkingTime:
         """Return the moment, as `time.monotonic()` has it, by which the process must speak again."""
         end = self._end + self.waited_seconds
         return max(end, time.monotonic() + LONGEST_SILENCE_SECONDS) if self._waiting else end
+
+
+def _surroundings() -> dict[str, Any]:
+    """Return what a fetch in this process would find, for the one that may have been started earlier.
+
+    Proxies, cookies and extractors of the user's are found there wherever they are found here.
+    """
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # deleted under our feet; paths that lead from it lead nowhere, there and here
+        folder = os.sep
+    return {"environment": dict(os.environ), "folder": folder, "path": _module_path()}
+
+
+def _module_path() -> list[str]:
+    return [*map(str, sys.path), PACKAGES]
 
 
 def _of_death(death: WorkerDied, options: FetchOptions) -> Outcome:

@@ -1,8 +1,6 @@
 """Fetching processes that outlive a source and a shard: the next source on this worker finds one warm.
 
-A process is taken again only while it would be started the same: by the same process, in the same folder, with the same
-environment and module path. So cookies, proxies and extractors are never those of an earlier run. One that is idle for
-a while ends, since each holds 100 MB.
+One that is idle for a while ends, since each holds 100 MB.
 """
 
 from __future__ import annotations
@@ -10,20 +8,19 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vidaudio.media import fetcher
 from vidaudio.media.budget import Budget
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, is_remote
 from vidaudio.media.fetcher import Fetcher
 
 IDLE_SECONDS = 60.0
 
-_idle: list[tuple[tuple, float, Fetcher]] = []
+# By whom each was started (a forked process has none of its own yet), and since when it is idle.
+_idle: list[tuple[int, float, Fetcher]] = []
 _lock = threading.Lock()
 _timer: threading.Timer | None = None
 
@@ -50,9 +47,9 @@ def fetch_in_process(
 
 @contextlib.contextmanager
 def _borrowed_fetcher() -> Iterator[Fetcher]:
-    start = _how_started()
+    starter = os.getpid()
     with _lock:
-        place = next((place for place in reversed(range(len(_idle))) if _idle[place][0] == start), None)
+        place = next((place for place in reversed(range(len(_idle))) if _idle[place][0] == starter), None)
         one = Fetcher() if place is None else _idle.pop(place)[2]
     try:
         yield one
@@ -60,17 +57,8 @@ def _borrowed_fetcher() -> Iterator[Fetcher]:
         one.close()
         raise
     with _lock:
-        _idle.append((start, time.monotonic(), one))
+        _idle.append((starter, time.monotonic(), one))
         _look_later()
-
-
-def _how_started() -> tuple:
-    """Return all that a process takes from the one that starts it."""
-    try:
-        folder = os.getcwd()
-    except FileNotFoundError:
-        folder = ""
-    return os.getpid(), folder, tuple(map(str, sys.path)), frozenset(os.environ.items()), fetcher.CHILD
 
 
 def _look_later() -> None:
@@ -91,8 +79,8 @@ def close_idle(idle_seconds: float = 0.0) -> None:
         _timer = None
         if _idle:
             _look_later()
-    for start, _, one in stale:
-        if start[0] == os.getpid():  # those of the process that this one was forked from are not ours to end
+    for starter, _, one in stale:
+        if starter == os.getpid():
             one.close()
 
 

@@ -205,12 +205,17 @@ class _SourceDownloader(DoorDownloader):
 def _this_threads_downloader(options: FetchOptions) -> _SourceDownloader:
     key = repr(options)
     if getattr(_local, "key", None) != key:
-        if getattr(_local, "downloader", None) is not None:
-            _local.downloader.close()
-        _local.key, _local.downloader = None, None
+        close_downloader()
         _local.downloader = make_downloader(options)
         _local.key = key
     return _local.downloader
+
+
+def close_downloader() -> None:
+    """Close this thread's YoutubeDL; the next source has a new one, which looks at the environment again."""
+    if getattr(_local, "downloader", None) is not None:
+        _local.downloader.close()
+    _local.key, _local.downloader = None, None
 
 
 def make_downloader(options: FetchOptions) -> _SourceDownloader:
