@@ -154,11 +154,9 @@ def _victims(victim: str, armed: dict) -> list[psutil.Process] | None:
 
 def install() -> None:
     """Wrap, once a process."""
-    from yt_dlp.networking._requests import RequestsHTTPAdapter
-
     from vidaudio.encoders.clip import ClipEncoder
+    from vidaudio.media import fetcher
     from vidaudio.media.extract import Extractor
-    from vidaudio.media.visit import Visit
     from vidaudio.pipeline import chains
     from vidaudio.pipeline.stages import pack
     from vidaudio.pipeline.stages.verdicts import Verdicts
@@ -190,7 +188,7 @@ def install() -> None:
         writer.chaos_samples = getattr(writer, "chaos_samples", 0) + 1
         return f"{stage()}: tar half written" if writer.chaos_samples == 2 else None
 
-    before(Visit, "admit", lambda _: "fetch")
+    before(fetcher._Session, "_turn", lambda _: "fetch")
     before(Extractor, "_read_line", lambda _: "decode")  # the job has just been handed over
     before(ClipEncoder, "embed_squares", lambda _: "embed")
     before(ShardWriter, "write", second_sample)
@@ -198,7 +196,7 @@ def install() -> None:
     before(pack, "sha256_of", lambda _: "pack: tar written, not hashed")
     _around_verdicts(Verdicts)
     _around_store(LocalStore)
-    _say_when_looked(Visit, RequestsHTTPAdapter)
+    fetcher.CHILD = f"from tests.chaos.points import say_when_looked; say_when_looked(); {fetcher.CHILD}"
     _say_what_is_done(chains)
 
 
@@ -239,9 +237,16 @@ def _around_store(store: type) -> None:
     store.remove = removing
 
 
-def _say_when_looked(visit: type, adapter: type) -> None:
-    """Every request tells the site when it was last looked whether the shard had been committed by somebody else."""
-    look, send = visit._check_time, adapter.send
+def say_when_looked() -> None:
+    """Every request tells the site when it was last looked whether the shard had been committed by somebody else.
+
+    Installed in the fetching processes, which send the requests.
+    """
+    from yt_dlp.networking._requests import RequestsHTTPAdapter
+
+    from vidaudio.media.visit import Visit
+
+    look, send = Visit._check_time, RequestsHTTPAdapter.send
 
     def looking(self):
         _here.looked = time.time()
@@ -251,7 +256,7 @@ def _say_when_looked(visit: type, adapter: type) -> None:
         request.headers[LOOKED] = repr(_here.looked)
         return send(self, request, *arguments, **options)
 
-    visit._check_time, adapter.send = looking, sending
+    Visit._check_time, RequestsHTTPAdapter.send = looking, sending
 
 
 def _say_what_is_done(chains) -> None:

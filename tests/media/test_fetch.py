@@ -266,6 +266,15 @@ def test_a_local_file_is_copied_when_asked(media: Path, tmp_path: Path):
     assert fetched[0].path.stat().st_ino != (media / "plain.mp4").stat().st_ino
 
 
+def test_a_file_that_no_tar_holds_is_referred_to_and_not_copied(tmp_path: Path):
+    large = tmp_path / "large.mp4"
+    with large.open("wb") as file:
+        file.truncate(1 << 33)  # a hole, no bytes
+    copied = only(fetch_source(str(large), [ClipSpan("c", 0.0, None)], tmp_path / "out", FetchOptions(copy_local=True)))
+    assert copied.outcome.reason is Reason.TOO_LARGE
+    assert "download.copy_local" in copied.outcome.message
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [

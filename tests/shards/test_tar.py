@@ -84,3 +84,13 @@ def test_reader_gives_the_bytes_of_members_wherever_the_tar_lies(shard: Path, tm
                 member = found[f"{key}.{ending}"]
                 assert reader.read(member.offset, member.length) == data
         assert reader.read(0, shard.stat().st_size) == shard.read_bytes()
+
+
+def test_a_part_in_a_file_gives_the_bytes_that_it_gives_in_memory(tmp_path: Path):
+    data = bytes(range(256)) * 300
+    (tmp_path / "media").write_bytes(data)
+    for name, part in (("memory.tar", data), ("file.tar", tmp_path / "media")):
+        with ShardWriter(tmp_path / name) as writer:
+            writer.write("a", {"mp4": part, "json": b"{}"})
+            writer.write("b", {"json": b"[]", "000.jpg": part})
+    assert (tmp_path / "file.tar").read_bytes() == (tmp_path / "memory.tar").read_bytes()

@@ -22,6 +22,7 @@ from vidaudio.media.container import extension_of
 from vidaudio.media.cut import CannotCut, Cut, MediaIndex, cut_windows, read_index
 from vidaudio.media.fetch_reasons import failure
 from vidaudio.media.fetch_types import (
+    LARGEST_FILE_BYTES,
     ClipSpan,
     Fetched,
     FetchOptions,
@@ -120,6 +121,9 @@ def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: F
     if not options.copy_local:
         reference = _Placed(path, path.stat().st_size, _sha256(path))
         return [_done(span, reference, is_reference=True) for span in spans]
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        too_large = "a tar holds no file of 8 GiB or more; without download.copy_local the corpus refers to it"
+        return _all_failed(spans, Reason.TOO_LARGE, too_large)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
         copy = Path(shutil.copyfile(path, Path(scratch) / f"copy{path.suffix.lower()}"))
         return _place({span.id: copy for span in spans}, spans, {}, folder, {})

@@ -1,4 +1,4 @@
-"""`Fetched` as plain JSON values, for the pipe between the fetching process and its parent."""
+"""What the fetching process tells its parent: `Fetched` as plain JSON values, and an exit code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 
 from vidaudio.media.fetch_types import Fetched
 from vidaudio.media.reasons import Outcome, Reason, State
+
+# Exit code of a process that has met its limit on memory.
+OUT_OF_MEMORY = 75
 
 
 def describe_fetched(clip: Fetched) -> dict[str, Any]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # How a URL begins; what does not begin so is a path.
 _SCHEME = "[A-Za-z][A-Za-z0-9+.-]*://"
 _URL = re.compile(rf"{_SCHEME}|[Ff][Ii][Ll][Ee]:")
+# No file may be larger: shards are tars of the format whose members' sizes have 33 bits.
+LARGEST_FILE_BYTES = (1 << 33) - 1
 # What the fetcher sets itself: another value would break what it promises about files, clips and their timelines.
 OWNED_YTDLP_OPTIONS = frozenset(
     {
@@ -87,7 +89,7 @@ class FetchOptions:
     cut_margin_seconds: float = 1.0
     socket_timeout_seconds: float = 20.0
     deadline_seconds: float = 1800.0
-    max_source_gib: float = 16.0
+    max_source_gib: float = 4.0
     memory_gib: float = 2.0
     retries: int = 3
     allow_private_addresses: bool = False

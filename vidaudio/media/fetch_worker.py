@@ -23,9 +23,8 @@ from typing import IO, Any
 
 from vidaudio.media.budget import BudgetLost
 from vidaudio.media.fetch import fetch_source
-from vidaudio.media.fetch_messages import describe_fetched
-from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
-from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.media.fetch_messages import OUT_OF_MEMORY, describe_fetched
+from vidaudio.media.fetch_types import LARGEST_FILE_BYTES, ClipSpan, FetchOptions
 from vidaudio.media.worker_limits import GIBIBYTE, JobLimits, become_worker
 from vidaudio.media.ytdlp import close_downloader, site_of_link
 
@@ -125,7 +124,7 @@ def main() -> None:
             _take_over(surroundings)
         # From the parent, which started this program; the options may hold any value that Python can pickle.
         options: FetchOptions = pickle.loads(base64.b64decode(job["options"]))
-        file_bytes = int(options.max_source_bytes * _FILE_SIZE_FACTOR)
+        file_bytes = min(int(options.max_source_bytes * _FILE_SIZE_FACTOR), LARGEST_FILE_BYTES)
         # Not the address space: yt-dlp's JavaScript runtime reserves far more of that than it ever uses.
         sizes = {resource.RLIMIT_DATA: int(options.memory_gib * GIBIBYTE), resource.RLIMIT_FSIZE: file_bytes}
         with JobLimits(options.deadline_seconds + ORPHAN_SECONDS, sizes) as parent.limits:
@@ -157,11 +156,12 @@ def _answer(job: dict[str, Any], options: FetchOptions, parent: _Parent) -> dict
         )
     except BudgetLost as error:
         return {"lost": str(error)}
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "can't start new thread" not in str(error):
-            return _raised(error)
-        fetched = [Fetched(span.id, Outcome.failed(Reason.MEMORY, "out of memory")) for span in spans]
+    except MemoryError:
+        # There may be too little left even to say so.
+        os._exit(OUT_OF_MEMORY)
     except Exception as error:
+        if "can't start new thread" in str(error):
+            os._exit(OUT_OF_MEMORY)
         return _raised(error)
     return {"fetched": [describe_fetched(clip) for clip in fetched]}
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from vidaudio.errors import CorpusError
 from vidaudio.media.budget import Budget, BudgetLost, MemoryBudget
-from vidaudio.media.fetch_messages import read_fetched
+from vidaudio.media.fetch_messages import OUT_OF_MEMORY, read_fetched
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.media.worker_limits import GIBIBYTE
@@ -289,6 +289,8 @@ def _module_path() -> list[str]:
 
 def _of_death(death: WorkerDied, options: FetchOptions) -> Outcome:
     """Return the outcome of a source over which the process has ended."""
+    if death.code == OUT_OF_MEMORY:
+        return _out_of_memory(options)
     if -death.code in _TIME_SIGNALS:
         return Outcome.failed(Reason.TIMEOUT, f"not fetched within {options.deadline_seconds:g} s")
     if death.code == -signal.SIGKILL:

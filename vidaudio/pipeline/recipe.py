@@ -63,7 +63,7 @@ class FetchPolicy(RecipeModel):
     retry_wait_seconds: float = Field(5.0, ge=0, description="before what failed is tried again; doubled each time")
     stop_after_failures: int = Field(25, ge=0, description="sources in a row that fail alike end the run; 0: never")
     deadline_seconds: float = Field(1800.0, gt=0, description="for one source; waiting for the budget not counted")
-    max_source_gib: float = Field(16.0, gt=0, description="one source, all of its bytes; a larger one is too_large")
+    max_source_gib: float = Field(4.0, gt=0, le=7, description="all bytes of one source; a larger one is too_large")
     memory_gib: float = Field(2.0, ge=0.5, description="of one fetching process; a source that wants more is failed")
     allow_private_addresses: bool = Field(False, description="fetch from this machine and its network, too")
     allow_file_urls: bool = Field(False, description="take a list's file: URLs for files of this machine")

@@ -31,12 +31,27 @@ class ShardWriter:
         self._writer = webdataset.TarWriter(str(path), encoder=False, mtime=0)
         self._keys: set[str] = set()
 
-    def write(self, key: str, parts: Mapping[str, bytes]) -> None:
-        """Add one sample: member `key.extension` for each part."""
+    def write(self, key: str, parts: Mapping[str, bytes | Path]) -> None:
+        """Add one sample: member `key.extension` for each part, its bytes or the file that holds them."""
         if key in self._keys:
             raise ValueError(f"sample {key} was written twice to {self.path}")
         self._keys.add(key)
-        self._writer.write({"__key__": key, **parts})
+        for extension in sorted(parts):
+            part = parts[extension]
+            if isinstance(part, Path):
+                self._write_file(f"{key}.{extension}", part)
+            else:
+                self._writer.write({"__key__": key, extension: part})
+
+    def _write_file(self, name: str, path: Path) -> None:
+        """Add a file as `webdataset.TarWriter` adds bytes, which takes nothing that does not fit in memory."""
+        member = tarfile.TarInfo(name)
+        member.size = path.stat().st_size
+        member.mtime = self._writer.mtime
+        member.mode = self._writer.mode
+        member.uname, member.gname = self._writer.user, self._writer.group
+        with path.open("rb") as file:
+            self._writer.tarstream.addfile(member, file)
 
     def close(self) -> None:
         self._writer.close()

@@ -33,7 +33,7 @@ class HostileSite:
 
     `/a.mp4` is a small file. `/endless.<kind>` never ends and tells no length, `/endless-redirect` is a redirect to
     `/a.mp4` with a body that never ends, `/huge.mp4` announces a tebibyte. `/script.html` opens a hundred thousand
-    script tags. `/bomb.html` is 1 MiB of gzip that holds a gibibyte. `/wide.mpd` is a manifest of 40 MB that takes far
+    script tags. `/bomb.html` is 600 kB of gzip that hold 128 MiB. `/wide.mpd` is a manifest of 40 MB that takes far
     more when it is read. Every other path is a small page.
 
     Attributes:
@@ -86,10 +86,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/script.html":
             self._send("text/html", b"<html><title>T</title>" + b"<script" * 100_000)
         elif path == "/bomb.html":
-            self._send("text/html", gzip.compress(bytes(1 << 30), 1), encoding="gzip")
+            self._send("text/html", gzip.compress(b"<html><title>T</title>" + bytes(1 << 27), 1), encoding="gzip")
         elif path == "/wide.mpd":
-            adaptations = b"<AdaptationSet><Representation/></AdaptationSet>" * 800_000
-            self._send("application/dash+xml", b"<MPD><Period>" + adaptations + b"</Period></MPD>")
+            formats = b'<Representation id="1" bandwidth="1"/>' * 1_000_000
+            body = b'<MPD><Period><AdaptationSet mimeType="video/mp4">' + formats + b"</AdaptationSet></Period></MPD>"
+            self._send("application/dash+xml", body)
         elif path == "/a.mp4":
             self._send("video/mp4", _MEDIA)
         else:

@@ -166,7 +166,7 @@ def fetch_shard(
                 got = report.fetched[clip.id] = _storable(report.fetched[clip.id])
                 if got.path is not None and not got.is_reference:
                     info = json.dumps(dict(got.info), sort_keys=True, ensure_ascii=False).encode()
-                    writer.write(clip.id, {got.path.suffix[1:].lower(): got.path.read_bytes(), "json": info})
+                    writer.write(clip.id, {got.path.suffix[1:].lower(): got.path, "json": info})
                     got.path.unlink()
         return FetchedShard(_table(rows, removed, report.fetched, tar), tar, jobs, report, verdicts)
 
