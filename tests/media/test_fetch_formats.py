@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vidaudio.media.format_traits import is_hdr
 from vidaudio.media.formats import choose_formats
 
 
@@ -106,3 +107,96 @@ def test_original_language_and_untouched_sound():
 )
 def test_odd_tables(formats: list[dict], expected: str):
     assert chosen(formats) == expected
+
+
+SDR = video("sdr", 426, 240, 480)
+HDR_CODECS = [
+    "vp09.02.10.10.01.09.16.09.00",
+    "vp09.02.10.10.01.09.18.09.00",
+    "av01.0.00M.10.0.110.09.16.09.0",
+    "dvh1.05.06",
+]
+
+
+@pytest.mark.parametrize("codec", HDR_CODECS)
+def test_hdr_is_known_by_its_codec_and_taken_only_where_there_is_nothing_else(codec: str):
+    hdr = video("hdr", 426, 240, 100, vcodec=codec)
+    assert is_hdr(hdr)
+    for table in ([audio("a", 70), hdr, SDR], [audio("a", 70), SDR, hdr]):
+        assert chosen(table) == "sdr+a"
+    assert chosen([audio("a", 70), hdr]) == "hdr+a"
+    # A picture in SDR without its sound is no choice against one with sound.
+    assert chosen([video("sdr", 426, 240, 480), both("hdr", 426, 240, 100, vcodec=codec)]) == "hdr"
+
+
+def test_hdr_is_known_by_what_the_site_says():
+    for told in ("HDR10", "HDR10+", "HDR12", "HLG", "DV"):
+        assert chosen([audio("a", 70), video("hdr", 426, 240, 90, dynamic_range=told), SDR]) == "sdr+a"
+    assert chosen([audio("a", 70), video("note", 426, 240, 90, format_note="240p HDR"), SDR]) == "sdr+a"
+    assert chosen([audio("a", 70), video("profile2", 426, 240, 90, vcodec="vp9.2"), SDR]) == "sdr+a"
+
+
+@pytest.mark.parametrize(
+    "codec", ["avc1.4d4015", "vp9", "vp09.00.20.08", "av01.0.00M.08", "vp09.02.10.10.01.01.01.01.00", "hvc1.1.6.L93"]
+)
+def test_ten_bits_alone_are_not_hdr(codec: str):
+    assert not is_hdr(video("v", 426, 240, 100, vcodec=codec))
+    assert is_hdr(video("v", 426, 240, 100, vcodec="av01.0.00M.10.0.110.09.16.09.0", dynamic_range="SDR"))
+    assert not is_hdr(video("v", 426, 240, 100, vcodec="vp09.02.10.10.01.01.01.01.00", dynamic_range="HDR10"))
+
+
+@pytest.mark.parametrize(
+    "stills",
+    [
+        {"format_id": "sb0", "protocol": "mhtml", "ext": "mhtml", "width": 320, "height": 180, "fps": 0.1},
+        video("sb1", 426, 240, 1, format_note="storyboard"),
+        video("sprites", 426, 240, 1),
+        video("trickplay-1", 426, 240, 1, protocol="m3u8_native"),
+    ],
+    ids=lambda fmt: fmt["format_id"],
+)
+def test_stills_are_never_chosen(stills: dict):
+    assert chosen([stills]) == ""
+    assert chosen([audio("a", 70), stills]) == "a"
+    assert chosen([stills, audio("a", 70), video("v", 426, 240, 300)]) == "v+a"
+
+
+@pytest.mark.parametrize("lesser", [{"fps": 1}, {"fps": 0.5}, {"format_note": "preview"}, {"preference": -10}])
+def test_jerky_and_damaged_pictures_are_a_last_resort(lesser: dict):
+    formats = [audio("a", 70), video("lesser", 426, 240, 20, **lesser)]
+    assert chosen([*formats, video("real", 426, 240, 90, fps=13)]) == "real+a"
+    assert chosen([*formats, video("higher", 1280, 720, 2000)]) == "higher+a"
+    assert chosen(formats) == "lesser+a"
+
+
+@pytest.mark.parametrize(
+    "name", ["English descriptive", "Audio Description", "Deutsch (Audiodeskription)", "English AD"]
+)
+def test_a_described_sound_is_never_chosen(name: str):
+    described = audio("described", 66, format_note=name)
+    assert chosen([video("v", 426, 240, 100), described, audio("plain", 128)]) == "v+plain"
+    assert chosen([video("v", 426, 240, 100), described]) == "v"
+
+
+@pytest.mark.parametrize(
+    "note", ["equirectangular", "360°", "mesh, 240s", "equirectangular_threed_top_bottom", "Premium"]
+)
+def test_spherical_and_premium_pictures_give_way_to_flat_and_free_ones(note: str):
+    odd = video("odd", 426, 240, 60, format_note=f"240p, {note}")
+    assert chosen([audio("a", 70), odd, SDR]) == "sdr+a"
+    assert chosen([audio("a", 70), odd]) == "odd+a"
+    assert chosen([audio("a", 70), video("v360", 640, 360, 60, format_note="360p"), SDR]) == "v360+a", "360p is a size"
+
+
+def test_sound_in_channels_of_a_sphere_gives_way_to_stereo():
+    formats = [video("v", 426, 240, 100), audio("sphere", 66, format_note="ambisonics_quad"), audio("stereo", 128)]
+    assert chosen(formats) == "v+stereo"
+    assert chosen(formats[:2]) == "v+sphere"
+
+
+def test_format_18_is_taken_where_it_is_all_that_is_left():
+    left = [f for f in TUBE if f["format_id"] in ("sb0", "18")]
+    assert chosen(left) == "18"
+    assert chosen(left, side=720) == "18"
+    drm = [{**f, "has_drm": True} for f in TUBE if f["format_id"] != "18"]
+    assert chosen([*drm, both("18", 640, 360, 420)]) == "18"

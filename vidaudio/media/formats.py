@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-Format = Mapping[str, Any]
+from vidaudio.media.format_traits import (
+    Format,
+    is_recording,
+    lacks,
+    language,
+    least,
+    picture_drawbacks,
+    sound_drawbacks,
+)
 
 # Below this, sound is audibly starved; a smaller one is taken only where there is nothing else.
 ENOUGH_AUDIO_KBPS = 64.0
@@ -27,6 +35,9 @@ _SEGMENTED = frozenset({"m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m
 def choose_formats(formats: Iterable[Format], min_short_side: int, duration_seconds: float | None) -> list[Format]:
     """The one or two formats to download: a file with both, or the picture's and then the sound's.
 
+    What a format has against it (`drawbacks`) decides before its size does, and only where there is a choice: a video
+    that exists in HDR alone is taken in HDR.
+
     Args:
         formats: As yt-dlp lists them, worst first in its own judgement.
         min_short_side: Pixels the picture's shorter side should have at least; where no format does, the largest is
@@ -36,20 +47,30 @@ def choose_formats(formats: Iterable[Format], min_short_side: int, duration_seco
     Returns:
         Nothing where there is neither picture nor sound; sound alone where there is no picture at all.
     """
-    usable = [f for f in formats if not (_lacks(f, "vcodec") and _lacks(f, "acodec")) and not f.get("has_drm")]
-    usable = _preferred([f for f in usable if _protocols(f) <= _SINGLE_FILE | _SEGMENTED] or usable)
-    sound = _smallest_enough_sound([f for f in usable if _lacks(f, "vcodec")], duration_seconds)
+    usable = [f for f in formats if is_recording(f) and not f.get("has_drm")]
+    usable = [f for f in usable if _protocols(f) <= _SINGLE_FILE | _SEGMENTED] or usable
+    best_language = max((language(f) for f in usable if not lacks(f, "acodec")), default=-1)
+
+    def against(choice: list[Format]) -> tuple[bool, ...]:
+        picture, sound = choice[0], choice[-1]
+        return (*sound_drawbacks(sound, best_language), *picture_drawbacks(picture))
+
+    sounds = [f for f in usable if lacks(f, "vcodec")]
+    sounds = least(sounds, key=lambda f: sound_drawbacks(f, best_language))
+    sound = _smallest_enough_sound(sounds, duration_seconds)
     choices: list[list[Format]] = []
     for picture in usable:
-        if _lacks(picture, "vcodec"):
+        if lacks(picture, "vcodec"):
             continue
-        if not _lacks(picture, "acodec"):
+        if not lacks(picture, "acodec"):
             choices.append([picture])
         elif sound is not None:
             choices.append([picture, sound])
     if not choices:
-        return [f for f in usable if not _lacks(f, "vcodec")][-1:] or ([sound] if sound is not None else [])
+        pictures = least([f for f in usable if not lacks(f, "vcodec")], key=picture_drawbacks)
+        return pictures[-1:] or ([sound] if sound is not None else [])
 
+    choices = least(choices, key=against)
     sized = [c for c in choices if short_side(c[0]) is not None]
     if not sized:
         return choices[-1]  # nobody tells sizes: yt-dlp's own best
@@ -104,42 +125,18 @@ def _smallest_enough_sound(sounds: list[Format], duration_seconds: float | None)
     return max(sounds, key=_kbps)
 
 
-def _preferred(formats: list[Format]) -> list[Format]:
-    """The original language, the sound as it was made, nothing the site calls damaged: where there is a choice."""
-    best_language = max((_language(f) for f in formats), default=-1)
-    healthy_exists = any((f.get("preference") or 0) > -10 for f in formats)
-    kept = []
-    for fmt in formats:
-        dubbed = not _lacks(fmt, "acodec") and _language(fmt) < best_language
-        damaged = healthy_exists and (fmt.get("preference") or 0) <= -10
-        altered = any(mark in (fmt.get("format_note") or "") for mark in ("DRC", "AI-upscaled"))
-        if not (dubbed or damaged or altered):
-            kept.append(fmt)
-    return kept or formats
-
-
-def _language(fmt: Format) -> int:
-    told = fmt.get("language_preference")
-    return -1 if told is None else told
-
-
-def _lacks(fmt: Format, codec: str) -> bool:
-    """True where the site says there is none; a codec it does not name counts as there."""
-    return fmt.get(codec) == "none"
-
-
 def _protocols(fmt: Format) -> set[str]:
     protocol = fmt.get("protocol") or str(fmt.get("url") or "").partition(":")[0] or "https"
     return set(protocol.split("+"))
 
 
 def _kbps(fmt: Format) -> float:
-    if _lacks(fmt, "vcodec"):
+    if lacks(fmt, "vcodec"):
         return float(fmt.get("abr") or fmt.get("tbr") or _UNTOLD_AUDIO_KBPS)
     if fmt.get("tbr") or fmt.get("vbr"):
         return float(fmt.get("tbr") or fmt["vbr"])
     side = short_side(fmt) or _UNTOLD_SHORT_SIDE
-    sound = 0.0 if _lacks(fmt, "acodec") else _UNTOLD_AUDIO_KBPS
+    sound = 0.0 if lacks(fmt, "acodec") else _UNTOLD_AUDIO_KBPS
     return side * side * 16 / 9 * (fmt.get("fps") or 25) * _BITS_PER_PIXEL / 1000 + sound
 
 
