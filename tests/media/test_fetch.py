@@ -356,6 +356,16 @@ def test_a_dead_video_costs_one_extraction(site: LoopbackSite, tmp_path: Path, p
     assert os.listdir(tmp_path) == []
 
 
+def test_what_ytdlp_warned_of_is_told_with_each_failure(site: LoopbackSite, tmp_path: Path):
+    sabr = "Some web client https formats have been skipped as they are missing a URL"
+    stills = [{"url": site.url("plain.mp4"), "ext": "mhtml", "vcodec": "none", "acodec": "none", "protocol": "mhtml"}]
+    for number, said in enumerate(({"warnings": [sabr]}, {"warnings": [sabr]}, {"debug": [sabr]}, {})):
+        url = site.add_video(f"w{number}", formats=stills, **said)
+        clip = only(fetch_source(url, [ClipSpan("c", 0.0, None)], tmp_path, OPTIONS))
+        assert clip.outcome.reason is Reason.UNKNOWN
+        assert (f"; yt-dlp warned: {sabr}" in clip.outcome.message) == bool(said), clip.outcome.message
+
+
 def test_nobody_there_is_a_network_failure(tmp_path: Path):
     for url in ("http://127.0.0.1:9/x.mp4", "http://no-such-host.invalid/x.mp4"):
         clip = only(fetch_source(url, [ClipSpan("c", 0.0, None)], tmp_path, OPTIONS))

@@ -12,6 +12,7 @@ from yt_dlp.utils import ContentTooShortError, DownloadError, ExtractorError, Ge
 
 from vidaudio.media.fetch_reasons import STATUSES, _of_status, failure, first_line, reason_of
 from vidaudio.media.reasons import Reason
+from vidaudio.media.ytdlp_warnings import HeardWarnings
 
 YTDLP = Path(importlib.util.find_spec("yt_dlp").origin).parent
 
@@ -113,7 +114,33 @@ SPOKEN = [
         "This video is no longer available because the YouTube account associated with this video has been terminated",
         Reason.REMOVED,
     ),
+    ("Video unavailable. This content isn’t available.", Reason.BOT_CHECK),
+    ("Video unavailable. Playback on other websites has been disabled by the video owner", Reason.UNSUPPORTED),
+    ("The following content is not available on this app. Watch on the latest version of YouTube.", Reason.UNKNOWN),
     ("Something nobody has said before", Reason.UNKNOWN),
+    # In the account's language.
+    ("Video nicht verfügbar", Reason.REMOVED),
+    ("Video nicht verfügbar. Dieser Inhalt ist nicht verfügbar.", Reason.BOT_CHECK),
+    ("Melde dich an, um zu bestätigen, dass du kein Bot bist", Reason.BOT_CHECK),
+    ("Melde dich an, um dein Alter zu bestätigen", Reason.AGE_RESTRICTED),
+    ("Dieses Video enthält Inhalte von X, der sie aus urheberrechtlichen Gründen in deinem Land", Reason.GEO_BLOCKED),
+    ("Cette vidéo n’est pas disponible dans votre pays", Reason.GEO_BLOCKED),
+    ("Cette vidéo n’est\u00a0plus disponible", Reason.REMOVED),
+    ("Vidéo non disponible. Ce contenu n’est pas disponible.", Reason.BOT_CHECK),
+    ("Video no disponible. Este video es privado", Reason.PRIVATE),
+    ("Vídeo indisponível", Reason.REMOVED),
+    ("Este vídeo é particular", Reason.PRIVATE),
+    ("Este conteúdo não está disponível. Tente novamente mais tarde.", Reason.RATE_LIMITED),
+    ("Video non disponibile", Reason.REMOVED),
+    ("Ten film jest dostępny dla użytkowników premium", Reason.MEMBERS_ONLY),
+    ("Войдите, чтобы подтвердить, что вы не бот", Reason.BOT_CHECK),
+    ("Видео недоступно", Reason.REMOVED),
+    ("この動画は非公開です", Reason.PRIVATE),
+    ("この動画はお住まいの国では公開されていません", Reason.GEO_BLOCKED),
+    ("この動画は再生できません", Reason.REMOVED),
+    ("동영상을 재생할 수 없음", Reason.REMOVED),
+    ("视频不可用", Reason.REMOVED),
+    ("此影片包含 X 的內容，因版權問題遭到封鎖", Reason.COPYRIGHT),
 ]
 
 
@@ -193,6 +220,29 @@ def test_the_message_is_one_clean_line_without_secrets_or_local_paths():
 def test_errors_of_extractors_themselves_are_named():
     assert failure(KeyError("formats")).message == "KeyError: 'formats'"
     assert failure(KeyError("formats")).reason is Reason.UNKNOWN
+
+
+def test_a_warning_that_names_the_cause_goes_into_the_message():
+    heard = HeardWarnings()
+    heard.add(
+        "[youtube] No supported JavaScript runtime could be found. Only deno is enabled by default; to use another "
+        "runtime add  --js-runtimes RUNTIME[:PATH]"
+    )
+    heard.add("[generic] Falling back on generic information extractor")
+    heard.add(
+        "[debug] [youtube] dQw4w9WgXcQ: Some web client https formats have been skipped as they are missing a URL. "
+        "YouTube is forcing SABR streaming for this client. See  https://github.com/yt-dlp/yt-dlp/issues/12482"
+    )
+    outcome = failure(ExtractorError("Requested format is not available", expected=True), heard.causes())
+    assert outcome.reason is Reason.UNKNOWN
+    assert outcome.message == (
+        "Requested format is not available; yt-dlp warned: No supported JavaScript runtime could be found. Only deno "
+        "is enabled by default / Some web client https formats have been skipped as they are missing a URL. YouTube is "
+        "forcing SABR streaming for this client"
+    )
+    heard.clear()
+    assert heard.causes() == ""
+    assert failure(ExtractorError("Private video"), "").message == "Private video"
 
 
 def test_the_manual_has_the_reason_of_every_status():

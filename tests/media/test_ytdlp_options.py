@@ -9,7 +9,10 @@ import pytest
 from vidaudio.errors import RecipeError
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.media.fetch import FetchOptions
-from vidaudio.media.ytdlp_options import check_site_names, check_ytdlp
+from vidaudio.media.fetch_types import OWNED_YTDLP_OPTIONS
+from vidaudio.media.ytdlp import ytdlp_params
+from vidaudio.media.ytdlp_allowed import ALLOWED_YTDLP_OPTIONS
+from vidaudio.media.ytdlp_options import _known_options, check_site_names, check_ytdlp
 from vidaudio.pipeline.recipe import load_corpus_recipe
 from vidaudio.pipeline.run import build
 
@@ -49,6 +52,40 @@ def test_what_it_knows_passes(tmp_path: Path):
     check_ytdlp(FetchOptions(ytdlp={"source_address": "127.0.0.1"}))
     elsewhere = {"cookiefile": "/on/the/workers.txt", "source_address": "192.0.2.7"}
     check_ytdlp(FetchOptions(ytdlp=elsewhere), files_are_here=False)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("print_to_file", "netrc_cmd", "post_hooks", "progress_hooks", "postprocessor_hooks", "cachedir", "test"),
+        *("dump_intermediate_pages", "keep_fragments", "listformats", "max_downloads", "external_downloader_args"),
+        *("ignore_no_formats_error", "allow_unplayable_formats", "mark_watched", "break_on_existing", "forceprint"),
+    ],
+)
+def test_options_that_write_run_or_change_what_is_fetched_are_refused(name: str, tmp_path: Path):
+    options = FetchOptions(ytdlp={name: {"video": [["%(id)s", str(tmp_path / "out")]]}})
+    with pytest.raises(RecipeError, match=rf"'{name}' is not allowed.*cookiefile"):
+        check_ytdlp(options)
+    # A build checks first; whoever fetches without one is refused as well.
+    with pytest.raises(RecipeError, match=rf"'{name}' is not allowed"):
+        ytdlp_params(options)
+
+
+def test_every_allowed_option_is_one_of_the_installed_ytdlp():
+    assert _known_options() >= ALLOWED_YTDLP_OPTIONS
+    assert not ALLOWED_YTDLP_OPTIONS & OWNED_YTDLP_OPTIONS
+
+
+def test_a_recipe_names_a_runtime_and_no_program():
+    check_ytdlp(FetchOptions(ytdlp={"js_runtimes": {"node": {}}}))
+    with pytest.raises(RecipeError, match="names no program"):
+        check_ytdlp(FetchOptions(ytdlp={"js_runtimes": {"node": {"path": "/tmp/x.sh"}}}))
+
+
+def test_a_password_in_the_wrong_type_is_not_repeated():
+    with pytest.raises(RecipeError, match=r"password wants text, not a int") as refused:
+        check_ytdlp(FetchOptions(ytdlp={"password": 12345678}))
+    assert "1234" not in str(refused.value)
 
 
 def test_a_rate_of_a_site_that_nobody_knows_is_a_slip():

@@ -15,6 +15,7 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
 
 from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.media.translated_phrases import TRANSLATED_PHRASES
 from vidaudio.text import storable_text
 
 # The first that matches anywhere in the message decides. Sorted from the specific to the general: "blocked it in your
@@ -26,19 +27,25 @@ PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.BOT_CHECK, r"JS challenge|fresh cookies|please sign in"),
     (Reason.RATE_LIMITED, r"rate.?limit|too many requests|try again later"),
     (Reason.GEO_BLOCKED, r"geo.?restrict|in your country|(from|in|due to) your (location|region)"),
-    (Reason.GEO_BLOCKED, r"not available in your|blocked by decision of"),
-    (Reason.AGE_RESTRICTED, r"confirm your age|age.restricted|age.verification|inappropriate for some users"),
+    (Reason.GEO_BLOCKED, r"not available in your|blocked by decision of|blocked in this (region|country)"),
+    (Reason.AGE_RESTRICTED, r"confirm your age|age.restricted|age.verifi|inappropriate for some users"),
     (Reason.MEMBERS_ONLY, r"members.only|channel'?s members|join this channel|premium member|requires payment"),
-    (Reason.MEMBERS_ONLY, r"supporter.only|need to purchase"),
+    (Reason.MEMBERS_ONLY, r"supporter.only|need to purchase|for subscribers|requires a subscription|not subscribed to"),
+    (Reason.MEMBERS_ONLY, r"only available (for|to) (premium|members|subscribers)|subscribe to (download|watch)"),
     (Reason.PRIVATE, r"private video|(video|account) is private|protected by a password|video.password"),
     (Reason.PRIVATE, r"for registered users|wrong password|permission to view"),
     (Reason.PRIVATE, r"login required|log ?in ?to|sign in to|granted access|made available to anyone"),
     (Reason.COPYRIGHT, r"copyright"),
+    (Reason.LIVE, r"is not (yet available|available yet)"),
     (Reason.LIVE, r"live event will begin|premieres in|not (currently )?live|live stream recording is not available"),
     (Reason.LIVE, r"not (yet )?started|livestream has ended|live event is scheduled|ended (and replay|but not)"),
     (Reason.NOT_FOUND, r"does not exist|no longer exists|(video|page|space) not found"),
     (Reason.NO_VIDEO, r"there is no video in|is not a video|no video could be found"),
-    (Reason.REMOVED, r"has been removed|removed by the (uploader|user)|has been deleted|no longer available"),
+    # What YouTube tells a blocked account or address of every video, under the title "Video unavailable".
+    (Reason.BOT_CHECK, r"this content (isn't|is not) available(?! on)"),
+    # Of the embedded player, which yt-dlp asks for some videos: they are there for whoever asks otherwise.
+    (Reason.UNSUPPORTED, r"playback on other websites has been disabled|watch this video on YouTube"),
+    (Reason.REMOVED, r"has been removed|removed by the (uploader|user)|(has been|was) deleted|no longer available"),
     (
         Reason.REMOVED,
         r"account (associated|has been)|video unavailable|video (#\d+ )?(is )?(not available|unavailable)",
@@ -49,6 +56,7 @@ PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.UNSUPPORTED, r"no connection adapters were found|invalid IPv6 URL"),  # a redirect to file: and the like
     (Reason.UNSUPPORTED, r"ffmpeg could not be found"),  # streams that only FFmpeg could fetch, past the door
     (Reason.CORRUPT, r"did not get any data blocks|the downloaded file is empty"),
+    *TRANSLATED_PHRASES,
     (Reason.PRIVATE, r"to provide account credentials|for the authentication"),  # advice after many a message
 )
 
@@ -88,13 +96,21 @@ class Refused(Exception):
         self.reason = reason
 
 
-def failure(error: BaseException) -> Outcome:
-    """The outcome of a source whose fetching raised `error`."""
+def failure(error: BaseException, causes: str = "") -> Outcome:
+    """Return the outcome of a source whose fetching raised `error`.
+
+    Args:
+        error: What ended the fetching.
+        causes: What had been warned of before; goes into the message.
+    """
     text = _text(error)
     for link in _chain(error):  # for plain links, yt-dlp's id of a video is part of the URL, with its query
         video_id = str(getattr(link, "video_id", None) or "")
         text = text.replace(video_id, video_id.partition("?")[0]) if "?" in video_id else text
-    return Outcome.failed(reason_of(error), first_line(text))
+    said = first_line(text)
+    if causes and causes not in said:
+        said = f"{said[: _LONGEST_MESSAGE // 2].rstrip('. ')}; yt-dlp warned: {causes}"[:_LONGEST_MESSAGE]
+    return Outcome.failed(reason_of(error), said)
 
 
 def reason_of(error: BaseException) -> Reason:
@@ -170,7 +186,7 @@ def _status(chain: list[BaseException], text: str) -> int | None:
 
 
 def _match(table: tuple[tuple[Reason, str], ...], text: str) -> Reason | None:
-    plain = text.replace("’", "'")
+    plain = text.replace("’", "'").replace("\xa0", " ").replace("&nbsp;", " ")
     return next((reason for reason, phrase in table if re.search(phrase, plain, re.IGNORECASE)), None)
 
 

@@ -34,6 +34,8 @@ from vidaudio.media.fetch_types import FetchOptions, storable_facts
 from vidaudio.media.formats import FormatChooser
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.media.visit import Visit
+from vidaudio.media.ytdlp_allowed import check_allowed
+from vidaudio.media.ytdlp_warnings import HeardWarnings
 
 # Those of yt-dlp's downloaders that send every request through `urlopen`; the others start programs or open sockets.
 _THROUGH_THE_DOOR = frozenset({HttpFD, HlsFD, DashSegmentsFD, IsmFD, F4mFD, BunnyCdnFD})
@@ -87,13 +89,14 @@ def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit)
     """
     downloader = _this_threads_downloader(options)
     downloader.params["paths"] = {"home": str(folder)}
+    downloader.begin_source()
     with downloader.door.opened(visit):
         try:
             download = _download(downloader, url, folder)
         except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
             if visit.lost is not None:
                 raise visit.lost from error
-            raise DownloadFailed(_too_slow(visit) if visit.expired else failure(error)) from error
+            raise DownloadFailed(_too_slow(visit) if visit.expired else _outcome(downloader, error)) from error
     if visit.expired:  # a body of untold length, cut off at the deadline, looks whole
         raise DownloadFailed(_too_slow(visit))
     return download
@@ -123,6 +126,10 @@ def site_of_link(url: str, extractors: Iterable[str] = ()) -> str:
     own = (getattr(importlib.import_module(module), cls) for module, _, cls in further)
     suitable = (kind for kind in itertools.chain(own, gen_extractor_classes()) if kind.suitable(url))
     return site_of(next(suitable).IE_NAME, url)
+
+
+def _outcome(downloader: _SourceDownloader, error: BaseException) -> Outcome:
+    return failure(error, downloader.heard.causes())
 
 
 def _too_slow(visit: Visit) -> Outcome:
@@ -166,7 +173,30 @@ class _RefusedByKind(Refused, DownloadCancelled):
 
 
 class _SourceDownloader(DoorDownloader):
-    """A YoutubeDL that takes one finished video a URL, and only by requests of its own."""
+    """A YoutubeDL that takes one finished video a URL, and only by requests of its own.
+
+    Attributes:
+        heard: Warnings about the source under way.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.heard = HeardWarnings()
+        super().__init__(*args, **kwargs)
+
+    def begin_source(self) -> None:
+        """Forget what was heard of the source before, so that a warning that comes once a process is heard again."""
+        self.heard.clear()
+        for extractor in self._ies_instances.values():
+            extractor._printed_messages.clear()
+
+    def report_warning(self, message: str, only_once: bool = False) -> None:
+        self.heard.add(message)
+        super().report_warning(message, only_once)
+
+    def write_debug(self, message: str, only_once: bool = False) -> None:
+        # yt-dlp writes for its default clients what it would warn of for others.
+        self.heard.add(message)
+        super().write_debug(message, only_once)
 
     def extract_info(
         self, url: str, download: bool = True, ie_key: str | None = None, *args: Any, **kwargs: Any
@@ -232,7 +262,12 @@ def make_downloader(options: FetchOptions) -> _SourceDownloader:
 
 
 def ytdlp_params(options: FetchOptions) -> dict[str, Any]:
-    """The parameters of `yt_dlp.YoutubeDL` for these options. No configuration file is read."""
+    """Return the parameters of `yt_dlp.YoutubeDL` for these options. No configuration file is read.
+
+    Raises:
+        RecipeError: An option that is not allowed.
+    """
+    check_allowed(options.ytdlp)
     return {
         "cachedir": False,
         "geo_bypass": False,  # a second extraction under a made-up address

@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vidaudio.errors import RecipeError
-from vidaudio.media.fetch_types import OWNED_YTDLP_OPTIONS, FetchOptions
+from vidaudio.media.fetch_types import FetchOptions
+from vidaudio.media.ytdlp_allowed import ALLOWED_YTDLP_OPTIONS, check_allowed
 
 # Texts, where anything else is a slip that yt-dlp finds out about in the middle of a run.
 _TEXTS = frozenset({"proxy", "geo_verification_proxy", "source_address", "cookiefile", "username", "password"})
@@ -45,7 +46,8 @@ def check_ytdlp(options: FetchOptions, *, files_are_here: bool = True) -> None:
             hint = _ELSEWHERE.get(name) or _nearest(name, _usable_options())
             raise RecipeError(f"download.ytdlp: yt-dlp has no option {name} ({hint})")
         if name in _TEXTS and value is not None and not isinstance(value, str):
-            raise RecipeError(f"download.ytdlp.{name} wants text, not {value!r}")
+            raise RecipeError(f"download.ytdlp.{name} wants text, not {_shown(name, value)}")
+    check_allowed(options.ytdlp)
     proxy = options.ytdlp.get("proxy")
     if proxy and not _PROXIES.fullmatch(proxy):
         raise RecipeError("download.ytdlp.proxy wants an address such as http://host:8080 or socks5h://host:1080")
@@ -110,7 +112,12 @@ def _known_options() -> frozenset[str]:
 
 
 def _usable_options() -> list[str]:
-    return sorted(name for name in _known_options() - OWNED_YTDLP_OPTIONS if not name.startswith("_"))
+    return sorted(_known_options() & ALLOWED_YTDLP_OPTIONS)
+
+
+def _shown(name: str, value: object) -> str:
+    """A value for a message; a number that was meant as a password is not repeated."""
+    return f"a {type(value).__name__}" if "password" in name else repr(value)
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -14,6 +14,10 @@ class LoopbackSiteIE(InfoExtractor):
     def _real_extract(self, url: str) -> dict[str, Any]:
         video_id = self._match_id(url)
         page = self._download_json(url, video_id)
+        for warning in page.get("warnings", ()):
+            self.report_warning(warning, video_id, only_once=True)
+        for message in page.get("debug", ()):
+            self.write_debug(message, only_once=True)
         if page.get("geo_blocked"):
             self.raise_geo_restricted(countries=["NO"])
         if page.get("error"):
