@@ -46,7 +46,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = render(folder / "plain.mp4", seconds=SECONDS, **X264, acodec="aac")
     (folder / "noextension").write_bytes(plain.read_bytes())
     (folder / "empty.mp4").write_bytes(b"")
-    (folder / "text.mp4").write_text("this is not a video\n" * 100)
+    render(folder / "planes.mp4", seconds=SECONDS, size=(64, 48), pix_fmt="yuv444p", **X264, acodec="aac")
     (folder / "page.html").write_text("<!DOCTYPE html><html><title>News</title><body>No video here.</body></html>")
     pictures = [ffmpeg.input(str(folder / f"v{n}.mp4")) for n in ("144", "240")]
     sound = ffmpeg.input(str(plain))["a"]
@@ -231,10 +231,10 @@ def test_a_clip_behind_the_end_is_dropped_and_the_others_are_not(site: LoopbackS
 
 
 def test_what_cannot_be_cut_is_kept_whole_and_says_so(site: LoopbackSite, tmp_path: Path):
-    clip = only(fetch_source(site.url("text.mp4"), [ClipSpan("c", 1.0, 2.0)], tmp_path, OPTIONS))
+    clip = only(fetch_source(site.url("planes.mp4"), [ClipSpan("c", 1.0, 2.0)], tmp_path, OPTIONS))
     assert clip.outcome.state is State.DONE
-    assert clip.outcome.message.startswith("kept whole: ")
-    assert clip.path.read_bytes() == (site.folder / "text.mp4").read_bytes()
+    assert clip.outcome.message.startswith("kept whole: H.264 in 4:4:4")
+    assert clip.path.read_bytes() == (site.folder / "planes.mp4").read_bytes()
 
 
 def test_fetching_twice_gives_the_same_bytes(site: LoopbackSite, tmp_path: Path):
@@ -322,7 +322,7 @@ def test_a_file_url_is_followed_only_where_the_options_say_so(tmp_path: Path, me
         ("refused/plain.mp4", Reason.BOT_CHECK),
         ("truncated/plain.mp4", Reason.NETWORK),
         ("stalled/plain.mp4", Reason.TIMEOUT),
-        ("empty.mp4", Reason.CORRUPT),
+        ("empty.mp4", Reason.CORRUPT_FETCHED),
         ("page.html", Reason.UNSUPPORTED),
     ],
 )

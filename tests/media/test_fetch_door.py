@@ -20,6 +20,7 @@ from vidaudio.media.ytdlp import site_of
 
 from .site.extractor import EXTRACTOR
 from .site.server import LoopbackSite
+from .site.small_video import small_video
 
 OPTIONS = FetchOptions(
     extractors=(EXTRACTOR,),
@@ -35,9 +36,9 @@ WHOLE = [ClipSpan("c", 0.0, None)]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bytes are enough here: nothing is cut or decoded."""
+    """One video is enough here: nothing is cut or decoded."""
     folder = tmp_path_factory.mktemp("door")
-    (folder / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 50_000)
+    (folder / "a.mp4").write_bytes(small_video())
     (folder / "page.html").write_text("<html><title>News</title>" + "no video here " * 50 + "</html>")
     for name, key in (("plain", "NONE"), ("strange", "SAMPLE-AES")):
         segments = "".join(f"#EXTINF:2,\na.mp4?{number}\n" for number in range(4))
@@ -90,7 +91,7 @@ def fetch(url: str, folder: Path, options: FetchOptions = OPTIONS, **told: objec
         ("drip/a.mp4", None, Reason.TIMEOUT),
         ("drip/page.html", None, Reason.TIMEOUT),
         ("loop", None, Reason.SERVER_ERROR),
-        ("longer/a.mp4", None, None),
+        ("longer/a.mp4", None, Reason.CORRUPT_FETCHED),  # it announced half of what it has
     ],
 )
 def test_every_mishap_has_its_reason_and_every_request_is_paid_for(

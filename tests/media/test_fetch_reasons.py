@@ -82,7 +82,7 @@ QUOTED = {
         ("An extractor error has occurred.", Reason.UNKNOWN),
     ],
     "utils/_utils.py": [("The channel is not currently live", Reason.LIVE)],
-    "downloader/http.py": [("Did not get any data blocks", Reason.CORRUPT)],
+    "downloader/http.py": [("Did not get any data blocks", Reason.CORRUPT_FETCHED)],
     "downloader/external.py": [("m3u8 download detected but ffmpeg could not be found", Reason.UNSUPPORTED)],
 }
 
@@ -156,7 +156,7 @@ def test_words_that_stand_for_every_reason_a_site_can_give():
     """What a site cannot say is what only the file or this machine shows."""
     said = {reason for messages in QUOTED.values() for _, reason in messages} | {reason for _, reason in SPOKEN}
     assert set(Reason) - said == {
-        *(Reason.NO_AUDIO, Reason.TOO_SHORT, Reason.CRASH),
+        *(Reason.NO_AUDIO, Reason.TOO_SHORT, Reason.CORRUPT, Reason.CRASH),
         *(Reason.TIMEOUT, Reason.SERVER_ERROR, Reason.DISK),
     }
 

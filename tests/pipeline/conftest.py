@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.media.site.server import LoopbackSite
+from tests.media.site.small_video import small_video
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[LoopbackSite]:
-    """A site that serves what looks like a video, and videos that tests add."""
+    """A site that serves a video, and videos that tests add."""
     folder = tmp_path / "site"
     folder.mkdir()
-    (folder / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 5_000)
+    (folder / "a.mp4").write_bytes(small_video())
     with LoopbackSite(folder) as site:
         yield site

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
+from tests.media.site.small_video import small_video
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.media.budget import FileBudget
 from vidaudio.pipeline.corpus import open_corpus
@@ -46,7 +47,7 @@ SLOW = {"stalled/a.mp4": "timeout", "drip/a.mp4": "timeout"}
 def test_every_mishap_of_a_server_has_its_reason_and_every_request_is_paid_for_and_written_down(tmp_path: Path):
     media = tmp_path / "media"
     media.mkdir()
-    (media / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom" + b"\0" * 50_000)
+    (media / "a.mp4").write_bytes(small_video())
     (media / "page.html").write_text("<html><title>News</title>" + "no video here " * 50 + "</html>")
     rate = f"{{folder: '{tmp_path}/budget', first_pause_seconds: 0.05, longest_pause_seconds: 0.2}}"
     recipe = load_corpus_recipe(

@@ -25,6 +25,7 @@ from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils.networking import select_proxy
 
 from vidaudio.media.bounded_body import MeasuredBody, MeasuredResponse
+from vidaudio.media.partial_content import PartialContent, WrongPart
 from vidaudio.media.visit import DoorClosed, Visit
 
 # Redirects followed from one address, yt-dlp's own figure for urllib.
@@ -36,12 +37,13 @@ class Door:
 
     def __init__(self) -> None:
         self._visit: Visit | None = None
+        self.parts = PartialContent()
 
     @contextlib.contextmanager
     def opened(self, visit: Visit) -> Iterator[Visit]:
         """Let requests through for as long as one source is fetched."""
         with visit:
-            self._visit = visit
+            self._visit, self.parts = visit, PartialContent()
             try:
                 yield visit
             finally:
@@ -99,7 +101,9 @@ class DoorAdapter(RequestsHTTPAdapter):
         self, request: requests.PreparedRequest, *args: Any, proxies: Any = None, **kwargs: Any
     ) -> requests.Response:
         visit = self._door.visit
-        visit.admit(request.url or "", direct=not select_proxy(request.url, proxies or {}))
+        parts, url = self._door.parts, request.url or ""
+        parts.prepare(url, request.headers)
+        visit.admit(url, direct=not select_proxy(request.url, proxies or {}))
         try:
             response = super().send(request, *args, proxies=proxies, **kwargs)
         except Exception:
@@ -110,7 +114,8 @@ class DoorAdapter(RequestsHTTPAdapter):
         try:
             if request.method != "HEAD":
                 visit.announced(_content_length(response))
-        except DoorClosed:
+            parts.check(url, response.status_code, request.headers, response.headers)
+        except (DoorClosed, WrongPart):
             response.close()
             raise
         return response

@@ -7,7 +7,6 @@ What cannot be had is an outcome, never an exception.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import tempfile
@@ -33,6 +32,7 @@ from vidaudio.media.fetch_types import (
 )
 from vidaudio.media.merge import CannotMerge, merge_tracks
 from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.media.same_bytes import decodable, failed_clips, lost_clips, sha256_of
 from vidaudio.media.visit import Visit
 from vidaudio.media.ytdlp import DownloadFailed, download_source
 
@@ -99,10 +99,9 @@ def fetch_source(
             )
             return _fetch_remote(url, spans, folder, Path(scratch), options, visit, downloaded)
     except DownloadFailed as error:
-        outcome = error.outcome
+        return failed_clips(error, spans)
     except (OSError, CannotMerge) as error:
-        outcome = failure(error)
-    return [Fetched(span.id, outcome) for span in spans]
+        return [Fetched(span.id, failure(error)) for span in spans]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +118,14 @@ def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: F
     if not path.is_file():
         return _all_failed(spans, Reason.UNSUPPORTED, f"not a file: {path.name}")
     if not options.copy_local:
-        reference = _Placed(path, path.stat().st_size, _sha256(path))
+        reference = _Placed(path, path.stat().st_size, sha256_of(path))
         return [_done(span, reference, is_reference=True) for span in spans]
     if path.stat().st_size > LARGEST_FILE_BYTES:
         too_large = "a tar holds no file of 8 GiB or more; without download.copy_local the corpus refers to it"
         return _all_failed(spans, Reason.TOO_LARGE, too_large)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
         copy = Path(shutil.copyfile(path, Path(scratch) / f"copy{path.suffix.lower()}"))
-        return _place({span.id: copy for span in spans}, spans, {}, folder, {})
+        return _place({span.id: copy for span in spans}, spans, _Shares({}, {}), folder, {})
 
 
 def _fetch_file_url(url: str, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions) -> list[Fetched]:
@@ -150,12 +149,18 @@ def _fetch_remote(
 ) -> list[Fetched]:
     download = download_source(url, scratch, options, visit)
     downloaded()
+    lost, fault = lost_clips(download.files, spans, download.info)
+    there = [span for span in spans if span.id not in lost]
+    if not there:
+        return [lost[span.id] for span in spans]
     whole = download.files[0]
     if len(download.files) == 2:
         whole = merge_tracks(*download.files, scratch)
-    shares = _share_out(whole, spans, scratch, options, download.info.get("duration"))
-    files = {span.id: shares.cuts[span.id].path if span.id in shares.cuts else whole for span in spans}
-    return _place(files, spans, shares.cuts, folder, download.info, beyond=shares.beyond, note=shares.note)
+    shares = _share_out(whole, there, scratch, options, download.info.get("duration"))
+    files = {span.id: shares.cuts[span.id].path if span.id in shares.cuts else whole for span in there}
+    placed = _place(files, there, shares, folder, download.info, fault=fault)
+    got = lost | {clip.id: clip for clip in map(decodable, there, placed)}
+    return [got[span.id] for span in spans]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,33 +221,40 @@ def _beyond_end(span: ClipSpan, index: MediaIndex) -> str:
 def _place(
     files: dict[str, Path],
     spans: Sequence[ClipSpan],
-    cuts: dict[str, Cut],
+    shares: _Shares,
     folder: Path,
     info: dict[str, Any],
     *,
-    beyond: dict[str, str] | None = None,
-    note: str = "",
+    fault: str = "",
 ) -> list[Fetched]:
-    """Give every clip its file under its own name; one file for several clips is linked. All or nothing."""
+    """Give every clip its file under its own name; one file for several clips is linked. All or nothing.
+
+    Args:
+        files: By clip id.
+        spans, folder, info: As for `fetch_source`.
+        shares: Cuts, and clips that get nothing.
+        fault: What is wrong with the source's files; goes into the message of every clip.
+    """
     placed: dict[Path, _Placed] = {}
     fetched: list[Fetched] = []
     created: list[Path] = []
     try:
         for span in spans:
-            if beyond and span.id in beyond:
-                fetched.append(Fetched(span.id, Outcome.dropped(Reason.TOO_SHORT, beyond[span.id]), info=info))
+            if span.id in shares.beyond:
+                fetched.append(Fetched(span.id, Outcome.dropped(Reason.TOO_SHORT, shares.beyond[span.id]), info=info))
                 continue
             source = files[span.id]
             target = folder / f"{span.id}.{extension_of(source)}"
             _link(source, target)
             created.append(target)
             if source not in placed:
-                placed[source] = _Placed(target, target.stat().st_size, _sha256(target))
+                placed[source] = _Placed(target, target.stat().st_size, sha256_of(target))
             mine = _Placed(target, placed[source].size_bytes, placed[source].sha256)
-            cut = cuts.get(span.id)
+            cut = shares.cuts.get(span.id)
             offset = cut.media_start_seconds if cut else 0.0
-            wanted_cut = note if span.end_seconds is not None else ""
-            fetched.append(_done(span, mine, offset=offset, note=wanted_cut, info=info))
+            kept_whole = shares.note if span.end_seconds is not None else ""
+            note = "; ".join(filter(None, (fault, kept_whole)))
+            fetched.append(_done(span, mine, offset=offset, note=note, info=info))
     except OSError:
         for target in created:
             target.unlink(missing_ok=True)
@@ -284,8 +296,3 @@ def _link(source: Path, target: Path) -> None:
         if error.errno not in _NO_LINKS:
             raise
         shutil.copyfile(source, target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

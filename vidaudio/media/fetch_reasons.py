@@ -18,10 +18,16 @@ from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.media.translated_phrases import TRANSLATED_PHRASES
 from vidaudio.text import storable_text
 
+# How messages of our own begin or end which yt-dlp passes on as words only.
+WRONG_PART = "the server sent the wrong part of a file"
+NO_MEDIA = "instead of media"
+
 # The first that matches anywhere in the message decides. Sorted from the specific to the general: "blocked it in your
 # country on copyright grounds" is a matter of the country, "sign in to confirm your age" not one of signing in.
 PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.DISK, r"no space left on device|disk quota exceeded"),
+    (Reason.CORRUPT_FETCHED, rf"{WRONG_PART}|the server sent [\w ]+ {NO_MEDIA}"),
+    (Reason.CORRUPT_FETCHED, r"did not get any data blocks|the downloaded file is empty"),
     (Reason.BOT_CHECK, r"not a bot|captcha|anti-bot|unusual traffic|TLS fingerprint|your IP (may|is likely)"),
     (Reason.BOT_CHECK, r"your IP address is blocked|(blocked|rejected) by server|page needs to be reloaded"),
     (Reason.BOT_CHECK, r"JS challenge|fresh cookies|please sign in"),
@@ -55,7 +61,6 @@ PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.UNSUPPORTED, r"file:// URLs are disabled|no request handlers configured|unsupported url scheme"),
     (Reason.UNSUPPORTED, r"no connection adapters were found|invalid IPv6 URL"),  # a redirect to file: and the like
     (Reason.UNSUPPORTED, r"ffmpeg could not be found"),  # streams that only FFmpeg could fetch, past the door
-    (Reason.CORRUPT, r"did not get any data blocks|the downloaded file is empty"),
     *TRANSLATED_PHRASES,
     (Reason.PRIVATE, r"to provide account credentials|for the authentication"),  # advice after many a message
 )
@@ -104,7 +109,7 @@ def failure(error: BaseException, causes: str = "") -> Outcome:
         causes: What had been warned of before; goes into the message.
     """
     text = _text(error)
-    for link in _chain(error):  # for plain links, yt-dlp's id of a video is part of the URL, with its query
+    for link in error_chain(error):  # for plain links, yt-dlp's id of a video is part of the URL, with its query
         video_id = str(getattr(link, "video_id", None) or "")
         text = text.replace(video_id, video_id.partition("?")[0]) if "?" in video_id else text
     said = first_line(text)
@@ -115,7 +120,7 @@ def failure(error: BaseException, causes: str = "") -> Outcome:
 
 def reason_of(error: BaseException) -> Reason:
     """The cause of an error from yt-dlp, the network or the disk."""
-    chain = list(_chain(error))
+    chain = list(error_chain(error))
     text = _text(error)
     for link in chain:
         if isinstance(link, Refused):
@@ -198,7 +203,7 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if named else text
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def error_chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error and all it came from: yt-dlp keeps the origin in `exc_info` or `cause`, Python in its own places."""
     seen: set[int] = set()
     waiting = [error]

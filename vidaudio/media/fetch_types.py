@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -48,18 +48,27 @@ class ClipSpan:
         end_seconds: Where it ends; None for the end of the source.
         media_start_seconds: Where on the source's timeline the time 0 of the file behind the URL lies, for lists that
             point to files which are cuts already; None means 0.
+        corrupt_sha256: Hashes of what came for the source in earlier tries and was `corrupt_fetched`. The same bytes
+            once more are the source's own, and no fault that passes.
+        undecodable_sha256: Hashes of the clip's own file in earlier tries that could not be decoded.
     """
 
     id: str
     start_seconds: float
     end_seconds: float | None
     media_start_seconds: float | None = None
+    corrupt_sha256: tuple[str, ...] = ()
+    undecodable_sha256: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", self.id):
             raise ValueError(f"clip id {self.id!r} is not made of 1 to 128 letters, digits, '_' and '-'")
         if self.start_seconds < 0 or (self.end_seconds is not None and self.end_seconds <= self.start_seconds):
             raise ValueError(f"clip {self.id} spans {self.start_seconds} to {self.end_seconds} s")
+
+    def remembering(self, corrupt_sha256: str) -> ClipSpan:
+        """Return the span for the next try, which knows that these bytes were corrupt as fetched."""
+        return replace(self, corrupt_sha256=tuple(dict.fromkeys((*self.corrupt_sha256, corrupt_sha256))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +133,8 @@ class Fetched:
         media_start_seconds: Where on the source's timeline the file's time 0 lies: what the source shows at T stands in
             the file at `pts - container.start_time = T - media_start_seconds`.
         size_bytes: Of the file; 0 unless done.
-        sha256: Of the file, hexadecimal; empty unless done.
+        sha256: Of the file, hexadecimal; of a clip that is `corrupt_fetched` or `corrupt`, of what came instead, as far
+            as it is known; else empty.
         info: `id, title, uploader, channel, licence, duration, format`, as far as the site tells them; texts are made
             storable, and numbers that are not finite are left out.
     """

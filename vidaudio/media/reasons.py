@@ -35,6 +35,7 @@ class Reason(StrEnum):
     NO_VIDEO = "no_video"
     TOO_SHORT = "too_short"
     CORRUPT = "corrupt"
+    CORRUPT_FETCHED = "corrupt_fetched"  # as it came over the network this time; a second transfer may be whole
     CRASH = "crash"
     TOO_LARGE = "too_large"
     RATE_LIMITED = "rate_limited"
@@ -55,6 +56,7 @@ TRANSIENT = frozenset(
         Reason.TIMEOUT,
         Reason.MEMORY,
         Reason.SERVER_ERROR,
+        Reason.CORRUPT_FETCHED,
         Reason.DISK,
         Reason.UNKNOWN,
     }

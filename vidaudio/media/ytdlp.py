@@ -7,6 +7,7 @@ FFmpeg, which yt-dlp would hand some streams to, is hidden from it.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import itertools
 import logging
@@ -14,7 +15,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,10 +27,11 @@ from yt_dlp.downloader.hls import HlsFD
 from yt_dlp.downloader.http import HttpFD
 from yt_dlp.downloader.ism import IsmFD
 from yt_dlp.extractor import gen_extractor_classes
-from yt_dlp.utils import DownloadCancelled, PagedList
+from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled, PagedList, UnsupportedError
 
+from vidaudio.media.body_start import BodyWatch
 from vidaudio.media.door import DoorDownloader
-from vidaudio.media.fetch_reasons import Refused, failure
+from vidaudio.media.fetch_reasons import NO_MEDIA, WRONG_PART, Refused, error_chain, failure
 from vidaudio.media.fetch_types import FetchOptions, storable_facts
 from vidaudio.media.formats import FormatChooser
 from vidaudio.media.reasons import Outcome, Reason
@@ -42,6 +44,8 @@ _THROUGH_THE_DOOR = frozenset({HttpFD, HlsFD, DashSegmentsFD, IsmFD, F4mFD, Bunn
 # A path that never exists.
 _NO_FFMPEG = f"{os.devnull}/ffmpeg"
 
+# Endings of links to media, and to play lists of their parts.
+_MEDIA_NAMES = frozenset((*MEDIA_EXTENSIONS.video, *MEDIA_EXTENSIONS.audio, "m3u8", "mpd"))
 _PLAYLISTS = frozenset({"playlist", "multi_video", "compat_list"})
 _LIVE = {
     "is_live": "a live stream",
@@ -72,11 +76,17 @@ class Download:
 
 
 class DownloadFailed(Exception):
-    """A source that could not be downloaded; `outcome` says why."""
+    """A source that could not be downloaded.
 
-    def __init__(self, outcome: Outcome) -> None:
+    Attributes:
+        outcome: Why.
+        sha256: Of the bytes that came instead, where the outcome is `corrupt_fetched` and they are known.
+        settled: The reason if the same bytes come once more.
+    """
+
+    def __init__(self, outcome: Outcome, sha256: str = "", settled: Reason = Reason.CORRUPT) -> None:
         super().__init__(outcome.message)
-        self.outcome = outcome
+        self.outcome, self.sha256, self.settled = outcome, sha256, settled
 
 
 def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit) -> Download:
@@ -96,7 +106,9 @@ def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit)
         except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
             if visit.lost is not None:
                 raise visit.lost from error
-            raise DownloadFailed(_too_slow(visit) if visit.expired else _outcome(downloader, error)) from error
+            if visit.expired:
+                raise DownloadFailed(_too_slow(visit)) from error
+            raise _failed(url, downloader, error) from error
     if visit.expired:  # a body of untold length, cut off at the deadline, looks whole
         raise DownloadFailed(_too_slow(visit))
     return download
@@ -128,8 +140,30 @@ def site_of_link(url: str, extractors: Iterable[str] = ()) -> str:
     return site_of(next(suitable).IE_NAME, url)
 
 
-def _outcome(downloader: _SourceDownloader, error: BaseException) -> Outcome:
-    return failure(error, downloader.heard.causes())
+def _failed(url: str, downloader: _SourceDownloader, error: BaseException) -> DownloadFailed:
+    """What ended the fetching of a URL, with the hash of what came where that was no media."""
+    outcome = failure(error, downloader.heard.causes())
+    if outcome.reason is Reason.UNSUPPORTED and _names_media(url) and _is_unsupported_page(error):
+        # yt-dlp looks for a video in the page that came. The link names a file, so the page may be an error's.
+        outcome = Outcome.failed(Reason.CORRUPT_FETCHED, "the server sent a web page where the link names a media file")
+        return DownloadFailed(outcome, downloader.bodies.sha256, settled=Reason.UNSUPPORTED)
+    if outcome.reason is not Reason.CORRUPT_FETCHED or WRONG_PART in outcome.message:
+        return DownloadFailed(outcome)  # of a wrong part nothing was read
+    if NO_MEDIA in outcome.message:
+        return DownloadFailed(outcome, downloader.bodies.sha256)
+    return DownloadFailed(outcome, hashlib.sha256(b"").hexdigest())
+
+
+def _names_media(url: str) -> bool:
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return False
+    return PurePosixPath(path).suffix[1:].lower() in _MEDIA_NAMES
+
+
+def _is_unsupported_page(error: BaseException) -> bool:
+    return any(isinstance(link, UnsupportedError) for link in error_chain(error))
 
 
 def _too_slow(visit: Visit) -> Outcome:
@@ -177,15 +211,18 @@ class _SourceDownloader(DoorDownloader):
 
     Attributes:
         heard: Warnings about the source under way.
+        bodies: Of its answers, but for those that become a file of their own.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.heard = HeardWarnings()
+        self.heard, self.bodies = HeardWarnings(), BodyWatch()
+        self._downloading: type | None = None
         super().__init__(*args, **kwargs)
 
     def begin_source(self) -> None:
         """Forget what was heard of the source before, so that a warning that comes once a process is heard again."""
         self.heard.clear()
+        self.bodies = BodyWatch()
         for extractor in self._ies_instances.values():
             extractor._printed_messages.clear()
 
@@ -213,7 +250,18 @@ class _SourceDownloader(DoorDownloader):
         kind = get_suitable_downloader(info, self.params, to_stdout=False)
         if kind not in _THROUGH_THE_DOOR:
             raise _RefusedByKind(Reason.UNSUPPORTED, f"{info['protocol']} streams are not downloaded")
-        return super().dl(name, info, subtitle, test)
+        self._downloading, self.door.parts.in_fragments = kind, kind is not HttpFD
+        try:
+            return super().dl(name, info, subtitle, test)
+        finally:
+            self._downloading, self.door.parts.in_fragments = None, False
+
+    def urlopen(self, req: Any) -> Any:
+        response = super().urlopen(req)
+        # A file by itself is looked at once it has come: then all of its bytes are known.
+        if self._downloading is not HttpFD:
+            self.bodies.watch(response, refuse_pages=self._downloading is not None)
+        return response
 
     def process_ie_result(self, ie_result: dict, download: bool = True, extra_info: dict | None = None) -> dict:
         if ie_result.get("_type", "video") in _PLAYLISTS:

@@ -129,7 +129,7 @@ def run_chains(
     total = int(clips[missing.shards].sum())
     bar = Progress("building", unit="clip", total=total, shards=len(missing), shown=progress)
     limit = chains_in_flight(client, run.dask)
-    streak = RunStreak(run.download.stop_after_failures)
+    streak = RunStreak(run.download.stop_after_failures, run.download.stop_after_equal_answers)
     drive(
         iter(missing),
         submit,

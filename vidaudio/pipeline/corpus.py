@@ -108,8 +108,14 @@ class Corpus:
 
     def table(self, shard: int) -> pa.Table:
         """`rows` as a table."""
-        part = next(p for p in self.parts if p.first_shard <= shard < p.first_shard + p.shards)
-        return self.files[part.name].rows(shard)
+        return self.files[self._part(shard).name].rows(shard)
+
+    def is_retried(self, shard: int) -> bool:
+        """Whether a shard's clips were tried in an older shard before."""
+        return self._part(shard).kind == "retry"
+
+    def _part(self, shard: int) -> Part:
+        return next(p for p in self.parts if p.first_shard <= shard < p.first_shard + p.shards)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The rows of every part, in order, a row group at a time; clips that are tried again come once a try."""

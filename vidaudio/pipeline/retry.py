@@ -15,8 +15,10 @@ import pyarrow.compute as pc
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import RowSource
+from vidaudio.media.fetch_types import are_remote
 from vidaudio.media.reasons import TRANSIENT, Reason, State
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.corrupt_hashes import write_corrupt_hashes
 from vidaudio.pipeline.superseded import superseded
 from vidaudio.recipes import recipe_names
 from vidaudio.shards.commit import committed_shards, table_name
@@ -64,19 +66,32 @@ def plan_retry(corpus: Corpus, reasons: Collection[Reason]) -> Corpus:
     Raises:
         CorpusError: Another build grew the corpus at this moment.
     """
-    rows = retried_rows(corpus, reasons)
+    ids = _retried_ids(corpus, reasons)
+    rows = _RetriedRows(corpus, ids)
     if not rows.num_rows:
         return corpus
     grown = corpus.grown(rows, "retry")
     last = grown.parts[-1]
     if len(grown.parts) != len(corpus.parts) + 1 or last.kind != "retry" or last.clips != rows.num_rows:
         raise CorpusError(f"another build has added to {corpus.url} at this moment; run the command again")
+    write_corrupt_hashes(corpus, last.name, rows, ids)
     return grown
 
 
 def retried_rows(corpus: Corpus, reasons: Collection[Reason]) -> RowSource:
     """The rows of the clips that `plan_retry` would plan once more."""
-    return _RetriedRows(corpus, dict(_by_shard(corpus, reasons, State.FAILED)))
+    return _RetriedRows(corpus, _retried_ids(corpus, reasons))
+
+
+def _retried_ids(corpus: Corpus, reasons: Collection[Reason]) -> dict[int, pa.Array]:
+    """Ids by shard: clips that failed, and fetched ones that earlier versions dropped as corrupt."""
+    chosen = dict(_by_shard(corpus, reasons, State.FAILED))
+    for shard, ids in _by_shard(corpus, set(reasons) & {Reason.CORRUPT}, State.DROPPED):
+        rows = corpus.table(shard)
+        fetched = rows.filter(pc.and_(pc.is_in(rows["id"], ids), are_remote(rows["url"])))["id"].combine_chunks()
+        if len(fetched):
+            chosen[shard] = pa.concat_arrays([chosen[shard], fetched]) if shard in chosen else fetched
+    return dict(sorted(chosen.items()))
 
 
 def nothing_retried(corpus: Corpus, reasons: Collection[Reason]) -> str:
@@ -92,11 +107,13 @@ def nothing_retried(corpus: Corpus, reasons: Collection[Reason]) -> str:
 
 def failed_clips(corpus: Corpus, reasons: Collection[Reason]) -> Sequence[str]:
     """Ids of the clips whose newest outcome is a failure for one of these reasons, in order of shards."""
-    return [clip_id for _, ids in sorted(_by_shard(corpus, reasons, State.FAILED)) for clip_id in ids.to_pylist()]
+    return [clip_id for ids in _retried_ids(corpus, reasons).values() for clip_id in ids.to_pylist()]
 
 
 def _by_shard(corpus: Corpus, reasons: Collection[Reason], state: State) -> Iterator[tuple[int, pa.Array]]:
     """Shards with clips whose newest outcome is this state for one of these reasons, and their ids."""
+    if not reasons:
+        return
     older = superseded(corpus)
     wanted = pa.array(sorted(reasons), pa.string())
     found: dict[int, list[pa.Array]] = {}

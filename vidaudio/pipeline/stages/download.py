@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ from vidaudio.media.budget import Budget, FileBudget, Rates, SiteRate, users_bud
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.reasons import State
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.corrupt_hashes import CorruptHashes, read_corrupt_hashes
 from vidaudio.pipeline.recipe import FetchedMedia, FetchPolicy, RateBlock, RunSettings
 from vidaudio.pipeline.stages.rounds import (
     CommittedElsewhere,
@@ -148,10 +149,12 @@ def fetch_shard(
         threads=run.dask.downloads_per_worker,
         wait_seconds=policy.retry_wait_seconds,
         stop_after=policy.stop_after_failures,
+        stop_after_equal_answers=policy.stop_after_equal_answers,
     )
     media = scratch / "media"
     media.mkdir()
-    jobs, report, options = _jobs(wanted), RoundsReport(), fetch_options(corpus.settings.download, policy)
+    hashes = read_corrupt_hashes(corpus.store, [clip.id for clip in wanted]) if corpus.is_retried(shard) else {}
+    jobs, report, options = _jobs(wanted, hashes), RoundsReport(), fetch_options(corpus.settings.download, policy)
     verdicts = Verdicts(corpus.store, corpus.plan_hash, shard, options)
     for job in jobs:
         # Dead videos that a try which was killed has asked for already.
@@ -159,7 +162,7 @@ def fetch_shard(
     with spending(report):
         paid_from = budget or run_budget(run)
         standing = _Standing(corpus.store, table_name(folder, shard))
-        fetch_in_rounds(jobs, media, options, paid_from, rules, report, verdicts.note, standing)
+        fetch_in_rounds(jobs, media, options, paid_from, rules, report, verdicts.note, standing, verdicts.retract)
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
             for clip in wanted:
@@ -261,16 +264,23 @@ def run_budget(run: RunSettings) -> Budget:
     return shared_budget(rate)
 
 
-def _jobs(rows: Sequence[Clip]) -> list[SourceJob]:
-    """The rows of one source and URL are fetched together."""
+def _jobs(rows: Sequence[Clip], hashes: Mapping[str, CorruptHashes]) -> list[SourceJob]:
+    """The rows of one source and URL are fetched together.
+
+    Args:
+        rows: Clips.
+        hashes: What came for them in earlier runs and was corrupt, by id.
+    """
 
     def where(clip: Clip) -> tuple[str, str]:
         return clip.source, clip.url
 
-    return [
-        SourceJob(url, tuple(ClipSpan(c.id, c.start_seconds, c.end_seconds, c.media_start_seconds) for c in clips))
-        for (_, url), clips in groupby(sorted(rows, key=where), key=where)
-    ]
+    def span(clip: Clip) -> ClipSpan:
+        known = hashes.get(clip.id, CorruptHashes())
+        place = clip.start_seconds, clip.end_seconds, clip.media_start_seconds
+        return ClipSpan(clip.id, *place, known.fetched, known.undecodable)
+
+    return [SourceJob(url, tuple(map(span, clips))) for (_, url), clips in groupby(sorted(rows, key=where), key=where)]
 
 
 def _storable(got: Fetched) -> Fetched:

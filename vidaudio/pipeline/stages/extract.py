@@ -14,6 +14,7 @@ import pyarrow as pa
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip
 from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
+from vidaudio.media.fetch_types import is_remote
 from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import RunSettings
@@ -130,7 +131,19 @@ def _extract_clip(
         span = MediaSpan(path, start, end)
     if trial.guilty(clip.id):
         return Extracted(TAKEN_FOR_GUILTY)
-    return extractor.extract(span, alone=trial.alone)
+    return _as_fetched(clip, extractor.extract(span, alone=trial.alone))
+
+
+def _as_fetched(clip: Clip, result: Extracted) -> Extracted:
+    """The extraction; of media from the web, `corrupt` means as they came this time.
+
+    They were whole as far as their headers tell, so the transfer may be at fault. A clip that is tried once more is
+    `corrupt` for good if its file has the same bytes again (see `same_bytes`).
+    """
+    corrupt = result.outcome.state is State.DROPPED and result.outcome.reason is Reason.CORRUPT
+    if not corrupt or not is_remote(clip.url):
+        return result
+    return Extracted(Outcome.failed(Reason.CORRUPT_FETCHED, result.outcome.message))
 
 
 def _storable(result: Extracted) -> Extracted:

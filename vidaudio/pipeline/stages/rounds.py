@@ -2,11 +2,13 @@
 
 A source whose failure may pass is asked again after all the others have had their turn, not at once. When sources fail
 in a row for one and the same passing reason, it is not their failure: the network is down, the disk is full, the site
-has shut us out. Then the rest is left alone for a while, and if that goes on, nothing is written down at all.
+has shut us out. Then the rest is left alone for a while, and if that goes on, nothing is written down at all. Permanent
+answers in equal words stop the run at once (see `equal_answers`).
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import threading
@@ -20,7 +22,8 @@ from vidaudio.media.budget import Budget
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, is_remote
 from vidaudio.media.fetcher_pool import fetch_in_process
 from vidaudio.media.reasons import Outcome, Reason
-from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, tail_of
+from vidaudio.pipeline.stages.equal_answers import EqualAnswers
+from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, stopped_by_equal_answers, tail_of
 
 _LONGEST_WAIT_SECONDS = 120.0
 
@@ -46,12 +49,14 @@ class RoundRules:
         threads: Sources fetched side by side.
         wait_seconds: Before the second round; doubled before each further one.
         stop_after: Sources in a row that fail alike; 0 for never.
+        stop_after_equal_answers: Sources of a site in a row that are refused for good in equal words; 0 for never.
     """
 
     tries: int = 3
     threads: int = 4
     wait_seconds: float = 5.0
     stop_after: int = 25
+    stop_after_equal_answers: int = 25
 
 
 @dataclass(slots=True)
@@ -85,6 +90,7 @@ def fetch_in_rounds(
     report: RoundsReport | None = None,
     answered: Callable[[str, Sequence[Fetched]], None] = lambda url, clips: None,
     committed: Callable[[], bool] = lambda: False,
+    retracted: Callable[[Sequence[str]], None] = lambda urls: None,
 ) -> RoundsReport:
     """Fetch all sources into subfolders of `folder`.
 
@@ -94,14 +100,16 @@ def fetch_in_rounds(
             has already nothing is asked.
         answered: Told at once, in any thread, what came of a source that is not a file of the user's own.
         committed: Asked before every source, in any thread: whether another build has all of them by now.
+        retracted: Told of the sources whose answers turned out to be suspicious, before `FetchingStopped` is raised.
 
     Raises:
         CommittedElsewhere: It has.
-        FetchingStopped: `rules.stop_after` sources in a row failed alike, in `rules.tries` rounds.
+        FetchingStopped: `rules.stop_after` sources in a row failed alike, in `rules.tries` rounds; or a site refused
+            too many for good in equal words.
         BudgetLost: Nobody can say any more whether a request may be sent.
     """
     report = RoundsReport() if report is None else report
-    return _Rounds(jobs, folder, options, budget, rules, report, answered, committed).run()
+    return _Rounds(jobs, folder, options, budget, rules, report, answered, committed, retracted).run()
 
 
 def source_outcome(clips: Sequence[Fetched]) -> Outcome:
@@ -120,6 +128,7 @@ class _Rounds:
         report: RoundsReport,
         answered: Callable[[str, Sequence[Fetched]], None],
         committed: Callable[[], bool],
+        retracted: Callable[[Sequence[str]], None],
     ) -> None:
         self._jobs, self._folder, self._options, self._budget, self._rules = jobs, folder, options, budget, rules
         # Also those that are decided already: the run stops where it would have stopped had it not been killed.
@@ -131,13 +140,27 @@ class _Rounds:
             if (spans := tuple(span for span in job.spans if span.id not in report.fetched))
         }
         self._tries = dict.fromkeys(self._wanted, 0)
-        self._report, self._answered, self._committed = report, answered, committed
+        self._report, self._answered, self._committed, self._retracted = report, answered, committed, retracted
+        # Hashes of what was corrupt as fetched, by the source's number, and the sources of each hash.
+        self._corrupt: dict[int, set[str]] = {}
+        self._sources_of: dict[str, set[int]] = {}
+        self._equal = EqualAnswers(rules.stop_after_equal_answers)
+        for number, job in enumerate(jobs):
+            if number not in self._wanted and is_remote(job.url):
+                self._equal.note(job.url, self._outcome(job), is_news=False)
+
+    def _outcome(self, job: SourceJob) -> Outcome:
+        return source_outcome([self._report.fetched[span.id] for span in job.spans])
 
     def run(self) -> RoundsReport:
         wait, setbacks = self._rules.wait_seconds, 0
         with ThreadPoolExecutor(max_workers=self._rules.threads) as pool:
             while True:
                 cause = self._round(pool)
+                if self._equal.suspect is not None:
+                    self._retract()
+                    site, _, outcome = self._equal.suspect
+                    raise stopped_by_equal_answers(site, outcome, self._rules.stop_after_equal_answers)
                 if cause is not None:
                     setbacks += 1
                     if setbacks >= self._rules.tries or cause.reason in AT_ONCE:
@@ -160,8 +183,28 @@ class _Rounds:
                 again = {g.id for g in got if g.outcome.transient and may_pass}
                 self._report.fetched |= {g.id: g for g in got if g.id not in again}
                 self._wanted[number] = tuple(span for span in self._wanted[number] if span.id in again)
+                if streak.broken_by is None:
+                    self._remember(number, got)
         self._wanted = {number: spans for number, spans in self._wanted.items() if spans}
         return streak.broken_by
+
+    def _remember(self, number: int, got: Sequence[Fetched]) -> None:
+        """What came for a source and was corrupt: the same bytes once more are final."""
+        for clip in got:
+            if clip.outcome.reason is Reason.CORRUPT_FETCHED and clip.sha256:
+                self._corrupt.setdefault(number, set()).add(clip.sha256)
+                self._sources_of.setdefault(clip.sha256, set()).add(number)
+
+    def _spans(self, number: int) -> tuple[ClipSpan, ...]:
+        """The clips to ask for, which know what came before; what came for two sources is an error page of the site's,
+        and says nothing of either."""
+        own = [sha for sha in sorted(self._corrupt.get(number, ())) if len(self._sources_of[sha]) == 1]
+        return tuple(functools.reduce(ClipSpan.remembering, own, span) for span in self._wanted[number])
+
+    def _retract(self) -> None:
+        """Take back what was noted of the sources that got the suspicious answer."""
+        decided = (job for job in self._jobs if all(span.id in self._report.fetched for span in job.spans))
+        self._retracted([job.url for job in decided if self._equal.is_suspect(job.url, self._outcome(job))])
 
     def _ask(self, number: int, streak: Streak) -> list[Fetched]:
         """What became of a source's clips; nothing where the round broke off before it was through."""
@@ -170,7 +213,7 @@ class _Rounds:
         if self._committed():
             raise CommittedElsewhere
         stop = _Stop(streak.broken, self._committed)
-        url, spans, traffic = self._jobs[number].url, self._wanted[number], Traffic()
+        url, spans, traffic = self._jobs[number].url, self._spans(number), Traffic()
         folder = self._folder / f"{number:06d}"
         try:
             got = fetch_in_process(url, spans, folder, self._options, budget=self._budget, traffic=traffic, stop=stop)
@@ -180,9 +223,11 @@ class _Rounds:
                 self._report.tries += 1
         if self._committed():
             raise CommittedElsewhere
+        outcome = source_outcome(got)
         if is_remote(url):
             self._answered(url, got)
-        outcome = source_outcome(got)
+            if self._equal.note(url, outcome):
+                streak.broken.set()
         if outcome.transient and streak.broken.is_set():
             return []
         if outcome.reason is Reason.DISK and not _has_room(self._folder):

@@ -1,8 +1,8 @@
 """Failures in a row: when they are no longer the sources' own.
 
 A source that fails for a passing reason may have bad luck. When all fail alike, the network is down, the disk is full
-or the site has shut us out, and asking on would only burn the list. Dead videos (permanent reasons) are no such sign:
-old lists have hundreds of them in a row.
+or the site has shut us out, and asking on would only burn the list. Dead videos (permanent reasons) are such a sign
+only where the site tells of all of them in equal words: see `equal_answers`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vidaudio.errors import CorpusError
-from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.media.reasons import TRANSIENT, Outcome, Reason
+from vidaudio.pipeline.stages.equal_answers import permanent_answer, wording
 
 # Asking on makes these no better: the budget has paused for the site each time, and a disk does not empty itself.
 AT_ONCE = {Reason.RATE_LIMITED: 5, Reason.DISK: 3}
@@ -28,9 +29,16 @@ _ADVICE = {
     Reason.MEMORY: "give each fetching process more (download.memory_gib), or run fewer side by side "
     "(dask.downloads_per_worker)",
     Reason.SERVER_ERROR: "the site has troubles of its own: come back later",
+    Reason.CORRUPT_FETCHED: "the site sends error pages or broken files in place of media: open one of the links in a "
+    "browser, and come back later",
     Reason.DISK: "make room on the disk",
     Reason.UNKNOWN: "the site may have changed: try a newer yt-dlp (pip install -U yt-dlp)",
 }
+_EQUAL_ADVICE = (
+    "which sites also tell an account or an address that they have blocked: open one of them in a browser; where it "
+    "plays, give other cookies (download.ytdlp.cookiefile) or another address (download.ytdlp.proxy or source_address)"
+)
+_EQUAL_SETTING = "download.stop_after_equal_answers=0 takes such answers as they are"
 
 
 class FetchingStopped(CorpusError):
@@ -45,10 +53,10 @@ class FetchingStopped(CorpusError):
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """How a shard ended: the last of its sources that failed alike, for one passing reason.
+    """How a shard ended: the last of its sources that failed alike, for one passing reason or in equal words.
 
     Attributes:
-        reason: None where the last source did not fail so.
+        reason: None where the last source did not fail.
         message: Of the last failure.
         sources: How many in a row, over all of the shard if it has no others.
         whole: Nothing else was asked of the network in this shard, so what was before it goes on.
@@ -62,13 +70,24 @@ class Tail:
 
 def tail_of(outcomes: Iterable[Outcome]) -> Tail:
     """The tail of a shard's sources, in the order in which they stand."""
-    reason, message, length, whole = None, "", 0, True
+    last, length, whole = Tail(), 0, True
     for number, outcome in enumerate(outcomes):
-        mine = outcome.reason if outcome.transient else None
-        whole = whole and mine is not None and (number == 0 or mine is reason)
-        length = 0 if mine is None else (length + 1 if mine is reason else 1)
-        reason, message = mine, outcome.message
-    return Tail(reason, message, length, whole)
+        mine = Tail(outcome.reason, outcome.message) if _is_failure(outcome) else Tail()
+        whole = whole and mine.reason is not None and (number == 0 or _alike(mine, last))
+        length = 0 if mine.reason is None else (length + 1 if _alike(mine, last) else 1)
+        last = Tail(mine.reason, outcome.message)
+    return Tail(last.reason, last.message, length, whole)
+
+
+def _is_failure(outcome: Outcome) -> bool:
+    return outcome.transient or permanent_answer(outcome) is not None
+
+
+def _alike(one: Tail, other: Tail) -> bool:
+    """Passing failures are alike by their reason, permanent ones by their words as well."""
+    if one.reason is not other.reason:
+        return False
+    return one.reason in TRANSIENT or wording(one.message) == wording(other.message)
 
 
 class RunStreak:
@@ -78,27 +97,31 @@ class RunStreak:
     that: they are committed with their failures, and this is who notices that they all are the same.
     """
 
-    def __init__(self, stop_after: int) -> None:
-        self._stop_after = stop_after
-        self._reason: Reason | None = None
+    def __init__(self, stop_after: int, stop_after_equal_answers: int = 0) -> None:
+        self._stop_after, self._stop_after_equal_answers = stop_after, stop_after_equal_answers
+        self._last = Tail()
         self._length = 0
 
     def note(self, tail: Tail) -> str | None:
         """One more shard; the sentence that ends the run, where it was one too many."""
         if tail.whole and tail.reason is None:
             return None  # asked nothing of the network
-        goes_on = tail.whole and tail.reason is self._reason
+        goes_on = tail.whole and _alike(tail, self._last)
         self._length = self._length + tail.sources if goes_on else tail.sources
-        self._reason = tail.reason
-        if tail.reason is None or not self._stop_after:
+        self._last = tail
+        if tail.reason is None:
             return None
-        if self._length < min(self._stop_after, AT_ONCE.get(tail.reason, self._stop_after)):
+        passes = tail.reason in TRANSIENT
+        limit = self._stop_after if passes else self._stop_after_equal_answers
+        if not limit or self._length < min(limit, AT_ONCE.get(tail.reason, limit)):
             return None
+        advice = _ADVICE[tail.reason] if passes else _EQUAL_ADVICE
+        setting = _never_stopping(tail.reason, " download.stop_after_failures=0 never stops.")
         return (
             f"stopped: the last {self._length} sources all failed alike ({tail.reason.value}: {tail.message}); "
-            f"{_ADVICE[tail.reason]}. What was committed stays and the same command goes on; with "
+            f"{advice}. What was committed stays and the same command goes on; with "
             f"--retry-failed={tail.reason.value} it also asks again for those that are written down as failed so."
-            + _never_stopping(tail.reason, " download.stop_after_failures=0 never stops.")
+            + (setting if passes else f" {_EQUAL_SETTING}.")
         )
 
 
@@ -140,6 +163,18 @@ def stopped_by(outcome: Outcome) -> FetchingStopped:
         "What was committed stays, these clips are not written down as failed, and the same command goes on"
         + _never_stopping(outcome.reason, "; download.stop_after_failures=0 writes them down instead")
         + "."
+    )
+    stopped.reason = outcome.reason
+    return stopped
+
+
+def stopped_by_equal_answers(site: str, outcome: Outcome, limit: int) -> FetchingStopped:
+    """Return what ends a shard whose sources were refused for good in equal words."""
+    assert outcome.reason is not None, "only failures are answers"
+    stopped = FetchingStopped(
+        f"stopped: {site} answered alike for {limit} sources or more, one after the other ({outcome.reason.value}: "
+        f"{outcome.message}), {_EQUAL_ADVICE}. What was committed stays, these clips are not written down as failed, "
+        f"and the same command asks for them again; {_EQUAL_SETTING}."
     )
     stopped.reason = outcome.reason
     return stopped

@@ -70,12 +70,33 @@ class Verdicts:
         """What a site answered. Only a verdict that is final and without a file is noted."""
         if self._given is None or not all(_is_dead(clip) for clip in clips):
             return
-        about = {clip.id: [clip.outcome.state, clip.outcome.reason, clip.outcome.message, clip.info] for clip in clips}
+        about = {
+            clip.id: [clip.outcome.state, clip.outcome.reason, clip.outcome.message, clip.info, clip.sha256]
+            for clip in clips
+        }
         # A line begins anew even where the one before was cut off by a kill.
         line = b"\n" + json.dumps({"asked": self._asked(url), "clips": about}).encode()
         # Without its line a video may be asked for once more: no reason to end anything.
         with self._lock, contextlib.suppress(OSError, CorpusError):
             self._write(line)
+
+    def retract(self, urls: Collection[str]) -> None:
+        """Delete what was noted of these sources: their answers are not believed any more."""
+        if self._given is None or not urls:
+            return
+        gone = {self._asked(url) for url in urls}
+        # What cannot be deleted counts as noted, and is found to be suspicious again with the next equal answer.
+        with self._lock, contextlib.suppress(OSError, CorpusError):
+            kept = [line for line in self._lines.split(b"\n") if line and not gone & _asked_in(line)]
+            self._lines = b"".join(b"\n" + line for line in kept)
+            for asked in gone:
+                self._known.pop(asked, None)
+            if not kept:
+                self._store.remove(self._name)
+                return
+            with self._store.workspace() as scratch:
+                (scratch / "verdicts").write_bytes(self._lines)
+                self._store.put(self._name, scratch / "verdicts")
 
     def settle(self) -> None:
         """The shard is committed: its verdicts stand in its table."""
@@ -157,13 +178,20 @@ def _read(store: Store, name: str) -> bytes:
         return b""
 
 
+def _asked_in(line: bytes) -> set[str]:
+    """Which source a line is about; nothing where it was cut off."""
+    return {asked for asked, _ in _parsed(line)}
+
+
 def _parsed(lines: bytes) -> Iterator[tuple[str, dict[str, Fetched]]]:
     for line in lines.split(b"\n"):
         try:
             told = json.loads(line)
             clips = {
-                clip_id: Fetched(clip_id, Outcome(State(state), Reason(reason), message), info=info)
-                for clip_id, (state, reason, message, info) in told["clips"].items()
+                clip_id: Fetched(
+                    clip_id, Outcome(State(state), Reason(reason), message), sha256="".join(sha), info=info
+                )
+                for clip_id, (state, reason, message, info, *sha) in told["clips"].items()
             }
             asked = told["asked"]
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -1,0 +1,110 @@
+"""How many bytes of a media file are missing, by what its container says of its own size.
+
+A body that was cut off in transit often opens and plays, as far as it goes. The sizes in its boxes and chunks tell.
+Nothing is parsed but the outermost headers.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+_BOXES = frozenset(
+    {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"ssix", b"free", b"skip", b"wide", b"uuid"}
+    | {b"meta", b"udta", b"emsg", b"prft", b"pdin", b"pnot"}
+)
+_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+# Sizes that writers leave in a header which they never finish.
+_UNFINISHED = frozenset({0, 0xFFFFFFFF})
+# Enough of a file's end to hold its last Ogg page, which is at most 65,307 bytes.
+_OGG_TAIL_BYTES = 1 << 17
+
+
+def missing_bytes(path: Path) -> int:
+    """Return how many bytes the container of a file announces beyond the file's end; 0 where it announces none."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(12)
+        if head[4:8] in _BOXES:
+            end = _end_of_boxes(file, size)
+        elif head[:4] == _EBML:
+            end = _end_of_segment(file)
+        elif head[:4] == b"RIFF":
+            end = _end_of_riff(file, size)
+        else:
+            end = 0
+        return max(0, end - size)
+
+
+def ends_inside(path: Path) -> str:
+    """Return what a file without sizes ends in the middle of, in words; empty where it ends as it should."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(189)
+        if head[:1] == b"\x47" and head[188:189] == b"\x47" and size % 188:
+            return "an MPEG-TS packet"
+        if head[:4] == b"OggS":
+            file.seek(max(0, size - _OGG_TAIL_BYTES))
+            tail = file.read()
+            last = tail.rfind(b"OggS")
+            if last >= 0 and last + 5 < len(tail) and not tail[last + 5] & 4:
+                return "an Ogg stream"
+    return ""
+
+
+def _end_of_boxes(file: BinaryIO, size: int) -> int:
+    """Where the last box of an MP4 or MOV file ends; what is no box ends the walk, since some files carry a tail."""
+    offset = 0
+    while offset + 8 <= size:
+        file.seek(offset)
+        header = file.read(16)
+        length = int.from_bytes(header[:4], "big")
+        if header[4:8] not in _BOXES:
+            break
+        if length == 0:  # to the end of the file, wherever that is
+            return size
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        if length < 8:
+            break
+        offset += length
+    return offset
+
+
+def _end_of_segment(file: BinaryIO) -> int:
+    """Where the segment of a Matroska file ends; 0 where it is of unknown length."""
+    file.seek(4)
+    header_bytes, known = _vint(file)
+    if not known:
+        return 0
+    file.seek(header_bytes, os.SEEK_CUR)
+    if file.read(4) != _SEGMENT:
+        return 0
+    length, known = _vint(file)
+    return file.tell() + length if known else 0
+
+
+def _vint(file: BinaryIO) -> tuple[int, bool]:
+    """EBML's number of variable width at the file's position, and whether it is known."""
+    first = file.read(1)
+    if not first or first[0] == 0:
+        return 0, False
+    width = 9 - first[0].bit_length()
+    value = first[0] & ((1 << (8 - width)) - 1)
+    for byte in file.read(width - 1):
+        value = value << 8 | byte
+    return value, value != (1 << 7 * width) - 1
+
+
+def _end_of_riff(file: BinaryIO, size: int) -> int:
+    """Where the last RIFF chunk of an AVI or WAV file ends."""
+    offset = 0
+    while offset + 8 <= size:
+        file.seek(offset)
+        header = file.read(8)
+        length = int.from_bytes(header[4:8], "little")
+        if header[:4] != b"RIFF" or length in _UNFINISHED:
+            break
+        offset += 8 + length + length % 2
+    return offset if offset <= size or offset - size > 1 else size
