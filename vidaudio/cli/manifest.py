@@ -245,6 +245,7 @@ def show(
     from dataclasses import asdict
 
     from vidaudio.manifest import describe_manifest
+    from vidaudio.manifest.public_url import public_url
     from vidaudio.manifest.source import first_rows, open_manifest
 
     content = open_manifest(manifest)
@@ -262,7 +263,7 @@ def show(
     for row in first:
         end = "end" if row["end_seconds"] is None else f"{row['end_seconds']:g}"
         words = "; ".join([*(row["labels"] or ()), *(row["captions"] or ())])
-        text = f"{row['id']}  {row['start_seconds']:g}-{end} s  {row['split'] or '-'}  {row['url']}  {words}"
+        text = f"{row['id']}  {row['start_seconds']:g}-{end} s  {row['split'] or '-'}  {public_url(row['url'])}  {words}"
         typer.echo(f"  {storable_text(text)}")
 
 

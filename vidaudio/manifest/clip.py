@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from vidaudio.errors import ManifestError
+from vidaudio.manifest.public_url import public_source
 
 # A dot is not allowed: WebDataset cuts a member's key at the first dot and would read `a.b` and `a.c` as one clip.
 CLIP_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
@@ -23,6 +24,7 @@ class Clip:
     Where it is:
         id: `[A-Za-z0-9_-]{1,128}`, unique in a manifest.
         source: `site:video id`, what the clip is cut from: the unit of splits, and of "never mix a video with itself".
+            A URL in it loses its password and signatures, since sources travel into every table and sample.
         dataset: The list it comes from.
         url: A site's URL, the http(s) or file: URL of a file, or an absolute local path.
         media_start_seconds: Where on the source's timeline time 0 of the file at `url` lies: None or 0 for a whole
@@ -52,6 +54,7 @@ class Clip:
     shard: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "source", public_source(self.source))
         if not CLIP_ID.fullmatch(self.id):
             raise ManifestError(f"the id {self.id!r} is not 1 to 128 letters, digits, _ or -")
         site, colon, video = self.source.partition(":")

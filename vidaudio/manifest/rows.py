@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.checks import checked_clip
 from vidaudio.manifest.clip import Clip
+from vidaudio.manifest.public_url import public_url
 from vidaudio.text import storable_text
 
 SHOWN = 20
@@ -219,8 +220,10 @@ def _difference(first: Clip, second: Clip) -> str | None:
     """What keeps two rows of one id from being one clip, in words; None if nothing does."""
     if _cut(first) != _cut(second):
         return f"is {_cut_text(first)} and {_cut_text(second)}"
-    if (first.source, first.url) != (second.source, second.url):
-        return f"is at {first.url} and at {second.url}"
+    # Of two signed URLs of one file either will do.
+    one, other = public_url(first.url), public_url(second.url)
+    if (first.source, one) != (second.source, other):
+        return f"is at {one} and at {other}"
     if first.split and second.split and first.split != second.split:
         return f"is in {first.split} and in {second.split}"
     return None

@@ -15,6 +15,7 @@ from vidaudio.manifest.checks import MAX_FIELD_CHARACTERS, storable_words, too_m
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.fields import parse_seconds
 from vidaudio.manifest.ids import Name, assign_ids, start_suffix
+from vidaudio.manifest.public_url import public_url
 from vidaudio.manifest.records import Record, read_records
 from vidaudio.manifest.rows import CLEANED, BadRow, Listing, Parsed, collect, parse_rows
 from vidaudio.manifest.scan import without_video_ending
@@ -216,17 +217,18 @@ class _RowReader:
         if scheme is None:
             return self._local(value)
         if scheme[1].lower() not in {"http", "https"}:
-            raise ManifestError(f"{value} is neither an http(s) URL nor a path")
+            raise ManifestError(f"{public_url(value)} is neither an http(s) URL nor a path")
         try:
             parts = urlsplit(value)
         except ValueError as error:
-            raise ManifestError(f"{value} is not a URL: {error}") from error
+            raise ManifestError(f"{public_url(value)} is not a URL: {error}") from error
         if not parts.hostname:
-            raise ManifestError(f"{value} is a URL without a host")
+            raise ManifestError(f"{public_url(value)} is a URL without a host")
         video = video_id_of(value)
         if video is not None:
             return _Address(watch_url(video), f"youtube:{video}", video, video)
-        return _Address(value, f"web:{value}", value, f"{parts.hostname}{unquote(parts.path)}")
+        public = public_url(value)
+        return _Address(value, f"web:{public}", public, f"{parts.hostname}{unquote(parts.path)}")
 
     def _address_text(self, record: Record) -> str | None:
         """The cell as it is: file names may hold characters that no text should."""

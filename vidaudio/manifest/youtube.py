@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.ids import start_suffix
+from vidaudio.manifest.public_url import public_url
 
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{11}")
 _HOSTS = {"youtube.com", "m.youtube.com", "music.youtube.com", "youtube-nocookie.com", "youtu.be"}
@@ -50,7 +51,7 @@ def video_id_of(url: str) -> str | None:
     else:
         video = ""
     if not VIDEO_ID.fullmatch(video):
-        raise ManifestError(f"{url} is a YouTube address of no single video")
+        raise ManifestError(f"{public_url(url)} is a YouTube address of no single video")
     return video
 
 

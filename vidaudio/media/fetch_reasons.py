@@ -111,11 +111,18 @@ def failure(error: BaseException, causes: str = "") -> Outcome:
     text = _text(error)
     for link in error_chain(error):  # for plain links, yt-dlp's id of a video is part of the URL, with its query
         video_id = str(getattr(link, "video_id", None) or "")
-        text = text.replace(video_id, video_id.partition("?")[0]) if "?" in video_id else text
+        if (bare := bare_id(video_id)) != video_id:
+            text = text.replace(video_id, bare)
     said = first_line(text)
     if causes and causes not in said:
         said = f"{said[: _LONGEST_MESSAGE // 2].rstrip('. ')}; yt-dlp warned: {causes}"[:_LONGEST_MESSAGE]
     return Outcome.failed(reason_of(error), said)
+
+
+def bare_id(video_id: str) -> str:
+    """Return a video's id without what yt-dlp takes over into it from a plain link: query, fragment, password."""
+    bare = re.split(r"[?#]", video_id, maxsplit=1)[0]
+    return bare.rpartition("@")[2] if re.match(r"[^/@]+:[^/@]*@", bare) else bare
 
 
 def reason_of(error: BaseException) -> Reason:
@@ -160,6 +167,7 @@ def first_line(text: str) -> str:
     line = re.sub(r"^(ERROR:\s*|\[download\] Got error:\s*)+", "", line)
     line = re.split(r"; please report this issue on |\. You might want to use a VPN", line)[0]
     line = re.sub(r"\s*\(caused by .*", "", line)
+    line = re.sub(r"(?<=with url: )\S+", "...", line)  # as urllib3 names a path, with its query
     line = re.sub(r"([a-zA-Z][\w+.-]*://)(?:[^\s/@]*@)?([^\s/?#'\"]+)[^\s'\"]*", r"\1\2", line)
     line = re.sub(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+([^\s/:'\"]*)", r"\1", line)
     line = re.sub(r"<?[\w.]+ object at 0x[0-9a-f]+>?[:,]?\s*", "", line)

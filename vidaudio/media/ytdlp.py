@@ -31,7 +31,7 @@ from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled, PagedList, Unsuppo
 
 from vidaudio.media.body_start import BodyWatch
 from vidaudio.media.door import DoorDownloader
-from vidaudio.media.fetch_reasons import NO_MEDIA, WRONG_PART, Refused, error_chain, failure
+from vidaudio.media.fetch_reasons import NO_MEDIA, WRONG_PART, Refused, bare_id, error_chain, failure
 from vidaudio.media.fetch_types import FetchOptions, storable_facts
 from vidaudio.media.formats import FormatChooser
 from vidaudio.media.reasons import Outcome, Reason
@@ -190,7 +190,7 @@ def public_info(info: Mapping[str, Any], downloads: Iterable[Mapping[str, Any]])
     chosen = " + ".join(str(download.get("format") or info.get("format") or "") for download in downloads)
     texts = {
         # For plain links yt-dlp takes the id from the URL, with its query, where keys may stand.
-        "id": str(info.get("id") or "").partition("?")[0],
+        "id": bare_id(str(info.get("id") or "")),
         "title": info.get("title"),
         "uploader": info.get("uploader"),
         "channel": info.get("channel"),

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, clips_from_table, read_manifest
+from vidaudio.manifest.public_url import public_url
 from vidaudio.media.container import open_media, start_time
 from vidaudio.media.fetch_types import is_remote, local_path
 from vidaudio.media.sound import SoundTrack
@@ -147,7 +148,7 @@ def _clips(manifest: str | Path) -> list[Clip]:
     other = next((clip for clip in clips if local_path(clip.url) is None), None)
     if other is not None:
         remedy = "fetch them first" if is_remote(other.url) else "list them by their paths"
-        raise CorpusError(f"{manifest} lists {other.url}: sounds are packed from local files; {remedy}")
+        raise CorpusError(f"{manifest} lists {public_url(other.url)}: sounds are packed from local files; {remedy}")
     return clips
 
 
