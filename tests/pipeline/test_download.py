@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus, create_or_continue
 from vidaudio.pipeline.recipe import CorpusRecipe, RunSettings, load_corpus_recipe
 from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_budget, site_rates
+from vidaudio.pipeline.stages.equal_answers import EqualAnswers
 from vidaudio.pipeline.stages.rounds import RoundRules, SourceJob, fetch_in_rounds
 from vidaudio.pipeline.stages.streak import FetchingStopped, RunStreak, Streak, Tail, tail_of
 from vidaudio.shards.commit import read_table, table_name
@@ -147,6 +149,83 @@ def test_when_a_streak_breaks():
     assert not broken(0, 100, [full] * 99)
 
 
+def test_equal_permanent_answers_stop_the_run_and_are_not_believed(site: LoopbackSite, tmp_path: Path):
+    """What a site tells a blocked account of every video, in whatever words."""
+    good = {"formats": [{"url": site.url("a.mp4"), "ext": "mp4"}]}
+    urls = [site.add_video(f"v{n}", **(good if n % 3 else {"error": "Private video"})) for n in range(100)]
+    for number in range(20, 100):  # in the order of their sources there is another after every ten
+        dead(site, number, f"Video #{number} is unavailable")
+    corpus = corpus_of(urls, tmp_path, "dask.downloads_per_worker=1")
+    for _ in range(2):
+        with pytest.raises(
+            FetchingStopped, match=r"127\.0\.0\.1 answered alike for 25 .*removed: .*browser.*equal_answers=0"
+        ):
+            download_shard(corpus, 0, "clips")
+        assert corpus.store.list("clips") == {}
+    # The block is lifted: of what was said in it nothing is left, and what was truly gone is not asked for again.
+    truly_gone = [site.requests[f"/watch/v{number}"] for number in (0, 3)]
+    for number in range(20, 100):
+        site.add_video(f"v{number}", **good)
+    download_shard(corpus, 0, "clips")
+    table, _ = read_table(corpus.store, table_name("clips", 0))
+    assert table["state"].to_pylist() == ["failed" if n < 20 and n % 3 == 0 else "done" for n in range(100)]
+    assert truly_gone == [1, 1] == [site.requests[f"/watch/v{number}"] for number in (0, 3)]
+
+
+def test_dead_videos_that_are_equal_and_few_or_not_meant_to_stop_the_run_are_taken(site: LoopbackSite, tmp_path: Path):
+    urls = [dead(site, number, "Video unavailable") for number in range(30)]
+    rules = replace(RULES, stop_after_equal_answers=0)
+    report = fetch_in_rounds(jobs(urls), tmp_path / "all", OPTIONS, MemoryBudget(), rules)
+    assert {fetched.outcome.reason for fetched in report.fetched.values()} == {Reason.REMOVED}
+    report = fetch_in_rounds(jobs(urls[:24]), tmp_path / "few", OPTIONS, MemoryBudget(), RULES)
+    assert len(report.fetched) == 24
+
+
+def equal_after(outcomes: list[Outcome], limit: int = 25, host: str = "h") -> int | None:
+    answers = EqualAnswers(limit)
+    return next((n for n, outcome in enumerate(outcomes, 1) if answers.note(f"https://{host}/{n}", outcome)), None)
+
+
+def test_when_answers_are_too_equal():
+    gone, private = Outcome.failed(Reason.REMOVED, "Video unavailable"), Outcome.failed(Reason.PRIVATE, "Private video")
+    done, net, short = Outcome.done(), Outcome.failed(Reason.NETWORK, "m"), Outcome.dropped(Reason.TOO_SHORT, "m")
+    ours = Outcome.failed(
+        Reason.UNSUPPORTED, "the private address 10.0.0.1; download.allow_private_addresses lets such"
+    )
+    assert equal_after([gone] * 40) == 25
+    assert equal_after([gone, net] * 40) == 49, "what may pass is no answer"
+    assert equal_after(([gone] * 24 + [done]) * 9) == 51, "but for a few"
+    assert equal_after(([gone] * 9 + [done]) * 9) == 51
+    assert equal_after(([gone] * 8 + [done] * 2) * 99) is None
+    assert equal_after([gone, private] * 99) is None, "not alike"
+    assert equal_after([short] * 99) is equal_after([done] * 99) is equal_after([ours] * 99) is None
+    assert equal_after([gone] * 99, limit=0) is None
+    named = [Outcome.failed(Reason.REMOVED, f"[tube] id{n}xyz: Video {n} is unavailable") for n in range(40)]
+    assert equal_after(named) == 25, "ids and numbers are no other words"
+
+
+def test_lists_of_which_four_in_ten_are_gone_do_not_stop():
+    gone, done = Outcome.failed(Reason.REMOVED, "Video unavailable"), Outcome.done()
+    rng = random.Random(0)
+    assert equal_after([gone if rng.random() < 0.4 else done for _ in range(100_000)]) is None
+
+
+def test_sites_answer_for_themselves():
+    gone, answers = Outcome.failed(Reason.REMOVED, "Video unavailable"), EqualAnswers(25)
+    stopped = [answers.note(f"https://{host}/{n}", gone) for n in range(24) for host in ("a", "b", "c")]
+    assert not any(stopped)
+    assert not answers.note("https://a/x", Outcome.done())
+    assert answers.note("https://user:pw@www.b/x", gone)
+    assert answers.is_suspect("https://b/7", gone)
+    assert not answers.is_suspect("https://c/7", gone)
+
+
+def test_answers_that_are_known_from_a_try_that_was_killed_count_and_stop_nothing_alone():
+    gone, answers = Outcome.failed(Reason.REMOVED, "Video unavailable"), EqualAnswers(25)
+    assert not any(answers.note(f"https://a/{n}", gone, is_news=False) for n in range(30))
+    assert answers.note("https://a/x", gone)
+
+
 def test_what_a_shard_ends_with():
     bot, net = (Outcome.failed(r, "m") for r in (Reason.BOT_CHECK, Reason.NETWORK))
     dead, done = Outcome.failed(Reason.PRIVATE, "m"), Outcome.done()
@@ -155,11 +234,15 @@ def test_what_a_shard_ends_with():
     assert tail_of([dead, bot, bot]) == Tail(Reason.BOT_CHECK, "m", 2, whole=False)
     assert tail_of([net, bot]) == Tail(Reason.BOT_CHECK, "m", 1, whole=False)
     assert tail_of([bot, done]) == Tail(None, "", 0, whole=False)
+    assert tail_of([dead, dead]) == Tail(Reason.PRIVATE, "m", 2, whole=True)
+    assert tail_of([dead, Outcome.failed(Reason.PRIVATE, "other words")]) == Tail(
+        Reason.PRIVATE, "other words", 1, whole=False
+    )
 
 
 def test_a_run_stops_when_its_last_sources_failed_alike_however_small_its_shards_are():
-    def stops_after(limit: int, tails: list[Tail]) -> int | None:
-        streak = RunStreak(limit)
+    def stops_after(limit: int, tails: list[Tail], equal: int = 25) -> int | None:
+        streak = RunStreak(limit, equal)
         return next((number for number, tail in enumerate(tails, 1) if streak.note(tail)), None)
 
     def failed(reason: Reason, sources: int = 1, whole: bool = True) -> Tail:
@@ -175,6 +258,10 @@ def test_a_run_stops_when_its_last_sources_failed_alike_however_small_its_shards
     assert stops_after(25, [failed(Reason.BOT_CHECK, 20, whole=False), *[bot] * 9]) == 6
     assert stops_after(25, [full] * 9) == 3
     assert stops_after(0, [full] * 500) is None
+    dead = failed(Reason.PRIVATE)
+    assert stops_after(25, [dead] * 40) == 25, "in equal words"
+    assert stops_after(25, ([dead] * 20 + [Tail(Reason.PRIVATE, "w", 1, whole=True)]) * 3) is None
+    assert stops_after(25, [dead] * 40, equal=0) is None
 
 
 # --- the stage -------------------------------------------------------------------------------------------------------

@@ -263,8 +263,8 @@ def show(
     for row in first:
         end = "end" if row["end_seconds"] is None else f"{row['end_seconds']:g}"
         words = "; ".join([*(row["labels"] or ()), *(row["captions"] or ())])
-        text = f"{row['id']}  {row['start_seconds']:g}-{end} s  {row['split'] or '-'}  {public_url(row['url'])}  {words}"
-        typer.echo(f"  {storable_text(text)}")
+        span, url = f"{row['start_seconds']:g}-{end} s", public_url(row["url"])
+        typer.echo(storable_text(f"  {row['id']}  {span}  {row['split'] or '-'}  {url}  {words}"))
 
 
 def _finish(

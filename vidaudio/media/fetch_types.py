@@ -22,6 +22,8 @@ _SCHEME = "[A-Za-z][A-Za-z0-9+.-]*://"
 _URL = re.compile(rf"{_SCHEME}|[Ff][Ii][Ll][Ee]:")
 # No file may be larger: shards are tars of the format whose members' sizes have 33 bits.
 LARGEST_FILE_BYTES = (1 << 33) - 1
+# Of a link that names a file, and leads to a page without a video.
+PAGE_FOR_A_FILE = "the server sent a web page where the link names a media file"
 # What the fetcher sets itself: another value would break what it promises about files, clips and their timelines.
 OWNED_YTDLP_OPTIONS = frozenset(
     {

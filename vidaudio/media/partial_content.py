@@ -31,10 +31,33 @@ class WrongPart(Refused, TransportError):
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What tells one version of a file from another."""
+    """What tells one version of a file from another: a strong entity tag, the date of the last change, the length.
 
-    validator: str
+    A weak tag says that two versions mean the same, not that their bytes are the same.
+    """
+
+    tag: str
+    changed: str
     total_bytes: int | None
+
+    @classmethod
+    def of(cls, headers: Mapping[str, str], total_bytes: int | None) -> _Version:
+        tag = (headers.get("ETag") or "").strip()
+        return cls(tag if tag.startswith('"') else "", (headers.get("Last-Modified") or "").strip(), total_bytes)
+
+    @property
+    def validator(self) -> str:
+        """For `If-Range`; empty where there is none."""
+        return self.tag or self.changed
+
+    def difference(self, now: _Version) -> str:
+        """What shows that a part is of another version, in words; empty where nothing does."""
+        if None not in (self.total_bytes, now.total_bytes) and self.total_bytes != now.total_bytes:
+            return f"the file had {self.total_bytes:,} bytes before and has {now.total_bytes:,} now"
+        # A server that sends a tag with the whole must send it with a part, too (RFC 9110, section 15.3.7).
+        if self.tag != now.tag or (self.changed and now.changed and self.changed != now.changed):
+            return "the file has changed while it was fetched"
+        return ""
 
 
 class PartialContent:
@@ -71,7 +94,7 @@ class PartialContent:
             if self.in_fragments and first is not None and last is not None:
                 raise WrongPart("a whole file came where a part of it was asked for")
             length = None if answered.get("Content-Encoding") else _number(answered.get("Content-Length"))
-            self._versions[url] = _Version(_validator(answered), length)
+            self._versions[url] = _Version.of(answered, length)
             return
         if status != _PARTIAL_CONTENT:
             return
@@ -83,12 +106,9 @@ class PartialContent:
         length = _number(answered.get("Content-Length"))
         if length is not None and not answered.get("Content-Encoding") and length != end - start + 1:
             raise WrongPart(f"{length:,} bytes came as bytes {start:,} to {end:,}")
-        version = _Version(_validator(answered), total)
-        before = self._versions.setdefault(url, version)
-        if total is not None and before.total_bytes is not None and total != before.total_bytes:
-            raise WrongPart(f"the file had {before.total_bytes:,} bytes before and has {total:,} now")
-        if version.validator and before.validator and version.validator != before.validator:
-            raise WrongPart("the file has changed while it was fetched")
+        version = _Version.of(answered, total)
+        if difference := self._versions.setdefault(url, version).difference(version):
+            raise WrongPart(difference)
 
     @staticmethod
     def _check_range(first: int | None, last: int | None, start: int, end: int, total: int | None) -> None:
@@ -107,15 +127,6 @@ def _asked(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
     """First and last byte of a request's range; None where it names none."""
     match = _RANGE.fullmatch(headers.get("Range") or "")
     return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
-
-
-def _validator(headers: Mapping[str, str]) -> str:
-    """A strong entity tag, else the date of the last change; empty where there is neither.
-
-    A weak tag says that two versions mean the same, not that their bytes are the same.
-    """
-    tag = (headers.get("ETag") or "").strip()
-    return tag if tag.startswith('"') else (headers.get("Last-Modified") or "").strip()
 
 
 def _number(text: str | None) -> int | None:

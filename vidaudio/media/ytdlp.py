@@ -32,7 +32,7 @@ from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled, PagedList, Unsuppo
 from vidaudio.media.body_start import BodyWatch
 from vidaudio.media.door import DoorDownloader
 from vidaudio.media.fetch_reasons import NO_MEDIA, WRONG_PART, Refused, bare_id, error_chain, failure
-from vidaudio.media.fetch_types import FetchOptions, storable_facts
+from vidaudio.media.fetch_types import PAGE_FOR_A_FILE, FetchOptions, storable_facts
 from vidaudio.media.formats import FormatChooser
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.media.visit import Visit
@@ -145,7 +145,7 @@ def _failed(url: str, downloader: _SourceDownloader, error: BaseException) -> Do
     outcome = failure(error, downloader.heard.causes())
     if outcome.reason is Reason.UNSUPPORTED and _names_media(url) and _is_unsupported_page(error):
         # yt-dlp looks for a video in the page that came. The link names a file, so the page may be an error's.
-        outcome = Outcome.failed(Reason.CORRUPT_FETCHED, "the server sent a web page where the link names a media file")
+        outcome = Outcome.failed(Reason.CORRUPT_FETCHED, PAGE_FOR_A_FILE)
         return DownloadFailed(outcome, downloader.bodies.sha256, settled=Reason.UNSUPPORTED)
     if outcome.reason is not Reason.CORRUPT_FETCHED or WRONG_PART in outcome.message:
         return DownloadFailed(outcome)  # of a wrong part nothing was read

@@ -43,6 +43,8 @@ class LoopbackSite:
         requests: How many, by path.
         heard: Headers of every request, and where it came from as `peer`.
         times: When each was heard, `time.time()`.
+        faults: By path, answers to give before the right one: a dictionary of `body`, and of `status`, `type`,
+            `headers`, `length` (announced; 0 for none, ended by closing) where they differ from a plain 200.
         retry_after: Header of answers 429 and 503.
     """
 
@@ -52,6 +54,7 @@ class LoopbackSite:
         self.moved: dict[str, str] = {}
         self.heard: list[dict[str, str]] = []
         self.times: list[float] = []
+        self.faults: dict[str, list[dict[str, Any]]] = {}
         self.retry_after: str | None = None
         self.pages: dict[str, dict[str, Any]] = {}
         self.requests: Counter[str] = Counter()
@@ -105,7 +108,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_error(405)
 
     def _answer(self, path: str) -> None:
-        if path in self.site.pages:
+        if self.site.faults.get(path):
+            self._fault(**self.site.faults[path].pop(0))
+        elif path in self.site.pages:
             self._send(200, json.dumps(self.site.pages[path]).encode(), "application/json")
         elif path in self.site.moved:
             self._redirect(self.site.moved[path])
@@ -133,6 +138,27 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Location", target)
         self.send_header("Content-Length", "0")
         self.end_headers()
+
+    def _fault(
+        self,
+        body: bytes,
+        status: int = 200,
+        type: str = "video/mp4",
+        headers: dict[str, str] | None = None,
+        length: int | None = None,
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", type)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        announced = len(body) if length is None else length
+        if length != 0:
+            self.send_header("Content-Length", str(announced))
+        if announced != len(body):
+            self.send_header("Connection", "close")
+            self.close_connection = True
+        self.end_headers()
+        self.wfile.write(body)
 
     def _send(self, status: int, body: bytes, content_type: str) -> None:
         self.send_response(status)

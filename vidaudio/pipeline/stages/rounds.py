@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidaudio.media.budget import Budget
-from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions, Traffic, is_remote
+from vidaudio.media.fetch_types import PAGE_FOR_A_FILE, ClipSpan, Fetched, FetchOptions, Traffic, is_remote
 from vidaudio.media.fetcher_pool import fetch_in_process
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers
@@ -189,9 +189,14 @@ class _Rounds:
         return streak.broken_by
 
     def _remember(self, number: int, got: Sequence[Fetched]) -> None:
-        """What came for a source and was corrupt: the same bytes once more are final."""
+        """What came for a source and was corrupt: the same bytes once more are final.
+
+        Not so a page in place of a file: while a site is down, its page is the same, and the tries of one run are only
+        seconds apart. It is final when another run meets it again.
+        """
         for clip in got:
-            if clip.outcome.reason is Reason.CORRUPT_FETCHED and clip.sha256:
+            is_page = clip.outcome.message == PAGE_FOR_A_FILE
+            if clip.outcome.reason is Reason.CORRUPT_FETCHED and clip.sha256 and not is_page:
                 self._corrupt.setdefault(number, set()).add(clip.sha256)
                 self._sources_of.setdefault(clip.sha256, set()).add(number)
 
