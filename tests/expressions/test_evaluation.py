@@ -62,6 +62,7 @@ def test_no_row_and_chunks_and_slices_give_the_same():
         ("id == '\\x64og'", 'id == "dog"'),
         ("seconds > 1_00.0e-2", "seconds > 1"),
         ("not not silent", "silent"),
+        ("`seconds` > 1", "seconds > 1"),
     ],
 )
 def test_two_ways_to_write_the_same(text: str, same: str):

@@ -46,7 +46,7 @@ _FOREIGN_SIGNS = {
     "||": "write or",
     "!": "write not, or != for unequal",
     "@": "no variables of Python are known here: write the value itself",
-    "`": "write the column's name without `",
+    "`": "write the column's name, without `",
     "^": "there is no ^ here; write a condition with and, or, not",
     "{": "there are no sets and no mappings here; a list is written ['a', 'b']",
     "}": "there are no sets and no mappings here; a list is written ['a', 'b']",
@@ -59,6 +59,8 @@ _FOREIGN_SIGNS = {
 }
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# How pandas' expressions quote a column.
+_QUOTED_NAME = re.compile(r"`([A-Za-z_][A-Za-z0-9_]*)`")
 _NUMBER = re.compile(r"(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")
 _TEXT = re.compile(r"(?P<raw>[rR]?)(?P<quote>['\"])(?P<inside>(?:\\.|(?!\\|(?P=quote)).)*)(?P=quote)", re.DOTALL)
 _SIGN = re.compile(r"==|!=|<=|>=|//|[<>+\-*/%()\[\],.&|~]")
@@ -114,6 +116,8 @@ def _token_at(text: str, start: int) -> Token:
         return Token("number", _constant_number(text, match), start, match.end())
     if (match := _NAME.match(text, start)) is not None:
         return _word(text, match)
+    if (match := _QUOTED_NAME.match(text, start)) is not None:
+        return Token("name", match[1], start, match.end())
     for pattern, is_ours in ((_FOREIGN_PAIR, False), (_SIGN, True), (_FOREIGN_SIGN, False)):
         if (match := pattern.match(text, start)) is not None:
             if not is_ours:

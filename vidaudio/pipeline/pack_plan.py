@@ -17,13 +17,10 @@ import pandas as pd
 import pyarrow as pa
 
 from vidaudio.errors import CorpusError
-from vidaudio.manifest import SCHEMA as MANIFEST_SCHEMA
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_file import PACK_FILE, read_pack_file
 from vidaudio.pipeline.pack_select import (
-    CLIP_FACTS,
     Splits,
-    assign_splits,
     named_columns,
     selected,
     usable_clips,
@@ -31,7 +28,6 @@ from vidaudio.pipeline.pack_select import (
 from vidaudio.pipeline.pack_tasks import PackTasks, SampleColumns, hash_of_plan
 from vidaudio.pipeline.recipe import ExtractedMedia, PackBlock
 from vidaudio.pipeline.segments import Segment, whole_segments, window_segments
-from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.shards.store import Store
 
 # Of every clip, whatever the selection.
@@ -190,9 +186,8 @@ def check_selection(settings: PackBlock) -> None:
     Raises:
         RecipeError: As `plan_pack` would.
     """
-    schemas = [*MANIFEST_SCHEMA, *(field for field in AV_SCHEMA if field.name in CLIP_FACTS)]
-    empty = pa.schema({field.name: field.type for field in schemas}).empty_table().to_pandas()
-    assign_splits(selected(empty, settings.where), settings)
+    named_columns(settings.where)
+    Splits(settings)
 
 
 def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import itertools
 from collections.abc import Collection, Iterator
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.expressions import Expression, ExpressionError, kind_of
 from vidaudio.manifest import SCHEMA as LIST_SCHEMA
 from vidaudio.manifest.source import hashed
 from vidaudio.pipeline.corpus import Corpus
@@ -24,6 +24,12 @@ from vidaudio.shards.read_many import read_tables
 
 # Columns of the extract stage that a selection sees and a sample is cut by.
 CLIP_FACTS = [c for c in AV_SCHEMA.names if c not in ("reason", "message", "frame_offsets", "frame_lengths")]
+# The columns that `where` may look at. Every clip of a selection is done, so its state says nothing.
+SELECTABLE = {
+    field.name: field.type for field in (*LIST_SCHEMA, *AV_SCHEMA) if field.name in {*LIST_SCHEMA.names, *CLIP_FACTS}
+}
+del SELECTABLE["state"]
+LONGEST_SHOWN = 200
 # Clips looked at together: enough that pandas' own time does not count.
 BATCH_CLIPS = 8192
 
@@ -97,17 +103,6 @@ def _joined(rows: list[pa.Table], facts: list[pa.Table]) -> pd.DataFrame:
     return listed.merge(known, on="id", how="inner", validate="one_to_one")
 
 
-def named_columns(where: str | None) -> set[str] | None:
-    """Columns that a selection may look at; None where that cannot be told, so all of them."""
-    if not where:
-        return set()
-    try:
-        names = {part.id for part in ast.walk(ast.parse(where.strip(), mode="eval")) if isinstance(part, ast.Name)}
-    except (SyntaxError, ValueError):  # pandas takes some more than Python, and says itself what it does not take
-        return None
-    return {*names, "silent"}
-
-
 class SelectionError(RecipeError):
     """An expression that is no selection.
 
@@ -122,34 +117,51 @@ class SelectionError(RecipeError):
         self.expression, self.reason, self.named = expression, reason, named
 
     def __str__(self) -> str:
-        return f"{self.named} {self.expression!r} {self.reason}"
+        long = len(self.expression) > LONGEST_SHOWN
+        shown = f"{self.expression[:LONGEST_SHOWN]}..." if long else self.expression
+        return f"{self.named} {shown!r} {self.reason}"
 
     def called(self, named: str) -> SelectionError:
         """The same of an expression that goes by another name."""
         return SelectionError(self.expression, self.reason, named)
 
 
-def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:
-    """The rows for which an expression over their columns holds; all without one. Each row is judged by itself.
+def parse_selection(where: str, *, named: str = "pack.where") -> Expression:
+    """Read a selection over the clips' columns.
 
-    `named` is what whoever wrote the expression calls it, for messages.
+    Args:
+        where: The expression, see `vidaudio.expressions`.
+        named: What whoever wrote the expression calls it, for messages.
 
     Raises:
-        SelectionError: It is no such expression.
+        SelectionError: It is none; points at the place, and names the columns or what to write instead.
+    """
+    try:
+        return Expression.parse(where, {name: kind_of(type_) for name, type_ in SELECTABLE.items()})
+    except ExpressionError as error:
+        raise SelectionError(where, f"is not a selection over the columns of clips: {error}", named) from error
+
+
+def named_columns(where: str | None) -> set[str] | None:
+    """Return the columns that a selection looks at, for `usable_clips`, where None stands for all.
+
+    Raises:
+        SelectionError: It is no selection.
+    """
+    return set(parse_selection(where).columns) if where else set()
+
+
+def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:
+    """Return the rows for which an expression over their columns holds; all without one. Each row is judged by itself.
+
+    Raises:
+        SelectionError: It is no such expression; calls it by `named`.
     """
     if not where:
         return clips
-    try:
-        mask = clips.assign(silent=clips.silent.astype(bool)).eval(
-            where, engine="python", local_dict={}, global_dict={}
-        )
-    except Exception as error:
-        # pandas' evaluator raises whatever its parser and NumPy raise; all of it is about the expression.
-        columns = "seconds, rms_dbfs, silent, motion, decode_errors, split, dataset, id ..."
-        raise SelectionError(where, f"is not a selection over the columns {columns}: {error}", named) from error
-    if not (isinstance(mask, pd.Series) and mask.dtype == bool):
-        raise SelectionError(where, "must be true or false for every clip", named)
-    return clips[mask]
+    expression = parse_selection(where, named=named)
+    columns = {name: pa.array(clips[name], SELECTABLE[name], from_pandas=True) for name in expression.columns}
+    return clips[expression.evaluate(columns)]
 
 
 def assign_splits(clips: pd.DataFrame, settings: PackBlock) -> list[str]:
