@@ -26,6 +26,7 @@ from vidaudio.pipeline.growth import added_rows
 from vidaudio.pipeline.parts import Part, PartFiles, create_part
 from vidaudio.pipeline.plan import manifest_hash, plan_shards, planned_tables
 from vidaudio.pipeline.recipe import CorpusRecipe, CorpusSettings, PackBlock, stable_hash
+from vidaudio.pipeline.stored_recipe import RUN_SETTINGS, without_run_settings
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.recipes import check
 from vidaudio.shards.store import Store, open_store
@@ -34,8 +35,6 @@ CORPUS_FILE = "corpus.json"
 MANIFEST_FILE = "manifest.parquet"
 PART_FILE = "manifest-{:06d}.parquet"
 FORMAT = 1
-# Where a run takes place and how it reaches the sites is its own affair; cookies and proxies may hold passwords.
-NOT_KEPT = {"dask": True, "manifest": True, "corpus": True, "download": {"ytdlp", "rate"}}
 RECORDED_VERSIONS = ("vidaudio", "av", "pillow", "soundfile", "open_clip_torch", "torch", "webdataset", "yt-dlp")
 
 
@@ -175,7 +174,7 @@ def open_corpus(url: str) -> Corpus:
         raise CorpusError(f"{url} has corpus format {described.get('format')!r}; this version reads {FORMAT}")
     if not {"recipe", "plan_hash", "shards", "clips"} <= described.keys():
         raise CorpusError(f"{url}/{CORPUS_FILE} does not describe a corpus")
-    recipe = check(CorpusRecipe, described["recipe"], f"{url}/{CORPUS_FILE}")
+    recipe = check(CorpusRecipe, without_run_settings(described["recipe"]), f"{url}/{CORPUS_FILE}")
     parts = [Part(MANIFEST_FILE, "list", 0, described["shards"], described["clips"])]
     sizes = store.list("")
     files = PartFiles(store, sizes)
@@ -225,7 +224,7 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
     described = {
         "format": FORMAT,
         "plan_hash": stable_hash({"settings": settings.identity(), "manifest": list_hash}),
-        "recipe": recipe.model_dump(mode="json", exclude=NOT_KEPT),
+        "recipe": recipe.model_dump(mode="json", exclude=RUN_SETTINGS),
         "identity": settings.identity(),
         "manifest_sha256": list_hash,
         "clips": rows.num_rows,
