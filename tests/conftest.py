@@ -118,12 +118,14 @@ def packed_corpus(built_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
 def packed_as(packed_corpus: Corpus) -> Callable[..., str]:
     """Packs the built corpus with other settings, each once; gives the folder."""
     from tests.media_world import pack_here
+    from vidaudio.pipeline.recipe import PackBlock
 
     made: dict[str, str] = {}
 
     def packed(name: str, **settings: object) -> str:
         if name not in made:
-            block = packed_corpus.pack.model_copy(update={"name": name, **settings})
+            own = packed_corpus.pack.model_dump(exclude_none=True)
+            block = PackBlock(**{**own, "name": name, **settings})
             made[name] = pack_here(packed_corpus, block)
         return made[name]
 

@@ -32,7 +32,7 @@ from vidaudio.pipeline import run as running
 from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.pack_plan import PackPlan, begin_pack, missing_tasks, plan_pack
 from vidaudio.pipeline.pack_sources import pays, sources_folder, write_sources
-from vidaudio.pipeline.recipe import stable_hash
+from vidaudio.pipeline.recipe import PackBlock, stable_hash
 from vidaudio.pipeline.run import pack
 from vidaudio.pipeline.stages.embed import prepare_encoder
 from vidaudio.pipeline.stages.gather import gathered
@@ -69,7 +69,8 @@ def vectors(parts: dict[str, bytes]) -> np.ndarray:
 
 
 def planned(corpus: Corpus, **settings: object) -> PackPlan:
-    return plan_pack(corpus, corpus.pack.model_copy(update=settings), prepare_encoder(corpus))
+    block = PackBlock(**{**corpus.pack.model_dump(exclude_none=True), **settings})
+    return plan_pack(corpus, block, prepare_encoder(corpus))
 
 
 def ids(plan: PackPlan) -> set[str]:
@@ -242,13 +243,30 @@ class TestPlan:
         plan = planned(built_corpus, name="x", clips_per_shard=3, **settings)
         content = [[task.split, task.number, [asdict(s) for s in task.samples]] for task in plan.tasks]
         described = {"corpus": built_corpus.plan_hash, "encoder": prepare_encoder(built_corpus), "content": content}
-        assert plan.plan_hash == stable_hash({**described, "settings": plan.settings.model_dump(mode="json")})
+        assert plan.plan_hash == stable_hash({**described, "settings": plan.settings.identity()})
         for split in {task.split for task in plan.tasks}:
             keys = [sample.key for task in plan.tasks if task.split == split for sample in task.samples]
             seed = plan.settings.seed
             assert keys == sorted(keys, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).hexdigest())
         assert plan.samples == sum(len(task.samples) for task in plan.tasks)
         assert plan.tasks.names == [task.name for task in plan.tasks]
+
+    def test_windows_by_their_old_name_are_the_same_pack(self, packed_corpus, packed_as):
+        new = planned(packed_corpus, name="x", window="drawn", windows_per_clip=2)
+        assert planned(packed_corpus, name="x", window=2) == new
+        # As older versions hashed it.
+        assert new.settings.identity() == {**packed_corpus.recipe.pack.identity(), "name": "x", "window": 2}
+        two = Path(packed_as("two", window="drawn", windows_per_clip=2))
+        stored = json.loads((two / "pack.json").read_text())
+        del stored["settings"]["windows_per_clip"], stored["format"]
+        (two / "pack.json").write_text(json.dumps(stored | {"settings": {**stored["settings"], "window": 2}}))
+        before = {path: path.read_bytes() for path in two.iterdir()}
+        settings = PackBlock(**{**packed_corpus.recipe.pack.model_dump(exclude_none=True), "name": "two", "window": 2})
+        pack(packed_corpus.url, settings, progress=False)
+        assert {path: path.read_bytes() for path in two.iterdir()} == before
+        other = packed_corpus.recipe.pack.model_copy(update={"name": "two", "window": "middle"})
+        with pytest.raises(CorpusError, match="window: 'drawn' there, 'middle' now; windows_per_clip: 2 there, None"):
+            pack(packed_corpus.url, other, progress=False)
 
     def test_reading_in_small_pieces_gives_the_same_plan(self, built_corpus, monkeypatch):
         whole = planned(built_corpus, name="x", seed=4)
@@ -360,7 +378,7 @@ class TestForms:
             assert np.array_equal(vectors(parts), own)
 
     def test_n_windows_hold_three_vectors_and_four_seconds_each(self, packed_as):
-        packed = samples_of(packed_as("two", window=2))
+        packed = samples_of(packed_as("two", window="drawn", windows_per_clip=2))
         clips: dict[str, int] = {}
         for key, parts in packed.items():
             assert len(sound(parts)) == 65_535
@@ -438,8 +456,16 @@ def test_a_short_av_tar_is_named_and_nothing_is_packed_of_it(built_corpus, tmp_p
     assert not list((folder / "training" / "again").glob("*.parquet"))
 
 
-@pytest.mark.parametrize("spelling", ["window=middle", "pack.window=middle"])
-def test_the_command_takes_settings_by_both_their_names(built_corpus, monkeypatch, spelling):
+@pytest.mark.parametrize(
+    ("spelling", "meant"),
+    [
+        ("window=middle", {"window": "middle"}),
+        ("pack.window=middle", {"window": "middle"}),
+        ("windows_per_clip=10", {"window": "drawn", "windows_per_clip": 10}),
+        ("pack.window=10", {"window": "drawn", "windows_per_clip": 10}),
+    ],
+)
+def test_the_command_takes_settings_by_both_their_names(built_corpus, monkeypatch, spelling, meant):
     asked = []
 
     def noted(corpus, settings, **options):
@@ -449,7 +475,7 @@ def test_the_command_takes_settings_by_both_their_names(built_corpus, monkeypatc
     monkeypatch.setattr(running, "pack", noted)
     result = CliRunner().invoke(app, ["pack", built_corpus.url, "--name", "x", "--set", spelling, "--quiet", "--json"])
     assert result.exit_code == 0, result.output
-    wanted = built_corpus.pack.model_copy(update={"name": "x", "window": "middle"})
+    wanted = built_corpus.pack.model_copy(update={"name": "x", **meant})
     assert asked == [(wanted, {"scheduler": None, "progress": False})]
 
 

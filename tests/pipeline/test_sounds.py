@@ -15,6 +15,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, clips_from_table, read_manifest, write_manifest
 from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.sounds import PACK_FILE, pack_sounds
+from vidaudio.recipes import override
 from vidaudio.shards.tar import sha256_of
 from vidaudio.stream import MixtureStream, StreamConfig
 from vidaudio.stream.index import open_index
@@ -114,6 +115,23 @@ def test_files_that_cannot_be_read_are_named_and_the_rest_goes_in(listed, tmp_pa
     assert "3 of 5 sounds" in str(packed)
     assert "not read: gone: No such file" in str(packed)
     assert [path.name for path in (tmp_path / "pack").glob("*.tar")] == ["train-000000.tar"]
+
+
+def test_splits_that_are_too_small_are_named_and_the_remedy_mends_them(listed, tmp_path: Path):
+    manifest = listed([(f"s{n}", 4.0, None, f"recording{n}") for n in range(8)])
+    packed = pack_sounds(manifest, tmp_path / "pack", progress=False)
+    (warning,) = packed.warnings
+    assert f"warning: {warning}" in str(packed)
+    assert packed.as_dict()["warnings"] == [warning]
+    asked = [part.strip().strip("'") for part in warning.partition("-o FOLDER")[2].split("--set") if part.strip()]
+    settings = PackBlock(**override({}, asked))
+    again = pack_sounds(manifest, tmp_path / "again", settings=settings, progress=False)
+    assert again.warnings == ()
+    for split in ("train", "val", "test"):
+        MixtureStream(tmp_path / "again", StreamConfig(split=split, batch_size=1))
+    # All of these are there, and too short for a window.
+    short = pack_sounds(listed([(f"t{n}", 1.0, "test", f"t{n}") for n in range(4)]), tmp_path / "short", progress=False)
+    assert "the split 'test' has 4 clips, of 0 sources" in short.warnings[0]
 
 
 def test_what_cannot_be_packed_is_refused(listed, tmp_path: Path):

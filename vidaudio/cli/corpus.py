@@ -107,7 +107,11 @@ def pack(
 
     # Settings are known by their names in a recipe, `pack.window`, and may be called `window` where all are a pack's.
     bare = [setting.removeprefix("pack.") for setting in settings or []]
-    values = override(open_corpus(corpus).pack.model_dump(mode="json"), bare)
+    stored = open_corpus(corpus).pack.model_dump(mode="json")
+    if any(setting.partition("=")[0] in ("window", "windows_per_clip") for setting in bare):
+        # The two say one thing together: what is asked for replaces both.
+        del stored["window"], stored["windows_per_clip"]
+    values = override(stored, bare)
     values |= {key: value for key, value in (("name", name), ("where", where)) if value is not None}
     try:
         packed = run_pack(corpus, check(PackBlock, values, "pack"), scheduler=scheduler, progress=not quiet)

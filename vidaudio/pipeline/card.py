@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from vidaudio.manifest.source import hashed
 from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus
 from vidaudio.pipeline.pack_file import read_pack_file
+from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.superseded import superseded
 from vidaudio.pipeline.text_counts import TextCounts
 from vidaudio.shards.commit import committed_shards, table_name
@@ -43,16 +44,16 @@ def card_text(corpus: Corpus, folder: str) -> str:
     """The card with its seal still open."""
     described = read_pack_file(corpus.store, folder)
     about = json.loads(corpus.store.read(CORPUS_FILE))
-    counts = _count_samples(corpus, folder, described["shards"])
+    counts = _count_samples(corpus, folder, described.shards)
     owners = _count_owners(corpus, counts.ids)
-    settings, extract = described["settings"], corpus.settings.extract
+    settings, extract = described.settings, corpus.settings.extract
     hours = counts.seconds / 3600
-    selection = f"`{settings['where']}`" if settings["where"] else "every usable clip"
+    selection = f"`{settings.where}`" if settings.where else "every usable clip"
     lines = [
-        f"# {about['recipe']['name']}: the training set `{settings['name']}`",
+        f"# {about['recipe']['name']}: the training set `{settings.name}`",
         "",
         f"{sum(counts.splits.values()):,} samples of {len(counts.ids):,} clips from {counts.sources:,} sources, "
-        f"{hours:,.2f} hours of sound, in {len(described['shards']):,} shards. "
+        f"{hours:,.2f} hours of sound, in {len(described.shards):,} shards. "
         "Made by `vidaudio pack`; every tar is a plain WebDataset.",
         "",
         "## What is in it",
@@ -66,22 +67,22 @@ def card_text(corpus: Corpus, folder: str) -> str:
         "## How it was made",
         "",
         f"* Pictures: {extract.frames_per_second:g} a second, {extract.frame_size} pixels square.",
-        f"* Sound: mono, {extract.sample_rate:,} Hz, 16 bit, {settings['audio']}; window: {settings['window']}.",
-        f"* Vectors: {described['encoder']}.",
-        f"* Selection: {selection}; seed {settings['seed']}.",
-        f"* Plan: `{described['plan_hash']}`, of corpus `{corpus.plan_hash}`.",
+        f"* Sound: mono, {extract.sample_rate:,} Hz, 16 bit, {settings.audio}; window: {_window(settings)}.",
+        f"* Vectors: {described.encoder}.",
+        f"* Selection: {selection}; seed {settings.seed}.",
+        f"* Plan: `{described.plan_hash}`, of corpus `{corpus.plan_hash}`.",
         f"* Versions: {', '.join(f'{name} {number}' for name, number in sorted(about['versions'].items()))}.",
         "",
         "## What became of the list",
         "",
-        *_table(("stage", "outcome", "clips"), _funnel(corpus)),
+        *_table(("stage", "outcome", "clips"), funnel(corpus)),
         "",
         *_table(
             ("left out of this pack", "clips"),
-            ((_LEFT_OUT.get(cause, cause), clips) for cause, clips in described["left_out"].items()),
+            ((_LEFT_OUT.get(cause, cause), clips) for cause, clips in described.left_out.items()),
         ),
         "",
-        f"Removed since it was packed: {described['removed_samples']:,} samples.",
+        f"Removed since it was packed: {described.removed_samples:,} samples.",
         "",
         "## Whose it is",
         "",
@@ -105,6 +106,10 @@ def card_text(corpus: Corpus, folder: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _window(settings: PackBlock) -> str:
+    return settings.window if settings.windows_per_clip is None else f"{settings.windows_per_clip} drawn of each clip"
 
 
 class _Samples:
@@ -176,7 +181,7 @@ def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
     return counted
 
 
-def _funnel(corpus: Corpus) -> Iterator[tuple[str, str, int]]:
+def funnel(corpus: Corpus) -> Iterator[tuple[str, str, int]]:
     """Stage, outcome and clips; of a clip that was tried again only the newest try counts."""
     older = superseded(corpus)
     for stage, folder in (("download", "clips"), ("extract", "av")):

@@ -183,7 +183,7 @@ def _pack_splits(corpus: Corpus, name: str) -> dict[str, str]:
         names = ", ".join(corpus.store.folders("training")) or "none"
         raise CorpusError(f"{corpus.url} has no pack {name!r}; its packs are: {names}")
     splits: dict[str, str] = {}
-    for shard in read_pack_file(corpus.store, folder)["shards"]:
+    for shard in read_pack_file(corpus.store, folder).shards:
         table, _ = read_table(corpus.store, f"{folder}/{shard}.parquet")
         splits.update(zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True))
     return splits

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from vidaudio.pipeline.columns import COLUMNS, PACKS
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.shards.read_many import in_parallel
 
-# The folders of the stages that every corpus has, and those with a folder a name.
-STAGES = {"download": "clips", "extract": "av"}
-NAMED_STAGES = {"embed": "embeddings", "score": "scores"}
-PACKS = "training"
+# The folders of the stages that every corpus has, and those with a folder a model.
+STAGES = {column.stage: column.folder for column in COLUMNS if not column.per_model}
+NAMED_STAGES = {column.stage: column.folder for column in COLUMNS if column.per_model}
 
 # Names and sizes in bytes of the files in each folder.
 Listings = Mapping[str, Mapping[str, int]]

@@ -7,10 +7,8 @@ is read a few thousand clips at a time; what stays in memory are columns of numb
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,13 @@ import pyarrow as pa
 
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_file import PACK_FILE, read_pack_file
+from vidaudio.pipeline.pack_advice import (
+    MOST_SOURCES_DRAWN,
+    long_enough,
+    split_warnings,
+    why_nothing,
+)
+from vidaudio.pipeline.pack_file import PACK_FILE, PackDescription, read_pack_file
 from vidaudio.pipeline.pack_select import (
     Splits,
     named_columns,
@@ -57,6 +61,7 @@ class PackPlan:
         clips: Selected, of which the samples are cut.
         left_out: Clips of the list that are in no sample, by cause: `not_extracted` (no usable media), `where` (not
             selected), `too_short` (without a whole window).
+        warnings: What training on the pack, or evaluating on it, will refuse, and what to do.
     """
 
     folder: str
@@ -65,6 +70,7 @@ class PackPlan:
     tasks: PackTasks
     clips: int
     left_out: Mapping[str, int]
+    warnings: tuple[str, ...] = ()
 
     @property
     def samples(self) -> int:
@@ -87,11 +93,14 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
         usable += len(clips)
         found.add(selected(clips, settings.where))
     if not found.clips:
-        raise CorpusError(f"nothing to pack in {corpus.url}: no clip is done in every stage and selected")
+        raise CorpusError(f"nothing to pack in {corpus.url}: {why_nothing(corpus, usable, settings.where)}")
     if not found.samples:
-        raise CorpusError(f"nothing to pack in {corpus.url}: none of {found.clips} clips is long enough for a window")
+        raise CorpusError(
+            f"nothing to pack in {corpus.url}: none of {found.clips} clips is long enough for a window of 3 pictures "
+            "and 4.1 s; pack them whole (--set window=whole), or build from longer clips"
+        )
     columns, places = found.arranged()
-    described = {"corpus": corpus.plan_hash, "encoder": encoder_name, "settings": settings.model_dump(mode="json")}
+    described = {"corpus": corpus.plan_hash, "encoder": encoder_name, "settings": settings.identity()}
     plan_hash = hash_of_plan(described, columns, places)
     folder = f"training/{settings.name}"
     tasks = PackTasks(folder, settings, plan_hash, columns, places)
@@ -100,7 +109,7 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
         "where": usable - found.clips,
         "too_short": found.too_short,
     }
-    return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out)
+    return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out, found.warnings(corpus.url))
 
 
 # As `SampleColumns` has them.
@@ -118,6 +127,9 @@ class _Gathering:
         self._clips: list[np.ndarray] = []
         self._segments: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
+        self._long_enough = bytearray()
+        # Texts of few sources alone: they are for those who have too few.
+        self._texts: set[str] | None = set()
         self.clips = self.samples = self.too_short = 0
 
     def add(self, clips: pd.DataFrame) -> None:
@@ -132,6 +144,7 @@ class _Gathering:
         for place, (clip_id, samples, start, grid) in enumerate(zip(*columns, strict=True), start=self.clips):
             cut = _segments(clip_id, int(samples), start, list(grid), self._settings, self._extract)
             self.too_short += not cut
+            self._long_enough.append(bool(cut) and long_enough(int(samples), self._extract.sample_rate, len(grid)))
             for segment in cut:
                 owners.append(place)
                 number = int(segment.suffix[2:]) if segment.suffix else -1
@@ -140,11 +153,21 @@ class _Gathering:
                 # Ordering by a hash is a global shuffle that does not depend on the order things were read in.
                 key = f"{self._settings.seed}:{clip_id}{segment.suffix}"
                 positions += hashlib.sha256(key.encode()).digest()[:16]
+        if self._texts is not None:
+            flags = self._long_enough[self.clips :]
+            self._texts.update(source for source, flag in zip(clips["source"], flags, strict=True) if flag)
+            self._texts = self._texts if len(self._texts) <= MOST_SOURCES_DRAWN else None
         self._clips.append(np.asarray(owners, np.int32))
         self._segments.append(np.array(segments, _SEGMENT))
         self._positions.append(np.frombuffer(bytes(positions), ">u8").astype(np.uint64).reshape(-1, 2))
         self.clips += len(clips)
         self.samples += len(owners)
+
+    def warnings(self, corpus: str) -> tuple[str, ...]:
+        """Return what is wrong with the splits, if anything, and how to draw others."""
+        usable = np.frombuffer(bytes(self._long_enough), bool)
+        command = f"vidaudio pack {corpus} --name NAME"
+        return split_warnings(self._splits, usable, self._texts, self._settings, command)
 
     def arranged(self) -> tuple[SampleColumns, tuple[tuple[str, int, int, int], ...]]:
         """The samples in the order of the output shards; split, number and range of samples of each of those."""
@@ -196,24 +219,20 @@ def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
     Raises:
         PackStands: Other settings or other clips stand under this name.
     """
-    described = {
-        "plan_hash": plan.plan_hash,
-        "settings": plan.settings.model_dump(mode="json"),
-        "encoder": encoder_name,
-        "clips": plan.clips,
-        "left_out": dict(plan.left_out),
-        "samples": plan.samples,
-        "shards": plan.tasks.names,
-        # Raised by every removal of clips: what was learnt of positions in the pack holds within one generation.
-        "generation": 0,
-        "removed_samples": 0,
-    }
-    name = f"{plan.folder}/{PACK_FILE}"
-    if not corpus.store.create(name, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n"):
+    described = PackDescription(
+        settings=plan.settings,
+        plan_hash=plan.plan_hash,
+        encoder=encoder_name,
+        shards=tuple(plan.tasks.names),
+        samples=plan.samples,
+        clips=plan.clips,
+        left_out=plan.left_out,
+    )
+    if not corpus.store.create(f"{plan.folder}/{PACK_FILE}", described.encode()):
         check_standing_plan(corpus, plan)
 
 
-def check_standing_pack(corpus: Corpus, settings: PackBlock) -> dict[str, Any] | None:
+def check_standing_pack(corpus: Corpus, settings: PackBlock) -> PackDescription | None:
     """What is written down of a pack of this name, in `pack.json`; None where there is none yet.
 
     Raises:
@@ -223,8 +242,7 @@ def check_standing_pack(corpus: Corpus, settings: PackBlock) -> dict[str, Any] |
     if not corpus.store.exists(f"{folder}/{PACK_FILE}"):
         return None
     standing = read_pack_file(corpus.store, folder)
-    now = settings.model_dump(mode="json")
-    was = standing["settings"]
+    now, was = settings.model_dump(mode="json"), standing.settings.model_dump(mode="json")
     changed = [f"{key}: {was.get(key)!r} there, {now[key]!r} now" for key in sorted(now) if was.get(key) != now[key]]
     if changed:
         raise _stands(corpus, folder, "; ".join(changed), only_grown=False)
@@ -238,11 +256,11 @@ def check_standing_plan(corpus: Corpus, plan: PackPlan) -> None:
         PackStands: Other settings or other clips stand under this name.
     """
     standing = check_standing_pack(corpus, plan.settings)
-    if standing is None or standing["plan_hash"] == plan.plan_hash:
+    if standing is None or standing.plan_hash == plan.plan_hash:
         return
     what = "the clips that are ready"
-    if standing.get("removed_samples"):
-        what = f"{what}, since {standing['removed_samples']:,} samples were removed,"
+    if standing.removed_samples:
+        what = f"{what}, since {standing.removed_samples:,} samples were removed,"
     raise _stands(corpus, plan.folder, f"{what} differ", only_grown=True)
 
 
@@ -264,6 +282,5 @@ def _segments(
 ) -> list[Segment]:
     if settings.window == "whole":
         return whole_segments(samples, extract.sample_rate, start, grid, settings.max_segment_seconds)
-    return window_segments(
-        clip_id, samples, extract.sample_rate, start, grid, extract.frames_per_second, settings.window, settings.seed
-    )
+    window, seed = settings.window_rule, settings.seed
+    return window_segments(clip_id, samples, extract.sample_rate, start, grid, extract.frames_per_second, window, seed)

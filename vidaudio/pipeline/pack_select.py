@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Collection, Iterator
 
@@ -16,7 +15,9 @@ from vidaudio.expressions import Expression, ExpressionError, kind_of
 from vidaudio.manifest import SCHEMA as LIST_SCHEMA
 from vidaudio.manifest.source import hashed
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.pack_file import is_plain_name
 from vidaudio.pipeline.recipe import PackBlock
+from vidaudio.pipeline.split_draw import drawn_split, share_bounds
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.pipeline.superseded import superseded
 from vidaudio.shards.commit import committed_shards, table_name
@@ -30,6 +31,8 @@ SELECTABLE = {
 }
 del SELECTABLE["state"]
 LONGEST_SHOWN = 200
+LONGEST_SPLIT = 64
+MOST_SPLITS = 1_000
 # Clips looked at together: enough that pandas' own time does not count.
 BATCH_CLIPS = 8192
 
@@ -164,14 +167,6 @@ def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where
     return clips[expression.evaluate(columns)]
 
 
-def assign_splits(clips: pd.DataFrame, settings: PackBlock) -> list[str]:
-    """The split of every clip of a list in memory, as `Splits` decides it."""
-    splits = Splits(settings)
-    splits.add(clips)
-    names, codes = splits.decided()
-    return [names[code] for code in codes]
-
-
 class Splits:
     """The list's own split, or one drawn by a hash of the source, so that a source is never on both sides.
 
@@ -183,16 +178,11 @@ class Splits:
     """
 
     def __init__(self, settings: PackBlock) -> None:
-        # By name: a corpus and a pack describe themselves with sorted keys, and what was written in another order
-        # before must draw the same.
-        shares = dict(sorted(settings.split_fractions.items()))
-        total = sum(shares.values())
-        if not shares or total <= 0 or min(shares.values()) < 0:
-            raise RecipeError("pack.split_fractions must be shares >= 0 that sum to more than 0")
         self._seed = settings.seed
-        self._bounds = np.cumsum([share / total for share in shares.values()])
-        self._shares = list(shares)
-        self._codes = {name: code for code, name in enumerate(shares)}
+        self._bounds = share_bounds(settings.split_fractions)
+        self._codes: dict[str, int] = {}
+        for name in self._bounds.names:
+            self._code(name)
         self._chosen: list[np.ndarray] = []
         self._listed: list[np.ndarray] = []
         self._sources: list[np.ndarray] = []
@@ -201,7 +191,7 @@ class Splits:
         """Some clips, in the list's order."""
         own = [s if isinstance(s, str) and s else None for s in clips["split"]]
         codes = [
-            self._code(split) if split is not None else self._code(self._drawn(source))
+            self._code(split) if split is not None else self._code(drawn_split(source, self._seed, self._bounds))
             for split, source in zip(own, clips["source"], strict=True)
         ]
         self._chosen.append(np.asarray(codes, np.int16))
@@ -224,11 +214,24 @@ class Splits:
             ranks[self._codes[name]] = rank
         return names, ranks[chosen]
 
-    def _code(self, split: str) -> int:
-        return self._codes.setdefault(split, len(self._codes))
+    def hashed_sources(self) -> np.ndarray:
+        """Return a hash of the source of every clip that was added, uint64."""
+        return np.concatenate(self._sources)
 
-    def _drawn(self, source: str) -> str:
-        digest = hashlib.sha256(f"{self._seed}:{source}".encode()).digest()
-        fraction = int.from_bytes(digest[:8]) / 2**64
-        place = int(np.searchsorted(self._bounds, fraction, side="right"))
-        return self._shares[min(place, len(self._shares) - 1)]
+    def drawn(self) -> np.ndarray:
+        """Return which of the clips that were added have no split of their own, bool."""
+        return ~np.concatenate(self._listed)
+
+    def _code(self, split: str) -> int:
+        if split not in self._codes:
+            if not is_plain_name(split) or len(split) > LONGEST_SPLIT:
+                raise RecipeError(
+                    f"the split {split[:LONGEST_SPLIT]!r} cannot be part of the names of files: a split is a word such "
+                    "as train, val or test; mend the list's column, or pack.split_fractions"
+                )
+            if len(self._codes) >= MOST_SPLITS:
+                raise RecipeError(
+                    f"the list names more than {MOST_SPLITS:,} splits, {split!r} among them; is its column of splits "
+                    "one of something else?"
+                )
+        return self._codes.setdefault(split, len(self._codes))

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.media.reasons import State
+from vidaudio.pipeline.columns import model_folders
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.released import release_name
 from vidaudio.shards.commit import (
@@ -52,7 +53,7 @@ def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: Da
         with damage.passed_by():
             if _stands(store, folder, shard):
                 changed += _purge_table(store, folder, shard, removed, moved)
-    for folder in (f"{kind}/{name}" for kind in ("embeddings", "scores") for name in store.folders(kind)):
+    for folder in model_folders(store):
         with damage.passed_by():
             if _stands(store, folder, shard):
                 changed += _purge_rows(store, folder, shard, removed)

@@ -7,16 +7,13 @@ means another sample from now on.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pyarrow as pa
 
 from vidaudio.pipeline.card import CARD_FILE, write_card
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, read_pack_file
+from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, PackDescription, read_pack_file
 from vidaudio.pipeline.purge import copy_without, read_whole_table, replace_file
 from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.stages.pack import write_pack_index
@@ -53,7 +50,7 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: Damage
     except PackDamaged as error:
         raise Damaged(f"{folder}/{PACK_FILE}", str(error)) from error
     standing = store.list(folder)
-    names = [name for name in described["shards"] if f"{name}.parquet" in standing]
+    names = [name for name in described.shards if f"{name}.parquet" in standing]
     gone = 0
     records: dict[str, CommitRecord] = {}
     for name in names:
@@ -62,14 +59,13 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: Damage
         with damage.passed_by():
             records[name] = read_record(store, f"{folder}/{name}.parquet")
     # What is not packed yet is not missing: only what the standing tables have lost counts.
-    lost = described["removed_samples"] + gone
-    if len(records) == len(described["shards"]):
-        lost = described["samples"] - sum(record.rows for record in records.values())
-    if lost != described["removed_samples"]:
-        described |= {"removed_samples": lost, "generation": max(removed.tables, described["generation"] + 1)}
-    changed = json.dumps(described, indent=2, sort_keys=True).encode() + b"\n"
-    if changed != store.read(f"{folder}/{PACK_FILE}"):
-        replace_file(store, f"{folder}/{PACK_FILE}", changed)
+    lost = described.removed_samples + gone
+    if len(records) == len(described.shards):
+        lost = described.samples - sum(record.rows for record in records.values())
+    if lost != described.removed_samples:
+        generation = max(removed.tables, described.generation + 1)
+        changed = replace(described, removed_samples=lost, generation=generation)
+        replace_file(store, f"{folder}/{PACK_FILE}", changed.encode())
     # Whether or not anything changed just now: an earlier purge may have been interrupted here.
     if lost and INDEX_FILE in standing:
         with damage.passed_by():
@@ -85,7 +81,7 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: Damage
     return gone
 
 
-def _purge_shard(corpus: Corpus, folder: str, name: str, described: Mapping[str, Any], removed: Tombstones) -> int:
+def _purge_shard(corpus: Corpus, folder: str, name: str, described: PackDescription, removed: Tombstones) -> int:
     store = corpus.store
     table_at = f"{folder}/{name}.parquet"
     table, record = read_whole_table(store, table_at)
@@ -93,7 +89,7 @@ def _purge_shard(corpus: Corpus, folder: str, name: str, described: Mapping[str,
     going = {key for key, clip, source in columns if removed.covers(clip, source)}
     if not going:
         return 0
-    audio = sound_format(described["settings"]["audio"])
+    audio = sound_format(described.settings.audio)
     with store.workspace() as scratch:
         new = scratch / "kept.tar"
         copy_without(store, folder, record, going, new, scratch)

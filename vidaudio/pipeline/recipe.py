@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 from vidaudio.encoders.shipped import named_encoder
 from vidaudio.errors import CorpusError, RecipeError
@@ -120,15 +120,26 @@ class EmbedBlock(RecipeModel):
     encoder: EncoderBlock = EncoderBlock()
 
 
+def _window_kind(value: Any) -> Any:
+    """Say what a length in seconds would mean; what is no kind of window otherwise is left to pydantic."""
+    if isinstance(value, int | float) or (isinstance(value, str) and value.strip()[:1].isdigit()):
+        raise ValueError(
+            "wants whole, middle or drawn (a packed window always has 4.096 s and 3 pictures: windows_per_clip says "
+            "how many are drawn of each clip; for longer windows, pack clips whole and set the length in training)"
+        )
+    return value
+
+
 class PackBlock(RecipeModel):
     """Training shards. One corpus may be packed many times under different names."""
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     audio: Literal["flac", "pcm16"] = Field("flac", description="flac saves disk, pcm16 saves the loader's time")
     frames: bool = Field(False, description="put the pictures in, beside their embeddings")
-    window: Literal["whole", "middle"] | PositiveInt = Field(
-        "whole", description="whole clips, or exactly 3 pictures and 4 s: the middle ones, or N drawn ones"
+    window: Annotated[Literal["whole", "middle", "drawn"], BeforeValidator(_window_kind)] = Field(
+        "whole", description="whole clips, or exactly 3 pictures and 4.096 s: around the middle, or around drawn ones"
     )
+    windows_per_clip: PositiveInt | None = Field(None, description="how many, with window: drawn")
     where: str | None = Field(None, description="selection over the clips' columns, e.g. 'not silent and motion > 1'")
     clips_per_shard: int = Field(512, ge=1)
     split_fractions: dict[str, float] = Field(
@@ -137,6 +148,40 @@ class PackBlock(RecipeModel):
     )
     max_segment_seconds: float = Field(16.0, gt=5, description="longer sound is cut into overlapping segments")
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_window(cls, values: Any) -> Any:
+        """Read `window: 10`, as ten drawn windows were once asked for; a number of windows alone draws them, too."""
+        if not isinstance(values, Mapping):
+            return values
+        window, number = values.get("window"), values.get("windows_per_clip")
+        old = int(window) if isinstance(window, str) and window.isascii() and window.isdigit() else window
+        if isinstance(old, int) and not isinstance(old, bool) and old > 0:
+            if number is not None and number != old:
+                raise ValueError(f"window: {old} means windows_per_clip: {old}, and {number} stands there, too")
+            return {**values, "window": "drawn", "windows_per_clip": old}
+        if number is not None and window is None:
+            return {**values, "window": "drawn"}
+        return values
+
+    @model_validator(mode="after")
+    def _check_windows(self) -> Self:
+        if self.window == "drawn" and self.windows_per_clip is None:
+            raise ValueError("window: drawn needs windows_per_clip, the number of windows that are drawn of each clip")
+        if self.window != "drawn" and self.windows_per_clip is not None:
+            raise ValueError(f"windows_per_clip goes with window: drawn; leave it out with window: {self.window}")
+        return self
+
+    @property
+    def window_rule(self) -> str | int:
+        """`whole`, `middle`, or the number of drawn windows."""
+        return self.window if self.windows_per_clip is None else self.windows_per_clip
+
+    def identity(self) -> dict[str, Any]:
+        """The settings as plans hash them: equal packs have equal hashes, also where `window` was a number."""
+        values = self.model_dump(mode="json", exclude={"windows_per_clip"})
+        return values | {"window": self.window_rule}
 
 
 class DaskBlock(RecipeModel):

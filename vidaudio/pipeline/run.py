@@ -223,6 +223,8 @@ def _pack(
     from vidaudio.pipeline.stages.pack import finish_pack
 
     plan = plan_pack(corpus, settings, encoder)
+    for warning in plan.warnings:
+        tqdm.write(f"warning: {warning}", file=sys.stderr)
     begin_pack(corpus, plan, encoder)
     tasks = missing_tasks(corpus.store, plan)
     if tasks and client is None:

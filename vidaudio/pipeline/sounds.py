@@ -8,7 +8,6 @@ pictures' grid; here the grid is one of times alone, ten a second.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import av
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
@@ -26,15 +26,17 @@ from vidaudio.manifest.public_url import public_url
 from vidaudio.media.container import open_media, start_time
 from vidaudio.media.fetch_types import is_remote, local_path
 from vidaudio.media.sound import SoundTrack
-from vidaudio.pipeline.pack_select import assign_splits
+from vidaudio.pipeline.pack_advice import MOST_SOURCES_DRAWN, long_enough, split_warnings
+from vidaudio.pipeline.pack_file import PACK_FILE, SOUND_SETTINGS, PackDescription
+from vidaudio.pipeline.pack_select import Splits
 from vidaudio.pipeline.recipe import PackBlock, stable_hash
 from vidaudio.pipeline.sample import describe, encode_sound, sample_members, sound_format
 from vidaudio.pipeline.segments import Segment, whole_segments
 from vidaudio.places import local_target
 from vidaudio.shards.tar import ShardWriter, members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, write_index
+from vidaudio.stream.windows import WindowShape
 
-PACK_FILE = "pack.json"
 TIMES_PER_SECOND = 10
 SHOWN_FAILURES = 20
 # Longer than any file: a cut without an end goes to the file's.
@@ -51,6 +53,7 @@ class SoundPack:
         seconds: Of sound, as packed.
         splits: Samples of each split.
         failed: Clip id to the reason it could not be read.
+        warnings: What training or evaluation will refuse, and what to do.
     """
 
     folder: Path
@@ -59,6 +62,7 @@ class SoundPack:
     seconds: float
     splits: Mapping[str, int]
     failed: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -69,6 +73,7 @@ class SoundPack:
             "seconds": round(self.seconds, 3),
             "splits": dict(self.splits),
             "failed": dict(self.failed),
+            "warnings": list(self.warnings),
         }
 
     def __str__(self) -> str:
@@ -81,7 +86,7 @@ class SoundPack:
         lines += [f"  not read: {clip}: {reason}" for clip, reason in shown]
         if len(self.failed) > len(shown):
             lines.append(f"  and {len(self.failed) - len(shown):,} more, all in {self.folder / PACK_FILE}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
 
 
 def pack_sounds(
@@ -111,7 +116,10 @@ def pack_sounds(
         raise CorpusError(f"{folder} holds packed sounds already, and packs never change; name another folder")
     clips = _clips(manifest)
     listed = pd.DataFrame([{"source": clip.source, "split": clip.split} for clip in clips])
-    splits = assign_splits(listed, settings)
+    drawn = Splits(settings)
+    drawn.add(listed)
+    names, codes = drawn.decided()
+    splits = [names[code] for code in codes]
     folder.mkdir(parents=True, exist_ok=True)
     failed: dict[str, str] = {}
     tables: list[pa.Table] = []
@@ -138,7 +146,14 @@ def pack_sounds(
     _finish(folder, table, tars, hashes, sample_rate, settings, failed)
     counts = table["split"].to_pandas().value_counts().sort_index()
     seconds = float(np.sum(table["samples"].to_numpy())) / sample_rate
-    return SoundPack(folder, len(clips), len(table), seconds, counts.to_dict(), failed)
+    longest = table.select(["id", "samples"]).group_by("id").aggregate([("samples", "max")])
+    lengths = dict(zip(longest["id"].to_pylist(), longest["samples_max"].to_pylist(), strict=True))
+    usable = [long_enough(lengths.get(clip.id, 0), sample_rate, WindowShape().frames) for clip in clips]
+    texts = {clip.source for clip, flag in zip(clips, usable, strict=True) if flag}
+    command = f"vidaudio pack-sounds {manifest} -o FOLDER"
+    few = texts if len(texts) <= MOST_SOURCES_DRAWN else None
+    warnings = split_warnings(drawn, np.asarray(usable, bool), few, settings, command)
+    return SoundPack(folder, len(clips), len(table), seconds, counts.to_dict(), failed, warnings)
 
 
 def _clips(manifest: str | Path) -> list[Clip]:
@@ -250,20 +265,32 @@ def _finish(
     failed: Mapping[str, str],
 ) -> None:
     """Write what was packed and, last of all and under its name only when complete, the index."""
-    used = {"audio", "clips_per_shard", "split_fractions", "max_segment_seconds", "seed"}
-    described = {
-        "settings": {**settings.model_dump(mode="json", include=used), "sample_rate": sample_rate},
+    # Hashed as older versions described packed sounds, so that the same sounds have the same hash.
+    hashed = {
+        "settings": {**settings.model_dump(mode="json", include=SOUND_SETTINGS), "sample_rate": sample_rate},
         "shards": dict(zip(tars, hashes, strict=True)),
         "failed": dict(failed),
     }
-    (folder / PACK_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    described = PackDescription(
+        settings=settings,
+        plan_hash=stable_hash(hashed),
+        encoder="",
+        shards=tuple(name.removesuffix(".tar") for name in tars),
+        samples=len(table),
+        clips=pc.count_distinct(table["id"]).as_py(),
+        left_out={"not_read": len(failed)} if failed else {},
+        sample_rate=sample_rate,
+        tar_sha256=hashed["shards"],
+        failed=failed,
+    )
+    (folder / PACK_FILE).write_bytes(described.encode())
     metadata = {
         "tars": list(tars),
         "audio": sound_format(settings.audio),
         "sample_rate": sample_rate,
         "frames_per_second": float(TIMES_PER_SECOND),
         "encoder": NO_VECTORS,
-        "plan_hash": stable_hash(described),
+        "plan_hash": described.plan_hash,
     }
     temporary = folder / f".{INDEX_FILE}.tmp"
     write_index(temporary, table, metadata)

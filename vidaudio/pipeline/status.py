@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from vidaudio.media.reasons import TRANSIENT, Reason, State
+from vidaudio.pipeline.columns import PACKS
 from vidaudio.pipeline.corpus import Corpus, open_corpus
-from vidaudio.pipeline.listing import NAMED_STAGES, PACKS, STAGES, Listings, list_stages
-from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, read_pack_file
+from vidaudio.pipeline.listing import NAMED_STAGES, STAGES, Listings, list_stages
+from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, PackDescription, read_pack_file
 from vidaudio.pipeline.tallies import tally
 from vidaudio.pipeline.tombstones import tombstones_among
 from vidaudio.shards.commit import committed_shards_in, is_table
@@ -186,7 +187,7 @@ def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
     packs, damaged = _described_packs(corpus, listings)
     # What was extracted was embedded, in a shard whose vectors stand: their tables need not be read for that.
     tables = {folder: sorted(n for n in listings[folder] if is_table(n)) for folder in STAGES.values()}
-    tables |= {folder: [f"{shard}.parquet" for shard in pack["shards"]] for folder, pack in packs.items()}
+    tables |= {folder: [f"{shard}.parquet" for shard in pack.shards] for folder, pack in packs.items()}
     counted = tally(corpus, {folder: _sizes(listings[folder], names) for folder, names in tables.items()})
     stages = [_outcomes(counted, name, folder, listings) for name, folder in STAGES.items()]
     extracted = counted[(counted["folder"] == "av") & (counted["state"] == State.DONE)]
@@ -227,7 +228,7 @@ def _outcomes(counted: pd.DataFrame, name: str, folder: str, listings: Listings)
     return StageStatus(name, shards, done, tuple(others), unknown, examples=examples)
 
 
-def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, PackDescription], list[str]]:
     """What every pack's description says, by its folder; and in a sentence each, what is wrong with the others."""
     described, damaged = {}, []
     for folder in sorted(f for f, names in listings.items() if f.startswith(f"{PACKS}/") and PACK_FILE in names):
@@ -238,7 +239,6 @@ def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, dict
     return described, damaged
 
 
-def _packed(counted: pd.DataFrame, folder: str, described: Mapping[str, Any]) -> PackStatus:
+def _packed(counted: pd.DataFrame, folder: str, described: PackDescription) -> PackStatus:
     own = counted[counted["folder"] == folder]
-    left_out = described.get("left_out") or {}
-    return PackStatus(folder.partition("/")[2], own["table"].nunique(), int(own["clips"].sum()), left_out)
+    return PackStatus(folder.partition("/")[2], own["table"].nunique(), int(own["clips"].sum()), described.left_out)

@@ -79,20 +79,20 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
     described = read_pack_file(corpus.store, folder)
     tars: list[str | None] = []
     with corpus.store.workspace() as scratch, IndexWriter(SAMPLE_SCHEMA, scratch) as writer:
-        names = (f"{folder}/{name}.parquet" for name in described["shards"])
+        names = (f"{folder}/{name}.parquet" for name in described.shards)
         for number, (table, record) in enumerate(read_tables(corpus.store, names)):
             column = pa.array(np.full(table.num_rows, number), pa.int32())
             writer.add(table.append_column("shard", column).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA))
             tars.append(record.tar)
         metadata = {
             "tars": tars,
-            "audio": sound_format(described["settings"]["audio"]),
+            "audio": sound_format(described.settings.audio),
             "sample_rate": corpus.settings.extract.sample_rate,
             "frames_per_second": corpus.settings.extract.frames_per_second,
-            "encoder": _encoder_described(corpus.store, described["encoder"]),
-            "plan_hash": described["plan_hash"],
-            "generation": described["generation"],
-            "removed_samples": described["removed_samples"],
+            "encoder": _encoder_described(corpus.store, described.encoder),
+            "plan_hash": described.plan_hash,
+            "generation": described.generation,
+            "removed_samples": described.removed_samples,
         }
         writer.write(scratch / INDEX_FILE, metadata)
         corpus.store.put(f"{folder}/{INDEX_FILE}", scratch / INDEX_FILE)

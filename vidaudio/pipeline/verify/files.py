@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from vidaudio.pipeline.columns import column_of
 from vidaudio.pipeline.released import DRAFT
 from vidaudio.pipeline.verify.report import Findings, Share
 from vidaudio.shards.commit import CommitRecord, decode_table
@@ -136,7 +137,7 @@ def check_strays(
         complete: Every table could be read, so that `tars` is all of them.
     """
     for name in sorted(sizes):
-        if name in tars or name == "encoder.json":
+        if name in tars or name == column_of(folder).description:
             continue
         stem, _, ending = name.partition(".")
         numbered = len(stem) == 6 and stem.isdigit()

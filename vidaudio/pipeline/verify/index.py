@@ -76,7 +76,7 @@ class PackIndex:
 def opened_index(corpus: Corpus, pack: Pack, findings: Findings) -> Iterator[PackIndex | None]:
     """A pack's index; None, and what is to be said of it, where it cannot be compared with the tables."""
     name = f"{pack.folder}/{INDEX_FILE}"
-    names = pack.described["shards"]
+    names = pack.described.shards
     absent = [n for n in names if f"{n}.parquet" not in pack.sizes]
     if INDEX_FILE not in pack.sizes:
         if not absent:
@@ -108,7 +108,7 @@ def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings
         return
     if "encoder" in wrong and not pack.encoder.is_certain:
         # The index carries a seal that holds; the encoder's own description has none.
-        at = f"embeddings/{pack.described['encoder']}/encoder.json"
+        at = f"embeddings/{pack.described.encoder}/encoder.json"
         findings.wrong(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
         wrong.remove("encoder")
     if wrong:
@@ -133,13 +133,13 @@ def _otherwise(corpus: Corpus, pack: Pack, described: dict[str, Any]) -> list[st
     """What the index says of the pack otherwise than it is."""
     extract = corpus.settings.extract
     wanted = {
-        "tars": [pack.tars.get(n, f"{n}.tar") for n in pack.described["shards"]],
+        "tars": [pack.tars.get(n, f"{n}.tar") for n in pack.described.shards],
         "audio": pack.audio,
         "sample_rate": extract.sample_rate,
         "frames_per_second": extract.frames_per_second,
-        "plan_hash": pack.described["plan_hash"],
-        "generation": pack.described.get("generation"),
-        "removed_samples": pack.described.get("removed_samples"),
+        "plan_hash": pack.described.plan_hash,
+        "generation": pack.described.generation,
+        "removed_samples": pack.described.removed_samples,
         "encoder": pack.encoder.fingerprint if pack.encoder is not None else None,
     }
     if wanted["encoder"] is None:  # nothing is known of it; that is said elsewhere

@@ -33,12 +33,12 @@ class Owed:
         """Count a pack's columns in, after its training shards were read."""
         parts = self._corpus.parts
         shards = next(p.first_shard + p.shards for p in parts if pack.last_shard < p.first_shard + p.shards)
-        for folder in ("clips", "av", f"embeddings/{pack.described['encoder']}"):
+        for folder in ("clips", "av", f"embeddings/{pack.described.encoder}"):
             self._owed[folder] = max(self._owed.get(folder, (0, "")), (shards, pack.folder))
 
     def lost_vectors(self, pack: Pack) -> list[str]:
         """Tables of vectors that this pack was made from and that are lost, after it was added."""
-        folder = f"embeddings/{pack.described['encoder']}"
+        folder = f"embeddings/{pack.described.encoder}"
         owed, _ = self._owed[folder]
         return [table_name(folder, shard) for shard in self._absent(folder) if shard < owed]
 

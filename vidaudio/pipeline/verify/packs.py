@@ -6,14 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from vidaudio.errors import VidaudioError
 from vidaudio.pipeline.card import CARD_FILE
 from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, read_pack_file
+from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, PackDescription, read_pack_file
 from vidaudio.pipeline.pack_plan import plan_pack
-from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.tombstones import Tombstones
 from vidaudio.pipeline.verify.encoders import Described
@@ -35,7 +33,7 @@ class Pack:
 
     Attributes:
         folder: `training/NAME`.
-        described: The contents of `pack.json`.
+        described: What `pack.json` says.
         sizes: Files and their sizes.
         encoder: What is known of the encoder.
         vectors: Digests of the clips' vectors; None where they are not looked at.
@@ -47,7 +45,7 @@ class Pack:
     """
 
     folder: str
-    described: dict[str, Any]
+    described: PackDescription
     sizes: Mapping[str, int]
     encoder: Described | None
     vectors: ClipVectors | None
@@ -59,14 +57,17 @@ class Pack:
 
     @property
     def audio(self) -> str:
-        return sound_format(self.described["settings"]["audio"])
+        return sound_format(self.described.settings.audio)
 
 
-def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> dict[str, Any] | None:
-    """The contents of `pack.json`; None, and a problem, where they are not those of a pack."""
+def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> PackDescription | None:
+    """What `pack.json` says; None, and a problem, where they are not those of a pack."""
     try:
         described = read_pack_file(corpus.store, folder)
-        PackBlock(**described["settings"])
+        if not described.encoder:
+            raise ValueError("describes packed sounds, which are no pack of a corpus")
+        if described.unknown_settings:
+            raise ValueError(f"settings of a later version: {', '.join(described.unknown_settings)}")
     except (PackDamaged, *DAMAGE) as error:
         cause = error.__cause__ if isinstance(error, PackDamaged) else error
         what = f"is no description of a pack ({type(cause).__name__})"
@@ -90,13 +91,13 @@ class Replanned:
     refused: bool = False
 
 
-def plan_again(corpus: Corpus, folder: str, described: Mapping[str, Any]) -> Replanned:
+def plan_again(corpus: Corpus, folder: str, described: PackDescription) -> Replanned:
     """Plan a pack once more, by its description."""
     try:
-        plan = plan_pack(corpus, PackBlock(**described["settings"]), described["encoder"])
+        plan = plan_pack(corpus, described.settings, described.encoder)
     except VidaudioError as error:
         return Replanned(why_not=f"the plan of {folder} cannot be made again ({error})", refused=True)
-    if plan.plan_hash != described["plan_hash"]:
+    if plan.plan_hash != described.plan_hash:
         return Replanned(
             why_not=f"the plan of {folder} comes out otherwise now: the corpus has grown or lost clips since, or "
             "another version packed it"
@@ -111,7 +112,7 @@ def keys_digest(keys: Sequence[str]) -> bytes:
 
 def check_pack_strays(pack: Pack, findings: Findings) -> None:
     """Files that the pack's description does not account for, and tars without a table."""
-    planned = set(pack.described["shards"])
+    planned = set(pack.described.shards)
     for name in sorted(pack.sizes):
         stem, _, ending = name.partition(".")
         if ending in ("parquet", "tar") and stem not in planned:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
+from vidaudio.pipeline.columns import COLUMNS, PACKS, belongs, model_folders
 from vidaudio.pipeline.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, open_corpus
-from vidaudio.pipeline.pack_file import PACK_FILE
+from vidaudio.pipeline.pack_file import PACK_FILE, PackDescription
 from vidaudio.pipeline.parts import ListDamaged
 from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
 from vidaudio.pipeline.verify.encoders import described_encoders
@@ -36,9 +35,6 @@ from vidaudio.shards.scratch import PREFIX, is_left_over, owner_lives
 
 # Files in flight from an object store, where waiting is most of the time.
 REMOTE_THREADS = 8
-_OWN = re.compile(
-    r"clips|av|embeddings|training|runs|corpus\.json|manifest(-\d{6})?\.parquet|removed-\d{6}\.parquet|.*\.lock"
-)
 COUNTS = ("clips", "tables", "tars", "tars_hashed", "bytes_hashed", "local_files", "local_files_hashed")
 COUNTS += ("training_samples", "frames_encoded_again")
 
@@ -90,15 +86,15 @@ def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
 
 
 def _check_columns(corpus: Corpus, share: Share, removed: Tombstones, findings: Findings, progress: bool) -> None:
-    folders = ["clips", "av", *(f"embeddings/{name}" for name in corpus.store.folders("embeddings"))]
+    folders = [*(column.folder for column in COLUMNS if not column.per_model), *model_folders(corpus.store)]
     listings = {folder: corpus.store.list(folder) for folder in folders}
     encoders = described_encoders(corpus, listings, findings)
     packs = _packs(corpus, findings)
-    total = corpus.shards + sum(len(described["shards"]) for described, _ in packs.values())
+    total = corpus.shards + sum(len(described.shards) for described, _ in packs.values())
     remote = corpus.store.local_path(CORPUS_FILE) is None
     threads = REMOTE_THREADS if remote else max(2, len(os.sched_getaffinity(0)))
     # Samples are compared with their vectors where their tar is hashed.
-    digested = {described["encoder"] for described, _ in packs.values() if share.fraction > 0}
+    digested = {described.encoder for described, _ in packs.values() if share.fraction > 0}
     seen = _Columns(corpus, folders, digested)
     with (
         tqdm(total=total, desc="verifying", unit="shard", disable=not progress, dynamic_ncols=True) as bar,
@@ -128,7 +124,7 @@ def _check_columns(corpus: Corpus, share: Share, removed: Tombstones, findings: 
         owed = Owed(corpus, listings)
         looked_at: list[tuple[Pack, Findings]] = []
         for folder, (described, sizes) in packs.items():
-            encoder = described["encoder"]
+            encoder = described.encoder
             vectors = seen.vectors.get(encoder)
             pack = Pack(folder, described, sizes, encoders.get(encoder), vectors, facts, plans[folder].keys, removed)
             looked_at.append((pack, _check_pack(corpus, pack, share, side_by_side, bar)))
@@ -172,7 +168,7 @@ def _check_pack(corpus: Corpus, pack: Pack, share: Share, side_by_side: Callable
     """Every training shard of a pack, then what they have in common."""
     findings, of_index = Findings(), Findings()
     sides = SourceSides()
-    names = pack.described["shards"]
+    names = pack.described.shards
     with opened_index(corpus, pack, of_index) as index:
 
         def training(number: int) -> TrainingShard:
@@ -218,11 +214,11 @@ def _sound_shards(
     }
 
 
-def _packs(corpus: Corpus, findings: Findings) -> dict[str, tuple[dict[str, Any], dict[str, int]]]:
+def _packs(corpus: Corpus, findings: Findings) -> dict[str, tuple[PackDescription, dict[str, int]]]:
     """Description and files of every pack."""
     found = {}
-    for name in corpus.store.folders("training"):
-        folder = f"training/{name}"
+    for name in corpus.store.folders(PACKS):
+        folder = f"{PACKS}/{name}"
         sizes = corpus.store.list(folder)
         if PACK_FILE not in sizes:
             remedy = "delete the folder while no pack is running, and pack again"
@@ -244,7 +240,7 @@ def _check_leftovers(corpus: Corpus, findings: Findings) -> None:
             findings.notes.append(f"{name} belongs to a command of another machine or container that may be running")
         else:
             findings.wrong(name, "is a leftover of an interrupted command", NOT_READ)
-    strays = sorted(name for name in names if not name.startswith(PREFIX) and not _OWN.fullmatch(name))
+    strays = sorted(name for name in names if not name.startswith(PREFIX) and not belongs(name))
     if strays:
         # Somebody's own notes beside the data, or a file that was to go one folder deeper: nothing is wrong with that.
         findings.notes.append(f"{named(strays)} in the corpus's own folder: not of the corpus, and never read")

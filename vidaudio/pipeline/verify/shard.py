@@ -16,6 +16,7 @@ from vidaudio.pipeline.stages.download import SCHEMA as CLIPS_SCHEMA
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
 from vidaudio.pipeline.tombstones import Tombstones
 from vidaudio.pipeline.verify.files import BUILD_AGAIN, BUILD_BOTH_AGAIN, compare_members, named, open_tar, sealed_table
+from vidaudio.pipeline.verify.model_columns import check_model_table
 from vidaudio.pipeline.verify.report import Findings, Share
 from vidaudio.pipeline.verify.vectors import ShardVectors, shard_vectors
 from vidaudio.shards.commit import CommitRecord, table_name
@@ -86,6 +87,11 @@ def check_shard(
         vectors = _check_vectors(column, av, done)
         if encoder in digested:
             result.vectors[encoder] = shard_vectors(ids, column.table["id"].to_pylist(), vectors)
+    for folder in listings:
+        # Vectors were looked at above, where their encoder is known.
+        checked = folder in ("clips", "av") or folder.startswith("embeddings/")
+        if not checked and f"{shard:06d}.parquet" in listings[folder]:
+            check_model_table(corpus, shard, folder, ids, gone, result.findings)
     result.media_kept = not _media_not_kept(clips, shard)
     if not result.media_kept:
         _say_fetch_again(result.findings, shard)

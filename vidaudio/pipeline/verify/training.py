@@ -61,7 +61,7 @@ def check_training_shard(
     """
     result = TrainingShard()
     findings = result.findings
-    name = pack.described["shards"][number]
+    name = pack.described.shards[number]
     table_at = f"{pack.folder}/{name}.parquet"
     if f"{name}.parquet" not in pack.sizes:
         return result
@@ -74,7 +74,7 @@ def check_training_shard(
     own = record.tar in (f"{name}.tar", f"{name}.{(record.tar_sha256 or '')[:8]}.tar")
     if (record.stage, record.rows) != ("pack", table.num_rows) or not own or place != f"{record.shard:06d}":
         findings.wrong(table_at, f"is the table of {record.tar}, {record.rows:,} rows", SHARD_AGAIN)
-    if record.plan_hash != pack.described["plan_hash"]:
+    if record.plan_hash != pack.described.plan_hash:
         findings.wrong(table_at, f"was made under another plan than {PACK_FILE} names", PACK_AGAIN)
     if table.schema.remove_metadata() != TABLE_SCHEMA:
         findings.wrong(table_at, "has other columns than this version writes", SHARD_AGAIN)
@@ -129,7 +129,7 @@ def _check_tar(
             expected[f"{key}.{pack.audio}"] = (row["audio_offset"], row["audio_length"])
             expected[f"{key}.clip.npy"] = (row["vectors_offset"], row["vectors_length"])
             expected[f"{key}.json"] = None
-            if pack.described["settings"]["frames"]:
+            if pack.described.settings.frames:
                 expected |= {f"{key}.{number:03d}.jpg": None for number in range(len(row["frame_seconds"]))}
         before = len(findings.problems)
         compare_members(tar, expected, name, findings, SHARD_AGAIN)
@@ -138,7 +138,7 @@ def _check_tar(
         listed = pack.facts.places(row["id"] for row in rows) if pack.vectors is not None else {}
         for row in rows:
             own = pack.vectors.of(row["id"], listed.get(row["id"], ())) if pack.vectors is not None else None
-            complaint = _sample_complaint(tar, row, own, pack.described["encoder"])
+            complaint = _sample_complaint(tar, row, own, pack.described.encoder)
             if complaint:
                 findings.wrong(name, f"sample {row['key']} {complaint}", PACK_AGAIN)
 
