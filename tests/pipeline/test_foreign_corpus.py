@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,8 @@ def planted(request, built_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.M
     modules.mkdir()
     (modules / "planted_extractor.py").write_text(MODULE)
     monkeypatch.syspath_prepend(str(modules))
+    # An import is seen only where the module is not loaded yet.
+    monkeypatch.delitem(sys.modules, "planted_extractor", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(modules), prepend=":")
     found = Planted(built_corpus, tmp_path, request.param)
     monkeypatch.setenv("PLANTED_MARKER", str(found.marker))

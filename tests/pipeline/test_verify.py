@@ -98,7 +98,7 @@ class TestFine:
         assert f"clips has 1 of {corpus.shards} shards: the build is not finished" in report.notes
 
     def test_a_pack_of_windows_is_fine(self, built_corpus, packed_as):
-        packed_as("verified-windows", windows_per_clip=2, audio="pcm16", frames=True)
+        packed_as("verified-windows", window="drawn", windows_per_clip=2, audio="pcm16", frames=True)
         assert check(built_corpus.url).ok
 
     def test_without_the_encoder_the_rest_is_checked(self, copied, monkeypatch):
