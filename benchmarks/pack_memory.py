@@ -55,7 +55,7 @@ def write_corpus(folder: Path, clips: int) -> None:
             # Flushing each to disk, as a commit does, would take most of the time.
             (root / table_name(name, shard)).write_bytes(encode_table(rows(ids), record))
         (root / table_name(f"embeddings/{ENCODER}", shard)).touch()
-    plan = plan_pack(corpus, corpus.recipe.pack, ENCODER)
+    plan = plan_pack(corpus, corpus.pack, ENCODER)
     begin_pack(corpus, plan, ENCODER)
     _write_training_tables(root, plan)
 
@@ -96,9 +96,9 @@ def _write_training_tables(root: Path, plan: PackPlan) -> None:
 
 def take(step: str, corpus: Corpus) -> None:
     """One step of a pack."""
-    folder = f"training/{corpus.recipe.pack.name}"
+    folder = f"training/{corpus.pack.name}"
     if step == "plan":
-        plan_pack(corpus, corpus.recipe.pack, ENCODER)
+        plan_pack(corpus, corpus.pack, ENCODER)
     elif step == "index":
         from vidaudio.pipeline.stages.pack import write_pack_index
 

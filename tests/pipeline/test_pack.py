@@ -255,16 +255,16 @@ class TestPlan:
         new = planned(packed_corpus, name="x", window="drawn", windows_per_clip=2)
         assert planned(packed_corpus, name="x", window=2) == new
         # As older versions hashed it.
-        assert new.settings.identity() == {**packed_corpus.recipe.pack.identity(), "name": "x", "window": 2}
+        assert new.settings.identity() == {**packed_corpus.pack.identity(), "name": "x", "window": 2}
         two = Path(packed_as("two", window="drawn", windows_per_clip=2))
         stored = json.loads((two / "pack.json").read_text())
         del stored["settings"]["windows_per_clip"], stored["format"]
         (two / "pack.json").write_text(json.dumps(stored | {"settings": {**stored["settings"], "window": 2}}))
         before = {path: path.read_bytes() for path in two.iterdir()}
-        settings = PackBlock(**{**packed_corpus.recipe.pack.model_dump(exclude_none=True), "name": "two", "window": 2})
+        settings = PackBlock(**{**packed_corpus.pack.model_dump(exclude_none=True), "name": "two", "window": 2})
         pack(packed_corpus.url, settings, progress=False)
         assert {path: path.read_bytes() for path in two.iterdir()} == before
-        other = packed_corpus.recipe.pack.model_copy(update={"name": "two", "window": "middle"})
+        other = packed_corpus.pack.model_copy(update={"name": "two", "window": "middle"})
         with pytest.raises(CorpusError, match="window: 'drawn' there, 'middle' now; windows_per_clip: 2 there, None"):
             pack(packed_corpus.url, other, progress=False)
 
