@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.stream.synthetic import write_shards
 from vidaudio.errors import CorpusError
 from vidaudio.shards.store import open_store
 from vidaudio.stream import EpochLoader, MixtureStream, StreamConfig, WindowShape, open_index
 from vidaudio.stream.index import INDEX_FILE
 from vidaudio.stream.reader import SampleReader
-from vidaudio.stream.windows import Windows
+from vidaudio.stream.windows import Window, Windows
 
 # Windows of a second, so that short clips have many and a sample is seldom drawn twice the same way.
 SHAPE = WindowShape(frames=3, samples=16_000)
@@ -174,7 +175,7 @@ class TestEvaluation:
 
 
 class TestWhatIsRead:
-    def test_a_windows_sound_is_a_slice_of_the_whole_with_zeros_outside(self, packed_as):
+    def test_a_windows_sound_is_a_slice_of_the_whole_with_zeros_outside_or_a_short_one_repeated(self, packed_as):
         for url in (packed_as("pcm", audio="pcm16"), packed_as("default-again", clips_per_shard=100)):
             index = open_index(url)
             windows, reader = Windows(index, WindowShape()), SampleReader(index)
@@ -185,12 +186,26 @@ class TestWhatIsRead:
                 for number in range(windows.count(row)):
                     window = windows.at(row, number)
                     audio, vectors = reader.window(row, window)
-                    wide = np.r_[np.zeros(70_000, np.int16), whole, np.zeros(70_000, np.int16)]
+                    after = np.zeros(70_000, np.int16)
+                    if len(whole) < window.samples:
+                        after = np.resize(whole, 70_000)
+                    wide = np.r_[np.zeros(70_000, np.int16), whole, after]
                     begin = 70_000 + window.first_sample
                     assert np.array_equal(audio, wide[begin : begin + window.samples])
                     assert np.array_equal(vectors, reader.vectors(row)[list(window.frames)])
                     padded += window.first_sample < 0
             assert padded
+
+    @pytest.mark.parametrize("samples", [16_000, 16_001, 30_000, 65_535])
+    def test_the_end_of_a_sound_shorter_than_the_window_is_followed_by_its_beginning(self, tmp_path, samples):
+        index = open_index(str(write_shards(tmp_path, shards=1, samples_a_shard=3)))
+        reader = SampleReader(index)
+        for row, first in ((0, -samples // 2), (1, 0), (2, 15_000)):
+            heard = reader.window(row, Window((0,), first, samples))[0]
+            whole = np.r_[np.zeros(70_000, np.int16), np.resize(reader.sound(row), 200_000)]
+            if samples == 16_000:  # as long as the window: nothing is repeated
+                whole[70_000 + 16_000 :] = 0
+            assert np.array_equal(heard, whole[70_000 + first :][:samples])
 
     def test_sound_outside_a_sample_is_silence(self, packed):
         reader = SampleReader(open_index(packed))

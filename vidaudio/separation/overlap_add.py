@@ -1,8 +1,9 @@
 """Separation of sound of any length: overlapping windows of the model's own size, cross-faded.
 
-Windows are spread evenly, half a window apart or less, so that all of them lie inside the sound and the model sees no
-padding unless the whole sound is shorter than one window. The sum of the faded windows is divided by the sum of the
-fades: the weights of any sample sum to 1, at the edges too.
+Windows are spread evenly, half a window apart or less, so that all of them lie inside the sound. A sound that is
+shorter than a window is repeated until the window is full, as CLIPSep's training and inference do: the model has never
+seen a window that is mostly silent. The sum of the faded windows is divided by the sum of the fades: the weights of any
+sample sum to 1, at the edges too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,22 @@ def window_starts(samples: int, window: int) -> list[int]:
         return [0]
     count = math.ceil((samples - window) / (window // 2)) + 1
     return [round(index * (samples - window) / (count - 1)) for index in range(count)]
+
+
+def repeat_to(sound: Tensor, samples: int) -> Tensor:
+    """Return the sound, repeated from its beginning along the last axis until it has at least so many samples.
+
+    Args:
+        sound: [..., L], L >= 1.
+        samples: Wanted.
+
+    Returns:
+        [..., max(L, samples)].
+    """
+    length = sound.shape[-1]
+    if length >= samples:
+        return sound
+    return sound.repeat(*[1] * (sound.ndim - 1), math.ceil(samples / length))[..., :samples]
 
 
 def crossfade(window: int) -> Tensor:
@@ -98,11 +115,11 @@ def _overlap_add(model: Separator, mixture: Tensor, masks: Callable[[Tensor], Te
     # A window counts for what the inverse STFT gives back in full; the few samples the STFT sees beyond are context.
     starts = window_starts(samples, config.output_samples)
     fade = crossfade(config.output_samples)
-    padded = torch.nn.functional.pad(mixture, (0, max(0, starts[-1] + config.window_samples - samples)))
+    repeated = repeat_to(mixture, starts[-1] + config.window_samples)
     output, total = None, torch.zeros(max(samples, config.output_samples))
     for first in range(0, len(starts), batch_size):
         chunk = starts[first : first + batch_size]
-        windows = torch.stack([padded[:, start : start + config.window_samples] for start in chunk]).to(device)
+        windows = torch.stack([repeated[:, start : start + config.window_samples] for start in chunk]).to(device)
         spectrum = model.front_end.stft(windows)
         separated = model.front_end.istft(spectrum[:, None] * masks(spectrum.mean(dim=1))[:, :, None]).cpu()
         if output is None:

@@ -125,7 +125,24 @@ class SampleReader:
         vectors = self.vectors(row)
         if window.frames[-1] >= len(vectors):
             raise self._damaged(row, f"{len(vectors)} vectors where there should be more")
-        return self.sound(row, window.first_sample, window.samples), vectors[list(window.frames)]
+        return self.window_sound(row, window), vectors[list(window.frames)]
+
+    def window_sound(self, row: int, window: Window) -> np.ndarray:
+        """Return the sound of one window, int16 `[samples]`, as CLIPSep's loader cuts it.
+
+        A sound that is shorter than the window is repeated beyond its end; all else outside the sound is zero.
+
+        Raises:
+            DamagedSample, CorpusError: As `sound`.
+        """
+        total = int(self._samples[row])
+        if not 0 < total < window.samples:
+            return self.sound(row, window.first_sample, window.samples)
+        whole = self.sound(row)
+        out = np.zeros(window.samples, np.int16)
+        begin = max(0, -window.first_sample)
+        out[begin:] = whole[(window.first_sample + np.arange(begin, window.samples)) % total]
+        return out
 
     def close(self) -> None:
         """Close the files held open."""

@@ -29,7 +29,8 @@ class WindowShape:
         frame_spacing_seconds: Between them.
         samples: Of sound around the centre.
         max_padding_seconds: A window may run this far over an end of the sound and is filled with zeros there
-            (CLIPSep's crops do, by up to 0.55 s).
+            (CLIPSep's crops do, by up to 0.55 s); the end of a sound that is shorter than a window is followed by its
+            beginning instead, as in CLIPSep's loader.
 
     Raises:
         CorpusError: A number that no window can have; names it.

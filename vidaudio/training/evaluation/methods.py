@@ -216,5 +216,4 @@ class Estimator:
 
 
 def _sound(sound: Sounding) -> np.ndarray:
-    window = sound.place.window
-    return sound.corpus.reader.sound(sound.place.row, window.first_sample, window.samples)
+    return sound.corpus.reader.window_sound(sound.place.row, sound.place.window)
