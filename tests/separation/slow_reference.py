@@ -111,6 +111,25 @@ def nit_mask_loss(masks, noises, magnitudes, mixtures, weight="clamped_log", sou
     return sum(examples) / len(examples)
 
 
+def nit_regularised(masks, noises, magnitudes, mixtures, weight: float, margin: float) -> tuple[float, float]:
+    """Mask loss and second regulariser of the published code, each under the assignments best for their sum."""
+    mask_losses, penalties = [], []
+    for b in range(len(masks)):
+        candidates = []
+        for assignment in permutations(range(len(noises[b]))):
+            errors, costs = [], []
+            for n, head in enumerate(assignment):
+                both = united(masks[b][n], noises[b][head])
+                errors.append(error_of(both, magnitudes[b][n], mixtures[b], "clamped_log"))
+                alone = error_of(noises[b][head], magnitudes[b][n], mixtures[b], "clamped_log")
+                costs.append(weight * max(0.0, errors[-1] - alone + margin))
+            candidates.append((together(errors, "mean"), together(costs, "mean")))
+        best = min(candidates, key=sum)
+        mask_losses.append(best[0])
+        penalties.append(best[1])
+    return sum(mask_losses) / len(masks), sum(penalties) / len(masks)
+
+
 def nit_activation(noises) -> float:
     """A: the mean over examples and pixels of the sum of the noise masks."""
     total = count = 0

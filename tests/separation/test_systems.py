@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -145,46 +147,59 @@ def test_noise_masks_can_be_looked_at_and_separation_leaves_them_out():
         plain.noise_masks(spectrum, embeddings)
 
 
-def test_noise_heads_wait_for_their_step_and_the_second_regulariser_for_its_coefficient():
-    model = built(2, noise=NoiseConfig(start_step=10, query_weight=0.5))
+def test_noise_heads_wait_for_their_step_but_not_in_the_measure_of_a_whole_run():
+    model = built(2, noise=NoiseConfig(start_step=10))
     plain = build_separator(built(2).config).eval()
     plain.load_state_dict({n: t for n, t in model.state_dict().items() if not n.startswith("noise")})
     audio, gains = mixtures(2)
     embeddings = torch.randn(2, 2, DIMENSIONS)
-    before, after = (model.loss(audio, embeddings, gains, step=step) for step in (9, 10))
+    before, after, always = (model.loss(audio, embeddings, gains, step=step) for step in (9, 10, None))
     close(before["loss"], plain.loss(audio, embeddings, gains)["loss"].item())
+    assert always.keys() == after.keys()
+    assert all(torch.equal(always[part], after[part]) for part in after)
     before["loss"].backward()
     assert all(parameter.grad is not None for parameter in model.noise.parameters())
 
+
+@pytest.mark.parametrize("sources", [2, 3])
+@pytest.mark.parametrize(("weight", "margin"), [(0.5, 0.1), (0.5, 0.0), (20.0, 0.02), (3.0, 1.0)])
+def test_the_second_regulariser_is_the_published_codes(sources: int, weight: float, margin: float):
+    """Of each example and source by itself, and before the best assignment is chosen."""
+    model = built(sources, noise=NoiseConfig(query_weight=weight, query_margin=margin))
+    audio, gains = mixtures(sources)
+    embeddings = torch.randn(2, sources, DIMENSIONS)
     features, magnitudes, mixture = pictures_of(model, audio, gains)
     heads = [(head.weight.tolist(), head.bias.tolist()) for head in model.noise.heads]
     vectors = query_vectors(model, embeddings.tolist())
+    masks = query_masks(model, features, vectors)
     noises = query_masks(model, features, [slow.noise_vectors(heads, v, "mean") for v in vectors])
-    alone = slow.pit_loss(noises, magnitudes, mixture)
-    close(after["query_penalty"], 0.5 * max(0.0, after["mask_loss"].item() - alone))
-    close(after["loss"], sum(after[part].item() for part in ("mask_loss", "noise_penalty", "query_penalty")))
+    mask_loss, penalty = slow.nit_regularised(masks, noises, magnitudes, mixture, weight, margin)
+    parts = model.loss(audio, embeddings, gains)
+    close(parts["mask_loss"], mask_loss)
+    close(parts["query_penalty"], penalty)
+    close(parts["loss"], sum(parts[part].item() for part in ("mask_loss", "noise_penalty", "query_penalty")))
+    parts["query_penalty"].backward()
+    assert penalty == 0 or model.query.linear.weight.grad.abs().sum() > 0
 
 
-def test_the_loss_over_many_batches_has_the_regularisers_of_the_means_and_not_the_means_of_the_regularisers():
+def test_the_loss_over_many_batches_has_the_regulariser_of_the_mean_activation_and_not_the_mean_of_the_regularisers():
     """Or it would depend on how mixtures fall into batches, and so on the number of ranks."""
     model = built(2, noise=NoiseConfig(gamma=0.5, activation_weight=3, query_weight=2))
-    # One batch lies above gamma and one below; in one the noise masks alone are better, in the other worse.
-    numbers = [(0.2, 0.3, 0.9), (0.5, 0.3, 0.3)]
+    # One batch lies above gamma and one below.
     batches = []
-    for mask_loss, noise_loss, activation in numbers:
-        noise_penalty, query_penalty = 3 * max(0, activation - 0.5), 2 * max(0, mask_loss - noise_loss)
+    for mask_loss, query_penalty, activation in [(0.2, 0.1, 0.9), (0.5, 0.3, 0.3)]:
+        noise_penalty = 3 * max(0, activation - 0.5)
         batches.append(
             {
                 "loss": mask_loss + noise_penalty + query_penalty,
                 "mask_loss": mask_loss,
-                "noise_loss": noise_loss,
                 "noise_activation": activation,
                 "noise_penalty": noise_penalty,
                 "query_penalty": query_penalty,
             }
         )
     means = {name: torch.tensor((batches[0][name] + batches[1][name]) / 2) for name in batches[0]}
-    close(model.total(means), 0.35 + 3 * (0.6 - 0.5) + 2 * (0.35 - 0.3))
+    close(model.total(means), 0.35 + 3 * (0.6 - 0.5) + 0.2)
     audio, gains = mixtures(2)
     assert model.loss(audio, torch.randn(2, 2, DIMENSIONS), gains).keys() == means.keys()
 
@@ -219,6 +234,31 @@ def test_the_original_sop_equals_the_formulas(sources: int):
                 vectors[-1].append(slow.picture_vector(model.query.body(pixels).tolist(), weight, bias))
     masks = query_masks(model, features, vectors)
     close(model.loss(audio, pictures, gains)["loss"], slow.clipsep_loss(masks, magnitudes, mixture))
+
+
+def test_in_training_the_pictures_of_one_source_at_a_time_pass_the_original_sops_resnet():
+    """BatchNorm normalises by what passes it together, and its running statistics move once a source."""
+    model = built(2, query="pictures").query.train()
+    pictures = torch.randint(0, 256, (3, 2, 2, 3, 48, 48), dtype=torch.uint8)
+    mean, std = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
+    alone = copy.deepcopy(model)
+    expected = []
+    for source in range(2):
+        pixels = (pictures[:, source].flatten(0, 1).float() / 255 - mean[:, None, None]) / std[:, None, None]
+        expected.append(alone.project(alone.body(pixels)).amax(dim=(2, 3)).view(3, 2, -1).amax(dim=1))
+    torch.testing.assert_close(model(pictures), torch.stack(expected, dim=1))
+    for name, buffer in model.body.named_buffers():
+        torch.testing.assert_close(buffer, alone.body.get_buffer(name))
+    assert model.body.bn1.num_batches_tracked == 2
+    assert not torch.allclose(model(pictures[:, :1]), model.eval()(pictures[:, :1]))
+
+
+def test_the_original_sops_last_convolution_begins_as_pytorch_has_it():
+    torch.manual_seed(0)
+    project = build_separator(SeparatorConfig(query="pictures")).query.project
+    bound = (512 * 9) ** -0.5  # Kaiming's, uniform, as torch.nn.Conv2d draws its weights
+    assert bound * 0.99 < project.weight.abs().max().item() <= bound
+    assert project.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
 
 
 @pytest.mark.parametrize("sources", [2, 3])

@@ -90,8 +90,16 @@ def test_systems_differ_from_clipsep_in_name_queries_and_noise_heads_alone(name:
     full["model"].pop("noise")
     noise = other["model"].pop("noise")
     assert {key for key in full if full[key] != other[key]} == {"system", "query"} - ({"query"} if noise else set())
-    numbers = {"input": "mean", "gamma": 0.25, "activation_weight": 0.1, "query_weight": 0.0, "start_step": 0}
+    numbers = {"input": "mean", "gamma": 0.25, "activation_weight": 0.1, "start_step": 0}
+    numbers |= {"query_weight": 0.0, "query_margin": 0.1}
     assert noise == (numbers if name == "clipsep_nit" else None)
+
+
+def test_the_original_sop_validates_every_epoch():
+    """364 videos, the list 100 times over, in batches of 80; 100 epochs."""
+    recipe = load_train_recipe("sop_original")
+    assert recipe.validation.every_steps == 364 * 100 // recipe.data.batch_size
+    assert recipe.schedule.steps == 100 * recipe.validation.every_steps
 
 
 def test_a_mistake_in_a_recipe_is_named_with_the_nearest_key():

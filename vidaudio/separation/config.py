@@ -41,8 +41,10 @@ class NoiseConfig:
         input: The noise heads see the `mean` of the query vectors (the code) or their `sum` (the paper).
         gamma: Total noise activation that costs nothing.
         activation_weight: What activation above gamma costs, the paper's lambda.
-        query_weight: Coefficient of the second regulariser, 0 in the published code: what it costs that the query masks
-            together with the noise masks explain a mixture no better than the noise masks alone.
+        query_weight: Coefficient of the second regulariser, 0 in the published code: what it costs that a query mask
+            together with its noise mask explains a source hardly better than the noise mask alone.
+        query_margin: By how much the loss must be lower with the query mask for that to cost nothing (the published
+            code's epsilon).
         start_step: Optimiser steps of training without the noise heads first.
 
     Raises:
@@ -53,10 +55,11 @@ class NoiseConfig:
     gamma: float = 0.25
     activation_weight: float = 0.1
     query_weight: float = 0.0
+    query_margin: float = 0.1
     start_step: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("gamma", "activation_weight", "query_weight", "start_step"):
+        for name in ("gamma", "activation_weight", "query_weight", "query_margin", "start_step"):
             if getattr(self, name) < 0:
                 raise RecipeError(f"noise.{name} is {getattr(self, name)}: it must not be below 0.")
 

@@ -85,15 +85,15 @@ def over_sources(losses: Tensor, sources: Literal["mean", "sum"] = "mean") -> Te
     return losses.mean(dim=-1) if sources == "mean" else losses.sum(dim=-1)
 
 
-def best_assignment(pairs: Tensor, sources: Literal["mean", "sum"] = "mean") -> Tensor:
-    """The loss of each example under its best assignment of heads to sources.
+def assignment_losses(pairs: Tensor, sources: Literal["mean", "sum"] = "mean") -> Tensor:
+    """Return the loss of each example under every assignment of heads to sources.
 
     Args:
         pairs: Loss of source n explained by head m, [B, N, N] (source, head).
         sources: How the sources of an assignment are put together.
 
     Returns:
-        Minimum over the N! assignments, [B].
+        [B, N!].
     """
     count = pairs.shape[-1]
     rows = torch.arange(count, device=pairs.device)
@@ -101,7 +101,12 @@ def best_assignment(pairs: Tensor, sources: Literal["mean", "sum"] = "mean") -> 
         over_sources(pairs[:, rows, torch.tensor(heads, device=pairs.device)], sources)
         for heads in itertools.permutations(range(count))
     ]
-    return torch.stack(candidates, dim=1).amin(dim=1)
+    return torch.stack(candidates, dim=1)
+
+
+def best_assignment(pairs: Tensor, sources: Literal["mean", "sum"] = "mean") -> Tensor:
+    """The loss of each example under its best assignment of heads to sources: [B, N, N] -> [B]."""
+    return assignment_losses(pairs, sources).amin(dim=1)
 
 
 def weighted_mask_loss(
@@ -141,12 +146,45 @@ def noise_invariant_loss(
         weights: [B, H, W].
 
     Returns:
-        A float32 scalar, without the regulariser.
+        A float32 scalar, without the regularisers.
     """
+    return best_assignment(_union_pairs(logits, noise_logits, targets, weights), sources).mean()
+
+
+def regularised_noise_loss(
+    logits: Tensor,
+    noise_logits: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    sources: Literal["mean", "sum"] = "mean",
+    *,
+    weight: float,
+    margin: float,
+) -> tuple[Tensor, Tensor]:
+    """CLIPSep-NIT's loss with the second regulariser of its published code.
+
+    Of each example and source, weight * max(0, loss with query and noise mask - loss with the noise mask alone +
+    margin) is added before the best assignment of noise heads is chosen.
+
+    Returns:
+        The loss of the masks and the regulariser, each under the assignments that are best for their sum; float32
+        scalars.
+    """
+    union = _union_pairs(logits, noise_logits, targets, weights)
+    heads = [mask_losses(head[:, None].expand_as(targets), targets, weights) for head in noise_logits.unbind(dim=1)]
+    alone = torch.stack(heads, dim=2)
+    masks = assignment_losses(union, sources)
+    penalties = weight * assignment_losses(F.relu(union - alone + margin), sources)
+    chosen = (masks + penalties).argmin(dim=1, keepdim=True)
+    return masks.gather(1, chosen).mean(), penalties.gather(1, chosen).mean()
+
+
+def _union_pairs(logits: Tensor, noise_logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Loss of each source explained by its query mask and each noise mask, [B, N, N] (source, head)."""
     heads = [
         union_losses(logits, head[:, None].expand_as(logits), targets, weights) for head in noise_logits.unbind(dim=1)
     ]
-    return best_assignment(torch.stack(heads, dim=2), sources).mean()
+    return torch.stack(heads, dim=2)
 
 
 def noise_activation(noise_logits: Tensor) -> Tensor:

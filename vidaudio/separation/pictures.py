@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from vidaudio.separation.resnet import DilatedResNet18
-from vidaudio.separation.unet import initialise
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -15,20 +14,24 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 class PictureQuery(nn.Module):
     """Dilated ResNet-18, a 3x3 convolution to `channels`, the maximum over places and pictures.
 
-    `project` begins as every layer of the audio side does; `body` waits for pretrained weights.
+    As in the published code, `project` begins with PyTorch's own initial values, not with those of the audio side, and
+    the pictures of one source at a time pass the ResNet: in training, BatchNorm normalises by them alone. `body` waits
+    for pretrained weights.
     """
 
     def __init__(self, channels: int = 32) -> None:
         super().__init__()
         self.project = nn.Conv2d(DilatedResNet18.channels, channels, kernel_size=3, padding=1)
-        initialise(self)
         self.body = DilatedResNet18()
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, queries: Tensor) -> Tensor:
         """Pictures uint8 [B, N, F, 3, H, W] -> query vectors [B, N, channels]."""
-        batch, sources, pictures = queries.shape[:3]
-        pixels = (queries.flatten(0, 2).float() / 255 - self.mean) / self.std
+        return torch.stack([self._of_source(pictures) for pictures in queries.unbind(dim=1)], dim=1)
+
+    def _of_source(self, pictures: Tensor) -> Tensor:
+        """Pictures uint8 [B, F, 3, H, W] -> query vectors [B, channels]."""
+        pixels = (pictures.flatten(0, 1).float() / 255 - self.mean) / self.std
         response = self.project(self.body(pixels)).flatten(2).amax(dim=2)
-        return response.view(batch, sources, pictures, -1).amax(dim=2)
+        return response.view(*pictures.shape[:2], -1).amax(dim=1)

@@ -24,6 +24,7 @@ from vidaudio.separation.losses import (
     noise_activation,
     noise_invariant_loss,
     permutation_loss,
+    regularised_noise_loss,
     weighted_mask_loss,
 )
 from vidaudio.separation.noise import NoiseHeads
@@ -64,7 +65,7 @@ class Separator(nn.Module, ABC):
         queries: Tensor | None,
         gains: Tensor | None = None,
         *,
-        step: int = 0,
+        step: int | None = 0,
         batch_mean: BatchMean | None = None,
     ) -> dict:
         """The training loss and its parts.
@@ -73,7 +74,8 @@ class Separator(nn.Module, ABC):
             audio: The N sources of each mixture, int16 or float in [-1, 1], [B, N, window_samples].
             queries: One a source, [B, N, ...]; None where the system is not asked.
             gains: [B, N] in training, None for 1.
-            step: Optimiser steps done, for what begins later.
+            step: Optimiser steps done, for what begins later; None: the loss with all that begins later, which is one
+                measure for a whole run (validation).
             batch_mean: Where these mixtures are a part of a batch: makes a mean over the part one over the batch, with
                 gradient. Terms that are no means over mixtures need it.
 
@@ -174,14 +176,13 @@ class QuerySeparator(Separator):
         queries: Tensor | None,
         gains: Tensor | None = None,
         *,
-        step: int = 0,
+        step: int | None = 0,
         batch_mean: BatchMean | None = None,
     ) -> dict:
         """Weighted BCE of the masks of the sources, each asked for by its own query.
 
         With noise heads: of the masks united with the noise masks, and parts `mask_loss`, `noise_activation` (the
-        paper's A) and `noise_penalty`; with a `query_weight` also `query_penalty`, and `noise_loss`, that of the noise
-        masks alone.
+        paper's A) and `noise_penalty`; with a `query_weight` also `query_penalty`, the second regulariser.
         """
         options = self.config.loss
         example = make_example(self.front_end, audio, gains, pixel_weight=options.pixel_weight)
@@ -193,39 +194,44 @@ class QuerySeparator(Separator):
         return self._noise_loss(logits, self.fusion(features, self.noise(vectors)), example, step, mean)
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """With noise heads the regularisers of the means, not the means of each batch's."""
+        """With noise heads the regulariser of the mean activation, not the mean of each batch's."""
         if "noise_penalty" not in parts:
             return parts["loss"]
-        total = parts["loss"] - parts["noise_penalty"] + self._noise_penalty(parts["noise_activation"])
-        if "query_penalty" in parts:
-            total += self._query_penalty(parts["mask_loss"], parts["noise_loss"]) - parts["query_penalty"]
-        return total
+        return parts["loss"] - parts["noise_penalty"] + self._noise_penalty(parts["noise_activation"])
 
     def _noise_penalty(self, activation: Tensor) -> Tensor:
         options = self.config.noise
         return options.activation_weight * torch.relu(activation - options.gamma)
 
-    def _query_penalty(self, mask_loss: Tensor, noise_loss: Tensor) -> Tensor:
-        # The published code has such a term at weight 0; its form is our reading of what it is for.
-        return self.config.noise.query_weight * torch.relu(mask_loss - noise_loss)
-
-    def _noise_loss(self, logits: Tensor, noise_logits: Tensor, example, step: int, batch_mean: BatchMean) -> dict:
+    def _noise_loss(
+        self, logits: Tensor, noise_logits: Tensor, example, step: int | None, batch_mean: BatchMean
+    ) -> dict:
         options, sources = self.config.noise, self.config.loss.sources
         pictures = (example.targets, example.weights)
         activation = batch_mean(noise_activation(noise_logits))
-        if step < options.start_step:
+        if step is not None and step < options.start_step:
             mask_loss = weighted_mask_loss(logits, *pictures, sources)
             # Times 0 and not left out: ranks that train together expect a gradient, if of 0, for every parameter.
             return {"loss": mask_loss + 0 * activation, "mask_loss": mask_loss, "noise_activation": activation}
-        mask_loss = noise_invariant_loss(logits, noise_logits, *pictures, sources)
         penalty = self._noise_penalty(activation)
-        parts = {"mask_loss": mask_loss, "noise_activation": activation, "noise_penalty": penalty}
-        loss = mask_loss + penalty
-        if options.query_weight > 0:
-            parts["noise_loss"] = permutation_loss(noise_logits, *pictures, sources)
-            parts["query_penalty"] = self._query_penalty(batch_mean(mask_loss), batch_mean(parts["noise_loss"]))
-            loss = loss + parts["query_penalty"]
-        return {"loss": loss, **parts}
+        if options.query_weight == 0:
+            mask_loss = noise_invariant_loss(logits, noise_logits, *pictures, sources)
+            return {
+                "loss": mask_loss + penalty,
+                "mask_loss": mask_loss,
+                "noise_activation": activation,
+                "noise_penalty": penalty,
+            }
+        mask_loss, query_penalty = regularised_noise_loss(
+            logits, noise_logits, *pictures, sources, weight=options.query_weight, margin=options.query_margin
+        )
+        return {
+            "loss": mask_loss + penalty + query_penalty,
+            "mask_loss": mask_loss,
+            "noise_activation": activation,
+            "noise_penalty": penalty,
+            "query_penalty": query_penalty,
+        }
 
     @torch.no_grad()
     def noise_masks(self, spectrum: Tensor, queries: Tensor) -> Tensor:
@@ -272,7 +278,7 @@ class PermutationSeparator(Separator):
         queries: Tensor | None = None,
         gains: Tensor | None = None,
         *,
-        step: int = 0,
+        step: int | None = 0,
         batch_mean: BatchMean | None = None,
     ) -> dict:
         """Each example's best assignment of heads to sources, of the weighted BCE.

@@ -45,6 +45,7 @@ class NoiseBlock(RecipeModel):
     gamma: float = Field(0.25, ge=0, description="total noise activation that costs nothing")
     activation_weight: float = Field(0.1, ge=0, description="the paper's lambda")
     query_weight: float = Field(0.0, ge=0, description="the second regulariser's coefficient")
+    query_margin: float = Field(0.1, ge=0, description="the second regulariser's margin, epsilon in the code")
     start_step: int = Field(0, ge=0, description="steps without noise heads first")
 
 

@@ -191,7 +191,8 @@ class SeparationModule(pl.LightningModule):
             audio, queries = audio[usable], queries[usable]
         if not len(audio):
             return
-        for name, value in self.judged.loss(audio, queries, step=self.trainer.global_step).items():
+        # One measure over the whole run, whatever begins later: losses of different steps are compared.
+        for name, value in self.judged.loss(audio, queries, step=None).items():
             self._parts[name] = self._parts.get(name, 0.0) + value.double() * len(audio)
         self._mixtures += len(audio)
         self._gains.append(self._sdr_improvement(audio, queries))

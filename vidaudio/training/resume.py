@@ -14,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError, CorpusError
+from vidaudio.recipes import check
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE
 from vidaudio.training.keeper import KEPT
@@ -132,7 +133,7 @@ def check_same_data(state: State, recipe: TrainRecipe, stream: MixtureStream, sh
         stream.require_identity(state.kept.get("data"))
     except CorpusError as error:
         raise CheckpointError(f"{error} (--set data.allow_other=true)") from None
-    kept, now = state.kept.get("recipe"), recipe.model_dump(mode="json")
+    kept, now = _kept_recipe(state), recipe.model_dump(mode="json")
     differ = [name for name in _OF_ORDER if kept is not None and _at(kept, name) != _at(now, name)]
     if state.kept.get("shares", shares) != shares:
         differ.append("the weights of --data")
@@ -149,7 +150,7 @@ def check_same_model(state: State, recipe: TrainRecipe, maker: QueryMaker) -> No
     Raises:
         CheckpointError: Names what differs.
     """
-    kept = state.kept.get("recipe")
+    kept = _kept_recipe(state)
     if kept is None:
         return
     now = recipe.model_dump(mode="json")
@@ -168,6 +169,12 @@ def check_same_model(state: State, recipe: TrainRecipe, maker: QueryMaker) -> No
     before, encoder = state.kept.get("encoder"), maker.encoder
     if (before or {}).get("weights_sha256") != (encoder or {}).get("weights_sha256"):
         raise CheckpointError(f"{state.path.parent} was trained on vectors of another encoder than this corpus holds")
+
+
+def _kept_recipe(state: State) -> dict[str, Any] | None:
+    """Return the recipe in a state; a setting that did not exist when it was written has its default."""
+    kept = state.kept.get("recipe")
+    return None if kept is None else check(TrainRecipe, kept, str(state.path)).model_dump(mode="json")
 
 
 _OF_OPTIMISER = ("kind", "learning_rate", "betas", "epsilon", "momentum", "weight_decay", "pretrained_factor")
