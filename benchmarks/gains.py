@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.training_tables import NAMES
+from benchmarks.training_tables import NAMES, si_sdr_gains
 
 # Table of the trainings, how the system is asked, and the column's head.
 COLUMNS: Sequence[tuple[str, str, str]] = (
@@ -21,12 +21,14 @@ ORACLE = "mask_or_complement"
 
 
 def gains_markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """Mean gain in SDR over the mixture, dB, a row a system; of several seeds the mean of their means. Empty without
-    any result."""
+    """Mean gains over the mixture in SI-SDR and SDR, dB, a row a system; of several seeds the mean of their means.
+
+    Empty without any result.
+    """
     columns = [column for column in COLUMNS if any(_gains(results, *column[:2], system) for system in NAMES)]
     if not columns:
         return ""
-    lines = ["| SDR over the mixture, dB | " + " | ".join(head for *_, head in columns) + " |"]
+    lines = ["| SI-SDR / SDR over the mixture, dB | " + " | ".join(head for *_, head in columns) + " |"]
     lines.append("| --- |" + " ---: |" * len(columns))
     starred = False
     for system, name in NAMES.items():
@@ -36,7 +38,7 @@ def gains_markdown(results: Sequence[Mapping[str, Any]]) -> str:
             if not asked and method == "text":
                 asked, told = _gains(results, table, ORACLE, system), " *"
             starred = starred or bool(asked and told)
-            cells.append(f"{statistics.mean(asked):+.2f}{told}" if asked else "")
+            cells.append(f"{_told(asked)}{told}" if asked else "")
         if any(cells):
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if starred:
@@ -44,13 +46,21 @@ def gains_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _gains(results: Sequence[Mapping[str, Any]], table: str, method: str, system: str) -> list[float]:
-    """One mean a seed, of the longest budget that there is."""
-    runs = [
-        (result["settings"]["steps"], result["results"]["summaries"][method]["sdr_improvement"]["mean"])
-        for result in results
-        if (result["settings"]["table"], result["settings"]["system"]) == (table, system)
-        and method in result["results"]["summaries"]
-    ]
+def _gains(
+    results: Sequence[Mapping[str, Any]], table: str, method: str, system: str
+) -> list[tuple[float | None, float]]:
+    """SI-SDR gain (None where it was not stored) and SDR gain, means, one pair a seed, of the longest budget."""
+    runs = []
+    for result in results:
+        settings, summaries = result["settings"], result["results"]["summaries"]
+        if (settings["table"], settings["system"]) == (table, system) and method in summaries:
+            scale_invariant = next(iter(si_sdr_gains([summaries], method)), None)
+            runs.append((settings["steps"], (scale_invariant, summaries[method]["sdr_improvement"]["mean"])))
     longest = max((steps for steps, _ in runs), default=0)
-    return [gain for steps, gain in runs if steps == longest]
+    return [gains for steps, gains in runs if steps == longest]
+
+
+def _told(gains: Sequence[tuple[float | None, float]]) -> str:
+    sdr = f"{statistics.mean(sdr for _, sdr in gains):+.2f}"
+    scale_invariant = [value for value, _ in gains if value is not None]
+    return f"{statistics.mean(scale_invariant):+.2f} / {sdr}" if len(scale_invariant) == len(gains) else sdr

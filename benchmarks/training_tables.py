@@ -117,13 +117,14 @@ def table_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         settings = group[0]["settings"]
         name = ", ".join(filter(None, [NAMES[key[1]], key[2]]))
         cells = [name, settings["train_query"], f"{settings['mixtures']:,}", str(len(group))]
-        cells += [_cell([row["results"]["summaries"].get(method) for row in group]) for method in methods]
+        cells += [_cell([row["results"]["summaries"] for row in group], method) for method in methods]
         lines.append("| " + " | ".join(cells) + " |")
     mixture = rows[0]["results"]["summaries"]["mixture"]["sdr"]
     counts = sorted({row["results"]["mixtures"] for row in rows})
     lines.append(
-        f"\nSDR of the target (museval), standard error, and in brackets the gain over the mixture, all in dB, over "
-        f"{' or '.join(map(str, counts))} test mixtures; the mixture itself scores {_plain(mixture['mean'])}."
+        "\nSI-SDR gain over the mixture; SDR of the target (museval) with its standard error, and in brackets its gain "
+        f"over the mixture{_over_wrong_words(rows)}; all in dB, over {' or '.join(map(str, counts))} test mixtures. "
+        f"The mixture itself scores {_plain(mixture['mean'])} dB SDR."
     )
     if any(len(group) > 1 for group in groups.values()):
         lines[-1] += " Of several seeds: the mean of their means, and its error over the seeds, not over the mixtures."
@@ -135,16 +136,52 @@ def _plain(decibels: float) -> str:
     return f"{round(decibels, 2) + 0.0:.2f}"
 
 
-def _cell(summaries: Sequence[Mapping[str, Any] | None]) -> str:
-    known = [summary for summary in summaries if summary is not None]
+def _cell(runs: Sequence[Mapping[str, Any]], method: str) -> str:
+    """SI-SDR gain; SDR with its error and gain, and what that is over a wrong query, as far as the runs have them."""
+    known = [summaries for summaries in runs if method in summaries]
     if not known:
         return ""
-    means = [summary["sdr"]["mean"] for summary in known]
-    gain = statistics.mean(summary["sdr_improvement"]["mean"] for summary in known)
+    asked = [summaries[method] for summaries in known]
+    means = [summary["sdr"]["mean"] for summary in asked]
     over_seeds = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else None
-    error = known[0]["sdr"]["standard_error"] if over_seeds is None else over_seeds
+    error = asked[0]["sdr"]["standard_error"] if over_seeds is None else over_seeds
     told = "" if error is None else f" ± {error:.2f}"
-    return f"{statistics.mean(means):.2f}{told} ({gain:+.2f})"
+    brackets = [_gain([summary["sdr_improvement"]["mean"] for summary in asked], asked)]
+    wrong = [summary["over_wrong"]["mean"] for summary in asked if summary.get("over_wrong")]
+    if len(wrong) == len(asked):
+        brackets.append(f"{statistics.mean(wrong):+.2f} over wrong")
+    scale_invariant = si_sdr_gains(known, method)
+    first = f"{statistics.mean(scale_invariant):+.2f}; " if scale_invariant else ""
+    return f"{first}{statistics.mean(means):.2f}{told} ({', '.join(brackets)})"
+
+
+def _gain(gains: Sequence[float], asked: Sequence[Mapping[str, Any]]) -> str:
+    """Mean SDR gain; `none` where in no run the right query gained more than a wrong one."""
+    mean = statistics.mean(gains)
+    of_level = all(summary.get("gain_of_asking") is False for summary in asked)
+    return f"none ({mean:+.2f})" if of_level and mean > 0 else f"{mean:+.2f}"
+
+
+def si_sdr_gains(runs: Sequence[Mapping[str, Any]], method: str) -> list[float]:
+    """Mean SI-SDR gain of each run; of runs stored before it was, from the means of method and mixture.
+
+    Empty where a run has neither.
+    """
+    found = []
+    for summaries in runs:
+        asked, mixture = summaries[method], summaries.get("mixture", {})
+        if "si_sdr_improvement" in asked:
+            found.append(asked["si_sdr_improvement"]["mean"])
+        elif "si_sdr" in asked and asked["si_sdr"]["count"] == mixture.get("si_sdr", {}).get("count"):
+            found.append(asked["si_sdr"]["mean"] - mixture["si_sdr"]["mean"])
+        else:
+            return []
+    return found
+
+
+def _over_wrong_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    stored = any(s.get("over_wrong") for row in rows for s in row["results"]["summaries"].values())
+    return " and the gain over a query for a sound that is not there" if stored else ""
 
 
 def _apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -21,11 +21,23 @@ def test_seeds_are_averaged_and_the_longest_budget_counts():
         result("systems", "sop", 0, 100, image=-0.5),
     ]
     assert gains_markdown(results).splitlines() == [
-        "| SDR over the mixture, dB | by pictures | noisy world, in words |",
+        "| SI-SDR / SDR over the mixture, dB | by pictures | noisy world, in words |",
         "| --- | ---: | ---: |",
         "| CLIPSep |  | +1.50 |",
         "| SOP (frozen ResNet) | -0.50 |  |",
     ]
+
+
+def test_si_sdr_stands_first_as_stored_or_from_the_means_of_method_and_mixture():
+    stored = result("systems", "clipsep", 0, 1, text=5.0)
+    stored["results"]["summaries"]["text"]["si_sdr_improvement"] = {"mean": 4.0}
+    older = result("systems", "clipsep", 1, 1, text=6.0)
+    older["results"]["summaries"]["text"]["si_sdr"] = {"mean": 7.0, "count": 9}
+    older["results"]["summaries"]["mixture"] = {"si_sdr": {"mean": 1.0, "count": 9}}
+    assert gains_markdown([stored, older]).splitlines()[2] == "| CLIPSep | +5.00 / +5.50 |"
+    # Means over other mixtures do not compare.
+    older["results"]["summaries"]["mixture"]["si_sdr"]["count"] = 8
+    assert gains_markdown([stored, older]).splitlines()[2] == "| CLIPSep | +5.50 |"
 
 
 def test_what_cannot_be_asked_is_marked():

@@ -181,6 +181,16 @@ def test_seeds_make_one_row_and_budgets_rows_of_their_own(job: TrainingJob):
     assert "CLIPSep-NIT" not in page
 
 
+def test_a_cell_has_si_sdr_first_and_what_asking_brings(job: TrainingJob):
+    result = _result("clipsep", 0, 5.0, FACTS)
+    asked = result["results"]["summaries"]["text"]
+    asked |= {"si_sdr_improvement": {"mean": 0.1}, "over_wrong": {"mean": 0.05}, "gain_of_asking": False}
+    _write([result])
+    page = training_tables.training_markdown(training_tables.training_results())
+    assert "| +0.10; 5.00 ± 0.50 (none (+4.00), +0.05 over wrong) |" in page
+    assert "the gain over a query for a sound that is not there" in page
+
+
 def test_the_page_is_written_with_and_without_results(
     job: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

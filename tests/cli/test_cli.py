@@ -171,7 +171,7 @@ def test_a_short_run_through_train_evaluate_and_separate(tmp_path: Path, tiny_cl
     assert "2 steps, 4 mixtures" in done.stdout
     scored = vidaudio("evaluate", run, "--data", data, "--json", "--quiet", "-o", tmp_path / "report")
     assert scored.returncode == 0, scored.stderr
-    assert set(json.loads(scored.stdout)["summaries"]) == {"mixture", "text", "image"}
+    assert set(json.loads(scored.stdout)["summaries"]) == {"mixture", "text", "image", "wrong_text", "wrong_image"}
     assert (tmp_path / "report" / "evaluation.csv").is_file()
     soundfile.write(tmp_path / "mix.wav", np.sin(np.arange(5000) / 9) / 4, 22_050)
     out = tmp_path / "out.wav"

@@ -72,12 +72,13 @@ def test_a_sweep_tabulates_and_draws(nit_runs: Path, trained: Path, packed: Path
     write_sweep(report, tmp_path)
     table = (tmp_path / "sweep.md").read_text()
     kept = report.points[1][2].summary("text")
-    assert f"| 0 | keep | {kept.mean:.2f} ± {kept.standard_error:.2f} / {kept.median:.2f} * |" in table
+    gain = report.points[1][2].improvement("text", "si_sdr").mean
+    assert f"| 0 | keep | {gain:.2f} / {kept.mean:.2f} ± {kept.standard_error:.2f} / {kept.median:.2f} * |" in table
     assert "No run was given for: 0.5." in table
     assert f"Runs left out: {trained} has no model.noise.gamma." in table
     assert (tmp_path / "sweep.svg").read_text().count("noise heads: keep") == 2
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
-    assert len(rows) == 4 * 3 * 4
+    assert len(rows) == 4 * 5 * 4
     assert json.loads((tmp_path / "sweep.json").read_text())["missing"] == [0.5]
 
 
@@ -101,7 +102,14 @@ def test_kept_noise_heads_are_united_with_the_mask_as_in_training(nit_runs: Path
 def test_phrasings_become_rows_and_the_papers_templates_give_the_papers_query(trained: Path, packed: Path):
     phrasings = load_phrasings("default")
     report = evaluate(trained, str(packed), phrasings="default", mixtures=3, scorer="batched", progress=False)
-    assert list(report.methods) == ["mixture", "text", "image", *(f"text: {p.name}" for p in phrasings)]
+    assert list(report.methods) == [
+        "mixture",
+        "text",
+        "image",
+        "wrong_text",
+        "wrong_image",
+        *(f"text: {p.name}" for p in phrasings),
+    ]
     assert report.sdr["text: four templates"] == pytest.approx(report.sdr["text"], abs=1e-4)
     for text in (str(report), as_markdown([report])):
         assert "a wish: please let me hear {} and nothing else\n" in text

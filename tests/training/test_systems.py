@@ -124,8 +124,8 @@ def test_a_system_trains_is_saved_with_what_it_needs_and_is_asked(
 @pytest.mark.parametrize(
     ("name", "methods"),
     [
-        ("labelsep", ["mixture", "text"]),
-        ("sop_original", ["mixture", "image"]),
+        ("labelsep", ["mixture", "text", "wrong_text"]),
+        ("sop_original", ["mixture", "image", "wrong_image"]),
         ("pit", ["mixture", "mask_or_complement", "best_head", "first_head"]),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_system_is_evaluated_by_what_it_can_be_asked(name: str, methods: list[
     run, data = runs(name)
     report = evaluate(run, data, mixtures=2, progress=False)
     assert list(report.sdr) == methods
-    assert all(len(scores) == 2 for scores in report.sdr.values())
+    assert all(len(scores) == 2 for method, scores in report.sdr.items() if not method.startswith("wrong_"))
     if name == "pit":
         for number, first in report.sdr["first_head"].items():
             assert report.sdr["best_head"][number] >= first - 1e-9

@@ -79,7 +79,8 @@ def train(
         judged = f"best validation loss {done.best_loss:.4f}"
         if math.isnan(done.best_loss):
             judged = "not validated, the last weights were kept"
-        typer.echo(f"{number_of(done.step, 'step')}, {number_of(done.mixtures, 'mixture')}; {judged}; {done.folder}")
+        parts = [f"{number_of(done.step, 'step')}, {number_of(done.mixtures, 'mixture')}", judged, done.gains()]
+        typer.echo("; ".join([*filter(None, parts), str(done.folder)]))
 
 
 def separate(

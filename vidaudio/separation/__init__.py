@@ -12,9 +12,10 @@ from typing import Any
 _HOMES = {
     "config": ("FusionConfig", "LossConfig", "NoiseConfig", "SeparatorConfig"),
     "example": ("MixtureExample", "make_example", "mixture_magnitude"),
-    "fast_sdr": ("fast_scores", "image_sdr"),
+    "fast_sdr": ("fast_scores", "image_sdr", "scale_invariant_sdr"),
     "frontend": ("FrontEnd", "FrontEndConfig"),
     "fusion": ("MaskFusion",),
+    "gain_test": ("gain_words", "headline_figures", "is_above_error"),
     "head_choice": ("HEAD_CHOICES", "candidate_masks"),
     "losses": (
         "binary_targets",

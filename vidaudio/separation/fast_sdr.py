@@ -34,6 +34,14 @@ def image_sdr(references: Tensor, estimates: Tensor) -> Tensor:
     return torch.where(_audible(references) & _audible(estimates), 10 * ratio.log10(), torch.nan)
 
 
+def scale_invariant_sdr(references: Tensor, estimates: Tensor) -> Tensor:
+    """SI-SDR as `vidaudio.separation.sdr.si_sdr` has it; shapes and silence as in `image_sdr`."""
+    references, estimates = references.double(), estimates.double()
+    scaled = (estimates * references).sum(dim=-1, keepdim=True) / _energy(references)[..., None] * references
+    ratio = _energy(scaled) / _energy(scaled - estimates)
+    return torch.where(_audible(references) & _audible(estimates), 10 * ratio.log10(), torch.nan)
+
+
 def fast_scores(references: Tensor, estimates: Tensor, *, taps: int = FILTER_TAPS) -> dict[str, Tensor]:
     """SDR, SIR, SAR and SI-SDR of estimates of the target, in float64 on the device of the tensors.
 

@@ -79,9 +79,9 @@ def evaluate(
         checkpoint: A run's folder or its weights file.
         data: The test sounds; or a packed corpus, of which `split`, `different_labels` and `mixtures` say the rest.
         methods: Some of `METHODS` and, for a system that is not asked, of `HEAD_METHODS`; None: the mixture and all
-            that the system can be asked by, or all of `HEAD_METHODS`. `wrong_text` and `wrong_image` ask for a kind
-            that is not in the mixture; `fixed_filter` is the best mask per label that is constant in time, learned on
-            the train split.
+            that the system can be asked by, rightly and wrongly, or all of `HEAD_METHODS`. `wrong_text` and
+            `wrong_image` ask for a kind that is not in the mixture; `fixed_filter` is the best mask per label that is
+            constant in time, learned on the train split.
         phrasings: A list of phrasings by name or path, each of which becomes a method more, see
             `vidaudio.training.evaluation.phrasings`.
         noise_heads: `drop` or `keep`, see `vidaudio.training.evaluation.methods.Estimator`.
@@ -121,6 +121,7 @@ def evaluate(
         filters=filters,
         noise_heads=noise_heads,
         encoder_weights=encoder_weights,
+        skippable=chosen if methods is None else (),
     )
     with tqdm(
         total=len(tests.items), desc="evaluating", unit="mixture", disable=not progress, dynamic_ncols=True
@@ -189,6 +190,11 @@ def _notes(
                     unlabelled if asked_by_label else 0,
                     "target has no label and was not asked for in words",
                     "targets have no label and were not asked for in words",
+                ),
+                (
+                    len(estimator.without_wrong_query),
+                    "mixture has no wrong query: no other kind of sound is at hand",
+                    "mixtures have no wrong query: no other kind of sound is at hand",
                 ),
                 (len(unknown), f"label is {unheard}", f"labels are {unheard}"),
             ]

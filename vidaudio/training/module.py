@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vidaudio.errors import VidaudioError
-from vidaudio.separation import Separator, candidate_masks, mix_sources
-from vidaudio.separation.fast_sdr import image_sdr
+from vidaudio.separation import Separator, candidate_masks, mix_sources, summarise
+from vidaudio.separation.fast_sdr import image_sdr, scale_invariant_sdr
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.augment import augment_pictures
 from vidaudio.training.blocks import Modality
@@ -26,6 +26,7 @@ from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.schedule import modality_at, rate_factor
 from vidaudio.training.stopping import keep_to_the_run
 from vidaudio.training.text_table import TextTable
+from vidaudio.training.wrong_queries import WrongQueries
 
 if TYPE_CHECKING:
     from vidaudio.training.average import WeightAverage
@@ -73,6 +74,7 @@ class SeparationModule(pl.LightningModule):
         self._gradient_norm: Tensor | float = math.nan
         self._learning_rate = math.nan
         self._stepped = False
+        self._wrong: WrongQueries | None = None
 
     @property
     def judged(self) -> Separator:
@@ -182,7 +184,13 @@ class SeparationModule(pl.LightningModule):
         copy_from_first([buffer for buffer in buffers if buffer.is_floating_point()])
         self._parts: dict[str, Tensor] = {}
         self._mixtures = 0
-        self._gains: list[Tensor] = []
+        self._gains: list[list[float]] = []
+        if self._wrong is None:
+            self._wrong = WrongQueries(
+                self.validation_stream,
+                lambda batch: self.queries(batch, self.recipe.query.validation, VALIDATION),
+                self.device,
+            )
 
     def validation_step(self, batch: dict[str, Any], _number: int) -> None:
         queries, usable = self.queries(batch, self.recipe.query.validation, VALIDATION)
@@ -195,14 +203,14 @@ class SeparationModule(pl.LightningModule):
         for name, value in self.judged.loss(audio, queries, step=None).items():
             self._parts[name] = self._parts.get(name, 0.0) + value.double() * len(audio)
         self._mixtures += len(audio)
-        self._gains.append(self._sdr_improvement(audio, queries))
+        self._gains += self._improvements(audio, queries, self._wrong.draw(batch, usable)).tolist()
 
     def on_validation_epoch_end(self) -> None:
         """Exact means over the mixtures of all ranks, however unequal their parts were."""
         mine = (
             {name: float(value) for name, value in self._parts.items()},
             self._mixtures,
-            torch.cat(self._gains).tolist() if self._gains else [],
+            self._gains,
         )
         ranks = gathered(mine)
         mixtures = sum(count for _, count, _ in ranks)
@@ -215,25 +223,45 @@ class SeparationModule(pl.LightningModule):
         means = {name: torch.tensor(sum(sums.get(name, 0.0) for sums, _, _ in ranks) / mixtures) for name in names}
         means["loss"] = self.judged.total(means)
         numbers = {f"validation/{name}": float(value) for name, value in means.items()}
-        heard = torch.tensor([gain for _, _, gains in ranks for gain in gains if math.isfinite(gain)])
-        if len(heard):
-            numbers["validation/sdr_improvement"] = float(heard.mean())
-            numbers["validation/sdr_improvement_median"] = float(heard.quantile(0.5))
+        gains = [row for *_, rows in ranks for row in rows]
+        for place, name in enumerate(("si_sdr_improvement", "sdr_improvement", "over_wrong_query")):
+            found = summarise(row[place] for row in gains if math.isfinite(row[place]))
+            if found.count:
+                numbers[f"validation/{name}"] = found.mean
+                numbers[f"validation/{name}_median"] = found.median
+            if found.count > 1 and name == "over_wrong_query":
+                numbers[f"validation/{name}_error"] = found.standard_error
         self.validation_numbers = numbers
 
-    def _sdr_improvement(self, audio: Tensor, queries: Tensor | None) -> Tensor:
-        """Of each mixture's first source, dB, `[B]`; of the better of mask and complement where nothing is asked."""
+    def _improvements(self, audio: Tensor, queries: Tensor | None, wrong: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Gains of each mixture's first source, dB, `[B, 3]`: SI-SDR, SDR, and SDR over that of a wrong query.
+
+        Of the better of mask and complement where nothing is asked. NaN where there is no wrong query, or silence.
+        """
         sources, mixture = mix_sources(audio)
         model = self.judged
         spectrum = model.front_end.stft(mixture)
         if queries is None:
             masks = candidate_masks(model.masks(spectrum), "complement")
         else:
-            masks = model.masks(spectrum, queries[:, :1])
+            asked = queries[:, :1] if wrong is None else torch.stack([queries[:, 0], wrong[0].to(queries.dtype)], dim=1)
+            masks = model.masks(spectrum, asked)
         target = sources[:, 0, : model.front_end.config.output_samples]
-        found = [image_sdr(target, model.front_end.istft(spectrum * mask).clamp(-1, 1)) for mask in masks.unbind(dim=1)]
-        before = image_sdr(target, mixture[:, : target.shape[-1]])
-        return (torch.stack(found, dim=1).amax(dim=1) - before).float()
+        before = mixture[:, : target.shape[-1]]
+        sounds = [model.front_end.istft(spectrum * mask).clamp(-1, 1) for mask in masks.unbind(dim=1)]
+        sdr = torch.stack([image_sdr(target, sound) for sound in sounds], dim=1)
+        si_sdr = torch.stack([scale_invariant_sdr(target, sound) for sound in sounds], dim=1)
+        over_wrong = torch.full_like(sdr[:, 0], math.nan)
+        if queries is not None and wrong is not None:
+            over_wrong = torch.where(wrong[1], sdr[:, 0] - sdr[:, 1], math.nan)
+        if queries is not None:
+            sdr, si_sdr = sdr[:, :1], si_sdr[:, :1]
+        gains = (
+            si_sdr.amax(dim=1) - scale_invariant_sdr(target, before),
+            sdr.amax(dim=1) - image_sdr(target, before),
+            over_wrong,
+        )
+        return torch.stack(gains, dim=1).float()
 
     def configure_optimizers(self) -> dict[str, Any]:
         block = self.recipe.optimiser

@@ -6,7 +6,8 @@ import json
 import math
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError, CorpusError, VidaudioError
 from vidaudio.files import atomic_write
-from vidaudio.separation import Separator
+from vidaudio.separation import Separator, headline_figures
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.training.average import WeightAverage
 from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, build_model, read_checkpoint
@@ -55,6 +56,7 @@ class TrainResult:
         mixtures: Training mixtures seen.
         best_loss: Lowest validation loss; NaN without validation.
         sdr_improvement: Mean over validation mixtures at the last validation of this start, dB; NaN without.
+        numbers: All that the last validation of this start measured, by name; empty without.
     """
 
     folder: Path
@@ -62,6 +64,11 @@ class TrainResult:
     mixtures: int
     best_loss: float
     sdr_improvement: float
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    def gains(self) -> str:
+        """The headline figures of the last validation in one line, dB; empty without one."""
+        return ", ".join(f"{name} {figure} dB" for name, figure in headline_figures(self.numbers).items())
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able; what there is none of is None."""
@@ -189,6 +196,7 @@ def _fit(module: SeparationModule, keeper: Keeper, state: State | None, *, show:
         trainer.global_step * recipe.data.batch_size,
         keeper.best_loss,
         numbers.get("validation/sdr_improvement", math.nan),
+        numbers,
     )
 
 

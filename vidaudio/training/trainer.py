@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vidaudio.encoders.clip import best_precision
 from vidaudio.errors import RecipeError
-from vidaudio.separation import Separator
+from vidaudio.separation import Separator, headline_figures
 from vidaudio.training.ranks import place
 from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.state_files import PeriodicStates, StateIO
@@ -104,7 +104,7 @@ def state_writer(recipe: TrainRecipe, folder: Path) -> list[pl.Callback]:
 
 
 class Bar(pl.Callback):
-    """Steps done, time left, and the two numbers that say whether it learns."""
+    """Steps done, time left, and the numbers that say whether it learns."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -120,11 +120,8 @@ class Bar(pl.Callback):
         self.bar.update(step - self.bar.n)
         if time.monotonic() >= self._shown_next:
             self._shown_next = time.monotonic() + BAR_EVERY_SECONDS
-            shown = {"loss": float(outputs["loss"])}
-            gain = (module.validation_numbers or {}).get("validation/sdr_improvement")
-            if gain is not None:
-                shown["SDRi"] = gain
-            self.bar.set_postfix({name: f"{value:.3f}" for name, value in shown.items()}, refresh=False)
+            shown = {"loss": f"{float(outputs['loss']):.3f}", **headline_figures(module.validation_numbers or {})}
+            self.bar.set_postfix(shown, refresh=False)
 
     def on_train_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
         self.bar.close()

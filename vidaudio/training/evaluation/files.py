@@ -46,14 +46,16 @@ class FileScores:
         }
 
     def __str__(self) -> str:
-        lines = [f"  {'file':<44}{'SDR':>8}{'SIR':>8}{'SAR':>8}{'SI-SDR':>8}{'gain':>8}"]
+        lines = [f"  {'file':<44}{'SI-SDR gain':>13}{'SDR gain':>10}{'SDR':>8}{'SIR':>8}{'SAR':>8}{'SI-SDR':>8}"]
         for name, score in {"mixture": self.mixture, **self.estimates}.items():
             if score is None:
                 lines.append(f"  {name[-44:]:<44}  silent")
                 continue
-            gain = score.sdr - self.mixture.sdr if self.mixture is not None else float("nan")
-            figures = [score.sdr, score.sir, score.sar, score.si_sdr, gain]
-            lines.append(f"  {name[-44:]:<44}{''.join(f'{value:>8.2f}' for value in figures)}")
+            before = self.mixture
+            gains = [float("nan")] * 2 if before is None else [score.si_sdr - before.si_sdr, score.sdr - before.sdr]
+            figures = [score.sdr, score.sir, score.sar, score.si_sdr]
+            told = f"{gains[0]:>13.2f}{gains[1]:>10.2f}{''.join(f'{value:>8.2f}' for value in figures)}"
+            lines.append(f"  {name[-44:]:<44}{told}")
         adds_up = f"mixture - (target + interference) lies {-self.residual_db:.1f} dB below the mixture"
         return "\n".join([*lines, f"  {self.samples} samples at {self.sample_rate} Hz; {adds_up}"])
 

@@ -26,9 +26,9 @@ _PAGE = """<!doctype html>
 <style>body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:left;
 vertical-align:top}img{max-width:100%}audio{width:16em}h2{margin-top:2em}</style>
 <h1>{{ title }}</h1>
-<p>SDR of the target, dB.</p>
+<p>SI-SDR and SDR of the target, dB.</p>
 {% for item in items %}<h2>{{ item.name }}: {{ item.label or "no label" }} + {{ item.other or "no label" }}</h2>
-<table>{% for sound in item.sounds %}<tr><th>{{ sound.method }}<td>{{ sound.sdr }}
+<table>{% for sound in item.sounds %}<tr><th>{{ sound.method }}<td>{{ sound.si_sdr }}<td>{{ sound.sdr }}
 <td><audio controls preload="none" src="{{ sound.file }}"></audio>{% endfor %}</table>
 <img src="{{ item.name }}.png" alt="Spectrograms of the sounds above, in their order">
 {% endfor %}</html>
@@ -85,7 +85,7 @@ def write_sounds(
 
 
 def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: str) -> list[Item]:
-    """The mixtures to show; `best` and `worst` by the gain of the first method that is not the mixture.
+    """The mixtures to show; `best` and `worst` by the SI-SDR gain of the first method that is not the mixture.
 
     Raises:
         CorpusError: Another choice.
@@ -95,7 +95,7 @@ def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: s
     if choice == "first":
         return list(tests.items[:count])
     judge = next((method for method in report.methods if method != "mixture"), "mixture")
-    own, mixture = report.values(judge), report.values("mixture")
+    own, mixture = report.values(judge, "si_sdr"), report.values("mixture", "si_sdr")
     gains = {number: own[number] - mixture[number] for number in own.keys() & mixture.keys()}
     ranked = sorted(gains, key=lambda number: (gains[number], number), reverse=choice == "best")[:count]
     items = {item.number: item for item in tests.items}
@@ -126,7 +126,8 @@ def _described(item: Item, report: EvaluationReport, sounds: dict[str, np.ndarra
     for method in sounds:
         score = report.scores[item.number].get(method)
         file = f"{method.replace(':', '').replace(' ', '_')}/{item.number:04d}.flac"
-        described.append({"method": method, "sdr": "" if score is None else f"{score.sdr:.2f}", "file": file})
+        figures = {name: "" if score is None else f"{getattr(score, name):.2f}" for name in ("si_sdr", "sdr")}
+        described.append({"method": method, "file": file, **figures})
     return described
 
 

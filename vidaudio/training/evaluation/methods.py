@@ -7,8 +7,9 @@ every table says so.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from vidaudio.training.evaluation.items import Item, Sounding, TestSet
 from vidaudio.training.evaluation.phrasings import Phrasing, phrased_query, plain_words
 from vidaudio.training.queries import query_maker
 
+T = TypeVar("T")
+
 # What can stand in a report's rows, in this order.
 METHODS = ("mixture", "text", "image", "wrong_text", "wrong_image", "fixed_filter", "ideal_binary_mask")
 # Of a system that is not asked: which of its masks stands for the target, see vidaudio.separation.candidate_masks.
@@ -30,6 +33,13 @@ ASKED_BY = {"text": "text", "wrong_text": "text", "image": "image", "wrong_image
 NEEDS_LABEL = frozenset({"text", "wrong_text", "fixed_filter"})
 ORACLES = frozenset({"mask_or_complement", "best_head", "ideal_binary_mask"})
 PHRASING_PREFIX = "text: "
+# The same way to ask, for a sound that is not in the mixture.
+_WRONG = {"text": "wrong_text", "image": "wrong_image"}
+
+
+def wrong_method(method: str) -> str | None:
+    """The method that asks for a wrong sound as `method` asks for the right one; None where `method` does not ask."""
+    return "wrong_text" if method.startswith(PHRASING_PREFIX) else _WRONG.get(method)
 
 
 def methods_of(loaded: Checkpoint, methods: Sequence[str] | None) -> list[str]:
@@ -46,7 +56,7 @@ def methods_of(loaded: Checkpoint, methods: Sequence[str] | None) -> list[str]:
     fitting = {m for m in METHODS if ASKED_BY.get(m) is None or ASKED_BY[m] in able}
     fitting |= set() if able else set(HEAD_METHODS)
     if methods is None:
-        chosen = ({"mixture", "text", "image"} & fitting) | (fitting & set(HEAD_METHODS))
+        chosen = ({"mixture", *_WRONG, *_WRONG.values()} & fitting) | (fitting & set(HEAD_METHODS))
     else:
         wrong = sorted(set(methods) - fitting)
         if wrong:
@@ -89,8 +99,10 @@ class Estimator:
         noise_heads: `drop`, as the papers test; or `keep`: the mask united with a noise mask, as in training. Which
             noise head belongs to the query is not known, so each is a candidate.
         encoder_weights: Local weights of the encoder.
+        skippable: Methods that are left out, not refused, for a mixture for which there is no wrong query.
 
     Attributes:
+        without_wrong_query: Mixtures for which there was none.
         unknown_labels: Labels of targets that the system does not know; their mixtures are not asked about in words.
 
     Raises:
@@ -107,7 +119,10 @@ class Estimator:
         filters: FixedFilters | None = None,
         noise_heads: str = "drop",
         encoder_weights: str | None = None,
+        skippable: Collection[str] = (),
     ) -> None:
+        self.skippable = frozenset(skippable)
+        self.without_wrong_query: set[int] = set()
         self.device = best_device()
         self.model = loaded.model.to(self.device)
         self.tests, self.filters = tests, filters
@@ -179,14 +194,26 @@ class Estimator:
         if method == "image":
             return self._image(item.target)
         if method == "wrong_image":
-            return self._image(self.tests.absent_sound(item))
+            other = self._absent(method, item, self.tests.absent_sound)
+            return None if other is None else self._image(other)
         if not item.target.label:
             return None
         if method == "wrong_text":
-            return self._text(method, self.tests.absent_label(item))
+            absent = self._absent(method, item, self.tests.absent_label)
+            return None if absent is None else self._text(method, absent)
         if method == "text" or method in self._phrasings:
             return self._text(method, item.target.label)
         return None
+
+    def _absent(self, method: str, item: Item, find: Callable[[Item], T]) -> T | None:
+        """What `find` finds that is not in a mixture; None where there is nothing and nobody asked for the method."""
+        try:
+            return find(item)
+        except CorpusError:
+            if method not in self.skippable:
+                raise
+            self.without_wrong_query.add(item.number)
+            return None
 
     def _image(self, sound: Sounding) -> Tensor:
         reader, place = sound.corpus.reader, sound.place

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from vidaudio.separation import Summary, summarise
+from vidaudio.separation import Summary, gain_words, is_above_error, summarise
+from vidaudio.training.evaluation.methods import wrong_method
 from vidaudio.training.evaluation.scorers import MEASURES, MixtureScores, Score
 from vidaudio.wording import number_of
 
@@ -114,9 +115,38 @@ class EvaluationReport:
         """Mean over mixtures of how much better one method's SDR is than another's, dB."""
         return self._gain(method, other, "sdr").mean
 
+    def over_wrong(self, method: str) -> Summary | None:
+        """How much better a method's SDR is than that of the same way to ask for a wrong sound, mixture by mixture.
+
+        None where that is not a way to ask, or the wrong one was not tried.
+        """
+        wrong = wrong_method(method)
+        return self._gain(method, wrong, "sdr") if wrong in self.methods else None
+
+    def is_gain_of_asking(self, method: str) -> bool | None:
+        """Whether the right query beats a wrong one by more than 2 standard errors; None where that is not known."""
+        found = self.over_wrong(method)
+        return None if found is None else is_above_error(found.mean, found.standard_error)
+
+    def gain_figures(self, method: str) -> tuple[str, str, str]:
+        """The headline figures in words: SI-SDR gain, gain over wrong queries, SDR gain.
+
+        An SDR gain that wrong queries have as well is `none`, with its dB in brackets.
+        """
+        wrong = self.over_wrong(method)
+        return (
+            figure(self.improvement(method, "si_sdr").mean),
+            "-" if wrong is None else figure(wrong.mean),
+            gain_words(self.improvement(method).mean, self.is_gain_of_asking(method)),
+        )
+
     def by_label(self, method: str) -> dict[str, tuple[Summary, Summary]]:
         """Of each kind of target, the summary of the SDR and of its gain over the mixture."""
-        sdr, mixture = self.values(method), self.values("mixture")
+        return self.by_label_of(method, "sdr")
+
+    def by_label_of(self, method: str, measure: str) -> dict[str, tuple[Summary, Summary]]:
+        """Of each kind of target, the summary of a measure and of its gain over the mixture."""
+        sdr, mixture = self.values(method, measure), self.values("mixture", measure)
         table = {}
         for label in sorted(set(self.labels.values()) - {""}):
             numbers = [n for n in sdr if self.labels[n] == label]
@@ -135,6 +165,9 @@ class EvaluationReport:
                 method: {
                     **{measure: rounded(self.summary(method, measure)) for measure in MEASURES},
                     "sdr_improvement": rounded(self.improvement(method)),
+                    "si_sdr_improvement": rounded(self.improvement(method, "si_sdr")),
+                    "over_wrong": None if (wrong := self.over_wrong(method)) is None else rounded(wrong),
+                    "gain_of_asking": self.is_gain_of_asking(method),
                     "silent": self.silent(method),
                 }
                 for method in self.methods
@@ -160,26 +193,45 @@ class EvaluationReport:
 
     def __str__(self) -> str:
         about = self.about
+        columns = ("SI-SDR gain", "over wrong", "SDR gain", "SDR", "+- se", "median", "SIR", "SAR", "SI-SDR", "n")
         lines = [
-            f"SDR of the target, dB, {about.scorer}, {self.mixtures} mixtures of {about.protocol}",
-            f"  {'method':<24}{'mean':>8}{'+- se':>8}{'median':>9}{'gain':>8}{'SIR':>8}{'SAR':>8}{'SI-SDR':>8}{'n':>6}",
+            f"Separation of the target, dB, {about.scorer}, {self.mixtures} mixtures of {about.protocol}",
+            f"  {'method':<22}{_columns(columns)}",
         ]
         for method in self.methods:
-            summary, gain = self.summary(method), self.improvement(method)
-            further = [self.summary(method, measure).mean for measure in ("sir", "sar", "si_sdr")]
+            summary = self.summary(method)
             # The mixture holds nothing that is not a source: its SAR is infinite but for rounding.
-            further[1] = float("inf") if method == "mixture" else further[1]
+            sar = math.inf if method == "mixture" else self.summary(method, "sar").mean
             name = method.replace("_", " ") + (" *" if method in self.oracles else "")
-            median = f"{figure(summary.median):>9}"
-            figures = f"{figure(summary.mean):>8}{figure(summary.standard_error):>8}{median}{figure(gain.mean):>8}"
-            lines.append(f"  {name:<24}{figures}{''.join(f'{figure(v):>8}' for v in further)}{summary.count:>6}")
+            cells = [
+                *self.gain_figures(method),
+                *map(figure, (summary.mean, summary.standard_error, summary.median)),
+                figure(self.summary(method, "sir").mean),
+                figure(sar),
+                figure(self.summary(method, "si_sdr").mean),
+                str(summary.count),
+            ]
+            lines.append(f"  {name:<22}{_columns(cells)}")
         if self.oracles & set(self.methods):
             lines.append("  * an oracle: knows the sources, or the best of several estimates counts")
+        if any(self.is_gain_of_asking(method) is False for method in self.methods):
+            lines.append(f"  none: {NO_GAIN}")
         return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks())])
 
     def _gain(self, method: str, other: str, measure: str) -> Summary:
         own, base = self.values(method, measure), self.values(other, measure)
         return summarise(own[n] - base[n] for n in sorted(own.keys() & base.keys()))
+
+
+_WIDTHS = (13, 12, 14, 8, 8, 9, 8, 8, 8, 6)
+NO_GAIN = (
+    "a wrong query gains as much SDR, within 2 standard errors of the paired difference, so the gain is one of level "
+    "and not of separation"
+)
+
+
+def _columns(cells: Sequence[str]) -> str:
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
 
 
 def figure(decibels: float, digits: int = 2) -> str:

@@ -82,7 +82,7 @@ class SweepReport:
         lines = [
             f"# {self.points[0][2].about.protocol}, by {self.sweep.key}",
             "",
-            "SDR of the target, dB, mean ± standard error / median.",
+            "SI-SDR gain over the mixture / SDR of the target, mean ± standard error / median, dB.",
             "",
             f"| {self.sweep.key} | noise heads | {header} |",
             "| ---: | --- |" + " ---: |" * len(methods),
@@ -92,7 +92,9 @@ class SweepReport:
             for method in methods:
                 found = report.summary(method)
                 mark = " *" if method in report.oracles else ""
-                cells.append(f"{mean_and_error(found)} / {figure(found.median)}{mark}" if found.count else f"-{mark}")
+                gain = figure(report.improvement(method, "si_sdr").mean)
+                told = f"{gain} / {mean_and_error(found)} / {figure(found.median)}{mark}"
+                cells.append(told if found.count else f"-{mark}")
             lines.append(f"| {value} | {heads} | {' | '.join(cells)} |")
         if any(report.oracles for *_, report in self.points):
             lines += ["", "\\* An oracle: of the noise heads the one that scores best is kept."]
@@ -188,6 +190,8 @@ def draw_sweep(report: SweepReport, path: Path) -> None:
     lines = {}
     for value, heads, each in report.points:
         for method in _methods(report.points):
+            if method.startswith("wrong_"):
+                continue  # two lines more each; the table has them
             lines.setdefault((method, heads), []).append((at[value], each.summary(method)))
     for (method, heads), points in lines.items():
         style = "--" if heads == "keep" else "-"

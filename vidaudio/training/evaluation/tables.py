@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from vidaudio.errors import RecipeError
 from vidaudio.separation import Summary
 from vidaudio.training.evaluation.protocols import Published, load_protocol
-from vidaudio.training.evaluation.report import EvaluationReport, figure
+from vidaudio.training.evaluation.report import NO_GAIN, EvaluationReport, figure
 from vidaudio.training.evaluation.scorers import MEASURES
 
 TEST_QUERY = {"text": "text", "image": "image", "wrong_text": "wrong text", "wrong_image": "wrong image"}
@@ -43,15 +43,19 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
     lines = [
         f"# {first.protocol}",
         "",
-        f"SDR of the target, dB, mean ± standard error; scored by {first.scorer}. SIR, SAR, SI-SDR and gain over the "
-        "mixture are means.",
+        f"Separation of the target, dB, scored by {first.scorer}. Gains are over the mixture; `over wrong` is the SDR "
+        "over that of a query for a sound that is not in the mixture. All are means, SDR with its standard "
+        "error.",
         "",
-        "| model | train query | test query | SDR | median | gain | SIR | SAR | SI-SDR | n |",
-        "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| model | train query | test query | SI-SDR gain | over wrong | SDR gain | SDR | median | SIR | SAR | SI-SDR "
+        "| n |",
+        "| --- | --- | --- |" + " ---: |" * 9,
         *_rows(reports),
     ]
     marked = any(report.oracles & set(report.methods) for report in reports)
     lines += ["", "\\* An oracle: it knows the sources, or the best of several estimates counts."] if marked else []
+    if any(report.is_gain_of_asking(method) is False for report in reports for method in report.methods):
+        lines += ["", f"none: {NO_GAIN}."]
     for report in reports:
         lines += ["", *(f"- {report.about.system}: {remark}" for remark in report.remarks())]
     if published:
@@ -62,12 +66,15 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
 
 
 def modality_table(reports: Sequence[EvaluationReport]) -> str:
-    """Train modality by test modality (CLIPSep, figure 4): a row a system, a column a way to ask."""
-    lines = ["| model | train query | text: SDR | median | image: SDR | median |", "| --- | --- |" + " ---: |" * 4]
+    """Train modality by test modality (CLIPSep, figure 4): a row a system, columns a way to ask."""
+    head = "| model | train query | text: SI-SDR gain | SDR | median | image: SI-SDR gain | SDR | median |"
+    lines = [head, "| --- | --- |" + " ---: |" * 6]
     for report in reports:
         cells = []
         for method in ("text", "image"):
-            cells += [*_cells(report.summary(method))] if method in report.methods else ["-", "-"]
+            known = method in report.methods
+            gain = figure(report.improvement(method, "si_sdr").mean) if known else "-"
+            cells += [gain, *(_cells(report.summary(method)) if known else ("-", "-"))]
         lines.append(f"| {report.about.system} | {report.about.train_query} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -86,14 +93,14 @@ def _rows(reports: Sequence[EvaluationReport]) -> list[str]:
             # The mixture holds nothing but the sources: no artifacts.
             sar = "∞" if method == "mixture" else figure(report.summary(method, "sar").mean)
             further = [
-                figure(report.improvement(method).mean),
                 figure(report.summary(method, "sir").mean),
                 sar,
                 figure(report.summary(method, "si_sdr").mean),
                 str(report.summary(method).count),
             ]
             trained = "-" if method == "mixture" else about.train_query
-            rows.append(f"| {name} | {trained} | {asked} | {mean} | {median} | {' | '.join(further)} |")
+            cells = [*report.gain_figures(method), mean, median, *further]
+            rows.append(f"| {name} | {trained} | {asked} | {' | '.join(cells)} |")
     return rows
 
 
@@ -110,11 +117,12 @@ def mean_and_error(summary: Summary) -> str:
 def _by_label(report: EvaluationReport) -> list[str]:
     methods = [method for method in report.methods if method != "mixture"]
     tables = {method: report.by_label(method) for method in methods}
+    scale_invariant = {method: report.by_label_of(method, "si_sdr") for method in methods}
     labels = sorted({label for table in tables.values() for label in table})
     if not labels:
         return []
     lines = [
-        f"## {report.about.system}, gain over the mixture by kind of target, dB",
+        f"## {report.about.system}, SI-SDR gain / SDR gain over the mixture by kind of target, dB",
         "",
         f"| kind | n | {' | '.join(method.replace('_', ' ') for method in methods)} |",
         "| --- | ---: |" + " ---: |" * len(methods),
@@ -123,7 +131,10 @@ def _by_label(report: EvaluationReport) -> list[str]:
         cells, count = [], 0
         for method in methods:
             found = tables[method].get(label)
-            cells.append("-" if found is None else figure(found[1].mean))
+            gains = (
+                "-" if found is None else f"{figure(scale_invariant[method][label][1].mean)} / {figure(found[1].mean)}"
+            )
+            cells.append(gains)
             count = max(count, 0 if found is None else found[0].count)
         lines.append(f"| {label} | {count} | {' | '.join(cells)} |")
     return lines

@@ -1,0 +1,87 @@
+"""Queries for what a validation mixture does not hold, to see what asking is worth.
+
+Which one a mixture gets depends on its target alone, so that validations agree whatever the number of ranks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidaudio.stream.loader import MixtureStream
+
+CANDIDATES = 64
+
+# Queries of a batch's sources `[B, N, ...]`, and which mixtures have one for every source (None: all).
+Encode = Callable[[dict[str, Any]], tuple[Tensor | None, Tensor | None]]
+
+
+class WrongQueries:
+    """The queries of the first sources of a split, one of which is drawn for a mixture that does not hold that sound.
+
+    Args:
+        stream: Validation mixtures.
+        encode: Makes the queries of a batch.
+        device: Where they are wanted.
+    """
+
+    def __init__(self, stream: MixtureStream, encode: Encode, device: torch.device) -> None:
+        self._stream = copy.copy(stream)
+        self._stream.set_rank(0, 1)
+        self._kinds: list[tuple[str, str]] = []
+        queries: list[Tensor] = []
+        for step in range(self._stream.batches_per_epoch):
+            batch = self._stream.batch(step)
+            on_device = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()}
+            asked, usable = encode(on_device)
+            if asked is None:
+                break
+            kept = torch.ones(len(asked), dtype=torch.bool, device=asked.device) if usable is None else usable
+            queries.append(asked[kept].flatten(0, 1))
+            self._kinds += [kind for held in self._held(batch, kept.cpu()) for kind in held]
+            if len(self._kinds) >= CANDIDATES:
+                break
+        self._queries = torch.cat(queries)[:CANDIDATES] if queries else None
+        self._kinds = self._kinds[:CANDIDATES]
+
+    def draw(self, batch: dict[str, Any], usable: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """Return a query for each usable mixture of a batch, and whether it is wrong there.
+
+        Returns:
+            `[B, ...]`; bool `[B]`, False where no candidate is of another kind and source than all of the mixture.
+            None where the system is not asked, or nothing can be.
+        """
+        if self._queries is None or not len(self._queries):
+            return None
+        kept = torch.ones(len(batch["rows"]), dtype=torch.bool) if usable is None else usable.cpu()
+        rows = batch["rows"][:, 0].cpu()[kept].tolist()
+        chosen = [self._absent(row, held) for row, held in zip(rows, self._held(batch, kept), strict=True)]
+        numbers = torch.tensor([max(0, number) for number in chosen], device=self._queries.device)
+        return self._queries[numbers], torch.tensor([number >= 0 for number in chosen], device=self._queries.device)
+
+    def _absent(self, row: int, held: list[tuple[str, str]]) -> int:
+        labels, sources = {label for label, _ in held} - {""}, {source for _, source in held}
+        for step in range(len(self._kinds)):
+            number = (row + step) % len(self._kinds)
+            label, source = self._kinds[number]
+            if label not in labels and source not in sources:
+                return number
+        return -1
+
+    def _held(self, batch: dict[str, Any], kept: Tensor) -> list[list[tuple[str, str]]]:
+        """First label and source of every source of the mixtures kept."""
+        indexes = [corpus.index for corpus in self._stream.corpora]
+        found = []
+        for corpora, rows in zip(
+            batch["corpora"].cpu()[kept].tolist(), batch["rows"].cpu()[kept].tolist(), strict=True
+        ):
+            held = []
+            for corpus, row in zip(corpora, rows, strict=True):
+                labels = indexes[corpus].table["labels"][row].as_py() or [""]
+                held.append((labels[0], indexes[corpus].text("source", row)))
+            found.append(held)
+        return found
