@@ -33,7 +33,7 @@ def test_a_folder_and_its_file_load_the_same_model(trained: Path):
 def test_what_is_not_there_or_not_ours_is_refused(tmp_path: Path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")
-    with pytest.raises(CheckpointError, match=r"holds no best\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"holds neither best\.safetensors nor a state"):
         load_checkpoint(tmp_path)
     text = tmp_path / "text.safetensors"
     text.write_text("not weights")

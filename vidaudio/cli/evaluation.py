@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -12,6 +13,7 @@ import typer
 
 from vidaudio.cli.corpus import Json, Quiet
 from vidaudio.cli.models import EncoderWeights
+from vidaudio.output_folder import output_folder
 
 if TYPE_CHECKING:
     from vidaudio.training.evaluation.report import EvaluationReport
@@ -104,9 +106,6 @@ def evaluate(
     from vidaudio.training.evaluate import TestMaterial
     from vidaudio.training.evaluate import evaluate as run_evaluation
 
-    if out is not None:
-        # A folder that cannot be made is found now, not after the work.
-        out.mkdir(parents=True, exist_ok=True)
     material = TestMaterial(
         data=data,
         interference_data=interference_data,
@@ -136,13 +135,14 @@ def evaluate(
             progress=not quiet,
         )
 
-    if sweep is not None:
-        heads = ("drop", "keep") if noise_heads is NoiseHeads.both else (noise_heads.value,)
-        _sweep(runs, sweep, evaluated, heads, out, as_json)
-        return
-    folders = [out] if len(runs) == 1 else [None if out is None else out / _name(run, runs) for run in runs]
-    reports = [evaluated(run, noise_heads.value, folder) for run, folder in zip(runs, folders, strict=True)]
-    _show(reports, folders, out, with_published, as_json)
+    with contextlib.nullcontext() if out is None else output_folder(out):
+        if sweep is not None:
+            heads = ("drop", "keep") if noise_heads is NoiseHeads.both else (noise_heads.value,)
+            _sweep(runs, sweep, evaluated, heads, out, as_json)
+            return
+        folders = [out] if len(runs) == 1 else [None if out is None else out / _name(run, runs) for run in runs]
+        reports = [evaluated(run, noise_heads.value, folder) for run, folder in zip(runs, folders, strict=True)]
+        _show(reports, folders, out, with_published, as_json)
 
 
 def _score_files(paths: Sequence[Path], scorer: Scorer, as_json: bool) -> None:

@@ -26,6 +26,7 @@ from vidaudio.manifest.public_url import public_url
 from vidaudio.media.container import open_media, start_time
 from vidaudio.media.fetch_types import is_remote, local_path
 from vidaudio.media.sound import SoundTrack
+from vidaudio.output_folder import output_folder
 from vidaudio.pipeline.pack_advice import MOST_SOURCES_DRAWN, long_enough, split_warnings
 from vidaudio.pipeline.pack_file import PACK_FILE, SOUND_SETTINGS, PackDescription
 from vidaudio.pipeline.pack_select import Splits
@@ -120,30 +121,32 @@ def pack_sounds(
     drawn.add(listed)
     names, codes = drawn.decided()
     splits = [names[code] for code in codes]
-    folder.mkdir(parents=True, exist_ok=True)
-    failed: dict[str, str] = {}
-    tables: list[pa.Table] = []
-    tars: list[str] = []
-    hashes: list[str] = []
-    with tqdm(total=len(clips), desc="packing", unit="sound", disable=not progress, dynamic_ncols=True) as bar:
-        for split in sorted(set(splits)):
-            chosen = [clip for clip, its in zip(clips, splits, strict=True) if its == split]
-            # Ordering by a hash is a global shuffle that does not depend on the list's order.
-            chosen.sort(key=lambda clip: hashlib.sha256(f"{settings.seed}:{clip.id}".encode()).hexdigest())
-            for number, first in enumerate(range(0, len(chosen), settings.clips_per_shard)):
-                group = chosen[first : first + settings.clips_per_shard]
-                name = f"{split}-{number:06d}.tar"
-                table = _write_shard(folder / name, group, split, sample_rate, settings, failed, bar)
-                if table is None:
-                    continue
-                tables.append(table.append_column("shard", pa.array(np.full(len(table), len(tars)), pa.int32())))
-                tars.append(name)
-                hashes.append(sha256_of(folder / name))
-    if not tables:
-        clip, reason = next(iter(failed.items()))
-        raise CorpusError(f"none of the {len(clips)} files of {manifest} could be read; the first, {clip}: {reason}")
-    table = pa.concat_tables(tables).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)
-    _finish(folder, table, tars, hashes, sample_rate, settings, failed)
+    with output_folder(folder):
+        failed: dict[str, str] = {}
+        tables: list[pa.Table] = []
+        tars: list[str] = []
+        hashes: list[str] = []
+        with tqdm(total=len(clips), desc="packing", unit="sound", disable=not progress, dynamic_ncols=True) as bar:
+            for split in sorted(set(splits)):
+                chosen = [clip for clip, its in zip(clips, splits, strict=True) if its == split]
+                # Ordering by a hash is a global shuffle that does not depend on the list's order.
+                chosen.sort(key=lambda clip: hashlib.sha256(f"{settings.seed}:{clip.id}".encode()).hexdigest())
+                for number, first in enumerate(range(0, len(chosen), settings.clips_per_shard)):
+                    group = chosen[first : first + settings.clips_per_shard]
+                    name = f"{split}-{number:06d}.tar"
+                    table = _write_shard(folder / name, group, split, sample_rate, settings, failed, bar)
+                    if table is None:
+                        continue
+                    tables.append(table.append_column("shard", pa.array(np.full(len(table), len(tars)), pa.int32())))
+                    tars.append(name)
+                    hashes.append(sha256_of(folder / name))
+        if not tables:
+            clip, reason = next(iter(failed.items()))
+            raise CorpusError(
+                f"none of the {len(clips)} files of {manifest} could be read; the first, {clip}: {reason}"
+            )
+        table = pa.concat_tables(tables).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)
+        _finish(folder, table, tars, hashes, sample_rate, settings, failed)
     counts = table["split"].to_pandas().value_counts().sort_index()
     seconds = float(np.sum(table["samples"].to_numpy())) / sample_rate
     longest = table.select(["id", "samples"]).group_by("id").aggregate([("samples", "max")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError
 from vidaudio.files import atomic_write
@@ -28,9 +30,10 @@ from vidaudio.separation import (
     build_separator,
 )
 from vidaudio.training.recipe import TrainRecipe
+from vidaudio.training.state_weights import LAST_FILE, newest_state_file, weights_of_state
+from vidaudio.wording import number_of
 
 BEST_FILE = "best.safetensors"
-LAST_FILE = "last.ckpt"
 FORMAT = 1
 # Hashes of the sources trained on, beside the weights: whoever evaluates can tell whether a test was seen.
 SOURCES_TENSOR = "vidaudio.training_sources"
@@ -124,7 +127,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Load a model from a run's folder (its best weights) or a weights file.
+    """Load a model from a weights file, or from a run's folder: its best weights, or its newest state if it has none.
 
     Raises:
         CheckpointError: Missing, not ours, of another system, or with weights that do not fit its description.
@@ -153,7 +156,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     file = Path(path)
     if file.is_dir():
         if not (file / BEST_FILE).is_file():
-            raise CheckpointError(f"{file} holds no {BEST_FILE}; a training run writes it at its first validation")
+            return _unvalidated(file)
         file = file / BEST_FILE
     if not file.is_file():
         raise CheckpointError(f"there is no checkpoint at {file}")
@@ -171,13 +174,39 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     if described is None:
         raise CheckpointError(f"{file} was not written by vidaudio: it does not say which system it is of")
     described = json.loads(described)
+    _require_known(described, file)
+    return tensors, described, file
+
+
+def holds_weights(folder: Path) -> bool:
+    """Whether a folder is a run's that can be loaded: it holds best weights, or a state."""
+    return (folder / BEST_FILE).is_file() or newest_state_file(folder) is not None
+
+
+def _unvalidated(run: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+    """Weights of a run's newest state, where it has no best weights yet; stderr says so."""
+    state = newest_state_file(run)
+    if state is None:
+        raise CheckpointError(
+            f"{run} holds neither {BEST_FILE} nor a state; a training run writes {LAST_FILE} when it is stopped, and "
+            f"{BEST_FILE} at its first validation"
+        )
+    tensors, described, sources = weights_of_state(state)
+    if sources is not None:
+        tensors[SOURCES_TENSOR] = sources
+    _require_known(described, state)
+    step = number_of(described["step"], "step")
+    tqdm.write(f"{run} holds no {BEST_FILE}: its state {state.name} after {step} is used, never validated", sys.stderr)
+    return tensors, described, state
+
+
+def _require_known(described: dict[str, Any], file: Path) -> None:
     system = described.get("system")
     if described.get("format") != FORMAT or system not in get_args(TrainRecipe.model_fields["system"].annotation):
         raise CheckpointError(
             f"{file} is of system {system!r}, checkpoint format {described.get('format')!r}; this version knows the "
             f"separation systems of train/, format {FORMAT}"
         )
-    return tensors, described, file
 
 
 def best_device() -> torch.device:

@@ -78,6 +78,7 @@ class Keeper(pl.Callback):
             "recipe": self.recipe.model_dump(mode="json"),
             "encoder": self.maker.encoder,
             "labels": list(self.maker.labels),
+            "training_sources": None if self.training_sources is None else torch.from_numpy(self.training_sources),
             # Every rank has its own.
             "generators": gathered(generator_states()),
         }

@@ -16,6 +16,7 @@ import numpy as np
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.windows import Windows
+from vidaudio.wording import number_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,9 @@ def draw_pairs(
             pairs.append(TestPair(target, int(others[random.Random(number).choice(range(len(others)))])))
     if not pairs:
         raise CorpusError(
-            f"no mixture can be made of the {len(rows)} usable clips ({windows.too_short} are too short): "
-            "they need two different sources"
+            f"no mixture can be made of {number_of(len(rows), 'usable clip')} ({windows.too_short} too short): it "
+            f"takes two different sources{' and labels' if labels is not None else ''}. Evaluate on another split, "
+            "such as --split val, or pack once more with a larger test split: vidaudio pack CORPUS --name NAME --set "
+            "'split_fractions={train: 0.7, val: 0.1, test: 0.2}'"
         )
     return pairs

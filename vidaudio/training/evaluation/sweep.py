@@ -20,7 +20,7 @@ import yaml
 from pydantic import BaseModel
 
 from vidaudio.errors import CheckpointError, RecipeError
-from vidaudio.training.checkpoint import BEST_FILE, read_checkpoint
+from vidaudio.training.checkpoint import holds_weights, read_checkpoint
 from vidaudio.training.evaluation.report import EvaluationReport, figure
 from vidaudio.training.evaluation.scorers import MEASURES
 from vidaudio.training.evaluation.tables import as_csv, as_markdown, mean_and_error, modality_table
@@ -264,6 +264,6 @@ def _keys(model: type[BaseModel], before: str = "") -> Iterator[str]:
 def _expanded(runs: Sequence[str | Path]) -> list[Path]:
     paths: list[Path] = []
     for run in map(Path, runs):
-        inside = sorted(path.parent for path in run.glob(f"*/{BEST_FILE}")) if run.is_dir() else []
-        paths += [run] if (run / BEST_FILE).is_file() or not inside else inside
+        inside = sorted(filter(holds_weights, run.glob("*/"))) if run.is_dir() and not holds_weights(run) else []
+        paths += inside or [run]
     return paths
