@@ -42,6 +42,26 @@ def test_it_equals_the_exact_reader_sample_for_sample(packed: str, split: str | 
         assert "images" not in sample
 
 
+@pytest.mark.parametrize(
+    "name", ["a#1", "b?c=d", "50%", "%41", "one\ntwo", "tab\there", "x;y", "{0..3}", "p::q", "c:d", "pipe:ls", "é ü"]
+)
+def test_the_folder_may_have_any_name(packed_as: Callable[..., str], tmp_path: Path, name: str):
+    packed = packed_as("short-flac", max_segment_seconds=8.0, audio="flac")
+    folder = tmp_path / name / "default"
+    folder.parent.mkdir()
+    folder.symlink_to(packed)
+    keys = [sample["__key__"] for sample in webdataset(shard_urls(str(folder)))]
+    assert keys == [sample["__key__"] for sample in webdataset(shard_urls(packed))]
+    one = shard_urls(str(folder))[0]
+    assert [sample["__key__"] for sample in webdataset(one)] == keys[: len(list(webdataset(one)))]
+
+
+def test_patterns_are_still_expanded(packed: str):
+    tars = [Path(url).name for url in shard_urls(packed, "train")]
+    pattern = f"{packed}/train-{{000000..{len(tars) - 1:06d}}}.tar"
+    assert len(list(webdataset(pattern))) == len(list(webdataset(shard_urls(packed, "train"))))
+
+
 def test_webdataset_alone_reads_the_shards(packed: str):
     index = open_index(packed)
     reader = SampleReader(index)

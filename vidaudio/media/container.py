@@ -14,6 +14,7 @@ import av
 from av.stream import Disposition
 
 from vidaudio.media.decode import CONTAINERS
+from vidaudio.media.ffmpeg import file_argument
 
 # Codecs a WebM may hold; anything else in a Matroska file stays Matroska.
 WEBM_CODECS = frozenset({"vp8", "vp9", "av1", "opus", "vorbis"})
@@ -28,7 +29,8 @@ def open_media(path: Path) -> Any:
         av.FFmpegError: It is not a media file that libavformat reads.
     """
     return av.open(
-        str(path),
+        # The protocol is named, so that no file name (2024-01-01T12:30:00.mp4) is read as one.
+        file_argument(path),
         mode="r",
         metadata_errors="replace",
         container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
 import webdataset as wds
+from webdataset.cache import StreamingOpen
 
 from vidaudio.errors import CorpusError
+from vidaudio.places import path_here
 from vidaudio.stream.index import open_index
 
 
@@ -38,7 +41,36 @@ def webdataset(urls: str | Sequence[str], **options: Any) -> wds.WebDataset:
     if not urls:
         raise CorpusError("no shards were named")
     options = {"shardshuffle": False, **options}
-    return wds.WebDataset(urls if isinstance(urls, str) else list(urls), **options).map(decode_sample)
+    if isinstance(urls, str) and _local_file(urls) is not None:
+        # A file's name, and not a pattern, whatever braces or `::` are in it.
+        urls = [urls]
+    dataset = wds.WebDataset(urls if isinstance(urls, str) else list(urls), **options)
+    dataset.pipeline = [_FilesFirst(stage) if isinstance(stage, StreamingOpen) else stage for stage in dataset.pipeline]
+    return dataset.map(decode_sample)
+
+
+class _FilesFirst:
+    """Opens files of this machine by their names as they are; whatever is none, as WebDataset does.
+
+    WebDataset takes every name for a URL: it drops what follows `#` or `?`, and line ends.
+    """
+
+    def __init__(self, other: StreamingOpen) -> None:
+        self._other = other
+
+    def __call__(self, shards: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for shard in shards:
+            path = _local_file(shard["url"])
+            if path is None:
+                yield from self._other([shard])
+            else:
+                with path.open("rb") as stream:
+                    yield {"url": shard["url"], "stream": stream, "local_path": str(path)}
+
+
+def _local_file(url: str) -> Path | None:
+    path = path_here(url)
+    return path if path is not None and path.is_file() else None
 
 
 def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:

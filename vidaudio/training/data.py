@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from vidaudio.errors import CorpusError
@@ -26,7 +27,8 @@ def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
     """
     corpora: dict[str, float] = {}
     for text in texts:
-        found = _WEIGHTED.fullmatch(text)
+        # A folder whose own name ends so is that folder.
+        found = None if Path(text).exists() else _WEIGHTED.fullmatch(text)
         url, weight = (found["url"], float(found["weight"])) if found else (text, 1.0)
         if url in corpora:
             raise CorpusError(f"{url} is named twice; to draw from it more often give it a weight: --data {url}=2")

@@ -14,6 +14,7 @@ from vidaudio.errors import MediaError
 from vidaudio.files import atomic_write
 from vidaudio.media.announced import announced_seconds, looks_like_mp3
 from vidaudio.media.soundtrack import VIDEO_FORMATS, check_picture_fits, replace_soundtrack, write_soundtrack
+from vidaudio.media.unstated_length import FlacWithoutLength, read_sound_file
 from vidaudio.shards.scratch import temporary_folder
 
 # Codecs pad and trim: an end is missing only where more than that is.
@@ -36,7 +37,8 @@ class Sound:
 def read_sound(path: str | Path) -> Sound:
     """Read a sound file that libsndfile knows (wav, flac, ogg, mp3 ...), or the sound of any other media file.
 
-    Of a file that breaks off, what is there is read, and stderr says how much of what its header announces that is.
+    Of a file that breaks off, what is there is read, and stderr says how much of what its header announces that is. One
+    that does not state its length is read to its end, and stderr says so.
 
     Raises:
         MediaError: Missing, no media file, without sound, or with values that are not numbers.
@@ -51,7 +53,7 @@ def read_sound(path: str | Path) -> Sound:
     else:
         try:
             sound = _read(path)
-        except soundfile.LibsndfileError:
+        except (soundfile.LibsndfileError, FlacWithoutLength):
             sound = _decoded(path)
     if sound.samples.shape[1] == 0:
         raise MediaError(f"{path} holds no sound")
@@ -77,9 +79,15 @@ def _decoded(path: str | Path) -> Sound:
 
 
 def _read(path: str | Path) -> Sound:
-    with soundfile.SoundFile(path) as file:
-        samples = file.read(dtype="float32", always_2d=True).T
-        return Sound(np.ascontiguousarray(samples), file.samplerate, file.subtype)
+    found = read_sound_file(path)
+    sound = Sound(np.ascontiguousarray(found.samples.T), found.sample_rate, found.subtype)
+    if not found.length_stated and len(found.samples):
+        tqdm.write(
+            f"{path} does not state its length (its recording was cut off, or it was written to a pipe); it was read "
+            f"to its end, {sound.seconds:.2f} s",
+            file=sys.stderr,
+        )
+    return sound
 
 
 def check_output(out: str | Path, mixture: str | Path) -> None:

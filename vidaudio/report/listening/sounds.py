@@ -57,10 +57,13 @@ def read_sound(path: Path) -> Sound:
     """
     import soundfile
 
+    from vidaudio.media.unstated_length import FlacWithoutLength, read_sound_file
+
     try:
-        samples, sample_rate = soundfile.read(path, dtype="float64", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+        found = read_sound_file(path, dtype="float64")
+    except (soundfile.LibsndfileError, FlacWithoutLength, RuntimeError) as error:
         raise MediaError(f"{path} cannot be read as a sound: {error}") from None
+    samples, sample_rate = found.samples, found.sample_rate
     if not len(samples):
         raise MediaError(f"{path} is empty: there is nothing to listen to.")
     if samples.shape[1] > MOST_CHANNELS:
