@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import zlib
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+from vidaudio.cli import main
 from vidaudio.errors import CheckpointError, EncoderError, MediaError, VidaudioError
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.training.queries import query_maker
@@ -38,6 +40,43 @@ def test_the_result_has_the_mixtures_length_rate_and_channels(
     done = separate(mixture, tmp_path / "out" / "result.flac", trained, query="low")
     result = soundfile.info(done.path)
     assert (result.frames, result.samplerate, result.channels) == (int(seconds * rate), rate, channels)
+
+
+def test_the_command_shows_a_bar_and_says_what_it_wrote(
+    tmp_path: Path, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The bar on stderr has windows and time left; stdout has the result alone, which --json makes JSON."""
+    mixture = _mixture(tmp_path / "mixture.wav", 4.0, 16_000, 2)
+    command = ["vidaudio", "separate", str(mixture), "-q", "low", "-c", str(trained), "-o", str(tmp_path / "out.wav")]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr()
+    written = soundfile.read(tmp_path / "out.wav")[0]
+    rms, peak = 20 * np.log10(np.sqrt(np.mean(written**2))), 20 * np.log10(np.abs(written).max())
+    expected = (
+        rf"{re.escape(str(tmp_path / 'out.wav'))}: 4\.00 s, 2 channels, 16000 Hz, (\S+) dBFS RMS, peak (\S+) dBFS\n"
+    )
+    found = re.fullmatch(expected, said.out)
+    assert [float(found[1]), float(found[2])] == pytest.approx([rms, peak], abs=0.11)
+    bars = re.findall(r"separating: +\d+%.* (\d+)/(\d+) \[.*<.*window", said.err)
+    assert bars[-1] == ("16", "16")
+    monkeypatch.setattr("sys.argv", [*command, "--json", "--quiet"])
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr()
+    assert said.err == ""
+    described = json.loads(said.out)
+    assert (described["seconds"], described["channels"], described["sample_rate"]) == (4.0, 2, 16_000)
+    assert described["files"][0]["path"] == str(tmp_path / "out.wav")
+    assert described["files"][0]["rms_dbfs"] == pytest.approx(rms, abs=0.02)
+
+
+def test_silence_has_no_level(tmp_path: Path, trained: Path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(4000), 16_000)
+    done = separate(tmp_path / "silence.wav", tmp_path / "out.wav", trained, query="low")
+    assert str(done).endswith("0.25 s, 1 channel, 16000 Hz, silence")
+    assert done.as_dict()["files"][0]["rms_dbfs"] is None
 
 
 def test_the_mask_is_shared_by_the_channels(tmp_path: Path, trained: Path):
@@ -128,7 +167,8 @@ def test_of_a_length_that_a_file_does_not_state_nothing_is_missed(
         written[4:8] = written[at : at + 4] = b"\xff" * 4
         path.write_bytes(written)
     assert read_sound(path).seconds == pytest.approx(6, abs=0.2)
-    assert capfd.readouterr().err == ""
+    said = capfd.readouterr().err
+    assert "does not state its length" in said if path.suffix == ".wav" else said == ""
 
 
 def _picture_of_absurd_size(path: Path) -> Path:

@@ -114,6 +114,8 @@ def separate(
         float | None, typer.Option(min=0.0, max=1.0, help="Make the mask binary; soft by default.")
     ] = None,
     encoder_weights: EncoderWeights = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Pull the sound that words, a picture or a video describe out of a sound file or a video."""
     from vidaudio.training.separate import separate as run_separation
@@ -129,6 +131,6 @@ def separate(
         video_span="whole" if whole_video else "middle",
         threshold=threshold,
         encoder_weights=encoder_weights,
+        progress=not quiet,
     )
-    for path in done.paths:
-        typer.echo(f"{path}: {done.seconds:.2f} s, {number_of(done.channels, 'channel')}, {done.sample_rate} Hz")
+    typer.echo(json.dumps(done.as_dict(), indent=2) if as_json else str(done))

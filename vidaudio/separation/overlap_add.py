@@ -18,6 +18,8 @@ from torch import Tensor
 from vidaudio.separation.request import Request, request_mask
 from vidaudio.separation.separator import Separator
 
+Progress = Callable[[int, int], None]
+
 
 def window_starts(samples: int, window: int) -> list[int]:
     """First samples of the fewest windows, spread evenly over [0, samples), that overlap by at least half."""
@@ -56,6 +58,7 @@ def separate_long(
     *,
     threshold: float | None = None,
     batch_size: int = 8,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Pull the sound that a query describes out of a mixture of any length.
 
@@ -69,6 +72,7 @@ def separate_long(
             several.
         threshold: See `Separator.mask`.
         batch_size: Windows at a time.
+        progress: Called with the number of windows done and of all, at the beginning and after each batch.
 
     Returns:
         float32 [channels, L], in [-1, 1], on the mixture's device.
@@ -82,12 +86,17 @@ def separate_long(
     def masks(spectrum: Tensor) -> Tensor:
         return request_mask(model, spectrum, request, threshold=threshold)[:, None]
 
-    return _overlap_add(model, mixture, masks, batch_size)[0]
+    return _overlap_add(model, mixture, masks, batch_size, progress)[0]
 
 
 @torch.no_grad()
 def separate_all_long(
-    model: Separator, mixture: Tensor, *, threshold: float | None = None, batch_size: int = 8
+    model: Separator,
+    mixture: Tensor,
+    *,
+    threshold: float | None = None,
+    batch_size: int = 8,
+    progress: Progress | None = None,
 ) -> Tensor:
     """All sources of a mixture of any length, by a system that is not asked (PIT).
 
@@ -102,10 +111,16 @@ def separate_all_long(
         made = model.masks(spectrum)
         return made if threshold is None else (made > threshold).float()
 
-    return _overlap_add(model, mixture, masks, batch_size)
+    return _overlap_add(model, mixture, masks, batch_size, progress)
 
 
-def _overlap_add(model: Separator, mixture: Tensor, masks: Callable[[Tensor], Tensor], batch_size: int) -> Tensor:
+def _overlap_add(
+    model: Separator,
+    mixture: Tensor,
+    masks: Callable[[Tensor], Tensor],
+    batch_size: int,
+    progress: Progress | None,
+) -> Tensor:
     """Sounds of one mask or several: spectra [B, bins, frames] -> masks [B, H, bins, frames] gives [H, channels, L]."""
     if mixture.ndim != 2 or 0 in mixture.shape:
         raise ValueError(f"The mixture has shape {tuple(mixture.shape)}; expected [channels, samples], not empty.")
@@ -117,6 +132,8 @@ def _overlap_add(model: Separator, mixture: Tensor, masks: Callable[[Tensor], Te
     fade = crossfade(config.output_samples)
     repeated = repeat_to(mixture, starts[-1] + config.window_samples)
     output, total = None, torch.zeros(max(samples, config.output_samples))
+    report = progress or (lambda done, total: None)
+    report(0, len(starts))
     for first in range(0, len(starts), batch_size):
         chunk = starts[first : first + batch_size]
         windows = torch.stack([repeated[:, start : start + config.window_samples] for start in chunk]).to(device)
@@ -128,6 +145,7 @@ def _overlap_add(model: Separator, mixture: Tensor, masks: Callable[[Tensor], Te
             place = slice(start, start + config.output_samples)
             output[..., place] += _in_order(sounds, output[..., place]) * fade
             total[place] += fade
+        report(first + len(chunk), len(starts))
     return (output / total)[..., :samples].clamp(-1, 1).to(mixture.device)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from vidaudio.errors import QueryError
 from vidaudio.media.soundtrack import video_pictures
@@ -17,20 +19,45 @@ from vidaudio.separation import Request, resample, separate_all_long, separate_l
 from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
 from vidaudio.training.queries import QueryMaker, open_images, query_maker
 from vidaudio.training.sound_files import Sound, check_output, read_sound, write_result
+from vidaudio.wording import number_of
 
 
 @dataclass(frozen=True, slots=True)
 class Separated:
-    """What was written: files (one but where nothing was asked), seconds, channels and rate, as in the mixture."""
+    """What was written.
+
+    Attributes:
+        paths: One file, but where nothing was asked.
+        seconds, channels, sample_rate: Of each, as in the mixture; the rate in Hz.
+        rms_dbfs, peak_dbfs: Level of each file; -inf of silence.
+    """
 
     paths: tuple[Path, ...]
     seconds: float
     channels: int
     sample_rate: int
+    rms_dbfs: tuple[float, ...] = ()
+    peak_dbfs: tuple[float, ...] = ()
 
     @property
     def path(self) -> Path:
         return self.paths[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; the levels of silence are None."""
+        files: list[dict[str, Any]] = [{"path": str(path)} for path in self.paths]
+        for file, rms, peak in zip(files, self.rms_dbfs, self.peak_dbfs, strict=False):
+            file |= {"rms_dbfs": _rounded(rms), "peak_dbfs": _rounded(peak)}
+        facts = {"seconds": round(self.seconds, 4), "channels": self.channels, "sample_rate": self.sample_rate}
+        return {"files": files, **facts}
+
+    def __str__(self) -> str:
+        form = f"{self.seconds:.2f} s, {number_of(self.channels, 'channel')}, {self.sample_rate} Hz"
+        lines = [f"{path}: {form}" for path in self.paths]
+        for number, (rms, peak) in enumerate(zip(self.rms_dbfs, self.peak_dbfs, strict=True)):
+            level = "silence" if math.isinf(rms) else f"{rms:.1f} dBFS RMS, peak {peak:.1f} dBFS"
+            lines[number] += f", {level}"
+        return "\n".join(lines)
 
 
 def separate(
@@ -45,6 +72,7 @@ def separate(
     video_span: Literal["middle", "whole"] = "middle",
     threshold: float | None = None,
     encoder_weights: str | None = None,
+    progress: bool = False,
 ) -> Separated:
     """Pull the sound that a query describes out of a sound file or a video.
 
@@ -63,6 +91,7 @@ def separate(
         video_span: `middle`, as many pictures as in training, from the video's middle; or `whole`, all, one a second.
         threshold: Makes the mask binary; None leaves it soft, as in the paper.
         encoder_weights: Local weights of the encoder, taken instead of the recorded place.
+        progress: Show a progress bar.
 
     Raises:
         MediaError, QueryError, CheckpointError, EncoderError: With what to do about it.
@@ -98,9 +127,31 @@ def separate(
     for path in paths:
         check_output(path, mixture)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    for path, sound in zip(paths, _separated(loaded, heard, request, threshold), strict=True):
+    with tqdm(desc="separating", unit="window", disable=not progress, dynamic_ncols=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        sounds = _separated(loaded, heard, request, threshold, show)
+    for path, sound in zip(paths, sounds, strict=True):
         write_result(path, sound, mixture)
-    return Separated(tuple(paths), heard.seconds, heard.samples.shape[0], heard.sample_rate)
+    return Separated(
+        tuple(paths),
+        heard.seconds,
+        heard.samples.shape[0],
+        heard.sample_rate,
+        tuple(_dbfs(np.sqrt(np.mean(np.square(sound.samples, dtype=np.float64)))) for sound in sounds),
+        tuple(_dbfs(np.abs(sound.samples).max()) for sound in sounds),
+    )
+
+
+def _dbfs(amplitude: float) -> float:
+    return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+
+
+def _rounded(decibels: float) -> float | None:
+    return round(decibels, 2) if math.isfinite(decibels) else None
 
 
 def _request(
@@ -129,15 +180,21 @@ def _stacked(queries: Sequence[Tensor], like: Tensor) -> Tensor:
     return torch.stack(list(queries)) if queries else like[None][:0]
 
 
-def _separated(loaded: Checkpoint, heard: Sound, request: Request | None, threshold: float | None) -> list[Sound]:
+def _separated(
+    loaded: Checkpoint,
+    heard: Sound,
+    request: Request | None,
+    threshold: float | None,
+    progress: Callable[[int, int], None],
+) -> list[Sound]:
     device = best_device()
     model = loaded.model.to(device)
     rate = loaded.recipe.model.front_end.sample_rate
     mixture = torch.from_numpy(np.asarray(resample(heard.samples, heard.sample_rate, rate), np.float32)).to(device)
     if request is None:
-        separated = separate_all_long(model, mixture, threshold=threshold)
+        separated = separate_all_long(model, mixture, threshold=threshold, progress=progress)
     else:
-        separated = separate_long(model, mixture, request, threshold=threshold)[None]
+        separated = separate_long(model, mixture, request, threshold=threshold, progress=progress)[None]
     length = heard.samples.shape[1]
     sounds = []
     for each in separated.cpu().numpy():
