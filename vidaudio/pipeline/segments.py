@@ -17,7 +17,7 @@ from vidaudio.stream.windows import WindowShape, grid_step, may_be_centre
 # Two neighbours share this much, more than a window of 4.096 s: no centre is lost at a cut.
 OVERLAP_SECONDS = 4.5
 # What `window: middle` and `window: N` write: CLIPSep's example, 3 pictures 1 s apart and 65,535 samples at 16 kHz.
-WINDOW = WindowShape()
+WINDOW = WindowShape(samples=65_535)
 WINDOW_SECONDS = WINDOW.samples / 16_000
 
 

@@ -31,7 +31,7 @@ class StreamConfig:
     What:
         split: Of the packed corpus.
         sources: Different sources a mixture; 1: single samples.
-        shape: Of a window.
+        shape: Of a window; by default three pictures 1 s apart and 4.096 s of sound, at any rate.
         frames: Deliver the window's pictures as well; the pack must hold them.
         sample_rate: Refuse a corpus whose sound has another, Hz; None: any will do.
 

@@ -84,7 +84,7 @@ class PackedCorpus:
         if config.frames:
             self._check_pictures()
         # What the pack holds comes first: no other length of window would help where that is wrong.
-        self.samples.require_sources(size, config.split, config.shape)
+        self.samples.require_sources(size, config.split, self.windows.shape)
 
     def __getstate__(self) -> dict[str, Any]:
         # Each process maps the index itself: its pages are shared, Python objects would be copied.
@@ -194,7 +194,8 @@ class PackedCorpus:
         if wanted is not None and found != wanted:
             raise CorpusError(
                 f"{self.url} holds sound at {found} Hz, and {wanted} Hz is wanted; build a corpus with "
-                f"--set extract.sample_rate={wanted}, or train at the corpus's rate: model.front_end.sample_rate"
+                f"--set extract.sample_rate={wanted}, or train at the corpus's rate: --set "
+                f"model.front_end.sample_rate={found} (windows keep their length in seconds)"
             )
 
     def _check_pictures(self) -> None:

@@ -230,7 +230,7 @@ class MixtureStream(IterableDataset):
         }
 
     def _empty_batch(self, mixtures: int) -> dict[str, torch.Tensor]:
-        each, shape = (mixtures, self.config.sources), self.config.shape
+        each, shape = (mixtures, self.config.sources), self.windows.shape
         large = {
             "audio": ((*each, shape.samples), torch.int16),
             "vectors": ((*each, shape.frames, self.index.dimensions), torch.float16),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
 
 ROWS_AT_ONCE = 8192
+# CLIPSep's window: 65,535 samples at 16 kHz.
+DEFAULT_SECONDS = 4.096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,9 @@ class WindowShape:
     Attributes:
         frames: Pictures, odd; the middle one is the centre.
         frame_spacing_seconds: Between them.
-        samples: Of sound around the centre.
+        samples: Of sound around the centre, whatever the corpus's rate.
+        seconds: The same in seconds, for a corpus of any rate. Without either a window is as long as CLIPSep's, 4.096
+            s: 65,535 samples at 16 kHz, 196,607 at 48 kHz.
         max_padding_seconds: A window may run this far over an end of the sound and is filled with zeros there
             (CLIPSep's crops do, by up to 0.55 s); the end of a sound that is shorter than a window is followed by its
             beginning instead, as in CLIPSep's loader.
@@ -38,17 +42,29 @@ class WindowShape:
 
     frames: int = 3
     frame_spacing_seconds: float = 1.0
-    samples: int = 65_535
+    samples: int | None = None
     max_padding_seconds: float = 0.55
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if self.samples is not None and self.seconds is not None:
+            raise CorpusError("state a window's length in samples or in seconds, not in both")
         for name, fits, wanted in (
-            ("samples", self.samples >= 1, "1 or more"),
+            ("samples", self.samples is None or self.samples >= 1, "1 or more"),
+            ("seconds", self.seconds is None or 0 < self.seconds < math.inf, "more than 0"),
             ("frame_spacing_seconds", 0 < self.frame_spacing_seconds < math.inf, "more than 0"),
             ("max_padding_seconds", self.max_padding_seconds >= 0, "0 or more"),
         ):
             if not fits:
                 raise CorpusError(f"{name} of a window must be {wanted}, not {getattr(self, name)!r}")
+
+    def at(self, sample_rate: int) -> WindowShape:
+        """Return the shape with its length in samples, for sound of a rate in Hz."""
+        if self.samples is not None:
+            return self
+        if self.seconds is not None:
+            return replace(self, samples=max(1, round(self.seconds * sample_rate)), seconds=None)
+        return replace(self, samples=round(DEFAULT_SECONDS * sample_rate) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +97,7 @@ def may_be_centre(
     """Which pictures leave room for the window's other pictures and its sound.
 
     Args:
-        shape, step, rate: Of the window; of its pictures on the grid; of the sound, Hz.
+        shape, step, rate: Of the window, with its length in samples; of its pictures on the grid; of the sound, Hz.
         picture: Each one's number in its clip.
         pictures: How many its clip has.
         seconds: When it is on screen, from the first sample of the clip's sound.
@@ -98,7 +114,7 @@ class Windows:
     """The windows of an index's samples, worked out where they are asked for: nothing is kept a sample."""
 
     def __init__(self, index: TrainingIndex, shape: WindowShape) -> None:
-        self.shape = shape
+        self.shape = shape.at(index.sample_rate)
         self._step = grid_step(shape, index.frames_per_second)
         self._rate = index.sample_rate
         self._grid, self._offsets = index.lists("grid_seconds")

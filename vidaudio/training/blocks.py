@@ -13,14 +13,18 @@ Modality = Literal["image", "text"]
 
 
 class FrontEndBlock(RecipeModel):
-    """Spectrogram, see vidaudio.separation.FrontEndConfig."""
+    """Spectrogram, see vidaudio.separation.FrontEndConfig.
+
+    `window_samples` and `frames` follow from `data.window_seconds` where they are not stated, see
+    `vidaudio.training.window_length`; in a recipe that was read they are numbers.
+    """
 
     sample_rate: int = 16_000
     n_fft: int = 1024
     hop: int = 256
-    window_samples: int = 65_535
+    window_samples: int | None = None
     log_rows: int = 256
-    frames: int = 256
+    frames: int | None = None
 
 
 class UNetBlock(RecipeModel):
@@ -68,6 +72,9 @@ class DataBlock(RecipeModel):
     """What one batch is made of; paths are arguments, not settings."""
 
     sources: int = Field(2, ge=2, description="different sources a mixture")
+    window_seconds: float | None = Field(
+        None, gt=0, description="of sound in a window, to the nearest length that fits; 4.096 unless stated"
+    )
     window_frames: int = Field(3, ge=1)
     frame_spacing_seconds: float = Field(1.0, gt=0)
     max_padding_seconds: float = Field(0.55, ge=0)

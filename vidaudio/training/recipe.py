@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vidaudio.recipes import RecipeModel, check, load_values, override
 from vidaudio.training.blocks import (
@@ -22,6 +22,7 @@ from vidaudio.training.blocks import (
     ValidationBlock,
 )
 from vidaudio.training.compositions import check_system
+from vidaudio.training.window_length import with_window
 
 
 class TrainRecipe(RecipeModel):
@@ -57,6 +58,14 @@ class TrainRecipe(RecipeModel):
     validation: ValidationBlock = ValidationBlock()
     state: StateBlock = StateBlock()
     log: LogBlock = LogBlock()
+
+    @model_validator(mode="after")
+    def _window_fits(self) -> TrainRecipe:
+        """Work out the window's samples and frames where the recipe gives seconds, or nothing."""
+        front_end = with_window(self.model.front_end, self.data.window_seconds, self.model.unet.levels)
+        # Values do not change once read, and this is a part of reading.
+        object.__setattr__(self, "model", self.model.model_copy(update={"front_end": front_end}))
+        return self
 
     @property
     def log_every_steps(self) -> int:

@@ -40,6 +40,7 @@ from vidaudio.training.stopping import Stopped, Stopper
 from vidaudio.training.text_table import TextTable, first_labels, text_table
 from vidaudio.training.trainer import Bar, laid_out, make_trainer, state_writer
 from vidaudio.training.transfer import transfer_weights
+from vidaudio.training.window_length import other_length
 from vidaudio.wording import number_of
 
 RECIPE_FILE = "recipe.yaml"
@@ -238,7 +239,10 @@ def _nothing_left(state: State, recipe: TrainRecipe, folder: Path, resume: bool 
 
 def _say_what_is_amiss(recipe: TrainRecipe, training: MixtureStream, validation: MixtureStream | None) -> None:
     """What a run does that its user may not have meant, on stderr."""
-    amiss = [unfinished_warmup(recipe.schedule)]
+    amiss = [
+        unfinished_warmup(recipe.schedule),
+        other_length(recipe.model.front_end, recipe.data.window_seconds),
+    ]
     if validation is None:
         splits = ", ".join(sorted({split for index in indexes(training) for split in index.splits}))
         amiss.append(

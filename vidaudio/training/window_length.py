@@ -1,0 +1,54 @@
+"""How long a training window is: chosen in seconds, worked out in samples that fit the spectrogram and the U-Net."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vidaudio.stream.windows import DEFAULT_SECONDS
+
+if TYPE_CHECKING:
+    from vidaudio.training.blocks import FrontEndBlock
+
+
+def with_window(front_end: FrontEndBlock, seconds: float | None, levels: int) -> FrontEndBlock:
+    """Return a front end whose `window_samples` and `frames` are numbers.
+
+    What the recipe states is kept. The rest follows: a window of so many seconds (4.096 where nothing is stated, as in
+    the papers at 16 kHz) has the nearest number of frames that the U-Net can halve `levels` times.
+
+    Raises:
+        ValueError: The recipe states the length in seconds, and in samples or frames another.
+    """
+    samples, frames, hop = front_end.window_samples, front_end.frames, front_end.hop
+    if samples is None and frames is None:
+        frames = frames_near(seconds or DEFAULT_SECONDS, front_end.sample_rate, hop, levels)
+    elif seconds is not None:
+        wanted = frames_near(seconds, front_end.sample_rate, hop, levels)
+        if frames not in (None, wanted) or samples not in (None, wanted * hop - 1):
+            raise ValueError(
+                f"data.window_seconds is {seconds:g}, and model.front_end states another length "
+                f"(window_samples {samples}, frames {frames}); state one of them: to go by the seconds, "
+                "--set model.front_end.window_samples=null --set model.front_end.frames=null"
+            )
+    if frames is None:
+        frames = 1 + samples // hop
+    if samples is None:
+        samples = frames * hop - 1
+    return front_end.model_copy(update={"window_samples": samples, "frames": frames})
+
+
+def frames_near(seconds: float, sample_rate: int, hop: int, levels: int) -> int:
+    """Return the number of frames, a multiple of 2**levels, that is nearest to so many seconds."""
+    multiple = 2**levels
+    return multiple * max(1, round(seconds * sample_rate / hop / multiple))
+
+
+def other_length(front_end: FrontEndBlock, seconds: float | None) -> str | None:
+    """A sentence where the windows are not as long as was asked, by more than 1 %; None where they are."""
+    found = front_end.window_samples / front_end.sample_rate
+    if seconds is None or abs(found - seconds) <= 0.01 * seconds:
+        return None
+    return (
+        f"windows of {found:.3f} s are used, not of {seconds:g} s (data.window_seconds): the spectrogram's "
+        f"{front_end.frames} frames must be a multiple that the U-Net can halve"
+    )
