@@ -15,7 +15,7 @@ _HOMES = {
     "fast_sdr": ("fast_scores", "image_sdr", "scale_invariant_sdr"),
     "frontend": ("FrontEnd", "FrontEndConfig"),
     "fusion": ("MaskFusion",),
-    "gain_test": ("gain_words", "headline_figures", "is_above_error"),
+    "gains": ("gain_words", "headline_figures", "is_above_error"),
     "head_choice": ("HEAD_CHOICES", "candidate_masks"),
     "losses": (
         "binary_targets",
