@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ def index_of(clips: list[tuple[float, float, list[float]]], fps: float = 1.0) ->
 def slow_windows(clip: tuple[float, float, list[float]], shape: WindowShape, fps: float) -> list[Window]:
     """Every window of a clip, in order of time, straight from the definition."""
     seconds, start, grid = clip
+    shape = replace(shape, samples=shape.samples or 65_535)
     step = round(shape.frame_spacing_seconds * fps)
     found = []
     for centre, time in enumerate(grid):

@@ -135,8 +135,8 @@ class EvaluationReport:
         """
         wrong = self.over_wrong(method)
         return (
-            figure(self.improvement(method, "si_sdr").mean),
-            "-" if wrong is None else figure(wrong.mean),
+            gain_words(self.improvement(method, "si_sdr").mean, None),
+            "-" if wrong is None else gain_words(wrong.mean, None),
             gain_words(self.improvement(method).mean, self.is_gain_of_asking(method)),
         )
 
