@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +19,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 import soundfile
 
@@ -29,6 +27,7 @@ from vidaudio.demo.pen import HEIGHT, WIDTH
 from vidaudio.demo.world import DURATION, KINDS, Instance, Kind, Purpose, derive_seed, kind_of, purpose_of
 from vidaudio.errors import VidaudioError
 from vidaudio.machine import available_cores
+from vidaudio.media.ffmpeg import ffmpeg_executable
 
 FRAMES_PER_SECOND = 10
 
@@ -83,11 +82,6 @@ class Video:
 
 
 COLUMNS = ("file", "label", "split", "flaw", "seed", "sounding", "offscreen")
-
-
-def ffmpeg_binary() -> str:
-    """Path of the FFmpeg on PATH, or of the one imageio-ffmpeg carries."""
-    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
 
 
 def plan_world(
@@ -285,7 +279,7 @@ def _encode(mp4: Path, wav: Path, frames: Iterator[bytes]) -> None:
         fflags="+bitexact",
         loglevel="error",
     ).global_args("-flags:v", "+bitexact", "-flags:a", "+bitexact")
-    process = output.overwrite_output().run_async(cmd=ffmpeg_binary(), pipe_stdin=True, pipe_stderr=True)
+    process = output.overwrite_output().run_async(cmd=ffmpeg_executable(), pipe_stdin=True, pipe_stderr=True)
     try:
         for frame in frames:
             process.stdin.write(frame)
@@ -296,4 +290,4 @@ def _encode(mp4: Path, wav: Path, frames: Iterator[bytes]) -> None:
     process.stderr.close()
     if process.wait() != 0:
         first_line = complaint.splitlines()[0] if complaint else "it said nothing"
-        raise VidaudioError(f"FFmpeg ({ffmpeg_binary()}) could not render {mp4.name}: {first_line}")
+        raise VidaudioError(f"FFmpeg ({ffmpeg_executable()}) could not render {mp4.name}: {first_line}")

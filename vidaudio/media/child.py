@@ -56,6 +56,11 @@ def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple
         "motion": round(clip.motion, 3),
         "decode_errors": clip.decode_errors,
         "audio_gaps": clip.audio_gaps,
+        "time_jumps": clip.time_jumps,
+        "filled_seconds": round(clip.filled_seconds, 6),
+        "held_seconds": round(clip.held_seconds, 6),
+        "audio_channel": clip.audio_channel,
+        "tone_mapped": clip.tone_mapped,
     }
     return facts, parts
 

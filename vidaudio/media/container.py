@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-from av.stream import Disposition
 
 from vidaudio.media.decode import CONTAINERS
 from vidaudio.media.ffmpeg import file_argument
+from vidaudio.media.track_choice import ranked_tracks
 
 # Codecs a WebM may hold; anything else in a Matroska file stays Matroska.
 WEBM_CODECS = frozenset({"vp8", "vp9", "av1", "opus", "vorbis"})
@@ -44,10 +44,7 @@ def start_time(container: Any) -> Fraction:
 
 def main_streams(container: Any) -> list[Any]:
     """The moving picture and the sound that players choose, in this order; cover pictures are neither."""
-    moving = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    best_video, best_audio = container.streams.best("video"), container.streams.best("audio")
-    picture = best_video if best_video in moving else next(iter(moving), None)
-    return [stream for stream in (picture, best_audio) if stream is not None]
+    return [stream for kind in ("video", "audio") for stream in ranked_tracks(container, kind)[:1]]
 
 
 def codec_names(streams: list[Any]) -> set[str]:

@@ -5,6 +5,10 @@ there, and its timestamps begin near 0, so that players show it as a short video
 timeline is not computed from what was asked for but measured: every packet of the finished cut is read back and
 compared with the packet it was copied from. A cut that disagrees by `TOLERANCE_SECONDS` in any packet is an error.
 
+Nor is it taken on trust that a decoder can start there: what is marked as a keyframe may lean on parameters or on
+pictures that come only before it. A cut's first picture and sound are decoded. Where that fails, the cut is made with
+the stream's parameters in front, then from earlier keyframes, and if nothing helps the file is kept whole.
+
 PyAV copies the packets, since FFmpeg's command line can only be told where to seek, not which packets to take: it
 either leaves hours of empty time before the cut (-copyts), or hides its beginning behind an edit list that rounds to
 milliseconds.
@@ -24,6 +28,8 @@ from typing import Any
 import av
 
 from vidaudio.media.container import codec_names, main_streams, muxer_for, open_media, start_time
+from vidaudio.media.cut_check import PARAMETERS_IN_BAND, begins_decodable, parameters_in_band, with_prefix
+from vidaudio.media.time_line import CONTINUOUS, PacketTimes, TimeLine, longest_gap_seconds
 
 # Matroska keeps whole milliseconds; other containers come out exact.
 TOLERANCE_SECONDS = Fraction(1, 1000)
@@ -31,6 +37,8 @@ TOLERANCE_SECONDS = Fraction(1, 1000)
 SOUND_SETTLES_SECONDS = Fraction(1, 10)
 # MP4's edit lists count in these; its default of 1000 would round the start of the sound to milliseconds.
 MP4_TIMESCALE = 90_000
+# How many keyframes before its window a cut is tried from, until the file is kept whole.
+KEYFRAMES_BACK = (0, 1, 2, 4, 8)
 
 
 class CannotCut(Exception):
@@ -55,7 +63,10 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class MediaIndex:
-    """Where every packet of a file's picture and sound lies. `start` and `end` bound its presentation, seconds."""
+    """Where every packet of a file's picture and sound lies. `start` and `end` bound its presentation, seconds.
+
+    Where the file's clock jumps all times are those of its joined time line, to which `time_line` moves its packets.
+    """
 
     path: Path
     format_name: str
@@ -63,6 +74,7 @@ class MediaIndex:
     start: Fraction
     end: Fraction
     tracks: tuple[Track, ...]
+    time_line: TimeLine = CONTINUOUS
 
     @property
     def duration_seconds(self) -> float:
@@ -72,10 +84,11 @@ class MediaIndex:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One cut: its file, and where on the source's timeline that file's time 0 lies."""
+    """One cut: its file, where on the source's timeline that file's time 0 lies, and how often its clock jumped."""
 
     path: Path
     media_start_seconds: float
+    time_jumps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +117,24 @@ def read_index(path: Path) -> MediaIndex:
             if any(_needs_its_beginning(stream) for stream in streams):
                 raise CannotCut("H.264 in 4:4:4 may decode only from its first packet")
             start = start_time(container)
-            rows: dict[int, list[tuple[int, int | None, bool]]] = {stream.index: [] for stream in streams}
-            last_ticks = dict.fromkeys(rows, 0)
+            rows: dict[int, list[tuple[int, int | None, bool, int]]] = {stream.index: [] for stream in streams}
+            times = PacketTimes(streams)
             for packet in container.demux(streams):
                 if packet.size == 0:  # the marker that flushes decoders
                     continue
                 if packet.pts is None:
                     raise CannotCut("the file has packets without a presentation time")
-                number, pts = packet.stream.index, packet.pts
-                rows[number].append((pts, packet.dts, packet.is_keyframe))
-                last_ticks[number] = max(last_ticks[number], pts + (packet.duration or 0))
-            tracks = tuple(_track(stream, rows[stream.index]) for stream in streams if rows[stream.index])
-            end = max([start, *(last_ticks[track.stream] * track.time_base for track in tracks)])
+                times.add(packet)
+                row = (packet.pts, packet.dts, packet.is_keyframe, packet.duration or 0)
+                rows[packet.stream.index].append(row)
+            line = times.time_line(float(start), longest_gap_seconds(container))
+            tracks = tuple(_track(stream, rows[stream.index], line) for stream in streams if rows[stream.index])
+            last = [
+                max(pts + row[3] for pts, row in zip(track.pts, rows[track.stream], strict=True)) * track.time_base
+                for track in tracks
+            ]
             codecs = frozenset(codec_names(streams))
-            return MediaIndex(path, container.format.name, codecs, start, end, tracks)
+            return MediaIndex(path, container.format.name, codecs, start, max([start, *last]), tracks, line)
     except (av.FFmpegError, OSError) as error:
         raise _cannot_cut(error) from error
 
@@ -128,8 +145,13 @@ def _needs_its_beginning(stream: Any) -> bool:
     return codec is not None and codec.name == "h264" and "444" in (getattr(codec, "pix_fmt", None) or "")
 
 
-def _track(stream: Any, rows: list[tuple[int, int | None, bool]]) -> Track:
-    pts, dts, keyframe = zip(*rows, strict=True)
+def _track(stream: Any, rows: list[tuple[int, int | None, bool, int]], line: TimeLine) -> Track:
+    pts, dts, keyframe, _ = zip(*rows, strict=True)
+    if line.shifts or line.stray:
+        seconds = (line.shift_seconds(stream.index, number) for number in range(len(rows)))
+        ticks = [round(s / stream.time_base) for s in seconds]
+        pts = tuple(t + shift for t, shift in zip(pts, ticks, strict=True))
+        dts = tuple(None if t is None else t + shift for t, shift in zip(dts, ticks, strict=True))
     return Track(stream.index, stream.type == "video", stream.time_base, pts, dts, keyframe)
 
 
@@ -154,25 +176,58 @@ def cut_windows(
     if not index.tracks:
         raise CannotCut("the file has no packets")
     muxer, extension = muxer_for(index.format_name, set(index.codecs))
-    plans = {
-        name: plan_cut(index, Fraction(start) - Fraction(margin_seconds), Fraction(end) + Fraction(margin_seconds))
-        for name, (start, end) in windows.items()
-    }
+    margin = Fraction(margin_seconds)
+    spans = {name: (Fraction(start) - margin, Fraction(end) + margin) for name, (start, end) in windows.items()}
     paths = {name: folder / f"{name}.{extension}" for name in windows}
+    cuts: dict[str, Cut] = {}
     try:
-        _copy_packets(index, plans, paths, muxer)
-        return {name: Cut(path, float(_measured_start(index, plans[name], path))) for name, path in paths.items()}
+        for way in _ways(muxer, index):
+            plans = {
+                name: plan_cut(index, *spans[name], keyframes_back=way.keyframes_back)
+                for name in windows
+                if name not in cuts
+            }
+            _copy_packets(
+                index, plans, {name: paths[name] for name in plans}, muxer, with_parameters=way.with_parameters
+            )
+            for name, plan in plans.items():
+                path, measured = paths[name], float(_measured_start(index, plan, paths[name]))
+                begins = float(spans[name][0]) - measured
+                if begins_decodable(path, begins, len(index.tracks)):
+                    begin, end = windows[name]
+                    cuts[name] = Cut(path, measured, sum(begin <= at < end for at in index.time_line.jumps))
+            if len(cuts) == len(windows):
+                return {name: cuts[name] for name in windows}
+        raise CannotCut("the first picture or sound of a cut cannot be decoded, wherever it begins")
     except (av.FFmpegError, OSError, ValueError, CannotCut) as error:
         for path in paths.values():
             path.unlink(missing_ok=True)
         raise _cannot_cut(error) from error
 
 
-def plan_cut(index: MediaIndex, start: Fraction, end: Fraction) -> tuple[_Range, ...]:
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way to make a cut: from which keyframe before its window, and whether with the stream's parameters."""
+
+    keyframes_back: int
+    with_parameters: bool
+
+
+def _ways(muxer: str, index: MediaIndex) -> Iterator[_Way]:
+    """Yield ways to make a cut that decodes, the shortest first."""
+    yield _Way(0, with_parameters=False)
+    in_band = muxer == "mpegts" and bool(index.codecs & PARAMETERS_IN_BAND)
+    for back in KEYFRAMES_BACK:
+        if back or in_band:
+            yield _Way(back, with_parameters=in_band)
+
+
+def plan_cut(index: MediaIndex, start: Fraction, end: Fraction, *, keyframes_back: int = 0) -> tuple[_Range, ...]:
     """Which packets of each track a cut of `[start, end]` takes, seconds on the file's own timeline.
 
     The first track leads: the cut begins at its last keyframe shown at or before `start` (its first one where there is
-    none). Pictures decoded after that keyframe but shown before it lean on pictures that are gone, and stay out.
+    none), or so many keyframes before that. Pictures decoded after that keyframe but shown before it lean on pictures
+    that are gone, and stay out.
 
     Raises:
         CannotCut: No keyframe is marked.
@@ -183,7 +238,8 @@ def plan_cut(index: MediaIndex, start: Fraction, end: Fraction) -> tuple[_Range,
     if not keyframes:
         raise CannotCut("the file marks no keyframe")
     start_ticks, end_ticks = start / leading.time_base, math.floor(end / leading.time_base)
-    first = max((i for i in keyframes if leading.pts[i] <= start_ticks), default=keyframes[0])
+    before = [i for i in keyframes if leading.pts[i] <= start_ticks] or keyframes[:1]
+    first = before[max(0, len(before) - 1 - keyframes_back)]
     # To show everything up to the end, what is decoded by then is needed, even where it is shown later.
     decoded = (pts if dts is None else min(pts, dts) for pts, dts in zip(leading.pts, leading.dts, strict=True))
     last = max((i for i, ticks in enumerate(decoded) if ticks <= end_ticks and i >= first), default=first)
@@ -213,7 +269,9 @@ def _origin(index: MediaIndex, plan: Sequence[_Range]) -> Fraction:
 class _Writer:
     """One cut being written."""
 
-    def __init__(self, path: Path, muxer: str, streams: Sequence[Any], origin: Fraction) -> None:
+    def __init__(
+        self, path: Path, muxer: str, streams: Sequence[Any], origin: Fraction, *, with_parameters: bool = False
+    ) -> None:
         # bitexact: no random ids and no dates, so that the same packets give the same bytes.
         options = {"fflags": "+bitexact"} | ({"movie_timescale": str(MP4_TIMESCALE)} if muxer == "mp4" else {})
         self.output = av.open(str(path), "w", format=muxer, container_options=options)
@@ -223,9 +281,13 @@ class _Writer:
             copy.time_base = stream.time_base
             self.streams[stream.index] = copy
         self.origin = origin
+        # By stream: what its first keyframe needs in front of it.
+        self.parameters = {s.index: parameters_in_band(s) for s in streams} if with_parameters else {}
 
     def write(self, packet: Any) -> None:
         """Write a packet shifted to the cut's timeline; the packet is left as it was, for other cuts to take."""
+        if packet.is_keyframe and (parameters := self.parameters.pop(packet.stream.index, b"")):
+            packet = with_prefix(packet, parameters)
         stream, time_base = packet.stream, packet.time_base
         pts, dts, duration = packet.pts, packet.dts, packet.duration
         shift = round(self.origin / time_base)
@@ -243,7 +305,12 @@ class _Writer:
 
 
 def _copy_packets(
-    index: MediaIndex, plans: Mapping[str, Sequence[_Range]], paths: Mapping[str, Path], muxer: str
+    index: MediaIndex,
+    plans: Mapping[str, Sequence[_Range]],
+    paths: Mapping[str, Path],
+    muxer: str,
+    *,
+    with_parameters: bool,
 ) -> None:
     """The second pass: every packet into every cut that takes it."""
     begins: dict[tuple[int, int], list[str]] = {}
@@ -268,10 +335,12 @@ def _copy_packets(
             stream = packet.stream.index
             number = counted[stream]
             counted[stream] += 1
+            index.time_line.move(packet, number)
             for name in begins.get((stream, number), ()):
                 active[stream].append(name)
                 if name not in writers:
-                    writer = _Writer(paths[name], muxer, streams, _origin(index, plans[name]))
+                    origin = _origin(index, plans[name])
+                    writer = _Writer(paths[name], muxer, streams, origin, with_parameters=with_parameters)
                     writers[name] = writer
                     stack.callback(writer.close)
             for name in list(active[stream]):

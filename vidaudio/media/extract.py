@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from vidaudio.media.channels import Channel
 from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.media.worker_process import PACKAGES, WorkerDied, WorkerLate, WorkerProcess
 
@@ -37,6 +38,7 @@ class ExtractOptions:
         jpeg_quality: 1 to 95.
         deadline_seconds: Per clip and try.
         memory_gib: Address space of the decoder; a clip that wants more is failed.
+        channel: Of a sound with several: their `mix`, the `left`, `right` or `loudest` one, or a number from 0.
     """
 
     frame_size: int = 224
@@ -47,6 +49,7 @@ class ExtractOptions:
     jpeg_quality: int = 92
     deadline_seconds: float = 120.0
     memory_gib: float = 4.0
+    channel: Channel = "mix"
 
     def decode_options(self) -> dict[str, Any]:
         """The part that the decoder needs."""

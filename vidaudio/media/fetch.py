@@ -35,6 +35,7 @@ from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.media.same_bytes import decodable, failed_clips, lost_clips, sha256_of
 from vidaudio.media.visit import Visit
 from vidaudio.media.ytdlp import DownloadFailed, download_source
+from vidaudio.wording import number_of
 
 __all__ = ["ClipSpan", "FetchOptions", "Fetched", "Traffic", "fetch_source"]
 
@@ -252,8 +253,10 @@ def _place(
             mine = _Placed(target, placed[source].size_bytes, placed[source].sha256)
             cut = shares.cuts.get(span.id)
             offset = cut.media_start_seconds if cut else 0.0
-            kept_whole = shares.note if span.end_seconds is not None else ""
-            note = "; ".join(filter(None, (fault, kept_whole)))
+            about_cut = shares.note if span.end_seconds is not None else ""
+            if cut is not None and cut.time_jumps:
+                about_cut = f"the source's clock jumps {number_of(cut.time_jumps, 'time')} in it; joined"
+            note = "; ".join(filter(None, (fault, about_cut)))
             fetched.append(_done(span, mine, offset=offset, note=note, info=info))
     except OSError:
         for target in created:

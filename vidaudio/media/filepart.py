@@ -10,13 +10,16 @@ class FilePart(io.RawIOBase):
     """A byte range of a file as a read-only, seekable file: lets a decoder read a tar member in place.
 
     Attributes:
+        identity: Tells this part of the file, as it now is, from others.
         error: What the disk said when it last failed, which a decoder would take for the end of the file.
     """
 
     def __init__(self, path: str | os.PathLike[str], offset: int = 0, length: int | None = None) -> None:
         self._descriptor = os.open(path, os.O_RDONLY)
         self._offset = offset
-        self._length = os.fstat(self._descriptor).st_size - offset if length is None else length
+        status = os.fstat(self._descriptor)
+        self._length = status.st_size - offset if length is None else length
+        self.identity = (str(path), offset, self._length, status.st_ino, status.st_size, status.st_mtime_ns)
         self._position = 0
         self.error: OSError | None = None
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorPrimaries, Colorspace, Interpolation, VideoReformatter
 
 from vidaudio.media.deinterlace import is_woven, progressive
+from vidaudio.media.tone_mapping import needs_mapping, to_sdr
 
 # A file whose pictures begin a little after its clock (an encoder's delay) still has a picture for its first grid time.
 LATE_FIRST_FRAME_SECONDS = 0.5
@@ -21,6 +22,9 @@ LATE_FIRST_FRAME_SECONDS = 0.5
 LONGEST_SIDE = 32
 # A picture this little after a grid time counts as there in time: 2.7 s less 1.7 s is more than 1 s in floating point.
 ROUNDING_SECONDS = 1e-6
+# How colour differences are coded where an HDR file does not say: as BT.2020 does.
+HDR_MATRIX = Colorspace.BT2020
+UNSPECIFIED_MATRIX = 2
 
 
 @dataclass(slots=True)
@@ -39,6 +43,7 @@ class FrameGrid:
         motion: Largest mean absolute difference between consecutive pictures, grey levels of 255; 0 for a still.
         end_seconds: When the last frame seen stops being on screen, relative to the clip's start.
         seconds: How long there is a picture.
+        tone_mapped: Whether pictures of high dynamic range or wide gamut were converted to BT.709.
     """
 
     step_seconds: float
@@ -50,6 +55,7 @@ class FrameGrid:
     grid_seconds: list[float] = field(default_factory=list)
     end_seconds: float = 0.0
     motion: float = 0.0
+    tone_mapped: bool = False
     _reformatter: VideoReformatter = field(default_factory=VideoReformatter)
     _next: int = 0
     _before_previous: av.VideoFrame | None = None
@@ -97,6 +103,7 @@ class FrameGrid:
                 picture = self._previous
                 if is_woven(picture):
                     picture = progressive(self._before_previous, picture, following)
+                self.tone_mapped |= needs_mapping(picture)
                 self._previous_taken = square_rgb(picture, self.size, self.pixel_aspect, self._reformatter)
             if self.images:
                 difference = np.abs(self.images[-1][::8, ::8].astype(np.int16) - self._previous_taken[::8, ::8])
@@ -113,7 +120,7 @@ def square_rgb(
     """Upright centre square of a frame, uint8 RGB `[size, size, 3]`.
 
     Bicubic resize of the displayed picture (pixel aspect and rotation honoured) to `size` on its short side, then a
-    centre crop, as CLIP's own preprocessing does.
+    centre crop, as CLIP's own preprocessing does. High dynamic range and wide gamut are mapped to BT.709.
     """
     width, height = frame.width, frame.height
     displayed = (width * pixel_aspect, height) if pixel_aspect > 1 else (width, height / pixel_aspect)
@@ -121,20 +128,24 @@ def square_rgb(
     longest = size * LONGEST_SIDE
     scaled_width = min(max(size, round(displayed[0] * scale)), longest)
     scaled_height = min(max(size, round(displayed[1] * scale)), longest)
+    mapped = needs_mapping(frame)
+    untold = frame.colorspace == UNSPECIFIED_MATRIX and frame.color_primaries != ColorPrimaries.SMPTE432
     rgb = (
         (reformatter or VideoReformatter())
         .reformat(
             frame,
             width=scaled_width,
             height=scaled_height,
-            format="rgb24",
+            format="rgb48le" if mapped else "rgb24",
+            src_colorspace=HDR_MATRIX if mapped and untold else None,
             interpolation=Interpolation.BICUBIC,
             threads=1,
         )
         .to_ndarray()
     )
     left, top = (scaled_width - size) // 2, (scaled_height - size) // 2
-    return np.ascontiguousarray(upright(rgb[top : top + size, left : left + size], frame))
+    square = rgb[top : top + size, left : left + size]
+    return np.ascontiguousarray(upright(to_sdr(square, frame) if mapped else square, frame))
 
 
 def upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:

@@ -7,7 +7,9 @@ later than the picture begins with silence here, so that what is put back stays 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import ffmpeg
@@ -18,6 +20,8 @@ from vidaudio.media.container import main_streams, open_media, start_time
 from vidaudio.media.decode import CONTAINERS
 from vidaudio.media.ffmpeg import FfmpegError, file_argument, run_ffmpeg
 from vidaudio.media.frames import FrameGrid
+from vidaudio.media.span import read_packets
+from vidaudio.media.time_line import TimeLine, read_time_line
 
 # Suffixes of files that hold a picture too: FFmpeg's name of the container, and a sound codec its players know.
 VIDEO_FORMATS = {
@@ -46,7 +50,7 @@ def write_soundtrack(path: str | Path, wav: Path) -> None:
     try:
         run_ffmpeg(command)
     except FfmpegError as error:
-        raise MediaError(f"the sound of {path} cannot be decoded ({error})") from error
+        raise MediaError(f"the sound of {path} cannot be decoded ({error.told})") from error
 
 
 def check_picture_fits(video: str | Path, out: str | Path) -> None:
@@ -100,7 +104,7 @@ def replace_soundtrack(video: str | Path, wav: Path, out: Path, suffix: str) -> 
         run_ffmpeg(ffmpeg.output(picture, sound, file_argument(out), **options))
     except FfmpegError as error:
         raise MediaError(
-            f"the picture of {video} cannot be put into a {suffix} file ({error}); try .mkv, which holds most"
+            f"the picture of {video} cannot be put into a {suffix} file ({error.told}); try .mkv, which holds most"
         ) from error
 
 
@@ -120,12 +124,16 @@ def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> l
         raise MediaError(f"{path} has no moving picture")
     try:
         with open_media(Path(path)) as container:
+            streams = main_streams(container)
+            # Without it an hour that the clock jumps would be an hour of pictures.
+            line = read_time_line(container, streams, read_packets(container, streams))
+        with open_media(Path(path)) as container:
             stream = container.streams[index]
             stream.thread_type = "AUTO"
             aspect = float(stream.sample_aspect_ratio or 1)
             grid = FrameGrid(1.0, size, float("inf"), aspect if 0.1 < aspect < 10 else 1.0)
             zero, rate = float(start_time(container)), stream.guessed_rate
-            for frame in container.decode(stream):
+            for frame in _placed_frames(container, stream, line):
                 if frame.time is not None:
                     grid.push(frame, frame.time - zero, float(1 / rate) if rate else 0.04)
             grid.finish()
@@ -138,6 +146,16 @@ def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> l
         return images
     first = (len(images) - most) // 2
     return images[first : first + most]
+
+
+def _placed_frames(container: Any, stream: Any, line: TimeLine) -> Iterator[av.VideoFrame]:
+    """Yield a stream's frames on the file's joined time line."""
+    number = 0
+    for packet in container.demux(stream):
+        if packet.size:
+            line.move(packet, number)
+            number += 1
+        yield from packet.decode()
 
 
 def _stream_index(path: str | Path, kind: str) -> int | None:

@@ -6,14 +6,16 @@ soon as both have passed the span's end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import av
 
 from vidaudio.media import ahead
 from vidaudio.media.ahead import LookAhead, Unpredictable
+from vidaudio.media.channels import SoundSink
 from vidaudio.media.frames import FrameGrid
-from vidaudio.media.sound import SoundTrack
+from vidaudio.media.time_line import ClockWatch, TimeLine, longest_gap_seconds
 
 # Decoding starts this long before the clip, since sound codecs need a few packets to settle; farther back where that is
 # not before the clip's first picture (containers without an index land between key frames).
@@ -25,22 +27,72 @@ PROBED_PACKETS = 500
 # A file this broken is not worth waiting for.
 MAX_ERRORS_IN_A_ROW = 200
 MEDIA_ERRORS = (av.FFmpegError, ValueError, OSError)
+# A picture that stays on screen for longer is counted as held.
+HELD_SECONDS = 1.0
+
+
+class ClockJumped(Exception):
+    """The file's clock may jump: all of its packets are to be looked at before it is decoded."""
+
+
+def read_packets(container: Any, streams: Sequence[Any]) -> Iterator[av.Packet]:
+    """Yield the packets of a file to its end, past what cannot be read."""
+    errors_in_a_row = 0
+    packets = container.demux(streams)
+    while errors_in_a_row < MAX_ERRORS_IN_A_ROW:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        except MEDIA_ERRORS:
+            errors_in_a_row += 1
+            packets = container.demux(streams)
+            continue
+        errors_in_a_row = 0
+        yield packet
 
 
 class SpanDecoder:
     """Feeds the pictures and the sound of one span of an open file, in one pass.
+
+    Args:
+        container: Opened.
+        video: The track of pictures.
+        audio: The track of sound.
+        start_seconds: Where the span begins, from the file's time 0.
+        time_line: Of the file where its packets have been looked at; else a jump of the clock raises `ClockJumped`.
+        encoder_delay: How long before its first sample the sound begins, seconds.
+        sound_only: Whether pictures are not decoded.
 
     Attributes:
         errors: Packets that could not be read or decoded.
         pictures: Frames decoded, also outside the span.
         blocks: Sound blocks decoded, also outside the span.
         sought: Whether reading did not begin at the file's beginning.
+        reached_end: Whether the file ended before the span was complete.
+        held_seconds: Time in the span in which the picture stayed for more than `HELD_SECONDS`.
     """
 
-    def __init__(self, container, video, audio, start_seconds: float) -> None:
+    def __init__(
+        self,
+        container,
+        video,
+        audio,
+        start_seconds: float,
+        *,
+        time_line: TimeLine | None = None,
+        encoder_delay: float = 0.0,
+        sound_only: bool = False,
+    ) -> None:
         self.errors = self.pictures = self.blocks = 0
-        self.sought = False
+        self.sought = self.reached_end = False
+        self.held_seconds = 0.0
         self._container, self._video, self._audio = container, video, audio
+        self._time_line, self._sound_only = time_line, sound_only
+        self._counted = {video.index: 0, audio.index: 0}
+        self._encoder_delay = encoder_delay
+        self._last_video_dts: int | None = None
+        self._span_end = float("inf")
         self._file_start = (container.start_time or 0) / av.time_base
         self._zero = self._file_start + start_seconds
         rate = video.guessed_rate
@@ -84,12 +136,18 @@ class SpanDecoder:
                 return False  # slower, and just as right
             if early_enough:
                 self.sought = True
+                self._last_video_dts = None
                 return True
         return False
 
-    def run(self, grid: FrameGrid, track: SoundTrack) -> None:
-        """Decode until grid and track have passed the end of the span, or nothing more can be read."""
+    def run(self, grid: FrameGrid, track: SoundSink) -> None:
+        """Decode until grid and track have passed the end of the span, or nothing more can be read.
+
+        Raises:
+            ClockJumped: The file's clock may jump, and no time line was given.
+        """
         collected = False
+        self._span_end = self._zero + grid.span_seconds
         for frame in self._frames():
             try:
                 if isinstance(frame, av.VideoFrame):
@@ -100,8 +158,9 @@ class SpanDecoder:
                 raise
             except MEDIA_ERRORS:  # a pixel format or a channel layout that cannot be converted
                 self.errors += 1
-            if collected := grid.passed() and track.passed():
+            if collected := (self._sound_only or grid.passed()) and track.passed():
                 break
+        self.reached_end = not collected
         if self._ahead is not None:
             self._ahead.finish(at_end=not collected)
             grid.extend(self._ahead.end_seconds)
@@ -116,9 +175,9 @@ class SpanDecoder:
         self._next_video = seconds + duration
         grid.push(frame, seconds - self._zero, duration)
 
-    def _play(self, frame: av.AudioFrame, track: SoundTrack) -> None:
+    def _play(self, frame: av.AudioFrame, track: SoundSink) -> None:
         self.blocks += 1
-        seconds = self._next_audio if frame.pts is None else float(frame.pts * frame.time_base)
+        seconds = self._next_audio if frame.pts is None else float(frame.pts * frame.time_base) - self._encoder_delay
         self._next_audio = seconds + frame.samples / frame.sample_rate
         if self._next_audio > self._zero:
             track.push(frame, seconds - self._zero)
@@ -126,6 +185,8 @@ class SpanDecoder:
     def _frames(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
         """All that can be decoded from here on; what cannot is counted."""
         errors_in_a_row = 0
+        start = None if self.sought else self._file_start
+        watch = ClockWatch((self._video, self._audio), start, longest_gap_seconds(self._container))
         packets = self._container.demux(self._video, self._audio)
         while errors_in_a_row < MAX_ERRORS_IN_A_ROW:
             try:
@@ -137,13 +198,14 @@ class SpanDecoder:
                 errors_in_a_row += 1
                 packets = self._container.demux(self._video, self._audio)
                 continue
-            if self._first_video_dts is None and packet.is_keyframe and packet.stream.type == "video":
-                self._first_video_dts = packet.dts
+            if packet.size and self._time_line is None and watch.jumps(packet):
+                raise ClockJumped
+            is_video = packet.stream.type == "video"
+            self._place(packet, is_video=is_video)
             try:
-                if self._ahead is not None and packet.stream.type == "video":
-                    frames = self._needed_frames(packet)
-                else:
-                    frames = packet.decode()
+                if is_video and self._sound_only:
+                    continue
+                frames = self._needed_frames(packet) if self._ahead is not None and is_video else packet.decode()
             except MemoryError:
                 raise
             except MEDIA_ERRORS:
@@ -153,6 +215,25 @@ class SpanDecoder:
             if frames:
                 errors_in_a_row = 0
             yield from frames
+
+    def _place(self, packet: av.Packet, *, is_video: bool) -> None:
+        """Put a packet on the file's time line, and note what its time stamps say."""
+        stream = packet.stream.index
+        number = self._counted[stream]
+        if packet.size:
+            self._counted[stream] = number + 1
+            if self._time_line is not None:
+                self._time_line.move(packet, number)
+        if not is_video:
+            return
+        if self._first_video_dts is None and packet.is_keyframe:
+            self._first_video_dts = packet.dts
+        last, dts = self._last_video_dts, packet.dts
+        if dts is not None:
+            self._last_video_dts = dts
+            if last is not None and (dts - last) * packet.time_base > HELD_SECONDS:
+                begin, end = (float(ticks * packet.time_base) for ticks in (last, dts))
+                self.held_seconds += max(0.0, min(end, self._span_end) - max(begin, self._zero))
 
     def _needed_frames(self, packet: av.Packet) -> list[av.VideoFrame]:
         """The pictures that come out once this packet is read, less what is not needed of them."""

@@ -25,7 +25,7 @@ from vidaudio.manifest.source import RowSource, TableRows, hashed
 from vidaudio.pipeline.growth import added_rows
 from vidaudio.pipeline.parts import Part, PartFiles, create_part
 from vidaudio.pipeline.plan import manifest_hash, plan_shards, planned_tables
-from vidaudio.pipeline.recipe import CorpusRecipe, CorpusSettings, PackBlock, stable_hash
+from vidaudio.pipeline.recipe import LEFT_OUT, CorpusRecipe, CorpusSettings, PackBlock, stable_hash
 from vidaudio.pipeline.stored_recipe import RUN_SETTINGS, without_run_settings
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.recipes import check
@@ -263,7 +263,8 @@ def check_settings(url: str, settings: CorpusSettings) -> None:
         CorpusError: It was begun otherwise; names every difference.
     """
     standing = json.loads(open_store(url).read(CORPUS_FILE))
-    was, now = _flat(standing.get("identity", {})), _flat(settings.identity())
+    # Settings that the identity leaves out at their default have it.
+    was, now = (LEFT_OUT | _flat(values) for values in (standing.get("identity", {}), settings.identity()))
     lines = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in sorted(now) if was.get(key) != now[key]]
     if lines:
         raise CorpusError(

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from vidaudio.errors import CorpusError
 from vidaudio.machine import available_cores
 from vidaudio.media.reasons import Reason, State
+from vidaudio.pipeline import notices
 from vidaudio.shards.commit import TABLE_DAMAGE, record_of
 from vidaudio.shards.read_many import in_parallel
 from vidaudio.shards.store import Store, open_store
@@ -43,6 +44,7 @@ SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("clips", pa.int32()),
         ("example", pa.string()),
+        *notices.COLUMNS.items(),
     ]
 )
 # What is asked for: tables, and the ids in each whose rows count no more.
@@ -104,23 +106,28 @@ def _counted(store: Store, row: dict, told: Counter[tuple[str, str]]) -> Iterato
         if "state" not in file.schema_arrow.names:
             # A pack's: all that is in there came through.
             outcomes = [(State.DONE.value, None, record.rows, None)]
+            noticed = notices.NONE
         else:
             enough = {
                 reason for (folder, reason), n in list(told.items()) if folder == row["folder"] and n > ENOUGH_EXAMPLES
             }
-            outcomes = _outcomes(file, frozenset(row["superseded"] or ()), enough - {Reason.UNKNOWN})
+            outcomes, noticed = _outcomes(file, frozenset(row["superseded"] or ()), enough - {Reason.UNKNOWN})
             told.update((row["folder"], reason) for _, reason, _, example in outcomes if example)
     except FileNotFoundError:
         raise CorpusError(f"the table {store.url}/{name} went away while it was to be counted") from None
     except TABLE_DAMAGE as error:
         raise CorpusError(f"the table {store.url}/{name} is damaged ({str(error).splitlines()[0]})") from error
     for state, reason, clips, example in outcomes:
-        yield row["folder"], row["table"], record.shard, row["table_bytes"], state, reason, clips, example
+        mended = noticed if state == State.DONE else notices.NONE
+        yield (
+            *(row["folder"], row["table"], record.shard, row["table_bytes"], state, reason, clips, example),
+            *(mended[name] for name in notices.COLUMNS),
+        )
 
 
 def _outcomes(
     file: pq.ParquetFile, superseded: frozenset[str], enough: Collection[str]
-) -> Sequence[tuple[str | None, str | None, int, str | None]]:
+) -> tuple[Sequence[tuple[str | None, str | None, int, str | None]], Mapping[str, float]]:
     def column(name: str) -> list:
         return file.read(columns=[name], use_threads=False)[name].to_pylist()
 
@@ -135,7 +142,8 @@ def _outcomes(
             if counts_now and state == State.FAILED and text and reason in asked:
                 said.setdefault(reason, Counter())[text] += 1
     ordered = sorted(counts.items(), key=lambda item: (item[0][0], item[0][1] or ""))
-    return [(*outcome, n, _example(said, *outcome)) for outcome, n in ordered] or [(None, None, 0, None)]
+    noticed = notices.count_notices(file, [state for state, _ in rows], speaks)
+    return [(*outcome, n, _example(said, *outcome)) for outcome, n in ordered] or [(None, None, 0, None)], noticed
 
 
 def _example(said: Mapping[str, Counter[str]], state: str, reason: str | None) -> str | None:

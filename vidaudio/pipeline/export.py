@@ -30,6 +30,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.pack_file import PACK_FILE, read_pack_file
 from vidaudio.pipeline.pack_select import CLIP_FACTS, selected
+from vidaudio.pipeline.stages.extract import completed
 from vidaudio.pipeline.superseded import superseded
 from vidaudio.places import local_target
 from vidaudio.shards.commit import committed_shards, read_table, table_name
@@ -199,7 +200,7 @@ def _chosen_rows(
     """By shard, the chosen clips: columns of the list and of av. Adds to `met` what of `wanted` there is."""
     older = superseded(corpus)
     for shard in sorted(committed_shards(corpus.store, "av")):
-        av, _ = read_table(corpus.store, table_name("av", shard))
+        av = completed(read_table(corpus.store, table_name("av", shard))[0])
         # Before pandas sees it: rows without facts would make floats of the offsets.
         speaks = pa.array(older.speaks(shard, av["id"].to_pylist()), pa.bool_())
         done = av.filter(pc.and_(pc.equal(av["state"], "done"), speaks))

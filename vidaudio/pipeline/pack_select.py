@@ -19,6 +19,7 @@ from vidaudio.pipeline.pack_file import is_plain_name
 from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.split_draw import drawn_split, share_bounds
 from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
+from vidaudio.pipeline.stages.extract import completed
 from vidaudio.pipeline.superseded import superseded
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.read_many import read_tables
@@ -65,7 +66,7 @@ def usable_clips(corpus: Corpus, encoder_name: str, columns: Collection[str] | N
     for (shard, listed), (av, _) in zip(_rows_by_shard(corpus, of_list), read, strict=True):
         rows.append(listed.filter(pa.array(older.speaks(shard, listed["id"].to_pylist()), pa.bool_())))
         # Before pandas sees it: rows without facts would make floats of whole numbers.
-        facts.append(av.filter(pc.equal(av["state"], "done")).drop_columns(["state"]))
+        facts.append(completed(av, of_av).select(of_av).filter(pc.equal(av["state"], "done")).drop_columns(["state"]))
         held += listed.num_rows
         if held >= BATCH_CLIPS:
             yield _joined(rows, facts)

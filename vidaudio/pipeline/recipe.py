@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 from vidaudio.encoders.shipped import named_encoder
 from vidaudio.errors import CorpusError, RecipeError
@@ -18,6 +18,8 @@ from vidaudio.recipes import RecipeModel, check, load_values, override
 from vidaudio.shards.store import check_shared
 
 STAGES = ("download", "extract", "embed", "pack")
+# Settings of a corpus that older versions do not know, and the value that stands for what those did.
+LEFT_OUT = {"extract.channel": "mix"}
 
 
 class SiteRateBlock(RecipeModel):
@@ -88,6 +90,9 @@ class ExtractedMedia(RecipeModel):
     min_seconds: float = Field(2.0, ge=0)
     decode: Literal["exact", "fast"] = Field("exact", description="fast: referenced pictures only, at their own times")
     jpeg_quality: int = Field(92, ge=1, le=95)
+    channel: Literal["mix", "left", "right", "loudest"] | NonNegativeInt = Field(
+        "mix", description="of a sound with several channels: all mixed, one side, the loudest, or a number from 0"
+    )
 
 
 class ExtractLimits(RecipeModel):
@@ -209,8 +214,16 @@ class CorpusSettings(RecipeModel):
     embed: EmbedBlock = EmbedBlock()
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings as JSON values; their hash is part of every plan hash."""
-        return self.model_dump(mode="json")
+        """Return the settings as JSON values; their hash is part of every plan hash.
+
+        A setting that came later is left out at its default, so that the plan hashes of older corpora stay the same.
+        """
+        values = self.model_dump(mode="json")
+        for name, default in LEFT_OUT.items():
+            block, _, key = name.partition(".")
+            if values[block][key] == default:
+                del values[block][key]
+        return values
 
 
 class RunSettings(RecipeModel):

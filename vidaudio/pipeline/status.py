@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +12,8 @@ from vidaudio.media.reasons import TRANSIENT, Reason, State
 from vidaudio.pipeline.columns import PACKS
 from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.listing import NAMED_STAGES, STAGES, Listings, list_stages
+from vidaudio.pipeline.notices import COLUMNS as NOTICED
+from vidaudio.pipeline.notices import notice_lines
 from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, PackDescription, read_pack_file
 from vidaudio.pipeline.tallies import tally
 from vidaudio.pipeline.tombstones import tombstones_among
@@ -35,6 +37,7 @@ class StageStatus:
         others: State, reason and number of those that did not, most first.
         unknown_messages: Of the clips that failed for an unknown reason, the most frequent messages.
         examples: By reason, what was said of clips that failed for it: one message each.
+        noticed: What was mended in clips that came through, by kind; see `notices`.
         of: The encoder's or scorer's name; empty for a stage that a corpus has once.
     """
 
@@ -45,6 +48,7 @@ class StageStatus:
     unknown_messages: tuple[str, ...] = ()
     of: str = ""
     examples: Mapping[str, str] = field(default_factory=dict)
+    noticed: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
@@ -74,12 +78,15 @@ class StageStatus:
         if self.unknown:
             told["unknown_share"] = round(self.unknown / self.failed, 4)
             told["unknown_messages"] = list(self.unknown_messages)
+        if noticed := {name: round(value, 3) for name, value in self.noticed.items() if value}:
+            told["noticed"] = noticed
         return told
 
     def lines(self, shards: int) -> list[str]:
         """For people; `shards` is how many the corpus has."""
         partial = "" if self.shards == shards else f"  ({self.shards:,} of {shards:,} shards)"
         lines = [f"  {self.name:<10}{self.done:>9,} done{partial}"]
+        lines += [f"  {'':<10}{number:>9} {text}" for number, text in notice_lines(self.noticed)]
         for state, reason, number in self.others:
             told = f"{state}: {reason}" if reason else state
             if state == State.FAILED and reason in TRANSIENT:
@@ -190,6 +197,8 @@ def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
     tables |= {folder: [f"{shard}.parquet" for shard in pack.shards] for folder, pack in packs.items()}
     counted = tally(corpus, {folder: _sizes(listings[folder], names) for folder, names in tables.items()})
     stages = [_outcomes(counted, name, folder, listings) for name, folder in STAGES.items()]
+    if corpus.settings.extract.channel != "mix":  # then one channel is what was asked for
+        stages = [replace(stage, noticed={**stage.noticed, "one_channel": 0}) for stage in stages]
     extracted = counted[(counted["folder"] == "av") & (counted["state"] == State.DONE)]
     done = extracted.groupby("shard")["clips"].sum()
     for name, kind in NAMED_STAGES.items():
@@ -225,7 +234,8 @@ def _outcomes(counted: pd.DataFrame, name: str, folder: str, listings: Listings)
     unknown = tuple(messages.loc[messages["reason"] == Reason.UNKNOWN, "example"][:EXAMPLES])
     examples = dict(messages.drop_duplicates("reason")[["reason", "example"]].itertuples(index=False))
     shards = len(committed_shards_in(listings[folder]))
-    return StageStatus(name, shards, done, tuple(others), unknown, examples=examples)
+    noticed = {name: own[name].sum().item() for name in NOTICED}
+    return StageStatus(name, shards, done, tuple(others), unknown, examples=examples, noticed=noticed)
 
 
 def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, PackDescription], list[str]]:

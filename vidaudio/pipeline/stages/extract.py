@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pyarrow as pa
 
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip
+from vidaudio.media.decoder_pool import decoders
 from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
 from vidaudio.media.fetch_types import is_remote
 from vidaudio.media.reasons import Outcome, Reason, State
@@ -48,10 +47,25 @@ SCHEMA = pa.schema(
         ("audio_length", pa.int64()),
         ("frame_offsets", pa.list_(pa.int64())),
         ("frame_lengths", pa.list_(pa.int64())),
+        # Corpora begun earlier lack the columns from here on.
+        ("time_jumps", pa.int32()),
+        ("filled_seconds", pa.float64()),
+        ("held_seconds", pa.float64()),
+        ("audio_channel", pa.string()),
+        ("tone_mapped", pa.bool_()),
     ]
 )
 FACTS = ("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "rms_dbfs")
 FACTS += ("motion", "decode_errors", "audio_gaps")
+FACTS += ("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped")
+
+
+def completed(table: pa.Table, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """Return a table of this stage with those of these columns that its corpus was begun too early for, all null."""
+    for name in columns:
+        if name in SCHEMA.names and name not in table.column_names:
+            table = table.append_column(SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type))
+    return table
 
 
 def extract_shard(corpus: Corpus, shard: int, folder: str, run: RunSettings) -> CommitRecord:
@@ -88,7 +102,7 @@ def extract_fetched(
     """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
     options = ExtractOptions(**(run.extract.model_dump() | corpus.settings.extract.model_dump()))
-    with trying(corpus.store, shard) as trial, _borrowed_extractor(options) as extractor:
+    with trying(corpus.store, shard) as trial, decoders.borrowed(options) as extractor:
         tar = scratch / "av.tar"
         results: dict[str, Extracted] = {}
         with ShardWriter(tar) as writer:
@@ -210,24 +224,3 @@ def _table(results: Mapping[str, Extracted], inside: Mapping[str, Member]) -> pa
         for name, value in values.items():
             columns[name].append(value)
     return pa.table(columns, schema=SCHEMA)
-
-
-_idle: list[Extractor] = []
-_idle_lock = threading.Lock()
-
-
-@contextlib.contextmanager
-def _borrowed_extractor(options: ExtractOptions) -> Iterator[Extractor]:
-    """A decoder process that outlives the task: the next shard on this worker finds it warm."""
-    with _idle_lock:
-        extractor = next((e for e in _idle if e.options == options), None)
-        if extractor is not None:
-            _idle.remove(extractor)
-    extractor = extractor or Extractor(options)
-    try:
-        yield extractor
-    except BaseException:
-        extractor.close()
-        raise
-    with _idle_lock:
-        _idle.append(extractor)
