@@ -379,5 +379,5 @@ def test_a_table_that_is_not_there(tmp_path: Path):
 def test_a_picture_that_is_none_is_named(tmp_path: Path):
     (tmp_path / "p.png").write_text("no picture")
     systems = make_systems(tmp_path, ["a"], ["one"])
-    with pytest.raises(MediaError, match=r"p\.png cannot be read as a picture"):
+    with pytest.raises(MediaError, match=r"p\.png is not a picture that can be read"):
         make_page(systems, tmp_path / "p.html", kind=Kind.MOS, items=[Item("one", image=tmp_path / "p.png")])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, MediaError
 from vidaudio.shards.tar import Member, members
 from vidaudio.stream.cache import CachedTars
 from vidaudio.stream.index import TrainingIndex
@@ -101,7 +101,7 @@ class SampleReader:
             DamagedSample: One cannot be decoded.
             CorpusError: The pack was made without pictures.
         """
-        from PIL import Image
+        from vidaudio.media.pictures import read_frame
 
         listed, key = self._members(row), self._index.text("key", row)
         found = []
@@ -114,9 +114,8 @@ class SampleReader:
                 )
             data = self._read(row, member.offset, member.length)
             try:
-                with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-                    found.append(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
-            except (OSError, ValueError) as error:
+                found.append(np.asarray(read_frame(data, name=f"picture {number}")).transpose(2, 0, 1))
+            except MediaError as error:
                 raise self._damaged(row, error) from error
         return np.stack(found)
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from vidaudio.encoders.clip import RESNET, ClipEncoder, EncoderSpec, load_encoder
 from vidaudio.encoders.pictures import PictureEncoder
-from vidaudio.errors import CorpusError, EncoderError, MediaError, QueryError
+from vidaudio.errors import CorpusError, EncoderError, QueryError
+from vidaudio.media.pictures import read_picture
 from vidaudio.training.blocks import Modality, QueryBlock
 from vidaudio.training.compositions import modalities
 from vidaudio.training.query_encoder import (
@@ -287,22 +288,12 @@ def image_queries(vectors: Tensor) -> Tensor:
 
 
 def open_images(paths: Sequence[str | Path]) -> list[Image.Image]:
-    """Picture files, in RGB.
+    """Return picture files in RGB, as a viewer shows them.
 
     Raises:
         MediaError: One is missing or is no picture.
     """
-    images = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                images.append(image.convert("RGB"))
-        except FileNotFoundError:
-            raise MediaError(f"there is no picture {path}") from None
-        # Damaged files and pictures of absurd size: Pillow has no one type for them.
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise MediaError(f"{path} is not a picture that can be read ({error})") from error
-    return images
+    return [read_picture(path) for path in paths]
 
 
 def _plain(label: str) -> str:

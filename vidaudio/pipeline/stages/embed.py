@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from PIL import Image
 
 from vidaudio.encoders.files import file_versions
 from vidaudio.encoders.naming import description_bytes
-from vidaudio.errors import EncoderError
+from vidaudio.errors import EncoderError, MediaError
+from vidaudio.media.pictures import read_frame
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import CorpusSettings, EncoderBlock, RunSettings
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
+from vidaudio.shards.damage import Damaged
 from vidaudio.shards.read import TarReader
 
 # Pictures held decoded at once, in batches of the encoder.
@@ -114,13 +114,22 @@ def embed_shard(corpus: Corpus, shard: int, folder: str, _: RunSettings) -> Comm
         )
     av, record = read_table(corpus.store, table_name("av", shard))
     done = [row for row in av.to_pylist() if row["state"] == "done"]
-    spans = [span for row in done for span in zip(row["frame_offsets"], row["frame_lengths"], strict=True)]
+    spans = [
+        (f"{row['id']}.{number:03d}.jpg", *span)
+        for row in done
+        for number, span in enumerate(zip(row["frame_offsets"], row["frame_lengths"], strict=True))
+    ]
 
     vectors = [np.zeros((0, encoder.dimensions), np.float32)]
-    with TarReader(corpus.store, f"av/{record.tar}") as tar, ThreadPoolExecutor(max_workers=2) as pool:
+    name = f"av/{record.tar}"
+    with TarReader(corpus.store, name) as tar, ThreadPoolExecutor(max_workers=2) as pool:
 
-        def square(span: tuple[int, int]) -> np.ndarray:
-            return encoder.square(Image.open(io.BytesIO(tar.read(*span))))
+        def square(span: tuple[str, int, int]) -> np.ndarray:
+            member, offset, length = span
+            try:
+                return encoder.square(read_frame(tar.read(offset, length), name=f"{corpus.url}/{name}: {member}"))
+            except MediaError as error:
+                raise Damaged(name, f"{error}; `vidaudio verify` names the remedy") from error
 
         for group in _groups(spans, encoder.spec.batch_size * BATCHES_AHEAD):
             vectors.append(encoder.embed_squares(list(pool.map(square, group))))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import random
 from collections.abc import Collection
 
 import numpy as np
-from PIL import Image
 
-from vidaudio.errors import EncoderError
+from vidaudio.errors import EncoderError, MediaError
+from vidaudio.media.pictures import read_frame
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.verify.report import Findings
 from vidaudio.shards.commit import read_table, table_name
@@ -63,8 +62,8 @@ def _compare_shard(corpus: Corpus, encoder, shard: int, choice: random.Random, f
     with TarReader(corpus.store, f"av/{record.tar}", whole=False) as tar:
         for place in places:
             try:
-                squares.append(encoder.square(Image.open(io.BytesIO(tar.read(*spans[place])))))
-            except (OSError, ValueError) as error:
+                squares.append(encoder.square(read_frame(tar.read(*spans[place]), name="a picture")))
+            except (MediaError, OSError, ValueError) as error:
                 what = f"has a picture that does not decode ({error})"
                 findings.wrong(f"av/{record.tar}", what, "delete it and its table and build again")
                 return

@@ -105,13 +105,9 @@ def encode_picture(path: Path) -> bytes:
     Raises:
         MediaError: Not a picture.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from vidaudio.media.pictures import read_picture
 
-    try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise MediaError(f"{path} cannot be read as a picture: {error}") from None
+    picture = read_picture(path)
     picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
     sink = io.BytesIO()
     picture.save(sink, "JPEG", quality=90)
