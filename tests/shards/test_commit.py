@@ -34,13 +34,13 @@ def commit_one(store: Store, content: bytes, shard: int = 3) -> CommitRecord:
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
             writer.write("a", {"flac": content})
-        return commit(store, "av", shard, stage="extract", plan_hash="plan", table=TABLE, tar=tar)
+        return commit(store, "av", shard, stage="toy", plan_hash="plan", table=TABLE, tar=tar)
 
 
 def test_record_and_table_come_back_as_committed(store: Store):
     record = commit_one(store, b"sound")
     assert record.tar == f"000003.{record.tar_sha256[:8]}.tar"
-    assert (record.stage, record.shard, record.plan_hash, record.rows) == ("extract", 3, "plan", 2)
+    assert (record.stage, record.shard, record.plan_hash, record.rows) == ("toy", 3, "plan", 2)
     table, standing = read_table(store, table_name("av", 3))
     assert standing == record == read_record(store, table_name("av", 3))
     assert table.replace_schema_metadata().equals(TABLE)

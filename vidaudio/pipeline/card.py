@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.manifest.source import hashed
-from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.corpus_file import read_corpus_file
 from vidaudio.pipeline.pack_file import read_pack_file
 from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.pipeline.superseded import superseded
@@ -43,7 +44,7 @@ def write_card(corpus: Corpus, folder: str) -> None:
 def card_text(corpus: Corpus, folder: str) -> str:
     """The card with its seal still open."""
     described = read_pack_file(corpus.store, folder)
-    about = json.loads(corpus.store.read(CORPUS_FILE))
+    about = read_corpus_file(corpus.store)
     counts = _count_samples(corpus, folder, described.shards)
     owners = _count_owners(corpus, counts.ids)
     settings, extract = described.settings, corpus.settings.extract

@@ -22,19 +22,18 @@ import pyarrow as pa
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, clips_from_table
 from vidaudio.manifest.source import RowSource, TableRows, hashed
+from vidaudio.pipeline.corpus_file import CORPUS_FILE, FORMAT, read_corpus_file
 from vidaudio.pipeline.growth import added_rows
-from vidaudio.pipeline.parts import Part, PartFiles, create_part
+from vidaudio.pipeline.parts import ListDamaged, Part, PartFiles, create_part
 from vidaudio.pipeline.plan import manifest_hash, plan_shards, planned_tables
 from vidaudio.pipeline.recipe import LEFT_OUT, CorpusRecipe, CorpusSettings, PackBlock, stable_hash
-from vidaudio.pipeline.stored_recipe import RUN_SETTINGS, without_run_settings
+from vidaudio.pipeline.stored_recipe import RUN_SETTINGS
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.recipes import check
 from vidaudio.shards.store import Store, open_store
 
-CORPUS_FILE = "corpus.json"
 MANIFEST_FILE = "manifest.parquet"
 PART_FILE = "manifest-{:06d}.parquet"
-FORMAT = 1
 RECORDED_VERSIONS = ("vidaudio", "av", "pillow", "soundfile", "open_clip_torch", "torch", "webdataset", "yt-dlp")
 
 
@@ -164,24 +163,19 @@ def open_corpus(url: str) -> Corpus:
     if not store.exists(CORPUS_FILE):
         store.list("")  # which has its own words where not even the bucket is there
         raise CorpusError(f"there is no corpus at {url} (no {CORPUS_FILE}); `vidaudio build` makes one")
-    try:
-        described = json.loads(store.read(CORPUS_FILE))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{url}/{CORPUS_FILE} is not JSON ({error})") from error
-    if not isinstance(described, dict):
-        raise CorpusError(f"{url}/{CORPUS_FILE} does not describe a corpus")
-    if described.get("format") != FORMAT:
-        raise CorpusError(f"{url} has corpus format {described.get('format')!r}; this version reads {FORMAT}")
-    if not {"recipe", "plan_hash", "shards", "clips"} <= described.keys():
-        raise CorpusError(f"{url}/{CORPUS_FILE} does not describe a corpus")
-    recipe = check(CorpusRecipe, without_run_settings(described["recipe"]), f"{url}/{CORPUS_FILE}")
+    described = read_corpus_file(store)
+    recipe = check(CorpusRecipe, described["recipe"], f"{url}/{CORPUS_FILE}")
     parts = [Part(MANIFEST_FILE, "list", 0, described["shards"], described["clips"])]
     sizes = store.list("")
     files = PartFiles(store, sizes)
     further = [name for name in sizes if name.startswith("manifest-") and name.endswith(".parquet")]
     for number in range(1, len(further) + 1):
         # Counted and not just listed: without one of them, the numbers of all shards behind it would mean other clips.
-        parts.append(files[PART_FILE.format(number)].described)
+        name = PART_FILE.format(number)
+        part = files[name].described
+        if part.first_shard != parts[-1].first_shard + parts[-1].shards:
+            raise ListDamaged(store.url, name, f"says that its shards begin at {part.first_shard}, which they do not")
+        parts.append(part)
     return Corpus(store, recipe.corpus_settings(), recipe.pack, described["plan_hash"], tuple(parts), files)
 
 
@@ -243,7 +237,7 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
             )
         store.create(CORPUS_FILE, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n")
     check_settings(url, settings)
-    standing = json.loads(store.read(CORPUS_FILE))
+    standing = read_corpus_file(store)
     corpus = open_corpus(url)
     if standing.get("manifest_sha256") == list_hash:
         return corpus
@@ -262,7 +256,7 @@ def check_settings(url: str, settings: CorpusSettings) -> None:
     Raises:
         CorpusError: It was begun otherwise; names every difference.
     """
-    standing = json.loads(open_store(url).read(CORPUS_FILE))
+    standing = read_corpus_file(open_store(url))
     # Settings that the identity leaves out at their default have it.
     was, now = (LEFT_OUT | _flat(values) for values in (standing.get("identity", {}), settings.identity()))
     lines = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in sorted(now) if was.get(key) != now[key]]

@@ -23,11 +23,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, ManifestError
+from vidaudio.json_values import parse_object
 from vidaudio.manifest import Clip
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_tasks import PackTasks
 from vidaudio.shards.commit import read_table, table_name
+from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.store import Store
 
 SOURCES_FOLDER = "runs/packs"
@@ -36,6 +38,7 @@ PAYS_FROM_VISITS = 4
 # Read at once for the places of a shard's clips; where they are more, a second read follows.
 HEAD_BYTES = 32 << 10
 _LENGTH = struct.Struct("<Q")
+SOURCE_DAMAGE = (struct.error, ValueError, KeyError, TypeError, AttributeError, OverflowError, ManifestError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,15 +94,24 @@ def from_sources(store: Store, shard: int, wanted: Collection[str], folder: str)
     """Some clips of a source shard, each read by its range.
 
     Raises:
-        FileNotFoundError: The source shard was not written, or is gone again.
+        FileNotFoundError: The source shard was not written, is gone again, or cannot be read.
     """
-    name = f"{folder}/{source_name(shard)}"
+    try:
+        return _read_sources(store, f"{folder}/{source_name(shard)}", wanted)
+    except SOURCE_DAMAGE as error:
+        # It is a copy of what the tables say: they are read where it cannot be.
+        raise FileNotFoundError(f"{store.url}/{folder}/{source_name(shard)} is damaged") from error
+
+
+def _read_sources(store: Store, name: str, wanted: Collection[str]) -> SourceClips:
     head = store.read_range(name, 0, HEAD_BYTES)
     (length,) = _LENGTH.unpack_from(head)
     begin = _LENGTH.size + length
     if len(head) < begin:
         head += store.read_range(name, len(head), begin - len(head))
-    described = json.loads(head[_LENGTH.size : begin])
+    described = parse_object(head[_LENGTH.size : begin])
+    if not is_tar_name(described["tar"]):
+        raise ValueError("it names no tar")
     clips = {}
     for clip_id in wanted:
         if clip_id in described["places"]:
@@ -111,7 +123,7 @@ def from_sources(store: Store, shard: int, wanted: Collection[str], folder: str)
 def _clip(record: bytes) -> GatheredClip:
     (length,) = _LENGTH.unpack_from(record)
     begin = _LENGTH.size + length
-    about = json.loads(record[_LENGTH.size : begin])
+    about = parse_object(record[_LENGTH.size : begin])
     row = about["row"] | {name: tuple(about["row"][name]) for name in ("labels", "captions")}
     vectors = np.frombuffer(record, np.float16, offset=begin).reshape(-1, about["dimensions"])
     return GatheredClip(about["facts"], vectors, Clip(**row))

@@ -14,20 +14,29 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_object
 from vidaudio.manifest import SCHEMA
+from vidaudio.pipeline.corpus_file import MAX_SHARDS
+from vidaudio.shards.parquet_limits import read_within
 from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.store import Store
+from vidaudio.shards.table_checks import ID_PATTERN, check_texts
 
 ROW_GROUP_CLIPS = 4096
+# A list is made of checked clips; one that somebody else made may not be.
+_ROW_TEXTS = {"id": ID_PATTERN, "source": r"\A[^:\x00]+:[^\x00]+\z", "url": r"\A[^\x00]+\z"}
 _PART_KEY = b"vidaudio"
 _SHARDS_KEY = b"vidaudio.shard_clips"
-_DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, EOFError, zlib.error)
+_DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, EOFError, zlib.error, IndexError)
+_DAMAGE += (AttributeError, OverflowError, MemoryError)
+KINDS = ("list", "added", "retry")
 # Read at once from an object store: the end of a file with its description, and a stretch of one that is read through.
 TAIL_BYTES = 1 << 20
 STRETCH_BYTES = 16 << 20
@@ -153,14 +162,15 @@ class PartFile:
             local = store.local_path(name)
             if local is None:
                 self._ranges = _Ranges(store, name, size_bytes)
-            self._file = pq.ParquetFile(local if local is not None else self._ranges)
+            # Read anew where a part has to be read in another way, see `read_within`.
+            self._source = local if local is not None else self._ranges
+            self._file = pq.ParquetFile(self._source)
             # Of all bytes of the file, which it carries itself.
             self.digest = self._file.metadata.metadata.get(SEAL_KEY, b"").decode()
-            self.described = Part(**json.loads(self._file.schema_arrow.metadata[_PART_KEY]))
-            packed = self._file.schema_arrow.metadata[_SHARDS_KEY]
-            self.shard_clips = np.frombuffer(zlib.decompress(base64.b64decode(packed)), "<i4").astype(np.int64)
-            if (len(self.shard_clips), self.shard_clips.sum()) != (self.described.shards, self.described.clips):
-                raise ValueError("its shards are not those it says it has")
+            _check_schema(self._file.schema_arrow)
+            metadata = self._file.schema_arrow.metadata
+            self.described = _part_of(parse_object(metadata[_PART_KEY]), name)
+            self.shard_clips = _unpacked_counts(metadata[_SHARDS_KEY], self.described)
             self._shard_ends = np.cumsum(self.shard_clips)
             groups = range(self._file.num_row_groups)
             self._group_ends = np.cumsum([self._file.metadata.row_group(number).num_rows for number in groups])
@@ -168,6 +178,8 @@ class PartFile:
     def rows(self, shard: int) -> pa.Table:
         """The rows of one shard, by its number in the corpus."""
         place = shard - self.described.first_shard
+        if not 0 <= place < len(self._shard_ends):
+            raise ListDamaged(self._url, self._name, f"does not have the shard {shard}")
         last = int(self._shard_ends[place])
         first = last - int(self.shard_clips[place])
         group = int(np.searchsorted(self._group_ends, first, side="right"))
@@ -185,17 +197,28 @@ class PartFile:
             with self._lock, self._damage_named():
                 if self._ranges is not None:
                     self._ranges.stretch = STRETCH_BYTES
-                table = self._file.read_row_group(number, columns=columns, use_threads=False)
-            yield table.replace_schema_metadata(None)
+                table = self._checked(number, columns)
+            yield table
 
     def _group(self, number: int) -> pa.Table:
         if number not in self._recent:
             if self._ranges is not None:
                 self._ranges.load(*_span(self._file.metadata.row_group(number)))
-            table = self._file.read_row_group(number, use_threads=False).replace_schema_metadata(None)
+            table = self._checked(number)
             # Neighbouring shards are asked for one after the other: the last two groups will do.
             self._recent = {**dict(list(self._recent.items())[-1:]), number: table}
         return self._recent[number]
+
+    def _checked(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One row group, its ids and sources found to be such."""
+        table = read_within(self._file, lambda: self._source, [number], columns).replace_schema_metadata(None)
+        table.validate(full=True)
+        for name, pattern in _ROW_TEXTS.items():
+            if name in table.column_names:
+                check_texts(table[name], pattern, name)
+                if table[name].null_count:
+                    raise ValueError(f"its column {name} lacks values")
+        return table
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
@@ -204,6 +227,34 @@ class PartFile:
         except _DAMAGE as error:
             text = str(error).strip() or type(error).__name__
             raise ListDamaged(self._url, self._name, f"is damaged ({text.splitlines()[0]})") from error
+
+
+def _check_schema(schema: pa.Schema) -> None:
+    """A part has the columns of a list."""
+    for field in SCHEMA:
+        if schema.get_field_index(field.name) < 0 or schema.field(field.name).type != field.type:
+            raise ValueError(f"its column {field.name} is missing, or is not {field.type}")
+
+
+def _part_of(told: Mapping[str, Any], name: str) -> Part:
+    """What a part says of itself, if that can be."""
+    part = Part(**told)
+    counts = (part.first_shard, part.shards, part.clips)
+    if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
+        raise ValueError("it counts wrongly")
+    if part.name != name or part.kind not in KINDS or part.shards > MAX_SHARDS:
+        raise ValueError("it describes another part")
+    return part
+
+
+def _unpacked_counts(packed: bytes, part: Part) -> np.ndarray:
+    """Rows of each of a part's shards, int64 `[shards]`."""
+    # No further than so many numbers are long: a few bytes can unpack to any number.
+    data = zlib.decompressobj().decompress(base64.b64decode(packed), 4 * part.shards + 1)
+    counts = np.frombuffer(data, "<i4").astype(np.int64)
+    if (len(counts), counts.sum()) != (part.shards, part.clips) or (counts < 0).any():
+        raise ValueError("its shards are not those it says it has")
+    return counts
 
 
 def _span(group: pq.RowGroupMetaData) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from vidaudio.shards.damage import Damaged, DamageMet
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.seal import seal_holds
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
+from vidaudio.shards.tar import BadTar, Member, ShardWriter, members, sha256_of
 
 
 def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: DamageMet) -> int:
@@ -101,12 +101,15 @@ def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str]
         return 0
     # Media that were let go need no new tar; the rows that are left go on saying where their own once were.
     has_tar = record.tar is not None and (folder != "clips" or not store.exists(release_name(shard)))
-    places: Mapping[str, Member] = {}
+    if has_tar and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
+        raise Damaged(name, f"{store.url}/{name} names the tar {record.tar}, which is not this shard's")
+    places: Mapping[str, Member] = Places({}, name, store.url)
     with store.workspace() as scratch:
         if has_tar:
             new = scratch / "kept.tar"
             copy_without(store, folder, record, going, new, scratch)
-            places, sha, size = members(new), sha256_of(new), new.stat().st_size
+            places = Places(members(new), f"{folder}/{record.tar}", store.url)
+            sha, size = sha256_of(new), new.stat().st_size
             tar = f"{shard:06d}.{sha[:8]}.tar"
             store.put(f"{folder}/{tar}", new)
             changed = replace(record, tar=tar, tar_sha256=sha, tar_bytes=size)
@@ -124,6 +127,17 @@ def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str]
     if has_tar and changed.tar != record.tar:
         store.remove(f"{folder}/{record.tar}")
     return 1
+
+
+class Places(dict[str, Member]):
+    """The members of a tar, by name; one that is missing is damage of that tar."""
+
+    def __init__(self, found: Mapping[str, Member], tar: str, url: str) -> None:
+        super().__init__(found)
+        self._tar, self._url = tar, url
+
+    def __missing__(self, member: str) -> Member:
+        raise Damaged(self._tar, f"{self._url}/{self._tar} does not hold {member}, which its table names")
 
 
 def _moved_clip(row: Mapping[str, Any], places: Mapping[str, Member]) -> dict[str, Any]:
@@ -170,7 +184,10 @@ def copy_without(
         raise Damaged(name, f"{store.url}/{name} is gone, though its table stands")
     if sha256_of(source) != record.tar_sha256:
         raise Damaged(name, f"{store.url}/{name} is damaged: its bytes do not give the hash in its table")
-    local = LocalTar(source)
+    try:
+        local = LocalTar(source)
+    except BadTar as error:
+        raise Damaged(name, f"{store.url}/{name} is no tar of ours: {error}") from error
     with local, ShardWriter(target) as writer:
         for key, parts in local.samples():
             if key not in keys:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from vidaudio.pipeline.card import CARD_FILE, write_card
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_file import PACK_FILE, PackDamaged, PackDescription, read_pack_file
-from vidaudio.pipeline.purge import copy_without, read_whole_table, replace_file
+from vidaudio.pipeline.purge import Places, copy_without, read_whole_table, replace_file
 from vidaudio.pipeline.sample import sound_format
 from vidaudio.pipeline.stages.pack import write_pack_index
 from vidaudio.pipeline.tombstones import Tombstones
@@ -89,11 +89,14 @@ def _purge_shard(corpus: Corpus, folder: str, name: str, described: PackDescript
     going = {key for key, clip, source in columns if removed.covers(clip, source)}
     if not going:
         return 0
+    if record.tar not in (f"{name}.tar", f"{name}.{(record.tar_sha256 or '')[:8]}.tar"):
+        raise Damaged(table_at, f"{store.url}/{table_at} names the tar {record.tar}, which is not this shard's")
     audio = sound_format(described.settings.audio)
     with store.workspace() as scratch:
         new = scratch / "kept.tar"
         copy_without(store, folder, record, going, new, scratch)
-        places, sha, size = members(new), sha256_of(new), new.stat().st_size
+        places = Places(members(new), f"{folder}/{record.tar}", store.url)
+        sha, size = sha256_of(new), new.stat().st_size
         tar = f"{name}.{sha[:8]}.tar"
         store.put(f"{folder}/{tar}", new)
     kept = []

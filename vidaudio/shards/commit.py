@@ -10,22 +10,27 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vidaudio.json_values import parse_json
 from vidaudio.shards.damage import Damaged
-from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, sealed
+from vidaudio.shards.names import is_tar_name
+from vidaudio.shards.parquet_limits import read_whole
+from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_holds, sealed
 from vidaudio.shards.store import Store
+from vidaudio.shards.table_checks import LARGEST, check_columns, check_table
 from vidaudio.shards.tar import sha256_of
 
 _METADATA_KEY = b"vidaudio"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _TABLE = re.compile(r"\d{6,}\.parquet")
 # What reading a damaged table raises.
-TABLE_DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
+TABLE_DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +101,10 @@ def encode_table(table: pa.Table, record: CommitRecord) -> bytes:
 
 
 def read_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
-    """A committed table and its record.
+    """Return a committed table and its record, both checked: see `vidaudio.shards.table_checks`.
 
     Raises:
-        Damaged: It cannot be read as one.
+        Damaged: It is not as it was committed, or holds what no commit writes.
     """
     data = store.read(name)
     try:
@@ -108,24 +113,48 @@ def read_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
         raise damaged_table(store, name, error) from error
 
 
-def decode_table(data: bytes) -> tuple[pa.Table, CommitRecord]:
-    """The bytes of a committed table as `encode_table` made them."""
-    # One thread: Arrow's own threads may hold the last reference to a Python buffer and then abort the process at exit.
-    table = pq.ParquetFile(io.BytesIO(data)).read(use_threads=False)
-    return table, record_of(table.schema)
+def decode_table(data: bytes, columns: Sequence[str] | None = None) -> tuple[pa.Table, CommitRecord]:
+    """Return the table and record in bytes that `encode_table` made.
+
+    Args:
+        data: Of the file.
+        columns: Those that are needed; all by default. A name that the table does not have is left out.
+
+    Raises:
+        One of `TABLE_DAMAGE`: The bytes were changed, or are none of ours.
+    """
+    record = decode_record(data)
+    table = read_whole(data, columns)
+    if columns is None:
+        check_columns(table.column_names, record.stage)
+    if table.num_rows != record.rows:
+        raise ValueError(f"it has {table.num_rows:,} rows, and says that it has {record.rows:,}")
+    check_table(table, record.stage, record.tar_bytes if record.tar is not None else 0)
+    return table, record
 
 
 def read_record(store: Store, name: str) -> CommitRecord:
-    """Only the record of a committed table.
+    """Return only the record of a committed table.
 
     Raises:
         Damaged: It cannot be read as one.
     """
     data = store.read(name)
     try:
-        return record_of(pq.read_schema(io.BytesIO(data)))
+        return decode_record(data)
     except TABLE_DAMAGE as error:
         raise damaged_table(store, name, error) from error
+
+
+def decode_record(data: bytes) -> CommitRecord:
+    """Return the record in bytes that `encode_table` made, once their seal is found to hold.
+
+    Raises:
+        One of `TABLE_DAMAGE`: The bytes were changed, or are none of ours.
+    """
+    if not seal_holds(data):
+        raise ValueError("its bytes do not give the hash it carries")
+    return record_of(pq.read_schema(pa.BufferReader(data)))
 
 
 def damaged_table(store: Store, name: str, error: Exception) -> Damaged:
@@ -150,5 +179,26 @@ def is_table(name: str) -> bool:
 
 
 def record_of(schema: pa.Schema) -> CommitRecord:
-    """The record in the schema of a committed table."""
-    return CommitRecord(**json.loads(schema.metadata[_METADATA_KEY]))
+    """Return the record in the schema of a committed table, its values checked.
+
+    Raises:
+        One of `TABLE_DAMAGE`: There is none, or it says what no commit writes.
+    """
+    told = parse_json((schema.metadata or {})[_METADATA_KEY])
+    known = {each.name for each in fields(CommitRecord)}
+    # A later version may tell more.
+    record = CommitRecord(**{key: value for key, value in told.items() if key in known})
+    counts = (record.shard, record.rows, record.tar_bytes)
+    if not all(isinstance(count, int) and not isinstance(count, bool) and 0 <= count < LARGEST for count in counts):
+        raise ValueError("its record counts wrongly")
+    if not isinstance(record.stage, str) or not isinstance(record.plan_hash, str):
+        raise ValueError("its record names no stage and no plan")
+    outcomes = record.outcomes
+    if not isinstance(outcomes, dict) or not all(isinstance(count, int) for count in outcomes.values()):
+        raise ValueError("its record counts no outcomes")
+    if record.tar is not None:
+        if not is_tar_name(record.tar):
+            raise ValueError(f"its record names the tar {str(record.tar)[:80]!r}, which no commit writes")
+        if not isinstance(record.tar_sha256, str) or not _SHA256.fullmatch(record.tar_sha256):
+            raise ValueError("its record has no hash of its tar")
+    return record

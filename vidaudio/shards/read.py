@@ -7,6 +7,7 @@ from types import TracebackType
 
 from vidaudio.files import naming
 from vidaudio.shards.damage import Damaged
+from vidaudio.shards.links import open_regular
 from vidaudio.shards.scratch import temporary_folder
 from vidaudio.shards.store import Store
 
@@ -30,7 +31,7 @@ class TarReader:
         local = store.local_path(name)
         if local is not None:
             try:
-                self._descriptor = os.open(local, os.O_RDONLY)
+                self._descriptor = open_regular(local, name)
             except FileNotFoundError:
                 raise self._gone() from None
         elif whole:
@@ -48,6 +49,8 @@ class TarReader:
         Raises:
             Damaged: The tar ends before that, or is gone.
         """
+        if offset < 0 or length < 0 or self._ends_before(offset + length):
+            raise self._short()
         if self._descriptor is None:
             try:
                 data = self._store.read_range(self._name, offset, length)
@@ -57,11 +60,16 @@ class TarReader:
             with naming(self._named):
                 data = os.pread(self._descriptor, length, offset)
         if len(data) != length:
-            raise Damaged(
-                self._name,
-                f"{self._store.url}/{self._name} is shorter than its table says; `vidaudio verify` finds such damage",
-            )
+            raise self._short()
         return data
+
+    def _ends_before(self, end: int) -> bool:
+        """Whether a local tar is too short: found before memory is taken for what it should hold."""
+        return self._descriptor is not None and end > os.fstat(self._descriptor).st_size
+
+    def _short(self) -> Damaged:
+        what = f"{self._store.url}/{self._name} is shorter than its table says; `vidaudio verify` finds such damage"
+        return Damaged(self._name, what)
 
     def _gone(self) -> Damaged:
         return Damaged(self._name, f"{self._store.url}/{self._name} is gone, though its table stands")

@@ -5,16 +5,14 @@ Answers come in the order asked for, and only a bounded number is held at a time
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, damaged_table, record_of
+from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, damaged_table, decode_table
 from vidaudio.shards.store import Store
 
 Item = TypeVar("Item")
@@ -64,10 +62,7 @@ def read_tables(
     def read(name: str) -> tuple[pa.Table, CommitRecord]:
         data = store.read(name)
         try:
-            # One thread: Arrow's own may hold the last reference to a Python buffer and abort the process at exit.
-            file = pq.ParquetFile(io.BytesIO(data))
-            record = record_of(file.schema_arrow)
-            return file.read(columns=None if columns is None else list(columns), use_threads=False), record
+            return decode_table(data, columns)
         except TABLE_DAMAGE as error:
             raise damaged_table(store, name, error) from error
 

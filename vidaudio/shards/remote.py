@@ -14,12 +14,13 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 import fsspec
 
 from vidaudio.errors import CorpusError
+from vidaudio.shards.names import check_name, is_name_part
 from vidaudio.shards.remote_errors import (
     driver_errors,
     in_one_sentence,
@@ -85,9 +86,7 @@ class RemoteStore(Store):
         return self.__dict__ | {"_opened": None}
 
     def _path(self, name: str) -> str:
-        if name.startswith("/") or ".." in PurePosixPath(name).parts:
-            raise CorpusError(f"{name!r} is not a name inside the corpus {self.url}")
-        return f"{self.root}/{name}"
+        return f"{self.root}/{check_name(name, self.url)}"
 
     def exists(self, name: str) -> bool:
         path = self._path(name)
@@ -95,10 +94,12 @@ class RemoteStore(Store):
 
     def list(self, folder: str, prefix: str = "") -> dict[str, int]:
         entries = self._beginning(folder, prefix) if prefix and self.scheme in S3 else self._entries(folder)
-        return {n: entry["size"] for n, entry in entries if entry["type"] == "file" and n.startswith(prefix)}
+        files = [(n, entry) for n, entry in entries if entry["type"] == "file" and is_name_part(n)]
+        return {n: entry["size"] for n, entry in files if n.startswith(prefix)}
 
     def folders(self, folder: str) -> list[str]:
-        return sorted(name for name, entry in self._entries(folder) if entry["type"] == "directory")
+        entries = self._entries(folder)
+        return sorted(name for name, entry in entries if entry["type"] == "directory" and is_name_part(name))
 
     def _beginning(self, folder: str, prefix: str) -> list[tuple[str, dict[str, Any]]]:
         """Entries of a folder by the beginning of their names, which S3 looks for by itself."""

@@ -14,15 +14,18 @@ import functools
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from vidaudio.errors import CorpusError
 from vidaudio.files import naming, sync, sync_folder
 from vidaudio.places import url_meant
+from vidaudio.shards.links import check_inside, check_regular, leaves, open_regular
+from vidaudio.shards.names import check_name, is_name_part
 from vidaudio.shards.scratch import scratch_folder
 
 # Schemes of fsspec whose files no other process sees.
 OF_ONE_PROCESS = ("memory",)
+COPY_BYTES = 1 << 20
 
 
 def open_store(url: str | os.PathLike[str]) -> Store:
@@ -35,8 +38,8 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     meant = url_meant(text)
     if meant is not None and "://" not in text:
         raise CorpusError(f"{text} lacks a slash: {meant} is a URL (a folder here of that name is ./{text})")
-    if "://" not in text or text.startswith("file://"):
-        return LocalStore(Path(text.removeprefix("file://")).expanduser().absolute())
+    if "://" not in text or text.startswith(("file://", "local://")):
+        return LocalStore(Path(text.removeprefix("file://").removeprefix("local://")).expanduser().absolute())
     # Here and not at the top: the two modules know one another.
     from vidaudio.shards.remote import RemoteStore
 
@@ -137,17 +140,22 @@ class Store(abc.ABC):
 
 
 class LocalStore(Store):
-    """A folder. `create` is a hard link, which fails where the name exists, so a reader never sees half a file."""
+    """A folder. `create` is a hard link, which fails where the name exists, so a reader never sees half a file.
+
+    Links that lead out of the folder are not followed, see `vidaudio.shards.links`.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.url = str(root)
 
     def _path(self, name: str) -> Path:
-        relative = PurePosixPath(name)
-        if relative.is_absolute() or ".." in relative.parts:
-            raise CorpusError(f"{name!r} is not a name inside the corpus {self.root}")
-        return self.root / relative
+        """Where a file's contents lie."""
+        return check_inside(self.root, check_name(name, self.url))
+
+    def _entry(self, name: str) -> Path:
+        """Where a file is entered: to replace or delete it, whatever it links to."""
+        return check_inside(self.root, check_name(name, self.url), entry=True)
 
     def exists(self, name: str) -> bool:
         return self._path(name).exists()
@@ -157,17 +165,24 @@ class LocalStore(Store):
         try:
             with os.scandir(self._path(folder)) as entries:
                 for entry in entries:
+                    if not entry.name.startswith(prefix) or not is_name_part(entry.name):
+                        continue
                     # A file may go while the folder is listed: the loser of a commit removes its tar.
                     with contextlib.suppress(FileNotFoundError):
-                        if entry.name.startswith(prefix) and entry.is_file():
+                        if entry.is_symlink() and leaves(self.root, Path(entry.path)):
+                            # Listed, so that whoever reads it says why it cannot be.
+                            sizes[entry.name] = entry.stat(follow_symlinks=False).st_size
+                        elif entry.is_file():
                             sizes[entry.name] = entry.stat().st_size
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
         return sizes
 
     def folders(self, folder: str) -> list[str]:
         path = self._path(folder)
-        return sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+        if not path.is_dir():
+            return []
+        return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_name_part(entry.name))
 
     def modified(self, name: str) -> float:
         return self._path(name).stat().st_mtime
@@ -178,18 +193,19 @@ class LocalStore(Store):
 
     def read(self, name: str) -> bytes:
         path = self._path(name)
-        with naming(path):
-            return path.read_bytes()
+        with naming(path), os.fdopen(open_regular(path, name), "rb") as file:
+            return file.read()
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
         path = self._path(name)
-        with naming(path), path.open("rb") as file:
-            return os.pread(file.fileno(), length, offset)
+        with naming(path), os.fdopen(open_regular(path, name), "rb") as file:
+            # No longer than the file, since memory is taken for all of it first.
+            return os.pread(file.fileno(), max(0, min(length, os.fstat(file.fileno()).st_size - offset)), offset)
 
     def download(self, name: str, target: Path) -> None:
         path = self._path(name)
-        with naming(path):
-            shutil.copyfile(path, target)
+        with naming(path), os.fdopen(open_regular(path, name), "rb") as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy, COPY_BYTES)
 
     def create(self, name: str, data: bytes) -> bool:
         with self.workspace() as scratch:
@@ -199,7 +215,7 @@ class LocalStore(Store):
             return self.put_new(name, temporary)
 
     def put(self, name: str, source: Path) -> None:
-        target = self._path(name)
+        target = self._entry(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with naming(target):
             sync(source)
@@ -207,7 +223,7 @@ class LocalStore(Store):
             sync_folder(target.parent)
 
     def put_new(self, name: str, source: Path) -> bool:
-        target = self._path(name)
+        target = self._entry(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with naming(target):
             try:
@@ -221,7 +237,7 @@ class LocalStore(Store):
         return True
 
     def remove(self, name: str) -> None:
-        self._path(name).unlink(missing_ok=True)
+        self._entry(name).unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
@@ -236,7 +252,9 @@ class LocalStore(Store):
             yield folder
 
     def local_path(self, name: str) -> Path | None:
-        return self._path(name)
+        path = self._path(name)
+        check_regular(path, name)
+        return path
 
     @functools.cached_property
     def exclusive_create(self) -> bool:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vidaudio.files import naming
+from vidaudio.shards.names import is_name_part
+
+MAX_MEMBERS = 1 << 20
+
+
+class BadTar(ValueError):
+    """A file that is no tar of ours; says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +72,36 @@ class ShardWriter:
 
 
 def members(path: Path) -> dict[str, Member]:
-    """Every regular file in the tar, by name. Reads the headers only."""
-    with tarfile.open(path, "r:") as tar:
-        return {m.name: Member(m.name, m.offset_data, m.size) for m in tar if m.isreg()}
+    """Return every regular file in the tar, by name. Reads the headers only.
+
+    Raises:
+        BadTar: It is no tar that a shard can be: headers that are damaged or nested, a name that is none or comes
+            twice, bytes outside the file, more members than any shard has.
+    """
+    size = os.stat(path).st_size
+    found: dict[str, Member] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                # tarfile would keep every header it has read.
+                tar.members = []
+                if not member.isreg():
+                    continue
+                if member.name in found:
+                    raise BadTar(f"it holds {member.name[:80]!r} twice")
+                if not is_name_part(member.name):
+                    raise BadTar(f"it holds {member.name[:80]!r}, which is no name of a sample's file")
+                if member.issparse() or not 0 <= member.offset_data <= member.offset_data + member.size <= size:
+                    raise BadTar(f"its member {member.name} does not lie inside it")
+                if len(found) == MAX_MEMBERS:
+                    raise BadTar(f"it holds more than {MAX_MEMBERS:,} files")
+                found[member.name] = Member(member.name, member.offset_data, member.size)
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
+        if isinstance(error, BadTar):
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise BadTar(f"it does not open as a tar ({reason})") from error
+    return found
 
 
 def sha256_of(path: Path) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vidaudio.errors import CorpusError
+from vidaudio.shards.names import check_name
 from vidaudio.shards.scratch import PREFIX, owner_lives, scratch_prefix
 from vidaudio.shards.store import Store
 from vidaudio.stream.index import TrainingIndex
@@ -75,14 +76,18 @@ class ShardCache:
         except FileNotFoundError:
             self._fetch(store, name, path, size, wait=False)
 
-    def open_index(self, store: Store, name: str) -> int:
-        """A descriptor of a copy of a corpus's index, which may be replaced under its name: its age is its identity."""
+    def open_index(self, store: Store, name: str) -> tuple[int, str]:
+        """A descriptor of a copy of a corpus's index, and what tells the file from one written under its name later.
+
+        An index may be replaced under its name: its age and size are its identity.
+        """
         size = store.list("", prefix=name).get(name)
-        return self.open(store, name, f"{store.modified(name)}:{size}", size)
+        version = f"{store.modified(name)}:{size}"
+        return self.open(store, name, version, size), version
 
     def _path(self, store: Store, name: str, identity: str) -> Path:
         digest = hashlib.sha256(f"{store.url}\n{identity}".encode()).hexdigest()[:20]
-        return self.folder / digest / name
+        return self.folder / digest / check_name(name, store.url)
 
     def _fetch(self, store: Store, name: str, path: Path, size: int | None, *, wait: bool) -> None:
         path.parent.mkdir(exist_ok=True)
@@ -157,7 +162,8 @@ class CachedTars:
         self._cache = cache
         self._store = index.store
         self._names = index.tars
-        self._identity = index.identity()
+        # A pack that was deleted and made anew may have the plan of the old one, and other sounds.
+        self._identity = f"{index.identity()}:{index.version}"
         self._sizes = sizes
 
     def open(self, shard: int) -> int:

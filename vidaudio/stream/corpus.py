@@ -76,8 +76,11 @@ class PackedCorpus:
         self.size = size
         self._turn, self._turns = 0, 1
         self._watched: tuple[int, int] | None = None
+        # Of the index that this process looks through: others that are handed the same need not.
+        self._checked: tuple[int, ...] | None = None
         self._groups_since_release = 0
         self._check_rate()
+        self._checked = self.index.stamp
         self.counts = count_usable(self.index, self.windows)
         self.sizes = self.index.store.list("") if self._cache is not None else {}
         self._check_cache()
@@ -92,7 +95,7 @@ class PackedCorpus:
 
     @functools.cached_property
     def index(self) -> TrainingIndex:
-        return open_index(self.url, self.config.split, cache=self._cache)
+        return open_index(self.url, self.config.split, cache=self._cache, known=self._checked)
 
     @functools.cached_property
     def windows(self) -> Windows:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +19,11 @@ import pyarrow as pa
 import pyarrow.compute
 
 from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_json
+from vidaudio.shards.links import open_regular
 from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.store import Store, open_store
+from vidaudio.stream.index_checks import check_rows, check_runs, described_in, read_batches, read_runs
 
 INDEX_FILE = "index.arrow"
 _METADATA_KEY = b"vidaudio"
@@ -48,6 +51,8 @@ SAMPLE_SCHEMA = pa.schema(
 )
 
 ROWS_AT_ONCE = 1024
+# What reading a file that is no index raises, by what is wrong with it.
+INDEX_DAMAGE = (pa.ArrowException, KeyError, TypeError, ValueError, IndexError, OverflowError, MemoryError, OSError)
 
 # In the place of an encoder's fingerprint, in packs of sounds without pictures: samples have vectors of no numbers.
 NO_VECTORS = {"architecture": "none", "pretrained": None, "weights_sha256": "none", "dimensions": 0}
@@ -56,7 +61,7 @@ NO_VECTORS = {"architecture": "none", "pretrained": None, "weights_sha256": "non
 class RemoteFiles(Protocol):
     """Keeps copies of remote files on local disk; see `vidaudio.stream.cache.ShardCache`."""
 
-    def open_index(self, store: Store, name: str) -> int: ...
+    def open_index(self, store: Store, name: str) -> tuple[int, str]: ...
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,8 @@ class TrainingIndex:
         splits: All splits of the corpus and their sample counts.
         plan_hash: Of the pack.
         generation: How often samples have been taken out of the pack since.
+        version: Of a remote index's file: age and size. A pack that is made anew at the same place has another one.
+        stamp: Of the mapped file: device, number, size and age; None where it is read into memory.
         tar_numbers, tar_rows: The tars of these samples, in order, and how many of the rows each has.
     """
 
@@ -87,6 +94,8 @@ class TrainingIndex:
     splits: dict[str, int]
     plan_hash: str = ""
     generation: int = 0
+    version: str = ""
+    stamp: tuple[int, ...] | None = None
     tar_numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False)
     tar_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False)
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
@@ -134,12 +143,16 @@ class TrainingIndex:
 
     def let_pages_go(self) -> None:
         """Give mapped pages back to the system; they come again when they are looked at."""
-        if self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self.mapping.madvise(mmap.MADV_DONTNEED)
+        _let_pages_go(self.mapping)
 
     def _array(self, name: str) -> pa.Array:
         column = self.table[name]
         return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _let_pages_go(mapping: mmap.mmap | None) -> None:
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def write_index(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
@@ -162,19 +175,41 @@ def index_metadata(metadata: dict[str, Any], layout: list[tuple[str, int, int]])
     }
 
 
-def read_index(source: Any) -> tuple[pa.Table, dict[str, Any]]:
-    """Rows and metadata as `write_index` took them, from an Arrow source."""
-    table = pa.ipc.open_file(source).read_all()
-    return table, json.loads(table.schema.metadata[_METADATA_KEY])
+def read_index(
+    source: pa.BufferReader, let_go: Callable[[], None] = lambda: None, *, is_known: bool = False
+) -> tuple[pa.Table, dict[str, Any], list[tuple[str, int, int]]]:
+    """Return rows, metadata and layout as `write_index` took them, all of them checked.
+
+    Args:
+        source: The file, in memory or mapped.
+        let_go: Gives mapped pages back to the system.
+        is_known: The same file has been checked by another process of this run: its rows are not looked through again.
+
+    Raises:
+        One of `INDEX_DAMAGE`: It is no index of ours.
+    """
+    table = read_batches(source, SAMPLE_SCHEMA, let_go, is_known=is_known)
+    described = described_in(table.schema.metadata or {}, _METADATA_KEY)
+    tars = len(described["tars"])
+    layout = table.schema.metadata.get(_LAYOUT_KEY)
+    runs = read_runs(layout_of(table) if layout is None else parse_json(layout), table.num_rows, tars)
+    if not is_known:
+        check_rows(table, tars, described["audio"], let_go)
+        check_runs(runs, table)
+        let_go()
+    return table, described, runs
 
 
-def open_index(url: str, split: str | None = None, *, cache: RemoteFiles | None = None) -> TrainingIndex:
+def open_index(
+    url: str, split: str | None = None, *, cache: RemoteFiles | None = None, known: tuple[int, ...] | None = None
+) -> TrainingIndex:
     """Open `CORPUS/training/NAME`.
 
     Args:
         url: The folder with `index.arrow`, or a corpus whose only pack is named `default`.
         split: Only this split's samples; None for all.
         cache: Where a copy of a remote index is kept and mapped; without it, it is read into memory.
+        known: The `stamp` of an index that another process of this run has checked: that very file is opened faster.
 
     Raises:
         CorpusError: No packed corpus there, several of them, or no such split; names those there are.
@@ -188,13 +223,19 @@ def open_index(url: str, split: str | None = None, *, cache: RemoteFiles | None 
             raise CorpusError(f"{url} has the packs {', '.join(packs)}; name one of them, as {url}/training/{packs[0]}")
         store = open_store(f"{store.url}/training/default")
     try:
-        mapping = _mapped(store, cache)
+        mapping, version, stamp = _mapped(store, cache)
         source = store.read(INDEX_FILE) if mapping is None else mapping
-        table, described = read_index(pa.BufferReader(pa.py_buffer(source)))
-        layout = table.schema.metadata.get(_LAYOUT_KEY)
-        runs = json.loads(layout) if layout is not None else layout_of(table)
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise CorpusError(f"{store.url}/{INDEX_FILE} is not an index of ours: {error}") from error
+        table, described, runs = read_index(
+            pa.BufferReader(pa.py_buffer(source)),
+            lambda: _let_pages_go(mapping),
+            is_known=stamp is not None and stamp == known,
+        )
+    except INDEX_DAMAGE as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CorpusError(
+            f"{store.url}/{INDEX_FILE} is not an index of ours: {reason}; delete it and pack again: it is made from "
+            "the tables"
+        ) from error
     splits: dict[str, int] = {}
     for name, _, rows in runs:
         splits[name] = splits.get(name, 0) + rows
@@ -213,6 +254,8 @@ def open_index(url: str, split: str | None = None, *, cache: RemoteFiles | None 
         splits=splits,
         plan_hash=described.get("plan_hash", ""),
         generation=described.get("generation", 0),
+        version=version,
+        stamp=stamp,
         tar_numbers=np.asarray([number for _, number, _ in runs], np.int64),
         tar_rows=np.asarray([rows for _, _, rows in runs], np.int64),
         mapping=mapping,
@@ -225,14 +268,24 @@ def encoder_in_words(encoder: Mapping[str, Any]) -> str:
     return f"{encoder.get('architecture', 'an encoder')} ({encoder.get('dimensions')} dimensions, weights {weights})"
 
 
-def _mapped(store: Store, cache: RemoteFiles | None) -> mmap.mmap | None:
-    """The index file in memory without being read: local, or a local copy; None for a remote one without a cache."""
+def _mapped(store: Store, cache: RemoteFiles | None) -> tuple[mmap.mmap | None, str, tuple[int, ...] | None]:
+    """The index file in memory without being read, the version of a remote one, and the file's stamp.
+
+    It is the local file, or a local copy; None for a remote one without a cache.
+    """
     local = store.local_path(INDEX_FILE)
     if local is None and cache is None:
-        return None
-    descriptor = os.open(local, os.O_RDONLY) if local is not None else cache.open_index(store, INDEX_FILE)
+        return None, "", None
+    if local is not None:
+        descriptor, version = open_regular(local, INDEX_FILE), ""
+    else:
+        descriptor, version = cache.open_index(store, INDEX_FILE)
     try:
-        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+        found = os.fstat(descriptor)
+        if not found.st_size:
+            raise ValueError("it is empty")
+        stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ), version, stamp
     finally:
         os.close(descriptor)
 

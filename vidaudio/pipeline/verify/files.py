@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tarfile
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +12,18 @@ import pyarrow as pa
 from vidaudio.pipeline.columns import column_of
 from vidaudio.pipeline.released import DRAFT
 from vidaudio.pipeline.verify.report import Findings, Share
-from vidaudio.shards.commit import CommitRecord, decode_table
+from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, decode_table
+from vidaudio.shards.links import NotFollowed
 from vidaudio.shards.seal import seal_holds
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import Member, sha256_of
+from vidaudio.shards.tar import BadTar, Member, members, sha256_of
 
 BUILD_AGAIN = "delete it and build again: the same bytes come back"
 BUILD_AGAIN_ALONE = "build again: the same bytes come back"
 BUILD_BOTH_AGAIN = "delete it and its table and build again: the same bytes come back"
 NOT_READ = "no reader sees it; delete it while no build is running"
 # What parsing bytes that were changed raises, by where the change is.
-DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError)
+DAMAGE = (*TABLE_DAMAGE, IndexError, OverflowError, NotFollowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,9 @@ def sealed_table(
         data = store.read(name)
     except FileNotFoundError:
         findings.wrong(name, "is missing", remedy)
+        return None
+    except NotFollowed as error:
+        findings.wrong(name, str(error), remedy)
         return None
     if not seal_holds(data):
         # Not parsed: what a damaged file makes of a parser is anyone's guess.
@@ -82,7 +85,12 @@ def open_tar(
         findings.wrong(name, f"has {size:,} bytes, and was committed with {record.tar_bytes:,}", remedy)
         yield None
         return
-    local, hashed = store.local_path(name), share.takes(name)
+    try:
+        local, hashed = store.local_path(name), share.takes(name)
+    except NotFollowed as error:
+        findings.wrong(name, str(error), remedy)
+        yield None
+        return
     if local is None and not hashed:
         yield None
         return
@@ -97,8 +105,8 @@ def open_tar(
                 findings.wrong(name, "is damaged: its bytes do not give the hash in its table", remedy)
                 yield None
                 return
-        members = _members(local, name, findings, remedy)
-        yield None if members is None else OpenTar(local, members)
+        found = _members(local, name, findings, remedy)
+        yield None if found is None else OpenTar(local, found)
 
 
 def compare_members(
@@ -166,17 +174,11 @@ def named(names: Collection[str]) -> str:
 
 
 def _members(path: Path, name: str, findings: Findings, remedy: str) -> dict[str, Member] | None:
-    found: dict[str, Member] = {}
     try:
-        with tarfile.open(path, "r:") as tar:
-            for entry in tar:
-                if not entry.isreg() or "/" in entry.name or entry.name in found:
-                    findings.wrong(name, f"holds {entry.name!r}, which is no plain or no single file", remedy)
-                found[entry.name] = Member(entry.name, entry.offset_data, entry.size)
-    except (tarfile.TarError, OSError, ValueError) as error:
-        findings.wrong(name, f"does not open as a tar ({_first_line(error)})", remedy)
+        return members(path)
+    except (BadTar, OSError) as error:
+        findings.wrong(name, f"is no tar of ours: {_first_line(error)}", remedy)
         return None
-    return found
 
 
 def _first_line(error: BaseException) -> str:

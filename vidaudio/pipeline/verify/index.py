@@ -36,7 +36,7 @@ class PackIndex:
 
     def __init__(self, mapping: mmap.mmap, shards: int) -> None:
         self._mapping = mapping
-        table, self.described = read_index(pa.BufferReader(pa.py_buffer(mapping)))
+        table, self.described, _ = read_index(pa.BufferReader(pa.py_buffer(mapping)))
         self._table = table.replace_schema_metadata(None)
         self._rows = np.full(shards, -1)
         self._equal = np.zeros(shards, bool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus
+from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.corpus_file import CORPUS_FILE, read_corpus_file
 from vidaudio.pipeline.parts import Part
 from vidaudio.pipeline.plan import manifest_hash
 from vidaudio.pipeline.recipe import stable_hash
 from vidaudio.pipeline.verify.files import DAMAGE
 from vidaudio.pipeline.verify.report import Findings
+from vidaudio.shards.links import NotFollowed
+from vidaudio.shards.parquet_limits import read_within
 from vidaudio.shards.scratch import temporary_folder
 from vidaudio.shards.seal import file_seal_holds
 from vidaudio.shards.store import Store
@@ -28,14 +30,17 @@ LIST_AGAIN = "take it back from a copy of the corpus, or begin another one with 
 
 def check_list(corpus: Corpus, findings: Findings) -> bool:
     """Settings and list against their hashes; False where it is not known which clips each shard has."""
-    described = json.loads(corpus.store.read(CORPUS_FILE))
+    described = read_corpus_file(corpus.store)
     settings = {"settings": described.get("identity"), "manifest": described.get("manifest_sha256")}
-    if stable_hash(settings) != corpus.plan_hash or not _within(described["identity"], corpus.settings.identity()):
+    if stable_hash(settings) != corpus.plan_hash or not _within(described.get("identity"), corpus.settings.identity()):
         findings.wrong(CORPUS_FILE, "is damaged: its settings and list do not give the plan it names", LIST_AGAIN)
     for number, part in enumerate(corpus.parts):
         try:
             with local_copy(corpus.store, part.name) as path:
-                fits = _part_fits(path, part, described["manifest_sha256"] if number == 0 else None)
+                fits = _part_fits(path, part, described.get("manifest_sha256") if number == 0 else None)
+        except NotFollowed as error:
+            findings.wrong(part.name, str(error), LIST_AGAIN)
+            return False
         except FileNotFoundError:
             findings.wrong(part.name, "is missing: it is the list, and says which clips are in which shard", LIST_AGAIN)
             findings.notes.append("without its list nothing else of the corpus could be looked at")
@@ -64,7 +69,7 @@ def _part_fits(path: Path, part: Part, sha256: str | None) -> bool:
     """Whether a part of the list is what it was made as; `sha256`: of its rows, where that was written down."""
     with pq.ParquetFile(path) as file:
         by_group: list[np.ndarray] = []
-        groups = _groups(file, by_group)
+        groups = _groups(file, path, by_group)
         found = manifest_hash(groups) if sha256 is not None else None
         deque(groups, maxlen=0)
         shards = np.concatenate(by_group)
@@ -74,11 +79,10 @@ def _part_fits(path: Path, part: Part, sha256: str | None) -> bool:
         return fits and found == sha256 and _bounds_are_true(file, shards)
 
 
-def _groups(file: pq.ParquetFile, shards: list[np.ndarray]) -> Iterator[pa.Table]:
+def _groups(file: pq.ParquetFile, path: Path, shards: list[np.ndarray]) -> Iterator[pa.Table]:
     """Every row group, looked through for values that cannot be; its rows' shards are added to `shards`."""
     for number in range(file.num_row_groups):
-        # One thread: Arrow's own threads may hold the last reference to a Python buffer and then abort at exit.
-        table = file.read_row_group(number, use_threads=False)
+        table = read_within(file, lambda: path, [number])
         table.validate(full=True)
         shards.append(table["shard"].to_numpy())
         yield table
@@ -98,9 +102,13 @@ def _bounds_are_true(file: pq.ParquetFile, shards: np.ndarray) -> bool:
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
         # Columns of lists come before: the place among the leaves is found by name.
-        column = next(c for c in map(group.column, range(place, group.num_columns)) if c.path_in_schema == "shard")
+        column = next(
+            (c for c in map(group.column, range(place, group.num_columns)) if c.path_in_schema == "shard"), None
+        )
         own = shards[first : first + group.num_rows]
         first += group.num_rows
+        if column is None or not len(own):
+            return False
         if column.statistics is not None and (column.statistics.min, column.statistics.max) != (own.min(), own.max()):
             return False
     return True

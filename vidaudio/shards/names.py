@@ -1,0 +1,49 @@
+"""Names of the files of a corpus, checked where they become paths.
+
+Tables, descriptions and indexes name files, and a corpus may have been made by somebody else. A name is relative, has
+no `..`, and holds nothing that a file system or a terminal takes for more than a name.
+"""
+
+from __future__ import annotations
+
+import re
+
+from vidaudio.errors import CorpusError
+
+MAX_PART_BYTES = 255
+MAX_NAME_BYTES = 1024
+_DRIVE = re.compile(r"[A-Za-z]:")
+
+
+def is_name_part(part: str) -> bool:
+    """Whether a text can be the name of one file or folder of a corpus."""
+    if part in ("", ".", "..") or "/" in part or "\\" in part or not part.isprintable():
+        return False
+    try:
+        return len(part.encode()) <= MAX_PART_BYTES
+    except UnicodeEncodeError:
+        return False
+
+
+def is_tar_name(name: object) -> bool:
+    """Whether a value that a table or an index gives can be the name of a tar in the same folder."""
+    return isinstance(name, str) and name.endswith(".tar") and not name.startswith(".") and is_name_part(name)
+
+
+def check_name(name: str, corpus: str) -> str:
+    """Return a name below a corpus's folder as it is; the empty name is the folder itself.
+
+    Args:
+        name: Parts joined by `/`.
+        corpus: What messages call the corpus.
+
+    Raises:
+        CorpusError: The name could lead elsewhere, or is none.
+    """
+    if name == "":
+        return name
+    # A slash at the end names a folder.
+    parts = name.removesuffix("/").split("/")
+    if not all(map(is_name_part, parts)) or _DRIVE.match(name) or len(name.encode()) > MAX_NAME_BYTES:
+        raise CorpusError(f"{name[:200]!r} is not a name inside the corpus {corpus}")
+    return name

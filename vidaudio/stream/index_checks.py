@@ -1,0 +1,291 @@
+"""Checks of an index's rows and description, at the one place where they are read.
+
+The file is mapped and its numbers are believed from then on: an offset of a list that leads out of its buffer would
+read, or end, the process. The description's tars become paths, its counts become memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import string
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidaudio.json_values import parse_object
+from vidaudio.shards.names import is_tar_name
+from vidaudio.shards.table_checks import FLAC_SAMPLES_PER_BYTE, LARGEST, MAX_VECTOR_LENGTH
+
+AUDIO = ("flac", "wav")
+# `pack` begins another batch where 32-bit offsets run over: after 2 GiB of texts.
+MAX_BATCHES = 4096
+ROWS_AT_ONCE = 1 << 18
+MAX_RATE = 1_000_000
+MAX_ID_LENGTH, MAX_KEY_LENGTH = 128, 160
+_IN_IDS = np.zeros(256, bool)
+_IN_IDS[list(string.ascii_letters.encode() + string.digits.encode() + b"_-")] = True
+_MAY_BE_NULL = ("dataset", "labels", "captions")
+# Of Arrow's flatbuffers: numbers of fields, and lengths in bytes.
+_FOOTER_DICTIONARIES, _FOOTER_BATCHES, _MESSAGE_HEADER, _BATCH_COMPRESSION = 2, 3, 2, 3
+_TAIL_BYTES, _BLOCK_BYTES = 10, 24
+_CONTINUED = 0xFFFFFFFF
+_NO_RUNS = "it does not say where splits begin"
+_ENCODER_TEXTS = ("architecture", "pretrained", "weights_sha256", "precision", "interpolation", "resize_mode")
+_ENCODER_TEXTS += ("pooling",)
+
+
+class BadIndex(ValueError):
+    """A file that is no index of ours; says why."""
+
+
+def read_batches(
+    source: pa.BufferReader, schema: pa.Schema, let_go: Callable[[], None], *, is_known: bool = False
+) -> pa.Table:
+    """Return the rows of an index file, checked, without copying them.
+
+    Args:
+        source: The mapped file.
+        schema: Columns that the rows must have, and in the end have.
+        let_go: Gives looked-at pages back to the system.
+        is_known: The values have been checked already.
+
+    Raises:
+        BadIndex, or what Arrow raises: It is no index.
+    """
+    size = source.size()
+    _refuse_compression(memoryview(source.read_buffer()))
+    source.seek(0)
+    file = pa.ipc.open_file(source)
+    if file.num_record_batches > MAX_BATCHES:
+        raise BadIndex(f"it is in {file.num_record_batches:,} pieces")
+    for field in schema:
+        if file.schema.get_field_index(field.name) < 0 or file.schema.field(field.name).type != field.type:
+            raise BadIndex(f"its column {field.name} is missing, or is not {field.type}")
+    batches = []
+    for number in range(file.num_record_batches):
+        # All columns: told to leave some out, Arrow would copy the others.
+        batch = file.get_batch(number).select(schema.names)
+        if batch.num_rows > size:
+            raise BadIndex(f"it says that it has {batch.num_rows:,} rows")
+        for column in batch.columns:
+            column.validate(full=not is_known)
+            let_go()
+        batches.append(batch)
+    found = schema.with_metadata(file.schema.metadata)
+    return pa.Table.from_batches([pa.RecordBatch.from_arrays(batch.columns, schema=found) for batch in batches], found)
+
+
+def _refuse_compression(data: memoryview) -> None:
+    """An index is written to be mapped; compressed, some bytes could stand for any number.
+
+    Arrow would unpack such a piece before anybody could ask how large it becomes, so the file's footer and the headers
+    of the pieces it names are read here: flatbuffers, see Arrow's File.fbs and Message.fbs.
+    """
+    footer = data[-_TAIL_BYTES - _u32(data, len(data) - _TAIL_BYTES) : -_TAIL_BYTES]
+    root = _u32(footer, 0)
+    if _blocks(footer, root, _FOOTER_DICTIONARIES):
+        raise BadIndex("it holds dictionaries, and an index never does")
+    for offset in _blocks(footer, root, _FOOTER_BATCHES):
+        # Before the header stands its length, and before that, in files of today, a mark.
+        begin = offset + (8 if _u32(data, offset) == _CONTINUED else 4)
+        message = data[begin : begin + _u32(data, begin - 4)]
+        header = _field(message, _u32(message, 0), _MESSAGE_HEADER)
+        if header is None or _field(message, header + _u32(message, header), _BATCH_COMPRESSION) is not None:
+            raise BadIndex("it is compressed, and an index never is")
+
+
+def _blocks(footer: memoryview, root: int, number: int) -> list[int]:
+    """Where the pieces of a file begin that one of its footer's lists names."""
+    place = _field(footer, root, number)
+    if place is None:
+        return []
+    vector = place + _u32(footer, place)
+    count = min(_u32(footer, vector), len(footer) // _BLOCK_BYTES)
+    starts = (vector + 4 + _BLOCK_BYTES * each for each in range(count))
+    return [int.from_bytes(footer[start : start + 8], "little") for start in starts]
+
+
+def _field(data: memoryview, table: int, number: int) -> int | None:
+    """Where a field of a flatbuffer's table lies; None where it is not set."""
+    virtual = table - int.from_bytes(data[table : table + 4], "little", signed=True)
+    place = 4 + 2 * number
+    if place >= int.from_bytes(data[virtual : virtual + 2], "little"):
+        return None
+    offset = int.from_bytes(data[virtual + place : virtual + place + 2], "little")
+    return table + offset if offset else None
+
+
+def _u32(data: memoryview, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], "little")
+
+
+def described_in(metadata: Mapping[bytes, bytes], key: bytes) -> dict[str, Any]:
+    """Return the description in an index's schema, its values checked.
+
+    Raises:
+        BadIndex, KeyError, ValueError: There is none, or a value in it cannot be.
+    """
+    described = parse_object(metadata[key])
+    tars = described["tars"]
+    if not isinstance(tars, list) or not all(map(is_tar_name, tars)):
+        raise BadIndex("it names tars that are none")
+    if described["audio"] not in AUDIO:
+        raise BadIndex(f"its sound is {str(described['audio'])[:40]!r}, not {' or '.join(AUDIO)}")
+    rate, frames = described["sample_rate"], described["frames_per_second"]
+    if not _is_whole(rate) or not 0 < rate <= MAX_RATE:
+        raise BadIndex(f"its sample rate is {str(rate)[:40]}")
+    if not isinstance(frames, int | float) or not math.isfinite(frames) or not 0 < frames <= MAX_RATE:
+        raise BadIndex(f"its frames per second are {str(frames)[:40]}")
+    if not isinstance(described.get("plan_hash", ""), str) or not _is_whole(described.get("generation", 0)):
+        raise BadIndex("it names no plan")
+    check_fingerprint(described["encoder"])
+    return described
+
+
+def check_fingerprint(encoder: Any) -> dict[str, Any]:
+    """Return what describes an encoder, once the types of what it says are found right.
+
+    Raises:
+        BadIndex: It is no such description.
+    """
+    if not isinstance(encoder, dict):
+        raise BadIndex("it describes no encoder")
+    dimensions = encoder.get("dimensions")
+    if not _is_whole(dimensions) or not 0 <= dimensions <= MAX_VECTOR_LENGTH:
+        raise BadIndex(f"its encoder's vectors have {str(dimensions)[:40]} dimensions")
+    for name in (
+        "architecture",
+        "pretrained",
+        "weights_sha256",
+        "precision",
+        "interpolation",
+        "resize_mode",
+        "pooling",
+    ):
+        value = encoder.get(name)
+        if value is not None and not (isinstance(value, str) and len(value) <= 4096 and "\0" not in value):
+            raise BadIndex(f"its encoder's {name} is no text")
+    for name in ("image_size", "batch_size"):
+        value = encoder.get(name)
+        if value is not None and not (_is_whole(value) and 0 < value <= MAX_VECTOR_LENGTH):
+            raise BadIndex(f"its encoder's {name} is {str(value)[:40]}")
+    for name in ("mean", "std"):
+        value = encoder.get(name)
+        numbers = isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
+        if value is not None and not numbers:
+            raise BadIndex(f"its encoder's {name} is not three numbers")
+    return encoder
+
+
+def read_runs(runs: Any, rows: int, tars: int) -> list[tuple[str, int, int]]:
+    """Return the runs of rows of one split in one shard that an index names.
+
+    Raises:
+        BadIndex: They are none, or not of so many rows and tars.
+    """
+    if not isinstance(runs, list):
+        raise BadIndex(_NO_RUNS)
+    found: list[tuple[str, int, int]] = []
+    for run in runs:
+        if not (isinstance(run, list | tuple) and len(run) == 3 and isinstance(run[0], str)):
+            raise BadIndex(_NO_RUNS)
+        split, shard, count = run
+        if not (_is_whole(shard) and 0 <= shard < tars and _is_whole(count) and 0 <= count <= rows):
+            raise BadIndex(_NO_RUNS)
+        found.append((split, shard, count))
+    if sum(count for _, _, count in found) != rows:
+        raise BadIndex(_NO_RUNS)
+    return found
+
+
+def check_runs(runs: Sequence[tuple[str, int, int]], table: pa.Table) -> None:
+    """Check that an index's rows are of the splits and shards that its runs say.
+
+    Raises:
+        BadIndex: They are not.
+    """
+    _check_splits(runs, table["split"])
+    _check_shards(runs, table["shard"])
+
+
+def _check_splits(runs: Sequence[tuple[str, int, int]], column: pa.ChunkedArray) -> None:
+    first = 0
+    for split, some in itertools.groupby(runs, key=lambda run: run[0]):
+        end = first + sum(rows for _, _, rows in some)
+        for begin in range(first, end, ROWS_AT_ONCE):
+            own = column.slice(begin, min(ROWS_AT_ONCE, end - begin))
+            if not pc.all(pc.equal(own, split)).as_py():
+                raise BadIndex(f"it says that rows are of the split {split[:80]!r}, which they are not")
+        first = end
+
+
+def _check_shards(runs: Sequence[tuple[str, int, int]], column: pa.ChunkedArray) -> None:
+    numbers = np.asarray([number for _, number, _ in runs], np.int32)
+    rows = np.asarray([rows for _, _, rows in runs], np.int64)
+    ends = np.cumsum(rows)
+    for begin in range(0, len(column), ROWS_AT_ONCE):
+        own = column.slice(begin, ROWS_AT_ONCE).to_numpy()
+        runs_of_rows = np.searchsorted(ends, np.arange(begin, begin + len(own)), side="right")
+        if not np.array_equal(numbers[runs_of_rows], own):
+            raise BadIndex("it says that rows are of shards that they are not of")
+
+
+def check_rows(table: pa.Table, tars: int, audio: str, let_go: Callable[[], None]) -> None:
+    """Check the values of all rows, some hundred thousand at a time.
+
+    Raises:
+        BadIndex: A value that no pack writes.
+    """
+    for first in range(0, table.num_rows, ROWS_AT_ONCE):
+        rows = table.slice(first, ROWS_AT_ONCE)
+        for name in rows.column_names:
+            if name not in _MAY_BE_NULL and rows[name].null_count:
+                raise BadIndex(f"its column {name} lacks values")
+        for name, most in (("key", MAX_KEY_LENGTH), ("id", MAX_ID_LENGTH)):
+            if not all(_are_ids(chunk, most) for chunk in rows[name].chunks):
+                raise BadIndex(f"its column {name} holds what is no {name}")
+        _check_numbers(rows, tars, audio)
+        let_go()
+
+
+def _are_ids(texts: pa.StringArray, most: int) -> bool:
+    """Whether texts are ids of at most so many characters: many times faster than by a regular expression."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int32, count=len(texts) + 1, offset=4 * texts.offset)
+    lengths = np.diff(offsets)
+    if len(lengths) and not (lengths.min() >= 1 and lengths.max() <= most):
+        return False
+    data = texts.buffers()[2]
+    if data is None or offsets[0] == offsets[-1]:
+        return True
+    return bool(_IN_IDS[np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]].all())
+
+
+def _check_numbers(rows: pa.Table, tars: int, audio: str) -> None:
+    numbers = {
+        name: rows[name].to_numpy()
+        for name in ("samples", "audio_offset", "audio_length", "vectors_offset", "vectors_length", "shard")
+    }
+    shard = numbers.pop("shard")
+    if len(shard) and not (shard.min() >= 0 and shard.max() < tars):
+        raise BadIndex("its column shard names tars that it does not list")
+    for name, values in numbers.items():
+        # Sums of two of them must not run over.
+        if len(values) and not (values.min() >= 0 and values.max() < LARGEST // 2):
+            raise BadIndex(f"its column {name} holds numbers that cannot be")
+    lengths = numbers["audio_length"].astype(np.float64)
+    most = lengths / 2 if audio == "wav" else lengths * FLAC_SAMPLES_PER_BYTE
+    if (numbers["samples"] > most).any():
+        raise BadIndex("its column samples holds more than the sounds' bytes can")
+    if not np.isfinite(rows["audio_start_seconds"].to_numpy()).all():
+        raise BadIndex("its column audio_start_seconds holds values that are no times")
+    pictures = [pc.list_value_length(rows[name]) for name in ("frame_seconds", "grid_seconds")]
+    if not pc.all(pc.equal(*pictures)).as_py():
+        raise BadIndex("its columns frame_seconds and grid_seconds do not pair up")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
