@@ -15,13 +15,17 @@ def verify(
     sample: Annotated[
         float, typer.Option(metavar="FRACTION", help="Hash only this share of the tars and local files, 0 to 1.")
     ] = 1.0,
+    trust_encoder: Annotated[
+        bool,
+        typer.Option("--trust-encoder", help="Load the encoder that the corpus names, and fetch it where need be."),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Check that a corpus holds what was committed to it; exit code 1 and a list where it does not."""
     from vidaudio.pipeline.verify import verify_corpus
 
-    report = verify_corpus(corpus, sample=sample, progress=not quiet)
+    report = verify_corpus(corpus, sample=sample, trust_encoder=trust_encoder, progress=not quiet)
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
     if not report.ok:
         raise typer.Exit(1)

@@ -6,8 +6,10 @@ not known, the size points to a small BERT with 256 hidden numbers.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +18,11 @@ import torch
 
 from vidaudio.encoders.clip import PACKAGE_FOLDER
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
+from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.encoders.pictures import weights_hash
 from vidaudio.errors import EncoderError
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +33,12 @@ class BertSpec:
         model: A folder with `config.json`, weights and vocabulary, or a hub's name. `{package}` stands for the folder
             of this package.
         pooling: `cls`, the first token's last state, or `mean` over the sentence's tokens.
+        named_by: The checkpoint that names the model; None where the user does, see vidaudio.encoders.named_by.
     """
 
     model: str = "google/bert_uncased_L-4_H-256_A-4"
     pooling: Literal["cls", "mean"] = "cls"
+    named_by: NamedByFile | None = field(default=None, compare=False)
 
 
 class BertEncoder:
@@ -92,15 +99,26 @@ def load_bert(spec: BertSpec) -> BertEncoder:
     Raises:
         EncoderError: It cannot be had; says what to name instead.
     """
+    name = spec.model.replace("{package}", str(PACKAGE_FOLDER))
+    folder = Path(name).is_dir() if spec.named_by is None else _HUB_NAME.fullmatch(name) is None
+    own = name.startswith(f"{PACKAGE_FOLDER}{os.sep}") and ".." not in Path(name).parts
+    with loading(spec.model, [name] if folder and not own else [], spec.named_by):
+        return BertEncoder(spec, *_loaded(spec, name, folder=folder))
+
+
+def _loaded(spec: BertSpec, name: str, *, folder: bool) -> tuple[torch.nn.Module, Any]:
+    """Model and tokenizer."""
     from transformers import AutoModel, AutoTokenizer
 
-    name = spec.model.replace("{package}", str(PACKAGE_FOLDER))
-    folder = Path(name).is_dir()
     try:
         with quiet_libraries(), progress_bars.hidden(), cache_only_where_hub_is_silent(not folder):
+            # A name that a file gives is a hub's, whatever lies under it here.
+            options = {"local_files_only": True} if spec.named_by is not None and not folder else {}
             # transformers reads safetensors, or other files of weights without unpickling anything else.
-            model = AutoModel.from_pretrained(name, weights_only=True, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(name)
+            model = AutoModel.from_pretrained(
+                name, weights_only=True, trust_remote_code=False, dtype=torch.float32, **options
+            )
+            return model, AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
     except Exception as error:
         # Hubs, caches and folders fail in dozens of types; whichever it was, the user can do the same two things.
         first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
@@ -109,4 +127,3 @@ def load_bert(spec: BertSpec) -> BertEncoder:
             "it, copy its folder (config.json, model.safetensors, vocab.txt) here and name it: "
             "--set query.bert.model=/path/to/folder"
         ) from error
-    return BertEncoder(spec, model, tokenizer)

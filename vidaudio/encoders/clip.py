@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from torchvision.transforms import ToTensor
 
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, quiet_libraries
+from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.encoders.pictures import PictureEncoder, PictureView, weights_hash
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, fill
 from vidaudio.errors import EncoderError
@@ -45,12 +46,15 @@ class EncoderSpec:
         pretrained: A tag of open_clip (`openai`) or a local weights file; not used for folders and hubs.
         precision: `auto` (bfloat16 where the processor computes in it, else float32), or a dtype's name.
         batch_size: Pictures a forward pass; part of the identity, since in bfloat16 it changes the last bits.
+        named_by: The corpus or checkpoint that names the encoder; None where the user does. What a file names is not
+            fetched, and read only from places that the user has named before.
     """
 
     architecture: str = "ViT-B-32"
     pretrained: str | None = "openai"
     precision: str = "auto"
     batch_size: int = 64
+    named_by: NamedByFile | None = field(default=None, compare=False)
 
     def resolved(self) -> EncoderSpec:
         """The same with `auto` decided for this machine."""
@@ -114,12 +118,48 @@ def load_encoder(spec: EncoderSpec) -> PictureEncoder:
         EncoderError: Unknown architecture or tag, weights out of reach or unreadable; says what to name instead.
     """
     spec = spec.resolved()
-    if spec.architecture.startswith(RESNET):
-        from vidaudio.encoders.resnet import load_resnet_encoder
+    with loading(spelled(spec), local_places(spec), spec.named_by):
+        if spec.architecture.startswith(RESNET):
+            from vidaudio.encoders.resnet import load_resnet_encoder
 
-        return load_resnet_encoder(spec)
-    name = _known_name(spec)
-    return _load_folder_or_hub(spec, name) if name.startswith(_ELSEWHERE) else _load_named(spec, name)
+            return load_resnet_encoder(spec)
+        name = _known_name(spec)
+        return _load_folder_or_hub(spec, name) if name.startswith(_ELSEWHERE) else _load_named(spec, name)
+
+
+def spelled(spec: EncoderSpec) -> str:
+    """An encoder as people write it: architecture and weights."""
+    return spec.architecture if spec.pretrained is None else f"{spec.architecture}/{spec.pretrained}"
+
+
+def local_places(spec: EncoderSpec) -> list[str]:
+    """The files and folders of this machine that an encoder is read from, but for those of this package.
+
+    Nothing is looked at on disk: a name that no list knows is taken for a place.
+    """
+    architecture, weights = spec.architecture, spec.pretrained
+    places = []
+    if architecture.startswith("hf-hub:"):
+        return []
+    if architecture.startswith(RESNET):
+        from torchvision.models import ResNet18_Weights
+
+        tags = list(ResNet18_Weights.__members__)
+    elif architecture in open_clip.list_models():
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+    else:
+        places.append(architecture.removeprefix("local-dir:"))
+        # A folder has its own weights; a config names none.
+        tags = open_clip.list_pretrained_tags_by_model(Path(architecture).stem)
+        weights = weights if architecture.endswith(".json") else None
+    if weights and weights not in tags:
+        places.append(weights)
+    return [place for place in places if not _in_package(place)]
+
+
+def _in_package(place: str) -> bool:
+    inside = os.path.abspath(place.replace("{package}", str(PACKAGE_FOLDER)))
+    return inside.startswith(f"{PACKAGE_FOLDER}{os.sep}")
 
 
 def check_encoder_files(spec: EncoderSpec) -> int | None:

@@ -13,29 +13,12 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextvars import ContextVar
+
+from vidaudio.encoders.named_by import no_requests
 
 HUB_ANSWERS_WITHIN_SECONDS = 5
 
-_offline_here: ContextVar[bool] = ContextVar("offline_here", default=False)
 _guard = threading.Lock()
-
-
-class _OfflineSwitch:
-    """Takes the place of the hub client's switch: off for everybody as before, on where a load asks for it.
-
-    Args:
-        before: The switch as the environment set it.
-    """
-
-    def __init__(self, before: object) -> None:
-        self._before = before
-
-    def __bool__(self) -> bool:
-        return bool(self._before) or _offline_here.get()
-
-    def __repr__(self) -> str:
-        return repr(bool(self))
 
 
 @contextlib.contextmanager
@@ -71,14 +54,8 @@ def cache_only_where_hub_is_silent(wanted: bool) -> Iterator[None]:
     if not wanted or constants.HF_HUB_OFFLINE or _answers(constants.ENDPOINT):
         yield
         return
-    with _guard:
-        if not isinstance(constants.HF_HUB_OFFLINE, _OfflineSwitch):
-            constants.HF_HUB_OFFLINE = _OfflineSwitch(constants.HF_HUB_OFFLINE)
-    token = _offline_here.set(True)
-    try:
+    with no_requests():
         yield
-    finally:
-        _offline_here.reset(token)
 
 
 class _ProgressBars:

@@ -27,6 +27,7 @@ import soundfile
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
+from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.pack_file import PACK_FILE, read_pack_file
 from vidaudio.pipeline.pack_select import CLIP_FACTS, selected
@@ -270,13 +271,9 @@ def _missing_files(
 def _as_wav(flac: bytes, tar_url: str, clip: Any) -> bytes:
     """A clip's sound as a WAV file. In memory: writing to a full disk, libsndfile does not say that it is full."""
     try:
-        values, rate = soundfile.read(io.BytesIO(flac), dtype="int16")
-    except soundfile.SoundFileError as error:
-        reason = str(error).rstrip(".")
-        raise Damaged(tar_url, f"{tar_url}: {clip.id}.flac is damaged and does not decode ({reason})") from error
-    if len(values) != clip.samples:
-        what = f"{clip.id}.flac is damaged: {len(values):,} of its {int(clip.samples):,} samples decode"
-        raise Damaged(tar_url, f"{tar_url}: {what}")
+        values, rate = decode_sound(flac, int(clip.samples))
+    except BadSound as error:
+        raise Damaged(tar_url, f"{tar_url}: {clip.id}.flac is damaged: {error}") from error
     wav = io.BytesIO()
     soundfile.write(wav, values, rate, format="WAV", subtype="PCM_16")
     return wav.getvalue()

@@ -29,7 +29,7 @@ from vidaudio.pipeline.pack_plan import PackStands, begin_pack, check_selection,
 from vidaudio.pipeline.recipe import CorpusRecipe, DaskBlock, PackBlock, RunSettings, with_scheduler
 from vidaudio.pipeline.remove import enforce_removals
 from vidaudio.pipeline.retry import nothing_retried, plan_retry
-from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder
+from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder, recorded_encoder
 from vidaudio.pipeline.status import CorpusStatus, corpus_status, status_of
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.shards.scratch import sweep_scratch
@@ -138,7 +138,7 @@ def pack(
     run = RunSettings(dask=with_scheduler(DaskBlock(), scheduler)) if scheduler is not None else RunSettings()
     settings = settings or opened.pack
     check_selection(settings)
-    encoder = prepare_encoder(opened)
+    encoder = recorded_encoder(opened)
     report = RunReport()
     _pack(opened, settings, encoder, None, run, report, progress)
     report.write(opened.store)

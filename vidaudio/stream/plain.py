@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import webdataset as wds
 from webdataset.cache import StreamingOpen
 
 from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_json
+from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.places import path_here
 from vidaudio.stream.index import open_index
+from vidaudio.stream.vector_files import read_vectors
 
 
 def shard_urls(url: str, split: str | None = None) -> list[str]:
@@ -78,13 +78,17 @@ def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
     sound = sample.get("flac") or sample.get("wav")
     if sound is None:
         raise CorpusError(f"sample {sample.get('__key__')} of {sample.get('__url__')} has no sound; is this our shard?")
-    audio, rate = soundfile.read(io.BytesIO(sound), dtype="int16")
+    try:
+        audio, rate = decode_sound(sound)
+        vectors, facts = read_vectors(sample["clip.npy"]), parse_json(sample["json"])
+    except (BadSound, KeyError, ValueError) as error:
+        raise CorpusError(f"sample {sample.get('__key__')} of {sample.get('__url__')} is damaged ({error})") from error
     pictures = sorted(key for key in sample if key.endswith(".jpg"))
     return {
         "__key__": sample["__key__"],
         "audio": audio,
         "sample_rate": rate,
-        "vectors": np.lib.format.read_array(io.BytesIO(sample["clip.npy"]), allow_pickle=False),
-        "json": json.loads(sample["json"]),
+        "vectors": vectors,
+        "json": facts,
         **({"images": [sample[key] for key in pictures]} if pictures else {}),
     }

@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from vidaudio.errors import CorpusError, MediaError
-from vidaudio.shards.tar import Member, members
+from vidaudio.media.flac import BadSound, decode_sound
+from vidaudio.shards.links import open_regular
+from vidaudio.shards.tar import BadTar, Member, members
 from vidaudio.stream.cache import CachedTars
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.recent import Recent
@@ -69,14 +70,9 @@ class SampleReader:
             return out
         data = self._read(row, int(self._audio_offset[row]), int(self._audio_length[row]))
         try:
-            with soundfile.SoundFile(io.BytesIO(data)) as file:
-                file.seek(begin)
-                values = file.read(end - begin, dtype="int16")
-        except (soundfile.LibsndfileError, ValueError) as error:
+            out[place] = decode_sound(data, first=begin, count=end - begin)[0]
+        except BadSound as error:
             raise self._damaged(row, error) from error
-        if len(values) != end - begin:
-            raise self._damaged(row, f"its sound ends after {begin + len(values)} of {total} samples")
-        out[place] = values
         return out
 
     def vectors(self, row: int) -> np.ndarray:
@@ -163,7 +159,10 @@ class SampleReader:
         if self._by_request:
             raise CorpusError("pictures of a remote corpus need local copies of its shards; set cache_bytes above 0")
         # By the descriptor, since a copy may lose its name while it is read.
-        return self._listed.get(shard, lambda: members(Path(f"/dev/fd/{self._descriptor(row)}")))
+        try:
+            return self._listed.get(shard, lambda: members(Path(f"/dev/fd/{self._descriptor(row)}")))
+        except BadTar as error:
+            raise DamagedSample(f"the training shard {self._url(row)} is damaged: {error}; pack again") from error
 
     def _descriptor(self, row: int) -> int:
         shard = int(self._shard[row])
@@ -172,10 +171,13 @@ class SampleReader:
     def _open_tar(self, shard: int) -> int:
         if self._tars is not None:
             return self._tars.open(shard)
-        return os.open(self._index.store.local_path(self._index.tars[shard]), os.O_RDONLY)
+        name = self._index.tars[shard]
+        return open_regular(self._index.store.local_path(name), name)
 
     def _read(self, row: int, offset: int, length: int) -> bytes:
         try:
+            if not self._by_request and offset + length > os.fstat(self._descriptor(row)).st_size:
+                raise self._short(row)
             if self._by_request:
                 data = self._index.store.read_range(self._index.tars[int(self._shard[row])], offset, length)
             else:
@@ -187,7 +189,7 @@ class SampleReader:
                 f"the training shard {self._url(row)} cannot be read: {error.strerror or error}"
             ) from error
         if len(data) != length:
-            raise DamagedSample(f"the training shard {self._url(row)} is shorter than its index says; pack again")
+            raise self._short(row)
         return data
 
     def _read_local(self, row: int, offset: int, length: int) -> bytes:
@@ -197,6 +199,9 @@ class SampleReader:
             # On a network disk a file that was open for long may be known there no more, until it is opened again.
             self._open.drop(int(self._shard[row]))
             return os.pread(self._descriptor(row), length, offset)
+
+    def _short(self, row: int) -> DamagedSample:
+        return DamagedSample(f"the training shard {self._url(row)} is shorter than its index says; pack again")
 
     def _damaged(self, row: int, error: Exception | str) -> DamagedSample:
         key = self._index.text("key", row)

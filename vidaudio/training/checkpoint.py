@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError
 from vidaudio.files import atomic_write
+from vidaudio.json_values import parse_object
 from vidaudio.recipes import check
 from vidaudio.separation import (
     FrontEndConfig,
@@ -29,11 +30,13 @@ from vidaudio.separation import (
     UNetConfig,
     build_separator,
 )
+from vidaudio.stream.index_checks import check_fingerprint
 from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.state_weights import LAST_FILE, newest_state_file, weights_of_state
 from vidaudio.wording import number_of
 
 BEST_FILE = "best.safetensors"
+MAX_STEPS = 1 << 40
 FORMAT = 1
 # Hashes of the sources trained on, beside the weights: whoever evaluates can tell whether a test was seen.
 SOURCES_TENSOR = "vidaudio.training_sources"
@@ -135,8 +138,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     tensors, described, file = read_checkpoint(path)
     recipe = check(TrainRecipe, described["recipe"], str(file))
     labels = tuple(described.get("labels", ()))
-    model = build_model(recipe, described["query_dimensions"], len(labels))
     sources = tensors.pop(SOURCES_TENSOR, None)
+    if sources is not None and sources.ndim != 1:
+        raise CheckpointError(f"{file} has a damaged list of what it was trained on; take it back from a copy")
+    _check_shapes(recipe, described, tensors, file)
+    model = build_model(recipe, described["query_dimensions"], len(labels))
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -144,7 +150,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             f"the weights in {file} do not fit its description: {str(error).splitlines()[0]}"
         ) from None
     known = None if sources is None else sources.numpy()
-    return Checkpoint(model.eval(), recipe, described["encoder"], labels, described["step"], file, known)
+    return Checkpoint(model.eval(), recipe, described.get("encoder"), labels, described["step"], file, known)
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
@@ -173,7 +179,10 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise CheckpointError(f"{file} is not a safetensors file ({error})") from error
     if described is None:
         raise CheckpointError(f"{file} was not written by vidaudio: it does not say which system it is of")
-    described = json.loads(described)
+    try:
+        described = parse_object(described)
+    except ValueError as error:
+        raise CheckpointError(f"{file} has a damaged description ({error}); take it back from a copy") from error
     _require_known(described, file)
     return tensors, described, file
 
@@ -200,13 +209,57 @@ def _unvalidated(run: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
     return tensors, described, state
 
 
-def _require_known(described: dict[str, Any], file: Path) -> None:
+def _require_known(described: Mapping[str, Any], file: Path) -> None:
     system = described.get("system")
     if described.get("format") != FORMAT or system not in get_args(TrainRecipe.model_fields["system"].annotation):
         raise CheckpointError(
             f"{file} is of system {system!r}, checkpoint format {described.get('format')!r}; this version knows the "
             f"separation systems of train/, format {FORMAT}"
         )
+    wrong = _wrong_with(described)
+    if wrong is not None:
+        raise CheckpointError(f"{file} has a damaged description: {wrong}; take it back from a copy")
+
+
+def _wrong_with(described: Mapping[str, Any]) -> str | None:
+    """What no training writes into a description; None where all is well."""
+    counts = (described.get("step"), described.get("query_dimensions"))
+    if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= MAX_STEPS for n in counts):
+        return "its step and dimensions are no counts"
+    labels = described.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        return "its labels are no list of names"
+    if not isinstance(described.get("recipe"), dict):
+        return "it has no recipe"
+    if described.get("encoder") is not None:
+        try:
+            check_fingerprint(described["encoder"])
+        except ValueError as error:
+            return str(error)
+        if not isinstance(described["encoder"].get("architecture"), str):
+            return "its encoder has no name"
+    return None
+
+
+def _check_shapes(recipe: TrainRecipe, described: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Check that a description is of a model of just these weights, before memory is taken for the model.
+
+    Raises:
+        CheckpointError: It is not.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = build_model(recipe, described["query_dimensions"], len(described.get("labels", ()))).state_dict()
+    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{file} describes a model that cannot be built ({reason})") from error
+    wrong = sorted(set(wanted) ^ set(tensors))
+    wrong += [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
+    if wrong:
+        raise CheckpointError(f"the weights in {file} do not fit its description: {wrong[0]}")
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise CheckpointError(f"the weights in {file} are damaged: {bad[0]} holds values that are no numbers")
 
 
 def best_device() -> torch.device:

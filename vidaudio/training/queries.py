@@ -18,12 +18,14 @@ from PIL import Image
 from torch import Tensor
 
 from vidaudio.encoders.clip import RESNET, ClipEncoder, EncoderSpec, load_encoder
+from vidaudio.encoders.named_by import loading
 from vidaudio.encoders.pictures import PictureEncoder
 from vidaudio.errors import CorpusError, EncoderError, QueryError
 from vidaudio.media.pictures import read_picture
 from vidaudio.training.blocks import Modality, QueryBlock
 from vidaudio.training.compositions import modalities
 from vidaudio.training.query_encoder import (
+    NAMED_BY_RECORD,
     encoder_spec,
     load_query_encoder,
     query_from_text,
@@ -119,7 +121,8 @@ class BertQueries(QueryMaker):
     def __init__(self, query: QueryBlock, encoder: dict[str, Any] | None = None, weights: str | None = None) -> None:
         from vidaudio.encoders.bert import BertSpec, load_bert
 
-        self._bert = load_bert(BertSpec(weights or query.bert.model, query.bert.pooling))
+        named_by = NAMED_BY_RECORD if encoder is not None and weights is None else None
+        self._bert = load_bert(BertSpec(weights or query.bert.model, query.bert.pooling, named_by))
         self.encoder = self._bert.fingerprint
         self.dimensions = self._bert.dimensions
         if encoder is not None and encoder["weights_sha256"] != self._bert.weights_sha256:
@@ -189,12 +192,13 @@ class FrozenPictureQueries(PictureQueries):
     """Features of a frozen ResNet of the pictures themselves, mean over a window's pictures (CLIPSep's SOP)."""
 
     def __init__(self, query: QueryBlock, encoder: dict[str, Any] | None = None, weights: str | None = None) -> None:
+        named_by = NAMED_BY_RECORD if encoder is not None and weights is None else None
         weights = weights or query.pictures.weights
         if weights is None:
             raise EncoderError(
                 "a frozen picture encoder needs weights: --set query.pictures.weights=/path/to/resnet18.pth"
             )
-        self._resnet = load_encoder(EncoderSpec(RESNET, weights, "float32", 16))
+        self._resnet = load_encoder(EncoderSpec(RESNET, weights, "float32", 16, named_by))
         self.encoder = self._resnet.fingerprint
         self.dimensions = self._resnet.dimensions
         if encoder is not None and encoder["weights_sha256"] != self._resnet.weights_sha256:
@@ -250,7 +254,9 @@ def query_maker(
     if query.kind == "vectors":
         from vidaudio.training.vector_table import TableQueries
 
-        return TableQueries(weights or query.vectors, recorded)
+        path = weights or query.vectors
+        with loading(f"table {path}", [path], NAMED_BY_RECORD if trained and weights is None else None):
+            return TableQueries(path, recorded)
     if query.kind == "pictures":
         return PictureQueries() if query.pictures.trained else FrozenPictureQueries(query, recorded, weights)
     return NoQueries()

@@ -15,10 +15,16 @@ from torchvision.models import ResNet18_Weights
 from tqdm import tqdm
 
 from vidaudio.encoders.clip import PACKAGE_FOLDER, RESNET, ClipEncoder, EncoderSpec, load_encoder
+from vidaudio.encoders.named_by import NamedByFile
 from vidaudio.encoders.pictures import PictureEncoder
 from vidaudio.encoders.templates import CLIPSEP_TEMPLATES
 from vidaudio.errors import EncoderError, QueryError
 
+# Corpora and checkpoints are handed on: what they say of an encoder is no word of the user's.
+NAMED_BY_RECORD = NamedByFile(
+    "the corpus or checkpoint",
+    "name it yourself: --encoder-weights NAME, a weights file, a folder, a tag or a hub's name",
+)
 IDENTITY_KEYS = ("weights_sha256", "image_size", "mean", "std", "interpolation")
 
 
@@ -39,7 +45,8 @@ def encoder_spec(fingerprint: dict[str, Any], weights: str | None = None) -> Enc
     Raises:
         EncoderError: What was given is not there, or is a file where the encoder is a folder.
     """
-    architecture, pretrained = fingerprint["architecture"], fingerprint["pretrained"]
+    architecture, pretrained = _recorded(fingerprint)
+    named_by = NAMED_BY_RECORD if weights is None else None
     if weights is not None:
         place = Path(_packaged(weights))
         if place.is_dir() or weights.startswith(("hf-hub:", "local-dir:")):
@@ -54,7 +61,18 @@ def encoder_spec(fingerprint: dict[str, Any], weights: str | None = None) -> Enc
             pretrained = str(place)
         else:
             raise EncoderError(f"--encoder-weights: there is no file or folder {weights}")
-    return EncoderSpec(architecture, pretrained, "float32", fingerprint["batch_size"])
+    return EncoderSpec(architecture, pretrained, "float32", fingerprint["batch_size"], named_by)
+
+
+def _recorded(fingerprint: dict[str, Any]) -> tuple[str, str | None]:
+    """The names in a fingerprint, which has all that an encoder says of itself."""
+    lacking = [key for key in ("architecture", "pretrained", "batch_size", *IDENTITY_KEYS) if key not in fingerprint]
+    if lacking:
+        raise EncoderError(
+            f"what is recorded of the encoder whose vectors were trained on lacks its {lacking[0]}; "
+            "pack the corpus again, or take the checkpoint from where it was made"
+        )
+    return fingerprint["architecture"], fingerprint["pretrained"]
 
 
 def _packaged(place: str) -> str:

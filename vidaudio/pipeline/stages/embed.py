@@ -5,14 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from vidaudio.encoders.files import file_versions
-from vidaudio.encoders.naming import description_bytes
-from vidaudio.errors import EncoderError, MediaError
+from vidaudio.encoders.named_by import NamedByFile, may_be_opened
+from vidaudio.encoders.naming import description_bytes, encoder_name
+from vidaudio.errors import CorpusError, EncoderError, MediaError
+from vidaudio.json_values import parse_object
 from vidaudio.media.pictures import read_frame
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import CorpusSettings, EncoderBlock, RunSettings
@@ -20,20 +22,38 @@ from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.damage import Damaged
 from vidaudio.shards.read import TarReader
 
+if TYPE_CHECKING:
+    from vidaudio.encoders.clip import EncoderSpec
+
 # Pictures held decoded at once, in batches of the encoder.
 BATCHES_AHEAD = 4
 
 
-def cached_encoder(block: EncoderBlock):
-    """The encoder of a recipe, loaded once a process and kept as long as its files are the same."""
-    return _loaded(block, file_versions(block.architecture, block.pretrained))
+def cached_encoder(block: EncoderBlock, named_by: NamedByFile | None = None):
+    """The encoder of a recipe, loaded once a process and kept until its files change.
+
+    Args:
+        block: Of the recipe.
+        named_by: The corpus whose recipe it is; None where the user named it.
+    """
+    from vidaudio.encoders.clip import EncoderSpec
+
+    spec = EncoderSpec(**block.model_dump(), named_by=named_by)
+    return _loaded(spec, _stamps(spec))
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(block: EncoderBlock, _versions: tuple):
-    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+def _loaded(spec: EncoderSpec, stamps: tuple[tuple[str, int, int], ...]):
+    from vidaudio.encoders.clip import load_encoder
 
-    return load_encoder(EncoderSpec(**block.model_dump()))
+    return load_encoder(spec)
+
+
+def _stamps(spec: EncoderSpec) -> tuple[tuple[str, int, int], ...]:
+    """Age and size of an encoder's files on this machine: weights that are replaced are another encoder."""
+    from vidaudio.encoders.clip import local_places
+
+    return file_versions(*(str(place) for place in local_places(spec) if may_be_opened(place, spec.named_by)))
 
 
 class EncoderIdentity(NamedTuple):
@@ -44,27 +64,33 @@ class EncoderIdentity(NamedTuple):
     image_size: int
 
 
-def encoder_identity(block: EncoderBlock) -> EncoderIdentity:
-    """Return what an encoder is, found out once a process as long as its files are the same."""
-    return _identified(block, file_versions(block.architecture, block.pretrained))
+def encoder_identity(block: EncoderBlock, named_by: NamedByFile | None = None) -> EncoderIdentity:
+    """Load an encoder to know what it is, and let it go: a driver embeds nothing, and may have a long list to hold."""
+    from vidaudio.encoders.clip import EncoderSpec
+
+    spec = EncoderSpec(**block.model_dump(), named_by=named_by)
+    return _identity(spec, _stamps(spec))
 
 
 @functools.lru_cache(maxsize=2)
-def _identified(block: EncoderBlock, _versions: tuple) -> EncoderIdentity:
-    """Load an encoder to know what it is, and let it go: a driver embeds nothing, and may have a long list to hold."""
-    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+def _identity(spec: EncoderSpec, stamps: tuple[tuple[str, int, int], ...]) -> EncoderIdentity:
+    from vidaudio.encoders.clip import load_encoder
 
-    encoder = load_encoder(EncoderSpec(**block.model_dump()))
+    encoder = load_encoder(spec)
     return EncoderIdentity(encoder.name, description_bytes(encoder.fingerprint), encoder.image_size)
 
 
-def check_encoder(settings: CorpusSettings) -> EncoderIdentity:
+def check_encoder(settings: CorpusSettings, named_by: NamedByFile | None = None) -> EncoderIdentity:
     """What a corpus's encoder is, found out before anything is built.
+
+    Args:
+        settings: Of the corpus.
+        named_by: The corpus, where the settings are read from it and not the user's.
 
     Raises:
         EncoderError: It cannot be had, or wants larger pictures than the corpus keeps.
     """
-    identity = encoder_identity(settings.embed.encoder)
+    identity = encoder_identity(settings.embed.encoder, named_by)
     _check_size(settings, identity.image_size)
     return identity
 
@@ -91,13 +117,46 @@ def _check_size(settings: CorpusSettings, image_size: int) -> None:
         )
 
 
-def prepare_encoder(corpus: Corpus) -> str:
+def recorded_encoder(corpus: Corpus) -> str:
+    """Return the name of the encoder that a corpus's vectors are of, without loading it where the corpus tells.
+
+    Raises:
+        EncoderError: As `prepare_encoder`; a model that only the corpus names is not fetched.
+    """
+    found = [name for name in corpus.store.folders("embeddings") if _is_of(corpus, name)]
+    if len(found) == 1:
+        return found[0]
+    return prepare_encoder(corpus, named_by_corpus(corpus, "name it in a recipe, and run `vidaudio build` with that"))
+
+
+def _is_of(corpus: Corpus, name: str) -> bool:
+    """Whether a folder of embeddings is described as that of the corpus's own encoder."""
+    block = corpus.settings.embed.encoder
+    try:
+        told = parse_object(corpus.store.read(f"embeddings/{name}/encoder.json"))
+        named = encoder_name(told["architecture"], told["precision"], told["weights_sha256"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CorpusError):
+        return False
+    same = all(told.get(key) == getattr(block, key) for key in ("architecture", "pretrained", "batch_size"))
+    return same and block.precision in ("auto", told["precision"]) and named == name
+
+
+def named_by_corpus(corpus: Corpus, remedy: str) -> NamedByFile:
+    """That an encoder is named by a corpus, which somebody else may have made."""
+    return NamedByFile(f"{corpus.url}/corpus.json", remedy)
+
+
+def prepare_encoder(corpus: Corpus, named_by: NamedByFile | None = None) -> str:
     """Write down what the corpus's encoder is; returns its name.
+
+    Args:
+        corpus: Its recipe names the encoder.
+        named_by: The corpus, where the recipe is its own and not the user's.
 
     Raises:
         EncoderError: As `check_encoder`, or it differs from the one recorded.
     """
-    encoder = check_encoder(corpus.settings)
+    encoder = check_encoder(corpus.settings, named_by)
     name = f"embeddings/{encoder.name}/encoder.json"
     if not corpus.store.create(name, encoder.fingerprint) and corpus.store.read(name) != encoder.fingerprint:
         raise EncoderError(f"{corpus.url}/{name} describes another encoder of the same name; their vectors do not mix")

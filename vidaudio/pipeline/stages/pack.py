@@ -6,15 +6,15 @@ reader can list them; the first complete tar under a name stands, and its table,
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import soundfile
 
+from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_object
+from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_file import read_pack_file
 from vidaudio.pipeline.pack_plan import PackPlan
@@ -28,6 +28,7 @@ from vidaudio.shards.read_many import read_tables
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA
+from vidaudio.stream.index_checks import check_fingerprint
 from vidaudio.stream.index_writer import IndexWriter
 
 
@@ -101,7 +102,7 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
 def _encoder_described(store: Store, encoder: str) -> Any:
     name = f"embeddings/{encoder}/encoder.json"
     try:
-        return json.loads(store.read(name))
+        return check_fingerprint(parse_object(store.read(name)))
     except (ValueError, FileNotFoundError) as error:
         raise Damaged(
             name, f"{store.url}/{name}, which describes the encoder of a pack, is gone or damaged ({error})"
@@ -121,7 +122,13 @@ def _encode(
     shift = 0.0
     samples = facts["samples"]
     if not segment.whole or audio != "flac":
-        values, rate = soundfile.read(io.BytesIO(sound), dtype="int16")
+        try:
+            values, rate = decode_sound(sound, samples)
+        except BadSound as error:
+            raise CorpusError(
+                f"the sound of {clip.id}, in shard {sample.shard} of av, is damaged: {error}; `vidaudio verify` names "
+                "the remedy"
+            ) from error
         if not segment.whole:
             # A segment is a little clip of its own: its clock starts at its first sample.
             shift = start_seconds + segment.start_sample / rate

@@ -7,7 +7,6 @@ encoder can be loaded here, be that encoder's own words.
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +15,13 @@ import pyarrow.parquet as pq
 
 from vidaudio.encoders.naming import description_bytes, encoder_name
 from vidaudio.errors import EncoderError
+from vidaudio.json_values import parse_object
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.verify.files import DAMAGE
 from vidaudio.pipeline.verify.report import Findings
 from vidaudio.shards.commit import is_table
 
+TRUST_IT = "where you trust it, add --trust-encoder"
 DESCRIBE_AGAIN = "delete it and build again: the encoder describes itself anew"
 
 
@@ -40,7 +41,7 @@ class Described:
 
 
 def described_encoders(
-    corpus: Corpus, listings: Mapping[str, Mapping[str, int]], findings: Findings
+    corpus: Corpus, listings: Mapping[str, Mapping[str, int]], findings: Findings, *, trusted: bool = False
 ) -> dict[str, Described]:
     """Every encoder by the name of its folder, but for those of which not even a table can be read.
 
@@ -48,8 +49,9 @@ def described_encoders(
         corpus: Whose.
         listings: Files of every folder of embeddings.
         findings: Added to.
+        trusted: The encoder may be fetched, or read from wherever the corpus says.
     """
-    own = _loaded(corpus)
+    own = _loaded(corpus, trusted=trusted)
     found = {}
     for folder in sorted(folder for folder in listings if folder.startswith("embeddings/")):
         name = folder.partition("/")[2]
@@ -62,11 +64,22 @@ def described_encoders(
     return found
 
 
-def _loaded(corpus: Corpus) -> Any:
+def load_own_encoder(corpus: Corpus, *, trusted: bool) -> Any:
+    """The encoder that the corpus's recipe names.
+
+    Raises:
+        EncoderError: It cannot be had here, or is not loaded because only the corpus names it.
+    """
     from vidaudio.pipeline.stages import embed
 
-    try:
+    if trusted:
         return embed.cached_encoder(corpus.settings.embed.encoder)
+    return embed.cached_encoder(corpus.settings.embed.encoder, embed.named_by_corpus(corpus, TRUST_IT))
+
+
+def _loaded(corpus: Corpus, *, trusted: bool) -> Any:
+    try:
+        return load_own_encoder(corpus, trusted=trusted)
     except EncoderError:
         return None  # said where pictures would have been encoded again
 
@@ -85,7 +98,7 @@ def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findin
     at = f"embeddings/{name}/encoder.json"
     try:
         data = corpus.store.read(at)
-        said = json.loads(data)
+        said = parse_object(data)
         named = encoder_name(said["architecture"], said["precision"], said["weights_sha256"])
         dimensions = said["dimensions"]
         if not isinstance(dimensions, int):

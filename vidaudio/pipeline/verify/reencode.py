@@ -10,6 +10,7 @@ import numpy as np
 from vidaudio.errors import EncoderError, MediaError
 from vidaudio.media.pictures import read_frame
 from vidaudio.pipeline.corpus import Corpus
+from vidaudio.pipeline.verify.encoders import load_own_encoder
 from vidaudio.pipeline.verify.report import Findings
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
@@ -21,7 +22,13 @@ PICTURES_A_SHARD = 8
 
 
 def encode_again(
-    corpus: Corpus, encoders: Collection[str], shards: dict[str, list[int]], findings: Findings, *, seed: int = 0
+    corpus: Corpus,
+    encoders: Collection[str],
+    shards: dict[str, list[int]],
+    findings: Findings,
+    *,
+    seed: int = 0,
+    trusted: bool = False,
 ) -> None:
     """Embed pictures of a few shards again and compare.
 
@@ -31,13 +38,12 @@ def encode_again(
         shards: By encoder, those whose pictures and vectors were found undamaged.
         findings: Added to.
         seed: Of the choice.
+        trusted: The encoder may be fetched, or read from wherever the corpus says.
     """
-    from vidaudio.pipeline.stages.embed import cached_encoder
-
     if not encoders:
         return
     try:
-        encoder = cached_encoder(corpus.settings.embed.encoder)
+        encoder = load_own_encoder(corpus, trusted=trusted)
     except EncoderError as error:
         findings.notes.append(f"no picture was encoded again: {error}")
         return

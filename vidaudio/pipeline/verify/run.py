@@ -39,7 +39,7 @@ COUNTS = ("clips", "tables", "tars", "tars_hashed", "bytes_hashed", "local_files
 COUNTS += ("training_samples", "frames_encoded_again")
 
 
-def verify_corpus(url: str, *, sample: float = 1.0, progress: bool = True) -> VerifyReport:
+def verify_corpus(url: str, *, sample: float = 1.0, trust_encoder: bool = False, progress: bool = True) -> VerifyReport:
     """Check everything that is committed in a corpus; nothing is changed.
 
     Every table is read and checked against its seal and its neighbours; of tars and local files the names and sizes
@@ -48,6 +48,8 @@ def verify_corpus(url: str, *, sample: float = 1.0, progress: bool = True) -> Ve
     Args:
         url: Folder or fsspec URL of the corpus.
         sample: The share of tars and local files to hash, 0 to 1: the same ones each time.
+        trust_encoder: Load the encoder that the corpus names whatever it is: fetch it, or open a place of this machine
+            that the user has not named. By default such an encoder is left alone, and pictures are not encoded again.
         progress: Show a progress bar.
 
     Raises:
@@ -67,7 +69,7 @@ def verify_corpus(url: str, *, sample: float = 1.0, progress: bool = True) -> Ve
         return _report(url, findings)
     share = Share(sample)
     if check_list(corpus, findings):
-        _check_columns(corpus, share, _tombstones(corpus, findings), findings, progress)
+        _check_columns(corpus, share, _tombstones(corpus, findings), findings, progress, trust_encoder)
     _check_leftovers(corpus, findings)
     return _report(corpus.url, findings)
 
@@ -85,10 +87,12 @@ def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
         return Tombstones()
 
 
-def _check_columns(corpus: Corpus, share: Share, removed: Tombstones, findings: Findings, progress: bool) -> None:
+def _check_columns(
+    corpus: Corpus, share: Share, removed: Tombstones, findings: Findings, progress: bool, trusted: bool
+) -> None:
     folders = [*(column.folder for column in COLUMNS if not column.per_model), *model_folders(corpus.store)]
     listings = {folder: corpus.store.list(folder) for folder in folders}
-    encoders = described_encoders(corpus, listings, findings)
+    encoders = described_encoders(corpus, listings, findings, trusted=trusted)
     packs = _packs(corpus, findings)
     total = corpus.shards + sum(len(described.shards) for described, _ in packs.values())
     remote = corpus.store.local_path(CORPUS_FILE) is None
@@ -133,7 +137,8 @@ def _check_columns(corpus: Corpus, share: Share, removed: Tombstones, findings: 
             _tell_plan(plans[pack.folder], pack, owed, findings)
             findings.merge(found)
         owed.tell(seen.media_kept, findings)
-    encode_again(corpus, encoders, _sound_shards(corpus, encoders, listings, seen.problems), findings)
+    sound_shards = _sound_shards(corpus, encoders, listings, seen.problems)
+    encode_again(corpus, encoders, sound_shards, findings, trusted=trusted)
 
 
 class _Columns:

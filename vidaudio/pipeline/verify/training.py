@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidaudio.json_values import parse_object
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_file import PACK_FILE
 from vidaudio.pipeline.verify.files import DAMAGE, OpenTar, compare_members, named, open_tar, sealed_table
@@ -23,6 +22,7 @@ from vidaudio.pipeline.verify.sides import sources_by_side
 from vidaudio.pipeline.verify.vectors import DIGEST_BYTES, vector_digest
 from vidaudio.shards.commit import CommitRecord
 from vidaudio.stream.index import SAMPLE_SCHEMA
+from vidaudio.stream.vector_files import read_vectors
 
 TABLE_SCHEMA = pa.schema([entry for entry in SAMPLE_SCHEMA if entry.name != "shard"])
 # What a sample's own description repeats of its row.
@@ -146,9 +146,8 @@ def _check_tar(
 def _sample_complaint(tar: OpenTar, row: Mapping[str, Any], own: bytes | None, encoder: str) -> str | None:
     """What is wrong with a sample; `own`: digests of its clip's vectors, where they are known."""
     try:
-        described = json.loads(tar.read(tar.members[f"{row['key']}.json"]))
-        data = io.BytesIO(tar.read(tar.members[f"{row['key']}.clip.npy"]))
-        vectors = np.lib.format.read_array(data, allow_pickle=False)
+        described = parse_object(tar.read(tar.members[f"{row['key']}.json"]))
+        vectors = read_vectors(tar.read(tar.members[f"{row['key']}.clip.npy"]))
     except DAMAGE as error:
         return f"cannot be read ({type(error).__name__})"
     if {key: described.get(key) for key in DESCRIBED} != {key: row[key] for key in DESCRIBED}:

@@ -5,7 +5,8 @@ They come from strangers' browsers, by mail: nothing in them is believed that th
 
 from __future__ import annotations
 
-import json
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
+from vidaudio.json_values import MAX_JSON_BYTES, parse_json
 from vidaudio.mistakes import explain
 from vidaudio.report.listening.items import ListeningError
 from vidaudio.report.listening.study import CHOICES, RATINGS, WHICH, Key
@@ -28,7 +30,7 @@ class Answer(BaseModel):
     trial: str
     values: dict[str, StrictInt | StrictStr]
     plays: int = Field(ge=1)
-    seconds: float = Field(ge=0)
+    seconds: float = Field(ge=0, allow_inf_nan=False)
 
 
 class Answers(BaseModel):
@@ -62,11 +64,30 @@ def read_key(path: Path) -> Key:
         ListeningError: Not there, or not a key.
     """
     try:
-        return Key.model_validate_json(path.read_bytes())
+        key = Key.model_validate(parse_json(_bounded(path)))
     except FileNotFoundError:
         raise ListeningError(f"there is no key at {path}: it was written beside the page, as NAME.key.json.") from None
     except ValidationError as error:
         raise ListeningError(f"{path} is no key of a listening test: {_first(Key, error)}.") from None
+    except OSError as error:
+        raise ListeningError(f"{path} cannot be read ({error.strerror}).") from None
+    except (ValueError, OverflowError) as error:
+        raise ListeningError(
+            f"{path} is no key of a listening test: it is no JSON, or was cut short ({error})."
+        ) from None
+    unknown = {trial.system for trial in key.trials.values()} - set(key.systems)
+    if unknown:
+        raise ListeningError(f"{path} is no key of a listening test: it plays {min(unknown)!r}, no system of it.")
+    return key
+
+
+def _bounded(path: Path) -> bytes:
+    """A file's bytes, if it is a file that can hold answers or a key."""
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    if not path.is_file() or path.stat().st_size > MAX_JSON_BYTES:
+        raise ValueError("it is no file, or far too long")
+    return path.read_bytes()
 
 
 def find_answers(paths: Sequence[Path], key_path: Path) -> list[Path]:
@@ -89,10 +110,14 @@ def read_answers(path: Path, key: Key) -> Answers:
         ListeningError: Not such a file, of another page, or with answers that the page cannot have given.
     """
     try:
-        answers = Answers.model_validate(json.loads(path.read_text("utf-8")))
+        answers = Answers.model_validate(parse_json(_bounded(path)))
+        # Some years have no second since 1970 here.
+        answers.saved.timestamp()
+    except OSError as error:
+        raise ListeningError(f"{path} cannot be read ({error.strerror}).") from None
     except ValidationError as error:
         raise ListeningError(f"{path} is no file of answers: {_first(Answers, error)}.") from None
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, a number of 5,000 digits, nested too deeply
+    except (ValueError, OverflowError) as error:
         raise ListeningError(f"{path} is no file of answers, or was cut short: {error}.") from None
     if answers.page != key.page:
         raise ListeningError(
