@@ -206,7 +206,8 @@ def _match(table: tuple[tuple[Reason, str], ...], text: str) -> Reason | None:
 def _text(error: BaseException) -> str:
     text = str(getattr(error, "msg", None) or error) or type(error).__name__
     # Bounded, and cleaned: the patterns below take time that grows with the square of a long word.
-    text = storable_text(text, max_characters=_LONGEST_READ, keep_line_ends=True)
+    # A carriage return is how yt-dlp writes over a line of its progress: it ends none.
+    text = storable_text(text.replace("\r", " "), max_characters=_LONGEST_READ, keep_line_ends=True)
     named = isinstance(error, (LookupError, TypeError, AttributeError, AssertionError, ValueError))
     return f"{type(error).__name__}: {text}" if named else text
 
