@@ -195,8 +195,8 @@ def _check_samples(table: pa.Table) -> None:
         if not _within(table["samples"], 0, LARGEST):
             raise ValueError("its column samples holds numbers that no sound has")
         if "audio_length" in table.column_names:
-            most = pc.multiply(pc.cast(table["audio_length"], pa.float64()), FLAC_SAMPLES_PER_BYTE)
-            if pc.any(pc.greater(pc.cast(table["samples"], pa.float64()), most)).as_py():
+            most = pc.multiply(pc.cast(table["audio_length"], pa.float64(), safe=False), FLAC_SAMPLES_PER_BYTE)
+            if pc.any(pc.greater(pc.cast(table["samples"], pa.float64(), safe=False), most)).as_py():
                 raise ValueError("its column samples holds more than the sounds' bytes can")
     for name in ("audio_start_seconds", "frame_seconds", "grid_seconds"):
         if name in table.column_names:
