@@ -17,7 +17,7 @@ NAMES = {"download": ("net", "clips"), "extract": ("cpu", "av"), "embed": ("gpu"
 
 
 def _waiting(name: str):
-    def run(corpus: Corpus, shard: int, folder: str) -> CommitRecord:
+    def run(corpus: Corpus, shard: int, folder: str, *_: object) -> CommitRecord:
         rows = len(corpus.rows(shard))
         time.sleep(SECONDS)
         return CommitRecord(name, shard, corpus.plan_hash, rows, outcomes={"done": rows - 1, "private": 1})

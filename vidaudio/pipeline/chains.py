@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidaudio.errors import CorpusError
+from vidaudio.pipeline.clip_progress import report_progress, watch_progress
 from vidaudio.pipeline.cluster import chains_in_flight
 from vidaudio.pipeline.corpus import Corpus, CorpusRef, cached_corpus
 from vidaudio.pipeline.drive import Progress, drive
@@ -49,8 +50,11 @@ class MissingShards:
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         for shard in self.shards:
-            needed = self._missing[:, shard]
-            yield int(shard), [name for name, missing in zip(self._stages, needed, strict=True) if missing]
+            yield int(shard), self.stages_of(shard)
+
+    def stages_of(self, shard: int) -> list[str]:
+        """The stages that a shard still needs, in order."""
+        return [name for name, missing in zip(self._stages, self._missing[:, shard], strict=True) if missing]
 
 
 def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> MissingShards:
@@ -116,6 +120,7 @@ def run_chains(
                     stage,
                     shard,
                     run,
+                    f"vidaudio-{run_id}",
                     chain[-1] if chain else None,
                     key=f"{stage}-{shard:06d}-{run_id}",
                     resources={resources[stage]: 1},
@@ -130,15 +135,23 @@ def run_chains(
     bar = Progress("building", unit="clip", total=total, shards=len(missing), shown=progress)
     limit = chains_in_flight(client, run.dask)
     streak = RunStreak(run.download.stop_after_failures, run.download.stop_after_equal_answers)
-    drive(
-        iter(missing),
-        submit,
-        limit=limit,
-        units=lambda work: int(clips[work[0]]),
-        report=report,
-        progress=bar,
-        verdict=lambda record: streak.note(Tail(**record["tail"])) if "tail" in record else None,
-    )
+
+    def inside(shard: int, stage: str, done: int) -> None:
+        stages = missing.stages_of(shard)
+        # Every stage of a chain counts the same.
+        bar.inside(shard, (stages.index(stage) * int(clips[shard]) + min(done, int(clips[shard]))) // len(stages))
+
+    with watch_progress(client, f"vidaudio-{run_id}", inside):
+        drive(
+            iter(missing),
+            submit,
+            limit=limit,
+            units=lambda work: int(clips[work[0]]),
+            report=report,
+            progress=bar,
+            verdict=lambda record: streak.note(Tail(**record["tail"])) if "tail" in record else None,
+            shard_of=lambda work: work[0],
+        )
     bar.close()
 
 
@@ -206,6 +219,7 @@ def run_task(
     stage: str,
     shard: int,
     run: RunSettings,
+    topic: str,
     after: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """One task on a worker; returns a small record.
@@ -215,6 +229,7 @@ def run_task(
         encoder: Name of its encoder.
         stage, shard: What to do.
         run: How this run reaches the sites (cookies, proxy, rates), its deadlines and numbers of threads.
+        topic: Of the Dask events that carry progress inside the shard.
         after: The record of the stage before; only orders this one behind it.
     """
     load_libraries()
@@ -225,7 +240,7 @@ def run_task(
     if corpus.store.exists(name):
         record = read_record(corpus.store, name)
     else:
-        record = described.run(corpus, shard, described.folder, run)
+        record = described.run(corpus, shard, described.folder, run, report_progress(topic, shard, stage))
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 

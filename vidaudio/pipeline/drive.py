@@ -6,6 +6,7 @@ Work comes from an iterator and is forgotten when it is through, so that a run o
 from __future__ import annotations
 
 import errno
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -31,7 +32,9 @@ SCHEDULER_GONE = "the Dask scheduler is gone"
 
 
 class Progress:
-    """A bar that moves by what is in a shard, and says how many shards are through and what came of their clips.
+    """A bar over the clips of all shards; it also shows how many shards are done and what came of their clips.
+
+    It moves when a shard is finished, and before that by what is reported from inside it (`inside`).
 
     Args:
         title, unit: Of the bar.
@@ -43,16 +46,34 @@ class Progress:
     def __init__(self, title: str, *, unit: str, total: int, shards: int, shown: bool) -> None:
         self._bar = tqdm(total=total, desc=title, unit=unit, disable=not shown, dynamic_ncols=True)
         self._shards = shards
+        self._inside: dict[int, int] = {}
+        # Reports from inside a shard come in another thread.
+        self._lock = threading.Lock()
         self.through = 0
         self._outcomes: Counter[str] = Counter()
         self._show(0)
 
-    def finished(self, units: int, records: Sequence[Mapping[str, Any]], failed_tasks: int) -> None:
+    def begun(self, shard: int) -> None:
+        """A shard is in flight; only then do reports from inside it count."""
+        with self._lock:
+            self._inside[shard] = 0
+
+    def inside(self, shard: int, units: int) -> None:
+        """Move the bar to `units` within a shard that is not finished; it never moves back."""
+        with self._lock:
+            if units > self._inside.get(shard, units):
+                self._bar.update(units - self._inside[shard])
+                self._inside[shard] = units
+
+    def finished(
+        self, units: int, records: Sequence[Mapping[str, Any]], failed_tasks: int, shard: int | None = None
+    ) -> None:
         """One more shard is through, with what its tasks returned; `failed_tasks` of all so far have failed."""
-        self.through += 1
-        self._outcomes.update(chain_outcomes(records))
-        self._show(failed_tasks)
-        self._bar.update(units)
+        with self._lock:
+            self.through += 1
+            self._outcomes.update(chain_outcomes(records))
+            self._show(failed_tasks)
+            self._bar.update(units - (self._inside.pop(shard, 0) if shard is not None else 0))
 
     def close(self) -> None:
         self._bar.close()
@@ -97,6 +118,7 @@ def drive(
     report: RunReport,
     progress: Progress,
     verdict: Callable[[Mapping[str, Any]], str | None] = lambda record: None,
+    shard_of: Callable[[Work], int | None] = lambda item: None,
 ) -> None:
     """Keep `limit` chains in flight until none is left, or until everything fails.
 
@@ -108,6 +130,7 @@ def drive(
         report: Where finished and failed tasks are written down.
         progress: The bar; left open.
         verdict: Told of every record in the order they come; a sentence from it ends the run, and says why.
+        shard_of: From one of them to its shard number, where progress is reported from inside shards.
     """
     from distributed import as_completed
 
@@ -120,6 +143,8 @@ def drive(
 
     def feed() -> None:
         while len(flying) < limit and (item := next(work, None)) is not None:
+            if (shard := shard_of(item)) is not None:
+                progress.begun(shard)
             chain = submit(item)
             flying[chain[-1].key] = item, chain
             waiting.add(chain[-1])
@@ -148,9 +173,10 @@ def drive(
             if not stopped and (cause := verdict(record)) is not None:
                 report.error("run", cause)
                 stopped = True
-        progress.finished(units(item), records if future.status == "finished" else (), report.failed)
+        through = records if future.status == "finished" else ()
+        progress.finished(units(item), through, report.failed, shard_of(item))
         # A future that is still named here would keep its task with the scheduler until the next one ends.
-        del future, item, chain, records
+        del future, item, chain, records, through
         if failures_in_a_row < MAX_FAILURES_IN_A_ROW and not stopped:
             feed()
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from vidaudio.errors import CorpusError
+from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.released import DRAFT, draft_name, release_name
@@ -50,7 +51,9 @@ def check_keep(keep: str, stages: Collection[str]) -> None:
         )
 
 
-def fetch_and_extract(corpus: Corpus, shard: int, folder: str, run: RunSettings) -> CommitRecord:
+def fetch_and_extract(
+    corpus: Corpus, shard: int, folder: str, run: RunSettings, advance: Advance = ignore_progress
+) -> CommitRecord:
     """Download and extract of a shard in one go, its media in local scratch only; commits av first, then clips.
 
     Args:
@@ -58,6 +61,7 @@ def fetch_and_extract(corpus: Corpus, shard: int, folder: str, run: RunSettings)
         shard: Shard number.
         folder: Folder of the download stage.
         run: Settings of this run; `download.keep` is `none`.
+        advance: Called with the number of clips that have just been fetched.
 
     Raises:
         FetchingStopped: As `download_shard`. Nothing is committed.
@@ -69,7 +73,7 @@ def fetch_and_extract(corpus: Corpus, shard: int, folder: str, run: RunSettings)
         return read_record(store, table_name(folder, shard))
     with store.workspace() as scratch:
         try:
-            fetched = fetch_shard(corpus, shard, scratch, folder, run)
+            fetched = fetch_shard(corpus, shard, scratch, folder, run, advance)
         except CommittedElsewhere as spent:
             return committed_elsewhere(corpus, shard, folder, spent)
         with spending(fetched.report):
@@ -107,10 +111,12 @@ def without_media(clips: pa.Table) -> pa.Table:
     return clips
 
 
-def extract_and_release(corpus: Corpus, shard: int, folder: str, run: RunSettings) -> CommitRecord:
+def extract_and_release(
+    corpus: Corpus, shard: int, folder: str, run: RunSettings, advance: Advance = ignore_progress
+) -> CommitRecord:
     """Extract a shard, then let its raw media go."""
     try:
-        record = extract_shard(corpus, shard, folder, run)
+        record = extract_shard(corpus, shard, folder, run, advance)
     except (CorpusError, FileNotFoundError):
         # Another build may have extracted the shard and let its media go while we were about to read them.
         if not corpus.store.exists(table_name(folder, shard)):

@@ -52,9 +52,8 @@ class SmallSplit:
 
 def long_enough(samples: int, sample_rate: int, pictures: int) -> bool:
     """Whether a clip can have a window of the usual shape at all, as far as its lengths say."""
-    shape = WindowShape()
-    seconds = shape.samples / 16_000 - 2 * shape.max_padding_seconds
-    return samples >= seconds * sample_rate and pictures >= shape.frames
+    shape = WindowShape().at(sample_rate)
+    return samples >= shape.samples - 2 * shape.max_padding_seconds * sample_rate and pictures >= shape.frames
 
 
 def split_warnings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vidaudio.pipeline.clip_progress import Advance
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.shards.commit import CommitRecord
@@ -17,13 +18,14 @@ class Stage:
     Attributes:
         name: As in recipes and `--only`.
         resource: The Dask worker resource one task takes one of: `net`, `cpu` or `gpu`.
-        run: The stage's function: corpus, shard number, folder and this run's settings to what is committed.
+        run: The stage's function: corpus, shard number, folder, this run's settings, and a function that
+            is told how many clips are done, to what is committed.
         folder: Where it commits; the embeddings' folder bears the encoder's name.
     """
 
     name: str
     resource: str
-    run: Callable[[Corpus, int, str, RunSettings], CommitRecord]
+    run: Callable[[Corpus, int, str, RunSettings, Advance], CommitRecord]
     folder: str
 
 

@@ -19,6 +19,7 @@ from vidaudio.manifest import Clip
 from vidaudio.media.budget import Budget, FileBudget, Rates, SiteRate, users_budget_folder
 from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.reasons import State
+from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.corrupt_hashes import CorruptHashes, read_corrupt_hashes
 from vidaudio.pipeline.recipe import FetchedMedia, FetchPolicy, RateBlock, RunSettings
@@ -78,7 +79,13 @@ class DownloadRecord(CommitRecord):
 
 
 def download_shard(
-    corpus: Corpus, shard: int, folder: str, run: RunSettings, *, budget: Budget | None = None
+    corpus: Corpus,
+    shard: int,
+    folder: str,
+    run: RunSettings,
+    advance: Advance = ignore_progress,
+    *,
+    budget: Budget | None = None,
 ) -> DownloadRecord:
     """Fetch every clip of a shard. Failures are rows of the table.
 
@@ -87,6 +94,7 @@ def download_shard(
         shard: Shard number.
         folder: Folder that the stage commits to.
         run: How the sites are reached: cookies, proxy, rates, deadlines, threads.
+        advance: Called with the number of clips that have just been decided, in any thread.
         budget: Where requests are paid from; `run_budget` by default.
 
     Raises:
@@ -96,7 +104,7 @@ def download_shard(
     """
     with corpus.store.workspace() as scratch:
         try:
-            got = fetch_shard(corpus, shard, scratch, folder, run, budget=budget)
+            got = fetch_shard(corpus, shard, scratch, folder, run, advance, budget=budget)
         except CommittedElsewhere as spent:
             return committed_elsewhere(corpus, shard, folder, spent)
         with spending(got.report):
@@ -131,6 +139,7 @@ def fetch_shard(
     scratch: Path,
     folder: str,
     run: RunSettings,
+    advance: Advance = ignore_progress,
     *,
     budget: Budget | None = None,
 ) -> FetchedShard:
@@ -154,7 +163,11 @@ def fetch_shard(
     media = scratch / "media"
     media.mkdir()
     hashes = read_corrupt_hashes(corpus.store, [clip.id for clip in wanted]) if corpus.is_retried(shard) else {}
-    jobs, report, options = _jobs(wanted, hashes), RoundsReport(), fetch_options(corpus.settings.download, policy)
+    jobs, report, options = (
+        _jobs(wanted, hashes),
+        RoundsReport(advance=advance),
+        fetch_options(corpus.settings.download, policy),
+    )
     verdicts = Verdicts(corpus.store, corpus.plan_hash, shard, options)
     for job in jobs:
         # Dead videos that a try which was killed has asked for already.

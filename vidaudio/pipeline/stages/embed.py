@@ -16,6 +16,7 @@ from vidaudio.encoders.naming import description_bytes, encoder_name
 from vidaudio.errors import CorpusError, EncoderError, MediaError
 from vidaudio.json_values import parse_object
 from vidaudio.media.pictures import read_frame
+from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import CorpusSettings, EncoderBlock, RunSettings
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
@@ -163,7 +164,9 @@ def prepare_encoder(corpus: Corpus, named_by: NamedByFile | None = None) -> str:
     return encoder.name
 
 
-def embed_shard(corpus: Corpus, shard: int, folder: str, _: RunSettings) -> CommitRecord:
+def embed_shard(
+    corpus: Corpus, shard: int, folder: str, _: RunSettings, advance: Advance = ignore_progress
+) -> CommitRecord:
     """Embed every picture of a shard: one row a picture, float16."""
     encoder = cached_encoder(corpus.settings.embed.encoder)
     if folder != f"embeddings/{encoder.name}":
@@ -180,6 +183,7 @@ def embed_shard(corpus: Corpus, shard: int, folder: str, _: RunSettings) -> Comm
     ]
 
     vectors = [np.zeros((0, encoder.dimensions), np.float32)]
+    pictures = clips = 0
     name = f"av/{record.tar}"
     with TarReader(corpus.store, name) as tar, ThreadPoolExecutor(max_workers=2) as pool:
 
@@ -192,6 +196,10 @@ def embed_shard(corpus: Corpus, shard: int, folder: str, _: RunSettings) -> Comm
 
         for group in _groups(spans, encoder.spec.batch_size * BATCHES_AHEAD):
             vectors.append(encoder.embed_squares(list(pool.map(square, group))))
+            pictures += len(group)
+            # As many clips as the pictures so far amount to.
+            advance(len(done) * pictures // len(spans) - clips)
+            clips = len(done) * pictures // len(spans)
     flat = np.concatenate(vectors).astype(np.float16)
     if not np.isfinite(flat).all():
         raise EncoderError(f"{encoder.name} gave values that float16 cannot hold, in shard {shard}")

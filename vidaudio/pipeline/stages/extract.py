@@ -15,6 +15,7 @@ from vidaudio.media.decoder_pool import decoders
 from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
 from vidaudio.media.fetch_types import is_remote
 from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.released import media_not_kept, release_name
@@ -68,7 +69,9 @@ def completed(table: pa.Table, columns: Sequence[str] = SCHEMA.names) -> pa.Tabl
     return table
 
 
-def extract_shard(corpus: Corpus, shard: int, folder: str, run: RunSettings) -> CommitRecord:
+def extract_shard(
+    corpus: Corpus, shard: int, folder: str, run: RunSettings, advance: Advance = ignore_progress
+) -> CommitRecord:
     """Decode every clip that was fetched; what cannot be used is a row with its reason.
 
     Raises:
@@ -77,7 +80,7 @@ def extract_shard(corpus: Corpus, shard: int, folder: str, run: RunSettings) -> 
     clips, record = read_table(corpus.store, table_name("clips", shard))
     with corpus.store.workspace() as scratch:
         tar = _media_tar(corpus, shard, record, clips, scratch)
-        return extract_fetched(corpus, shard, folder, run, clips, tar, scratch)
+        return extract_fetched(corpus, shard, folder, run, clips, tar, scratch, advance=advance)
 
 
 def extract_fetched(
@@ -89,6 +92,7 @@ def extract_fetched(
     tar_path: Path | None,
     scratch: Path,
     before_commit: Callable[[Path], None] = lambda tar: None,
+    advance: Advance = ignore_progress,
 ) -> CommitRecord:
     """`extract_shard` from media at hand.
 
@@ -99,6 +103,7 @@ def extract_fetched(
         tar_path: What their offsets point into, on local disk; None where all point to files of the user's.
         scratch: A workspace of the corpus's store.
         before_commit: Called with the finished tar.
+        advance: Called with the number of clips that have just been decoded.
     """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
     options = ExtractOptions(**(run.extract.model_dump() | corpus.settings.extract.model_dump()))
@@ -108,6 +113,7 @@ def extract_fetched(
         with ShardWriter(tar) as writer:
             for fetched in clips.to_pylist():
                 result = _extract_clip(extractor, trial, fetched, rows[fetched["id"]], tar_path)
+                advance(1)
                 if result is None:
                     continue
                 result = _storable(result)

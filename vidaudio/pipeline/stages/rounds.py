@@ -22,6 +22,7 @@ from vidaudio.media.budget import Budget
 from vidaudio.media.fetch_types import PAGE_FOR_A_FILE, ClipSpan, Fetched, FetchOptions, Traffic, is_remote
 from vidaudio.media.fetcher_pool import fetch_in_process
 from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers
 from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, stopped_by_equal_answers, tail_of
 
@@ -67,11 +68,13 @@ class RoundsReport:
         fetched: Decided clips.
         traffic: Requests, those of sources that were broken off among them.
         tries: How often a source was asked.
+        advance: Called with the number of clips that have just been decided, in any thread.
     """
 
     fetched: dict[str, Fetched] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     tries: int = 0
+    advance: Advance = field(default=ignore_progress, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def tail(self, jobs: Sequence[SourceJob]) -> Tail:
@@ -240,6 +243,7 @@ class _Rounds:
             raise stopped_by(outcome)
         if is_remote(url) or outcome.reason is Reason.DISK:  # the user's own files say nothing of the network
             streak.note(outcome)
+        self._report.advance(sum(not clip.outcome.transient for clip in got))
         return got
 
 
