@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import os
 import re
 import signal
@@ -12,13 +13,36 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+import av
 from yt_dlp.extractor.common import InfoExtractor
 
-_MEDIA = b"\0\0\0\x20ftypisom" + b"\0" * 50_000
+
+def _small_video() -> bytes:
+    """Return an MP4 of ten plain pictures and of silence, which decodes."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        video, audio = container.add_stream("mpeg4", rate=10), container.add_stream("aac", rate=16_000)
+        video.width = video.height = 64
+        for number in range(10):
+            picture = av.VideoFrame(64, 64, "yuv420p")
+            picture.pts, picture.time_base = number, Fraction(1, 10)
+            container.mux(video.encode(picture))
+        sound = av.AudioFrame("fltp", "mono", 16_000)
+        sound.sample_rate, sound.pts, sound.time_base = 16_000, 0, Fraction(1, 16_000)
+        for plane in sound.planes:
+            plane.update(bytes(plane.buffer_size))
+        container.mux(audio.encode(sound))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    return file.getvalue()
+
+
+_MEDIA = _small_video()
 _ENDLESS = {
     "html": ("text/html", b"<html><title>T</title>", b"<p>more and more</p>" * 4000),
     "m3u8": ("application/vnd.apple.mpegurl", b"#EXTM3U\n", b"#EXTINF:2,\na.mp4\n" * 4000),
