@@ -150,6 +150,18 @@ def test_the_kernel_holds_the_limits(fetcher: Fetcher, site: HostileSite, tmp_pa
     assert (proc / "oom_score_adj").read_text().strip() == "1000"
 
 
+def test_a_parent_that_holds_much_memory_keeps_its_process(fetcher: Fetcher, site: HostileSite, tmp_path: Path):
+    fetcher.close()
+    much = b"x" * (400 << 20)
+    options = replace(OPTIONS, memory_gib=0.5)
+    pids = set()
+    for _ in range(2):
+        assert fetch(fetcher, site.url("a.mp4"), tmp_path, options).outcome.state is State.DONE
+        pids.add(fetcher._process.pid)
+    del much
+    assert len(pids) == 1
+
+
 # --- deaths ----------------------------------------------------------------------------------------------------------
 
 

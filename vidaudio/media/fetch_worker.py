@@ -130,7 +130,7 @@ def main() -> None:
         with JobLimits(options.deadline_seconds + ORPHAN_SECONDS, sizes) as parent.limits:
             answer = _answer(job, options, parent)
             parent.limits = None
-        parent.tell({"call": "done", "memory_bytes": _peak_bytes(), **answer})
+        parent.tell({"call": "done", "memory_bytes": _held_bytes(), **answer})
 
 
 def _take_over(surroundings: Mapping[str, Any]) -> None:
@@ -166,9 +166,16 @@ def _answer(job: dict[str, Any], options: FetchOptions, parent: _Parent) -> dict
     return {"fetched": [describe_fetched(clip) for clip in fetched]}
 
 
-def _peak_bytes() -> int:
-    """Return the most memory that this process has held. Linux counts kibibytes, macOS bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def _held_bytes() -> int:
+    """Return how much of RLIMIT_DATA is taken; 0 where the system does not tell, and does not limit it either.
+
+    Not what `getrusage` tells: on Linux that begins with the memory of the process that started this one.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except FileNotFoundError:
+        return 0
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmData:"))
 
 
 def _raised(error: Exception) -> dict[str, Any]:
