@@ -48,7 +48,8 @@ def _tracks_begin(container: Any, streams: list[Any], wanted_seconds: float) -> 
         stream = packet.stream
         if stream.index not in waiting:
             continue
-        if packet.size and packet.pts is not None:
+        # What an edit list hides is decoded and not shown.
+        if packet.size and packet.pts is not None and not packet.is_discard:
             stored[stream.index] = min(float(packet.pts * packet.time_base) - zero, stored.get(stream.index, 1e9))
         try:
             frames = [frame for frame in packet.decode() if not frame.is_corrupt]
