@@ -223,10 +223,10 @@ def _pack(
     from vidaudio.pipeline.stages.pack import finish_pack
 
     plan = plan_pack(corpus, settings, encoder)
-    for warning in plan.warnings:
-        tqdm.write(f"warning: {warning}", file=sys.stderr)
     begin_pack(corpus, plan, encoder)
     tasks = missing_tasks(corpus.store, plan)
+    for warning in plan.warnings if tasks else ():
+        tqdm.write(f"warning: {warning}", file=sys.stderr)
     if tasks and client is None:
         with connected(run.dask) as own:
             run_pack_tasks(own, corpus, tasks, encoder, run, report, progress=progress)
