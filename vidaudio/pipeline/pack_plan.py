@@ -32,6 +32,7 @@ from vidaudio.pipeline.pack_select import (
 from vidaudio.pipeline.pack_tasks import PackTasks, SampleColumns, hash_of_plan
 from vidaudio.pipeline.recipe import ExtractedMedia, PackBlock
 from vidaudio.pipeline.segments import Segment, whole_segments, window_segments
+from vidaudio.shards.names import is_name_part
 from vidaudio.shards.store import Store
 
 # Of every clip, whatever the selection.
@@ -172,6 +173,12 @@ class _Gathering:
     def arranged(self) -> tuple[SampleColumns, tuple[tuple[str, int, int, int], ...]]:
         """The samples in the order of the output shards; split, number and range of samples of each of those."""
         names, codes = self._splits.decided()
+        for name in names:
+            if not is_name_part(name):
+                raise CorpusError(
+                    f"the split {name[:80]!r} cannot be part of a file's name, as that of a training shard; name it "
+                    "otherwise in the list"
+                )
         clips = _emptied(self._clips)
         positions = _emptied(self._positions)
         splits = codes[clips]
