@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 
 import jinja2
@@ -21,18 +22,7 @@ from vidaudio.training.spectrograms import Panel, draw_panels
 
 CHOICES = ("first", "best", "worst")
 DYNAMIC_RANGE_DB = 70.0
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{{ title }}</title>
-<style>body{font:15px sans-serif;margin:2em}table{border-collapse:collapse}td,th{padding:.3em .6em;text-align:left;
-vertical-align:top}img{max-width:100%}audio{width:16em}h2{margin-top:2em}</style>
-<h1>{{ title }}</h1>
-<p>SI-SDR and SDR of the target, dB.</p>
-{% for item in items %}<h2>{{ item.name }}: {{ item.label or "no label" }} + {{ item.other or "no label" }}</h2>
-<table>{% for sound in item.sounds %}<tr><th>{{ sound.method }}<td>{{ sound.si_sdr }}<td>{{ sound.sdr }}
-<td><audio controls preload="none" src="{{ sound.file }}"></audio>{% endfor %}</table>
-<img src="{{ item.name }}.png" alt="Spectrograms of the sounds above, in their order">
-{% endfor %}</html>
-"""
+_PAGE = files("vidaudio.training.evaluation").joinpath("sounds.html.j2")
 
 
 def write_sounds(
@@ -73,12 +63,14 @@ def write_sounds(
             soundfile.write(path, sound.clip(-1, 1), rate, subtype="PCM_16")
         draw_spectrograms(sounds, rate, folder / f"{name}.png")
         label, other = item.target.label, item.interference.label
-        shown.append({"name": name, "label": label, "other": other, "sounds": _described(item, report, sounds)})
+        keys = {"target": item.target.key, "interference": item.interference.key}
+        described = {"label": label, "other": other, "sounds": _described(item, report, sounds)}
+        shown.append({"name": name, **keys, **described})
         rows.append([name, label or item.target.key, other or item.interference.key])
     with (folder / "items.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([["item", "target", "other"], *rows])
-    page = jinja2.Environment(autoescape=True).from_string(_PAGE)
+    page = jinja2.Environment(autoescape=True).from_string(_PAGE.read_text("utf-8"))
     title = f"{report.about.system}, {report.about.protocol}"
     (folder / "index.html").write_text(page.render(title=title, items=shown), encoding="utf-8")
     return folder / "index.html"
