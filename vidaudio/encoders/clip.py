@@ -251,7 +251,7 @@ def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
             tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
         # Hubs, caches and pickles fail in dozens of types; whichever it was, the user can do the same two things.
-        raise out_of_reach(f"{name}/{weights}", error) from error
+        raise out_of_reach(f"{name}/{weights}", error, _published_at(name, weights)) from error
     return ClipEncoder(spec, model, preprocess, tokenizer)
 
 
@@ -273,7 +273,7 @@ def _load_folder_or_hub(spec: EncoderSpec, name: str) -> ClipEncoder:
             model, preprocess = open_clip.create_model_from_pretrained(name, precision="fp32", return_transform=True)
             tokenizer = open_clip.get_tokenizer(name, **options)
     except Exception as error:
-        raise out_of_reach(name, error) from error
+        raise out_of_reach(name, error, _hub_page(name)) from error
     return ClipEncoder(spec, model, preprocess, tokenizer)
 
 
@@ -288,10 +288,37 @@ def _tokenizer_options(folder: Path) -> dict[str, Any]:
     return {"bpe_path": str(folder / vocabulary)} if vocabulary and not os.path.isabs(vocabulary) else {}
 
 
-def out_of_reach(name: str, error: Exception) -> EncoderError:
+def _published_at(name: str, tag: str | None) -> str:
+    """Return where the weights of one of open_clip's tags are published, in words; empty for a file of one's own."""
+    config = open_clip.get_pretrained_cfg(name, tag or "") or {}
+    places = [str(config["url"])] if config.get("url") else []
+    repository, _, file = str(config.get("hf_hub") or "").rpartition("/")
+    if repository:
+        places.append(f"{file or 'open_clip_model.safetensors'} of the model {repository} on the Hugging Face hub")
+    return ", or ".join(places)
+
+
+def _hub_page(name: str) -> str:
+    """Return which files of a hub's model make a folder that can be named instead; empty for a folder."""
+    if not name.startswith("hf-hub:"):
+        return ""
+    model = name.removeprefix("hf-hub:")
+    return f"{CONFIG_NAME} and open_clip_model.safetensors of the model {model} on the Hugging Face hub"
+
+
+def out_of_reach(name: str, error: Exception, published_at: str = "") -> EncoderError:
+    """Return what to tell the user whose encoder cannot be loaded.
+
+    Args:
+        name: Of the encoder.
+        error: What the library raised.
+        published_at: Which file is wanted and where it is published, as far as that is known.
+    """
     first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
+    wanted = f"fetch {published_at} elsewhere, copy it here" if published_at else "copy the file here"
+    setting = "embed.encoder" if name.startswith("hf-hub:") else "embed.encoder.pretrained"
+    place = "/path/to/folder" if name.startswith("hf-hub:") else "/path/to/weights.safetensors (or .pt)"
     return EncoderError(
         f"the weights of {name} cannot be loaded ({type(error).__name__}: {first}). "
-        "If this machine cannot fetch them, copy the file here and name it: "
-        "--set embed.encoder.pretrained=/path/to/weights.safetensors (or .pt)."
+        f"If this machine cannot fetch them, {wanted} and name it: --set {setting}={place}."
     )
