@@ -228,7 +228,7 @@ def read_clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
                 track.push(frame, frame.time - origin)
             if track.passed():
                 break
-        samples, _ = track.finish()
+        samples = track.finish().samples
     if not len(samples):
         raise ValueError("there is no sound in the cut")
     return samples
