@@ -1,0 +1,159 @@
+"""`--json` of every command, as a script reads it: standard output is one JSON value and nothing else.
+
+Progress bars, warnings and the dashboard's address go to standard error, also where `--quiet` is not given.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+
+import vidaudio
+from tests.media_world import MediaWorld
+from tests.packed import make_packed
+from vidaudio.cli.app import app
+from vidaudio.pipeline.corpus import Corpus
+
+PACKAGE = Path(vidaudio.__file__).parent
+
+
+def commands(group: Any, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Names of all commands that take `--json`."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*above, name))
+        elif any("--json" in parameter.opts for parameter in command.params):
+            yield " ".join((*above, name))
+
+
+def answer(command: str, *arguments: object, cwd: Path | None = None) -> Any:
+    """Run a command with `--json` in a process of its own; what it printed, parsed."""
+    line = [sys.executable, "-m", "vidaudio", *command.split(), *map(str, arguments), "--json"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+LISTS = {
+    "vggsound": ("list.csv", "aaaaaaaaaaa,30,dog barking,train\n"),
+    "music": ("list.json", '{"videos": {"accordion": ["aaaaaaaaaaa"]}}'),
+    "audiocaps": ("train.csv", "audiocap_id,youtube_id,start_time,caption\n1,aaaaaaaaaaa,30,a dog barks\n"),
+    "audioset": ("segments.csv", '# a\n# b\n# c\naaaaaaaaaaa, 30.000, 40.000, "/m/1"\n'),
+    "table": ("list.csv", "youtube_id,start,end\naaaaaaaaaaa,30,40\n"),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_manifest_of_a_list(kind: str, tmp_path: Path):
+    name, text = LISTS[kind]
+    (tmp_path / name).write_text(text)
+    (tmp_path / "class_labels_indices.csv").write_text('index,mid,display_name\n0,/m/1,"Dog"\n')
+    told = answer(f"manifest {kind}", tmp_path / name, "-o", tmp_path / "m.parquet")
+    assert told["clips"] == 1
+    assert answer("manifest show", tmp_path / "m.parquet")["clips"] == 1
+
+
+def test_manifest_of_clipsep_s_index(tmp_path: Path):
+    (tmp_path / "starts.csv").write_text("aaaaaaaaaaa,30,dog barking,train\n")
+    (tmp_path / "test.csv").write_text("aaaaaaaaaaa.mp3,aaaaaaaaaaa,300,dog barking\n")
+    lists = tmp_path / "test.csv", "--starts-from", tmp_path / "starts.csv", "--skip-bad-rows"
+    told = answer("manifest clipsep", *lists, "-o", tmp_path / "m.parquet")
+    assert isinstance(told, dict)
+
+
+def test_sounds_from_their_list_to_a_pack(tmp_path: Path):
+    rows = ["filename,fold,category"]
+    for number in range(4):
+        name = f"{1 + number % 2}-{1000 + number}-A.wav"
+        soundfile.write(tmp_path / name, np.sin(np.arange(80_000) / (9 + number)) / 4, 16_000)
+        rows.append(f"{name},{1 + number % 2},kind{number % 2}")
+    (tmp_path / "esc.csv").write_text("\n".join(rows) + "\n")
+    assert answer("manifest esc", tmp_path / "esc.csv", "--test-fold", 2, "-o", tmp_path / "m.parquet")["clips"] == 4
+    assert answer("pack-sounds", tmp_path / "m.parquet", "-o", tmp_path / "pack")["sounds"] == 4
+
+
+def test_a_corpus_from_its_folder_to_its_removal(
+    media_world: MediaWorld, built_corpus: Corpus, tiny_clip: Path, tmp_path: Path
+):
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    source = next(iter(sorted(media_world.manifest.parent.rglob("*.mp4"))))
+    shutil.copy(source, videos / "a.mp4")
+    assert answer("manifest folder", videos, "-o", tmp_path / "m.parquet")["clips"] == 1
+    settings = (
+        "--set", f"embed.encoder={{architecture: '{tiny_clip}', pretrained: null, precision: float32, batch_size: 8}}",
+        "--set", "extract.frame_size=96", "--set", "dask.workers=1",
+    )  # fmt: skip
+    request = ("folder", "--manifest", tmp_path / "m.parquet", "--corpus", tmp_path / "c", "--only", "download,extract")
+    assert answer("build", *request, *settings, "--dry-run")["clips"] == 1
+    # Without --quiet, so that the bar and the dashboard's address are there.
+    assert answer("build", *request, *settings)["clips"] == 1
+    copy = shutil.copytree(built_corpus.url, tmp_path / "copy")
+    clips = answer("status", copy)["clips"]
+    assert clips > 1
+    assert "problems" in answer("verify", copy)
+    assert "json" in answer("pack", copy, "--name", "json")["packs"]
+    assert answer("export", copy, "-o", tmp_path / "out")["clips"] >= 1
+    first = answer("manifest show", copy / "manifest.parquet")["rows"][0]["id"]
+    (tmp_path / "ids.txt").write_text(f"{first}\n")
+    assert isinstance(answer("remove", copy, "--ids", tmp_path / "ids.txt"), dict)
+
+
+def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):
+    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+
+    fingerprint = load_encoder(EncoderSpec(str(tiny_clip), None, "float32", 8)).fingerprint
+    data = make_packed(tmp_path / "data", fingerprint, clips_per_split={"train": 6, "val": 4, "test": 4})
+    sizes = (
+        "--set=model.front_end={window_samples: 8191, log_rows: 32, frames: 32}",
+        "--set=model.unet={levels: 3, width: 4}",
+        "--set=data={batch_size: 2, workers: 0}",
+        "--set=schedule.steps=2",
+    )
+    run = tmp_path / "run"
+    assert answer("train", "clipsep", "--data", data, "--run", run, *sizes)["step"] == 2
+    assert "summaries" in answer("evaluate", run, "--data", data, "-o", tmp_path / "report", "--sounds", 1)
+    mixture = tmp_path / "2024-01-01T12:30:00.wav"
+    soundfile.write(mixture, np.sin(np.arange(50_000) / 9) / 4, 22_050)
+    separated = answer("separate", mixture, "--query", "low", "--checkpoint", run, "-o", tmp_path / "out.wav")
+    assert json.dumps(separated).count("out.wav")
+    sounds = tmp_path / "report" / "sounds"
+    systems = f"text={sounds / 'text'}", f"image={sounds / 'image'}"
+    made = answer("listening-test", *systems, "--kind", "mos", "-o", tmp_path / "page.html")
+    assert isinstance(made, dict)
+
+
+def test_every_command_with_json_is_run_here():
+    told = set(commands(typer.main.get_command(app)))
+    text = Path(__file__).read_text()
+    missing = {name for name in told if f'answer("{name}"' not in text and name.removeprefix("manifest ") not in LISTS}
+    assert not missing
+    assert {name for name in told if name.startswith("manifest ")} >= {f"manifest {kind}" for kind in LISTS}
+
+
+def test_the_library_writes_nothing_to_standard_output():
+    """What is told while a command works goes to standard error: only the command itself prints an answer."""
+    own = {"demo", "cli"}
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if path.relative_to(PACKAGE).parts[0] in own:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func)
+            to_stderr = any("stderr" in ast.unparse(part) for part in (*node.args[1:], *node.keywords))
+            if name in ("print", "tqdm.write") and not to_stderr:
+                found.append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
+    assert found == []
