@@ -155,18 +155,18 @@ def test_equal_permanent_answers_stop_the_run_and_are_not_believed(site: Loopbac
     urls = [site.add_video(f"v{n}", **(good if n % 3 else {"error": "Private video"})) for n in range(100)]
     for number in range(20, 100):  # in the order of their sources there is another after every ten
         dead(site, number, f"Video #{number} is unavailable")
-    corpus = corpus_of(urls, tmp_path, "dask.downloads_per_worker=1")
+    corpus, run = corpus_of(urls, tmp_path), run_of(tmp_path, "dask.downloads_per_worker=1")
     for _ in range(2):
         with pytest.raises(
             FetchingStopped, match=r"127\.0\.0\.1 answered alike for 25 .*removed: .*browser.*equal_answers=0"
         ):
-            download_shard(corpus, 0, "clips")
+            download_shard(corpus, 0, "clips", run)
         assert corpus.store.list("clips") == {}
     # The block is lifted: of what was said in it nothing is left, and what was truly gone is not asked for again.
     truly_gone = [site.requests[f"/watch/v{number}"] for number in (0, 3)]
     for number in range(20, 100):
         site.add_video(f"v{number}", **good)
-    download_shard(corpus, 0, "clips")
+    download_shard(corpus, 0, "clips", run)
     table, _ = read_table(corpus.store, table_name("clips", 0))
     assert table["state"].to_pylist() == ["failed" if n < 20 and n % 3 == 0 else "done" for n in range(100)]
     assert truly_gone == [1, 1] == [site.requests[f"/watch/v{number}"] for number in (0, 3)]

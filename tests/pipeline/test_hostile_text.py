@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import ffmpeg
@@ -19,11 +18,12 @@ import pytest
 from tests.hostile_text import HOSTILE, LONG, problem_of, texts_of
 from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
-from tests.media_world import pack_here, render, world_recipe
+from tests.media_world import pack_here, render, world_recipe, world_run
 from tests.report.listening_world import make_systems
 from vidaudio.manifest import Clip, TableOptions, read_manifest, read_table, table_from_clips, write_manifest
 from vidaudio.media.extract import Extracted
 from vidaudio.media.ffmpeg import run_ffmpeg
+from vidaudio.pipeline.clip_progress import ignore_progress
 from vidaudio.pipeline.corpus import Corpus, create_or_continue
 from vidaudio.pipeline.export import export
 from vidaudio.pipeline.stages import download as downloading
@@ -77,9 +77,8 @@ def built(site: LoopbackSite, tiny_clip: Path, tmp_path_factory: pytest.TempPath
     download = "download={allow_private_addresses: true, extractors: ['%s'], retry_wait_seconds: 0.01, tries: 1}"
     recipe = world_recipe(tiny_clip, "shard_clips=16", download % EXTRACTOR, "extract.frame_size=96")
     corpus = create_or_continue(str(folder / "corpus"), recipe, read_manifest(folder / "list.parquet"))
-    corpus = replace(corpus, recipe=recipe)
     for stage in shard_stages(prepare_encoder(corpus)):
-        stage.run(corpus, 0, stage.folder)
+        stage.run(corpus, 0, stage.folder, recipe.run_settings(), ignore_progress)
     pack_here(corpus, recipe.pack)
     return corpus
 
@@ -184,7 +183,7 @@ def test_one_fetched_clip_with_facts_that_cannot_be_stored_fails_alone(begun: Co
         return report
 
     monkeypatch.setattr(downloading, "fetch_in_rounds", fetch_one_badly)
-    downloading.download_shard(begun, 0, "clips")
+    downloading.download_shard(begun, 0, "clips", world_run())
     table, record = committed_table(begun.store, "clips/000000.parquet")
     rows = {row["id"]: row for row in table.to_pylist()}
     assert [rows[name]["state"] for name in "abc"] == ["done", "failed", "done"]
@@ -197,7 +196,7 @@ def test_one_fetched_clip_with_facts_that_cannot_be_stored_fails_alone(begun: Co
     "bad", [{"samples": 2**70}, {"motion": "much"}, {"frame_seconds": ["\ud83d"]}, {"x": "\ud83d"}]
 )
 def test_one_extracted_clip_with_facts_that_cannot_be_stored_fails_alone(begun: Corpus, monkeypatch, bad):
-    downloading.download_shard(begun, 0, "clips")
+    downloading.download_shard(begun, 0, "clips", world_run())
     extract = extracting._extract_clip
 
     def extract_one_badly(extractor, trial, fetched, clip, tar_path):
@@ -205,5 +204,5 @@ def test_one_extracted_clip_with_facts_that_cannot_be_stored_fails_alone(begun: 
         return Extracted(got.outcome, {**got.facts, **bad}, got.parts) if clip.id == "b" else got
 
     monkeypatch.setattr(extracting, "_extract_clip", extract_one_badly)
-    extracting.extract_shard(begun, 0, "av")
+    extracting.extract_shard(begun, 0, "av", world_run())
     assert outcomes(begun, "av") == {"a": ("done", None), "b": ("failed", "unknown"), "c": ("done", None)}

@@ -142,19 +142,13 @@ def test_a_page_in_place_of_a_segment_is_no_hole(site: LoopbackSite, tmp_path: P
 
 def corpus_of(site: LoopbackSite, tmp_path: Path, paths: list[str]) -> Corpus:
     clips = [Clip(id=f"c{n}", source=f"s:{n}", dataset="d", url=site.url(path)) for n, path in enumerate(paths)]
-    return with_recipe(
-        create_or_continue(str(tmp_path / "corpus"), recipe(tmp_path), table_from_clips(clips)), tmp_path
-    )
+    return create_or_continue(str(tmp_path / "corpus"), recipe(tmp_path), table_from_clips(clips))
 
 
 def recipe(tmp_path: Path) -> CorpusRecipe:
     rate = f"{{folder: '{tmp_path}/budget'}}"
     settings = f"allow_private_addresses: true, tries: 1, retry_wait_seconds: 0.01, rate: {rate}"
     return load_corpus_recipe("folder", ("embed.encoder.precision=float32", f"download={{{settings}}}"))
-
-
-def with_recipe(corpus: Corpus, tmp_path: Path) -> Corpus:
-    return replace(corpus, recipe=recipe(tmp_path))
 
 
 def rows(corpus: Corpus, folder: str, shard: int) -> dict[str, dict]:
@@ -166,14 +160,13 @@ def retried(corpus: Corpus, tmp_path: Path, stages: Callable[[Corpus, int], None
     """The corpus with its passing failures tried once more; the same where there are none."""
     grown = plan_retry(corpus, TRANSIENT)
     if grown.shards > corpus.shards:
-        grown = with_recipe(grown, tmp_path)
         stages(grown, grown.shards - 1)
     return grown
 
 
 def test_what_came_in_one_run_is_known_in_the_next(site: LoopbackSite, tmp_path: Path):
     def download(corpus: Corpus, shard: int) -> None:
-        download_shard(corpus, shard, "clips")
+        download_shard(corpus, shard, "clips", recipe(tmp_path).run_settings())
 
     site.faults["/x/ever.mp4"] = [{"body": b'{"error": "of this video alone"}'}] * 20
     site.faults["/a.mp4"] = [FAULTS["half as a whole"]] * 2
@@ -194,8 +187,8 @@ def test_what_only_the_decoder_finds_corrupt_is_fetched_once_more(site: Loopback
     undecodable = whole[:start] + bytes(len(whole) - start)
 
     def both(corpus: Corpus, shard: int) -> None:
-        download_shard(corpus, shard, "clips")
-        extract_shard(corpus, shard, "av")
+        download_shard(corpus, shard, "clips", recipe(tmp_path).run_settings())
+        extract_shard(corpus, shard, "av", recipe(tmp_path).run_settings())
 
     site.faults["/a.mp4"] = [{"body": undecodable}] * 2
     (site.folder / "ever.mp4").write_bytes(undecodable)

@@ -35,7 +35,7 @@ def read_corpus_file(store: Store) -> dict[str, Any]:
         raise CorpusError(f"{at} is not JSON that describes a corpus ({error}); take it back from a copy") from error
     if described.get("format") != FORMAT:
         raise CorpusError(
-            f"{store.url} has corpus format {str(described.get('format'))[:40]!r}; this version reads {FORMAT}"
+            f"{store.url} has corpus format {str(described.get('format'))[:40]}; this version reads {FORMAT}"
         )
     shards, clips = described.get("shards"), described.get("clips")
     known = _is_count(shards, 1, MAX_SHARDS) and _is_count(clips, 1, MAX_CLIPS)
