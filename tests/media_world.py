@@ -136,6 +136,8 @@ def world_recipe(encoder: Path, *settings: str) -> CorpusRecipe:
         f"embed.encoder={{architecture: '{encoder}', pretrained: null, precision: float32, batch_size: 8}}",
         "pack={name: default, audio: flac, where: not silent, clips_per_shard: 5}",
         "dask.workers=2",
+        # A fetching process takes two seconds to start, and these sources take none.
+        "dask.downloads_per_worker=1",
         "download={allow_private_addresses: true, retry_wait_seconds: 0.1}",
     )
     return load_corpus_recipe("folder", (*base, *settings))
@@ -144,7 +146,7 @@ def world_recipe(encoder: Path, *settings: str) -> CorpusRecipe:
 def world_run(**download: Any) -> RunSettings:
     """Return run settings with which the world's server may be asked, and `download` settings besides."""
     reached = FetchPolicy(allow_private_addresses=True, retry_wait_seconds=0.1, **download)
-    return RunSettings(download=reached, dask=DaskBlock(workers=2))
+    return RunSettings(download=reached, dask=DaskBlock(workers=2, downloads_per_worker=1))
 
 
 def pack_here(corpus: Corpus, settings: PackBlock) -> str:

@@ -157,7 +157,7 @@ def test_words_that_stand_for_every_reason_a_site_can_give():
     said = {reason for messages in QUOTED.values() for _, reason in messages} | {reason for _, reason in SPOKEN}
     assert set(Reason) - said == {
         *(Reason.NO_AUDIO, Reason.TOO_SHORT, Reason.CORRUPT, Reason.CRASH),
-        *(Reason.TIMEOUT, Reason.SERVER_ERROR, Reason.DISK),
+        *(Reason.TIMEOUT, Reason.SERVER_ERROR, Reason.DISK, Reason.MEMORY, Reason.TOO_LARGE),
     }
 
 

@@ -71,7 +71,7 @@ def test_nothing_is_read_where_there_is_nothing(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_default_channel_leaves_a_corpus_what_it_was():
-    assert "channel" not in CorpusRecipe().identity()["extract"]
+    assert "channel" not in CorpusRecipe().corpus_settings().identity()["extract"]
     chosen = CorpusRecipe.model_validate({"extract": {"channel": "left"}})
-    assert chosen.identity()["extract"]["channel"] == "left"
+    assert chosen.corpus_settings().identity()["extract"]["channel"] == "left"
     assert CorpusRecipe.model_validate({"extract": {"channel": 3}}).extract.channel == 3
