@@ -177,7 +177,7 @@ def test_weights_tuned_for_the_other_activation_get_it(monkeypatch: pytest.Monke
     # A tag of our own model whose weights are a local file: what open_clip has for its tags, without the download.
     tag = {"file": str(weights), "quick_gelu": True, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     monkeypatch.setitem(open_clip.pretrained._PRETRAINED, "gelu-model", {"own": tag})
-    monkeypatch.setattr("vidaudio.encoders.clip._answers", lambda url: False)
+    monkeypatch.setattr("vidaudio.encoders.library_settings._answers", lambda url: False)
     loaded = load_encoder(EncoderSpec(str(tmp_path / "gelu-model.json"), "own", "float32", 1))
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
     tensor = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255 * 2 - 1
