@@ -55,7 +55,7 @@ def write_synthetic(
         "frame_seconds": seconds,
         "grid_seconds": seconds,
         "audio_offset": zeros,
-        "audio_length": zeros,
+        "audio_length": pa.array(2 * np.asarray(samples, np.int64) + 44),
         "vectors_offset": zeros,
         "vectors_length": zeros,
         "shard": pa.array(shards.astype(np.int32)),
