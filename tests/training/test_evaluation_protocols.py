@@ -267,7 +267,7 @@ def test_of_two_cuts_of_a_video_the_one_with_the_lists_label_is_taken(tmp_path: 
 
 def name_sources(folder: Path, name: Callable[[str], str]) -> None:
     """Give the clips of a packed corpus other sources, by their keys."""
-    table, described = read_index(pa.OSFile(str(folder / INDEX_FILE)))
+    table, described, _ = read_index(pa.OSFile(str(folder / INDEX_FILE)))
     sources = pa.array([name(key) for key in table["key"].to_pylist()])
     table = table.set_column(table.column_names.index("source"), "source", sources)
     (folder / INDEX_FILE).unlink()
@@ -289,7 +289,8 @@ def segmented(folder: Path, segments: list, encoder: dict, letter: str = "s") ->
             "audio_start_seconds": 0.0,
             "frame_seconds": grid,
             "grid_seconds": grid,
-            **dict.fromkeys(("audio_offset", "audio_length", "vectors_offset", "vectors_length", "shard"), 0),
+            "audio_length": segment.samples,
+            **dict.fromkeys(("audio_offset", "vectors_offset", "vectors_length", "shard"), 0),
         }
         for segment in segments
         for grid in [[n + segment.first_frame - segment.start_sample / RATE for n in range(segment.frames)]]

@@ -29,7 +29,7 @@ def test_resuming_after_samples_were_taken_out_is_refused_unless_allowed(
     data, run = Path(shutil.copytree(packed, tmp_path / "data")), tmp_path / "run"
     train(_steps(tiny_recipe, 3), str(data), run, progress=False)
     with pa.memory_map(str(data / INDEX_FILE)) as source:
-        table, described = read_index(source)
+        table, described, _ = read_index(source)
         write_index(tmp_path / "other.arrow", table, {**described, "generation": 1})
     (tmp_path / "other.arrow").replace(data / INDEX_FILE)
     with pytest.raises(CheckpointError, match=r"not what this run has seen so far.*data\.allow_other=true"):
@@ -48,6 +48,6 @@ def test_accumulated_gradients_begin_again_where_the_optimiser_stopped(packed: P
 
     stream, _ = streams(tiny_recipe, str(packed))
     trainer = SimpleNamespace(global_step=5, accumulate_grad_batches=2, global_rank=1, world_size=3)
-    module = SimpleNamespace(train_stream=stream, trainer=trainer, recipe=tiny_recipe, _loader=SeparationModule._loader)
+    module = SimpleNamespace(train_stream=stream, trainer=trainer, recipe=tiny_recipe, _loader=lambda stream, workers: None)
     SeparationModule.train_dataloader(module)
     assert (stream.start_step, stream.rank, stream.world_size) == (10, 1, 3)

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from vidaudio.json_values import parse_object
 from vidaudio.manifest import SCHEMA
 from vidaudio.pipeline.corpus_file import MAX_SHARDS
 from vidaudio.shards.parquet_limits import read_within
-from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_file
+from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, file_seal_holds, seal_file
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import ID_PATTERN, check_texts
 
@@ -162,6 +163,8 @@ class PartFile:
             local = store.local_path(name)
             if local is None:
                 self._ranges = _Ranges(store, name, size_bytes)
+            else:
+                _check_bytes(local)
             # Read anew where a part has to be read in another way, see `read_within`.
             self._source = local if local is not None else self._ranges
             self._file = pq.ParquetFile(self._source)
@@ -227,6 +230,15 @@ class PartFile:
         except _DAMAGE as error:
             text = str(error).strip() or type(error).__name__
             raise ListDamaged(self._url, self._name, f"is damaged ({text.splitlines()[0]})") from error
+
+
+def _check_bytes(path: Path) -> None:
+    """A local part is hashed before its footer is believed: over some garbled ones Arrow ends the whole process."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - TAIL_BYTES))
+        # A list of before there were checksums has none.
+        if SEAL_KEY in file.read() and not file_seal_holds(path):
+            raise ValueError("its checksum does not fit its contents")
 
 
 def _check_schema(schema: pa.Schema) -> None:

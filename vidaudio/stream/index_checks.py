@@ -23,7 +23,7 @@ from vidaudio.shards.table_checks import FLAC_SAMPLES_PER_BYTE, LARGEST, MAX_VEC
 AUDIO = ("flac", "wav")
 # `pack` begins another batch where 32-bit offsets run over: after 2 GiB of texts.
 MAX_BATCHES = 4096
-ROWS_AT_ONCE = 1 << 18
+ROWS_AT_ONCE = 1 << 15
 MAX_RATE = 1_000_000
 MAX_ID_LENGTH, MAX_KEY_LENGTH = 128, 160
 _IN_IDS = np.zeros(256, bool)
@@ -235,7 +235,7 @@ def _check_shards(runs: Sequence[tuple[str, int, int]], column: pa.ChunkedArray)
 
 
 def check_rows(table: pa.Table, tars: int, audio: str, let_go: Callable[[], None]) -> None:
-    """Check the values of all rows, some hundred thousand at a time.
+    """Check the values of all rows, some ten thousand at a time.
 
     Raises:
         BadIndex: A value that no pack writes.
