@@ -80,7 +80,7 @@ def test_sounds_from_their_list_to_a_pack(tmp_path: Path):
         rows.append(f"{name},{1 + number % 2},kind{number % 2}")
     (tmp_path / "esc.csv").write_text("\n".join(rows) + "\n")
     assert answer("manifest esc", tmp_path / "esc.csv", "--test-fold", 2, "-o", tmp_path / "m.parquet")["clips"] == 4
-    assert answer("pack-sounds", tmp_path / "m.parquet", "-o", tmp_path / "pack")["sounds"] == 4
+    assert answer("pack-sounds", tmp_path / "m.parquet", "-o", tmp_path / "pack")["clips"] == 4
 
 
 def test_a_corpus_from_its_folder_to_its_removal(
@@ -104,10 +104,10 @@ def test_a_corpus_from_its_folder_to_its_removal(
     assert clips > 1
     assert "problems" in answer("verify", copy)
     assert "json" in answer("pack", copy, "--name", "json")["packs"]
-    assert answer("export", copy, "-o", tmp_path / "out")["clips"] >= 1
+    assert answer("export", copy, tmp_path / "out")["clips"] >= 1
     first = answer("manifest show", copy / "manifest.parquet")["rows"][0]["id"]
     (tmp_path / "ids.txt").write_text(f"{first}\n")
-    assert isinstance(answer("remove", copy, "--ids", tmp_path / "ids.txt"), dict)
+    assert isinstance(answer("remove", copy, tmp_path / "ids.txt"), dict)
 
 
 def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):

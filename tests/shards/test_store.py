@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -255,7 +254,7 @@ def test_an_error_of_the_disk_names_the_file(attempt: str, tmp_path: Path, monke
     store.create("av/1.tar", b"x")
     source.write_bytes(b"y")
     arguments = {"read_range": (0, 1), "download": (tmp_path / "copy",), "create": (b"y",), "put": (source,)}
-    failing = ((Path, "read_bytes"), (Path, "write_bytes"), (os, "pread"), (os, "fsync"), (shutil, "copyfile"))
+    failing = ((os, "fdopen"), (Path, "write_bytes"), (os, "pread"), (os, "fsync"))
     for module, name in failing:
         monkeypatch.setattr(module, name, broken)
     with pytest.raises(OSError, match="Input/output error") as caught:

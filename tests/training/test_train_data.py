@@ -48,6 +48,7 @@ def test_accumulated_gradients_begin_again_where_the_optimiser_stopped(packed: P
 
     stream, _ = streams(tiny_recipe, str(packed))
     trainer = SimpleNamespace(global_step=5, accumulate_grad_batches=2, global_rank=1, world_size=3)
-    module = SimpleNamespace(train_stream=stream, trainer=trainer, recipe=tiny_recipe, _loader=lambda stream, workers: None)
+    parts = {"train_stream": stream, "trainer": trainer, "recipe": tiny_recipe}
+    module = SimpleNamespace(**parts, _loader=lambda stream, workers: None)
     SeparationModule.train_dataloader(module)
     assert (stream.start_step, stream.rank, stream.world_size) == (10, 1, 3)

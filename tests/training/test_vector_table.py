@@ -44,7 +44,7 @@ def test_a_system_learns_from_a_table_and_is_asked_for_its_names(table: Path, so
     assert checkpoint.encoder["weights_sha256"] == table_hash(read_vector_table(table))
     assert checkpoint.model.config.query_dimensions == 12
     report = evaluate(tmp_path / "run", str(sounds), progress=False)
-    assert report.methods == ("mixture", "text")
+    assert report.methods == ("mixture", "text", "wrong_text")
     # A third of the clips is of a label that the table lacks.
     assert 0 < len(report.sdr["text"]) < len(report.sdr["mixture"])
     soundfile.write(tmp_path / "mixture.wav", 0.2 * np.sin(np.arange(16_000) / 7), 16_000)
