@@ -85,7 +85,7 @@ def _vectors(facts: pa.Table) -> pa.Table:
 def verify_alone(url: str) -> dict[str, float]:
     """Verify in this process, without the encoder, whose size has nothing to do with the corpus."""
 
-    def out_of_reach(block: object) -> None:
+    def out_of_reach(*_: object) -> None:
         raise EncoderError("left out of the measurement")
 
     embed.cached_encoder = out_of_reach

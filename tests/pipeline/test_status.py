@@ -49,8 +49,8 @@ def commit_outcomes(corpus: Corpus, shard: int, folder: str = "clips", **failed:
     for clip in corpus.rows(shard):
         reason, _, message = failed.get(clip.id, "").partition(" ")
         rows.append({"id": clip.id, "state": "failed" if reason else "done", "reason": reason or None})
-        rows[-1]["message"] = message
-    names = ("id", "state", "reason", "message")
+        rows[-1] |= {"message": message, "sha256": ""}
+    names = ("id", "state", "reason", "message", "sha256")
     table = pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
     stage = {"clips": "download", "av": "extract"}[folder]
     commit(corpus.store, folder, shard, stage=stage, plan_hash=corpus.plan_hash, table=table)
@@ -271,7 +271,7 @@ class TestCauses:
                 "example": closed.partition(" ")[2],
             }  # fmt: skip
             assert "example" not in others["private"]
-            assert others["timeout"]["example"] == "x" * 200
+            assert others["timeout"]["example"] == "x" * 199 + "…"
             assert others["unknown"]["example"] == "what is this"
             assert {reason for reason, other in others.items() if other["may_pass_later"]} == {"timeout", "unknown"}
             lines = str(status).splitlines()

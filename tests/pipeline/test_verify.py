@@ -108,7 +108,7 @@ class TestFine:
         assert report.notes == ("no picture was encoded again: no weights here",)
 
 
-def unreachable(block: object) -> None:
+def unreachable(*_: object) -> None:
     raise EncoderError("no weights here")
 
 

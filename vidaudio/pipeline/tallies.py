@@ -88,12 +88,12 @@ def _count(corpus: Corpus, tables: pd.DataFrame, older: Superseded) -> pd.DataFr
 
 
 def _remember(corpus: Corpus, tallied: pd.DataFrame) -> None:
-    described = {"format": SNAPSHOT_FORMAT, "plan_hash": corpus.plan_hash, "list_digest": corpus.ref.list_digest}
-    schema = SCHEMA.with_metadata({_KEY: json.dumps(described, sort_keys=True).encode()})
-    ordered = tallied.sort_values(["folder", "table"], kind="stable")
-    table = pa.Table.from_pandas(ordered, schema=schema, preserve_index=False).replace_schema_metadata(schema.metadata)
-    # A corpus that may only be read is counted anew each time.
+    # A corpus that may only be read is counted anew each time, and so is one whose list is damaged.
     with contextlib.suppress(OSError, CorpusError), corpus.store.workspace() as scratch:
+        described = {"format": SNAPSHOT_FORMAT, "plan_hash": corpus.plan_hash, "list_digest": corpus.ref.list_digest}
+        schema = SCHEMA.with_metadata({_KEY: json.dumps(described, sort_keys=True).encode()})
+        ordered = tallied.sort_values(["folder", "table"], kind="stable")
+        table = pa.Table.from_pandas(ordered, schema=schema, preserve_index=False)
         path = scratch / "status.parquet"
-        pq.write_table(table, path, compression="zstd")
+        pq.write_table(table.replace_schema_metadata(schema.metadata), path, compression="zstd")
         corpus.store.put(SNAPSHOT_FILE, path)
