@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mmap
 import random
 import shutil
@@ -33,7 +34,7 @@ from vidaudio.shards.commit import CommitRecord, encode_table, read_table
 from vidaudio.shards.read_many import in_order
 from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.store import LocalStore, open_store
-from vidaudio.stream.index import SAMPLE_SCHEMA
+from vidaudio.stream.index import INDEX_DAMAGE, SAMPLE_SCHEMA
 
 
 def few_hashes(texts: pa.ChunkedArray) -> np.ndarray:
@@ -230,7 +231,8 @@ def samples(rows: int, seed: int) -> pa.Table:
         row = {"key": f"k{seed}-{n}", "id": f"c{n}", "source": "s", "dataset": "d", "split": "train"}
         row |= {"labels": draw.sample(["a", "b"], draw.randrange(3)), "captions": []}
         row |= {"samples": draw.randrange(9), "audio_start_seconds": 0.5, "frame_seconds": [0.0, 1.0]}
-        row |= {"grid_seconds": [0.0], "audio_offset": n, "audio_length": 1, "vectors_offset": n, "vectors_length": 1}
+        row |= {"grid_seconds": [0.0, 1.0], "audio_offset": n, "audio_length": 1}
+        row |= {"vectors_offset": n, "vectors_length": 1}
         made.append(row)
     return pa.Table.from_pylist(made, schema=TABLE_SCHEMA)
 
@@ -262,11 +264,24 @@ def written_otherwise(tables: list[pa.Table]) -> Iterator[tuple[str, pa.Table]]:
 
 
 def index_of(table: pa.Table, path: Path, shards: int) -> PackIndex:
-    schema = table.schema.with_metadata({b"vidaudio": b"{}"})
+    described = {"tars": [f"{n}.tar" for n in range(shards)], "audio": "flac", "sample_rate": 16_000}
+    described |= {"frames_per_second": 1.0, "encoder": {"dimensions": 4}}
+    schema = table.schema.with_metadata({b"vidaudio": json.dumps(described).encode()})
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
         writer.write_table(table)
     with path.open("rb") as file:
         return PackIndex(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), shards)
+
+
+REFUSED = {
+    "a shard too many",
+    "another number",
+    "no number",
+    "a shard below all",
+    "shards change places",
+    "in another order of shards",
+    "other columns",
+}
 
 
 @pytest.mark.parametrize("sizes", [(5, 5, 5), (4, 1, 6), (1, 2, 1)])
@@ -275,7 +290,12 @@ def test_an_index_is_compared_a_shard_at_a_time_as_it_would_be_whole(tmp_path: P
     whole = pa.concat_tables(numbered(tables))
     others = [*written_otherwise(tables), ("as it should be", whole)]
     for nth, (name, other) in enumerate(others):
-        index = index_of(other, tmp_path / f"{nth}.arrow", len(tables))
+        try:
+            index = index_of(other, tmp_path / f"{nth}.arrow", len(tables))
+        except INDEX_DAMAGE:
+            # What no pack writes is refused before anything is compared.
+            assert name in REFUSED, name
+            continue
         for number in random.Random(nth).sample(range(len(tables)), len(tables)):
             assert not index.compared
             index.compare(number, tables[number])
