@@ -43,7 +43,11 @@ def parse(text: str) -> Node:
     Raises:
         ExpressionError: It is not one, or it is too large.
     """
-    return _Parser(text).whole()
+    try:
+        return _Parser(text).whole()
+    except ExpressionError as error:
+        # Without the frames of the descent: processes that send tracebacks along would nest as deep as those are many.
+        raise error.with_traceback(None) from None
 
 
 class _Parser:
