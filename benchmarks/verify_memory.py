@@ -20,11 +20,22 @@ import sys
 import tempfile
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from benchmarks.common import write_result
-from benchmarks.pack_memory import ENCODER, SECONDS, SHARD_CLIPS, bytes_a_clip, sizes_parser, watched, write_corpus
+from benchmarks.pack_memory import (
+    ENCODER,
+    SECONDS,
+    SHARD_CLIPS,
+    SOUND_BYTES,
+    bytes_a_clip,
+    sizes_parser,
+    watched,
+    write_corpus,
+)
 from vidaudio.errors import EncoderError
 from vidaudio.pipeline.corpus import open_corpus
 from vidaudio.pipeline.stages import embed
@@ -38,6 +49,19 @@ TAR_SHA256 = "0" * 64
 NO_TAR = 1e-9
 
 
+class FilesAsRemote(LocalFileSystem):
+    """Files of this machine under `as-remote://`, for a store that takes them for another machine's."""
+
+    protocol = "as-remote"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return LocalFileSystem._strip_protocol(str(path).removeprefix(f"{cls.protocol}://"))
+
+
+fsspec.register_implementation(FilesAsRemote.protocol, FilesAsRemote)
+
+
 def write_whole_corpus(folder: Path, clips: int) -> str:
     """A corpus of so many clips in which nothing is wrong, but that its tars are empty; returns its URL."""
     write_corpus(folder, clips)
@@ -47,26 +71,16 @@ def write_whole_corpus(folder: Path, clips: int) -> str:
         facts, _ = read_table(corpus.store, table_name("av", shard))
         tar = f"{shard:06d}.{TAR_SHA256[:8]}.tar"
         record = CommitRecord("extract", shard, corpus.plan_hash, facts.num_rows, tar, TAR_SHA256, 0)
-        (root / table_name("av", shard)).write_bytes(encode_table(_with_places(facts), record))
+        (root / table_name("av", shard)).write_bytes(encode_table(facts, record))
         (root / "av" / tar).touch()
         vectors = _vectors(facts)
         record = CommitRecord("embed", shard, corpus.plan_hash, vectors.num_rows)
         (root / table_name(f"embeddings/{ENCODER}", shard)).write_bytes(encode_table(vectors, record))
     pack = f"training/{corpus.pack.name}"
     for table in (root / pack).glob("*.parquet"):
-        table.with_suffix(".tar").write_bytes(b"x")
+        table.with_suffix(".tar").write_bytes(bytes(SOUND_BYTES))
     write_pack_index(corpus, pack)
-    return f"local://{root}"
-
-
-def _with_places(facts: pa.Table) -> pa.Table:
-    """The facts with a place in the tar for every picture, one behind the other."""
-    places = {"frame_offsets": np.arange(facts.num_rows * SECONDS), "frame_lengths": np.ones(facts.num_rows * SECONDS)}
-    ends = pa.array(np.arange(0, facts.num_rows * SECONDS + 1, SECONDS, np.int32))
-    for name, values in places.items():
-        lists = pa.ListArray.from_arrays(ends, pa.array(values.astype(np.int64)))
-        facts = facts.set_column(facts.schema.get_field_index(name), name, lists)
-    return facts
+    return f"{FilesAsRemote.protocol}://{root}"
 
 
 def _vectors(facts: pa.Table) -> pa.Table:

@@ -36,6 +36,10 @@ from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.store import LocalStore, open_store
 from vidaudio.stream.index import INDEX_DAMAGE, SAMPLE_SCHEMA
 
+# What a row of a training table has beside its names.
+NO_SAMPLE = dict.fromkeys(("samples", "audio_offset", "audio_length", "vectors_offset", "vectors_length"), 0)
+NO_SAMPLE |= {"audio_start_seconds": 0.0, "frame_seconds": [], "grid_seconds": [], "labels": [], "captions": []}
+
 
 def few_hashes(texts: pa.ChunkedArray) -> np.ndarray:
     """Three hashes for all texts."""
@@ -208,7 +212,8 @@ def test_sources_on_two_sides_are_told_as_by_their_names(tmp_path: Path, monkeyp
         ]
         at = f"training/p/{name}.parquet"
         record = CommitRecord("pack", number, "", len(rows))
-        assert store.create(at, encode_table(pa.Table.from_pylist(rows), record))
+        whole = [NO_SAMPLE | row | {"key": row["id"]} for row in rows]
+        assert store.create(at, encode_table(pa.Table.from_pylist(whole, schema=TABLE_SCHEMA), record))
         found.add(name, sources_by_side(rows, facts.of(row["id"] for row in rows)))
         for row in rows:
             if split.get(row["id"], "none at all") is None:
