@@ -160,9 +160,14 @@ def measure(clips: int) -> dict[str, dict[str, float]]:
 def sizes_parser(description: str) -> argparse.ArgumentParser:
     """The options of a benchmark over corpora of growing size."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--quick", action="store_true", help="only try it, and write no result")
+    parser.add_argument("--clips", type=int, nargs="+", help="sizes of the corpora (default: 100000 1000000)")
+    parser.add_argument("--quick", action="store_true", help="only try it, on small corpora, and write no result")
     return parser
+
+
+def sizes(given: argparse.Namespace) -> list[int]:
+    """The numbers of clips that the options ask for, the smallest first."""
+    return sorted(given.clips or ([512, 2_048] if given.quick else [100_000, 1_000_000]))
 
 
 def bytes_a_clip(own_mb: Mapping[int, float]) -> float | None:
@@ -180,7 +185,7 @@ def main() -> None:
         corpus = open_corpus(url)
         print(json.dumps(watched(lambda: take(step, corpus))))
         return
-    found = {clips: measure(clips) for clips in sorted(given.clips)}
+    found = {clips: measure(clips) for clips in sizes(given)}
     growth = {}
     for step in STEPS if len(found) > 1 else ():
         growth[step] = bytes_a_clip({clips: steps[step]["own_mb"] for clips, steps in found.items()})

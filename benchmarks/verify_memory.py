@@ -32,6 +32,7 @@ from benchmarks.pack_memory import (
     SHARD_CLIPS,
     SOUND_BYTES,
     bytes_a_clip,
+    sizes,
     sizes_parser,
     watched,
     write_corpus,
@@ -132,7 +133,7 @@ def main() -> None:
     if given.verify:
         print(json.dumps(verify_alone(given.verify)))
         return
-    found = {clips: measure(clips) for clips in sorted(given.clips)}
+    found = {clips: measure(clips) for clips in sizes(given)}
     growth = bytes_a_clip({clips: took["own_mb"] for clips, took in found.items()})
     if growth is not None:
         print(f"  {growth} bytes a clip")
