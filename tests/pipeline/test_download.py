@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import string
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.corpus import Corpus, create_or_continue
 from vidaudio.pipeline.recipe import CorpusRecipe, RunSettings, load_corpus_recipe
 from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_budget, site_rates
-from vidaudio.pipeline.stages.equal_answers import EqualAnswers
+from vidaudio.pipeline.stages.equal_answers import EqualAnswers, answers_of, site_of_url
 from vidaudio.pipeline.stages.rounds import RoundRules, SourceJob, fetch_in_rounds
 from vidaudio.pipeline.stages.streak import FetchingStopped, RunStreak, Streak, Tail, tail_of
 from vidaudio.shards.commit import read_table, table_name
@@ -158,7 +159,7 @@ def test_equal_permanent_answers_stop_the_run_and_are_not_believed(site: Loopbac
     corpus, run = corpus_of(urls, tmp_path), run_of(tmp_path, "dask.downloads_per_worker=1")
     for _ in range(2):
         with pytest.raises(
-            FetchingStopped, match=r"127\.0\.0\.1 answered alike for 25 .*removed: .*browser.*equal_answers=0"
+            FetchingStopped, match=r"127\.0\.0\.1 refused 4[5-9] of the last 50 .*removed: .*browser.*equal_answers=0"
         ):
             download_shard(corpus, 0, "clips", run)
         assert corpus.store.list("clips") == {}
@@ -202,6 +203,19 @@ def test_when_answers_are_too_equal():
     assert equal_after([gone] * 99, limit=0) is None
     named = [Outcome.failed(Reason.REMOVED, f"[tube] id{n}xyz: Video {n} is unavailable") for n in range(40)]
     assert equal_after(named) == 25, "ids and numbers are no other words"
+    ids = random.Random(0)
+    letters = string.ascii_letters + string.digits
+    named = [f"Video unavailable (Playback ID: {''.join(ids.choices(letters, k=11))})" for _ in range(40)]
+    assert equal_after([Outcome.failed(Reason.REMOVED, text) for text in named]) == 25
+    other = Outcome.failed(Reason.REMOVED, "This video is not available")
+    assert equal_after([gone, other] * 40) == 50, "one reason in two wordings"
+
+
+def test_hosts_of_one_domain_are_one_site():
+    gone, answers = Outcome.failed(Reason.REMOVED, "Video unavailable"), EqualAnswers(25)
+    assert [answers.note(f"https://v{n}.example.org/a", gone) for n in range(25)] == [False] * 24 + [True]
+    sites = {"a.b.co.uk": "b.co.uk", "x.y.de": "y.de", "10.0.0.7": "10.0.0.7", "y": "y", "[::1]": "::1"}
+    assert {host: site_of_url(f"https://user:pw@{host}:8080/x") for host in sites} == sites
 
 
 def test_lists_of_which_four_in_ten_are_gone_do_not_stop():
@@ -234,10 +248,7 @@ def test_what_a_shard_ends_with():
     assert tail_of([dead, bot, bot]) == Tail(Reason.BOT_CHECK, "m", 2, whole=False)
     assert tail_of([net, bot]) == Tail(Reason.BOT_CHECK, "m", 1, whole=False)
     assert tail_of([bot, done]) == Tail(None, "", 0, whole=False)
-    assert tail_of([dead, dead]) == Tail(Reason.PRIVATE, "m", 2, whole=True)
-    assert tail_of([dead, Outcome.failed(Reason.PRIVATE, "other words")]) == Tail(
-        Reason.PRIVATE, "other words", 1, whole=False
-    )
+    assert tail_of([bot, dead]) == tail_of([dead]) == Tail(None, "", 0, whole=False)
 
 
 def test_a_run_stops_when_its_last_sources_failed_alike_however_small_its_shards_are():
@@ -258,10 +269,30 @@ def test_a_run_stops_when_its_last_sources_failed_alike_however_small_its_shards
     assert stops_after(25, [failed(Reason.BOT_CHECK, 20, whole=False), *[bot] * 9]) == 6
     assert stops_after(25, [full] * 9) == 3
     assert stops_after(0, [full] * 500) is None
-    dead = failed(Reason.PRIVATE)
-    assert stops_after(25, [dead] * 40) == 25, "in equal words"
-    assert stops_after(25, ([dead] * 20 + [Tail(Reason.PRIVATE, "w", 1, whole=True)]) * 3) is None
-    assert stops_after(25, [dead] * 40, equal=0) is None
+
+
+@pytest.mark.parametrize("shard", [1, 7, 20])
+def test_a_run_stops_when_a_site_refuses_shard_after_shard(shard: int):
+    def stops_after(outcomes: list[tuple[str, Outcome]], equal: int = 25) -> int | None:
+        streak = RunStreak(25, equal)
+        for first in range(0, len(outcomes), shard):
+            part = outcomes[first : first + shard]
+            if streak.note(tail_of(outcome for _, outcome in part), answers_of(part, equal)) is not None:
+                return first + len(part)
+        return None
+
+    def asked(site: str, answers: list[Outcome]) -> list[tuple[str, Outcome]]:
+        return [(f"https://{site}/{number}", answer) for number, answer in enumerate(answers)]
+
+    gone, private = Outcome.failed(Reason.REMOVED, "Video unavailable"), Outcome.failed(Reason.PRIVATE, "Private video")
+    blocked, works = asked("blocked.org", [gone] * 80), asked("works.org", [Outcome.done()] * 80)
+    up = shard * -(-25 // shard)
+    assert stops_after(blocked) == up
+    mixed = [one for pair in zip(works, blocked, strict=True) for one in pair]
+    assert stops_after(mixed) in range(50, 50 + shard + 1), "another site's videos say nothing of this one's"
+    assert stops_after(blocked, equal=0) is None
+    assert stops_after(asked("a.org", [gone, private] * 40)) is None
+    assert stops_after(asked("a.org", ([gone] * 20 + [Outcome.done()] * 3) * 9)) is None
 
 
 # --- the stage -------------------------------------------------------------------------------------------------------

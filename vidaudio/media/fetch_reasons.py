@@ -49,6 +49,8 @@ PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.NO_VIDEO, r"there is no video in|is not a video|no video could be found"),
     # What YouTube tells a blocked account or address of every video, under the title "Video unavailable".
     (Reason.BOT_CHECK, r"this content (isn't|is not) available(?! on)"),
+    # Of the account or the network, and not of the video.
+    (Reason.BOT_CHECK, r"google workspace administrator|network administrator restrictions"),
     # Of the embedded player, which yt-dlp asks for some videos: they are there for whoever asks otherwise.
     (Reason.UNSUPPORTED, r"playback on other websites has been disabled|watch this video on YouTube"),
     (Reason.REMOVED, r"has been removed|removed by the (uploader|user)|(has been|was) deleted|no longer available"),

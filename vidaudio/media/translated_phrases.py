@@ -2,7 +2,8 @@
 
 YouTube answers in the language of the account, or of `extractor_args: {youtube: {lang: [...]}}`; sites of one country
 answer in its language. Read as `fetch_reasons.PHRASES`: from top to bottom, the first that matches decides. The phrases
-of a reason come in this order: de, nl, sv, fr, es, pt, it, pl, tr, id, vi, ru, uk, ar, hi, ja, ko, zh.
+of a reason come in this order: de, nl, sv, fr, es, pt, it, pl, tr, id, vi, ru, uk, ar, hi, ja, ko, zh, and for what is
+told a blocked account also el, fi, da, no, cs, hu, ro, he, th.
 """
 
 from __future__ import annotations
@@ -208,6 +209,15 @@ _LISTED: tuple[tuple[Reason, str], ...] = (
         이 콘텐츠(는|를) (사용|이용|시청)
         此内容(不可用|无法)
         (此|這項)內容(無法|不可)
+        αυτό το περιεχόμενο δεν είναι διαθέσιμο
+        tämä sisältö ei ole (käytettävissä|saatavilla)
+        dette indhold er ikke tilgængeligt
+        dette innholdet er ikke tilgjengelig
+        tento obsah není (k dispozici|dostupný)
+        ez a tartalom nem (áll rendelkezésre|érhető el)
+        acest conținut nu este disponibil
+        תוכן זה (אינו|לא) זמין
+        เนื้อหานี้ไม่(พร้อม|สามารถ)
         """,
     ),
     # The embedded player only: the video is there for whoever asks otherwise.
@@ -215,13 +225,23 @@ _LISTED: tuple[tuple[Reason, str], ...] = (
         Reason.UNSUPPORTED,
         r"""
         wiedergabe (dieses videos )?auf anderen websites
+        (afspelen|weergave) .{0,30}andere (web)?sites
+        uppspelning .{0,30}andra webbplatser
         lecture .{0,30}(sur d'autres sites|autres sites web)
         reproducción .{0,30}otros sitios
-        reprodução .{0,30}outros sites
+        reprodução .{0,30}outros (web)?sites
         riproduzione .{0,30}altri siti
+        odtwarzani[ea] .{0,40}innych (stron|witryn)
+        diğer (web )?siteleri?nde
+        (pemutaran|memutar) .{0,30}situs (web )?lain
+        (phát|xem) .{0,30}(trang )?web khác
         воспроизведение .{0,30}других сайтах
-        他のウェブサイトでの再生
+        відтворення .{0,30}інших (сайтах|веб-сайтах)
+        (على|في) (ال)?مواقع (ال)?(ويب )?(ال)?أخرى
+        अन्य वेबसाइट
+        他の(ウェブ)?サイト(で|上で)
         다른 (웹)?사이트에서
+        (其他|其它)(网站|網站)
         """,
     ),
     (

@@ -6,7 +6,7 @@ A task is a shard's number and little else; what comes back is a commit record a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from vidaudio.pipeline.pack_sources import pays, source_name, sources_folder, wr
 from vidaudio.pipeline.pack_tasks import PackTask, PackTasks
 from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.pipeline.stages import shard_stages
+from vidaudio.pipeline.stages.equal_answers import SiteAnswers
 from vidaudio.pipeline.stages.streak import RunStreak, Tail
 from vidaudio.shards.commit import committed_shards, read_record, table_name
 
@@ -149,10 +150,17 @@ def run_chains(
             units=lambda work: int(clips[work[0]]),
             report=report,
             progress=bar,
-            verdict=lambda record: streak.note(Tail(**record["tail"])) if "tail" in record else None,
+            verdict=lambda record: _noted(streak, record),
             shard_of=lambda work: work[0],
         )
     bar.close()
+
+
+def _noted(streak: RunStreak, record: Mapping[str, Any]) -> str | None:
+    """What a shard's record says against going on; None for one of another stage, or one that was there before."""
+    if "tail" not in record:
+        return None
+    return streak.note(Tail(**record["tail"]), [SiteAnswers(**row) for row in record["answers"]])
 
 
 def run_pack_tasks(

@@ -65,7 +65,7 @@ class FetchPolicy(RecipeModel):
     retry_wait_seconds: float = Field(5.0, ge=0, description="before what failed is tried again; doubled each time")
     stop_after_failures: int = Field(25, ge=0, description="sources in a row that fail alike end the run; 0: never")
     stop_after_equal_answers: int = Field(
-        25, ge=0, description="sources of a site in a row that it refuses for good in equal words end the run; 0: never"
+        25, ge=0, description="sources of a site in a row that it refuses for good alike end the run; 0: never"
     )
     deadline_seconds: float = Field(1800.0, gt=0, description="for one source; waiting for the budget not counted")
     max_source_gib: float = Field(4.0, gt=0, le=7, description="all bytes of one source; a larger one is too_large")

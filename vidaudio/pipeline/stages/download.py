@@ -23,6 +23,7 @@ from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.corrupt_hashes import CorruptHashes, read_corrupt_hashes
 from vidaudio.pipeline.recipe import FetchedMedia, FetchPolicy, RateBlock, RunSettings
+from vidaudio.pipeline.stages.equal_answers import SiteAnswers, answers_of
 from vidaudio.pipeline.stages.rounds import (
     CommittedElsewhere,
     RoundRules,
@@ -31,7 +32,7 @@ from vidaudio.pipeline.stages.rounds import (
     fetch_in_rounds,
 )
 from vidaudio.pipeline.stages.row_check import storable_outcome
-from vidaudio.pipeline.stages.streak import Tail
+from vidaudio.pipeline.stages.streak import Tail, tail_of
 from vidaudio.pipeline.stages.verdicts import Verdicts
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.shards.commit import CommitRecord, commit, read_record, table_name
@@ -69,6 +70,7 @@ class DownloadRecord(CommitRecord):
         waited_seconds: For the budget, over all threads.
         source_tries: How often a source was asked.
         tail: The failures in a row with which the shard ended; the driver watches them over all shards.
+        answers: The last answers of each site, likewise.
     """
 
     requests: dict[str, int] = field(default_factory=dict)
@@ -76,6 +78,7 @@ class DownloadRecord(CommitRecord):
     waited_seconds: float = 0.0
     source_tries: int = 0
     tail: Tail = field(default_factory=Tail)
+    answers: tuple[SiteAnswers, ...] = ()
 
 
 def download_shard(
@@ -127,10 +130,17 @@ class FetchedShard:
     jobs: Sequence[SourceJob]
     report: RoundsReport
     verdicts: Verdicts
+    stop_after_equal_answers: int
 
     def record(self, done: CommitRecord) -> DownloadRecord:
         """The commit with what this run spent on it."""
-        return DownloadRecord(**asdict(done), **_spent(self.report), tail=self.report.tail(self.jobs))
+        outcomes = self.report.outcomes(self.jobs)
+        return DownloadRecord(
+            **asdict(done),
+            **_spent(self.report),
+            tail=tail_of(outcome for _, outcome in outcomes),
+            answers=answers_of(outcomes, self.stop_after_equal_answers),
+        )
 
 
 def fetch_shard(
@@ -184,7 +194,8 @@ def fetch_shard(
                     info = json.dumps(dict(got.info), sort_keys=True, ensure_ascii=False).encode()
                     writer.write(clip.id, {got.path.suffix[1:].lower(): got.path, "json": info})
                     got.path.unlink()
-        return FetchedShard(_table(rows, removed, report.fetched, tar), tar, jobs, report, verdicts)
+        table = _table(rows, removed, report.fetched, tar)
+        return FetchedShard(table, tar, jobs, report, verdicts, policy.stop_after_equal_answers)
 
 
 def committed_elsewhere(corpus: Corpus, shard: int, folder: str, error: CommittedElsewhere) -> DownloadRecord:

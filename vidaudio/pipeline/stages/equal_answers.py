@@ -1,15 +1,14 @@
-"""Permanent answers in equal words, source after source: when they are no longer the sources' own.
+"""Permanent refusals of a site, source after source: when they are no longer the sources' own.
 
 A site that has blocked an account or an address may tell of every video what it tells of a dead one ("Video
-unavailable"). Taken for verdicts, such answers write off a whole list. So answers are compared, by site: the reason and
-the wording, without ids and numbers.
+unavailable"). Taken at its word, it writes off a whole list. So the answers of each site are compared, in two ways:
+25 in a row of one reason and one wording (without ids and numbers), and 45 of the last 50 of one reason in any words.
 
-The limit, 25 in a row, follows from lists as they are. Of the published lists 10 to 40 % of the videos are gone, in
-several wordings. With a share p of one wording, independent of the order, a list of n sources has about n (1 - p) p^25
-runs of 25: for 2,000,000 sources and p = 0.4 that is 1.4e-4, for p = 0.3 it is 1e-7. So an ordinary list does not stop,
-and a block costs 25 requests. Answers in which a few others are mixed (a page from a cache) are found by their share:
-45 of the last 50, which comes up by chance with 2e-13 for p = 0.4. A list of which truly more than half is gone in one
-wording, or that is sorted by what is gone, does stop: the message says how it is taken as it is.
+The limits follow from lists as they are. Of the published lists 10 to 40 % of the videos are gone, in several wordings.
+With a share p of one wording, independent of the order, a list of n sources has about n (1 - p) p^25 runs of 25: for
+2,000,000 sources and p = 0.4 that is 1.4e-4, for p = 0.3 it is 1e-7. With a share p of one reason, 45 of 50 come up by
+chance with 2e-13 for p = 0.4. So an ordinary list does not stop, and a block costs 25 to 50 requests. A list of which
+truly more than half is gone, or that is sorted by what is gone, does stop: the message says how it is taken as it is.
 """
 
 from __future__ import annotations
@@ -17,14 +16,56 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from vidaudio.media.reasons import Outcome, Reason, State
 
-# Of the last answers of a site, this share.
-_WINDOW_RUNS = 2
+# The answers of a site that are looked at together, in units of the limit, and the share of them that must be alike.
+_WINDOW = 2
 _SHARE = 0.9
+# Public suffixes of two labels are told by their first: example.co.uk is one site, co.uk is none.
+_SECOND_LEVELS = frozenset({"ac", "co", "com", "edu", "go", "gov", "ne", "net", "or", "org"})
 Answer = tuple[Reason, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteAnswers:
+    """Answers of one site in a row that are alike.
+
+    Attributes:
+        site: See `site_of_url`.
+        reason: None where they are no permanent refusals.
+        words: Of the refusal, see `wording`.
+        message: Of the last one, in full.
+        sources: How many in a row.
+    """
+
+    site: str
+    reason: Reason | None
+    words: str
+    message: str
+    sources: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A site's refusals that are too many to be believed.
+
+    Attributes:
+        site: See `site_of_url`.
+        reason: That they share.
+        words: That they share; None where the words differ.
+        message: Of the last one.
+        told: What the site did, as part of a sentence.
+    """
+
+    site: str
+    reason: Reason
+    words: str | None
+    message: str
+    told: str
 
 
 def permanent_answer(outcome: Outcome, url: str = "") -> Answer | None:
@@ -41,25 +82,34 @@ def permanent_answer(outcome: Outcome, url: str = "") -> Answer | None:
 
 def wording(message: str, url: str = "") -> str:
     """Return a message without what differs from source to source: ids, numbers, parts of the URL."""
-    text = re.sub(r"^\[[^\]]+\] [^\s:]+: ", "", message).lower()
+    text = re.sub(r"^\[[^\]]+\] [^\s:]+: ", "", message)
     place = url.lower()
-    text = re.sub(r"[\w-]{4,}", lambda word: "" if word[0] in place else word[0], text)
-    return " ".join(re.sub(r"\d+", "#", text).split())
+
+    def kept(word: re.Match[str]) -> str:
+        return "" if word[0].lower() in place or _is_like_an_id(word[0]) else word[0]
+
+    return " ".join(re.sub(r"\d+", "#", re.sub(r"[\w-]{4,}", kept, text).lower()).split())
+
+
+def _is_like_an_id(word: str) -> bool:
+    """Whether a word mixes letters with digits, or capitals with small letters behind its first."""
+    with_digits = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
+    return with_digits or not (word.islower() or word.isupper() or word[1:].islower())
 
 
 class EqualAnswers:
-    """Permanent answers of the sites of one shard, noted by several threads.
+    """The answers of sites, noted by several threads: of one shard, or of a run.
 
     Attributes:
-        suspect: Site, answer and outcome, once there were too many equal ones.
+        suspicion: Once a site has refused too many sources alike.
     """
 
     def __init__(self, limit: int) -> None:
-        self.suspect: tuple[str, Answer, Outcome] | None = None
+        self.suspicion: Suspicion | None = None
         self._limit = limit
         self._lock = threading.Lock()
         self._runs: dict[str, tuple[Answer | None, int]] = {}
-        self._recent: dict[str, deque[Answer | None]] = {}
+        self._recent: dict[str, deque[Reason | None]] = {}
 
     def note(self, url: str, outcome: Outcome, *, is_news: bool = True) -> bool:
         """Add what came of a source; return whether the newest answers of its site are suspicious.
@@ -71,31 +121,67 @@ class EqualAnswers:
         """
         if outcome.transient or not self._limit:
             return False
-        site, answer = site_of_url(url), permanent_answer(outcome, url)
+        reason, words = permanent_answer(outcome, url) or (None, "")
+        return self.note_all(SiteAnswers(site_of_url(url), reason, words, outcome.message, 1), is_news=is_news)
+
+    def note_all(self, answers: SiteAnswers, *, is_news: bool = True) -> bool:
+        """Add several answers that are alike; arguments and result as for `note`."""
+        if not self._limit:
+            return False
+        site, reason = answers.site, answers.reason
         with self._lock:
+            key = None if reason is None else (reason, answers.words)
             before, length = self._runs.get(site, (None, 0))
-            length = length + 1 if answer == before else 1
-            self._runs[site] = (answer, length)
-            recent = self._recent.setdefault(site, deque(maxlen=_WINDOW_RUNS * self._limit))
-            recent.append(answer)
-            if answer is None or not is_news:
+            length = answers.sources + (length if key == before else 0)
+            self._runs[site] = (key, length)
+            recent = self._recent.setdefault(site, deque(maxlen=_WINDOW * self._limit))
+            recent.extend([reason] * min(answers.sources, _WINDOW * self._limit))
+            if reason is None or not is_news:
                 return False
-            full = len(recent) == recent.maxlen and recent.count(answer) >= _SHARE * len(recent)
-            if (length >= self._limit or full) and self.suspect is None:
-                self.suspect = site, answer, outcome
-            return self.suspect is not None
+            alike = recent.count(reason)
+            if self.suspicion is None and length >= self._limit:
+                told = f"answered alike for {self._limit} sources or more, one after the other"
+                self.suspicion = Suspicion(site, reason, answers.words, answers.message, told)
+            elif self.suspicion is None and len(recent) == recent.maxlen and alike >= _SHARE * len(recent):
+                told = f"refused {alike} of the last {len(recent)} sources for one reason"
+                self.suspicion = Suspicion(site, reason, None, answers.message, told)
+            return self.suspicion is not None
 
     def is_suspect(self, url: str, outcome: Outcome) -> bool:
-        """Return whether an outcome is one of the equal answers."""
-        if self.suspect is None:
+        """Return whether an outcome is one of the refusals that are too many."""
+        found, answer = self.suspicion, permanent_answer(outcome, url)
+        if found is None or answer is None or site_of_url(url) != found.site:
             return False
-        site, answer, _ = self.suspect
-        return site_of_url(url) == site and permanent_answer(outcome, url) == answer
+        return answer[0] is found.reason and found.words in (None, answer[1])
+
+
+def answers_of(outcomes: Iterable[tuple[str, Outcome]], limit: int) -> tuple[SiteAnswers, ...]:
+    """Return the last answers of each site, those in a row that are alike as one: all that `EqualAnswers` looks at.
+
+    Args:
+        outcomes: URLs of sources and what came of them, in order.
+        limit: Of `EqualAnswers`.
+    """
+    by_site: dict[str, list[SiteAnswers]] = {}
+    for url, outcome in outcomes:
+        if outcome.transient:
+            continue
+        site, (reason, words) = site_of_url(url), permanent_answer(outcome, url) or (None, "")
+        rows = by_site.setdefault(site, [])
+        again = rows and (rows[-1].reason, rows[-1].words) == (reason, words)
+        rows.append(SiteAnswers(site, reason, words, outcome.message, 1 + (rows.pop().sources if again else 0)))
+    # Of more rows than the window has places, the first could not count.
+    return tuple(row for rows in by_site.values() for row in rows[-_WINDOW * limit :]) if limit else ()
 
 
 def site_of_url(url: str) -> str:
-    """Return the host of a URL, without password and port."""
+    """Return the domain that a URL's host belongs to: `example.org` for `v1.cdn.example.org`; an address as it is."""
     try:
-        return (urlsplit(url).hostname or "").removeprefix("www.")
+        host = (urlsplit(url).hostname or "").rstrip(".").removeprefix("www.")
     except ValueError:
         return ""
+    labels = host.split(".")
+    if ":" in host or labels[-1].isdigit() or len(labels) <= 2:
+        return host
+    own = 3 if labels[-2] in _SECOND_LEVELS and len(labels[-1]) == 2 else 2
+    return ".".join(labels[-own:])

@@ -3,7 +3,7 @@
 A source whose failure may pass is asked again after all the others have had their turn, not at once. When sources fail
 in a row for one and the same passing reason, it is not their failure: the network is down, the disk is full, the site
 has shut us out. Then the rest is left alone for a while, and if that goes on, nothing is written down at all. Permanent
-answers in equal words stop the run at once (see `equal_answers`).
+refusals that are many and alike stop the run at once (see `equal_answers`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vidaudio.media.fetcher_pool import fetch_in_process
 from vidaudio.media.reasons import Outcome, Reason
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers
-from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, Tail, stopped_by, stopped_by_equal_answers, tail_of
+from vidaudio.pipeline.stages.streak import AT_ONCE, Streak, stopped_by, stopped_by_equal_answers
 
 _LONGEST_WAIT_SECONDS = 120.0
 
@@ -50,7 +50,7 @@ class RoundRules:
         threads: Sources fetched side by side.
         wait_seconds: Before the second round; doubled before each further one.
         stop_after: Sources in a row that fail alike; 0 for never.
-        stop_after_equal_answers: Sources of a site in a row that are refused for good in equal words; 0 for never.
+        stop_after_equal_answers: Sources of a site in a row that are refused for good alike; 0 for never.
     """
 
     tries: int = 3
@@ -77,11 +77,13 @@ class RoundsReport:
     advance: Advance = field(default=ignore_progress, repr=False)
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def tail(self, jobs: Sequence[SourceJob]) -> Tail:
-        """The failures in a row at the shard's end; the user's own files say nothing of the network."""
-        return tail_of(
-            source_outcome([self.fetched[span.id] for span in job.spans]) for job in jobs if is_remote(job.url)
-        )
+    def outcomes(self, jobs: Sequence[SourceJob]) -> list[tuple[str, Outcome]]:
+        """URLs of all sources and what became of each; the user's own files say nothing of the network."""
+        return [
+            (job.url, source_outcome([self.fetched[span.id] for span in job.spans]))
+            for job in jobs
+            if is_remote(job.url)
+        ]
 
 
 def fetch_in_rounds(
@@ -108,7 +110,7 @@ def fetch_in_rounds(
     Raises:
         CommittedElsewhere: It has.
         FetchingStopped: `rules.stop_after` sources in a row failed alike, in `rules.tries` rounds; or a site refused
-            too many for good in equal words.
+            too many for good alike.
         BudgetLost: Nobody can say any more whether a request may be sent.
     """
     report = RoundsReport() if report is None else report
@@ -160,10 +162,9 @@ class _Rounds:
         with ThreadPoolExecutor(max_workers=self._rules.threads) as pool:
             while True:
                 cause = self._round(pool)
-                if self._equal.suspect is not None:
+                if self._equal.suspicion is not None:
                     self._retract()
-                    site, _, outcome = self._equal.suspect
-                    raise stopped_by_equal_answers(site, outcome, self._rules.stop_after_equal_answers)
+                    raise stopped_by_equal_answers(self._equal.suspicion)
                 if cause is not None:
                     setbacks += 1
                     if setbacks >= self._rules.tries or cause.reason in AT_ONCE:

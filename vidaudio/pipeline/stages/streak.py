@@ -2,18 +2,18 @@
 
 A source that fails for a passing reason may have bad luck. When all fail alike, the network is down, the disk is full
 or the site has shut us out, and asking on would only burn the list. Dead videos (permanent reasons) are such a sign
-only where the site tells of all of them in equal words: see `equal_answers`.
+only where a site tells it of nearly all of them: see `equal_answers`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vidaudio.errors import CorpusError
-from vidaudio.media.reasons import TRANSIENT, Outcome, Reason
-from vidaudio.pipeline.stages.equal_answers import permanent_answer, wording
+from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.pipeline.stages.equal_answers import EqualAnswers, SiteAnswers, Suspicion
 
 # Asking on makes these no better: the budget has paused for the site each time, and a disk does not empty itself.
 AT_ONCE = {Reason.RATE_LIMITED: 5, Reason.DISK: 3}
@@ -53,10 +53,10 @@ class FetchingStopped(CorpusError):
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """How a shard ended: the last of its sources that failed alike, for one passing reason or in equal words.
+    """How a shard ended: the last of its sources that failed alike, for one passing reason.
 
     Attributes:
-        reason: None where the last source did not fail.
+        reason: None where the last source did not fail so.
         message: Of the last failure.
         sources: How many in a row, over all of the shard if it has no others.
         whole: Nothing else was asked of the network in this shard, so what was before it goes on.
@@ -72,22 +72,11 @@ def tail_of(outcomes: Iterable[Outcome]) -> Tail:
     """The tail of a shard's sources, in the order in which they stand."""
     last, length, whole = Tail(), 0, True
     for number, outcome in enumerate(outcomes):
-        mine = Tail(outcome.reason, outcome.message) if _is_failure(outcome) else Tail()
-        whole = whole and mine.reason is not None and (number == 0 or _alike(mine, last))
-        length = 0 if mine.reason is None else (length + 1 if _alike(mine, last) else 1)
-        last = Tail(mine.reason, outcome.message)
+        reason = outcome.reason if outcome.transient else None
+        whole = whole and reason is not None and (number == 0 or reason is last.reason)
+        length = 0 if reason is None else (length + 1 if reason is last.reason else 1)
+        last = Tail(reason, outcome.message if reason else "")
     return Tail(last.reason, last.message, length, whole)
-
-
-def _is_failure(outcome: Outcome) -> bool:
-    return outcome.transient or permanent_answer(outcome) is not None
-
-
-def _alike(one: Tail, other: Tail) -> bool:
-    """Passing failures are alike by their reason, permanent ones by their words as well."""
-    if one.reason is not other.reason:
-        return False
-    return one.reason in TRANSIENT or wording(one.message) == wording(other.message)
 
 
 class RunStreak:
@@ -98,30 +87,32 @@ class RunStreak:
     """
 
     def __init__(self, stop_after: int, stop_after_equal_answers: int = 0) -> None:
-        self._stop_after, self._stop_after_equal_answers = stop_after, stop_after_equal_answers
+        self._stop_after = stop_after
+        self._answers = EqualAnswers(stop_after_equal_answers)
         self._last = Tail()
         self._length = 0
 
-    def note(self, tail: Tail) -> str | None:
-        """One more shard; the sentence that ends the run, where it was one too many."""
+    def note(self, tail: Tail, answers: Sequence[SiteAnswers] = ()) -> str | None:
+        """One more shard; the sentence that ends the run, where it was one too many.
+
+        Args:
+            tail: How it ended.
+            answers: Of each site, in order.
+        """
+        if any(self._answers.note_all(rows) for rows in answers):
+            return _run_stopped_by(self._answers.suspicion)
         if tail.whole and tail.reason is None:
             return None  # asked nothing of the network
-        goes_on = tail.whole and _alike(tail, self._last)
+        goes_on = tail.whole and tail.reason is self._last.reason
         self._length = self._length + tail.sources if goes_on else tail.sources
         self._last = tail
-        if tail.reason is None:
+        limit = self._stop_after
+        if tail.reason is None or not limit or self._length < min(limit, AT_ONCE.get(tail.reason, limit)):
             return None
-        passes = tail.reason in TRANSIENT
-        limit = self._stop_after if passes else self._stop_after_equal_answers
-        if not limit or self._length < min(limit, AT_ONCE.get(tail.reason, limit)):
-            return None
-        advice = _ADVICE[tail.reason] if passes else _EQUAL_ADVICE
-        setting = _never_stopping(tail.reason, " download.stop_after_failures=0 never stops.")
         return (
             f"stopped: the last {self._length} sources all failed alike ({tail.reason.value}: {tail.message}); "
-            f"{advice}. What was committed stays and the same command goes on; with "
-            f"--retry-failed={tail.reason.value} it also asks again for those that are written down as failed so."
-            + (setting if passes else f" {_EQUAL_SETTING}.")
+            f"{_ADVICE[tail.reason]}. {_what_stays(tail.reason)}"
+            + _never_stopping(tail.reason, " download.stop_after_failures=0 never stops.")
         )
 
 
@@ -168,16 +159,29 @@ def stopped_by(outcome: Outcome) -> FetchingStopped:
     return stopped
 
 
-def stopped_by_equal_answers(site: str, outcome: Outcome, limit: int) -> FetchingStopped:
-    """Return what ends a shard whose sources were refused for good in equal words."""
-    assert outcome.reason is not None, "only failures are answers"
+def stopped_by_equal_answers(found: Suspicion) -> FetchingStopped:
+    """Return what ends a shard whose sources were refused for good by one site."""
     stopped = FetchingStopped(
-        f"stopped: {site} answered alike for {limit} sources or more, one after the other ({outcome.reason.value}: "
-        f"{outcome.message}), {_EQUAL_ADVICE}. What was committed stays, these clips are not written down as failed, "
-        f"and the same command asks for them again; {_EQUAL_SETTING}."
+        f"stopped: {found.site} {found.told} ({found.reason.value}: {found.message}), {_EQUAL_ADVICE}. What was "
+        f"committed stays, these clips are not written down as failed, and the same command asks for them again; "
+        f"{_EQUAL_SETTING}."
     )
-    stopped.reason = outcome.reason
+    stopped.reason = found.reason
     return stopped
+
+
+def _run_stopped_by(found: Suspicion) -> str:
+    return (
+        f"stopped: {found.site} {found.told} ({found.reason.value}: {found.message}), {_EQUAL_ADVICE}. "
+        f"{_what_stays(found.reason)} {_EQUAL_SETTING}."
+    )
+
+
+def _what_stays(reason: Reason) -> str:
+    return (
+        f"What was committed stays and the same command goes on; with --retry-failed={reason.value} it also asks again "
+        "for those that are written down as failed so."
+    )
 
 
 def _never_stopping(reason: Reason, advice: str) -> str:
