@@ -150,6 +150,31 @@ def test_a_long_text_is_called_long_and_an_open_quote_open(write, ending):
             captions(path)
 
 
+@pytest.mark.parametrize("text", ["a dog, " * 20_000, 'a "dog" ' * 20_000, "a dog\n" * 30_000])
+def test_a_long_quoted_caption_is_called_long_whatever_is_in_it(tmp_path, text):
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"youtube_id": [video(n) for n in range(3)], "caption": ["ok", text, "ok too"]}).to_csv(
+        path, index=False
+    )
+    with pytest.raises(ManifestError, match=r"(?s)1 row .*t\.csv:3: a field has 1\d\d,\d+ characters; at most"):
+        captions(path)
+    assert captions(path, skip=True) == ["ok", "ok too"]
+
+
+def test_captions_of_several_lines_beside_an_id_are_prose_and_no_rows(tmp_path):
+    text = "A dog barking\nA cat, meowing"
+    pd.DataFrame({"youtube_id": [video(1)], "caption": [text]}).to_csv(tmp_path / "t.csv", index=False)
+    assert captions(tmp_path / "t.csv") == [text]
+
+
+def test_a_short_row_swallows_no_whole_one(write):
+    rows = [["youtube_id", "caption", "split"], [video(1), '"he said hi'], [video(2), 'a dog"', "train"]]
+    path = write("t.tsv", "".join("\t".join(row) + "\n" for row in [*rows, [video(3), "cat", "train"]]))
+    with pytest.raises(ManifestError, match=r"t\.tsv:2: a quote opens here and runs over 2 lines, among them rows"):
+        captions(path)
+    assert captions(path, skip=True) == ['a dog"', "cat"]
+
+
 def test_other_programs_of_this_process_may_have_raised_csvs_limit(write):
     before = csv.field_size_limit(10**9)
     try:

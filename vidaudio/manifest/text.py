@@ -25,6 +25,8 @@ from vidaudio.text import is_utf8
 NOT_TEXT = "it holds bytes that are not UTF-8; save the list as UTF-8"
 SEVERAL_LINES = "a quoted field runs over several lines and holds delimiters; make sure that it swallows no rows"
 _OPEN_QUOTE = "a quote opens here and is never closed"
+# Longer than any field that is taken, so that one that is merely long is told from one that never ends.
+_LONGEST_READ = 1 << 24
 
 
 def read_text(path: Path) -> str:
@@ -139,11 +141,11 @@ class _Quoting:
             while True:
                 index = begin + reader.line_num
                 try:
-                    row = next(reader)
+                    row = next_record(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    yield index + 1, self._quote_reason(str(error), index), ()
+                    yield index + 1, _quote_reason(str(error)), ()
                     begin = index + 1
                     break
                 lines = begin + reader.line_num - index
@@ -188,12 +190,17 @@ class _Quoting:
             "it is part of the text (a text with such line ends can be listed in jsonl or Parquet)"
         )
 
+    def _begins_with_words(self, line: str) -> bool:
+        return len(line.partition(self._delimiter)[0].split()) > 1
+
     def _looks_like_rows(self, row: list[str], place: int) -> bool:
         """Return whether the lines of a field that spans several are rows: alone they have as many fields as the list.
 
         Its first and last line share theirs with the record's other fields.
         """
         width, parts = len(row), split_lines(row[place])
+        if place and len(row[0].split()) == 1 and any(map(self._begins_with_words, parts[1:])):
+            return False  # where a row begins with an id, what begins with several words is prose
         first, last = place + self._fields(parts[0]), self._fields(parts[-1]) + width - 1 - place
         inner = [count for count in map(self._fields, parts[1:-1]) if count]
         if all(count == width for count in (first, *inner, last)):
@@ -201,16 +208,29 @@ class _Quoting:
         # Rows among them that are malformed themselves.
         return width > 2 and (width in inner or (place == width - 1 and last == width))
 
-    def _quote_reason(self, error: str, index: int) -> str:
-        if "field larger" in error:
-            # Is it this line alone that is so long, or all that an open quote has swallowed?
-            longest = max(len(field.strip().strip('"')) for field in self._lines[index].split(self._delimiter))
-            return f"a field has {too_many(longest)}" if longest > MAX_FIELD_CHARACTERS else _OPEN_QUOTE
-        if "unexpected end" in error:
-            return _OPEN_QUOTE
-        if "expected after" in error:
-            return "a quoted field goes on behind its closing quote; quotes inside a field are doubled"
-        return f"it is not csv: {error}"
+
+def next_record(reader: Iterator[list[str]]) -> list[str]:
+    """Return the next record of a csv reader, however long its fields; the limit of other readers stays as it is.
+
+    Raises:
+        StopIteration: There is none.
+        csv.Error: Its quotes are broken.
+    """
+    before = csv.field_size_limit(_LONGEST_READ)
+    try:
+        return next(reader)
+    finally:
+        csv.field_size_limit(before)
+
+
+def _quote_reason(error: str) -> str:
+    if "field larger" in error:
+        return f"a field has more than {_LONGEST_READ:,} characters, or a quote opens here and is never closed"
+    if "unexpected end" in error:
+        return _OPEN_QUOTE
+    if "expected after" in error:
+        return "a quoted field goes on behind its closing quote; quotes inside a field are doubled"
+    return f"it is not csv: {error}"
 
 
 def _spans_lines(field: str) -> bool:

@@ -6,7 +6,7 @@ is consistent:
 - a field that is quoted whole, its inner quotes doubled, is read without its quotes;
 - a quoted field may hold tabs and line ends, if the row then has the header's number of fields, and the lines are not
   rows by themselves: neither any line inside the field, nor both the one that opens the quote and the one that closes
-  it.
+  it; nor the one that closes it, where that begins with one word as the first does.
 
 So a quote at the beginning of one caption and another at the end of a later one never swallow the rows between.
 """
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vidaudio.manifest.rows import BadRow, Parsed, Place
-from vidaudio.manifest.text import SEVERAL_LINES, parsed_row, read_text, split_lines
+from vidaudio.manifest.text import SEVERAL_LINES, next_record, parsed_row, read_text, split_lines
 
 # A row that runs over more lines than this is none.
 MAX_LINES_PER_ROW = 100
@@ -88,9 +88,14 @@ def _quoted_row(lines: list[str], index: int, width: int) -> tuple[list[str], in
     *inside, last = (line.count("\t") + 1 == width for line in lines[index + 1 : index + used])
     if len(fields) == width:
         return None if last or any(inside) else (row, used)
-    if not any(inside):
+    if not any(inside) and not (last and _begins_alike(lines[index], lines[index + used - 1])):
         return row, used
     return f"a quote opens here and runs over {used:,} lines, among them rows of their own; close it"
+
+
+def _begins_alike(line: str, other: str) -> bool:
+    """Return whether two lines begin with one word each, as rows with an id or a URL first do."""
+    return all(len(text.partition("\t")[0].split()) == 1 and not text.startswith('"') for text in (line, other))
 
 
 def _by_quotes(lines: list[str], index: int) -> tuple[list[str], int]:
@@ -103,6 +108,6 @@ def _by_quotes(lines: list[str], index: int) -> tuple[list[str], int]:
     some = itertools.islice(lines, index, index + MAX_LINES_PER_ROW)
     reader = csv.reader((f"{line}\n" for line in some), delimiter="\t", strict=True)
     try:
-        return next(reader), reader.line_num
+        return next_record(reader), reader.line_num
     except (csv.Error, StopIteration):
         return [], 0
