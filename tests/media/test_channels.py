@@ -141,6 +141,31 @@ def test_a_short_sound_of_opposite_channels_is_found(tmp_path: Path):
     assert np.abs(clip.samples).max() > 3000
 
 
+def test_channels_that_are_opposite_for_a_part_are_found(tmp_path: Path):
+    left = tone(440)
+    right = np.where(np.arange(len(left)) < len(left) // 2, left, -left)
+    assert decoded(video(tmp_path / "half.mkv", np.stack([left, right]), "stereo")).audio_channel == "0"
+    hum, voice = tone(440, 0.4), tone(1000, 0.05)
+    clip = decoded(video(tmp_path / "hum.mkv", np.stack([hum + voice, voice - hum]), "stereo"))
+    assert clip.audio_channel in ("0", "1")
+    assert level(clip, 440) == pytest.approx(0.4, abs=0.01)
+    # Quiet noise of opposite sign behind a loud sound is no reason.
+    faint = 0.002 * np.random.default_rng(2).standard_normal(len(left))
+    loud = np.where(np.arange(len(left)) < len(left) // 2, left, 0.0)
+    assert (
+        decoded(video(tmp_path / "faint.mkv", np.stack([loud + faint, loud - faint]), "stereo")).audio_channel == "mix"
+    )
+
+
+@pytest.mark.parametrize("layout", ["5.1", "7.1"])
+def test_one_channel_of_many_that_is_heard_alone_stays_in_the_mix(tmp_path: Path, layout: str):
+    count = av.AudioLayout(layout).nb_channels
+    for number in set(range(count)) - {3}:  # 3 is for low frequencies, which no mix has
+        channels = np.zeros((count, round(RATE * SECONDS)))
+        channels[number] = tone(440)
+        assert decoded(video(tmp_path / f"{number}.mkv", channels, layout)).audio_channel == "mix", number
+
+
 @pytest.mark.parametrize(
     ("left", "right"),
     [(440, 440), (440, 1000), (440, None), (None, None), (10_000, 10_000), (10_000, None)],

@@ -7,6 +7,9 @@ cancel each other; and a layout that FFmpeg has no rule for cannot be mixed by i
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 import av
@@ -16,10 +19,10 @@ Channel = int | Literal["mix", "left", "right", "loudest"]
 
 # What `audio_channel` says of a sound where W was taken.
 AMBISONIC_W = "W"
-# A mix this much quieter than its loudest channel, in power, has lost it: -20 dB.
-CANCELLED_POWER = 0.01
-# The same before the resampler has taken away what it does not keep: then it is only a suspicion.
-SUSPECTED_POWER = 0.03
+# A mix this much quieter than its loudest channel, in power, over a second, has lost it: -17 dB.
+_CANCELLED_POWER = 0.02
+# Seconds this much quieter than the loudest one, in power, decide nothing: -30 dB.
+AUDIBLE_POWER = 1e-3
 # Sound below -70 dBFS is digital silence with, at most, dither.
 SILENT_POWER = 1e-7
 # Only so many planes of a frame are known to PyAV.
@@ -97,7 +100,7 @@ def channel_values(frame: av.AudioFrame) -> np.ndarray:
 
 
 class LevelMeter:
-    """Measures how loud each channel of a sound is.
+    """Measures how loud each channel of a sound is; those for low frequencies, which no mix has, count as silent.
 
     Args:
         end_seconds: Nothing is measured from here on.
@@ -106,13 +109,25 @@ class LevelMeter:
 
     def __init__(self, end_seconds: float = float("inf"), every: int = 1) -> None:
         self._end_seconds, self._every = end_seconds, every
-        self._blocks = self._beyond_end = self._samples = 0
-        self._sums = np.zeros(0)
+        self._blocks = self._beyond_end = self._channels = 0
+        # Sums of squares and numbers of samples, by whole seconds from the clip's start.
+        self._sums: dict[int, np.ndarray] = {}
+        self._samples: dict[int, int] = {}
 
     @property
     def powers(self) -> np.ndarray:
         """Mean square of each channel, full scale 1; empty where nothing was measured."""
-        return self._sums / max(1, self._samples)
+        return self._of(list(self._sums))
+
+    def by_second(self) -> dict[int, np.ndarray]:
+        """Mean square of each channel in every whole second that was measured."""
+        return {second: self._of([second]) for second in self._sums}
+
+    def _of(self, seconds: Sequence[int]) -> np.ndarray:
+        sums = np.zeros(self._channels)
+        for second in seconds:
+            sums[: len(self._sums[second])] += self._sums[second]
+        return sums / max(1, sum(self._samples[second] for second in seconds))
 
     def push(self, frame: av.AudioFrame, seconds: float) -> None:
         """Measure one block."""
@@ -120,31 +135,80 @@ class LevelMeter:
             self._beyond_end += 1
             return
         self._blocks += 1
-        if (self._blocks - 1) % self._every:
+        channels, rate = frame.layout.nb_channels, frame.sample_rate
+        cuts = _second_cuts(seconds, frame.samples, rate)
+        if (self._blocks - 1) % self._every and all(second in self._samples for second, *_ in cuts):
             return
-        channels = frame.layout.nb_channels
-        if channels > len(self._sums):
-            self._sums = np.pad(self._sums, (0, channels - len(self._sums)))
-        self._sums[:channels] += _square_sums(frame, channels)
-        self._samples += frame.samples
+        self._channels = max(self._channels, channels)
+        names = [channel.name for channel in frame.layout.channels] if channels <= _MOST_PLANES else []
+        low = [number for number, name in enumerate(names) if name in _LOW_FREQUENCY]
+        for (second, begin, end), sums in zip(cuts, _square_sums(frame, channels, cuts), strict=True):
+            if len(low) < channels:
+                sums[low] = 0.0
+            whole = np.zeros(self._channels)
+            for part in (sums, self._sums.get(second, ())):
+                whole[: len(part)] += part
+            self._sums[second] = whole
+            self._samples[second] = self._samples.get(second, 0) + end - begin
 
     def passed(self) -> bool:
         """Return whether the clip's end has been reached."""
         return self._beyond_end >= 8
 
 
-def _square_sums(frame: av.AudioFrame, channels: int) -> list[float] | np.ndarray:
+def has_cancelled(mixed: Mapping[int, float], loudest: Mapping[int, float], channels: int) -> bool:
+    """Return whether a mix has lost its loudest channel in any second in which that is heard.
+
+    Args:
+        mixed: Mean square of the mix by whole seconds, full scale 1.
+        loudest: Mean square of the loudest channel, likewise.
+        channels: How many are mixed. A single one that is heard alone has, in the mean of all, 1 / channels**2 of its
+            power: a fourth of that is less than any mix without cancellation leaves.
+    """
+    share = min(_CANCELLED_POWER, 0.25 / channels**2)
+    audible = max(SILENT_POWER, AUDIBLE_POWER * max(loudest.values(), default=0.0))
+    return any(
+        power > audible and mixed[second] < max(share * power, SILENT_POWER)
+        for second, power in loudest.items()
+        if second in mixed
+    )
+
+
+def powers_by_second(samples: np.ndarray, sample_rate: int, start_seconds: float) -> dict[int, float]:
+    """Return the mean square of a sound, int16, by whole seconds of the clip that are filled by half at least."""
+    seconds = np.floor(start_seconds + np.arange(len(samples)) / sample_rate).astype(np.int64)
+    if not len(samples):
+        return {}
+    counts = np.bincount(seconds - seconds[0])
+    sums = np.bincount(seconds - seconds[0], weights=(samples / 32768.0) ** 2)
+    enough = np.flatnonzero(counts >= sample_rate / 2)
+    return {int(second + seconds[0]): float(sums[second] / counts[second]) for second in enough}
+
+
+def _second_cuts(seconds: float, samples: int, sample_rate: int) -> list[tuple[int, int, int]]:
+    """Return the whole seconds that a block lies in, and for each its first sample and the one behind its last."""
+    first, last = math.floor(seconds), math.floor(seconds + (samples - 1) / sample_rate)
+    inner = [min(samples, max(0, round((second - seconds) * sample_rate))) for second in range(first + 1, last + 1)]
+    return [
+        (first + number, begin, end)
+        for number, (begin, end) in enumerate(itertools.pairwise([0, *inner, samples]))
+        if end > begin
+    ]
+
+
+def _square_sums(frame: av.AudioFrame, channels: int, cuts: Sequence[tuple[int, int, int]]) -> list[np.ndarray]:
+    """Return the sum of squares of each channel, full scale 1, for every cut of a block."""
     kind = frame.format.name.removesuffix("p")
     if not frame.format.is_planar:
         values = np.frombuffer(frame.planes[0], _TYPES[kind])[: frame.samples * channels].reshape(-1, channels)
-        return _square_sum(values, kind)
-    if channels > _MOST_PLANES:
-        return _square_sum(channel_values(frame), "flt")
-    sums = []
-    for plane in frame.planes:
-        values = np.frombuffer(plane, _TYPES[kind])[: frame.samples]
-        sums.append(float(values @ values) if kind == "flt" else _square_sum(values, kind))
-    return sums
+    elif channels > _MOST_PLANES:
+        kind, values = "flt", channel_values(frame)
+    else:
+        planes = [np.frombuffer(plane, _TYPES[kind])[: frame.samples] for plane in frame.planes]
+        if kind == "flt":
+            return [np.array([float(p[a:b] @ p[a:b]) for p in planes]) for _, a, b in cuts]
+        return [np.array([_square_sum(p[a:b], kind) for p in planes]) for _, a, b in cuts]
+    return [_square_sum(values[a:b], kind) for _, a, b in cuts]
 
 
 def _square_sum(values: np.ndarray, kind: str) -> np.ndarray:

@@ -17,13 +17,13 @@ import numpy as np
 
 from vidaudio.media.ahead import Unpredictable
 from vidaudio.media.channels import (
-    CANCELLED_POWER,
     SILENT_POWER,
-    SUSPECTED_POWER,
     Channel,
     LevelMeter,
     SoundSink,
+    has_cancelled,
     is_ambisonic,
+    powers_by_second,
 )
 from vidaudio.media.decoded import DecodedClip, DecodeOptions
 from vidaudio.media.encoder_delay import encoder_delay_seconds, may_have_header
@@ -109,7 +109,7 @@ class _ClipDecoder:
     def decode(self) -> DecodedClip:
         channel = self._options.channel
         if channel == "loudest":
-            channel = _loudest(self._levels())
+            channel = _loudest(self._measured().powers)
         clip = self._opened(lambda container: self._clip(container, channel))
         return self._with_what_was_cancelled(clip) if channel == clip.audio_channel == "mix" else clip
 
@@ -263,18 +263,23 @@ class _ClipDecoder:
 
     def _with_what_was_cancelled(self, clip: DecodedClip) -> DecodedClip:
         """Return the clip with its loudest channel where the mix of all has lost it: channels of opposite sign."""
-        mixed, seen = _power(clip.samples), self._mixed.powers
-        if len(seen) < 2 or (mixed >= SUSPECTED_POWER * seen.max() and mixed >= SILENT_POWER):
+        channels = len(self._mixed.powers)
+        if channels < 2:
             return clip
-        levels = self._levels()
-        if not len(levels) or max(mixed / SUSPECTED_POWER, SILENT_POWER) >= levels.max():
+        rate = self._options.sample_rate
+        mixed = powers_by_second(clip.samples, rate, clip.audio_start_seconds)
+        silent = all(power < SILENT_POWER for power in mixed.values())
+        if not silent and not has_cancelled(mixed, _loudest_by_second(self._mixed), channels):
             return clip
-        number = _loudest(levels)
-        track = SoundTrack(self._options.sample_rate, self._span, number)
+        meter = self._measured()
+        if not has_cancelled(mixed, _loudest_by_second(meter), channels):
+            return clip
+        track = SoundTrack(rate, self._span, _loudest(meter.powers))
         self._hear(track)
         sound = track.finish()
         # Measured again: what the resampler takes away was never in the mix.
-        if max(mixed / CANCELLED_POWER, SILENT_POWER) >= _power(sound.samples):
+        kept = powers_by_second(sound.samples, rate, sound.start_seconds)
+        if not has_cancelled(mixed, kept, channels):
             return clip
         return replace(
             clip,
@@ -285,11 +290,11 @@ class _ClipDecoder:
             audio_channel=track.audio_channel,
         )
 
-    def _levels(self) -> np.ndarray:
-        """Return the mean square of each channel in the span, measured over all of it."""
+    def _measured(self) -> LevelMeter:
+        """Return the levels of each channel in the span, measured over all of it."""
         meter = LevelMeter(self._span)
         self._hear(meter)
-        return meter.powers
+        return meter
 
     def _hear(self, sink: SoundSink) -> None:
         """Decode the span's sound alone."""
@@ -330,9 +335,9 @@ def _loudest(powers: np.ndarray) -> int:
     return int(powers.argmax()) if len(powers) else 0
 
 
-def _power(samples: np.ndarray) -> float:
-    """Return the mean square, full scale 1."""
-    return float(np.mean((samples / 32768) ** 2)) if len(samples) else 0.0
+def _loudest_by_second(meter: LevelMeter) -> dict[int, float]:
+    """Return the power of the channel that is the loudest in each second."""
+    return {second: float(powers.max()) for second, powers in meter.by_second().items()}
 
 
 def _no_clip(reason: Reason, message: str) -> _NoClip:

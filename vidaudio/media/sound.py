@@ -101,7 +101,7 @@ class SoundTrack:
             return
         self._beyond_end = 0
         length = frame.samples / frame.sample_rate
-        self._resample(frame)
+        self._resample(frame, seconds)
         self._stamps.append(seconds)
         self._lengths.append(length)
         self._length_seconds += length
@@ -152,14 +152,14 @@ class SoundTrack:
                 taken -= missing
         return np.concatenate([*pieces, samples[taken:]]) if shifts else samples, silences
 
-    def _resample(self, frame: av.AudioFrame) -> None:
+    def _resample(self, frame: av.AudioFrame, seconds: float) -> None:
         described = (frame.format.name, frame.layout.name, frame.sample_rate)
         if described != self._format:
             self._begin(frame)
             self._format = described
         channels = frame.layout.nb_channels
         if channels > 1:
-            self.meter.push(frame, 0.0)
+            self.meter.push(frame, seconds)
         frame.pts = None  # the resampler would stretch by time stamps of its own; the alignment is ours
         if self._number is not None and channels > 1:
             frame = one_channel(frame, self._number)
