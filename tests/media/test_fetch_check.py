@@ -20,6 +20,7 @@ KINDS = {
     "webm": {"kind": "webm"},
     "avi": {"kind": "avi"},
     "ts": {"kind": "mpegts"},
+    "wmv": {"kind": "asf"},
 }
 
 

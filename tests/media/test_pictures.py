@@ -50,6 +50,15 @@ def encoded(image: Image.Image, form: str, **options: object) -> bytes:
     return sink.getvalue()
 
 
+def tiff_of(values: np.ndarray, photometric: int, sample_format: int) -> bytes:
+    """An uncompressed TIFF of grey values `[H, W]`, with these tags, which Pillow writes for some types only."""
+    height, width = values.shape
+    tags = {256: width, 257: height, 258: 8 * values.itemsize, 259: 1, 262: photometric, 273: 8 + 2 + 10 * 12 + 4}
+    tags |= {277: 1, 278: height, 279: values.nbytes, 339: sample_format}
+    rows = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + rows + bytes(4) + values.tobytes()
+
+
 def png_of_16_bits(values: np.ndarray, *chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG of uint16 values `[H, W]` (grey) or `[H, W, 3]`, which Pillow does not write."""
     colour = 2 if values.ndim == 3 else 0
@@ -70,6 +79,32 @@ def test_every_orientation_is_turned_upright(scene: Image.Image, form: str, orie
     options = {"quality": 95} if form in ("JPEG", "WEBP") else {}
     data = encoded(scene if turn is None else scene.transpose(turn), form, exif=exif, **options)
     assert difference(read_picture(data), scene) < 3
+
+
+GREY = np.tile(np.arange(256), (16, 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "photometric", "sample_format"),
+    [
+        (GREY.astype("<u2") * 257, 1, 1),
+        ((255 - GREY).astype("<u2") * 257, 0, 1),
+        ((255 - GREY).astype(np.uint8), 0, 1),
+        ((1 - GREY / 255).astype("<f4"), 0, 3),
+        ((GREY * 16_843_009).astype("<u4"), 1, 1),
+        (np.round(GREY / 255 * 32_767).astype("<i2"), 1, 2),
+        ((GREY * 257 - 32_768).astype("<i2"), 1, 2),
+    ],
+    ids=["16 bit", "16 bit, 0 is white", "8 bit, 0 is white", "float, 0 is white", "32 bit", "signed", "below zero"],
+)
+def test_grey_of_any_type_and_sense_is_the_same_picture(values, photometric: int, sample_format: int):
+    grey = np.asarray(read_picture(tiff_of(values, photometric, sample_format)))[..., 0]
+    assert np.abs(grey.astype(int) - GREY).max() <= 1
+
+
+def test_bytes_that_are_no_picture_are_called_by_their_name():
+    with pytest.raises(MediaError, match=r"^the query is not a picture .* \(cannot identify image file\);"):
+        read_picture(b"no picture", name="the query")
 
 
 def test_16_bit_values_are_scaled_and_not_clipped(scene: Image.Image) -> None:

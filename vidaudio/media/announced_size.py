@@ -15,6 +15,10 @@ _BOXES = frozenset(
     | {b"meta", b"udta", b"emsg", b"prft", b"pdin", b"pnot"}
 )
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+# ASF (WMV, WMA): the file's header, and the object in it that says how large the file is.
+_ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_BROADCAST = 1
 # Sizes that writers leave in a header which they never finish.
 _UNFINISHED = frozenset({0, 0xFFFFFFFF})
 # Enough of a file's end to hold its last Ogg page, which is at most 65,307 bytes.
@@ -25,13 +29,15 @@ def missing_bytes(path: Path) -> int:
     """Return how many bytes the container of a file announces beyond the file's end; 0 where it announces none."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        head = file.read(12)
+        head = file.read(16)
         if head[4:8] in _BOXES:
             end = _end_of_boxes(file, size)
         elif head[:4] == _EBML:
             end = _end_of_segment(file)
         elif head[:4] == b"RIFF":
             end = _end_of_riff(file, size)
+        elif head == _ASF:
+            end = _end_of_asf(file)
         else:
             end = 0
         return max(0, end - size)
@@ -108,3 +114,21 @@ def _end_of_riff(file: BinaryIO, size: int) -> int:
             break
         offset += 8 + length + length % 2
     return offset if offset <= size or offset - size > 1 else size
+
+
+def _end_of_asf(file: BinaryIO) -> int:
+    """How large an ASF file says it is; 0 where it does not, as a broadcast."""
+    file.seek(16)
+    end = int.from_bytes(file.read(8), "little")
+    offset = 30
+    while offset + 24 <= end:
+        file.seek(offset)
+        properties = file.read(92)
+        length = int.from_bytes(properties[16:24], "little")
+        if properties[:16] == _ASF_PROPERTIES and len(properties) == 92:
+            is_broadcast = int.from_bytes(properties[88:], "little") & _ASF_BROADCAST
+            return 0 if is_broadcast else int.from_bytes(properties[40:48], "little")
+        if length < 24:
+            break
+        offset += length
+    return 0

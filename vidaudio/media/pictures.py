@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from vidaudio.errors import MediaError
@@ -34,7 +35,9 @@ MAX_FILE_BYTES = 1 << 30
 MAX_FRAME_PIXELS = 2048 * 2048
 _WHITE = (255, 255, 255, 255)
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-_BITS_PER_SAMPLE_TAG = 258
+# Of TIFF.
+_BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG = 258, 262, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 # The colour spaces of ICC profiles that fit a mode.
 _PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
@@ -124,6 +127,7 @@ def _named(called: str) -> Iterator[None]:
     except Exception as error:
         # Pillow's plugins fail on damaged files in dozens of types; whichever it was, the picture cannot be read.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = re.sub(r" *<_io.BytesIO object[^>]*>", "", reason)
         raise MediaError(f"{called} is not a picture that can be read ({reason}); {_formats()} can be") from error
 
 
@@ -196,15 +200,31 @@ def _flattened(image: Image.Image) -> Image.Image:
 def _from_wide_values(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Grey picture, and alpha where one value stands for transparency, of a mode with more than 8 bits a value."""
     values = np.asarray(image)
-    largest: float | None = None
-    if image.mode in _SIXTEEN_BITS:
-        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE_TAG, (16,))
-        largest = float(2 ** (bits[0] if isinstance(bits, tuple) else bits) - 1)
-    grey = Image.fromarray(to_eight_bits(values, largest))
+    grey = Image.fromarray(to_eight_bits(*_range_of(image, values)))
+    if _tag(image, _PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
+        grey = ImageOps.invert(grey)
     clear = image.info.get("transparency")
     if not isinstance(clear, int):
         return grey, None
     return grey, Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8))
+
+
+def _range_of(image: Image.Image, values: np.ndarray) -> tuple[np.ndarray, float | None]:
+    """Values and which of them is white, as far as the format says it, for `to_eight_bits`."""
+    bits, signed = _tag(image, _BITS_PER_SAMPLE_TAG), _tag(image, _SAMPLE_FORMAT_TAG) == _SIGNED
+    if image.mode in _SIXTEEN_BITS:
+        return values, float(2 ** (bits or 16) - 1)
+    if image.mode == "I" and bits == 16 and signed:
+        return (values, 32_767.0) if not values.size or values.min() >= 0 else (values + 32_768, 65_535.0)
+    if image.mode == "I" and bits == 32 and not signed:
+        return values.view(np.uint32), None
+    return values, None
+
+
+def _tag(image: Image.Image, number: int) -> int | None:
+    """The first value of a TIFF's tag; None where the picture is none, or has no such tag."""
+    value = getattr(image, "tag_v2", {}).get(number)
+    return value[0] if isinstance(value, tuple) and value else value if isinstance(value, int) else None
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
