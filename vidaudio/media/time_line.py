@@ -3,7 +3,8 @@
 Recorded streams are joined from pieces: the clock begins again in the middle, or an hour is missing. Read literally,
 the rest of such a file has times that have passed, or comes after an hour of nothing. Here the packets of all tracks
 are looked at together, once, without decoding: a piece that begins elsewhere on the clock is moved to where the piece
-before it ends, by the same amount in every track, so that picture and sound stay in sync.
+before it ends, by the same amount in every track, so that picture and sound stay in sync. One track may end long before
+the other, or begin long after it: which clock its packets are on is seen from the packets beside them in the file.
 
 What one track lacks and another has is no jump: a still picture under running sound, and a film without sound for a
 while, keep their times. Only time in which no track has anything, longer than `longest_gap_seconds`, is closed.
@@ -31,8 +32,10 @@ LONGEST_GAP_OF_JOINED_SECONDS = 10.0
 LONGEST_STEP_BACK_SECONDS = 0.5
 # So few packets between two that continue each other have wrong time stamps, and are no piece of their own.
 MOST_STRAY_PACKETS = 3
-# Tracks of one piece begin within this time of each other.
+# Packets that are neighbours in a file and share a clock have times within this of each other.
 TOGETHER_SECONDS = 5.0
+# A track that goes on is moved to another track's new clock only where that fits better by more than this.
+BETTER_SECONDS = 1.0
 # A packet is not taken for longer than this; what a container calls a duration may be the jump itself.
 LONGEST_PACKET_SECONDS = 1.0
 # A piece's first and last presentation times are among so many packets: more than any codec reorders.
@@ -123,17 +126,28 @@ class ClockWatch:
 
 
 class PacketTimes:
-    """The times of a file's packets, track by track in the order of the file, about 40 bytes a packet."""
+    """The times of a file's packets, track by track in the order of the file, about 40 bytes a packet.
+
+    The order is that of the bytes in the file: demuxers hold the last packet of a track until its next one comes, or
+    read tracks in the order of their times.
+    """
 
     def __init__(self, streams: Sequence[Any]) -> None:
         self._tracks = {
             stream.index: _Track(float(stream.time_base), in_order=stream.type == "audio") for stream in streams
         }
-        self._count = 0
+        self._has_positions: bool | None = None
+        self._count = self._last = 0
 
     def add(self, packet: av.Packet) -> None:
         """Note the next packet of the file."""
-        self._tracks[packet.stream.index].add(self._count, packet)
+        if self._has_positions is None:
+            self._has_positions = packet.pos is not None
+        track = self._tracks[packet.stream.index]
+        place = packet.pos if self._has_positions else self._count
+        # A packet without a position was stored with the one before it in its track.
+        self._last = track.last_place(self._last) if place is None else place
+        track.add(self._last, packet)
         self._count += 1
 
     def time_line(self, start_seconds: float, longest_gap: float) -> TimeLine:
@@ -148,6 +162,8 @@ class PacketTimes:
         for stream, track in self._tracks.items():
             found, stray[stream] = track.pieces(stream, longest_gap)
             pieces += found
+        if len(pieces) > len(self._tracks):
+            pieces = _parted_with_others(pieces)
         late = any(piece.is_first and piece.first - start_seconds > longest_gap for piece in pieces)
         if len(pieces) <= len(self._tracks) and not late and not any(stray.values()):
             return CONTINUOUS
@@ -172,26 +188,53 @@ def read_time_line(container: Any, streams: Sequence[Any], packets: Any) -> Time
 
 @dataclass(slots=True)
 class _Piece:
-    """Packets of one track in a row, on one clock.
+    """Packets of one track in a row, on one clock. Arrays have one item a packet, without those with wrong stamps.
 
     Attributes:
         stream: Number of the track.
         packet: Number of the first packet in its track.
-        order: Its place in the file.
-        first: When its first presentation begins, seconds as stored; `last`: when its last one ends.
-        starts: Times of its packets as stored, sorted.
+        numbers: Numbers of all its packets.
+        orders: Their places in the file, increasing.
+        decoded: When they are decoded, seconds as stored.
+        shown: When they are shown; `ended`: until when.
         is_first: Whether the track begins with it.
         shift: Where it is moved to, once decided.
+        first: When its first presentation begins, seconds as stored; `last`: when its last one ends.
+        starts: `decoded`, sorted.
     """
 
     stream: int
     packet: int
-    order: int
-    first: float
-    last: float
-    starts: np.ndarray
+    numbers: np.ndarray
+    orders: np.ndarray
+    decoded: np.ndarray
+    shown: np.ndarray
+    ended: np.ndarray
     is_first: bool
     shift: float | None = None
+    first: float = field(init=False)
+    last: float = field(init=False)
+    starts: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.first = float(self.shown[:REORDERED_PACKETS].min())
+        self.last = float(self.ended[-REORDERED_PACKETS:].max())
+        self.starts = np.sort(self.decoded)
+
+    @property
+    def order(self) -> int:
+        """Place of its first packet in the file."""
+        return int(self.orders[0])
+
+    def parted(self, at: int) -> tuple[_Piece, _Piece]:
+        """Return its packets before `at`, counted within the piece, and the others, as two pieces."""
+        arrays = (self.numbers, self.orders, self.decoded, self.shown, self.ended)
+        before = _Piece(self.stream, self.packet, *(a[:at] for a in arrays), is_first=self.is_first)
+        return before, _Piece(self.stream, int(self.numbers[at]), *(a[at:] for a in arrays), is_first=False)
+
+    def decoded_beside(self, orders: Any) -> np.ndarray:
+        """Return when its last packet before each place in the file is decoded, seconds as stored."""
+        return self.decoded[np.maximum(np.searchsorted(self.orders, orders, "right") - 1, 0)]
 
 
 class _Track:
@@ -200,10 +243,14 @@ class _Track:
         self._order, self._sizes = array("q"), array("q")
         self._decoded, self._shown, self._duration = array("d"), array("d"), array("d")
 
+    def last_place(self, otherwise: int) -> int:
+        """Return the place of its newest packet in the file."""
+        return self._order[-1] if self._order else otherwise
+
     def add(self, order: int, packet: av.Packet) -> None:
         pts, dts = packet.pts, packet.dts
         decoded = dts if dts is not None or not self._in_order else pts
-        self._order.append(order)
+        self._order.append(max(order, self.last_place(order)))
         self._sizes.append(packet.size)
         self._decoded.append(math.nan if decoded is None else decoded * self._time_base)
         self._shown.append(math.nan if pts is None else pts * self._time_base)
@@ -224,13 +271,13 @@ class _Track:
         # The last packet before a jump may last as long as the jump, as its container has it.
         durations = np.frombuffer(self._duration)
         durations = np.where((durations > 2 * usual) | (durations <= 0), usual, durations)
+        orders = np.frombuffer(self._order, dtype=np.int64)
         pieces = []
         for begin, end in ranges:
             good = np.array([n for n in range(begin, end) if n not in stray]) if stray else np.arange(begin, end)
-            head, tail = good[:REORDERED_PACKETS], good[-REORDERED_PACKETS:]
-            first, last = float(shown[head].min()), float((shown[tail] + durations[tail]).max())
-            starts = np.sort(decoded[good])
-            pieces.append(_Piece(stream, begin, self._order[begin], first, last, starts, is_first=begin == 0))
+            ended = shown[good] + durations[good]
+            arrays = (good, orders[good], decoded[good], shown[good], ended)
+            pieces.append(_Piece(stream, begin, *arrays, is_first=begin == 0))
         return pieces, stray
 
     def _without_repeats(self, ranges: list[tuple[int, int]], shown: np.ndarray) -> list[tuple[int, int]]:
@@ -289,38 +336,102 @@ def _first_shown_after(cut: int, decoded: np.ndarray, shown: np.ndarray) -> int:
     return cut
 
 
+def _parted_with_others(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Part pieces in which the clock begins again unnoticed: their times go on, those of a track beside them do not."""
+    parted = list(pieces)
+    for before, piece in itertools.pairwise(pieces):
+        step = before.last - piece.first
+        if piece.stream != before.stream or step <= LONGEST_STEP_BACK_SECONDS:
+            continue
+        following = (p.order for p in pieces if p.stream == piece.stream and p.order > piece.order)
+        until = min(following, default=math.inf)
+        for place, other in enumerate(parted):
+            if other.stream == piece.stream or not other.order < piece.order <= other.orders[-1]:
+                continue
+            begin, end = np.searchsorted(other.orders, (piece.order, until)).tolist()
+            times, beside = other.decoded[begin:end], piece.decoded_beside(other.orders[begin:end])
+            away = np.abs(times - beside)
+            is_moved = (away <= TOGETHER_SECONDS) & (away + BETTER_SECONDS < np.abs(times - beside - step))
+            first = _first_of_many(is_moved)
+            if first is not None:
+                parted[place : place + 1] = other.parted(begin + first)
+                break
+    return parted
+
+
+def _first_of_many(is_so: np.ndarray) -> int | None:
+    """Return the first place where an array is true, as it is for some places after it; None where there is none."""
+    places = np.flatnonzero(is_so).tolist()
+    return next((place for place in places if is_so[place : place + REORDERED_PACKETS].all()), None)
+
+
 def _join(
     pieces: Sequence[_Piece], start_seconds: float, longest_gap: float, stray: dict[int, dict[int, float]]
 ) -> TimeLine:
     """Place the pieces one after another, in the order of the file."""
     shift = {piece.stream: 0.0 for piece in pieces}
     ends = dict.fromkeys(shift, start_seconds)
-    last_common = 0.0  # of the newest jump that several tracks made
     jumps: list[float] = []
     shifts: dict[int, list[tuple[int, float]]] = {stream: [] for stream in shift}
     for number, piece in enumerate(pieces):
         stream = piece.stream
         own, expected = shift[stream], ends[stream]
-        if not _continues(piece, own, expected, pieces, longest_gap):
-            if own != last_common and _continues(piece, last_common, expected, pieces, longest_gap):
-                shift[stream] = last_common  # another track made this jump before
-            else:
-                partners = _partners(piece, pieces[number + 1 :], ends, longest_gap)
-                # After all that any of the tracks has of the piece before, so that nothing is lost.
-                shift[stream] = max([expected - piece.first, *(ends[p.stream] - p.first for p in partners)])
-                jumps.append(shift[stream] + piece.first - start_seconds)
-                if partners:
-                    last_common = shift[stream]
-        piece.shift = shift[stream]
-        ends[stream] = max(expected, piece.last + piece.shift)
-        if piece.shift != own or (piece.is_first and piece.shift):
-            shifts[stream].append((piece.packet, piece.shift))
+        joined = _known_clock(piece, own, expected, pieces, longest_gap)
+        if joined is None:
+            # After all that any of the tracks has of the piece before, so that nothing is lost.
+            partners = _partners(piece, pieces[number + 1 :])
+            after = [ends[p.stream] - p.first for p in partners]
+            after += [ends[other] - piece.first for other in _outlasting(piece, pieces)]
+            joined = max([expected - piece.first, *after])
+            jumps.append(joined + piece.first - start_seconds)
+        piece.shift = shift[stream] = joined
+        ends[stream] = max(expected, piece.last + joined)
+        if joined != own or (piece.is_first and joined):
+            shifts[stream].append((piece.packet, joined))
     moved = {stream: dict(found) for stream, found in stray.items() if found}
     for stream, found in moved.items():
         for packet in found:
             place = bisect_right(shifts[stream], packet, key=lambda item: item[0])
             found[packet] += shifts[stream][place - 1][1] if place else 0.0
     return TimeLine(tuple(sorted(jumps)), {s: tuple(found) for s, found in shifts.items() if found}, moved)
+
+
+def _known_clock(
+    piece: _Piece, own: float, expected: float, pieces: Sequence[_Piece], longest_gap: float
+) -> float | None:
+    """Return the shift of a clock that a piece goes on with: its track's, or that of another track; None if none fits.
+
+    Args:
+        piece: The next in the file; those before it have their shifts.
+        own: The shift of its track so far.
+        expected: Where its track ends so far, on the joined time line.
+        pieces: All, in the order of the file.
+        longest_gap: See `longest_gap_seconds`.
+    """
+    goes_on = _continues(piece, own, expected, pieces, longest_gap)
+    for other in _beside(piece, pieces):
+        clock = other.shift
+        if clock is None or clock == own or piece.first + clock < expected - LONGEST_STEP_BACK_SECONDS:
+            continue
+        now = float(other.decoded_beside(piece.order)) + clock
+        away, away_on_own = (abs(float(piece.decoded[0]) + s - now) for s in (clock, own))
+        # A track that begins only now tells nothing of its clock, unless the other still runs beside it.
+        can_tell = not piece.is_first or piece.order < other.orders[-1]
+        if can_tell and away <= TOGETHER_SECONDS and (not goes_on or away + BETTER_SECONDS < away_on_own):
+            return clock
+        if not goes_on and _continues(piece, clock, expected, pieces, longest_gap):
+            return clock
+    return own if goes_on else None
+
+
+def _beside(piece: _Piece, pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Return the newest piece of each other track that begins before a piece does in the file."""
+    newest: dict[int, _Piece] = {}
+    for other in pieces:
+        if other is piece:
+            break
+        newest[other.stream] = other
+    return [other for stream, other in newest.items() if stream != piece.stream]
 
 
 def _continues(piece: _Piece, shift: float, expected: float, pieces: Sequence[_Piece], longest_gap: float) -> bool:
@@ -339,16 +450,29 @@ def _continues(piece: _Piece, shift: float, expected: float, pieces: Sequence[_P
     return float(np.diff(np.sort(times)).max()) <= longest_gap
 
 
-def _partners(piece: _Piece, later: Sequence[_Piece], ends: Mapping[int, float], longest_gap: float) -> list[_Piece]:
-    """Return the pieces of other tracks that begin together with this one, on its clock."""
+def _partners(piece: _Piece, later: Sequence[_Piece]) -> list[_Piece]:
+    """Return the next pieces of other tracks that are on this one's clock."""
     following: dict[int, _Piece] = {}
+    until = math.inf
     for other in later:
         if other.stream != piece.stream:
             following.setdefault(other.stream, other)
-    expected = ends[piece.stream]
+        else:
+            until = min(until, other.order)
     return [
         other
         for other in following.values()
-        if abs(other.first - piece.first) <= TOGETHER_SECONDS
-        and abs(ends[other.stream] - expected) <= max(longest_gap, TOGETHER_SECONDS)
+        if other.order <= until
+        and abs(float(other.decoded[0]) - float(piece.decoded_beside(other.order))) <= TOGETHER_SECONDS
     ]
+
+
+def _outlasting(piece: _Piece, pieces: Sequence[_Piece]) -> list[int]:
+    """Return the tracks that are over where a clock begins again, and ended after the piece before in that track."""
+    own = [other for other in pieces if other.stream == piece.stream and other.order < piece.order]
+    if not own or piece.first > own[-1].last:
+        return []
+    lasts: dict[int, int] = {}
+    for other in pieces:
+        lasts[other.stream] = max(lasts.get(other.stream, 0), int(other.orders[-1]))
+    return [s for s, last in lasts.items() if s != piece.stream and int(own[-1].orders[-1]) < last < piece.order]
