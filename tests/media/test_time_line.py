@@ -296,3 +296,74 @@ def test_opus_in_ogg_joined_after_a_jump(tmp_path: Path):
     path = render(tmp_path / "a.mkv", seconds=PART_SECONDS, **H264, **OPUS)
     jumped = moved(path, tmp_path / "b.mkv", lambda kind, seconds: 1000.0 if seconds > 2 else 0.0)
     assert_nothing_is_lost(decoded(jumped), PART_SECONDS)
+
+
+def part_without(folder: Path, begin: float, offset: float, gone: tuple[str, float, float]) -> bytes:
+    """MPEG-TS whose picture tells `begin` more than its time, without the packets of one track in a span of time.
+
+    Args:
+        folder: Where it is written.
+        begin: What the picture tells at the beginning, seconds; names the files.
+        offset: Where the clock begins, seconds.
+        gone: `video` or `audio`, and the span, seconds from the part's beginning.
+    """
+    kind, first, last = gone
+    whole = render(
+        folder / f"{begin:g}.mkv",
+        seconds=UNEVEN_SECONDS,
+        picture=lambda t: clock_picture(t + begin, 64, 64),
+        **H264 | {"g": FPS, "bf": 0},
+        acodec="mp2",
+    )
+
+    def change(packet):
+        seconds = float(packet.pts * packet.time_base)
+        return None if packet.stream.type == kind and first <= seconds < last else packet
+
+    part = remux(whole, folder / f"{begin:g}.ts", change, output_ts_offset=str(offset))
+    return part.read_bytes()
+
+
+UNEVEN_SECONDS = 13.0
+NOTHING = ("audio", 0.0, 0.0)
+# The first packet of sound may begin before 0.
+START = -1.0
+
+
+@pytest.mark.parametrize("offset", [0.0, 3600.0], ids=["again", "forward"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("audio", 2.0, 99.0), NOTHING),
+        (("video", 2.0, 99.0), NOTHING),
+        (NOTHING, ("audio", START, 7.0)),
+        (NOTHING, ("video", START, 7.0)),
+        (("audio", 2.0, 99.0), ("audio", START, 7.0)),
+        (("audio", START, 99.0), NOTHING),
+        (("audio", 6.0, 99.0), ("audio", START, 6.2)),
+    ],
+    ids=[
+        "sound ends early",
+        "picture ends early",
+        "sound begins late",
+        "picture begins late",
+        "both",
+        "sound only behind the jump",
+        "sound that seems to go on",
+    ],
+)
+def test_tracks_of_unequal_length_stay_together(tmp_path: Path, before: tuple, after: tuple, offset: float):
+    path = tmp_path / "joined.ts"
+    path.write_bytes(part_without(tmp_path, 0.0, 0.0, before) + part_without(tmp_path, 40.0, offset, after))
+    clip = decoded(path)
+    assert clip.time_jumps == 1
+    told = np.array([picture_seconds(image) for image in clip.images])
+    behind = told >= 40.0
+    zero = float(np.median(np.array(clip.frame_seconds)[behind] - (told[behind] - 40.0)))
+    assert zero == pytest.approx(UNEVEN_SECONDS, abs=0.1)
+    times = [(n, zero + middle) for n, middle in enumerate(burst_times(UNEVEN_SECONDS))]
+    heard = heard_bursts(clip.samples, 16_000, clip.audio_start_seconds, times)
+    assert len(heard) >= 0.8 * sum(
+        not after[1] <= middle - zero < after[2] or after[0] == "video" for _, middle in times
+    )
+    assert max(map(abs, heard.values())) < 0.05, "picture and sound are apart"

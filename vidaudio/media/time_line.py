@@ -32,8 +32,11 @@ LONGEST_GAP_OF_JOINED_SECONDS = 10.0
 LONGEST_STEP_BACK_SECONDS = 0.5
 # So few packets between two that continue each other have wrong time stamps, and are no piece of their own.
 MOST_STRAY_PACKETS = 3
-# Packets that are neighbours in a file and share a clock have times within this of each other.
+# A picture that is decoded and shown on one clock is shown within this time.
 TOGETHER_SECONDS = 5.0
+# Packets that are neighbours in a file and share a clock have times within this of each other: FFmpeg's muxers wait no
+# longer for a track.
+BESIDE_SECONDS = 10.0
 # A track that goes on is moved to another track's new clock only where that fits better by more than this.
 BETTER_SECONDS = 1.0
 # A packet is not taken for longer than this; what a container calls a duration may be the jump itself.
@@ -351,7 +354,7 @@ def _parted_with_others(pieces: Sequence[_Piece]) -> list[_Piece]:
             begin, end = np.searchsorted(other.orders, (piece.order, until)).tolist()
             times, beside = other.decoded[begin:end], piece.decoded_beside(other.orders[begin:end])
             away = np.abs(times - beside)
-            is_moved = (away <= TOGETHER_SECONDS) & (away + BETTER_SECONDS < np.abs(times - beside - step))
+            is_moved = (away <= BESIDE_SECONDS) & (away + BETTER_SECONDS < np.abs(times - beside - step))
             first = _first_of_many(is_moved)
             if first is not None:
                 parted[place : place + 1] = other.parted(begin + first)
@@ -417,7 +420,7 @@ def _known_clock(
         away, away_on_own = (abs(float(piece.decoded[0]) + s - now) for s in (clock, own))
         # A track that begins only now tells nothing of its clock, unless the other still runs beside it.
         can_tell = not piece.is_first or piece.order < other.orders[-1]
-        if can_tell and away <= TOGETHER_SECONDS and (not goes_on or away + BETTER_SECONDS < away_on_own):
+        if can_tell and away <= BESIDE_SECONDS and (not goes_on or away + BETTER_SECONDS < away_on_own):
             return clock
         if not goes_on and _continues(piece, clock, expected, pieces, longest_gap):
             return clock
@@ -463,7 +466,7 @@ def _partners(piece: _Piece, later: Sequence[_Piece]) -> list[_Piece]:
         other
         for other in following.values()
         if other.order <= until
-        and abs(float(other.decoded[0]) - float(piece.decoded_beside(other.order))) <= TOGETHER_SECONDS
+        and abs(float(other.decoded[0]) - float(piece.decoded_beside(other.order))) <= BESIDE_SECONDS
     ]
 
 
