@@ -22,6 +22,7 @@ from vidaudio.media.cut import CannotCut, Cut, MediaIndex, cut_windows, read_ind
 from vidaudio.media.fetch_reasons import failure
 from vidaudio.media.fetch_types import (
     LARGEST_FILE_BYTES,
+    TIME_JUMPS,
     ClipSpan,
     Fetched,
     FetchOptions,
@@ -253,11 +254,13 @@ def _place(
             mine = _Placed(target, placed[source].size_bytes, placed[source].sha256)
             cut = shares.cuts.get(span.id)
             offset = cut.media_start_seconds if cut else 0.0
-            about_cut = shares.note if span.end_seconds is not None else ""
+            about_cut, about_clip = (shares.note if span.end_seconds is not None else ""), info
             if cut is not None and cut.time_jumps:
                 about_cut = f"the source's clock jumps {number_of(cut.time_jumps, 'time')} in it; joined"
+                # Nothing shows it in the cut any more.
+                about_clip = info | {TIME_JUMPS: cut.time_jumps}
             note = "; ".join(filter(None, (fault, about_cut)))
-            fetched.append(_done(span, mine, offset=offset, note=note, info=info))
+            fetched.append(_done(span, mine, offset=offset, note=note, info=about_clip))
     except OSError:
         for target in created:
             target.unlink(missing_ok=True)

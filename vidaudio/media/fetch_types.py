@@ -22,6 +22,8 @@ _SCHEME = "[A-Za-z][A-Za-z0-9+.-]*://"
 _URL = re.compile(rf"{_SCHEME}|[Ff][Ii][Ll][Ee]:")
 # No file may be larger: shards are tars of the format whose members' sizes have 33 bits.
 LARGEST_FILE_BYTES = (1 << 33) - 1
+# Name of a fact about a cut: how often the clock of its source jumps in it.
+TIME_JUMPS = "time_jumps"
 # Of a link that names a file, and leads to a page without a video.
 PAGE_FOR_A_FILE = "the server sent a web page where the link names a media file"
 # What the fetcher sets itself: another value would break what it promises about files, clips and their timelines.
@@ -138,7 +140,8 @@ class Fetched:
         sha256: Of the file, hexadecimal; of a clip that is `corrupt_fetched` or `corrupt`, of what came instead, as far
             as it is known; else empty.
         info: `id, title, uploader, channel, licence, duration, format`, as far as the site tells them; texts are made
-            storable, and numbers that are not finite are left out.
+            storable, and numbers that are not finite are left out. `time_jumps`: how often the source's clock jumps in
+            a clip that was cut out and so joined; missing where it does not.
     """
 
     id: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip
 from vidaudio.media.decoder_pool import decoders
 from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
-from vidaudio.media.fetch_types import is_remote
+from vidaudio.media.fetch_types import TIME_JUMPS, is_remote
 from vidaudio.media.reasons import Outcome, Reason, State
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.corpus import Corpus
@@ -26,6 +27,8 @@ from vidaudio.shards.tar import Member, ShardWriter, members
 
 # Below this level a track is digital silence with, at most, dither.
 SILENT_DBFS = -70.0
+# What a table claims beyond this is no count of jumps.
+MOST_JUMPS = 1_000_000
 
 SCHEMA = pa.schema(
     [
@@ -151,7 +154,20 @@ def _extract_clip(
         span = MediaSpan(path, start, end)
     if trial.guilty(clip.id):
         return Extracted(TAKEN_FOR_GUILTY)
-    return _as_fetched(clip, extractor.extract(span, alone=trial.alone))
+    return _with_jumps_of_cut(fetched, _as_fetched(clip, extractor.extract(span, alone=trial.alone)))
+
+
+def _with_jumps_of_cut(fetched: Mapping[str, Any], result: Extracted) -> Extracted:
+    """Return the extraction with the jumps of the clock counted that cutting the clip out has joined already."""
+    try:
+        info = json.loads(fetched.get("info") or "{}")
+    except ValueError:
+        return result
+    jumps = info.get(TIME_JUMPS) if isinstance(info, dict) else None
+    # All numbers among these facts are stored as floats.
+    if result.outcome.state is not State.DONE or type(jumps) not in (int, float) or not 1 <= jumps <= MOST_JUMPS:
+        return result
+    return replace(result, facts={**result.facts, "time_jumps": result.facts["time_jumps"] + int(jumps)})
 
 
 def _as_fetched(clip: Clip, result: Extracted) -> Extracted:
