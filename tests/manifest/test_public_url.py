@@ -23,6 +23,16 @@ SIGNED = [
     ("https://user:SECRET@h.org:81/a.mp4", "https://h.org:81/a.mp4"),
     ("https://SECRET@h.org/a.mp4", "https://h.org/a.mp4"),
     ("https://user:SEC/RET@h.org/a.mp4", "https://h.org/a.mp4"),
+    ("https://h/a.mp4?access_key=SECRET", "https://h/a.mp4"),
+    ("https://h/s/abc/a.mp4?rlkey=SECRET&dl=1", "https://h/s/abc/a.mp4?dl=1"),
+    ("https://h/a.mp4?md5=SECRET&expires=17", "https://h/a.mp4"),
+    ("https://h/a.mp4?token[]=SECRET&PHPSESSID=SECRET&sid=SECRET&wowzatokenhash=SECRET", "https://h/a.mp4"),
+    ("https://h/a.mp4;jsessionid=SECRET?q=1", "https://h/a.mp4?q=1"),
+    ("https://h/hdnts=exp=1~acl=/*~hmac=SECRET/a.mp4", "https://h/a.mp4"),
+    ("https://h/token=SECRET/a.mp4", "https://h/a.mp4"),
+    ("https://h/g?url=https%3A%2F%2Fu%3ASECRET%40h%2Fa.mp4&q=1", "https://h/g?url=https%3A%2F%2Fh%2Fa.mp4&q=1"),
+    ("https://h/g?url=https://h/a.mp4?sig=SECRET", "https://h/g?url=https://h/a.mp4"),
+    ("https://archive/2020/https://u:SECRET@h/a.mp4", "https://archive/2020/https://h/a.mp4"),
 ]  # fmt: skip
 ORDINARY = [
     "https://h/a.mp4",
@@ -31,6 +41,10 @@ ORDINARY = [
     "https://h/get?key=videos/a.mp4",
     "https://h/watch?v=abc&list=x@y",
     "https://[::1]:80/a@b.mp4",
+    "https://h/v?md5=abc&v=12",
+    "https://h/w;v=1/name=value/a.mp4",
+    "https://h/keyboard?donkey=3&h=720",
+    "https://h/g?url=https%3a%2f%2Fh%2Fa.mp4",
     "http://h",
 ]
 

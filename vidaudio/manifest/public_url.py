@@ -11,7 +11,7 @@ import base64
 import hashlib
 import re
 from pathlib import PurePosixPath
-from urllib.parse import unquote_plus
+from urllib.parse import quote, unquote, unquote_plus
 
 # Names of signatures and what belongs to them: they never tell one video from another.
 _SIGNATURES = re.compile(
@@ -21,15 +21,25 @@ _SIGNATURES = re.compile(
 )
 # Names of keys: what they hold is secret, and in some URLs it is also all that names the video.
 _CREDENTIALS = re.compile(
-    r".*(token|password|passwd|passphrase|secret|credentials?|apikey|api_key|api-key|session_?id|session_?key|auth_?key)"
-    r"|key|pw|pwd|pass|auth|authorization|jwt|bearer"
+    r".*(token|passw|passphrase|secret|credential|sess(ion)?_?-?id|session_?-?key).*"
+    r"|(.*[_-])?key|(access|api|auth|licen[cs]e|private|resource|rl|secret|share|sign|stream)key"
+    r"|sid|session|ticket|pw|pwd|pass|auth|authorization|jwt|bearer"
 )
+# Hashes, which are signatures where they stand beside the time at which they expire.
+_HASHES = re.compile(r"md5|sha1|sha256|hash|h|st")
+_EXPIRY = re.compile(r"expire[sd]?|expiry|expiration|exp|e|valid(to|until)")
 # What a signature covers or limits; in a URL without a signature these are ordinary parameters.
 _COMPANIONS = re.compile(
     r"expire[sd]?|expiry|expiration|exp|e|t|ts|st|se|sp|sv|sr|ss|srt|spr|sip|skoid|sktid|skt|ske|sks|skv|saoid|policy"
     r"|nonce|date|timestamp|time|valid(from|to|until)|nva|nvb|acl|algorithm|wstime|txtime|ip"
 )
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# Akamai's signed path, whose list of patterns may itself hold slashes.
+_SIGNED_PATH = re.compile(r"/[a-z0-9_-]+=(?:[^?#~]*~)+hmac=[^/?#]*", re.IGNORECASE)
+# A URL in the path of another, as archives have it.
+_USER_IN_PATH = re.compile(r"(?<=/)([a-z][a-z0-9+.-]*:/{1,2})[^/?#@]*:[^/?#@]*@", re.IGNORECASE)
+# URLs in the parameters of a URL, and in theirs.
+_DEEPEST = 3
 _QUERY_OR_FRAGMENT = re.compile(r"([?#])([^?#]*)")
 # A password with a slash in it ends the host early, and makes a port of its beginning.
 _USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@|[^/?#@\[\]]*:(?!\d*(?:[/?#]|$))[^@]*@)")
@@ -42,13 +52,19 @@ _HASH_LENGTH = 10
 def public_url(url: str) -> str:
     """Return a URL without password, keys and signatures; one that has none of them is returned as it is.
 
-    Where a key is all that tells a URL's video from others of its site, a hash of the key takes its place.
+    Where a key is all that tells a URL's video from others of its site, a hash of the key takes its place. URLs that
+    are values of parameters are treated alike.
     """
+    return _public(url, _DEEPEST)
+
+
+def _public(url: str, depth: int) -> str:
     bare = _USER.sub(lambda match: f"{match[1] or ''}//", url)
-    head = re.split(r"[?#]", bare, maxsplit=1)[0]
+    own = re.split(r"[?#]", bare, maxsplit=1)[0]
     removed: list[str] = []
+    head = _path_without_secrets(own, removed)
     public = head + "".join(
-        _without_secrets(mark, text, removed) for mark, text in _QUERY_OR_FRAGMENT.findall(bare[len(head) :])
+        _without_secrets(mark, text, removed, depth) for mark, text in _QUERY_OR_FRAGMENT.findall(bare[len(own) :])
     )
     if removed and not _names_a_video(public):
         digest = base64.b32encode(hashlib.sha256("&".join([head, *removed]).encode("utf-8", "surrogatepass")).digest())
@@ -62,24 +78,56 @@ def public_source(source: str) -> str:
     return f"{site}{colon}{public_url(video)}" if _URL.match(video) else source
 
 
-def _without_secrets(mark: str, text: str, removed: list[str]) -> str:
+def _path_without_secrets(head: str, removed: list[str]) -> str:
+    """The part of a URL before its query without secret parameters (`;jsessionid=...`) and signed segments."""
+    head = _USER_IN_PATH.sub(r"\1", head)
+    if "=" not in head:
+        return head
+    pieces = re.split(r"([/;])", _SIGNED_PATH.sub("", head))
+    kept = pieces[:1]
+    for mark, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+        name, equals, _ = piece.partition("=")
+        name = unquote_plus(name).strip().lower()
+        if equals and (_SIGNATURES.fullmatch(name) or _CREDENTIALS.fullmatch(name)):
+            removed.append(piece)
+        else:
+            kept += [mark, piece]
+    return "".join(kept)
+
+
+def _without_secrets(mark: str, text: str, removed: list[str], depth: int) -> str:
     """A query or a fragment without its secret parameters; the credentials among them are added to `removed`."""
     if "=" not in text:
         return mark + text
     pieces = re.split(r"([&;])", text)
     parameters = [(pieces[n - 1] if n else "", pieces[n]) for n in range(0, len(pieces), 2)]
-    names = [unquote_plus(parameter.partition("=")[0]).strip().lower() for _, parameter in parameters]
-    signed = any(_SIGNATURES.fullmatch(name) for name in names)
+    names = [unquote_plus(p.partition("=")[0]).strip().lower().removesuffix("[]") for _, p in parameters]
+    hashed = any(map(_HASHES.fullmatch, names)) and any(map(_EXPIRY.fullmatch, names))
+    signed = hashed or any(map(_SIGNATURES.fullmatch, names))
     kept = []
     for (separator, parameter), name in zip(parameters, names, strict=True):
         if _SIGNATURES.fullmatch(name) or (signed and _COMPANIONS.fullmatch(name)):
+            continue
+        if hashed and (_HASHES.fullmatch(name) or _EXPIRY.fullmatch(name)):
             continue
         value = parameter.partition("=")[2]
         if _CREDENTIALS.fullmatch(name) and not (name == "key" and _FILE_NAME.fullmatch(value)):
             removed += [] if signed else [parameter]
             continue
-        kept.append((separator if kept else "") + parameter)
+        kept.append((separator if kept else "") + _with_public_value(parameter, depth))
     return mark + "".join(kept) if kept else ""
+
+
+def _with_public_value(parameter: str, depth: int) -> str:
+    """A parameter whose value, where that is a URL, is in its public form."""
+    name, equals, value = parameter.partition("=")
+    inner = unquote(value)
+    if not depth or not _URL.match(inner):
+        return parameter
+    public = _public(inner, depth - 1)
+    if public == inner:
+        return parameter
+    return f"{name}{equals}{public if inner == value else quote(public, safe='')}"
 
 
 def _names_a_video(public: str) -> bool:
