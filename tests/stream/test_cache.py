@@ -197,6 +197,17 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_shards(tmp_path_factory.mktemp("noise"), shards=30, samples_a_shard=18)
 
 
+def test_an_index_that_is_replaced_within_a_second_by_one_of_the_same_size_is_read_anew(s3_server, tmp_path):
+    store, cache = open_store(f"s3://corpora/{uuid.uuid4().hex}"), ShardCache(tmp_path / "cache", 1 << 20)
+    for number in range(6):
+        written = bytes([number]) * 1000
+        (tmp_path / "new").write_bytes(written)
+        store.put("index.arrow", tmp_path / "new")
+        descriptor, _ = cache.open_index(store, "index.arrow")
+        with os.fdopen(descriptor, "rb") as file:
+            assert file.read() == written
+
+
 class TestStreams:
     @pytest.fixture
     def remote(self, local: Path, s3_server: S3Server) -> str:

@@ -79,10 +79,10 @@ class ShardCache:
     def open_index(self, store: Store, name: str) -> tuple[int, str]:
         """A descriptor of a copy of a corpus's index, and what tells the file from one written under its name later.
 
-        An index may be replaced under its name: its age and size are its identity.
+        An index may be replaced under its name: what its store tells of the file is its identity.
         """
         size = store.list("", prefix=name).get(name)
-        version = f"{store.modified(name)}:{size}"
+        version = store.version(name)
         return self.open(store, name, version, size), version
 
     def _path(self, store: Store, name: str, identity: str) -> Path:
