@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,14 @@ from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.pipeline import card
 from vidaudio.pipeline import run as running
 from vidaudio.pipeline.corpus import Corpus, open_corpus
-from vidaudio.pipeline.pack_advice import SOURCES_NEEDED, redraw_settings, small_splits, split_warnings, why_nothing
+from vidaudio.pipeline.pack_advice import (
+    SOURCES_NEEDED,
+    changed_settings,
+    redraw_settings,
+    small_splits,
+    split_warnings,
+    why_nothing,
+)
 from vidaudio.pipeline.pack_plan import plan_pack
 from vidaudio.pipeline.pack_select import MOST_SPLITS, Splits
 from vidaudio.pipeline.recipe import PackBlock
@@ -38,13 +46,21 @@ def warned(listed: pd.DataFrame, usable: list[bool] | None = None, **settings: o
     splits.add(listed)
     flags = np.asarray(usable if usable is not None else [True] * len(listed), bool)
     texts = {source for source, flag in zip(listed["source"], flags, strict=True) if flag}
-    return split_warnings(splits, flags, texts, block, "vidaudio pack C --name NAME")
+    changed = changed_settings(block, PackBlock())
+    return split_warnings(splits, flags, texts, block, "vidaudio pack C --name NAME", changed)
 
 
 def asked_by(warning: str) -> PackBlock:
     """The settings that a warning recommends, as the command line would read them."""
-    found = [part.strip().strip("'") for part in warning.partition("--name NAME")[2].split("--set") if part.strip()]
-    return PackBlock(**override({}, found))
+    return PackBlock(**override({}, shlex.split(warning.partition("--name NAME")[2])[1::2]))
+
+
+def test_the_recommended_command_packs_the_same_clips():
+    own = {"where": "has(labels, 'dog') and seconds > 3", "audio": "pcm16", "window": "drawn", "windows_per_clip": 4}
+    (warning,) = warned(clips([f"web:{n}" for n in range(12)]), **own)
+    asked = asked_by(warning)
+    assert {key: getattr(asked, key) for key in own} == own
+    assert warned(clips([f"web:{n}" for n in range(12)]), **asked.model_dump()) == ()
 
 
 @pytest.mark.parametrize("number", [6, 7, 8, 12, 20, 60, 300])

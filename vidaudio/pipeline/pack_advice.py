@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,8 +58,23 @@ def long_enough(samples: int, sample_rate: int, pictures: int) -> bool:
     return samples >= shape.samples - 2 * shape.max_padding_seconds * sample_rate and pictures >= shape.frames
 
 
+def changed_settings(settings: PackBlock, stored: PackBlock) -> dict[str, str]:
+    """Return the settings that differ from those a command uses by itself, as `--set` takes them; not the name."""
+    before = stored.model_dump(mode="json")
+    return {
+        key: f"{key}={json.dumps(value, ensure_ascii=False)}"
+        for key, value in settings.model_dump(mode="json").items()
+        if key != "name" and value != before[key] and (value is not None or key == "where")
+    }
+
+
 def split_warnings(
-    splits: Splits, usable: np.ndarray, texts: Collection[str] | None, settings: PackBlock, command: str
+    splits: Splits,
+    usable: np.ndarray,
+    texts: Collection[str] | None,
+    settings: PackBlock,
+    command: str,
+    changed: Mapping[str, str],
 ) -> tuple[str, ...]:
     """Return a sentence where training or evaluation will refuse a split, and how to mend that; else nothing.
 
@@ -67,6 +84,7 @@ def split_warnings(
         texts: Their sources; None where they are too many to try other draws.
         settings: Of the pack.
         command: That packs under another name, where settings can be added.
+        changed: See `changed_settings`; they are repeated, so that the same clips are packed.
     """
     fractions = settings.split_fractions
     names, codes = splits.decided()
@@ -84,7 +102,9 @@ def split_warnings(
         if redrawn is None:
             remedy = f"{remedy}: there are too few for {len(expected)} splits."
         else:
-            asked = " ".join(f"--set '{setting}'" for setting in redrawn)
+            drawn_anew = {setting.partition("=")[0] for setting in redrawn}
+            kept = [setting for key, setting in changed.items() if key not in drawn_anew]
+            asked = " ".join(f"--set {shlex.quote(setting)}" for setting in (*kept, *redrawn))
             remedy = f"{remedy}, or draw the splits anew: {command} {asked}"
     return (
         f"{'; '.join(map(str, small))}. Training, its validation and `vidaudio evaluate` mix sounds of "

@@ -7,6 +7,7 @@ is read a few thousand clips at a time; what stays in memory are columns of numb
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.pack_advice import (
     MOST_SOURCES_DRAWN,
+    changed_settings,
     long_enough,
     split_warnings,
     why_nothing,
@@ -110,7 +112,7 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
         "where": usable - found.clips,
         "too_short": found.too_short,
     }
-    return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out, found.warnings(corpus.url))
+    return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out, found.warnings(corpus))
 
 
 # As `SampleColumns` has them.
@@ -164,11 +166,12 @@ class _Gathering:
         self.clips += len(clips)
         self.samples += len(owners)
 
-    def warnings(self, corpus: str) -> tuple[str, ...]:
+    def warnings(self, corpus: Corpus) -> tuple[str, ...]:
         """Return what is wrong with the splits, if anything, and how to draw others."""
         usable = np.frombuffer(bytes(self._long_enough), bool)
-        command = f"vidaudio pack {corpus} --name NAME"
-        return split_warnings(self._splits, usable, self._texts, self._settings, command)
+        command = f"vidaudio pack {shlex.quote(corpus.url)} --name NAME"
+        changed = changed_settings(self._settings, corpus.pack)
+        return split_warnings(self._splits, usable, self._texts, self._settings, command, changed)
 
     def arranged(self) -> tuple[SampleColumns, tuple[tuple[str, int, int, int], ...]]:
         """The samples in the order of the output shards; split, number and range of samples of each of those."""

@@ -8,6 +8,7 @@ pictures' grid; here the grid is one of times alone, ten a second.
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from vidaudio.media.container import open_media, start_time
 from vidaudio.media.fetch_types import is_remote, local_path
 from vidaudio.media.sound import SoundTrack
 from vidaudio.output_folder import output_folder
-from vidaudio.pipeline.pack_advice import MOST_SOURCES_DRAWN, long_enough, split_warnings
+from vidaudio.pipeline.pack_advice import MOST_SOURCES_DRAWN, changed_settings, long_enough, split_warnings
 from vidaudio.pipeline.pack_file import PACK_FILE, SOUND_SETTINGS, PackDescription
 from vidaudio.pipeline.pack_select import Splits
 from vidaudio.pipeline.recipe import PackBlock, stable_hash
@@ -38,6 +39,7 @@ from vidaudio.shards.tar import ShardWriter, members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, write_index
 from vidaudio.stream.windows import WindowShape
 
+DEFAULT_SAMPLE_RATE = 16_000
 TIMES_PER_SECOND = 10
 SHOWN_FAILURES = 20
 # Longer than any file: a cut without an end goes to the file's.
@@ -94,7 +96,7 @@ def pack_sounds(
     manifest: str | Path,
     folder: str | Path,
     *,
-    sample_rate: int = 16_000,
+    sample_rate: int = DEFAULT_SAMPLE_RATE,
     settings: PackBlock | None = None,
     progress: bool = True,
 ) -> SoundPack:
@@ -153,9 +155,12 @@ def pack_sounds(
     lengths = dict(zip(longest["id"].to_pylist(), longest["samples_max"].to_pylist(), strict=True))
     usable = [long_enough(lengths.get(clip.id, 0), sample_rate, WindowShape().frames) for clip in clips]
     texts = {clip.source for clip, flag in zip(clips, usable, strict=True) if flag}
-    command = f"vidaudio pack-sounds {manifest} -o FOLDER"
+    command = f"vidaudio pack-sounds {shlex.quote(str(manifest))} -o FOLDER"
+    command += f" --sample-rate {sample_rate}" if sample_rate != DEFAULT_SAMPLE_RATE else ""
     few = texts if len(texts) <= MOST_SOURCES_DRAWN else None
-    warnings = split_warnings(drawn, np.asarray(usable, bool), few, settings, command)
+    warnings = split_warnings(
+        drawn, np.asarray(usable, bool), few, settings, command, changed_settings(settings, PackBlock())
+    )
     return SoundPack(folder, len(clips), len(table), seconds, counts.to_dict(), failed, warnings)
 
 
