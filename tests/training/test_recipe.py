@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from vidaudio.errors import RecipeError
@@ -105,3 +107,31 @@ def test_the_original_sop_validates_every_epoch():
 def test_a_mistake_in_a_recipe_is_named_with_the_nearest_key():
     with pytest.raises(RecipeError, match=r"unknown key data\.batchsize \(did you mean batch_size\?\)"):
         load_train_recipe("clipsep", ["data.batchsize=4"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("model.front_end.n_fft=8589934592", "model.front_end.n_fft wants 65536 or less"),
+        ("model.front_end.log_rows=100000000", "model.front_end.log_rows wants 65536 or less"),
+        ("model.front_end.log_rows=2048", "log_rows is 2048: at most n_fft, 1024"),
+        ("model.front_end.sample_rate=1000000000", "model.front_end.sample_rate wants 384000 or less"),
+        ("model.front_end.sample_rate=0", "model.front_end.sample_rate wants 1 or more"),
+        ("model.front_end.hop=0", "model.front_end.hop wants 1 or more"),
+        ("model.front_end.hop=-5", "model.front_end.hop wants 1 or more"),
+        ("model.front_end.window_samples=-3", "model.front_end.window_samples wants 1 or more"),
+        ("model.front_end.window_samples=200000000", "a window's spectrogram would have 781,251 frames of 513"),
+        ("model.unet.levels=1000000", "model.unet.levels wants 16 or less"),
+        ("model.unet.levels=-1", "model.unet.levels wants 2 or more"),
+        ("data.window_seconds=.inf", "data.window_seconds wants 3600.0 or less"),
+    ],
+)
+def test_sizes_that_no_memory_holds_are_refused_by_name(setting: str, said: str):
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        load_train_recipe("clipsep", [setting])
+
+
+def test_generous_sizes_are_no_mistake():
+    sizes = "{sample_rate: 192000, n_fft: 16384, hop: 4096, log_rows: 1024}"
+    recipe = load_train_recipe("clipsep", [f"model.front_end={sizes}", "data.window_seconds=60"])
+    assert (recipe.model.front_end.frames, recipe.model.front_end.window_samples) == (2816, 2816 * 4096 - 1)

@@ -10,6 +10,9 @@ from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, TRAINING_TEMPLATE
 from vidaudio.recipes import RecipeModel
 
 Modality = Literal["image", "text"]
+# Far more than any sound needs, and little enough for memory: recipes also come with weights of other people's.
+MAX_SAMPLE_RATE, MAX_N_FFT, MAX_LEVELS = 384_000, 1 << 16, 16
+MAX_WINDOW_SECONDS, MAX_WINDOW_SAMPLES = 3600, 1 << 28
 
 
 class FrontEndBlock(RecipeModel):
@@ -19,18 +22,24 @@ class FrontEndBlock(RecipeModel):
     `vidaudio.training.window_length`; in a recipe that was read they are numbers.
     """
 
-    sample_rate: int = 16_000
-    n_fft: int = 1024
-    hop: int = 256
-    window_samples: int | None = None
-    log_rows: int = 256
-    frames: int | None = None
+    sample_rate: int = Field(16_000, ge=1, le=MAX_SAMPLE_RATE)
+    n_fft: int = Field(1024, ge=2, le=MAX_N_FFT)
+    hop: int = Field(256, ge=1, le=MAX_N_FFT)
+    window_samples: int | None = Field(None, ge=1, le=MAX_WINDOW_SAMPLES)
+    log_rows: int = Field(256, ge=2, le=MAX_N_FFT)
+    frames: int | None = Field(None, ge=1, le=MAX_WINDOW_SAMPLES)
+
+    @model_validator(mode="after")
+    def _rows_are_of_bins(self) -> FrontEndBlock:
+        if self.log_rows > self.n_fft:
+            raise ValueError(f"log_rows is {self.log_rows}: at most n_fft, {self.n_fft}, are made of a spectrum")
+        return self
 
 
 class UNetBlock(RecipeModel):
     """Audio U-Net, see vidaudio.separation.UNetConfig."""
 
-    levels: int = 7
+    levels: int = Field(7, ge=2, le=MAX_LEVELS)
     width: int = 64
     max_multiplier: int = 8
 
@@ -73,7 +82,7 @@ class DataBlock(RecipeModel):
 
     sources: int = Field(2, ge=2, description="different sources a mixture")
     window_seconds: float | None = Field(
-        None, gt=0, description="of sound in a window, to the nearest length that fits; 4.096 unless stated"
+        None, gt=0, le=MAX_WINDOW_SECONDS, description="of sound, to the nearest length that fits; 4.096 unless stated"
     )
     window_frames: int = Field(3, ge=1)
     frame_spacing_seconds: float = Field(1.0, gt=0)

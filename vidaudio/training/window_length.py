@@ -9,6 +9,9 @@ from vidaudio.stream.windows import DEFAULT_SECONDS
 if TYPE_CHECKING:
     from vidaudio.training.blocks import FrontEndBlock
 
+# Numbers of one window's spectrogram: 1 GiB of them; the papers' windows have 131,328.
+MAX_PICTURE = 1 << 27
+
 
 def with_window(front_end: FrontEndBlock, seconds: float | None, levels: int) -> FrontEndBlock:
     """Return a front end whose `window_samples` and `frames` are numbers.
@@ -17,7 +20,8 @@ def with_window(front_end: FrontEndBlock, seconds: float | None, levels: int) ->
     the papers at 16 kHz) has the nearest number of frames that the U-Net can halve `levels` times.
 
     Raises:
-        ValueError: The recipe states the length in seconds, and in samples or frames another.
+        ValueError: The recipe states the length in seconds, and in samples or frames another; or a window's spectrogram
+            is too large for memory.
     """
     samples, frames, hop = front_end.window_samples, front_end.frames, front_end.hop
     if samples is None and frames is None:
@@ -34,6 +38,12 @@ def with_window(front_end: FrontEndBlock, seconds: float | None, levels: int) ->
         frames = 1 + samples // hop
     if samples is None:
         samples = frames * hop - 1
+    bins = front_end.n_fft // 2 + 1
+    if max(frames, samples // hop) * bins > MAX_PICTURE:
+        raise ValueError(
+            f"a window's spectrogram would have {frames:,} frames of {bins:,} frequencies, and at most {MAX_PICTURE:,} "
+            "numbers fit into memory: lower data.window_seconds, or raise model.front_end.hop"
+        )
     return front_end.model_copy(update={"window_samples": samples, "frames": frames})
 
 
