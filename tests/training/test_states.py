@@ -14,19 +14,21 @@ import pytest
 import torch
 
 from tests.training.conftest import TINY
+from tests.training.made_states import state_of
 from vidaudio import files
 from vidaudio.errors import CheckpointError
 from vidaudio.training import state_files
 from vidaudio.training.keeper import Keeper
 from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.resume import FolderLock, newest_state
-from vidaudio.training.state_files import damage_of, write_state
+from vidaudio.training.state_files import write_state
+from vidaudio.training.state_reading import damage_of
 from vidaudio.training.train import train
 
 
 def a_state(step: int, values: int = 20_000) -> dict:
     weights = torch.full((values,), float(step))
-    return {"global_step": step, "state_dict": {"w": weights}, "callbacks": {"Keeper": {"best_loss": 0.5}}}
+    return state_of({"w": weights}, step, best_loss=0.5)
 
 
 def step_in(path: Path) -> int:

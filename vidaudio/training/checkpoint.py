@@ -32,11 +32,11 @@ from vidaudio.separation import (
 )
 from vidaudio.stream.index_checks import check_fingerprint
 from vidaudio.training.recipe import TrainRecipe
-from vidaudio.training.state_weights import LAST_FILE, newest_state_file, weights_of_state
+from vidaudio.training.state_reading import LAST_FILE, MAX_STEPS, are_sources, misfit, state_paths
+from vidaudio.training.state_weights import newest_state_file, weights_of_state
 from vidaudio.wording import number_of
 
 BEST_FILE = "best.safetensors"
-MAX_STEPS = 1 << 40
 FORMAT = 1
 # Hashes of the sources trained on, beside the weights: whoever evaluates can tell whether a test was seen.
 SOURCES_TENSOR = "vidaudio.training_sources"
@@ -139,8 +139,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     recipe = check(TrainRecipe, described["recipe"], str(file))
     labels = tuple(described.get("labels", ()))
     sources = tensors.pop(SOURCES_TENSOR, None)
-    if sources is not None and sources.ndim != 1:
-        raise CheckpointError(f"{file} has a damaged list of what it was trained on; take it back from a copy")
     _check_shapes(recipe, described, tensors, file)
     model = build_model(recipe, described["query_dimensions"], len(labels))
     try:
@@ -184,12 +182,14 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     except ValueError as error:
         raise CheckpointError(f"{file} has a damaged description ({error}); take it back from a copy") from error
     _require_known(described, file)
+    if SOURCES_TENSOR in tensors and not are_sources(tensors[SOURCES_TENSOR]):
+        raise CheckpointError(f"{file} has a damaged list of what it was trained on; take it back from a copy")
     return tensors, described, file
 
 
 def holds_weights(folder: Path) -> bool:
     """Whether a folder is a run's that can be loaded: it holds best weights, or a state."""
-    return (folder / BEST_FILE).is_file() or newest_state_file(folder) is not None
+    return (folder / BEST_FILE).is_file() or bool(state_paths(folder))
 
 
 def _unvalidated(run: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
@@ -253,10 +253,9 @@ def _check_shapes(recipe: TrainRecipe, described: Mapping[str, Any], tensors: Ma
     except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{file} describes a model that cannot be built ({reason})") from error
-    wrong = sorted(set(wanted) ^ set(tensors))
-    wrong += [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
-    if wrong:
-        raise CheckpointError(f"the weights in {file} do not fit its description: {wrong[0]}")
+    wrong = misfit(wanted, tensors)
+    if wrong is not None:
+        raise CheckpointError(f"the weights in {file} do not fit its description: {wrong}")
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if bad:
         raise CheckpointError(f"the weights in {file} are damaged: {bad[0]} holds values that are no numbers")

@@ -18,15 +18,12 @@ import torch
 from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE, save_checkpoint
 from vidaudio.training.ranks import gathered
 from vidaudio.training.state_files import plain_errors
+from vidaudio.training.state_reading import KEPT
 
 if TYPE_CHECKING:
     from vidaudio.training.module import SeparationModule
     from vidaudio.training.queries import QueryMaker
     from vidaudio.training.recipe import TrainRecipe
-
-
-# In every state since the first: never to be changed.
-KEPT = "Keeper"
 
 
 class Keeper(pl.Callback):

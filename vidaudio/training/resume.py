@@ -6,50 +6,31 @@ import errno
 import fcntl
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError, CorpusError
 from vidaudio.recipes import check
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE
-from vidaudio.training.keeper import KEPT
+from vidaudio.training.checkpoint import BEST_FILE
 from vidaudio.training.queries import QueryMaker
 from vidaudio.training.ranks import place
 from vidaudio.training.recipe import TrainRecipe
-from vidaudio.training.state_files import STATES_FOLDER, damage_of, step_of
+from vidaudio.training.state_reading import DamagedState, State, misfit, newest_whole, read_state, state_paths
+
+if TYPE_CHECKING:
+    from vidaudio.training.module import SeparationModule
 
 LOCK_FILE = ".lock"
 # What network disks without locks answer.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
-@dataclass(frozen=True)
-class State:
-    """One that a run can go on from.
-
-    Attributes:
-        path: Of the file.
-        step: Optimiser steps done.
-        kept: What `Keeper` keeps in it.
-    """
-
-    path: Path
-    step: int
-    kept: dict[str, Any]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(self.kept.get("labels", ()))
-
-
 def holds_run(folder: Path) -> bool:
     """Whether a run has left anything in a folder that another must not overwrite."""
-    return (folder / BEST_FILE).is_file() or bool(_states(folder))
+    return (folder / BEST_FILE).is_file() or bool(state_paths(folder))
 
 
 def newest_state(folder: Path, *, pass_over_damaged: bool = False) -> State | None:
@@ -62,17 +43,7 @@ def newest_state(folder: Path, *, pass_over_damaged: bool = False) -> State | No
     Raises:
         CheckpointError: A state that may be the newest is damaged, and no older one may be taken or there is none.
     """
-    states, damaged = [], []
-    for path in _states(folder):
-        try:
-            states.append(_read(path))
-        except _DamagedState as error:
-            damaged.append(error)
-    states.sort(key=lambda state: state.step)
-    while states and (why := damage_of(states[-1].path)):
-        damaged.append(_DamagedState(states[-1].path, why, states.pop().step))
-    newest = states[-1] if states else None
-    newer = [one for one in damaged if newest is None or one.step is None or one.step > newest.step]
+    newest, newer = newest_whole(folder)
     if not newer:
         return newest
     if newest is None:
@@ -86,41 +57,9 @@ def newest_state(folder: Path, *, pass_over_damaged: bool = False) -> State | No
     return newest
 
 
-def _none_is_whole(folder: Path, damaged: list[_DamagedState]) -> str:
+def _none_is_whole(folder: Path, damaged: list[DamagedState]) -> str:
     weights = f"begin another run with this one's best weights (--init {folder}), or " * (folder / BEST_FILE).is_file()
     return f"{damaged[0]}, and there is no other state; {weights}delete it and begin anew"
-
-
-def _states(folder: Path) -> list[Path]:
-    last = folder / LAST_FILE
-    return [*sorted((folder / STATES_FOLDER).glob("*.ckpt")), *([last] if last.is_file() else [])]
-
-
-class _DamagedState(Exception):
-    """A file that is no whole state.
-
-    Attributes:
-        step: Optimiser steps it was written after, where its name or contents say so.
-    """
-
-    def __init__(self, path: Path, why: str, step: int | None) -> None:
-        super().__init__(f"{path} is not a state that training can go on from ({why})")
-        self.step = step
-
-
-def _read(path: Path) -> State:
-    try:
-        # Mapped, not read: a state may be large, and this looks at a few of its numbers.
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        step, kept = state["global_step"], state.get("callbacks", {}).get(KEPT, {})
-    except PermissionError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:
-        # Damage shows in as many kinds of errors as a file has parts.
-        raise _DamagedState(path, f"it is incomplete or garbled: {type(error).__name__}", step_of(path)) from None
-    if not isinstance(step, int) or not isinstance(kept, dict):
-        raise _DamagedState(path, "it is none of a run of ours", step_of(path))
-    return State(path, step, kept)
 
 
 def check_same_data(state: State, recipe: TrainRecipe, stream: MixtureStream, shares: list[float]) -> None:
@@ -169,6 +108,21 @@ def check_same_model(state: State, recipe: TrainRecipe, maker: QueryMaker) -> No
     before, encoder = state.kept.get("encoder"), maker.encoder
     if (before or {}).get("weights_sha256") != (encoder or {}).get("weights_sha256"):
         raise CheckpointError(f"{state.path.parent} was trained on vectors of another encoder than this corpus holds")
+
+
+def check_weights(state: State, module: SeparationModule) -> None:
+    """Refuse a state whose weights are not of a module's names, shapes and types.
+
+    Raises:
+        CheckpointError: Names the first that is not.
+    """
+    loaded = read_state(state.path)
+    wrong = misfit(module.state_dict(), loaded["state_dict"])
+    average = loaded.get("average")
+    if wrong is None and average is not None:
+        wrong = misfit(module.model.state_dict(), average["weights"])
+    if wrong is not None:
+        raise CheckpointError(f"the weights in {state.path} are not those of this recipe's model: {wrong}")
 
 
 def _kept_recipe(state: State) -> dict[str, Any] | None:

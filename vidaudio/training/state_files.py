@@ -6,9 +6,6 @@ is another disk: a run that is killed meanwhile leaves half a state there. So st
 
 from __future__ import annotations
 
-import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +19,10 @@ from safetensors import SafetensorError
 from vidaudio.errors import CheckpointError
 from vidaudio.files import atomic_write, remove_temporaries
 from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE
+from vidaudio.training.state_reading import STATES_FOLDER, step_of
 
 if TYPE_CHECKING:
     from vidaudio.training.module import SeparationModule
-
-STATES_FOLDER = "states"
-_STATE_NAME = re.compile(r"step-(\d+)\.ckpt")
 
 
 class StateIO(TorchCheckpointIO):
@@ -79,14 +74,8 @@ class PeriodicStates(pl.Callback):
 
 def periodic_states(folder: Path) -> list[Path]:
     """Return the states in a run's folder of states, by step."""
-    found = [path for path in folder.glob("*.ckpt") if _STATE_NAME.fullmatch(path.name)]
+    found = [path for path in folder.glob("*.ckpt") if step_of(path) is not None]
     return sorted(found, key=lambda path: (step_of(path), path.name))
-
-
-def step_of(path: Path) -> int | None:
-    """Return the step that a state's name says; None for `last.ckpt`."""
-    named = _STATE_NAME.fullmatch(path.name)
-    return int(named[1]) if named else None
 
 
 def write_state(state: dict[str, Any], path: Path) -> None:
@@ -118,22 +107,6 @@ def remove_leftovers(folder: Path, *names: str) -> None:
     for name in (LAST_FILE, BEST_FILE, *names):
         remove_temporaries(folder, name)
     remove_temporaries(folder / STATES_FOLDER, "step-*.ckpt")
-
-
-def damage_of(path: Path) -> str | None:
-    """Return what is wrong with a state's bytes, by the checksums that it carries; None where nothing is.
-
-    Raises:
-        CheckpointError: It cannot be read.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        return f"it is incomplete or garbled: {error}"
-    return None if bad is None else "it is garbled: the checksum of a part of it does not fit"
 
 
 @contextmanager

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError
+from vidaudio.training.state_reading import KEPT, newest_whole, read_state
 
-LAST_FILE = "last.ckpt"
-STATES_PATTERN = "states/*.ckpt"
 _PREFIX = "model."
 
 
 def newest_state_file(run: Path) -> Path | None:
-    """The state of a run's folder with the most steps; None where it holds none."""
-    found = [path for path in (run / LAST_FILE, *run.glob(STATES_PATTERN)) if path.is_file()]
-    return max(found, key=lambda path: (_read(path)["global_step"], path.name == LAST_FILE), default=None)
+    """The whole state of a run's folder with the most steps; None where it holds none. Stderr names damaged newer ones.
+
+    Raises:
+        CheckpointError: All of its states are damaged, or one cannot be read.
+    """
+    newest, damaged = newest_whole(run)
+    if newest is None:
+        if damaged:
+            raise CheckpointError(f"{damaged[0]}, and {run} holds no other state and no best weights")
+        return None
+    for one in damaged:
+        tqdm.write(f"{one}; the state before is used, {newest.path} of step {newest.step}", file=sys.stderr)
+    return newest.path
 
 
 def weights_of_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], Tensor | None]:
@@ -30,8 +39,8 @@ def weights_of_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], Ten
     Raises:
         CheckpointError: It is no state of a training, or does not say which system it is of.
     """
-    state = _read(path)
-    kept = state.get("callbacks", {}).get("Keeper", {})
+    state = read_state(path)
+    kept = state.get("callbacks", {}).get(KEPT, {})
     recipe = kept.get("recipe")
     if recipe is None:
         raise CheckpointError(
@@ -58,11 +67,4 @@ def _of_model(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _query_dimensions(tensors: dict[str, Tensor]) -> int:
     """Of the vectors a system is asked with; 1 where it is not asked with vectors."""
     layer = tensors.get("query.linear.weight")
-    return 1 if layer is None else layer.shape[1]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except (RuntimeError, KeyError, EOFError, AttributeError, pickle.UnpicklingError, TypeError, OSError) as error:
-        raise CheckpointError(f"{path} is not a state of a training ({type(error).__name__})") from None
+    return 1 if layer is None or layer.ndim != 2 else layer.shape[1]

@@ -31,11 +31,19 @@ from vidaudio.training.module import TRAIN, VALIDATION, SeparationModule
 from vidaudio.training.queries import QueryMaker, query_maker
 from vidaudio.training.ranks import lost_ranks, place
 from vidaudio.training.recipe import TrainRecipe
-from vidaudio.training.resume import FolderLock, State, check_same_data, check_same_model, holds_run, newest_state
+from vidaudio.training.resume import (
+    FolderLock,
+    check_same_data,
+    check_same_model,
+    check_weights,
+    holds_run,
+    newest_state,
+)
 from vidaudio.training.schedule import unfinished_warmup
 from vidaudio.training.showcase import Showcase
 from vidaudio.training.sources import sources_of
 from vidaudio.training.state_files import remove_leftovers
+from vidaudio.training.state_reading import State
 from vidaudio.training.stopping import Stopped, Stopper
 from vidaudio.training.text_table import TextTable, first_labels, text_table
 from vidaudio.training.trainer import Bar, laid_out, make_trainer, state_writer
@@ -132,6 +140,8 @@ def train(
             remove_leftovers(folder, INIT_FILE, RECIPE_FILE, WANDB_FILE)
             _describe(folder, recipe, begun_with)
         module = SeparationModule(laid_out(model, recipe), recipe, train_stream, validation_stream, maker, text)
+        if state is not None:
+            check_weights(state, module)
         keeper = Keeper(
             folder,
             recipe,

@@ -18,6 +18,7 @@ from torch import Tensor
 from vidaudio.errors import CheckpointError
 from vidaudio.separation import Separator
 from vidaudio.training.checkpoint import read_checkpoint
+from vidaudio.training.state_reading import alike
 
 _LABELS = "query.embedding.weight"
 
@@ -65,12 +66,14 @@ def transfer_weights(
     tensors, described, file = read_checkpoint(checkpoint)
     own = model.state_dict()
     old_labels = described.get("labels", [])
-    old_encoder = described["encoder"]
+    old_encoder = described.get("encoder")
     if _hash(old_encoder) != _hash(encoder) or bool(old_labels) != bool(labels):
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("query.")}
     rows = {}
     if _LABELS in tensors:
         old = tensors.pop(_LABELS)
+        if old.ndim != 2 or len(old) != len(old_labels):
+            raise CheckpointError(f"{file} has not as many vectors of labels as labels; take it back from a copy")
         _check_shape(file, _LABELS, old[0], own[_LABELS][0])
         number = {label: n for n, label in enumerate(old_labels)}
         rows = {n: old[number[label]] for n, label in enumerate(labels) if label in number}
@@ -97,7 +100,7 @@ def transfer_weights(
 
 
 def _hash(encoder: dict[str, Any] | None) -> str | None:
-    return None if encoder is None else encoder["weights_sha256"]
+    return None if encoder is None else encoder.get("weights_sha256")
 
 
 def _check_shape(file: Path, name: str, old: Tensor, new: Tensor) -> None:
@@ -106,6 +109,8 @@ def _check_shape(file: Path, name: str, old: Tensor, new: Tensor) -> None:
             f"{file} does not fit: its {name} is {_sides(old)} and this recipe's {_sides(new)}; give model, "
             "query.label_dimensions and data.sources the sizes it was trained with"
         )
+    if not alike(new, old):
+        raise CheckpointError(f"{file} does not fit: its {name} is of numbers of another kind ({old.dtype})")
 
 
 def _sides(tensor: Tensor) -> str:
