@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,23 @@ def test_a_streams_window_keeps_its_length_in_seconds(packed_48k: Path):
         WindowShape(samples=100, seconds=1.0)
     with pytest.raises(CorpusError, match="seconds of a window must be more than 0"):
         WindowShape(seconds=0)
+
+
+def test_advice_about_the_rate_says_what_becomes_of_the_windows(packed_48k: Path):
+    recipe = load_train_recipe("sop_original")
+    samples = recipe.model.front_end.window_samples
+    config = StreamConfig(shape=WindowShape(frames=1, samples=samples), sample_rate=11_025, batch_size=2)
+    with pytest.raises(CorpusError, match=r"65,535 samples become 1\.365 s instead of 5\.944 s") as refused:
+        MixtureStream(str(packed_48k), config)
+    advised = re.findall(r"--set (\S+=\S+?)(?=[.,]? |$)", str(refused.value))
+    for name in ("sop_original", "clipsep"):
+        front_end = load_train_recipe(name, advised[1:]).model.front_end
+        half_a_step = 128 * front_end.hop / 48_000 / 2
+        assert front_end.sample_rate == 48_000
+        assert abs(front_end.window_samples / 48_000 - 5.944) <= half_a_step + 0.001
+    free = StreamConfig(shape=WindowShape(frames=1), sample_rate=11_025, batch_size=2)
+    with pytest.raises(CorpusError, match=r"sample_rate=48000\. Windows keep their length in seconds$"):
+        MixtureStream(str(packed_48k), free)
 
 
 def test_training_and_evaluation_at_48_khz_by_one_setting_each(packed_48k: Path, tmp_path: Path, capsys):

@@ -198,7 +198,7 @@ class PackedCorpus:
             raise CorpusError(
                 f"{self.url} holds sound at {found} Hz, and {wanted} Hz is wanted; build a corpus with "
                 f"--set extract.sample_rate={wanted}, or train at the corpus's rate: --set "
-                f"model.front_end.sample_rate={found} (windows keep their length in seconds)"
+                f"model.front_end.sample_rate={found}{_windows_then(self.config.shape.samples, wanted, found)}"
             )
 
     def _check_pictures(self) -> None:
@@ -222,3 +222,16 @@ class PackedCorpus:
                 f"{len(sizes)} shards are needed at a time, those of {BLOCKS_IN_CACHE} blocks, {needed:,} bytes; raise "
                 f"cache_bytes{fewer}"
             )
+
+
+def _windows_then(samples: int | None, before: int, then: int) -> str:
+    """What becomes of the windows of a recipe that is given another rate, Hz: it may state their samples or not."""
+    kept = ". Windows keep their length in seconds"
+    if samples is None:
+        return kept
+    seconds = f"{samples / before:.3f}"
+    return (
+        f"{kept} where the recipe does not state model.front_end.window_samples; where it does, {samples:,} samples "
+        f"become {samples / then:.3f} s instead of {seconds} s, and to keep the length add --set "
+        f"data.window_seconds={seconds} --set model.front_end.window_samples=null --set model.front_end.frames=null"
+    )
