@@ -32,7 +32,7 @@ from vidaudio.shards.table_checks import ID_PATTERN, check_texts
 
 ROW_GROUP_CLIPS = 4096
 # A list is made of checked clips; one that somebody else made may not be.
-_ROW_TEXTS = {"id": ID_PATTERN, "source": r"\A[^:\x00]+:[^\x00]+\z", "url": r"\A[^\x00]+\z"}
+ROW_TEXTS = {"id": ID_PATTERN, "source": r"\A[^:\x00]+:[^\x00]+\z", "url": r"\A[^\x00]+\z"}
 _PART_KEY = b"vidaudio"
 _SHARDS_KEY = b"vidaudio.shard_clips"
 _DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, EOFError, zlib.error, IndexError)
@@ -216,7 +216,7 @@ class PartFile:
         """One row group, its ids and sources found to be such."""
         table = read_within(self._file, lambda: self._source, [number], columns).replace_schema_metadata(None)
         table.validate(full=True)
-        for name, pattern in _ROW_TEXTS.items():
+        for name, pattern in ROW_TEXTS.items():
             if name in table.column_names:
                 check_texts(table[name], pattern, name)
                 if table[name].null_count:

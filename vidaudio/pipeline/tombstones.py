@@ -16,12 +16,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_object
 from vidaudio.manifest import Clip
+from vidaudio.pipeline.parts import ROW_TEXTS
+from vidaudio.shards.commit import TABLE_DAMAGE
+from vidaudio.shards.parquet_limits import read_whole
 from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_holds, sealed
 from vidaudio.shards.store import Store, open_store
+from vidaudio.shards.table_checks import check_texts
 
 TOMBSTONE_FILE = "removed-{:06d}.parquet"
 _TOMBSTONE_NAME = re.compile(r"removed-\d{6}\.parquet")
@@ -103,7 +109,7 @@ def is_tombstone_file(name: str) -> bool:
 
 def describe_tombstones(store: Store, name: str) -> dict[str, Any]:
     """When a removal was, and why: `removed_at` (UTC), `note`."""
-    return json.loads(pq.read_schema(io.BytesIO(store.read(name))).metadata[_METADATA_KEY])
+    return parse_object(pq.read_schema(io.BytesIO(store.read(name))).metadata[_METADATA_KEY])
 
 
 @functools.lru_cache(maxsize=8)
@@ -114,15 +120,38 @@ def _read(url: str, tables: tuple[tuple[str, str], ...]) -> Tombstones:
     sources: set[str] = set()
     for name, _ in tables:
         data = store.read(name)
-        # Read wrongly it would bring back what somebody was promised is gone: rather nothing is done.
-        if not seal_holds(data):
+        try:
+            table = _checked(data)
+        except TABLE_DAMAGE as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            # Read wrongly it would bring back what somebody was promised is gone: rather nothing is done.
             raise CorpusError(
-                f"{url}/{name} is damaged, and says which clips were removed: take it back from a copy of the corpus, "
-                "or delete it and remove them again"
-            )
-        for row in pq.read_table(io.BytesIO(data), use_threads=False).to_pylist():
-            if row["id"] is None:
-                sources.add(row["source"])
-            else:
-                ids.add(row["id"])
+                f"{url}/{name} is damaged ({reason}), and says which clips were removed: take it back from a copy of "
+                "the corpus, or delete it and remove them again"
+            ) from error
+        is_whole = pc.is_null(table["id"])
+        # Each once: a small file can repeat a text millions of times.
+        sources.update(pc.unique(table["source"].filter(is_whole)).to_pylist())
+        ids.update(pc.unique(table["id"].drop_null()).to_pylist())
     return Tombstones(frozenset(ids), frozenset(sources), len(tables))
+
+
+def _checked(data: bytes) -> pa.Table:
+    """Return a table of tombstones, which may come from somebody else, with ids and sources that are such.
+
+    Raises:
+        One of `TABLE_DAMAGE`: The bytes were changed, or are not what a removal writes.
+    """
+    if not seal_holds(data):
+        raise ValueError("its bytes do not give the hash it carries")
+    schema = pq.read_schema(pa.BufferReader(data))
+    for wanted in SCHEMA:
+        if schema.get_field_index(wanted.name) < 0 or schema.field(wanted.name).type != wanted.type:
+            raise ValueError(f"its column {wanted.name} is missing, or is not {wanted.type}")
+    table = read_whole(data, SCHEMA.names)
+    table.validate(full=True)
+    for name in SCHEMA.names:
+        check_texts(table[name], ROW_TEXTS[name], name)
+    if table["source"].null_count:
+        raise ValueError("its column source lacks values")
+    return table
