@@ -195,6 +195,44 @@ def test_a_clip_that_was_tried_again_counts_once_with_and_without_memory(corpus:
     assert superseded(again, since=2).shards.tolist() == [0, 10]
 
 
+def changed(table: pa.Table, name: str, value: object) -> pa.Table:
+    """The same table with one value throughout a column."""
+    place = table.schema.get_field_index(name)
+    kind = table.schema.field(name).type
+    return table.set_column(place, table.schema.field(name), pa.array([value] * table.num_rows, kind))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("example", "evil \x1b[2J\x1b[31mPWNED"),
+        ("example", "x" * 10_000),
+        ("reason", "private\x1b]0;pwned\x07"),
+        ("state", "\u202e"),
+        ("clips", -1),
+        ("clips", None),
+        ("filled_seconds", float("inf")),
+    ],
+)
+def test_a_memory_with_values_that_no_status_writes_is_made_anew(corpus: Corpus, name: str, value: object):
+    corpus_status(corpus.url)
+    path = Path(corpus.url) / SNAPSHOT_FILE
+    pq.write_table(changed(pq.read_table(path), name, value), path)
+    assert ordered(outcome_of(corpus)) == EXPECTED
+
+
+def test_a_memory_that_unpacks_to_more_than_any_of_ours_is_not_unpacked(corpus: Corpus):
+    corpus_status(corpus.url)
+    path = Path(corpus.url) / SNAPSHOT_FILE
+    table = pq.read_table(path)
+    pq.write_table(table.take([0] * 500_000), path, compression="zstd")
+    before = pa.total_allocated_bytes()
+    assert ordered(outcome_of(corpus)) == EXPECTED
+    assert pa.total_allocated_bytes() - before < 10 << 20
+    pq.write_table(table.replace_schema_metadata({b"vidaudio": b"[" * 100_000}), path)
+    assert ordered(outcome_of(corpus)) == EXPECTED
+
+
 def test_statuses_at_once_agree(corpus: Corpus):
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: ordered(outcome_of(corpus)), range(16)))

@@ -18,7 +18,7 @@ from vidaudio.shards.names import is_name_part
 ID_PATTERN = r"\A[A-Za-z0-9_-]{1,128}\z"
 KEY_PATTERN = r"\A[A-Za-z0-9_-]{1,160}\z"
 _MEMBER_PATTERN = r"\A[A-Za-z0-9_-]{1,160}\.[A-Za-z0-9_.]{1,32}\z"
-_WORD_PATTERN = r"\A[a-z_]{1,64}\z"
+WORD_PATTERN = r"\A[a-z_]{1,64}\z"
 # The shortest FLAC frame has 10 bytes or so and at most 65,535 samples.
 FLAC_SAMPLES_PER_BYTE = 6_554
 MAX_VECTOR_LENGTH = 1 << 16
@@ -86,8 +86,8 @@ _TEXTS = {
     "id": ID_PATTERN,
     "key": KEY_PATTERN,
     "member": _MEMBER_PATTERN,
-    "state": _WORD_PATTERN,
-    "reason": _WORD_PATTERN,
+    "state": WORD_PATTERN,
+    "reason": WORD_PATTERN,
 }
 
 
