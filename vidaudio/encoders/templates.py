@@ -13,8 +13,29 @@ CLIPSEP_TEMPLATES = (
 
 # The single prompt that CLIPSep-Text trains with.
 TRAINING_TEMPLATE = "a photo of {}"
+# Each label is encoded once a template; CLIP's own list for ImageNet has 80.
+MAX_TEMPLATES = 500
+
+
+def check_templates(templates: tuple[str, ...], word: str = "template") -> tuple[str, ...]:
+    """Return the templates, which may come from somebody else's checkpoint, once they are found to be such.
+
+    Args:
+        templates: As they were stated.
+        word: What they are called where they are stated.
+
+    Raises:
+        ValueError: There is none, there are too many, or one has no single place for the label.
+    """
+    if not templates or not all(template.count("{}") == 1 for template in templates):
+        raise ValueError(f"every {word} has one {{}} for the label, and there is at least one")
+    if len(templates) > MAX_TEMPLATES:
+        raise ValueError(f"there are {len(templates):,} {word}s, and at most {MAX_TEMPLATES} may be stated")
+    return templates
 
 
 def fill(templates: tuple[str, ...], label: str) -> list[str]:
     """The label set into every template; underscores, as MUSIC writes its labels, become spaces."""
-    return [template.format(label.replace("_", " ").strip()) for template in templates]
+    words = label.replace("_", " ").strip()
+    # Not `format`: other braces of a template are text.
+    return [template.replace("{}", words) for template in templates]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, TRAINING_TEMPLATE
+from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, TRAINING_TEMPLATE, check_templates
 from vidaudio.recipes import RecipeModel
 
 Modality = Literal["image", "text"]
@@ -157,9 +157,7 @@ class QueryBlock(RecipeModel):
     @field_validator("templates", "train_templates")
     @classmethod
     def _have_a_place(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or not all(template.count("{}") == 1 for template in value):
-            raise ValueError("every template has one {} for the label, and there is at least one")
-        return value
+        return check_templates(value)
 
 
 class OptimiserBlock(RecipeModel):

@@ -11,7 +11,7 @@ import torch
 from pydantic import field_validator
 from torch import Tensor
 
-from vidaudio.encoders.templates import fill
+from vidaudio.encoders.templates import check_templates, fill
 from vidaudio.errors import QueryError
 from vidaudio.recipes import RecipeModel, check, load_values
 from vidaudio.training.queries import QueryMaker
@@ -29,9 +29,7 @@ class Phrasing(RecipeModel):
     @field_validator("sentences")
     @classmethod
     def _have_a_place(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        if not value or not all(sentence.count("{}") == 1 for sentence in value):
-            raise ValueError("every sentence has one {} for the label, and there is at least one")
-        return value
+        return check_templates(value, "sentence")
 
 
 class PhrasingList(RecipeModel):
