@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
-import io
 import itertools
 import json
 import os
@@ -23,11 +22,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import soundfile
 from tqdm import tqdm
 
 from vidaudio.errors import CorpusError
-from vidaudio.media.flac import BadSound, decode_sound
+from vidaudio.media.flac import BadSound, write_wav
 from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.pack_file import PACK_FILE, read_pack_file
 from vidaudio.pipeline.pack_select import CLIP_FACTS, selected
@@ -240,43 +238,46 @@ def _export_shard(
             audio = f"{folder}/{clip.id}.wav"
             frames = [f"{folder}/{clip.id}.{number:03d}.jpg" for number in range(len(clip.frame_offsets))]
             try:
-                missing = _missing_files(tar, f"{corpus.url}/{name}", clip, audio, frames, out)
+                missing = _missing_files(tar, clip, audio, frames, out)
+                # First, as its bytes may turn out to be damaged.
+                if audio in missing:
+                    _write_sound(missing[audio], f"{corpus.url}/{name}", clip, out / audio)
             except Damaged as error:
                 damaged.append(DamagedClip(clip.id, name, str(error)))
                 continue
-            for file, data in missing.items():
+            for file in filter(missing.__contains__, frames):
                 with _replaced(out / file) as temporary:
-                    temporary.write_bytes(data)
+                    temporary.write_bytes(missing[file])
             split = clip.split if splits is None else splits[clip.id]
             yield _line(corpus, clip, split, audio, frames), len(missing)
 
 
-def _missing_files(
-    tar: TarReader, tar_url: str, clip: Any, audio: str, frames: Sequence[str], out: Path
-) -> dict[str, bytes]:
-    """Those of a clip's files that do not stand yet.
+def _missing_files(tar: TarReader, clip: Any, audio: str, frames: Sequence[str], out: Path) -> dict[str, bytes]:
+    """Those of a clip's files that do not stand yet, as the tar has them: the sound as FLAC.
 
     Raises:
         Damaged: The tar does not hold them whole.
     """
     missing = {}
     if not (out / audio).exists():
-        missing[audio] = _as_wav(tar.read(int(clip.audio_offset), int(clip.audio_length)), tar_url, clip)
+        missing[audio] = tar.read(int(clip.audio_offset), int(clip.audio_length))
     for name, *span in zip(frames, clip.frame_offsets, clip.frame_lengths, strict=True):
         if not (out / name).exists():
             missing[name] = tar.read(*map(int, span))
     return missing
 
 
-def _as_wav(flac: bytes, tar_url: str, clip: Any) -> bytes:
-    """A clip's sound as a WAV file. In memory: writing to a full disk, libsndfile does not say that it is full."""
-    try:
-        values, rate = decode_sound(flac, int(clip.samples))
-    except BadSound as error:
-        raise Damaged(tar_url, f"{tar_url}: {clip.id}.flac is damaged: {error}") from error
-    wav = io.BytesIO()
-    soundfile.write(wav, values, rate, format="WAV", subtype="PCM_16")
-    return wav.getvalue()
+def _write_sound(flac: bytes, tar_url: str, clip: Any, path: Path) -> None:
+    """Write a clip's sound as a WAV file; not by libsndfile, which does not say that a disk is full.
+
+    Raises:
+        Damaged: The bytes are no such sound; no file appears.
+    """
+    with _replaced(path) as temporary, temporary.open("wb") as file:
+        try:
+            write_wav(flac, int(clip.samples), file)
+        except BadSound as error:
+            raise Damaged(tar_url, f"{tar_url}: {clip.id}.flac is damaged: {error}") from error
 
 
 def _line(corpus: Corpus, clip: Any, split: Any, audio: str, frames: list[str]) -> dict[str, Any]:
