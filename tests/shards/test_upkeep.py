@@ -29,3 +29,14 @@ def test_a_dead_holder_is_followed_and_one_elsewhere_is_named(tmp_path: Path):
     store.create(LOCK_FILE, b'{"holder": ".tmp-elsewhere-12-ab"}')
     with pytest.raises(UpkeepBusy, match=f"elsewhere.*delete .*{LOCK_FILE}"), upkeep(store):
         pass
+
+
+def test_a_lock_that_no_command_of_ours_wrote_is_named_and_stays(tmp_path: Path):
+    store = open_store(tmp_path)
+    for number, lock in enumerate((b"[" * 50_000, b"\xff", b'{"holder": {"a": 1}}', b'{"holder": "\\u001b[2Jx"}')):
+        store.create(LOCK_FILE, lock)
+        who = "x" if number == 3 else "unknown"
+        with pytest.raises(UpkeepBusy, match=rf"\({who}\); if it is not running any more, delete"), upkeep(store):
+            pass
+        assert store.read(LOCK_FILE) == lock
+        store.remove(LOCK_FILE)

@@ -16,12 +16,13 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_object
 from vidaudio.shards.process_identity import is_alive, parse_identity, this_process
 from vidaudio.shards.scratch import ABANDONED_SECONDS, disk_time, heartbeat
 from vidaudio.shards.store import Store, refuse_read_only
+from vidaudio.text import storable_text
 
 LOCK_FILE = "upkeep.lock"
 
@@ -112,8 +113,8 @@ def _take_over(store: Store, mine: bytes) -> None:
         raise UpkeepBusy(f"another command has just begun to sweep {store.url}; try again later")
 
 
-def _is_dead(store: Store, told: dict[str, Any]) -> bool:
-    owner = parse_identity(str(told.get("holder", "")))
+def _is_dead(store: Store, told: dict[str, str]) -> bool:
+    owner = parse_identity(told.get("holder", ""))
     alive = None if owner is None else is_alive(owner)
     if alive is not None:
         return not alive
@@ -137,15 +138,16 @@ def _remove_lock(store: Store, found: bytes) -> None:
                 os.link(aside, local)
 
 
-def _parsed(data: bytes) -> dict[str, Any]:
+def _parsed(data: bytes) -> dict[str, str]:
+    """What a lock says of its holder; nothing where it is none of ours."""
     try:
-        told = json.loads(data)
+        told = parse_object(data)
     except ValueError:
         return {}
-    return told if isinstance(told, dict) else {}
+    return {key: storable_text(str(value)) for key, value in told.items() if isinstance(value, str | int)}
 
 
-def _in_words(told: dict[str, Any]) -> str:
+def _in_words(told: dict[str, str]) -> str:
     if "host" in told and "process" in told:
         return f"process {told['process']} on {told['host']}"
-    return str(told.get("holder") or "unknown")
+    return told.get("holder") or "unknown"
