@@ -18,7 +18,7 @@ import soundfile
 FORMATS = ("FLAC", "WAV")
 # The shortest FLAC frame has 10 bytes or so and at most 65,535 samples.
 SAMPLES_PER_BYTE = 6_554
-# Read at once: two hours, to which extraction cuts, at the highest rate. Their values fit into a WAV file.
+# Read of one sound: two hours, to which extraction cuts, at the highest rate. Their values fit into a WAV file.
 MAX_SAMPLES = 7_200 * 192_000
 BLOCK_SAMPLES = 1 << 20
 
@@ -94,4 +94,4 @@ def _opened(data: bytes, samples: int | None) -> Iterator[soundfile.SoundFile]:
 
 def _check_length(samples: int) -> None:
     if samples > MAX_SAMPLES:
-        raise BadSound(f"{samples:,} samples of it would be read at once, and at most {MAX_SAMPLES:,} may be")
+        raise BadSound(f"{samples:,} samples are more than the {MAX_SAMPLES:,} that are read of one sound")
