@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -15,6 +16,7 @@ from vidaudio.pipeline.corpus import Corpus, open_corpus
 from vidaudio.pipeline.purge_packs import purge_packs
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.tombstones import Tombstones
+from vidaudio.shards.commit import committed_shards, encode_table, read_table, table_name
 from vidaudio.shards.damage import DamageMet
 
 FOLDER = "training/default"
@@ -49,3 +51,19 @@ def test_a_pack_of_which_nothing_is_left_has_a_card(copied: Corpus):
     text = card_text(copied, FOLDER)
     assert "0 samples of 0 clips from 0 sources" in text
     assert "0 uploaders are named" in text
+
+
+@pytest.mark.parametrize("info", ["[" * 50_000, "[1]", '{"uploader": ["x"], "licence": {"a": [1]}}', None])
+def test_what_a_stranger_s_table_says_of_no_page_is_not_stated(copied: Corpus, info: str | None):
+    for shard in committed_shards(copied.store, "clips"):
+        name = table_name("clips", shard)
+        table, record = read_table(copied.store, name)
+        place = table.schema.get_field_index("info")
+        if info is None:
+            table = table.remove_column(place)
+        else:
+            table = table.set_column(place, "info", pa.array([info] * table.num_rows, pa.string()))
+        Path(copied.url, name).write_bytes(encode_table(table, record))
+    text = owners(copied)
+    assert "0 uploaders are named" in text
+    assert text.count("| not stated | 10 |") == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vidaudio.json_values import parse_object
 from vidaudio.manifest.source import hashed
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.corpus_file import read_corpus_file
@@ -174,12 +174,20 @@ def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
         rows = table.filter(pc.and_(pc.equal(table["state"], "done"), speaks))
         own = hashed(rows["id"])
         places = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
-        infos: list[Mapping[str, Any]] = [
-            json.loads(info or "{}") for info in rows["info"].filter(pa.array(ids[places] == own)).to_pylist()
-        ]
+        rows = rows.filter(pa.array(ids[places] == own))
+        texts = rows["info"].to_pylist() if "info" in rows.column_names else [None] * rows.num_rows
+        infos = [_info(text) for text in texts]
         counted.uploaders.add(_plain(info.get("uploader") or info.get("channel")) for info in infos)
         counted.licences.add(_plain(info.get("licence")) for info in infos)
     return counted
+
+
+def _info(text: Any) -> Mapping[str, Any]:
+    """What a clip's page said; nothing where a table of somebody else's has no such text."""
+    try:
+        return parse_object(text) if text and isinstance(text, str) else {}
+    except ValueError:
+        return {}
 
 
 def funnel(corpus: Corpus) -> Iterator[tuple[str, str, int]]:
@@ -202,7 +210,8 @@ def _values(table: pa.Table, *names: str) -> list[list[Any]]:
 
 def _plain(text: Any) -> str:
     """A text from outside as one cell of a table: no line breaks, no markup that would leave it."""
-    words = storable_text(" ".join(str(text or UNKNOWN).split()), max_characters=LONGEST_CELL)
+    shown = str(text) if text and isinstance(text, str | int | float) else UNKNOWN
+    words = storable_text(" ".join(shown.split()), max_characters=LONGEST_CELL)
     return "".join(f"\\{c}" if c in "\\|`*_[]<>" else c for c in words)
 
 

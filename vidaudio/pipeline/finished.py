@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from vidaudio.encoders.files import file_versions
 from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_object
 from vidaudio.pipeline.corpus import Corpus
 from vidaudio.pipeline.listing import Listings, list_stages
 from vidaudio.pipeline.recipe import CorpusRecipe, stable_hash
@@ -44,7 +45,7 @@ def request_hash(recipe: CorpusRecipe, list_path: str, stages: Sequence[str]) ->
 def finished_before(corpus: Corpus, request: str) -> Listings | None:
     """The files of its stages, where a build with this request ended and nothing has changed since."""
     try:
-        noted = json.loads(corpus.store.read(FINISHED_FILE))
+        noted = parse_object(corpus.store.read(FINISHED_FILE))
         if noted["request"] != request:
             return None
         listings = list_stages(corpus)

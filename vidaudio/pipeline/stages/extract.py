@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_object
 from vidaudio.manifest import Clip
 from vidaudio.media.decoder_pool import decoders
 from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
@@ -160,10 +161,10 @@ def _extract_clip(
 def _with_jumps_of_cut(fetched: Mapping[str, Any], result: Extracted) -> Extracted:
     """Return the extraction with the jumps of the clock counted that cutting the clip out has joined already."""
     try:
-        info = json.loads(fetched.get("info") or "{}")
+        info = parse_object(fetched.get("info") or "{}")
     except ValueError:
         return result
-    jumps = info.get(TIME_JUMPS) if isinstance(info, dict) else None
+    jumps = info.get(TIME_JUMPS)
     # All numbers among these facts are stored as floats.
     if result.outcome.state is not State.DONE or type(jumps) not in (int, float) or not 1 <= jumps <= MOST_JUMPS:
         return result
