@@ -131,3 +131,10 @@ def test_bytes_that_are_no_description_are_refused_in_a_sentence(data: bytes, tm
 def test_a_default_description_has_the_settings_that_it_was_made_with():
     made = PackDescription(PackBlock(windows_per_clip=3), "p", "e", ("train-000000",), 1)
     assert decode_pack(made.encode()).settings == PackBlock(window=3)
+
+
+@pytest.mark.parametrize("key", ["samples", "generation", "removed_samples", "clips"])
+@pytest.mark.parametrize("count", [10**30, 1 << 62, -1, 1.5])
+def test_a_count_that_no_pack_has_is_refused(key: str, count: object):
+    with pytest.raises(TypeError, match="counts nothing"):
+        decode(OLD_CORPUS | {key: count})

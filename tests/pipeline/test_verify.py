@@ -323,6 +323,37 @@ class TestFiles:
             with pytest.raises(CorpusError, match=r"manifest-000001\.parquet is (not there any more|damaged)"):
                 command()
 
+    def test_a_description_that_counts_other_samples_than_the_tables_hold_is_named(self, copied):
+        path = copied / "training/default/pack.json"
+        described = json.loads(path.read_text())
+        path.write_text(json.dumps(described | {"samples": described["samples"] + 1}))
+        (problem,) = check(copied, 0.0).problems
+        assert problem.file == "training/default/pack.json"
+        assert f"names {described['samples'] + 1} samples, and its tables hold {described['samples']}" in problem.what
+
+    def test_a_description_that_is_a_link_is_not_blamed_on_the_list(self, copied):
+        (copied / "corpus.json").unlink()
+        (copied / "corpus.json").symlink_to("/etc/hostname")
+        (problem,) = check(copied).problems
+        assert problem.file == "corpus.json"
+        assert "is not followed" in problem.what
+
+    @pytest.mark.parametrize(
+        ("path", "size", "what"),
+        [
+            ("/etc/hostname", None, "refers to /etc/hostname, and does not say how many bytes it had"),
+            ("y" * 300, 0, "is gone"),
+            ("/dev/zero", 0, "is gone"),
+        ],
+    )
+    def test_what_a_table_says_of_local_files_is_not_believed(self, copied, path, size, what):
+        store = open_corpus(str(copied)).store
+        table, record = read_table(store, "clips/000000.parquet")
+        rows = [row | {"path": path, "size_bytes": size} for row in table.to_pylist()]
+        table = pa.Table.from_pylist(rows, schema=table.schema)
+        (copied / "clips/000000.parquet").write_bytes(encode_table(table, record))
+        assert any(what in problem.what for problem in check(copied, 0.0).problems)
+
     @pytest.mark.parametrize("harm", [lambda data: data[:-9], lambda data: data.replace(b'"encoder"', b'"encode2"')])
     def test_a_damaged_description_of_a_pack_is_named_by_all_commands(self, copied, media_world, tiny_clip, harm):
         described = copied / "training/default/pack.json"

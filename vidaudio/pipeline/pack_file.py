@@ -15,6 +15,7 @@ from typing import Any
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.recipe import PackBlock
 from vidaudio.shards.store import Store
+from vidaudio.shards.table_checks import LARGEST
 
 PACK_FILE = "pack.json"
 FORMAT = 2
@@ -107,7 +108,7 @@ def decode_pack(data: bytes) -> PackDescription:
         raise ValueError("names files outside of its folder")
     left_out, failed, hashes = (dict(stored.get(key) or {}) for key in ("left_out", "failed", "tar_sha256"))
     counts += [*left_out.values(), stored.get("clips", 0)]
-    if not all(isinstance(count, int) and count >= 0 for count in counts):
+    if not all(isinstance(count, int) and 0 <= count < LARGEST for count in counts):
         raise TypeError("counts nothing")
     return PackDescription(
         settings=PackBlock(**settings),

@@ -127,6 +127,17 @@ def check_pack_strays(pack: Pack, findings: Findings) -> None:
             findings.wrong(f"{pack.folder}/{name}", "does not belong here", NOT_READ)
 
 
+def check_samples(pack: Pack, findings: Findings) -> None:
+    """The number of samples that a pack names, against its tables, of which nothing else is wrong."""
+    described = pack.described
+    found = findings.counts["training_samples"]
+    is_complete = all(f"{name}.parquet" in pack.sizes for name in described.shards)
+    if is_complete and found != described.samples - described.removed_samples:
+        gone = f", less {described.removed_samples:,} that were removed" if described.removed_samples else ""
+        what = f"names {described.samples:,} samples{gone}, and its tables hold {found:,}"
+        findings.wrong(f"{pack.folder}/{PACK_FILE}", what, PACK_AGAIN)
+
+
 def check_card(corpus: Corpus, pack: Pack, findings: Findings) -> None:
     """The card as it was written: it is for people, and no reader depends on it."""
     name = f"{pack.folder}/{CARD_FILE}"

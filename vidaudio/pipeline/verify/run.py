@@ -22,13 +22,22 @@ from vidaudio.pipeline.verify.index import check_index, opened_index
 from vidaudio.pipeline.verify.list_files import LIST_AGAIN, check_list
 from vidaudio.pipeline.verify.listed import listed_clips
 from vidaudio.pipeline.verify.owed import Owed
-from vidaudio.pipeline.verify.packs import Pack, Replanned, check_card, check_pack_strays, describe_pack, plan_again
+from vidaudio.pipeline.verify.packs import (
+    Pack,
+    Replanned,
+    check_card,
+    check_pack_strays,
+    check_samples,
+    describe_pack,
+    plan_again,
+)
 from vidaudio.pipeline.verify.reencode import encode_again
 from vidaudio.pipeline.verify.report import Findings, Share, VerifyReport
 from vidaudio.pipeline.verify.shard import ShardResult, check_shard
 from vidaudio.pipeline.verify.sides import SourceSides
 from vidaudio.pipeline.verify.training import TrainingShard, check_training_shard
 from vidaudio.pipeline.verify.vectors import ClipVectors
+from vidaudio.shards.links import NotFollowed
 from vidaudio.shards.process_identity import parse_identity
 from vidaudio.shards.read_many import in_order
 from vidaudio.shards.scratch import PREFIX, is_left_over, owner_lives
@@ -62,6 +71,9 @@ def verify_corpus(url: str, *, sample: float = 1.0, trust_encoder: bool = False,
         corpus = open_corpus(url)
     except ListDamaged as error:
         findings.wrong(error.name, error.what, LIST_AGAIN)
+        return _report(url, findings)
+    except NotFollowed as error:
+        findings.wrong(error.file, str(error), LIST_AGAIN)
         return _report(url, findings)
     except DAMAGE as error:
         what = f"the corpus cannot be opened: a part of its list is damaged ({type(error).__name__})"
@@ -192,6 +204,8 @@ def _check_pack(corpus: Corpus, pack: Pack, share: Share, side_by_side: Callable
             check_index(corpus, pack, index, findings)
     sides.tell(corpus.store, pack, findings)
     check_pack_strays(pack, findings)
+    if not findings.problems:
+        check_samples(pack, findings)
     check_card(corpus, pack, findings)
     return findings
 

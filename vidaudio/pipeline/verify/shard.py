@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from vidaudio.pipeline.verify.report import Findings, Share
 from vidaudio.pipeline.verify.vectors import ShardVectors, shard_vectors
 from vidaudio.shards.commit import CommitRecord, table_name
 from vidaudio.shards.tar import sha256_of
+from vidaudio.text import shown_name
 
 DONE, REMOVED = "done", "removed"
 REMOVE_AGAIN = "run `vidaudio remove` with it again, or the next build: it is swept"
@@ -215,17 +217,20 @@ def _check_local_files(column: _Column, share: Share) -> None:
     known = {row["path"]: row for row in column.rows if row["path"] is not None}
     for path, row in known.items():
         column.findings.counts["local_files"] += 1
-        local = Path(path)
-        if not local.is_file():
-            column.findings.wrong(path, f"is gone, and {column.name} refers to it", FETCH_AGAIN)
-        elif local.stat().st_size != row["size_bytes"]:
-            what = f"has {local.stat().st_size:,} bytes, and had {row['size_bytes']:,} when the corpus was begun"
-            column.findings.wrong(path, what, FETCH_AGAIN)
+        shown = shown_name(path)
+        if row["size_bytes"] is None:
+            column.wrong(f"refers to {shown}, and does not say how many bytes it had when the corpus was begun")
+        # Not `Path.is_file`, which raises where a name is too long.
+        elif not os.path.isfile(path):
+            column.findings.wrong(shown, f"is gone, and {column.name} refers to it", FETCH_AGAIN)
+        elif (size := os.path.getsize(path)) != row["size_bytes"]:
+            what = f"has {size:,} bytes, and had {row['size_bytes']:,} when the corpus was begun"
+            column.findings.wrong(shown, what, FETCH_AGAIN)
         elif share.takes(path):
             column.findings.counts["local_files_hashed"] += 1
             column.findings.counts["bytes_hashed"] += row["size_bytes"]
-            if row["sha256"] is not None and sha256_of(local) != row["sha256"]:
-                column.findings.wrong(path, "has other contents than when the corpus was begun", FETCH_AGAIN)
+            if row["sha256"] is not None and sha256_of(Path(path)) != row["sha256"]:
+                column.findings.wrong(shown, "has other contents than when the corpus was begun", FETCH_AGAIN)
 
 
 def _check_av(
