@@ -233,6 +233,13 @@ def test_a_memory_that_unpacks_to_more_than_any_of_ours_is_not_unpacked(corpus: 
     assert ordered(outcome_of(corpus)) == EXPECTED
 
 
+def test_a_reason_that_is_no_word_is_damage_and_not_printed(tmp_path: Path):
+    corpus = begun(str(tmp_path / "corpus"), clips=4)
+    commit_outcomes(corpus, 0, c001="private\x1b]0;pwned\x07")
+    with pytest.raises(CorpusError, match=r"clips/000000\.parquet is damaged \(its column reason holds"):
+        corpus_status(corpus.url)
+
+
 def test_statuses_at_once_agree(corpus: Corpus):
     with ThreadPoolExecutor(8) as pool:
         told = list(pool.map(lambda _: ordered(outcome_of(corpus)), range(16)))

@@ -24,6 +24,7 @@ from vidaudio.pipeline import notices
 from vidaudio.shards.commit import TABLE_DAMAGE, record_of
 from vidaudio.shards.read_many import in_parallel
 from vidaudio.shards.store import Store, open_store
+from vidaudio.shards.table_checks import WORD_PATTERN, check_texts
 from vidaudio.text import storable_text
 
 LONGEST_EXAMPLE = 200
@@ -132,6 +133,9 @@ def _outcomes(
         return file.read(columns=[name], use_threads=False)[name].to_pylist()
 
     table = file.read(columns=["state", "reason"], use_threads=False)
+    # They are printed as they are.
+    for name in table.column_names:
+        check_texts(table[name], WORD_PATTERN, name)
     rows = list(zip(table["state"].to_pylist(), table["reason"].to_pylist(), strict=True))
     speaks = [clip_id not in superseded for clip_id in column("id")] if superseded else [True] * len(rows)
     counts = Counter(row for row, counts in zip(rows, speaks, strict=True) if counts)
