@@ -94,6 +94,31 @@ def test_what_downloaders_leave_behind_is_no_video_and_is_counted(write, tmp_pat
         read_folder(only)
 
 
+@pytest.mark.parametrize(
+    ("names", "left"),
+    [
+        (["race.f1.mp4", "talk.f1.mp4", "film.f12.mp4", "race.mp4.txt", "talk.f1.srt", "deep/film.mp4"], []),
+        (["race.f1.mp4", "race.f2.mp4", "talk.f1-opening.mp4", "films.f2024.mp4"], []),
+        (["race.f1.mp4", "race.mkv"], ["race.f1.mp4"]),
+        (["race.f1.mp4", "race.f2.m4a", "talk.f1.mp4"], ["race.f1.mp4"]),
+        (["race.f22.mp4", "race.f251.webm"], ["race.f22.mp4", "race.f251.webm"]),
+        (["race.f1.mp4", "race.f1.mp4.part"], ["race.f1.mp4", "race.f1.mp4.part"]),
+        (["race.f1.mp4", "race.temp.mp4"], ["race.f1.mp4", "race.temp.mp4"]),
+        (["race.f1.mp4", "race.f2.m4a.ytdl"], ["race.f1.mp4", "race.f2.m4a.ytdl"]),
+        (["d/x.f137.mp4", "d/x.f140.m4a"], ["d/x.f137.mp4"]),
+        (["x.f137.mp4", "x.mp4"], ["x.f137.mp4"]),
+        (["x.f137.mp4"], ["x.f137.mp4"]),
+    ],
+)
+def test_a_short_number_behind_f_is_a_stream_only_where_a_neighbour_says_so(names, left, write, tmp_path):
+    for name in names:
+        write(f"v/{name}", "")
+    scan = scan_folder(tmp_path / "v")
+    assert scan.leftovers == tuple(left)
+    videos = [name for name in names if name.endswith((".mp4", ".mkv", ".webm")) and name not in left]
+    assert scan.videos == tuple(sorted(videos))
+
+
 def test_files_whose_names_are_not_utf_8_are_named_and_given_to_no_clip(write, tmp_path):
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()

@@ -14,9 +14,11 @@ from vidaudio.text import is_utf8, shown_name
 VIDEO_EXTENSIONS = (
     ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".3gp", ".wmv", ".ogv",
 )  # fmt: skip
-# What a downloader leaves of a video when it is interrupted: one stream without its other half (yt-dlp names it by the
-# format's id), a file that was being put together.
-LEFTOVER = re.compile(r"\.(f(\d+|hls|dash|https?|m3u8|mss|rtmp|ism|audio|video)(-[\w.=-]+)?|temp|part)$", re.IGNORECASE)
+# One stream of a video without its other half, named by the format's id, as yt-dlp leaves it when it is interrupted.
+_STREAM = re.compile(r"\.f(\d+|hls|dash|https?|m3u8|mss|rtmp|ism|audio|video)(-[\w.=-]+)?$", re.IGNORECASE)
+# A file that was being put together.
+_TEMPORARY = re.compile(r"\.(temp|part)$", re.IGNORECASE)
+_SOUND_EXTENSIONS = (".m4a", ".aac", ".mp3", ".opus", ".ogg", ".oga", ".weba", ".mka", ".flac", ".wav", ".ac3", ".eac3")
 # Files beside a video whose download has not come to its end, by what stands behind the video's own name.
 _MARKS_OF_UNFINISHED = (".ytdl", ".aria2")
 _UNFINISHED = re.compile(r"\.(part(-Frag\d+)?|ytdl|aria2|crdownload|partial)$", re.IGNORECASE)
@@ -78,6 +80,7 @@ def scan_folder(folder: str | Path) -> FolderScan:
 
 def _sorted_out(files: list[str]) -> FolderScan:
     there = set(files)
+    unfinished_stems = _stems_of_downloads(files)
     videos, leftovers, hidden = [], [], []
     for file in files:
         name = file.rpartition("/")[2]
@@ -88,13 +91,48 @@ def _sorted_out(files: list[str]) -> FolderScan:
             leftovers.append(file)
         elif has_video_ending(name):
             unfinished = any(file + mark in there for mark in _MARKS_OF_UNFINISHED)
-            (leftovers if unfinished or is_leftover(name) else videos).append(file)
+            (leftovers if unfinished or _is_leftover(file, unfinished_stems) else videos).append(file)
     return FolderScan(tuple(videos), tuple(leftovers), tuple(hidden))
 
 
-def is_leftover(name: str) -> bool:
-    """Whether a video file's name is that of a download that was not finished."""
-    return LEFTOVER.search(without_video_ending(name)) is not None
+def _is_leftover(path: str, downloads: set[str]) -> bool:
+    """Return whether a video file was left by a download that was not finished, by its name and its neighbours.
+
+    Args:
+        path: The file, below the folder.
+        downloads: Paths without endings of videos that a downloader was at, `_stems_of_downloads`.
+    """
+    name = without_video_ending(path)
+    if _TEMPORARY.search(name):
+        return True
+    stream = _STREAM.search(name)
+    if stream is None:
+        return False
+    return _is_format_id(stream) or name[: stream.start()] in downloads
+
+
+def _is_format_id(stream: re.Match[str]) -> bool:
+    """Return whether a name's `.f...` is surely a format's id: a protocol, or three digits, as YouTube's streams have.
+
+    `race.f1.mp4` may as well be the first race: there, other files have to say that it is a stream.
+    """
+    return not stream[1].isdecimal() or len(stream[1]) == 3
+
+
+def _stems_of_downloads(files: list[str]) -> set[str]:
+    """Return paths without endings of merged videos, of unfinished downloads, and of streams with a format's id."""
+    stems = set()
+    for file in files:
+        finished = _UNFINISHED.sub("", file)
+        ending = PurePosixPath(finished).suffix.lower()
+        stem = finished[: -len(ending)] if ending in (*VIDEO_EXTENSIONS, *_SOUND_EXTENSIONS) else finished
+        stem = _TEMPORARY.sub("", stem)
+        stream = _STREAM.search(stem)
+        if finished != file or (stream is None and ending in VIDEO_EXTENSIONS):
+            stems.add(stem if stream is None else stem[: stream.start()])
+        elif stream is not None and ending and (_is_format_id(stream) or ending in _SOUND_EXTENSIONS):
+            stems.add(stem[: stream.start()])
+    return stems
 
 
 def check_folder_name(folder: Path) -> None:
