@@ -164,6 +164,23 @@ def test_other_readers_name_odd_values(write, tmp_path):
     assert (len(read.clips), len(read.bad_rows)) == (1, 1)
 
 
+@pytest.mark.parametrize("split", ["../x", "..", "a/b", "a\\b", "x" * 300])
+def test_a_split_that_no_shard_can_be_named_after_costs_its_row(write, split):
+    rows = [GOOD, {"youtube_id": "aaaaaaaaaa2", "start": 0, "split": split}]
+    path = write("list.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    listing = read_table(path, options=TableOptions(), skip_bad_rows=True)
+    assert len(listing.clips) == 1
+    assert "cannot be part of a file's name" in str(listing.bad_rows[0])
+    with pytest.raises(ManifestError, match=r"list\.jsonl.*2.*the split"):
+        read_table(path, options=TableOptions())
+
+
+@pytest.mark.parametrize("split", ["train", "my split", "été", "", None])
+def test_other_splits_are_read(write, split):
+    path = write("list.jsonl", json.dumps(GOOD | {"split": split}) + "\n")
+    assert read_table(path, options=TableOptions()).clips[0].split == (split or None)
+
+
 # --- manifests made by hand ------------------------------------------------------------------------------------------
 
 CLIPS = [
@@ -203,6 +220,8 @@ def test_a_file_that_begins_behind_its_clip_is_refused(tmp_path):
         ("url", "https://h/a\nb", "control characters"),
         ("captions", ["x" * 140_000], "140,000 characters"),
         ("source", "file:" + "x" * 140_000, "140,005 characters"),
+        ("split", "../x", r"in split what cannot be part of a file's name.*the first is b with '\.\./x'"),
+        ("split", "x" * 300, "cannot be part of a file's name"),
     ],
 )
 def test_texts_that_no_list_may_have_are_refused(tmp_path, name, value, reason):

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.fields import MAX_SECONDS, RANGE
+from vidaudio.shards.names import is_name_part
 from vidaudio.text import CHANGED_IN_ARROW, storable_text
 from vidaudio.wording import number_of
 
@@ -28,6 +29,7 @@ _WORDS = ("labels", "captions")
 _TEXTS = ("source", "dataset", "url", "split", "labels", "captions")
 # What no system takes: a NUL in a path; in a URL any control character.
 _BAD_URL = r"\x00|^(?:[A-Za-z][A-Za-z0-9+.-]*://|[Ff][Ii][Ll][Ee]:).*[\x01-\x1f\x7f]"
+_NO_SPLIT = "cannot be part of a file's name, as that of a training shard; name it otherwise, such as train"
 _BAD_URL_IN_PYTHON = re.compile(_BAD_URL, re.DOTALL)
 
 
@@ -35,7 +37,8 @@ def checked_clip(clip: Clip) -> Clip:
     """Return a list's clip with its words made storable.
 
     Raises:
-        ManifestError: A field is too long, a time is out of range, or the URL holds control characters.
+        ManifestError: A field is too long, a time is out of range, the URL holds control characters, or the split
+            cannot be part of a training shard's name.
     """
     for name in _TEXTS:
         value = getattr(clip, name)
@@ -47,6 +50,9 @@ def checked_clip(clip: Clip) -> Clip:
     if _BAD_URL_IN_PYTHON.search(clip.url):
         raise ManifestError(f"the URL or path {clip.url!r} holds control characters")
     values = {name: _storable_name(getattr(clip, name)) for name in _NAMES}
+    if not _is_split(values["split"]):
+        split = storable_text(repr(values["split"]), max_characters=100)
+        raise ManifestError(f"the split {split} {_NO_SPLIT}")
     values |= {name: storable_words(getattr(clip, name), name) for name in _WORDS}
     changed = {name: value for name, value in values.items() if value != getattr(clip, name)}
     return replace(clip, **changed) if changed else clip
@@ -67,6 +73,9 @@ def check_table(table: pa.Table, where: str) -> None:
         longest = pc.max(pc.utf8_length(texts)).as_py() or 0
         if longest > MAX_FIELD_CHARACTERS:
             raise ManifestError(f"{where}: the column {name} holds a text of {too_many(longest)}")
+    odd = [split for split in pc.unique(table["split"]).to_pylist() if not _is_split(_storable_name(split))]
+    splits = pc.is_in(table["split"], value_set=pa.array(odd, table["split"].type))
+    _refuse(table, splits, where, "split", f"what {_NO_SPLIT}")
     bad_urls = pc.match_substring_regex(table["url"], f"(?s){_BAD_URL}")
     _refuse(table, bad_urls, where, "url", "a URL or path with control characters")
     for name in ("start_seconds", "end_seconds", "media_start_seconds"):
@@ -109,6 +118,11 @@ def storable_words(words: Iterable[str | None], name: str) -> tuple[str, ...]:
 def too_many(characters: int) -> str:
     """Return what is wrong with a field of so many characters, for messages."""
     return f"{characters:,} characters; at most {MAX_FIELD_CHARACTERS:,} are read"
+
+
+def _is_split(split: str | None) -> bool:
+    """Return whether a split can be packed: its training shards are named after it. Without one, it is drawn."""
+    return not split or is_name_part(split)
 
 
 def _time_problem(clip: Clip) -> str | None:
