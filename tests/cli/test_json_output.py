@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 import typer
+from typer.testing import CliRunner
 
 import vidaudio
 from tests.media_world import MediaWorld
@@ -28,13 +29,13 @@ from vidaudio.pipeline.corpus import Corpus
 PACKAGE = Path(vidaudio.__file__).parent
 
 
-def commands(group: Any, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Names of all commands that take `--json`."""
+def commands(group: Any, above: tuple[str, ...] = ()) -> Iterator[tuple[str, set[str]]]:
+    """Names of all commands, each with its options."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, (*above, name))
-        elif any("--json" in parameter.opts for parameter in command.params):
-            yield " ".join((*above, name))
+        else:
+            yield " ".join((*above, name)), {option for parameter in command.params for option in parameter.opts}
 
 
 def answer(command: str, *arguments: object, cwd: Path | None = None) -> Any:
@@ -135,11 +136,72 @@ def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip
 
 
 def test_every_command_with_json_is_run_here():
-    told = set(commands(typer.main.get_command(app)))
+    told = {name for name, options in commands(typer.main.get_command(app)) if "--json" in options}
     text = Path(__file__).read_text()
+    # A demo takes minutes: what its command prints is looked at without running one.
+    told.remove("demo")
     missing = {name for name in told if f'answer("{name}"' not in text and name.removeprefix("manifest ") not in LISTS}
     assert not missing
     assert {name for name in told if name.startswith("manifest ")} >= {f"manifest {kind}" for kind in LISTS}
+
+
+def test_every_command_has_json_and_quiet():
+    found = dict(commands(typer.main.get_command(app)))
+    assert len(found) > 15
+    assert [name for name, options in found.items() if not {"--json", "--quiet"} <= options] == []
+
+
+class DemoReport:
+    """What a demo comes to, as far as its command looks at it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"mixtures": 4, "summaries": {"text": {}}}
+
+    def __str__(self) -> str:
+        return "the table"
+
+
+@pytest.mark.parametrize(
+    ("options", "out", "err"),
+    [
+        ([], "a step\nthe table\n", ""),
+        (["--quiet"], "the table\neverything is in d/\n", ""),
+        (["--json"], None, "a step\nthe table\n"),
+        (["--json", "--quiet"], None, ""),
+    ],
+)
+def test_a_demo_answers_as_it_is_asked_to(
+    options: list[str], out: str | None, err: str, monkeypatch: pytest.MonkeyPatch
+):
+    def run_demo(folder: Path, *, tell: Any, **_: object) -> DemoReport:
+        tell("a step")
+        tell("the table")
+        return DemoReport()
+
+    monkeypatch.setattr("vidaudio.demo.run.run_demo", run_demo)
+    done = CliRunner().invoke(app, ["demo", "-o", "d", *options])
+    assert done.exit_code == 0
+    assert done.stderr == err
+    if out is None:
+        assert json.loads(done.stdout) == {"folder": "d", "mixtures": 4, "summaries": {"text": {}}}
+    else:
+        assert done.stdout == out
+
+
+def test_a_demo_tells_its_steps_through_what_it_is_given():
+    tree = ast.parse((PACKAGE / "demo" / "run.py").read_text())
+    calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert "print" not in calls
+
+
+def test_quiet_leaves_what_was_written(tmp_path: Path):
+    name, text = LISTS["table"]
+    (tmp_path / name).write_text(text)
+    manifest = str(tmp_path / "m.parquet")
+    done = CliRunner().invoke(app, ["manifest", "table", str(tmp_path / name), "-o", manifest, "--quiet"])
+    assert done.stdout == f"wrote    {manifest}: 1 clips\n"
+    whole = CliRunner().invoke(app, ["manifest", "show", manifest]).stdout.splitlines()
+    assert CliRunner().invoke(app, ["manifest", "show", manifest, "--quiet"]).stdout.splitlines() == whole[:-1]
 
 
 def test_the_library_writes_nothing_to_standard_output():

@@ -76,6 +76,9 @@ def build(
 
 def status(
     corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="As of other commands: the counts, which are all that is told here.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show how many clips came through each stage, and why the others did not."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from vidaudio.cli.corpus import Json
 
 
 def demo(
@@ -17,8 +20,19 @@ def demo(
     noisy: Annotated[
         bool, typer.Option("--noisy", help="Add sounds from off screen to half of the training videos.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the table and the folder, not the steps.")] = False,
+    as_json: Json = False,
 ) -> None:
     """The whole path on one machine, small: render, serve, download, build, train, evaluate, separate."""
     from vidaudio.demo.run import run_demo
 
-    run_demo(folder, size=size, seed=seed, noisy=noisy)
+    def tell(text: str) -> None:
+        # With --json, standard output is the answer alone.
+        if not quiet:
+            typer.echo(text, err=as_json)
+
+    report = run_demo(folder, size=size, seed=seed, noisy=noisy, tell=tell)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(folder), **report.as_dict()}, indent=2))
+    elif quiet:
+        typer.echo(f"{report}\neverything is in {folder}/")

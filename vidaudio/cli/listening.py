@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,7 @@ def listening_test(
     complete_only: Annotated[
         bool, typer.Option("--complete-only", help="With --tally: leave out listeners who did not finish.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Name the page and its key, without notes.")] = False,
     as_json: Json = False,
 ) -> None:
     """Make a blind listening test from folders of sounds, or sum up what listeners answered."""
@@ -82,7 +84,10 @@ def listening_test(
         title=title,
         introduction=introduction,
     )
-    typer.echo(json.dumps(made.as_dict(), indent=2) if as_json else str(made))
+    if as_json:
+        typer.echo(json.dumps(made.as_dict(), indent=2))
+    else:
+        typer.echo(str(replace(made, notes=()) if quiet else made))
 
 
 def _systems(inputs: list[str]) -> dict[str, Path]:

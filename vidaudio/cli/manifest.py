@@ -37,6 +37,7 @@ Report = Annotated[
 ]
 Split = Annotated[str | None, typer.Option(help="The split of every row, instead of the list's own.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave malformed rows out and say which.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say only what was written.")]
 Json = Annotated[bool, typer.Option("--json", help="Say what was done as JSON.")]
 
 
@@ -49,13 +50,14 @@ def vggsound(
     report: Report = None,
     split: Split = None,
     skip_bad_rows: SkipBadRows = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """VGGSound's csv (id, start, label, split) or its two-column test list."""
     from vidaudio.manifest import read_vggsound
 
     listing = read_vggsound(*lists, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, lists, output, media, keep_missing, report, as_json)
+    _finish(listing, lists, output, media, keep_missing, report, quiet, as_json)
 
 
 @app.command()
@@ -67,13 +69,14 @@ def music(
     report: Report = None,
     split: Split = None,
     skip_bad_rows: SkipBadRows = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """MUSIC's json: solos, duets, MUSIC-21 (whole videos)."""
     from vidaudio.manifest import read_music
 
     listing = read_music(*lists, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, lists, output, media, keep_missing, report, as_json)
+    _finish(listing, lists, output, media, keep_missing, report, quiet, as_json)
 
 
 @app.command()
@@ -85,13 +88,14 @@ def audiocaps(
     report: Report = None,
     split: Split = None,
     skip_bad_rows: SkipBadRows = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """AudioCaps' csv; the captions of a clip are gathered."""
     from vidaudio.manifest import read_audiocaps
 
     listing = read_audiocaps(*lists, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, lists, output, media, keep_missing, report, as_json)
+    _finish(listing, lists, output, media, keep_missing, report, quiet, as_json)
 
 
 @app.command()
@@ -106,13 +110,14 @@ def audioset(
     report: Report = None,
     split: Split = None,
     skip_bad_rows: SkipBadRows = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """AudioSet's segment csv; label ids become names."""
     from vidaudio.manifest import read_audioset
 
     listing = read_audioset(*lists, class_labels=class_labels, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, lists, output, media, keep_missing, report, as_json)
+    _finish(listing, lists, output, media, keep_missing, report, quiet, as_json)
 
 
 @app.command()
@@ -128,6 +133,7 @@ def clipsep(
     report: Report = None,
     split: Split = None,
     skip_bad_rows: SkipBadRows = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """CLIPSep's index lists, for evaluation: videos and labels, the cuts from another list."""
@@ -135,7 +141,7 @@ def clipsep(
 
     listing = read_clipsep(*lists, starts_from=starts_from, split=split, skip_bad_rows=skip_bad_rows)
     inputs = [*lists, *([starts_from] if starts_from else [])]
-    _finish(listing, inputs, output, media, keep_missing, report, as_json)
+    _finish(listing, inputs, output, media, keep_missing, report, quiet, as_json)
 
 
 @app.command()
@@ -170,6 +176,7 @@ def table(
     report: Report = None,
     split: Split = None,
     skip_bad_rows: SkipBadRows = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """A table of URLs, YouTube ids or paths, its columns mapped to fields."""
@@ -186,7 +193,7 @@ def table(
         check_files=check_files,
     )
     listing = read_table(list_, options=options, table_format=table_format, skip_bad_rows=skip_bad_rows)
-    _finish(listing, [list_], output, media, keep_missing, report, as_json)
+    _finish(listing, [list_], output, media, keep_missing, report, quiet, as_json)
 
 
 @app.command()
@@ -199,13 +206,14 @@ def folder(
     dataset: Annotated[str | None, typer.Option(help="The data set's name; by default the folder's.")] = None,
     split: Split = None,
     skip_bad_rows: SkipBadRows = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """A folder of videos, every file one clip."""
     from vidaudio.manifest import read_folder
 
     listing = read_folder(path, label_from=label_from, dataset=dataset, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, [path], output, None, False, None, as_json)
+    _finish(listing, [path], output, None, False, None, quiet, as_json)
 
 
 @app.command()
@@ -219,6 +227,7 @@ def esc(
     val_fold: Annotated[list[int] | None, typer.Option(help="A fold for validation; repeatable.")] = None,
     only_esc10: Annotated[bool, typer.Option("--esc10", help="Only the ten classes of ESC-10.")] = False,
     skip_bad_rows: SkipBadRows = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """ESC-50's csv of sound files; folds become splits. For `vidaudio pack-sounds`."""
@@ -232,13 +241,14 @@ def esc(
         only_esc10=only_esc10,
         skip_bad_rows=skip_bad_rows,
     )
-    _finish(listing, [list_], output, None, False, None, as_json)
+    _finish(listing, [list_], output, None, False, None, quiet, as_json)
 
 
 @app.command()
 def show(
     manifest: Annotated[Path, typer.Argument(help="A manifest.")],
     rows: Annotated[int, typer.Option(min=0, help="How many of its first rows to print.")] = 5,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only the counts, no rows.")] = False,
     as_json: Json = False,
 ) -> None:
     """What a manifest holds: clips, sources, splits, labels, the first rows."""
@@ -260,7 +270,7 @@ def show(
     typer.echo(f"splits    {_counts(summary['splits'])}")
     typer.echo(f"labels    {len(summary['labels']):,}: {_counts(summary['labels'])}")
     typer.echo(f"captions  {summary['captions']:,}")
-    for row in first:
+    for row in [] if quiet else first:
         end = "end" if row["end_seconds"] is None else f"{row['end_seconds']:g}"
         words = "; ".join([*(row["labels"] or ()), *(row["captions"] or ())])
         span, url = f"{row['start_seconds']:g}-{end} s", public_url(row["url"])
@@ -274,6 +284,7 @@ def _finish(
     media: str | None,
     keep_missing: bool,
     report: Path | None,
+    quiet: bool,
     as_json: bool,
 ) -> None:
     """Join with media where asked, write the manifest, and say what was read, joined and written."""
@@ -298,7 +309,7 @@ def _finish(
     if as_json:
         typer.echo(json.dumps(done, indent=2))
     else:
-        typer.echo(_summary(listing, done))
+        typer.echo(_written(done) if quiet else _summary(listing, done))
 
 
 def _with_media(
@@ -353,8 +364,12 @@ def _summary(listing: Listing, done: dict) -> str:
             lines.append(f"note     {media['unreadable']:,} files have names that are not UTF-8 and were left out")
         if "report" in media:
             lines.append(f"report   {media['report']}")
-    lines.append(f"wrote    {done['output']}: {done['written']:,} clips")
+    lines.append(_written(done))
     return "\n".join(lines)
+
+
+def _written(done: dict) -> str:
+    return f"wrote    {done['output']}: {done['written']:,} clips"
 
 
 def _counts(counts: dict[str, int], shown: int = 10) -> str:

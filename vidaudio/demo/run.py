@@ -1,7 +1,7 @@
 """`vidaudio demo`: the whole path once, small, on one machine, with nothing to fetch from outside.
 
 A small world of sounding things is rendered and served on loopback; from there on everything is what any user would
-run: manifest, build, train, evaluate, separate. Each step prints the command it stands for. A demo that was interrupted
+run: manifest, build, train, evaluate, separate. Each step tells the command it stands for. A demo that was interrupted
 goes on where it stopped.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ from vidaudio.training.query_encoder import load_query_encoder, text_queries
 from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.separate import separate
 from vidaudio.training.train import train
+
+Tell = Callable[[str], object]
 
 PORT_FILE = "port.txt"
 SHOWN_MIXTURES = 3
@@ -74,15 +76,21 @@ SIZES: Mapping[str, DemoSize] = MappingProxyType(
 
 
 def run_demo(
-    folder: str | Path = "vidaudio-demo", *, size: str = "full", seed: int = 0, noisy: bool = False
+    folder: str | Path = "vidaudio-demo",
+    *,
+    size: str = "full",
+    seed: int = 0,
+    noisy: bool = False,
+    tell: Tell = print,
 ) -> EvaluationReport:
-    """Render, serve, list, build, train, evaluate, separate; prints what it does and what came of it.
+    """Render, serve, list, build, train, evaluate, separate; tells what it does and what came of it.
 
     Args:
         folder: Everything is made in here.
         size: `full` learns to separate in some minutes; `small` runs every step once, too briefly to learn.
         seed: Of the world; drawings and sounds of train, val and test are disjoint for every seed.
         noisy: Half of the training and validation videos hold a sound from off screen, too.
+        tell: Takes each line or lines about the steps, which are printed by default.
 
     Raises:
         VidaudioError: With what to do about it.
@@ -93,52 +101,52 @@ def run_demo(
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    with _step(f"1/6  a world of sounding things in {root}/world"):
-        _render(root, chosen, seed, noisy)
+    with _step(tell, f"1/6  a world of sounding things in {root}/world"):
+        _render(root, chosen, seed, noisy, tell)
         draw_kinds(seed, root / "world.png")
-        print(f"{root / 'world.png'}: one thing of every kind")
+        tell(f"{root / 'world.png'}: one thing of every kind")
     manifest = root / "world.parquet"
     with FolderServer(root / "world", port=_port(root)) as server:
-        with _step("2/6  its list", f"vidaudio manifest table {root}/videos.csv --dataset demo -o {manifest}"):
+        with _step(tell, "2/6  its list", f"vidaudio manifest table {root}/videos.csv --dataset demo -o {manifest}"):
             (root / PORT_FILE).write_text(server.url.rsplit(":", 1)[1])
             _write_list(root, server)
             listing = read_table(root / "videos.csv", options=TableOptions(dataset="demo"))
             write_manifest(listing.clips, manifest)
-            print(f"{len(listing.clips)} clips at {server.url}")
-        with _step("3/6  the corpus", f"vidaudio build demo --manifest {manifest} --corpus {root}/corpus"):
-            print(build(load_corpus_recipe("demo"), str(manifest), str(root / "corpus")))
+            tell(f"{len(listing.clips)} clips at {server.url}")
+        with _step(tell, "3/6  the corpus", f"vidaudio build demo --manifest {manifest} --corpus {root}/corpus"):
+            tell(str(build(load_corpus_recipe("demo"), str(manifest), str(root / "corpus"))))
     data = root / "corpus" / "training" / "default"
-    _describe_encoder(data)
+    _describe_encoder(data, tell)
     run = root / "clipsep"
     with _step(
-        "4/6  CLIPSep, asked by pictures", f"vidaudio train demo --data {data} --run {run}{_as_options(chosen)}"
+        tell, "4/6  CLIPSep, asked by pictures", f"vidaudio train demo --data {data} --run {run}{_as_options(chosen)}"
     ):
-        _train(root, data, chosen)
+        _train(root, data, chosen, tell)
     command = f"vidaudio evaluate {run} --data {data} --different-labels --methods {','.join(METHODS)} --processes 2"
     command += f" --mixtures {chosen.mixtures}" if chosen.mixtures else ""
-    with _step("5/6  held-out videos, asked by words", command):
+    with _step(tell, "5/6  held-out videos, asked by words", command):
         report = evaluate(run, str(data), methods=METHODS, different_labels=True, mixtures=chosen.mixtures, processes=2)
         write_report(report, run)
-        print(report)
-        _print_verdict(report, size)
+        tell(str(report))
+        _tell_verdict(report, size, tell)
     command = f"vidaudio separate {root}/separated/1/mixture.wav --query ... --checkpoint {run} -o ..."
-    with _step("6/6  sounds to listen to", command):
-        _separate_some(root, data, run)
-    print(f"\ndone in {(time.monotonic() - began) / 60:.1f} min; everything is in {root}/")
+    with _step(tell, "6/6  sounds to listen to", command):
+        _separate_some(root, data, run, tell)
+    tell(f"\ndone in {(time.monotonic() - began) / 60:.1f} min; everything is in {root}/")
     return report
 
 
 @contextmanager
-def _step(title: str, command: str | None = None) -> Iterator[None]:
-    print(f"\n== {title}")
+def _step(tell: Tell, title: str, command: str | None = None) -> Iterator[None]:
+    tell(f"\n== {title}")
     if command:
-        print(f"$ {command}")
+        tell(f"$ {command}")
     began = time.monotonic()
     yield
-    print(f"   ({time.monotonic() - began:.0f} s)")
+    tell(f"   ({time.monotonic() - began:.0f} s)")
 
 
-def _render(root: Path, size: DemoSize, seed: int, noisy: bool) -> None:
+def _render(root: Path, size: DemoSize, seed: int, noisy: bool, tell: Tell) -> None:
     videos = render_once(
         root,
         seed=seed,
@@ -148,10 +156,10 @@ def _render(root: Path, size: DemoSize, seed: int, noisy: bool) -> None:
     )
     flawed = [video for video in videos if video.flaw]
     kinds = sorted({video.label for video in videos})
-    print(f"{len(videos)} videos of {len(kinds)} kinds: {', '.join(kinds)}")
-    print(f"{len(flawed)} of them are flawed on purpose: {', '.join(sorted({v.flaw.value for v in flawed}))}")
+    tell(f"{len(videos)} videos of {len(kinds)} kinds: {', '.join(kinds)}")
+    tell(f"{len(flawed)} of them are flawed on purpose: {', '.join(sorted({v.flaw.value for v in flawed}))}")
     if noisy:
-        print(f"{sum(bool(video.offscreen) for video in videos)} of them hold a sound from off screen, too")
+        tell(f"{sum(bool(video.offscreen) for video in videos)} of them hold a sound from off screen, too")
 
 
 def _as_options(size: DemoSize) -> str:
@@ -173,7 +181,7 @@ def _write_list(root: Path, server: FolderServer) -> None:
             writer.writerow([Path(video.file).stem, server.url_of(video.file), video.label, video.split])
 
 
-def _describe_encoder(data: Path) -> None:
+def _describe_encoder(data: Path, tell: Tell) -> None:
     """Zero-shot accuracy and image-text gap of the demo's encoder, on the held-out pictures just embedded."""
     index = open_index(str(data), "test")
     encoder = load_query_encoder(index.encoder)
@@ -187,7 +195,7 @@ def _describe_encoder(data: Path) -> None:
     image = _unit(np.concatenate(frames))
     accuracy = float((np.argmax(image @ text.T, axis=1) == truth).mean())
     gap = float(np.linalg.norm(image.mean(axis=0) - text[truth].mean(axis=0)))
-    print(
+    tell(
         "\nThe encoder here is the package's own small CLIP, trained on drawings and captions of other seeds\n"
         "(vidaudio/demo/train_clip.py) with a loss that keeps pictures and words close: real CLIPs have a wider gap.\n"
         f"On the held-out videos: zero-shot accuracy {accuracy:.1%} over {len(names)} kinds, image-text gap {gap:.3f} "
@@ -201,33 +209,33 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def _train(root: Path, data: Path, size: DemoSize) -> None:
+def _train(root: Path, data: Path, size: DemoSize, tell: Tell) -> None:
     recipe = load_train_recipe("demo", size.train_settings)
     run = root / "clipsep"
     if (run / "done.json").is_file():
-        print(f"{run} is trained already")
+        tell(f"{run} is trained already")
         return
     result = train(recipe, str(data), run, resume=(run / "last.ckpt").is_file())
     (run / "done.json").write_text(json.dumps({"steps": result.step}))
-    print(f"{result.step:,} steps, {result.mixtures:,} mixtures; validation (asked by pictures): {result.gains()}")
+    tell(f"{result.step:,} steps, {result.mixtures:,} mixtures; validation (asked by pictures): {result.gains()}")
 
 
-def _print_verdict(report: EvaluationReport, size: str) -> None:
+def _tell_verdict(report: EvaluationReport, size: str, tell: Tell) -> None:
     """The claims of the demo, with what was measured: first the figure that a change of level alone does not move."""
     if size == "small":
-        print("(trained for a few steps only: these numbers show that the path runs, not what it learns)")
+        tell("(trained for a few steps only: these numbers show that the path runs, not what it learns)")
         return
     rows = (
         ("the text query over the mixture, SDR", report.improvement("text").mean, 8.0),
         ("the right text over a wrong one, SDR", report.difference("text", "wrong_text"), 6.0),
         ("the text query over the best fixed filter", report.difference("text", "fixed_filter"), 2.0),
     )
-    print(f"  {'the text query over the mixture, SI-SDR':<44}{report.improvement('text', 'si_sdr').mean:+6.2f} dB")
+    tell(f"  {'the text query over the mixture, SI-SDR':<44}{report.improvement('text', 'si_sdr').mean:+6.2f} dB")
     for what, measured, bar in rows:
-        print(f"  {what:<44}{measured:+6.2f} dB  (bar: {bar:g} dB{'' if measured >= bar else ', missed'})")
+        tell(f"  {what:<44}{measured:+6.2f} dB  (bar: {bar:g} dB{'' if measured >= bar else ', missed'})")
 
 
-def _separate_some(root: Path, data: Path, run: Path) -> None:
+def _separate_some(root: Path, data: Path, run: Path, tell: Tell) -> None:
     """Mix held-out clips, separate them through the same function as the command, and draw what happened."""
     loaded = load_checkpoint(run)
     index = open_index(str(data), "test")
@@ -251,12 +259,12 @@ def _separate_some(root: Path, data: Path, run: Path) -> None:
         query = labels[pair.target]
         predicted_wav = folder / f"{query.replace(' ', '_')}.wav"
         separate(mixture_wav, predicted_wav, run, query=query)
-        print(f"  {mixture_wav}: {query} + {labels[pair.interference]}")
-        print(f'  {predicted_wav}: asked for "{query}"; {target_wav.name} is the truth')
+        tell(f"  {mixture_wav}: {query} + {labels[pair.interference]}")
+        tell(f'  {predicted_wav}: asked for "{query}"; {target_wav.name} is the truth')
         prediction = soundfile.read(predicted_wav, dtype="float32")[0]
         sounds = (mixture[0].numpy(), sources[0, 0].numpy(), prediction)
         panels.append(Panel(f"{query} + {labels[pair.interference]}", query, sounds))
     picture = root / "separated.png"
     draw_panels(panels, config.sample_rate, picture)
-    print(f"  {picture}: spectrograms of mixture, target and prediction")
-    print(f"  weights: {run / BEST_FILE}")
+    tell(f"  {picture}: spectrograms of mixture, target and prediction")
+    tell(f"  weights: {run / BEST_FILE}")
