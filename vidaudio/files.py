@@ -11,6 +11,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from vidaudio.text import is_utf8
+
 # Of a name that would become too long with what is put around it, a hash takes the place.
 LONGEST_NAME_BYTES = 200
 
@@ -69,6 +71,11 @@ def remove_temporaries(folder: Path, name: str = "*") -> list[Path]:
     for path in found:
         path.unlink(missing_ok=True)
     return found
+
+
+def name_for_c(path: str | Path) -> str | bytes:
+    """Return a path for a C library that encodes texts itself: its bytes where they are not UTF-8, else the text."""
+    return str(path) if is_utf8(str(path)) else os.fsencode(path)
 
 
 def sync(path: Path) -> None:

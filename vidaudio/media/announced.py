@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import soundfile
 
+from vidaudio.files import name_for_c
 from vidaudio.media.container import open_media
 
 # Containers whose headers count their samples; of others libavformat only estimates a length from sizes.
@@ -48,7 +49,7 @@ def looks_like_mp3(path: str | Path) -> bool:
 
 def _of_wav(path: str | Path) -> float | None:
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(name_for_c(path)) as file:
             short = _SHORT_CHUNK.search(file.extra_info)
             seconds = file.frames / file.samplerate
     except soundfile.LibsndfileError:

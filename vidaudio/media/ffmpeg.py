@@ -6,11 +6,13 @@ alone is enough. That one brings no ffprobe: files are probed with PyAV.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import ffmpeg
 import imageio_ffmpeg
 
 from vidaudio.errors import VidaudioError
+from vidaudio.text import is_utf8
 
 # An FFmpeg that has not said its version by then hangs.
 START_SECONDS = 20.0
@@ -125,6 +128,18 @@ def run_ffmpeg(stream: Any, *, timeout_seconds: float | None = None) -> None:
         stderr = done.stderr.decode("utf-8", "replace").strip()
         last_line = _ADDRESS.sub(r"[\1]", stderr.splitlines()[-1]) if stderr else f"exit status {done.returncode}"
         raise FfmpegError(f"ffmpeg: {last_line}", stderr, executable)
+
+
+@contextlib.contextmanager
+def plainly_named(path: Path) -> Iterator[Path]:
+    """Yield a path that ffmpeg-python takes: this one, or a link to it where its name is not UTF-8."""
+    if is_utf8(str(path.absolute())):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="vidaudio-link-") as folder:
+        link = Path(folder) / "media"
+        link.symlink_to(path.absolute())
+        yield link
 
 
 def file_argument(path: Path) -> str:

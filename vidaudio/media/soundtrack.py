@@ -18,7 +18,7 @@ from PIL import Image
 from vidaudio.errors import MediaError
 from vidaudio.media.container import main_streams, open_media, start_time
 from vidaudio.media.decode import CONTAINERS
-from vidaudio.media.ffmpeg import FfmpegError, file_argument, run_ffmpeg
+from vidaudio.media.ffmpeg import FfmpegError, file_argument, plainly_named, run_ffmpeg
 from vidaudio.media.frames import FrameGrid
 from vidaudio.media.span import read_packets
 from vidaudio.media.time_line import TimeLine, read_time_line
@@ -44,11 +44,11 @@ def write_soundtrack(path: str | Path, wav: Path) -> None:
     index = _stream_index(path, "audio")
     if index is None:
         raise MediaError(f"{path} holds no sound")
-    sound = ffmpeg.input(file_argument(Path(path)), **_WHITELISTS)[str(index)]
-    sound = sound.filter("aresample", **{"async": 1, "first_pts": 0})
-    command = ffmpeg.output(sound, file_argument(wav), format="wav", acodec="pcm_f32le", rf64="auto")
     try:
-        run_ffmpeg(command)
+        with plainly_named(Path(path)) as source, plainly_named(wav) as target:
+            sound = ffmpeg.input(file_argument(source), **_WHITELISTS)[str(index)]
+            sound = sound.filter("aresample", **{"async": 1, "first_pts": 0})
+            run_ffmpeg(ffmpeg.output(sound, file_argument(target), format="wav", acodec="pcm_f32le", rf64="auto"))
     except FfmpegError as error:
         raise MediaError(f"the sound of {path} cannot be decoded ({error.told})") from error
 
@@ -97,11 +97,12 @@ def replace_soundtrack(video: str | Path, wav: Path, out: Path, suffix: str) -> 
     if index is None:
         raise MediaError(f"{video} has no picture to go with the sound; write a sound file, such as out.wav")
     container, codec = VIDEO_FORMATS[suffix]
-    picture = ffmpeg.input(file_argument(Path(video)), **_WHITELISTS)[str(index)]
-    sound = ffmpeg.input(file_argument(wav), **_WHITELISTS)["a:0"]
     options = {"format": container, "vcodec": "copy", "acodec": codec, "audio_bitrate": SOUND_BITRATE}
     try:
-        run_ffmpeg(ffmpeg.output(picture, sound, file_argument(out), **options))
+        with plainly_named(Path(video)) as source, plainly_named(wav) as other, plainly_named(out) as target:
+            picture = ffmpeg.input(file_argument(source), **_WHITELISTS)[str(index)]
+            sound = ffmpeg.input(file_argument(other), **_WHITELISTS)["a:0"]
+            run_ffmpeg(ffmpeg.output(picture, sound, file_argument(target), **options))
     except FfmpegError as error:
         raise MediaError(
             f"the picture of {video} cannot be put into a {suffix} file ({error.told}); try .mkv, which holds most"

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from vidaudio.files import name_for_c
+
 UNKNOWN_32 = 2**32 - 1
 UNKNOWN_64 = 2**64 - 1
 # libsndfile's number of frames where a FLAC does not state it.
@@ -49,7 +51,9 @@ def read_sound_file(path: str | Path, dtype: str = "float32") -> RawSound:
     """
     head = completed_header(path)
     with (
-        contextlib.closing(_Patched(path, head)) if head is not None else contextlib.nullcontext(path) as source,
+        contextlib.closing(_Patched(path, head))
+        if head is not None
+        else contextlib.nullcontext(name_for_c(path)) as source,
         soundfile.SoundFile(source) as file,
     ):
         if file.frames >= _UNKNOWN_FRAMES:

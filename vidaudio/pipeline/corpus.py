@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from vidaudio.pipeline.stored_recipe import RUN_SETTINGS
 from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.recipes import check
 from vidaudio.shards.store import Store, open_store
+from vidaudio.text import is_utf8, shown_name
 
 MANIFEST_FILE = "manifest.parquet"
 PART_FILE = "manifest-{:06d}.parquet"
@@ -152,6 +154,17 @@ class Corpus:
         return open_corpus(self.url)
 
 
+def check_corpus_name(url: str) -> None:
+    """Refuse a corpus whose folder's name is not UTF-8: Arrow could not open its tables.
+
+    Raises:
+        CorpusError: It is not.
+    """
+    place = str(url) if "://" in str(url) else os.path.abspath(url)
+    if not is_utf8(place):
+        raise CorpusError(f"the name of the folder {shown_name(place)} is not UTF-8, which a corpus needs; rename it")
+
+
 def open_corpus(url: str) -> Corpus:
     """Open a corpus that exists.
 
@@ -159,6 +172,7 @@ def open_corpus(url: str) -> Corpus:
         CorpusError: There is none, or it is of a newer format.
         ListDamaged: A part of its list is not there, or cannot be read.
     """
+    check_corpus_name(url)
     store = open_store(url)
     if not store.exists(CORPUS_FILE):
         store.list("")  # which has its own words where not even the bucket is there
@@ -210,6 +224,7 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
     Raises:
         CorpusError: It was begun otherwise; names every difference. Nothing is changed.
     """
+    check_corpus_name(url)
     store = open_store(url)
     rows = TableRows(manifest) if isinstance(manifest, pa.Table) else manifest
     plan = plan_shards(rows, recipe.shard_clips)
@@ -256,6 +271,7 @@ def check_settings(url: str, settings: CorpusSettings) -> None:
     Raises:
         CorpusError: It was begun otherwise; names every difference.
     """
+    check_corpus_name(url)
     standing = read_corpus_file(open_store(url))
     # Settings that the identity leaves out at their default have it.
     was, now = (LEFT_OUT | _flat(values) for values in (standing.get("identity", {}), settings.identity()))

@@ -31,6 +31,7 @@ from vidaudio.separation import (
     build_separator,
 )
 from vidaudio.stream.index_checks import check_fingerprint
+from vidaudio.text import is_utf8, shown_name
 from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.state_reading import LAST_FILE, MAX_STEPS, are_sources, misfit, state_paths
 from vidaudio.training.state_weights import newest_state_file, weights_of_state
@@ -164,6 +165,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         file = file / BEST_FILE
     if not file.is_file():
         raise CheckpointError(f"there is no checkpoint at {file}")
+    if not is_utf8(str(file)):
+        raise CheckpointError(f"the name {shown_name(str(file))} is not UTF-8, which safetensors needs; rename it")
     try:
         with safe_open(file, framework="pt") as opened:
             described = (opened.metadata() or {}).get(_METADATA_KEY)

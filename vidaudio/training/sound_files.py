@@ -11,7 +11,7 @@ import soundfile
 from tqdm import tqdm
 
 from vidaudio.errors import MediaError
-from vidaudio.files import atomic_write
+from vidaudio.files import atomic_write, name_for_c
 from vidaudio.media.announced import announced_seconds, looks_like_mp3
 from vidaudio.media.soundtrack import VIDEO_FORMATS, check_picture_fits, replace_soundtrack, write_soundtrack
 from vidaudio.media.unstated_length import FlacWithoutLength, read_sound_file
@@ -125,13 +125,15 @@ def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> None:
             if suffix in VIDEO_FORMATS:
                 with temporary_folder() as folder:
                     wav = folder / "sound.wav"
-                    soundfile.write(wav, sound.samples.T, sound.sample_rate, subtype="FLOAT")
+                    soundfile.write(name_for_c(wav), sound.samples.T, sound.sample_rate, format="WAV", subtype="FLOAT")
                     replace_soundtrack(mixture, wav, temporary, suffix)
             else:
                 file_format = suffix[1:].upper()
                 plain = sound.subtype.startswith("PCM") or sound.subtype in ("FLOAT", "DOUBLE")
                 fits = plain and soundfile.check_format(file_format, sound.subtype)
                 subtype = sound.subtype if fits else soundfile.default_subtype(file_format)
-                soundfile.write(temporary, sound.samples.T, sound.sample_rate, format=file_format, subtype=subtype)
+                soundfile.write(
+                    name_for_c(temporary), sound.samples.T, sound.sample_rate, format=file_format, subtype=subtype
+                )
     except (soundfile.LibsndfileError, OSError) as error:
         raise MediaError(f"{out} cannot be written ({error})") from error

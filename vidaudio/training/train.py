@@ -20,6 +20,7 @@ from vidaudio.errors import CheckpointError, CorpusError, VidaudioError
 from vidaudio.files import atomic_write
 from vidaudio.separation import Separator, headline_figures
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.text import is_utf8, shown_name
 from vidaudio.training.average import WeightAverage
 from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, build_model, read_checkpoint
 from vidaudio.training.compositions import check_system
@@ -114,6 +115,8 @@ def train(
     """
     check_system(recipe, f"system {recipe.system}")
     folder = Path(run)
+    if not is_utf8(str(folder)):
+        raise CheckpointError(f"the name of the run's folder {shown_name(str(folder))} is not UTF-8; name another")
     state = _state(folder, resume)
     train_stream, validation_stream = streams(recipe, data)
     here = place()

@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 
 from vidaudio.errors import CorpusError
+from vidaudio.files import name_for_c
 from vidaudio.training.evaluation.items import Item, TestSet
 from vidaudio.training.evaluation.methods import Estimates, Estimator
 from vidaudio.training.evaluation.report import EvaluationReport
@@ -60,7 +61,7 @@ def write_sounds(
         for method, sound in sounds.items():
             path = folder / method.replace(":", "").replace(" ", "_") / f"{name}.flac"
             path.parent.mkdir(exist_ok=True)
-            soundfile.write(path, sound.clip(-1, 1), rate, subtype="PCM_16")
+            soundfile.write(name_for_c(path), sound.clip(-1, 1), rate, format="FLAC", subtype="PCM_16")
         draw_spectrograms(sounds, rate, folder / f"{name}.png")
         label, other = item.target.label, item.interference.label
         keys = {"target": item.target.key, "interference": item.interference.key}
