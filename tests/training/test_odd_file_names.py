@@ -15,6 +15,7 @@ from vidaudio.errors import CheckpointError, CorpusError
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.pipeline.corpus import open_corpus
+from vidaudio.pipeline.sounds import pack_sounds
 from vidaudio.training.checkpoint import read_checkpoint
 from vidaudio.training.sound_files import check_output, read_sound, write_result
 
@@ -62,3 +63,5 @@ def test_what_other_libraries_cannot_open_is_named(tmp_path: Path):
         read_checkpoint(run)
     with pytest.raises(CorpusError, match=r"run\\xe9 is not UTF-8.*rename it"):
         open_corpus(str(run))
+    with pytest.raises(CorpusError, match=r"run\\xe9 is not UTF-8.*rename it"):
+        pack_sounds(tmp_path / "m.parquet", run)

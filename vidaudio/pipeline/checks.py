@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vidaudio.errors import CorpusError
 from vidaudio.media.reasons import Reason
 from vidaudio.pipeline.cluster import check_cluster
-from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus, check_settings, open_corpus
+from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus, check_corpus_name, check_settings, open_corpus
 from vidaudio.pipeline.keep import check_keep
 from vidaudio.pipeline.pack_plan import check_selection, check_standing_pack
 from vidaudio.pipeline.recipe import STAGES, CorpusRecipe, required_paths, wanted_stages
@@ -84,6 +84,7 @@ def check_request(request: Request) -> None:
         check_selection(recipe.pack)
     check_keep(recipe.download.keep, stages)
     if request.standing is None:
+        check_corpus_name(request.where)
         _check_beginning(request)
         return
     if request.reasons is not None and "download" not in stages:

@@ -28,6 +28,7 @@ from vidaudio.media.container import open_media, start_time
 from vidaudio.media.fetch_types import is_remote, local_path
 from vidaudio.media.sound import SoundTrack
 from vidaudio.output_folder import output_folder
+from vidaudio.pipeline.corpus import check_corpus_name
 from vidaudio.pipeline.pack_advice import MOST_SOURCES_DRAWN, changed_settings, long_enough, split_warnings
 from vidaudio.pipeline.pack_file import PACK_FILE, SOUND_SETTINGS, PackDescription
 from vidaudio.pipeline.pack_select import Splits
@@ -115,6 +116,7 @@ def pack_sounds(
     """
     settings = settings or PackBlock()
     folder = local_target(folder, "packed sounds")
+    check_corpus_name(str(folder))
     if (folder / INDEX_FILE).exists():
         raise CorpusError(f"{folder} holds packed sounds already, and packs never change; name another folder")
     clips = _clips(manifest)
