@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from vidaudio.shards.tar import BadTar, Member, members
 from vidaudio.stream.cache import CachedTars
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.recent import Recent
+from vidaudio.stream.vector_files import read_header
 from vidaudio.stream.windows import Window
 
 WAV_HEADER_BYTES = 44
@@ -145,10 +145,8 @@ class SampleReader:
 
     def _shape(self, header: bytes) -> tuple[int, int]:
         """The shape that a NumPy header states, if it is one of vectors; remembered by the header's bytes."""
-        stream = io.BytesIO(header)
-        version = np.lib.format.read_magic(stream)
-        shape, by_columns, kind = np.lib.format.read_array_header_1_0(stream)
-        if version != (1, 0) or kind != np.float16 or by_columns or shape[1:] != (self._index.dimensions,):
+        shape, kind, _ = read_header(header)
+        if kind != np.float16 or shape[1:] != (self._index.dimensions,):
             raise ValueError(f"vectors {kind} {list(shape)}, not float16 of {self._index.dimensions}")
         self._headers[header] = shape
         return shape

@@ -1,11 +1,42 @@
-"""The vectors of a training sample: a NumPy file in memory, read without unpickling or believing its header."""
+"""The vectors of a training sample: a NumPy file in memory, read without unpickling or believing its header.
+
+The header is a Python literal. NumPy reads it with `ast`, which CPython 3.11 does not let several threads do at once
+(SystemError: AST constructor recursion depth mismatch); here it is matched as the text that NumPy writes.
+"""
 
 from __future__ import annotations
 
-import io
 import math
+import re
 
 import numpy as np
+
+_MAGIC = b"\x93NUMPY\x01\x00"
+# Magic and the header's own length.
+_HEADER_BEGINS = 10
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|=]?[biufc][0-9]{1,2})', 'fortran_order': (True|False), "
+    rb"'shape': \(([0-9]{0,18}(?:, [0-9]{1,18})*),?\), \} *\n?"
+)
+
+
+def read_header(data: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Return shape, type and first byte of the array in a `.npy` file of version 1, of numbers, row after row.
+
+    Raises:
+        ValueError: It is no such file.
+    """
+    if data[:8] != _MAGIC:
+        raise ValueError("its vectors are of another NumPy format")
+    begin = _HEADER_BEGINS + int.from_bytes(data[8:_HEADER_BEGINS], "little")
+    found = _HEADER.fullmatch(data[_HEADER_BEGINS:begin])
+    if found is None or len(data) < begin or found[2] == b"True":
+        raise ValueError("its vectors are no plain numbers")
+    try:
+        kind = np.dtype(found[1].decode())
+    except TypeError:
+        raise ValueError("its vectors are no plain numbers") from None
+    return tuple(int(side) for side in found[3].split(b", ") if side), kind, begin
 
 
 def read_vectors(data: bytes) -> np.ndarray:
@@ -14,13 +45,8 @@ def read_vectors(data: bytes) -> np.ndarray:
     Raises:
         ValueError: It is no such file, or is longer or shorter than its header says.
     """
-    stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("its vectors are of another NumPy format")
-    shape, by_columns, kind = np.lib.format.read_array_header_1_0(stream)
-    if kind.hasobject or by_columns or any(side < 0 for side in shape):
-        raise ValueError("its vectors are no plain numbers")
+    shape, kind, begin = read_header(data)
     # Before memory is taken for as many as the header says.
-    if math.prod(shape) * kind.itemsize != len(data) - stream.tell():
+    if math.prod(shape) * kind.itemsize != len(data) - begin:
         raise ValueError("its vectors are not as many as their header says")
-    return np.frombuffer(data, kind, offset=stream.tell()).reshape(shape)
+    return np.frombuffer(data, kind, offset=begin).reshape(shape)
