@@ -135,10 +135,11 @@ class LevelMeter:
             self._beyond_end += 1
             return
         self._blocks += 1
-        channels, rate = frame.layout.nb_channels, frame.sample_rate
-        cuts = _second_cuts(seconds, frame.samples, rate)
-        if (self._blocks - 1) % self._every and all(second in self._samples for second, *_ in cuts):
+        rate = frame.sample_rate
+        # Of short blocks, those that begin in a second are as good as those that reach into it.
+        if (self._blocks - 1) % self._every and math.floor(seconds) in self._samples and frame.samples < rate:
             return
+        channels, cuts = frame.layout.nb_channels, _second_cuts(seconds, frame.samples, rate)
         self._channels = max(self._channels, channels)
         names = [channel.name for channel in frame.layout.channels] if channels <= _MOST_PLANES else []
         low = [number for number, name in enumerate(names) if name in _LOW_FREQUENCY]
@@ -176,13 +177,13 @@ def has_cancelled(mixed: Mapping[int, float], loudest: Mapping[int, float], chan
 
 def powers_by_second(samples: np.ndarray, sample_rate: int, start_seconds: float) -> dict[int, float]:
     """Return the mean square of a sound, int16, by whole seconds of the clip that are filled by half at least."""
-    seconds = np.floor(start_seconds + np.arange(len(samples)) / sample_rate).astype(np.int64)
-    if not len(samples):
-        return {}
-    counts = np.bincount(seconds - seconds[0])
-    sums = np.bincount(seconds - seconds[0], weights=(samples / 32768.0) ** 2)
-    enough = np.flatnonzero(counts >= sample_rate / 2)
-    return {int(second + seconds[0]): float(sums[second] / counts[second]) for second in enough}
+    cuts = _second_cuts(start_seconds, len(samples), sample_rate) if len(samples) else []
+    powers = {second: samples[begin:end].astype(np.float32) for second, begin, end in cuts}
+    return {
+        second: float(values @ values) / len(values) / 32768**2
+        for second, values in powers.items()
+        if len(values) >= sample_rate / 2
+    }
 
 
 def _second_cuts(seconds: float, samples: int, sample_rate: int) -> list[tuple[int, int, int]]:
