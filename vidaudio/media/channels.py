@@ -110,6 +110,7 @@ class LevelMeter:
     def __init__(self, end_seconds: float = float("inf"), every: int = 1) -> None:
         self._end_seconds, self._every = end_seconds, every
         self._blocks = self._beyond_end = self._channels = 0
+        self._layout, self._low = "", []
         # Sums of squares and numbers of samples, by whole seconds from the clip's start.
         self._sums: dict[int, np.ndarray] = {}
         self._samples: dict[int, int] = {}
@@ -141,11 +142,11 @@ class LevelMeter:
             return
         channels, cuts = frame.layout.nb_channels, _second_cuts(seconds, frame.samples, rate)
         self._channels = max(self._channels, channels)
-        names = [channel.name for channel in frame.layout.channels] if channels <= _MOST_PLANES else []
-        low = [number for number, name in enumerate(names) if name in _LOW_FREQUENCY]
+        if frame.layout.name != self._layout:
+            self._layout, self._low = frame.layout.name, _low_frequency(frame.layout)
         for (second, begin, end), sums in zip(cuts, _square_sums(frame, channels, cuts), strict=True):
-            if len(low) < channels:
-                sums[low] = 0.0
+            if len(self._low) < channels:
+                sums[self._low] = 0.0
             whole = np.zeros(self._channels)
             for part in (sums, self._sums.get(second, ())):
                 whole[: len(part)] += part
@@ -155,6 +156,12 @@ class LevelMeter:
     def passed(self) -> bool:
         """Return whether the clip's end has been reached."""
         return self._beyond_end >= 8
+
+
+def _low_frequency(layout: av.AudioLayout) -> list[int]:
+    """Return the numbers of the channels that are for low frequencies alone."""
+    names = [channel.name for channel in layout.channels] if layout.nb_channels <= _MOST_PLANES else []
+    return [number for number, name in enumerate(names) if name in _LOW_FREQUENCY]
 
 
 def has_cancelled(mixed: Mapping[int, float], loudest: Mapping[int, float], channels: int) -> bool:

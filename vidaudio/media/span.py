@@ -95,6 +95,7 @@ class SpanDecoder:
         self._span_end = float("inf")
         self._file_start = (container.start_time or 0) / av.time_base
         self._zero = self._file_start + start_seconds
+        self._held_ticks = HELD_SECONDS / float(video.time_base)
         rate = video.guessed_rate
         self._frame_seconds = float(1 / rate) if rate else 0.04
         # Where a time stamp is missing, the block follows the one before it.
@@ -200,8 +201,9 @@ class SpanDecoder:
                 continue
             if packet.size and self._time_line is None and watch.jumps(packet):
                 raise ClockJumped
-            is_video = packet.stream.type == "video"
-            self._place(packet, is_video=is_video)
+            stream = packet.stream.index
+            is_video = stream == self._video.index
+            self._place(packet, stream, is_video=is_video)
             try:
                 if is_video and self._sound_only:
                     continue
@@ -216,11 +218,10 @@ class SpanDecoder:
                 errors_in_a_row = 0
             yield from frames
 
-    def _place(self, packet: av.Packet, *, is_video: bool) -> None:
-        """Put a packet on the file's time line, and note what its time stamps say."""
-        stream = packet.stream.index
-        number = self._counted[stream]
+    def _place(self, packet: av.Packet, stream: int, *, is_video: bool) -> None:
+        """Put a packet of a stream on the file's time line, and note what its time stamps say."""
         if packet.size:
+            number = self._counted[stream]
             self._counted[stream] = number + 1
             if self._time_line is not None:
                 self._time_line.move(packet, number)
@@ -231,7 +232,7 @@ class SpanDecoder:
         last, dts = self._last_video_dts, packet.dts
         if dts is not None:
             self._last_video_dts = dts
-            if last is not None and (dts - last) * packet.time_base > HELD_SECONDS:
+            if last is not None and dts - last > self._held_ticks:
                 begin, end = (float(ticks * packet.time_base) for ticks in (last, dts))
                 self.held_seconds += max(0.0, min(end, self._span_end) - max(begin, self._zero))
 
