@@ -35,7 +35,7 @@ _COMPANIONS = re.compile(
 )
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # Akamai's signed path, whose list of patterns may itself hold slashes.
-_SIGNED_PATH = re.compile(r"/[a-z0-9_-]+=(?:[^?#~]*~)+hmac=[^/?#]*", re.IGNORECASE)
+_SIGNED_PATH = re.compile(r"/[a-z0-9_-]+=(?:[^?#~]{0,1000}~){1,20}hmac=[^/?#]*", re.IGNORECASE)
 # A URL in the path of another, as archives have it.
 _USER_IN_PATH = re.compile(r"(?<=/)([a-z][a-z0-9+.-]*:/{1,2})[^/?#@]*:[^/?#@]*@", re.IGNORECASE)
 # URLs in the parameters of a URL, and in theirs.
