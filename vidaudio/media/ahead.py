@@ -12,10 +12,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 
 import av
 
 from vidaudio.media.frames import ROUNDING_SECONDS
+from vidaudio.media.time_line import ticks_to_seconds
 
 # Codecs whose decoders in FFmpeg leave out unreferenced pictures one by one, at any time.
 CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"})
@@ -49,6 +51,7 @@ class LookAhead:
         self._last_dts = self._last_shown = -math.inf
         self._decided_until = -math.inf
         self._first_seconds: float | None = None
+        self._time_base: Fraction | None = None
         self._expected: set[int] = set()
 
     def push(self, packet: av.Packet) -> Iterator[tuple[av.Packet, bool]]:
@@ -59,11 +62,13 @@ class LookAhead:
         """
         if packet.pts is None or packet.dts is None or packet.dts < self._last_dts or packet.pts < packet.dts:
             raise Unpredictable("time stamps are missing or go back")
-        seconds = float(packet.pts * packet.time_base) - self._zero
+        if self._time_base is None:
+            self._time_base = packet.time_base  # made anew at every access
+        seconds = ticks_to_seconds(packet.pts, self._time_base) - self._zero
         if any(seconds == other for _, other in self._waiting):
             raise Unpredictable("two pictures at one time")
         self._last_dts = packet.dts
-        self._decided_until = float(packet.dts * packet.time_base) - self._zero
+        self._decided_until = ticks_to_seconds(packet.dts, self._time_base) - self._zero
         if self._first_seconds is None:
             self._first_seconds = seconds
         self._waiting.append((packet, seconds))
@@ -106,7 +111,8 @@ class LookAhead:
                 return
             self._waiting.popleft()
             if not packet.is_discard:
-                self.end_seconds = max(self.end_seconds, seconds + float((packet.duration or 0) * packet.time_base))
+                shown_seconds = ticks_to_seconds(packet.duration or 0, self._time_base)
+                self.end_seconds = max(self.end_seconds, seconds + shown_seconds)
             # What is shown before the first key picture is for the decoder to judge.
             needed = self._exact and not replaced and not packet.is_discard
             if needed:

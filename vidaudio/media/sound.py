@@ -204,7 +204,7 @@ class SoundTrack:
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:
-            piece = frame.to_ndarray().reshape(-1)
+            piece = np.frombuffer(frame.planes[0], np.int16)[: frame.samples].copy()
             if self._skip:
                 skipped = min(self._skip, len(piece))
                 piece = piece[skipped:]

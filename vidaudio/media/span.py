@@ -15,7 +15,7 @@ from vidaudio.media import ahead
 from vidaudio.media.ahead import LookAhead, Unpredictable
 from vidaudio.media.channels import SoundSink
 from vidaudio.media.frames import FrameGrid
-from vidaudio.media.time_line import ClockWatch, TimeLine, longest_gap_seconds
+from vidaudio.media.time_line import ClockWatch, TimeLine, longest_gap_seconds, ticks_to_seconds
 
 # Decoding starts this long before the clip, since sound codecs need a few packets to settle; farther back where that is
 # not before the clip's first picture (containers without an index land between key frames).
@@ -170,15 +170,16 @@ class SpanDecoder:
         self.pictures += 1
         if self._ahead is not None:
             self._ahead.shown(frame)
-        duration = max(0.0, float(frame.duration * frame.time_base)) if frame.duration else self._frame_seconds
+        time_base = frame.time_base
+        duration = max(0.0, ticks_to_seconds(frame.duration, time_base)) if frame.duration else self._frame_seconds
         pts = self._reordered(frame) if self._decoding_order else frame.pts
-        seconds = self._next_video if pts is None else float(pts * frame.time_base)
+        seconds = self._next_video if pts is None else ticks_to_seconds(pts, time_base)
         self._next_video = seconds + duration
         grid.push(frame, seconds - self._zero, duration)
 
     def _play(self, frame: av.AudioFrame, track: SoundSink) -> None:
         self.blocks += 1
-        seconds = self._next_audio if frame.pts is None else float(frame.pts * frame.time_base) - self._encoder_delay
+        seconds = self._next_audio if frame.pts is None else frame.time - self._encoder_delay
         self._next_audio = seconds + frame.samples / frame.sample_rate
         if self._next_audio > self._zero:
             track.push(frame, seconds - self._zero)

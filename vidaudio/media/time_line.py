@@ -18,6 +18,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -58,6 +59,11 @@ def may_be_joined(container: Any) -> bool:
 def longest_gap_seconds(container: Any) -> float:
     """Return how long a file of this format may have nothing in any track before that is a jump of its clock."""
     return LONGEST_GAP_OF_JOINED_SECONDS if may_be_joined(container) else LONGEST_GAP_SECONDS
+
+
+def ticks_to_seconds(ticks: int, time_base: Fraction) -> float:
+    """Return `ticks * time_base` in seconds, as `float` would round the fraction and at a tenth of the cost."""
+    return ticks * time_base.numerator / time_base.denominator
 
 
 @dataclass(frozen=True, slots=True)
