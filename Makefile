@@ -2,6 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 DEMO ?= vidaudio-demo
+TEST_PROCESSES ?= 2
 
 .PHONY: help demo demo-small test lint format chaos bench bench-gpu clean
 
@@ -26,7 +27,7 @@ demo-small: $(VENV)/installed
 	$(VENV)/bin/vidaudio demo --size small --output $(DEMO)-small
 
 test: $(VENV)/installed
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
@@ -38,6 +39,7 @@ format: $(VENV)/installed
 
 chaos: $(VENV)/installed
 	$(VENV)/bin/python -m tests.chaos
+	$(VENV)/bin/python -m pytest -m long
 	$(VENV)/bin/python -m tests.chaos.life
 
 # make bench CLIPS=folder measures on your videos; BENCH=--quick only sees everything run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,36 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+# What a Dask worker of a build imports.
+WORKER_MODULES = (
+    "distributed",
+    "vidaudio.pipeline.stages.download",
+    "vidaudio.pipeline.stages.extract",
+    "vidaudio.pipeline.stages.embed",
+    "webdataset",
+    "open_clip",
+)
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> None:
+    """Fork the Dask workers of builds in the test process from one process that has imported their modules.
+
+    A spawned worker imports PyTorch for some seconds, once a build. Builds that run as commands spawn their workers, as
+    users' builds do. The fork server keeps the environment that it was started with: variables that a fixture sets
+    later reach the workers through Dask's `distributed.nanny.environ`.
+    """
+    import dask
+    import distributed.nanny  # noqa: F401 - which holds the defaults of its settings
+
+    dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in dask.config.get("distributed.nanny.pre-spawn-environ").items():
+            patch.setenv(name, str(value))
+        forkserver.set_forkserver_preload([*WORKER_MODULES])
+        forkserver.ensure_running()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,13 +120,18 @@ def s3_server() -> Iterator[S3Server]:
     from tests.s3_server import running_server
 
     with running_server() as server, pytest.MonkeyPatch.context() as patch:
+        import dask
+
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        yield server
+        with dask.config.set({"distributed.nanny.environ": dict(server.environment)}):
+            yield server
 
 
 @pytest.fixture(scope="session")
-def built_corpus(tmp_path_factory: pytest.TempPathFactory, media_world: MediaWorld, tiny_clip: Path) -> Corpus:
+def built_corpus(
+    tmp_path_factory: pytest.TempPathFactory, media_world: MediaWorld, tiny_clip: Path, fork_server: None
+) -> Corpus:
     """The rendered videos as a corpus, built by Dask and packed as `default`. Tests leave it as it is."""
     from tests.media_world import world_recipe
     from vidaudio.pipeline.corpus import open_corpus

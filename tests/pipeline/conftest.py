@@ -1,4 +1,4 @@
-"""A site on loopback, for the tests of fetching."""
+"""A site on loopback, for the tests of fetching, and one process that Dask workers are forked from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import pytest
 
 from tests.media.site.server import LoopbackSite
 from tests.media.site.small_video import small_video
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_workers(fork_server: None) -> None:
+    """Use the fork server in every test here."""
 
 
 @pytest.fixture

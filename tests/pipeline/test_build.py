@@ -235,7 +235,7 @@ class TestTwice:
             builder.stdin.write("go\n")
             builder.stdin.flush()
         for builder in builders:
-            builder.communicate(timeout=120)
+            builder.communicate(timeout=400)
         assert [builder.returncode for builder in builders] == [0, 0]
         ours, raced = contents(built_corpus.url), contents(tmp_path / "corpus")
         assert set(raced) == {name for name in ours if not name.startswith(("training/", "embeddings/"))}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from typer.testing import CliRunner
 
@@ -92,7 +93,8 @@ def planted(request, built_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PYTHONPATH", str(modules), prepend=":")
     found = Planted(built_corpus, tmp_path, request.param)
     monkeypatch.setenv("PLANTED_MARKER", str(found.marker))
-    yield found
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):  # which hands these variables on
+        yield found
     found.door.close()
 
 

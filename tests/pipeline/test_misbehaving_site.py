@@ -53,12 +53,12 @@ def test_every_mishap_of_a_server_has_its_reason_and_every_request_is_paid_for_a
     recipe = load_corpus_recipe(
         "folder",
         (
-            f"download={{allow_private_addresses: true, deadline_seconds: 5, tries: 2, rate: {rate}}}",
+            f"download={{allow_private_addresses: true, deadline_seconds: 8, tries: 2, rate: {rate}}}",
             "download.retry_wait_seconds=0.05",
             f"download.extractors=['{EXTRACTOR}']",
             "embed.encoder.precision=float32",
             "shard_clips=21",
-            "dask={workers: 2, downloads_per_worker: 8}",
+            "dask={workers: 2, downloads_per_worker: 4}",
         ),
     )
     # One says for how long it is busy, the other does not.

@@ -70,7 +70,7 @@ def test_clips_that_kill_cost_themselves_and_no_other(media_world: MediaWorld, t
     result = subprocess.run(
         [sys.executable, "-m", "vidaudio", *build, "--only=download,extract", *(f"--set={s}" for s in settings)],
         env={**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": str(preload)},
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     table, _ = read_table(open_corpus(str(tmp_path / "corpus")).store, table_name("av", 0))
