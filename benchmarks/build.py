@@ -96,8 +96,8 @@ def write_list(path: Path, names: list[str], url: str) -> None:
 
 def build_once(recipe_settings: list[str], manifest: Path, corpus: Path) -> dict[str, Any]:
     """One build in this process: seconds by phase and stage, the driver's processor time, bytes by folder."""
-    from vidaudio.pipeline import run
-    from vidaudio.pipeline.recipe import load_corpus_recipe
+    from vidaudio.config.corpus import load_corpus_recipe
+    from vidaudio.pipeline import build as run
 
     wall: dict[str, float] = {}
     driver: dict[str, float] = {}

@@ -22,12 +22,12 @@ import torch
 
 from benchmarks.common import median_ratio, report, side_by_side
 from benchmarks.media import clips
+from vidaudio.config.corpus import RunSettings, load_corpus_recipe
+from vidaudio.corpus.corpus import Corpus, create_or_continue
 from vidaudio.encoders.clip import DTYPES, best_precision
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.source import open_manifest
-from vidaudio.media.extract import Extractor, MediaSpan
-from vidaudio.pipeline.corpus import Corpus, create_or_continue
-from vidaudio.pipeline.recipe import RunSettings, load_corpus_recipe
+from vidaudio.media.decode.extractor import Extractor, MediaSpan
 from vidaudio.pipeline.stages.embed import cached_encoder, embed_shard
 from vidaudio.shards.commit import commit, table_name
 from vidaudio.shards.tar import ShardWriter, members

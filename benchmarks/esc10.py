@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.trainings import TrainingJob, arguments, load_budget, recipe_of, run_folder, run_jobs, summaries
+from vidaudio.config.corpus import PackBlock
 from vidaudio.manifest import read_esc, write_manifest
-from vidaudio.pipeline.recipe import PackBlock
-from vidaudio.pipeline.sounds import pack_sounds
+from vidaudio.packs.audio_only import pack_sounds
 from vidaudio.stream.index import INDEX_FILE
-from vidaudio.training.evaluate import TestMaterial, evaluate
-from vidaudio.training.vector_table import read_vector_table, table_hash
+from vidaudio.tasks.separation.evaluate import TestMaterial, evaluate
+from vidaudio.tasks.separation.vector_table import read_vector_table, table_hash
 
 TEST_FOLD = 4
 # Class of ESC to the file of CLIP text vectors ("a NAME", ViT-B/32) and the name in it.

@@ -27,7 +27,7 @@ from PIL import Image
 from benchmarks import ffmpeg_ways as ways
 from benchmarks.common import median_ratio, report, side_by_side
 from benchmarks.media import clips
-from vidaudio.media.extract import ExtractOptions, Extractor, MediaSpan
+from vidaudio.media.decode.extractor import ExtractOptions, Extractor, MediaSpan
 from vidaudio.shards.tar import ShardWriter, sha256_of
 
 SECONDS = 10.0

@@ -36,7 +36,7 @@ from benchmarks.loader_waiting import CLIPS, GPU_STEPS, free_rate, waits
 from benchmarks.step_rates import READ_AHEAD, Clock, RecipeSteps, compile_into, forget_compiled
 from vidaudio.errors import VidaudioError
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.training.recipe import TrainRecipe, load_train_recipe
+from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
 
 # Each has a recipe of its name in train/, at the paper's sizes.
 SYSTEMS = tuple(name for name in get_args(TrainRecipe.model_fields["system"].annotation) if name != "custom")

@@ -25,9 +25,9 @@ import pyarrow as pa
 
 from benchmarks.common import write_result
 from benchmarks.scale import begin, write_list
+from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.encoders.naming import description_bytes, encoder_name
-from vidaudio.pipeline.corpus import Corpus, open_corpus
-from vidaudio.pipeline.pack_plan import PackPlan, begin_pack, plan_pack
+from vidaudio.packs.plan import PackPlan, begin_pack, plan_pack
 from vidaudio.pipeline.stages import download, extract
 from vidaudio.shards.commit import CommitRecord, encode_table, table_name
 from vidaudio.stream.index import SAMPLE_SCHEMA
@@ -103,11 +103,11 @@ def take(step: str, corpus: Corpus) -> None:
     if step == "plan":
         plan_pack(corpus, corpus.pack, ENCODER)
     elif step == "index":
-        from vidaudio.pipeline.stages.pack import write_pack_index
+        from vidaudio.packs.write import write_pack_index
 
         write_pack_index(corpus, folder)
     else:
-        from vidaudio.pipeline.card import write_card
+        from vidaudio.packs.card import write_card
 
         write_card(corpus, folder)
 

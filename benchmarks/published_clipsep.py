@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks.common import write_result
 from vidaudio.errors import MediaError, VidaudioError
-from vidaudio.training.evaluation.files import score_files
+from vidaudio.tasks.separation.evaluation.score_files import score_files
 
 SYSTEMS = {
     "clipsep_nit": "pred.wav",

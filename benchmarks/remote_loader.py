@@ -33,8 +33,8 @@ import psutil
 from benchmarks.common import write_result
 from benchmarks.slow_s3 import BUCKET, heard, slow_s3
 from benchmarks.tables import rows_table
-from vidaudio.stream.corpus import BLOCKS_IN_CACHE
 from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.stream.packed_corpus import BLOCKS_IN_CACHE
 
 SAMPLES_A_SHARD, SECONDS, RATE, DIMENSIONS = 64, 10, 16_000, 512
 # Half of the default: at an epoch's end two blocks are sent for ahead, which of 256 shards should be a small part.

@@ -29,10 +29,10 @@ import pyarrow.parquet as pq
 
 from benchmarks.common import write_result
 from benchmarks.slow_s3 import BUCKET, heard, slow_s3
+from vidaudio.config.corpus import RunSettings, load_corpus_recipe
+from vidaudio.corpus.corpus import Corpus, create_or_continue
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import open_manifest
-from vidaudio.pipeline.corpus import Corpus, create_or_continue
-from vidaudio.pipeline.recipe import RunSettings, load_corpus_recipe
 from vidaudio.shards.commit import CommitRecord, encode_table
 
 FIRST_SHARDS = 1000
@@ -105,9 +105,9 @@ def drive(folder: Path, shards: int, pids: list[int]) -> list[dict[str, Any]]:
     from distributed import Client
 
     from benchmarks import waiting_stages
-    from vidaudio.pipeline import chains
-    from vidaudio.pipeline.drive import Progress
-    from vidaudio.pipeline.journal import RunReport
+    from vidaudio.pipeline import shard_tasks
+    from vidaudio.pipeline.run_log import RunReport
+    from vidaudio.pipeline.task_loop import Progress
 
     measured: list[dict[str, Any]] = []
     began = time.monotonic()
@@ -132,8 +132,8 @@ def drive(folder: Path, shards: int, pids: list[int]) -> list[dict[str, Any]]:
     report = RunReport()
     with Client(scheduler_file=str(folder / "scheduler.json"), timeout=60) as client:
         client.wait_for_workers(len(pids) - 1, timeout=120)
-        missing = chains.missing_shards(corpus, list(waiting_stages.NAMES), "waiting")
-        chains.run_chains(client, corpus, missing, "waiting", RunSettings(), report, progress=True)
+        missing = shard_tasks.missing_shards(corpus, list(waiting_stages.NAMES), "waiting")
+        shard_tasks.run_chains(client, corpus, missing, "waiting", RunSettings(), report, progress=True)
     report.write(corpus.store)
     if report.failed:
         raise SystemExit(f"{report.failed} tasks failed: {list(report.errors.items())[:3]}")

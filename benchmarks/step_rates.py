@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.separation.data import indexes, streams
+from vidaudio.tasks.separation.module import TRAIN, SeparationModule
+from vidaudio.tasks.separation.queries import CorpusQueries, QueryMaker, query_maker
+from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.text_queries import first_labels, text_table
 from vidaudio.training.checkpoint import build_model
-from vidaudio.training.data import indexes, streams
-from vidaudio.training.module import TRAIN, SeparationModule
-from vidaudio.training.queries import CorpusQueries, QueryMaker, query_maker
-from vidaudio.training.recipe import TrainRecipe
-from vidaudio.training.text_table import first_labels, text_table
 from vidaudio.training.trainer import laid_out, make_trainer
 
 # Hidden numbers of the BERT that train/bertsep.yaml names.

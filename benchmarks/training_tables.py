@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks import common
 from benchmarks.common import machine_words
-from vidaudio.training.evaluation.protocols import load_protocol
+from vidaudio.tasks.separation.evaluation.protocols import load_protocol
 
 # In this order; what is said above each.
 TITLES: Mapping[str, tuple[str, str]] = {

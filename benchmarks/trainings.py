@@ -22,10 +22,10 @@ import yaml
 from pydantic import Field
 
 from benchmarks.common import commit, write_result
-from vidaudio.machine import available_cores
-from vidaudio.recipes import RecipeModel, check, find_recipe, load_values, merge
-from vidaudio.training.evaluation.report import EvaluationReport
-from vidaudio.training.recipe import TrainRecipe, check_system
+from vidaudio.config.recipes import RecipeModel, check, find_recipe, load_values, merge
+from vidaudio.cpus import available_cores
+from vidaudio.tasks.separation.evaluation.report import EvaluationReport
+from vidaudio.tasks.separation.recipe import TrainRecipe, check_system
 from vidaudio.training.train import train
 
 RECIPES = Path(__file__).resolve().parent / "recipes"

@@ -37,11 +37,11 @@ from benchmarks.pack_memory import (
     watched,
     write_corpus,
 )
+from vidaudio.corpus.corpus import open_corpus
 from vidaudio.errors import EncoderError
-from vidaudio.pipeline.corpus import open_corpus
+from vidaudio.maintenance.verify import VerifyReport, verify_corpus
+from vidaudio.packs.write import write_pack_index
 from vidaudio.pipeline.stages import embed
-from vidaudio.pipeline.stages.pack import write_pack_index
-from vidaudio.pipeline.verify import VerifyReport, verify_corpus
 from vidaudio.shards.commit import CommitRecord, encode_table, read_table, table_name
 
 DIMENSIONS = 512

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
-from vidaudio.pipeline import chains
-from vidaudio.pipeline.corpus import Corpus
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.pipeline import shard_tasks
 from vidaudio.pipeline.stages import Stage
 from vidaudio.shards.commit import CommitRecord
 
@@ -30,4 +30,4 @@ def stages(encoder: str, keep: str = "all") -> tuple[Stage, ...]:
     return tuple(Stage(name, resource, _waiting(name), folder) for name, (resource, folder) in NAMES.items())
 
 
-chains.shard_stages = stages
+shard_tasks.shard_stages = stages

@@ -11,8 +11,8 @@ from vidaudio.demo import train_bert, train_clip, train_resnet
 from vidaudio.demo.corpus import build_world
 from vidaudio.demo.training_facts import require_trained
 from vidaudio.stream.index import open_index
-from vidaudio.training.evaluate import evaluate
-from vidaudio.training.recipe import TrainRecipe
+from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.recipe import TrainRecipe
 
 WORLD_SEED = 0
 

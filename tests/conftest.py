@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.media_world import MediaWorld
     from tests.s3_server import S3Server
-    from vidaudio.pipeline.corpus import Corpus
+    from vidaudio.corpus.corpus import Corpus
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -134,8 +134,8 @@ def built_corpus(
 ) -> Corpus:
     """The rendered videos as a corpus, built by Dask and packed as `default`. Tests leave it as it is."""
     from tests.media_world import world_recipe
-    from vidaudio.pipeline.corpus import open_corpus
-    from vidaudio.pipeline.run import build
+    from vidaudio.corpus.corpus import open_corpus
+    from vidaudio.pipeline.build import build
 
     folder = tmp_path_factory.mktemp("built") / "corpus"
     build(world_recipe(tiny_clip), str(media_world.manifest), str(folder), progress=False)
@@ -145,7 +145,7 @@ def built_corpus(
 @pytest.fixture(scope="session")
 def packed_corpus(built_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """A copy of the built corpus, for further packs."""
-    from vidaudio.pipeline.corpus import open_corpus
+    from vidaudio.corpus.corpus import open_corpus
 
     return open_corpus(str(shutil.copytree(built_corpus.url, tmp_path_factory.mktemp("packed") / "corpus")))
 
@@ -154,7 +154,7 @@ def packed_corpus(built_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory
 def packed_as(packed_corpus: Corpus) -> Callable[..., str]:
     """Packs the built corpus with other settings, each once; gives the folder."""
     from tests.media_world import pack_here
-    from vidaudio.pipeline.recipe import PackBlock
+    from vidaudio.config.corpus import PackBlock
 
     made: dict[str, str] = {}
 

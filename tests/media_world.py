@@ -9,11 +9,7 @@ from typing import Any
 
 import ffmpeg
 
-from vidaudio.manifest import TableOptions, read_table, write_manifest
-from vidaudio.media.ffmpeg import run_ffmpeg
-from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.pack_plan import begin_pack, missing_tasks, plan_pack
-from vidaudio.pipeline.recipe import (
+from vidaudio.config.corpus import (
     CorpusRecipe,
     DaskBlock,
     FetchPolicy,
@@ -21,8 +17,12 @@ from vidaudio.pipeline.recipe import (
     RunSettings,
     load_corpus_recipe,
 )
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.manifest import TableOptions, read_table, write_manifest
+from vidaudio.media.ffmpeg import run_ffmpeg
+from vidaudio.packs.plan import begin_pack, missing_tasks, plan_pack
+from vidaudio.packs.write import finish_pack, pack_shard
 from vidaudio.pipeline.stages.embed import prepare_encoder
-from vidaudio.pipeline.stages.pack import finish_pack, pack_shard
 
 PICTURES = ("testsrc2", "smptebars", "rgbtestsrc", "mandelbrot", "yuvtestsrc", "testsrc")
 FPS = 10

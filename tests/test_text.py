@@ -12,8 +12,8 @@ import pytest
 from pyarrow import parquet
 
 from tests.hostile_text import HOSTILE, LONG, problem_of
-from vidaudio.media.fetch_types import Fetched
-from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.media.fetch.types import Fetched
+from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.text import CHANGED_IN_ARROW, CUT_MARK, MAX_CHARACTERS, escaped_name, is_utf8, storable_text
 
 # Every kind of code point that matters, and those beside it.

@@ -1,4 +1,4 @@
-"""Text from outside, made safe to store and to show.
+"""Text: from outside, made safe to store and to show; numbers in sentences.
 
 Sites, containers, lists and file names hold strings that are not always text: half of an escaped pair from a site's
 JSON, bytes of another encoding in a file name, NUL, terminal escapes, marks that reverse the reading direction, a
@@ -77,3 +77,8 @@ def shown_name(name: str) -> str:
     """Return a file name for messages, with bytes that are not UTF-8 as `\\xe9`."""
     raw = name.encode() if is_utf8(name) else os.fsencode(name)
     return storable_text(raw.decode("utf-8", "backslashreplace"))
+
+
+def number_of(number: int, one: str, many: str | None = None) -> str:
+    """`1 clip`, `2,000 clips`; `many` where the plural takes more than an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

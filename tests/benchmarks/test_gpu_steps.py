@@ -13,7 +13,7 @@ from benchmarks import tables
 from benchmarks.gpu_steps import SYSTEMS, loader_processes, main, measure, recipe_of
 from benchmarks.gpu_steps_file import StepsFile, Variant
 from benchmarks.loader_waiting import GPU_STEPS, wanted_rate
-from vidaudio.recipes import recipe_names
+from vidaudio.config.recipes import recipe_names
 
 PLACE = {"machine": "a GPU, a processor", "commit": "abc1234", "cores": 4}
 FIGURES = {

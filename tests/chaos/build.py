@@ -88,8 +88,8 @@ def preload() -> None:
 
     import vidaudio.cli.app
     import vidaudio.encoders.clip
-    import vidaudio.pipeline.run
-    import vidaudio.pipeline.stages.pack
+    import vidaudio.packs.write
+    import vidaudio.pipeline.build
 
     torch.set_num_threads(1)
     del bokeh, distributed, open_clip, pandas, vidaudio

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tests.media_world import list_world, pack_here, render_world, world_recipe, world_run
 from tests.small_clip import write_small_clip
+from vidaudio.corpus.corpus import Corpus, create_or_continue
 from vidaudio.demo.serve import FolderServer
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips
-from vidaudio.pipeline.corpus import Corpus, create_or_continue
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.embed import embed_shard, prepare_encoder
 from vidaudio.pipeline.stages.extract import extract_shard

@@ -155,11 +155,11 @@ def _victims(victim: str, armed: dict) -> list[psutil.Process] | None:
 def install() -> None:
     """Wrap, once a process."""
     from vidaudio.encoders.clip import ClipEncoder
-    from vidaudio.media import fetcher
-    from vidaudio.media.extract import Extractor
-    from vidaudio.pipeline import chains
-    from vidaudio.pipeline.stages import pack
-    from vidaudio.pipeline.stages.verdicts import Verdicts
+    from vidaudio.media.decode.extractor import Extractor
+    from vidaudio.media.fetch import fetcher
+    from vidaudio.packs import write as pack
+    from vidaudio.pipeline import shard_tasks as chains
+    from vidaudio.pipeline.stages.negative_cache import Verdicts
     from vidaudio.shards import commit
     from vidaudio.shards.store import LocalStore
     from vidaudio.shards.tar import ShardWriter
@@ -244,7 +244,7 @@ def say_when_looked() -> None:
     """
     from yt_dlp.networking._requests import RequestsHTTPAdapter
 
-    from vidaudio.media.visit import Visit
+    from vidaudio.media.fetch.session import Visit
 
     look, send = Visit._check_time, RequestsHTTPAdapter.send
 

@@ -21,7 +21,7 @@ def is_worker(process: psutil.Process) -> bool:
 
 def is_decoder(process: psutil.Process) -> bool:
     """Whether it is a decoder's child process."""
-    return "vidaudio.media.child" in _command(process)
+    return "vidaudio.media.decode.worker" in _command(process)
 
 
 def _command(process: psutil.Process) -> str:

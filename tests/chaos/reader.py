@@ -18,9 +18,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vidaudio.shards.checksum import seal_holds
 from vidaudio.shards.commit import decode_table
 from vidaudio.shards.scratch import PREFIX
-from vidaudio.shards.seal import seal_holds
 
 TAR_BLOCK = 10240
 

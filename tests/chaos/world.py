@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 
 from tests.media_world import render
+from vidaudio.config.corpus import load_corpus_recipe
 from vidaudio.manifest import TableOptions, read_table, write_manifest
-from vidaudio.pipeline.recipe import load_corpus_recipe
 
 CLIPS, CLIPS_A_SHARD = 24, 3
 DEAD = ("clip05", "clip16")

@@ -24,7 +24,7 @@ import vidaudio
 from tests.media_world import MediaWorld
 from tests.packed import make_packed
 from vidaudio.cli.app import app
-from vidaudio.pipeline.corpus import Corpus
+from vidaudio.corpus.corpus import Corpus
 
 PACKAGE = Path(vidaudio.__file__).parent
 

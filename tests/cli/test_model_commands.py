@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 import vidaudio.cli.app
 from vidaudio.cli import main
+from vidaudio.config.recipes import find_recipe
 from vidaudio.errors import RecipeError
-from vidaudio.recipes import find_recipe
-from vidaudio.training.separate import Separated
+from vidaudio.tasks.separation.separate import Separated
 
 runner = CliRunner()
 
@@ -117,7 +117,7 @@ def test_a_protocol_that_is_none_is_called_a_protocol():
 
 
 def test_one_channel_is_no_channels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    import vidaudio.training.separate as module
+    import vidaudio.tasks.separation.separate as module
 
     monkeypatch.setattr(module, "separate", lambda *_, **__: Separated((tmp_path / "o.wav",), 1.0, 1, 16_000))
     said = runner.invoke(vidaudio.cli.app.app, ["separate", "m.wav", "-c", "run", "-o", "o.wav", "-q", "dog"]).output

@@ -16,7 +16,7 @@ from PIL import Image
 
 import vidaudio.demo
 from vidaudio.encoders.clip import ClipEncoder, EncoderSpec, load_encoder
-from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, fill
+from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, fill
 
 DEMO_CLIP = Path(vidaudio.demo.__file__).parent / "clip"
 PRECISIONS = ["float32", "bfloat16"]

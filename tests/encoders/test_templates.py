@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vidaudio.encoders.templates import MAX_TEMPLATES, fill
+from vidaudio.config.recipes import check
+from vidaudio.encoders.prompts import MAX_TEMPLATES, fill
 from vidaudio.errors import RecipeError
-from vidaudio.recipes import check
 from vidaudio.training.blocks import QueryBlock
 
 

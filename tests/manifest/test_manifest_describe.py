@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from vidaudio.cli.manifest import app
 from vidaudio.manifest import Clip, ManifestSummary, describe_manifest, source, table_from_clips, write_manifest
 from vidaudio.manifest.source import TableRows, open_manifest
-from vidaudio.media.fetch_types import is_remote
+from vidaudio.media.fetch.types import is_remote
 
 URLS = ["https://host/a", "/a.mp4", "file:///a.mp4", "C:\\a.mp4", "~/a", "data:a", "/x/at://a.mp4"]
 

@@ -17,7 +17,7 @@ import ffmpeg
 import numpy as np
 import soundfile
 
-from vidaudio.media.decode import DecodedClip
+from vidaudio.media.decode.clip import DecodedClip
 from vidaudio.media.ffmpeg import run_ffmpeg
 
 SECONDS = 6.0

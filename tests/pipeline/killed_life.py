@@ -20,18 +20,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.media_world import world_run
-from vidaudio.media.child import run_job
-from vidaudio.media.extract import Extracted, Extractor, MediaSpan
-from vidaudio.media.reasons import Outcome, Reason, State
-from vidaudio.pipeline import keep as keeping
-from vidaudio.pipeline.corpus import open_corpus
-from vidaudio.pipeline.remove import enforce_removals, remove
+from vidaudio.corpus.corpus import open_corpus
+from vidaudio.maintenance.remove import enforce_removals, remove
+from vidaudio.media.decode.extractor import Extracted, Extractor, MediaSpan
+from vidaudio.media.decode.worker import run_job
+from vidaudio.media.outcomes import Outcome, Reason, State
 from vidaudio.pipeline.stages import extract as extracting
+from vidaudio.pipeline.stages import fused as keeping
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.shards import store
 from vidaudio.shards.commit import table_name
+from vidaudio.shards.maintenance_lock import LOCK_FILE, upkeep
 from vidaudio.shards.store import LocalStore
-from vidaudio.shards.upkeep import LOCK_FILE, upkeep
 
 
 def fetch_and_extract(url: str, keep: str) -> None:
@@ -88,9 +88,10 @@ def preload() -> None:
     import psutil
     from distributed import get_worker
 
-    from vidaudio.media import cut, fetch
-    from vidaudio.pipeline import card
-    from vidaudio.pipeline.stages import pack
+    from vidaudio.media.fetch import cut
+    from vidaudio.media.fetch import source as fetch
+    from vidaudio.packs import card
+    from vidaudio.packs import write as pack
 
     del psutil, get_worker, cut, fetch, card, pack
 

@@ -20,16 +20,16 @@ import torch
 from PIL import Image
 
 from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
+from vidaudio.corpus.corpus import CORPUS_FILE, Corpus, create_or_continue, open_corpus
 from vidaudio.encoders.clip import EncoderSpec, load_encoder
 from vidaudio.errors import CorpusError, EncoderError
+from vidaudio.maintenance.status import corpus_status
 from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
-from vidaudio.pipeline.chains import missing_shards
-from vidaudio.pipeline.corpus import CORPUS_FILE, Corpus, create_or_continue, open_corpus
-from vidaudio.pipeline.run import build
+from vidaudio.pipeline.build import build
+from vidaudio.pipeline.shard_tasks import missing_shards
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.embed import embed_shard, prepare_encoder
 from vidaudio.pipeline.stages.extract import extract_shard
-from vidaudio.pipeline.status import corpus_status
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.tar import members, sha256_of
@@ -216,7 +216,7 @@ class TestTwice:
             "import sys\n"
             "from pathlib import Path\n"
             "from tests.media_world import world_recipe\n"
-            "from vidaudio.pipeline.run import build\n"
+            "from vidaudio.pipeline.build import build\n"
             "if __name__ == '__main__':\n"
             "    recipe = world_recipe(Path(sys.argv[1]), 'dask.workers=1', 'dask.shards_in_flight=4')\n"
             "    print('ready', flush=True)\n"

@@ -11,13 +11,13 @@ import pytest
 from distributed import Client, Future, LocalCluster
 
 from tests.media_world import world_run
+from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.pipeline import clip_progress
 from vidaudio.pipeline.clip_progress import report_progress, watch_progress
-from vidaudio.pipeline.corpus import Corpus, open_corpus
-from vidaudio.pipeline.drive import Progress, drive
-from vidaudio.pipeline.journal import RunReport
+from vidaudio.pipeline.run_log import RunReport
 from vidaudio.pipeline.stages.embed import embed_shard
 from vidaudio.pipeline.stages.extract import extract_shard
+from vidaudio.pipeline.task_loop import Progress, drive
 from vidaudio.shards.commit import read_table, table_name
 
 

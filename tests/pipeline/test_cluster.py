@@ -18,11 +18,11 @@ import pytest
 from tests.media.site.server import LoopbackSite
 from tests.media_world import MediaWorld, world_recipe
 from tests.pipeline.dask_cluster import dask_cluster
+from vidaudio.config.corpus import CorpusRecipe, DaskBlock, load_corpus_recipe, with_scheduler
 from vidaudio.errors import CorpusError, RecipeError
-from vidaudio.pipeline.cluster import chains_in_flight, check_cluster, check_scheduler, connected
-from vidaudio.pipeline.jobs import job_cluster, job_specs
-from vidaudio.pipeline.recipe import CorpusRecipe, DaskBlock, load_corpus_recipe, with_scheduler
-from vidaudio.pipeline.run import build
+from vidaudio.pipeline.build import build
+from vidaudio.pipeline.dask.batch_jobs import job_cluster, job_specs
+from vidaudio.pipeline.dask.cluster import chains_in_flight, check_cluster, check_scheduler, connected
 
 SBATCH = """#!/bin/sh
 cp "$1" "$SLURM_FOLDER/$$.script"
@@ -168,8 +168,8 @@ def test_a_build_through_a_batch_system_from_submission_to_cancelling(
 
 def test_jobs_that_end_are_submitted_anew(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("vidaudio.pipeline.jobs.RESUBMIT_SECONDS", 0.2)
-    monkeypatch.setattr("vidaudio.pipeline.jobs.LOST_AFTER", "100ms")
+    monkeypatch.setattr("vidaudio.pipeline.dask.batch_jobs.RESUBMIT_SECONDS", 0.2)
+    monkeypatch.setattr("vidaudio.pipeline.dask.batch_jobs.LOST_AFTER", "100ms")
     block = dask_block("dask.cluster={jobs: 1, cores: 2, host: 127.0.0.1, memory: 1GB, downloads: 2}")
     with connected(block) as client:
         client.wait_for_workers(1, timeout=60)
@@ -202,7 +202,7 @@ def test_workers_that_come_after_the_client_are_waited_for(tmp_path: Path):
 
 
 def test_a_cluster_without_workers_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("vidaudio.pipeline.cluster.WORKERS_SECONDS", 0.5)
+    monkeypatch.setattr("vidaudio.pipeline.dask.cluster.WORKERS_SECONDS", 0.5)
     with dask_cluster(tmp_path / "dask", 0) as cluster:
         block = load_corpus_recipe("folder", (f"dask.scheduler={cluster.address}",)).dask
         with pytest.raises(CorpusError, match=r"no worker has come to .* in 0.5 s; start some with"), connected(block):
@@ -212,7 +212,7 @@ def test_a_cluster_without_workers_is_called_so(tmp_path: Path, monkeypatch: pyt
 def test_a_corpus_is_not_begun_for_a_scheduler_that_does_not_answer(
     media_world: MediaWorld, tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("vidaudio.pipeline.cluster.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("vidaudio.pipeline.dask.cluster.CONNECT_SECONDS", 0.5)
     recipe = world_recipe(tiny_clip)
     recipe = recipe.model_copy(update={"dask": with_scheduler(recipe.dask, "tcp://127.0.0.1:9")})
     with pytest.raises(CorpusError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
@@ -221,8 +221,8 @@ def test_a_corpus_is_not_begun_for_a_scheduler_that_does_not_answer(
 
 
 def test_what_listens_and_is_no_scheduler_is_not_waited_for(site: LoopbackSite, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("vidaudio.pipeline.cluster.CONNECT_SECONDS", 0.5)
-    monkeypatch.setattr("vidaudio.pipeline.cluster.HEAR_SECONDS", 0.2)
+    monkeypatch.setattr("vidaudio.pipeline.dask.cluster.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("vidaudio.pipeline.dask.cluster.HEAR_SECONDS", 0.2)
     address = site.url("").replace("http", "tcp").rstrip("/")
     block = load_corpus_recipe("folder", (f"dask.scheduler={address}",)).dask
     with pytest.raises(CorpusError, match="what listens there is no scheduler; is it the dashboard's port"):

@@ -12,18 +12,18 @@ import pytest
 
 from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
+from vidaudio.config.corpus import CorpusRecipe, RunSettings, load_corpus_recipe
+from vidaudio.corpus.corpus import Corpus, create_or_continue
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.store import read_manifest
-from vidaudio.media.budget import FileBudget, MemoryBudget, Rates, SiteRate
-from vidaudio.media.fetch import ClipSpan, FetchOptions
-from vidaudio.media.reasons import Outcome, Reason, State
-from vidaudio.pipeline.corpus import Corpus, create_or_continue
-from vidaudio.pipeline.recipe import CorpusRecipe, RunSettings, load_corpus_recipe
+from vidaudio.media.fetch.rate_limit import FileBudget, MemoryBudget, Rates, SiteRate
+from vidaudio.media.fetch.source import ClipSpan, FetchOptions
+from vidaudio.media.outcomes import Outcome, Reason, State
+from vidaudio.pipeline.stages.circuit_breaker import FetchingStopped, RunStreak, Streak, Tail, tail_of
 from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_budget, site_rates
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers, answers_of, site_of_url
-from vidaudio.pipeline.stages.rounds import RoundRules, SourceJob, fetch_in_rounds
-from vidaudio.pipeline.stages.streak import FetchingStopped, RunStreak, Streak, Tail, tail_of
+from vidaudio.pipeline.stages.retry_rounds import RoundRules, SourceJob, fetch_in_rounds
 from vidaudio.shards.commit import read_table, table_name
 
 OPTIONS = FetchOptions(

@@ -15,18 +15,18 @@ import pytest
 from tests.media_world import MediaWorld, world_recipe
 from tests.pipeline.killed_life import fetch_and_extract
 from tests.pipeline.test_build import contents
+from vidaudio.config.corpus import CorpusRecipe
+from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.media_retention import draft_name
 from vidaudio.errors import CorpusError, VidaudioError
+from vidaudio.maintenance.remove import remove
 from vidaudio.manifest import Clip, clips_from_table, read_manifest, source, write_manifest
-from vidaudio.media.reasons import Reason
-from vidaudio.pipeline import packing
-from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.media.outcomes import Reason
+from vidaudio.packs import preview
+from vidaudio.packs.preview import Packing
+from vidaudio.pipeline.build import build
 from vidaudio.pipeline.dry_run import REQUESTS_PER_SOURCE, BuildPlan, dry_run
-from vidaudio.pipeline.packing import Packing
-from vidaudio.pipeline.recipe import CorpusRecipe
-from vidaudio.pipeline.released import draft_name
-from vidaudio.pipeline.remove import remove
 from vidaudio.pipeline.retry import plan_retry
-from vidaudio.pipeline.run import build
 from vidaudio.shards.commit import read_record, table_name
 
 
@@ -294,7 +294,7 @@ def test_a_build_that_came_to_its_end_is_known_without_a_look_at_its_clips(
         raise AssertionError("the clips were looked at")
 
     with monkeypatch.context() as patch:
-        patch.setattr(packing, "plan_pack", planned)
+        patch.setattr(preview, "plan_pack", planned)
         assert dry_run(*request) == looked_at
         assert looked_at.pack == Packing("training/default", "now", 0, 0)
         # What was not built so far, or is there no more, is planned.

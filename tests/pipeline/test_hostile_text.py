@@ -20,18 +20,18 @@ from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from tests.media_world import pack_here, render, world_recipe, world_run
 from tests.report.listening_world import make_systems
+from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.maintenance.export import export
+from vidaudio.maintenance.status import corpus_status
+from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.manifest import Clip, TableOptions, read_manifest, read_table, table_from_clips, write_manifest
-from vidaudio.media.extract import Extracted
+from vidaudio.media.decode.extractor import Extracted
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.pipeline.clip_progress import ignore_progress
-from vidaudio.pipeline.corpus import Corpus, create_or_continue
-from vidaudio.pipeline.export import export
 from vidaudio.pipeline.stages import download as downloading
 from vidaudio.pipeline.stages import extract as extracting
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.pipeline.stages.embed import prepare_encoder
-from vidaudio.pipeline.status import corpus_status
-from vidaudio.pipeline.verify import verify_corpus
 from vidaudio.report.listening import Item, make_page
 from vidaudio.shards.commit import read_table as committed_table
 from vidaudio.shards.commit import table_name

@@ -20,7 +20,7 @@ import pytest
 from tests.chaos.points import VICTIMS
 from tests.chaos.reader import Reader
 from tests.pipeline.test_build import contents
-from vidaudio.pipeline.corpus import Corpus
+from vidaudio.corpus.corpus import Corpus
 from vidaudio.shards.scratch import PREFIX, scratch_prefix, sweep_scratch
 
 

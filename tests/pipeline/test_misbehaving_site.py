@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from tests.media.site.small_video import small_video
+from vidaudio.config.corpus import load_corpus_recipe
+from vidaudio.corpus.corpus import open_corpus
 from vidaudio.manifest import Clip, write_manifest
-from vidaudio.media.budget import FileBudget
-from vidaudio.pipeline.corpus import open_corpus
-from vidaudio.pipeline.recipe import load_corpus_recipe
-from vidaudio.pipeline.run import build
+from vidaudio.media.fetch.rate_limit import FileBudget
+from vidaudio.pipeline.build import build
 from vidaudio.shards.commit import read_table, table_name
 
 # What is asked for, and why it does not come; None where it does after all.

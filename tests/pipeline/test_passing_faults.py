@@ -12,16 +12,16 @@ import pytest
 from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from tests.media.site.small_video import small_video
+from vidaudio.config.corpus import CorpusRecipe, load_corpus_recipe
+from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
 from vidaudio.manifest import Clip, table_from_clips
-from vidaudio.media.budget import MemoryBudget
-from vidaudio.media.fetch import ClipSpan, Fetched, FetchOptions
-from vidaudio.media.reasons import TRANSIENT, Reason, State
-from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
-from vidaudio.pipeline.recipe import CorpusRecipe, load_corpus_recipe
+from vidaudio.media.fetch.rate_limit import MemoryBudget
+from vidaudio.media.fetch.source import ClipSpan, Fetched, FetchOptions
+from vidaudio.media.outcomes import TRANSIENT, Reason, State
 from vidaudio.pipeline.retry import plan_retry
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.extract import extract_shard
-from vidaudio.pipeline.stages.rounds import RoundRules, SourceJob, fetch_in_rounds
+from vidaudio.pipeline.stages.retry_rounds import RoundRules, SourceJob, fetch_in_rounds
 from vidaudio.shards.commit import read_table, table_name
 
 OPTIONS = FetchOptions(

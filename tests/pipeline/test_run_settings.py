@@ -11,11 +11,7 @@ import pytest
 
 from tests.media.site.server import LoopbackSite
 from tests.media_world import render
-from vidaudio.errors import CorpusError
-from vidaudio.manifest import Clip, read_manifest, write_manifest
-from vidaudio.pipeline.corpus import Corpus, create_or_continue, open_corpus
-from vidaudio.pipeline.dry_run import dry_run
-from vidaudio.pipeline.recipe import (
+from vidaudio.config.corpus import (
     CorpusRecipe,
     CorpusSettings,
     DownloadBlock,
@@ -26,7 +22,11 @@ from vidaudio.pipeline.recipe import (
     FetchPolicy,
     load_corpus_recipe,
 )
-from vidaudio.pipeline.run import build
+from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.errors import CorpusError
+from vidaudio.manifest import Clip, read_manifest, write_manifest
+from vidaudio.pipeline.build import build
+from vidaudio.pipeline.dry_run import dry_run
 from vidaudio.pipeline.stages.download import download_shard
 
 INTERVAL_SECONDS = 0.2

@@ -11,13 +11,13 @@ import pytest
 from tests.media_world import MediaWorld, pack_here, world_recipe
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
+from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.errors import CorpusError
-from vidaudio.pipeline import counting
-from vidaudio.pipeline.corpus import Corpus, open_corpus
+from vidaudio.maintenance import count_worker
+from vidaudio.maintenance.status import corpus_status
+from vidaudio.maintenance.verify import verify_corpus
+from vidaudio.pipeline.build import build
 from vidaudio.pipeline.dry_run import dry_run
-from vidaudio.pipeline.run import build
-from vidaudio.pipeline.status import corpus_status
-from vidaudio.pipeline.verify import verify_corpus
 from vidaudio.shards.remote import RemoteStore
 from vidaudio.stream import MixtureStream, StreamConfig, WindowShape
 
@@ -61,16 +61,16 @@ def test_several_processes_count_what_one_does(remote_corpus, built_corpus, monk
     ]
     # The first id of the first table counts no more, there as here.
     rows[0]["superseded"] = remote_corpus.rows(0)[0].id, "nobody"
-    asked = pa.Table.from_pylist(rows, schema=counting.ASKED)
-    here = counting.count_tables(built_corpus.store, asked)
-    monkeypatch.setattr(counting, "TABLES_A_PROCESS", 1)
-    monkeypatch.setattr(counting, "available_cores", lambda: 2)
-    monkeypatch.setattr(counting, "_count_here", None)
-    there = counting.count_tables(remote_corpus.store, asked)
+    asked = pa.Table.from_pylist(rows, schema=count_worker.ASKED)
+    here = count_worker.count_tables(built_corpus.store, asked)
+    monkeypatch.setattr(count_worker, "TABLES_A_PROCESS", 1)
+    monkeypatch.setattr(count_worker, "available_cores", lambda: 2)
+    monkeypatch.setattr(count_worker, "_count_here", None)
+    there = count_worker.count_tables(remote_corpus.store, asked)
     assert there.equals(here)
-    gone = pa.Table.from_pylist([rows[0], {**rows[1], "table": "999999.parquet"}], schema=counting.ASKED)
+    gone = pa.Table.from_pylist([rows[0], {**rows[1], "table": "999999.parquet"}], schema=count_worker.ASKED)
     with pytest.raises(CorpusError, match="999999"):
-        counting.count_tables(remote_corpus.store, gone)
+        count_worker.count_tables(remote_corpus.store, gone)
 
 
 def test_status_and_a_second_pack_are_those_of_the_disk(remote_corpus, built_corpus, packed_as):

@@ -11,13 +11,13 @@ import pytest
 
 from tests.media.site.server import LoopbackSite
 from tests.media_world import render
+from vidaudio.config.corpus import load_corpus_recipe
+from vidaudio.corpus.corpus import create_or_continue
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.store import read_manifest
-from vidaudio.media.extract import Extracted
+from vidaudio.media.decode.extractor import Extracted
 from vidaudio.media.ffmpeg import run_ffmpeg
-from vidaudio.media.reasons import Outcome, Reason
-from vidaudio.pipeline.corpus import create_or_continue
-from vidaudio.pipeline.recipe import load_corpus_recipe
+from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.extract import _with_jumps_of_cut, extract_shard
 from vidaudio.shards.commit import read_table, table_name

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vidaudio.shards.commit import CommitRecord, commit, committed_shards, read_record, read_table, table_name
-from vidaudio.shards.damage import Damaged
+from vidaudio.shards.corruption import Damaged
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import LocalStore, Store, open_store
 from vidaudio.shards.tar import ShardWriter, sha256_of

@@ -16,7 +16,7 @@ import pytest
 
 from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.shards.commit import commit, encode_table, read_record, read_table, record_of
-from vidaudio.shards.damage import Damaged
+from vidaudio.shards.corruption import Damaged
 from vidaudio.shards.links import LINKS_VARIABLE
 from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.parquet_limits import TooLarge, read_whole

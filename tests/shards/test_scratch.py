@@ -19,6 +19,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from vidaudio.shards import scratch as scratch_module
+from vidaudio.shards.maintenance_lock import LOCK_FILE, UpkeepBusy, upkeep
 from vidaudio.shards.process_identity import is_alive, parse_identity, started, this_process
 from vidaudio.shards.scratch import (
     ABANDONED_SECONDS,
@@ -31,7 +32,6 @@ from vidaudio.shards.scratch import (
     temporary_folder,
 )
 from vidaudio.shards.store import open_store
-from vidaudio.shards.upkeep import LOCK_FILE, UpkeepBusy, upkeep
 
 AGES = (0.0, UNLOCKED_SECONDS + 1, ABANDONED_SECONDS + 1)
 # Its own process numbers, as in a container, and the same host name.
@@ -51,7 +51,7 @@ with scratch_folder(root) as folder:
 UPKEEP = """
 import sys
 from vidaudio.shards.store import open_store
-from vidaudio.shards.upkeep import upkeep
+from vidaudio.shards.maintenance_lock import upkeep
 with upkeep(open_store(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

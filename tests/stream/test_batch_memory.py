@@ -11,7 +11,7 @@ import torch
 from tests.stream.synthetic import write_shards
 from vidaudio.errors import CorpusError
 from vidaudio.stream import EpochLoader, MixtureStream, StreamConfig, WindowShape
-from vidaudio.stream.memory import ALIGNMENT_BYTES, one_piece, write_pictures
+from vidaudio.stream.batch_memory import ALIGNMENT_BYTES, one_piece, write_pictures
 
 CONFIG = StreamConfig(sources=2, shape=WindowShape(frames=1, samples=8_000), batch_size=4, seed=7, block_shards=2)
 

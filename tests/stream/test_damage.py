@@ -15,7 +15,7 @@ import torch
 
 from vidaudio.errors import CorpusError
 from vidaudio.stream import MixtureStream, StreamConfig, WindowShape, open_index
-from vidaudio.stream.corpus import DAMAGED_IN_A_ROW, Damage
+from vidaudio.stream.packed_corpus import DAMAGED_IN_A_ROW, Damage
 from vidaudio.stream.reader import DamagedSample
 
 SHAPE = WindowShape(frames=3, samples=16_000)

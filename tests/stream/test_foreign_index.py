@@ -13,7 +13,7 @@ import pytest
 
 from tests.packed import make_packed
 from vidaudio.errors import CorpusError, VidaudioError
-from vidaudio.shards.seal import seal_file
+from vidaudio.shards.checksum import seal_file
 from vidaudio.stream.index import (
     _LAYOUT_KEY,
     INDEX_FILE,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.packed import make_packed
-from vidaudio.training.recipe import TrainRecipe, load_train_recipe
+from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
 
 # Half a second of sound, 32 x 32 pictures, a U-Net that a step of takes milliseconds.
 TINY = (

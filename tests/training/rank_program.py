@@ -35,9 +35,9 @@ import torch
 
 import vidaudio.training.train as training
 from vidaudio.cli import _stop
-from vidaudio.encoders.pictures import weights_hash
+from vidaudio.encoders.image import weights_hash
 from vidaudio.errors import VidaudioError
-from vidaudio.training.recipe import load_train_recipe
+from vidaudio.tasks.separation.recipe import load_train_recipe
 
 
 class Watch(pl.Callback):

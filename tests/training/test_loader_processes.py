@@ -21,13 +21,13 @@ from torch.utils.data import get_worker_info
 from tests.conftest import REPOSITORY
 from tests.training.conftest import TINY
 from vidaudio.errors import CorpusError, LoaderError, VidaudioError
-from vidaudio.shards.damage import Damaged
+from vidaudio.shards.corruption import Damaged
 from vidaudio.stream import loader_errors
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.stream.loader_errors import readable, sent_error, sentence
+from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training import loader_processes
 from vidaudio.training.loader_processes import end_processes
-from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.resume import newest_state
 from vidaudio.training.train import train
 

@@ -15,9 +15,9 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.training.conftest import TINY
 from vidaudio.errors import CheckpointError, RecipeError
+from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training import launch as launching
 from vidaudio.training.launch import launch
-from vidaudio.training.recipe import load_train_recipe
 from vidaudio.training.train import train
 
 STEPS = 400
@@ -153,7 +153,7 @@ def test_killed_while_a_state_is_written_the_one_before_stands(packed: Path, tmp
 import os, signal
 from pathlib import Path
 from vidaudio.training.launch import launch
-from vidaudio.training.recipe import load_train_recipe
+from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training.train import train
 
 replaced = os.replace

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from tests.packed import make_packed
 from tests.training.conftest import TINY
 from vidaudio.errors import CheckpointError, CorpusError, RecipeError, VidaudioError
+from vidaudio.tasks.separation.data import parse_data, streams
+from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
 from vidaudio.training.checkpoint import SOURCES_TENSOR, load_checkpoint
-from vidaudio.training.data import parse_data, streams
-from vidaudio.training.recipe import TrainRecipe, load_train_recipe
 from vidaudio.training.spectrograms import Panel, draw_panels, pixels
 from vidaudio.training.train import train
 
@@ -126,7 +126,7 @@ def test_every_panel_of_a_picture_has_its_name_and_what_it_shows_stands_below():
 
 
 def test_rows_of_steps_that_are_made_again_are_not_there_twice(packed: Path, tmp_path: Path):
-    from vidaudio.training.journal import MetricsFile
+    from vidaudio.training.metrics_log import MetricsFile
 
     path = tmp_path / "logs" / "metrics.csv"
     killed = MetricsFile(path, 0)
@@ -261,7 +261,7 @@ def test_every_option_of_the_stream_can_be_set_in_the_recipe(packed: Path):
 def test_ctrl_c_ends_a_step_saves_it_and_stays_a_keyboard_interrupt(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from vidaudio.training.module import SeparationModule
+    from vidaudio.tasks.separation.module import SeparationModule
 
     original, interrupted = SeparationModule.training_step, []
 
@@ -285,7 +285,7 @@ def test_ctrl_c_ends_a_step_saves_it_and_stays_a_keyboard_interrupt(
 def test_stopped_after_its_last_step_a_run_makes_the_validation_that_it_owes(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from vidaudio.training.module import SeparationModule
+    from vidaudio.tasks.separation.module import SeparationModule
 
     settings = (*QUIET, "schedule.steps=4", "validation.every_steps=4")
     whole = train(_recipe(*settings), str(packed), tmp_path / "whole", progress=False)
@@ -317,7 +317,7 @@ def test_stopped_after_its_last_step_a_run_makes_the_validation_that_it_owes(
 def test_gradients_that_are_no_numbers_end_the_run_and_no_state_is_written_over(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from vidaudio.training.module import SeparationModule
+    from vidaudio.tasks.separation.module import SeparationModule
 
     original = SeparationModule.training_step
     recipe = _recipe(*QUIET, "schedule.steps=4", "validation.every_steps=2", "log.every_steps=50")

@@ -12,9 +12,9 @@ import torch
 from tests.training.conftest import TINY
 from tests.training.made_states import state_of
 from vidaudio.errors import CheckpointError, RecipeError
+from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training.checkpoint import build_model, load_checkpoint
-from vidaudio.training.keeper import generator_states
-from vidaudio.training.recipe import load_train_recipe
+from vidaudio.training.checkpointing import generator_states
 from vidaudio.training.resume import check_weights, newest_state
 
 RECIPE = load_train_recipe("clipsep", TINY)

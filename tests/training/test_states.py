@@ -17,9 +17,9 @@ from tests.training.conftest import TINY
 from tests.training.made_states import state_of
 from vidaudio import files
 from vidaudio.errors import CheckpointError
+from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training import state_files
-from vidaudio.training.keeper import Keeper
-from vidaudio.training.recipe import load_train_recipe
+from vidaudio.training.checkpointing import Keeper
 from vidaudio.training.resume import FolderLock, newest_state
 from vidaudio.training.state_files import write_state
 from vidaudio.training.state_reading import damage_of

@@ -12,8 +12,8 @@ import torch
 from tests.packed import make_packed
 from vidaudio.errors import CheckpointError, CorpusError, RecipeError
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.training.checkpoint import load_checkpoint, read_checkpoint
-from vidaudio.training.recipe import TrainRecipe
 from vidaudio.training.train import train
 
 
@@ -168,7 +168,7 @@ def test_damage_found_by_a_loader_process_is_one_sentence(
 
 
 def test_gains_out_of_order_are_refused():
-    from vidaudio.training.recipe import load_train_recipe
+    from vidaudio.tasks.separation.recipe import load_train_recipe
 
     with pytest.raises(RecipeError, match="lower gain comes first"):
         load_train_recipe("clipsep", ["data.gain_range=[2, 1]"])

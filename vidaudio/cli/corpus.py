@@ -50,8 +50,8 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a corpus from a manifest, or go on with one: download, extract, embed, pack."""
-    from vidaudio.pipeline.recipe import load_corpus_recipe, with_scheduler
-    from vidaudio.pipeline.run import build as run_build
+    from vidaudio.config.corpus import load_corpus_recipe, with_scheduler
+    from vidaudio.pipeline.build import build as run_build
 
     values = load_corpus_recipe(recipe, settings or [])
     if scheduler is not None:
@@ -82,7 +82,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show how many clips came through each stage, and why the others did not."""
-    from vidaudio.pipeline.status import corpus_status
+    from vidaudio.maintenance.status import corpus_status
 
     found = corpus_status(corpus)
     typer.echo(json.dumps(found.as_dict(), indent=2) if as_json else str(found))
@@ -102,11 +102,11 @@ def pack(
     as_json: Json = False,
 ) -> None:
     """Pack a finished corpus into training shards, once more under another name or selection."""
-    from vidaudio.pipeline.corpus import open_corpus
-    from vidaudio.pipeline.pack_select import SelectionError
-    from vidaudio.pipeline.recipe import PackBlock
-    from vidaudio.pipeline.run import pack as run_pack
-    from vidaudio.recipes import check, override
+    from vidaudio.config.corpus import PackBlock
+    from vidaudio.config.recipes import check, override
+    from vidaudio.corpus.corpus import open_corpus
+    from vidaudio.packs.selection import SelectionError
+    from vidaudio.pipeline.build import pack as run_pack
 
     # Settings are known by their names in a recipe, `pack.window`, and may be called `window` where all are a pack's.
     bare = [setting.removeprefix("pack.") for setting in settings or []]

@@ -16,7 +16,7 @@ from vidaudio.cli.models import EncoderWeights
 from vidaudio.output_folder import output_folder
 
 if TYPE_CHECKING:
-    from vidaudio.training.evaluation.report import EvaluationReport
+    from vidaudio.tasks.separation.evaluation.report import EvaluationReport
 
 
 class NoiseHeads(StrEnum):
@@ -103,8 +103,8 @@ def evaluate(
         raise typer.BadParameter("sounds need a folder", param_hint="--output")
     if noise_heads is NoiseHeads.both and sweep is None:
         raise typer.BadParameter("both is for --sweep; here drop or keep", param_hint="--noise-heads")
-    from vidaudio.training.evaluate import TestMaterial
-    from vidaudio.training.evaluate import evaluate as run_evaluation
+    from vidaudio.tasks.separation.evaluate import TestMaterial
+    from vidaudio.tasks.separation.evaluate import evaluate as run_evaluation
 
     material = TestMaterial(
         data=data,
@@ -146,7 +146,7 @@ def evaluate(
 
 
 def _score_files(paths: Sequence[Path], scorer: Scorer, as_json: bool) -> None:
-    from vidaudio.training.evaluation.files import score_files
+    from vidaudio.tasks.separation.evaluation.score_files import score_files
 
     if len(paths) < 4:
         raise typer.BadParameter("--files wants MIXTURE TARGET INTERFERENCE ESTIMATE [ESTIMATE ...]")
@@ -162,7 +162,7 @@ def _sweep(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    from vidaudio.training.evaluation.sweep import Sweep, run_sweep, write_sweep
+    from vidaudio.tasks.separation.evaluation.sweep import Sweep, run_sweep, write_sweep
 
     report = run_sweep(runs, Sweep.parse(text), evaluated, heads)
     if out is not None:
@@ -177,9 +177,9 @@ def _show(
     published: bool,
     as_json: bool,
 ) -> None:
-    from vidaudio.training.evaluate import write_report
-    from vidaudio.training.evaluation.sweep import comparison, write_comparison
-    from vidaudio.training.evaluation.tables import published_lines
+    from vidaudio.tasks.separation.evaluate import write_report
+    from vidaudio.tasks.separation.evaluation.sweep import comparison, write_comparison
+    from vidaudio.tasks.separation.evaluation.tables import published_lines
 
     for report, folder in zip(reports, folders, strict=True):
         if folder is not None:

@@ -28,8 +28,8 @@ def remove(
 
     Exit code 1 where an entry names nothing in the corpus; what the others name is removed all the same.
     """
-    from vidaudio.pipeline.remove import read_ids
-    from vidaudio.pipeline.remove import remove as run_remove
+    from vidaudio.maintenance.remove import read_ids
+    from vidaudio.maintenance.remove import remove as run_remove
 
     removal = run_remove(corpus, read_ids(ids), note=note, ignore_unknown=ignore_unknown, progress=not quiet)
     typer.echo(json.dumps(removal.as_dict(), indent=2) if as_json else str(removal))
@@ -54,8 +54,8 @@ def export(
 
     Exit code 1 where the corpus does not hold a clip whole; the others are written all the same.
     """
-    from vidaudio.pipeline.export import export as run_export
-    from vidaudio.pipeline.remove import read_ids
+    from vidaudio.maintenance.export import export as run_export
+    from vidaudio.maintenance.remove import read_ids
 
     chosen = None if ids is None else read_ids(ids)
     exported = run_export(corpus, out, pack=pack, ids=chosen, where=where, progress=not quiet)

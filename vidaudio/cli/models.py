@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from vidaudio.cli.corpus import Json, Quiet, Set
-from vidaudio.wording import number_of
+from vidaudio.text import number_of
 
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", "-c", help="A run's folder, or its weights file.")]
 EncoderWeights = Annotated[
@@ -45,7 +45,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a system on a packed corpus, or on several."""
-    from vidaudio.training.recipe import load_train_recipe
+    from vidaudio.tasks.separation.recipe import load_train_recipe
     from vidaudio.training.signals import LAUNCHED, take_warnings
 
     take_warnings()
@@ -58,7 +58,7 @@ def train(
         from vidaudio.training.launch import end_with_launcher
 
         end_with_launcher()
-    from vidaudio.training.data import parse_data
+    from vidaudio.tasks.separation.data import parse_data
     from vidaudio.training.train import train as run_training
 
     if init is not None:
@@ -118,7 +118,7 @@ def separate(
     as_json: Json = False,
 ) -> None:
     """Pull the sound that words, a picture or a video describe out of a sound file or a video."""
-    from vidaudio.training.separate import separate as run_separation
+    from vidaudio.tasks.separation.separate import separate as run_separation
 
     done = run_separation(
         mixture,

@@ -23,9 +23,9 @@ def pack_sounds(
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
 ) -> None:
     """Pack labelled sound files, without pictures, for LabelSep, PIT and systems that are asked in words."""
-    from vidaudio.pipeline.recipe import PackBlock
-    from vidaudio.pipeline.sounds import pack_sounds as run_pack
-    from vidaudio.recipes import check, override
+    from vidaudio.config.corpus import PackBlock
+    from vidaudio.config.recipes import check, override
+    from vidaudio.packs.audio_only import pack_sounds as run_pack
 
     bare = [setting.removeprefix("pack.") for setting in settings or []]
     block = check(PackBlock, override({}, bare), "pack")

@@ -23,7 +23,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Check that a corpus holds what was committed to it; exit code 1 and a list where it does not."""
-    from vidaudio.pipeline.verify import verify_corpus
+    from vidaudio.maintenance.verify import verify_corpus
 
     report = verify_corpus(corpus, sample=sample, trust_encoder=trust_encoder, progress=not quiet)
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))

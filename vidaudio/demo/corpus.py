@@ -8,11 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from vidaudio.config.corpus import load_corpus_recipe
 from vidaudio.demo.render import FULL, Video, read_world, render_world
 from vidaudio.errors import VidaudioError
 from vidaudio.manifest import Clip, write_manifest
-from vidaudio.pipeline.recipe import load_corpus_recipe
-from vidaudio.pipeline.run import build
+from vidaudio.pipeline.build import build
 from vidaudio.stream.index import INDEX_FILE
 
 WORLD_FOLDER = "world"

@@ -22,11 +22,11 @@ import ffmpeg
 import numpy as np
 import soundfile
 
+from vidaudio.cpus import available_cores
 from vidaudio.demo import sounds
 from vidaudio.demo.pen import HEIGHT, WIDTH
 from vidaudio.demo.world import DURATION, KINDS, Instance, Kind, Purpose, derive_seed, kind_of, purpose_of
 from vidaudio.errors import VidaudioError
-from vidaudio.machine import available_cores
 from vidaudio.media.ffmpeg import ffmpeg_executable
 
 FRAMES_PER_SECOND = 10

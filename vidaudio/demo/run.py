@@ -20,24 +20,24 @@ import numpy as np
 import soundfile
 import torch
 
+from vidaudio.config.corpus import load_corpus_recipe
 from vidaudio.demo.corpus import render_once
 from vidaudio.demo.picture import Panel, draw_kinds, draw_panels
 from vidaudio.demo.render import FULL, OFFSCREEN_SHARE, SMALL, read_world
 from vidaudio.demo.serve import FolderServer
-from vidaudio.encoders.templates import CLIPSEP_TEMPLATES
+from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
 from vidaudio.errors import VidaudioError
 from vidaudio.manifest import TableOptions, read_table, write_manifest
-from vidaudio.pipeline.recipe import load_corpus_recipe
-from vidaudio.pipeline.run import build
+from vidaudio.pipeline.build import build
 from vidaudio.separation import mix_sources
 from vidaudio.stream.index import open_index
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
+from vidaudio.tasks.separation.evaluate import EvaluationReport, draw_pairs, evaluate, write_report
+from vidaudio.tasks.separation.query_encoder import load_query_encoder, text_queries
+from vidaudio.tasks.separation.recipe import load_train_recipe
+from vidaudio.tasks.separation.separate import separate
 from vidaudio.training.checkpoint import BEST_FILE, load_checkpoint
-from vidaudio.training.evaluate import EvaluationReport, draw_pairs, evaluate, write_report
-from vidaudio.training.query_encoder import load_query_encoder, text_queries
-from vidaudio.training.recipe import load_train_recipe
-from vidaudio.training.separate import separate
 from vidaudio.training.train import train
 
 Tell = Callable[[str], object]

@@ -24,11 +24,11 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor
 
+from vidaudio.cpus import available_cores
 from vidaudio.demo.captions import NOTHING, PLACE_WORDS, Facts, draw_caption, true_pairs, vocabulary_texts
 from vidaudio.demo.training_facts import TrainingFacts, write_facts
 from vidaudio.demo.world import KINDS, Purpose, derive_seed
 from vidaudio.encoders.bert import BertEncoder, BertSpec, load_bert
-from vidaudio.machine import available_cores
 
 FOLDER = Path(__file__).parent / "bert"
 COMMAND = "python -m vidaudio.demo.train_bert"

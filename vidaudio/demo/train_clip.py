@@ -40,13 +40,13 @@ from PIL import Image, ImageFilter
 from safetensors.torch import save
 from torch import Tensor
 
+from vidaudio.cpus import available_cores
 from vidaudio.demo.captions import NOTHING, Facts, draw_caption, true_pairs, vocabulary_texts
 from vidaudio.demo.clip_quality import FRAME_SIZE, as_frame, evaluate_clip
 from vidaudio.demo.drawing import Scene
 from vidaudio.demo.training_facts import TrainingFacts, write_facts
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed
 from vidaudio.encoders.clip import EncoderSpec, load_encoder
-from vidaudio.machine import available_cores
 
 FOLDER = Path(__file__).parent / "clip"
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from vidaudio.cpus import available_cores
 from vidaudio.demo.captions import NOTHING, PLACE_WORDS, Facts
 from vidaudio.demo.clip_quality import FRAME_SIZE, as_frame, frames_each_second
 from vidaudio.demo.render import render_video
@@ -29,7 +30,6 @@ from vidaudio.demo.train_clip import IMAGE_SIZE, augment, draw_pictures
 from vidaudio.demo.training_facts import TrainingFacts, write_facts
 from vidaudio.demo.world import KINDS, Purpose, derive_seed
 from vidaudio.encoders.clip import EncoderSpec, load_encoder
-from vidaudio.machine import available_cores
 from vidaudio.separation import DilatedResNet18
 
 FOLDER = Path(__file__).parent / "resnet"

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from vidaudio.encoders.clip import PACKAGE_FOLDER
+from vidaudio.encoders.image import weights_hash
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.named_by import NamedByFile, loading
-from vidaudio.encoders.pictures import weights_hash
 from vidaudio.errors import EncoderError
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -88,7 +88,7 @@ class BertEncoder:
 
     def embed_label(self, label: str, templates: tuple[str, ...] = ("{}",)) -> np.ndarray:
         """Mean of the embeddings of a label in every template; float32 `[dimensions]`."""
-        from vidaudio.encoders.templates import fill
+        from vidaudio.encoders.prompts import fill
 
         return self.embed_texts(fill(templates, label)).mean(axis=0)
 

@@ -21,10 +21,10 @@ import open_clip
 import torch
 from torchvision.transforms import ToTensor
 
+from vidaudio.encoders.image import PictureEncoder, PictureView, weights_hash
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, quiet_libraries
 from vidaudio.encoders.named_by import NamedByFile, loading
-from vidaudio.encoders.pictures import PictureEncoder, PictureView, weights_hash
-from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, fill
+from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, fill
 from vidaudio.errors import EncoderError
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent

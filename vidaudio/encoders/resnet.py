@@ -20,7 +20,7 @@ from torchvision.models import ResNet18_Weights
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
 from vidaudio.encoders.clip import DTYPES, PACKAGE_FOLDER, EncoderSpec
-from vidaudio.encoders.pictures import PictureEncoder, PictureView, weights_hash
+from vidaudio.encoders.image import PictureEncoder, PictureView, weights_hash
 from vidaudio.errors import EncoderError
 from vidaudio.separation.resnet import WIDTH, DilatedResNet18
 

@@ -18,8 +18,7 @@ from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.fields import MAX_SECONDS, RANGE
 from vidaudio.shards.names import is_name_part
-from vidaudio.text import CHANGED_IN_ARROW, storable_text
-from vidaudio.wording import number_of
+from vidaudio.text import CHANGED_IN_ARROW, number_of, storable_text
 
 # A field of a list. Longer ones are no captions: an open quote, a document, a picture in base64.
 MAX_FIELD_CHARACTERS = 131_072

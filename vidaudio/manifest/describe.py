@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.manifest.source import RowSource, TableRows, hashed
-from vidaudio.media.fetch_types import are_remote
+from vidaudio.media.fetch.types import are_remote
 
 _COLUMNS = ("source", "dataset", "url", "start_seconds", "end_seconds", "split", "labels", "captions")
 

@@ -12,9 +12,8 @@ from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.ids import Name, assign_ids
 from vidaudio.manifest.rows import Listing, Parsed, Place, collect, parse_rows
 from vidaudio.manifest.scan import FolderScan, check_folder_name, scan_folder, without_video_ending
-from vidaudio.places import local_folder
-from vidaudio.text import escaped_name, is_utf8, shown_name, storable_text
-from vidaudio.wording import number_of
+from vidaudio.paths import local_folder
+from vidaudio.text import escaped_name, is_utf8, number_of, shown_name, storable_text
 
 SHOWN_NAMES = 3
 

@@ -23,7 +23,7 @@ from vidaudio.manifest.scan import (
     without_video_ending,
 )
 from vidaudio.manifest.template import media_name
-from vidaudio.places import local_folder
+from vidaudio.paths import local_folder
 from vidaudio.text import is_utf8
 
 

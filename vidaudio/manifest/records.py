@@ -14,7 +14,7 @@ from vidaudio.manifest.header import header_rows
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.rows import BadRow, Parsed, Place
 from vidaudio.manifest.text import NOT_TEXT, is_text, parse_json, read_text, split_lines
-from vidaudio.places import local_list
+from vidaudio.paths import local_list
 
 FORMATS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",

@@ -18,8 +18,8 @@ from vidaudio.errors import ManifestError
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.schema import SCHEMA
 from vidaudio.manifest.store import checked_table, read_manifest
-from vidaudio.places import local_list
-from vidaudio.wording import number_of
+from vidaudio.paths import local_list
+from vidaudio.text import number_of
 
 # A list of fewer rows is held in memory.
 WHOLE_ROWS = 200_000

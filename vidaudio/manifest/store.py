@@ -16,8 +16,8 @@ from vidaudio.manifest.checks import check_table, storable_table
 from vidaudio.manifest.clip import CLIP_ID, Clip
 from vidaudio.manifest.parquet_file import check_name, damage_named, open_parquet
 from vidaudio.manifest.schema import REQUIRED, SCHEMA, table_from_clips
-from vidaudio.places import local_list
-from vidaudio.wording import number_of
+from vidaudio.paths import local_list
+from vidaudio.text import number_of
 
 ROW_GROUP = 20_000
 

@@ -19,7 +19,7 @@ from typing import Any
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.checks import MAX_FIELD_CHARACTERS, too_many
 from vidaudio.manifest.rows import BadRow, Parsed, Place
-from vidaudio.places import local_list
+from vidaudio.paths import local_list
 from vidaudio.text import is_utf8
 
 NOT_TEXT = "it holds bytes that are not UTF-8; save the list as UTF-8"

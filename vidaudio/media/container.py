@@ -12,9 +12,9 @@ from typing import Any
 
 import av
 
-from vidaudio.media.decode import CONTAINERS
+from vidaudio.media.decode.clip import CONTAINERS
+from vidaudio.media.decode.track_choice import ranked_tracks
 from vidaudio.media.ffmpeg import file_argument
-from vidaudio.media.track_choice import ranked_tracks
 
 # Codecs a WebM may hold; anything else in a Matroska file stays Matroska.
 WEBM_CODECS = frozenset({"vp8", "vp9", "av1", "opus", "vorbis"})

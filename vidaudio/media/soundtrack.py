@@ -17,11 +17,11 @@ from PIL import Image
 
 from vidaudio.errors import MediaError
 from vidaudio.media.container import main_streams, open_media, start_time
-from vidaudio.media.decode import CONTAINERS
+from vidaudio.media.decode.clip import CONTAINERS
+from vidaudio.media.decode.frames import FrameGrid
+from vidaudio.media.decode.span import read_packets
+from vidaudio.media.decode.timeline import TimeLine, read_time_line
 from vidaudio.media.ffmpeg import FfmpegError, file_argument, plainly_named, run_ffmpeg
-from vidaudio.media.frames import FrameGrid
-from vidaudio.media.span import read_packets
-from vidaudio.media.time_line import TimeLine, read_time_line
 
 # Suffixes of files that hold a picture too: FFmpeg's name of the container, and a sound codec its players know.
 VIDEO_FORMATS = {

@@ -14,24 +14,24 @@ from typing import Any
 
 import numpy as np
 
+from vidaudio.config.corpus import STAGES, CorpusRecipe
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.listing import Listings, list_stages
+from vidaudio.corpus.manifest_diff import added_rows
+from vidaudio.corpus.media_retention import shards_without_media
+from vidaudio.corpus.shard_plan import plan_shards
+from vidaudio.corpus.tombstones import Tombstones, read_tombstones
 from vidaudio.manifest.source import RowSource, hashed
-from vidaudio.pipeline.chains import check_order
-from vidaudio.pipeline.checks import Request, check_request, read_request
-from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.fetches import Fetches, rows_to_fetch
-from vidaudio.pipeline.finished import finished_before, request_hash
-from vidaudio.pipeline.growth import added_rows
-from vidaudio.pipeline.keep import drafted_shards
-from vidaudio.pipeline.listing import Listings, list_stages
-from vidaudio.pipeline.packing import Packing, fullest_encoder, plan_packing
-from vidaudio.pipeline.plan import plan_shards
-from vidaudio.pipeline.recipe import STAGES, CorpusRecipe
-from vidaudio.pipeline.released import shards_without_media
+from vidaudio.packs.preview import Packing, fullest_encoder, plan_packing
+from vidaudio.pipeline.preflight import Request, check_request, read_request
+from vidaudio.pipeline.request_estimate import Fetches, rows_to_fetch
 from vidaudio.pipeline.retry import nothing_retried, retried_rows
+from vidaudio.pipeline.shard_tasks import check_order
 from vidaudio.pipeline.stages.embed import check_encoder_named
-from vidaudio.pipeline.tombstones import Tombstones, read_tombstones
+from vidaudio.pipeline.stages.fused import drafted_shards
+from vidaudio.pipeline.up_to_date import finished_before, request_hash
 from vidaudio.shards.commit import committed_shards_in
-from vidaudio.wording import number_of
+from vidaudio.text import number_of
 
 # The stages of a shard's chain; a pack is of the whole corpus.
 CHAIN = STAGES[:-1]

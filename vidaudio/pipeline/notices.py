@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidaudio.media.reasons import State
+from vidaudio.media.outcomes import State
 
 # Names of the counts, as columns of the tallies, and their types.
 COLUMNS = {

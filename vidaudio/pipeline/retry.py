@@ -12,17 +12,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vidaudio.config.recipes import recipe_names
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.corrupt_hashes import write_corrupt_hashes
+from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import RowSource
-from vidaudio.media.fetch_types import are_remote
-from vidaudio.media.reasons import TRANSIENT, Reason, State
-from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.corrupt_hashes import write_corrupt_hashes
-from vidaudio.pipeline.superseded import superseded
-from vidaudio.recipes import recipe_names
+from vidaudio.media.fetch.types import are_remote
+from vidaudio.media.outcomes import TRANSIENT, Reason, State
 from vidaudio.shards.commit import committed_shards, table_name
-from vidaudio.shards.read_many import read_tables
+from vidaudio.shards.parallel_read import read_tables
 
 TRANSIENT_WORD, ALL_WORD = "transient", "all"
 

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidaudio.json_values import parse_json
-from vidaudio.shards.damage import Damaged
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_holds, sealed
+from vidaudio.shards.corruption import Damaged
 from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.parquet_limits import read_whole
-from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_holds, sealed
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import LARGEST, check_columns, check_table
 from vidaudio.shards.tar import sha256_of

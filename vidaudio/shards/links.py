@@ -12,7 +12,7 @@ import os
 import stat
 from pathlib import Path
 
-from vidaudio.shards.damage import Damaged
+from vidaudio.shards.corruption import Damaged
 
 LINKS_VARIABLE = "VIDAUDIO_LINKED_FOLDERS"
 

@@ -6,7 +6,7 @@ import os
 from types import TracebackType
 
 from vidaudio.files import naming
-from vidaudio.shards.damage import Damaged
+from vidaudio.shards.corruption import Damaged
 from vidaudio.shards.links import open_regular
 from vidaudio.shards.scratch import temporary_folder
 from vidaudio.shards.store import Store

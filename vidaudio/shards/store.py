@@ -18,7 +18,7 @@ from pathlib import Path
 
 from vidaudio.errors import CorpusError
 from vidaudio.files import naming, sync, sync_folder
-from vidaudio.places import url_meant
+from vidaudio.paths import url_meant
 from vidaudio.shards.links import check_inside, check_regular, leaves, open_regular
 from vidaudio.shards.names import check_name, is_name_part
 from vidaudio.shards.scratch import scratch_folder

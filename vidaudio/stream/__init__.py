@@ -19,8 +19,8 @@ _PUBLIC = {
     "TrainingIndex": "vidaudio.stream.index",
     "open_index": "vidaudio.stream.index",
     "WindowShape": "vidaudio.stream.windows",
-    "webdataset": "vidaudio.stream.plain",
-    "shard_urls": "vidaudio.stream.plain",
+    "webdataset": "vidaudio.stream.webdataset",
+    "shard_urls": "vidaudio.stream.webdataset",
 }
 __all__ = sorted(_PUBLIC)
 

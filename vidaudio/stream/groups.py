@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 
 from vidaudio.stream.config import StreamConfig
+from vidaudio.stream.lru import Recent
 from vidaudio.stream.order import BLOCK_ORDER, PARTNERS, EpochLayout, epoch_layout, generator, groups_of_different
-from vidaudio.stream.recent import Recent
 from vidaudio.stream.samples import UsableSamples
 
 KEPT_BLOCKS = 3

@@ -20,8 +20,8 @@ import pyarrow.compute
 
 from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_json
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.links import open_regular
-from vidaudio.shards.seal import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.store import Store, open_store
 from vidaudio.stream.index_checks import check_rows, check_runs, described_in, read_batches, read_runs
 

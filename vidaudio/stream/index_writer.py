@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import pyarrow as pa
 
-from vidaudio.shards.seal import seal_file
+from vidaudio.shards.checksum import seal_file
 from vidaudio.stream.index import index_metadata, layout_of, write_index
 
 # Offsets of texts and lists have 32 bits: before they run over, another batch is begun.

@@ -17,13 +17,13 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vidaudio.errors import CorpusError
+from vidaudio.stream.batch_memory import one_piece, to_be_sent, write_pictures
 from vidaudio.stream.config import StreamConfig, check_setting, is_whole
-from vidaudio.stream.corpus import Damage
 from vidaudio.stream.index import TrainingIndex, encoder_in_words
 from vidaudio.stream.loader_errors import with_readable_errors
-from vidaudio.stream.memory import one_piece, to_be_sent, write_pictures
+from vidaudio.stream.mixtures import Pick, Picker
 from vidaudio.stream.order import WINDOWS, generator
-from vidaudio.stream.picks import Pick, Picker
+from vidaudio.stream.packed_corpus import Damage
 from vidaudio.stream.ranks import rank_part, rank_rows
 from vidaudio.stream.reader import DamagedSample
 from vidaudio.stream.windows import Windows

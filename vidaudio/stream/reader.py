@@ -13,7 +13,7 @@ from vidaudio.shards.links import open_regular
 from vidaudio.shards.tar import BadTar, Member, members
 from vidaudio.stream.cache import CachedTars
 from vidaudio.stream.index import TrainingIndex
-from vidaudio.stream.recent import Recent
+from vidaudio.stream.lru import Recent
 from vidaudio.stream.vector_files import read_header
 from vidaudio.stream.windows import Window
 

@@ -10,7 +10,7 @@ import numpy as np
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.windows import Windows, WindowShape
-from vidaudio.wording import number_of
+from vidaudio.text import number_of
 
 DRAWS_BEFORE_COUNTING = 256
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from vidaudio.encoders.templates import CLIPSEP_TEMPLATES, TRAINING_TEMPLATE, check_templates
-from vidaudio.recipes import RecipeModel
+from vidaudio.config.recipes import RecipeModel
+from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, TRAINING_TEMPLATE, check_templates
 
 Modality = Literal["image", "text"]
 # Far more than any sound needs, and little enough for memory: recipes also come with weights of other people's.
@@ -19,7 +19,7 @@ class FrontEndBlock(RecipeModel):
     """Spectrogram, see vidaudio.separation.FrontEndConfig.
 
     `window_samples` and `frames` follow from `data.window_seconds` where they are not stated, see
-    `vidaudio.training.window_length`; in a recipe that was read they are numbers.
+    `vidaudio.tasks.separation.window_length`; in a recipe that was read they are numbers.
     """
 
     sample_rate: int = Field(16_000, ge=1, le=MAX_SAMPLE_RATE)

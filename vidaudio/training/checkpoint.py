@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from vidaudio.config.recipes import check
 from vidaudio.errors import CheckpointError
 from vidaudio.files import atomic_write
 from vidaudio.json_values import parse_object
-from vidaudio.recipes import check
 from vidaudio.separation import (
     FrontEndConfig,
     FusionConfig,
@@ -31,11 +31,10 @@ from vidaudio.separation import (
     build_separator,
 )
 from vidaudio.stream.index_checks import check_fingerprint
-from vidaudio.text import is_utf8, shown_name
-from vidaudio.training.recipe import TrainRecipe
+from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.text import is_utf8, number_of, shown_name
 from vidaudio.training.state_reading import LAST_FILE, MAX_STEPS, are_sources, misfit, state_paths
 from vidaudio.training.state_weights import newest_state_file, weights_of_state
-from vidaudio.wording import number_of
 
 BEST_FILE = "best.safetensors"
 FORMAT = 1
@@ -49,13 +48,10 @@ class Checkpoint:
     """A trained model and what it needs to know.
 
     Attributes:
-        model: In eval mode, float32, on the CPU.
-        recipe: It was trained with.
-        encoder: Fingerprint of the encoder whose vectors are its queries; None where none are.
-        labels: The labels it knows, where its queries are labels.
-        step: Optimiser steps.
-        path: Of the file.
-        training_sources: Hashes of the sources it was trained on, see `vidaudio.training.sources`; None where the file
+        model: In eval mode, float32, on the CPU. recipe: It was trained with. encoder: Fingerprint of the encoder whose
+        vectors are its queries; None where none are. labels: The labels it knows, where its queries are labels. step:
+        Optimiser steps. path: Of the file. training_sources: Hashes of the sources it was trained on, see
+        `vidaudio.training.provenance`; None where the file
             does not say.
     """
 

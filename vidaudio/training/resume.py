@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from vidaudio.config.recipes import check
 from vidaudio.errors import CheckpointError, CorpusError
-from vidaudio.recipes import check
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.separation.queries import QueryMaker
+from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.training.checkpoint import BEST_FILE
-from vidaudio.training.queries import QueryMaker
-from vidaudio.training.ranks import place
-from vidaudio.training.recipe import TrainRecipe
+from vidaudio.training.distributed import place
 from vidaudio.training.state_reading import DamagedState, State, misfit, newest_whole, read_state, state_paths
 
 if TYPE_CHECKING:
-    from vidaudio.training.module import SeparationModule
+    from vidaudio.tasks.separation.module import SeparationModule
 
 LOCK_FILE = ".lock"
 # What network disks without locks answer.

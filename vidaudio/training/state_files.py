@@ -22,7 +22,7 @@ from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE
 from vidaudio.training.state_reading import STATES_FOLDER, step_of
 
 if TYPE_CHECKING:
-    from vidaudio.training.module import SeparationModule
+    from vidaudio.tasks.separation.module import SeparationModule
 
 
 class StateIO(TorchCheckpointIO):

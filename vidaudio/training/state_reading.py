@@ -192,7 +192,7 @@ def _check_kept(kept: Mapping[str, Any]) -> None:
 
 
 def are_sources(value: Any) -> bool:
-    """Whether a value is a list of hashes, see `vidaudio.training.sources`."""
+    """Whether a value is a list of hashes, see `vidaudio.training.provenance`."""
     return _is_tensor(value) and value.ndim == 1 and value.dtype == torch.int64
 
 

@@ -20,18 +20,24 @@ from vidaudio.errors import CheckpointError, CorpusError, VidaudioError
 from vidaudio.files import atomic_write
 from vidaudio.separation import Separator, headline_figures
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.text import is_utf8, shown_name
-from vidaudio.training.average import WeightAverage
+from vidaudio.tasks.separation.data import Data, indexes, shares, streams
+from vidaudio.tasks.separation.finetune import transfer_weights
+from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
+from vidaudio.tasks.separation.queries import QueryMaker, query_maker
+from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.systems import check_system
+from vidaudio.tasks.separation.text_queries import TextTable, first_labels, text_table
+from vidaudio.tasks.separation.validation_samples import Showcase
+from vidaudio.tasks.separation.window_length import other_length
+from vidaudio.text import is_utf8, number_of, shown_name
 from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, build_model, read_checkpoint
-from vidaudio.training.compositions import check_system
-from vidaudio.training.data import Data, indexes, shares, streams
-from vidaudio.training.journal import WANDB_FILE, Journal, make_logger
-from vidaudio.training.keeper import Keeper
+from vidaudio.training.checkpointing import Keeper
+from vidaudio.training.distributed import lost_ranks, place
+from vidaudio.training.ema import WeightAverage
+from vidaudio.training.graceful_stop import Stopped, Stopper
 from vidaudio.training.loader_processes import GOING_ON, chain_of
-from vidaudio.training.module import TRAIN, VALIDATION, SeparationModule
-from vidaudio.training.queries import QueryMaker, query_maker
-from vidaudio.training.ranks import lost_ranks, place
-from vidaudio.training.recipe import TrainRecipe
+from vidaudio.training.metrics_log import WANDB_FILE, Journal, make_logger
+from vidaudio.training.provenance import sources_of
 from vidaudio.training.resume import (
     FolderLock,
     check_same_data,
@@ -41,16 +47,9 @@ from vidaudio.training.resume import (
     newest_state,
 )
 from vidaudio.training.schedule import unfinished_warmup
-from vidaudio.training.showcase import Showcase
-from vidaudio.training.sources import sources_of
 from vidaudio.training.state_files import remove_leftovers
 from vidaudio.training.state_reading import State
-from vidaudio.training.stopping import Stopped, Stopper
-from vidaudio.training.text_table import TextTable, first_labels, text_table
 from vidaudio.training.trainer import Bar, laid_out, make_trainer, state_writer
-from vidaudio.training.transfer import transfer_weights
-from vidaudio.training.window_length import other_length
-from vidaudio.wording import number_of
 
 RECIPE_FILE = "recipe.yaml"
 INIT_FILE = "init.json"
@@ -97,7 +96,7 @@ def train(
 ) -> TrainResult:
     """Train, and leave `best.safetensors`, `last.ckpt`, `recipe.yaml` and logs in the run's folder.
 
-    One of several processes where the environment says so, as under torchrun; see `vidaudio.training.ranks`.
+    One of several processes where the environment says so, as under torchrun; see `vidaudio.training.distributed`.
 
     Args:
         recipe: System, sizes, schedule.

@@ -19,12 +19,12 @@ from tqdm import tqdm
 from vidaudio.encoders.clip import best_precision
 from vidaudio.errors import RecipeError
 from vidaudio.separation import Separator, headline_figures
-from vidaudio.training.ranks import place
-from vidaudio.training.recipe import TrainRecipe
+from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.training.distributed import place
 from vidaudio.training.state_files import PeriodicStates, StateIO
 
 if TYPE_CHECKING:
-    from vidaudio.training.module import SeparationModule
+    from vidaudio.tasks.separation.module import SeparationModule
 
 # To look at the loss makes the device wait, so not at every step of a fast system.
 BAR_EVERY_SECONDS = 2.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from vidaudio.config.corpus import RunSettings
+from vidaudio.corpus.corpus import Corpus
 from vidaudio.pipeline.clip_progress import Advance
-from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.recipe import RunSettings
 from vidaudio.shards.commit import CommitRecord
 
 
@@ -36,10 +36,10 @@ def shard_stages(encoder_name: str, keep: str = "all") -> tuple[Stage, ...]:
         encoder_name: Of the corpus.
         keep: The run's `download.keep`: what becomes of the raw media.
     """
-    from vidaudio.pipeline.keep import extract_and_release, fetch_and_extract
     from vidaudio.pipeline.stages.download import download_shard
     from vidaudio.pipeline.stages.embed import embed_shard
     from vidaudio.pipeline.stages.extract import extract_shard
+    from vidaudio.pipeline.stages.fused import extract_and_release, fetch_and_extract
 
     download = fetch_and_extract if keep == "none" else download_shard
     extract = extract_shard if keep == "all" else extract_and_release

@@ -14,17 +14,20 @@ from typing import Any
 
 import pyarrow as pa
 
+from vidaudio.config.corpus import FetchedMedia, FetchPolicy, RateBlock, RunSettings
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.corrupt_hashes import CorruptHashes, read_corrupt_hashes
+from vidaudio.corpus.tombstones import read_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip
-from vidaudio.media.budget import Budget, FileBudget, Rates, SiteRate, users_budget_folder
-from vidaudio.media.fetch_types import ClipSpan, Fetched, FetchOptions
-from vidaudio.media.reasons import State
+from vidaudio.media.fetch.rate_limit import Budget, FileBudget, Rates, SiteRate, users_budget_folder
+from vidaudio.media.fetch.types import ClipSpan, Fetched, FetchOptions
+from vidaudio.media.outcomes import State
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
-from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.corrupt_hashes import CorruptHashes, read_corrupt_hashes
-from vidaudio.pipeline.recipe import FetchedMedia, FetchPolicy, RateBlock, RunSettings
+from vidaudio.pipeline.stages.circuit_breaker import Tail, tail_of
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers, answers_of
-from vidaudio.pipeline.stages.rounds import (
+from vidaudio.pipeline.stages.negative_cache import Verdicts
+from vidaudio.pipeline.stages.retry_rounds import (
     CommittedElsewhere,
     RoundRules,
     RoundsReport,
@@ -32,9 +35,6 @@ from vidaudio.pipeline.stages.rounds import (
     fetch_in_rounds,
 )
 from vidaudio.pipeline.stages.row_check import storable_outcome
-from vidaudio.pipeline.stages.streak import Tail, tail_of
-from vidaudio.pipeline.stages.verdicts import Verdicts
-from vidaudio.pipeline.tombstones import read_tombstones
 from vidaudio.shards.commit import CommitRecord, commit, read_record, table_name
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import ShardWriter, members
@@ -280,7 +280,7 @@ def run_budget(run: RunSettings) -> Budget:
     """The budget of a run: the folder that is named; else the scheduler's on a cluster; else this machine's."""
     rate = run.download.rate
     if rate.folder is None and run.dask.spans_machines:
-        from vidaudio.pipeline.cluster_budget import cluster_budget
+        from vidaudio.pipeline.dask.shared_rate_limit import cluster_budget
 
         budget = cluster_budget(site_rates(rate))
         if budget is not None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from vidaudio.config.corpus import CorpusSettings, EncoderBlock, RunSettings
+from vidaudio.corpus.corpus import Corpus
 from vidaudio.encoders.files import file_versions
 from vidaudio.encoders.named_by import NamedByFile, may_be_opened
 from vidaudio.encoders.naming import description_bytes, encoder_name
@@ -17,10 +19,8 @@ from vidaudio.errors import CorpusError, EncoderError, MediaError
 from vidaudio.json_values import parse_object
 from vidaudio.media.pictures import read_frame
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
-from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.recipe import CorpusSettings, EncoderBlock, RunSettings
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
-from vidaudio.shards.damage import Damaged
+from vidaudio.shards.corruption import Damaged
 from vidaudio.shards.read import TarReader
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.media.outcomes import Outcome, Reason, State
 
 # The answers of a site that are looked at together, in units of the limit, and the share of them that must be alike.
 _WINDOW = 2

@@ -10,19 +10,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from vidaudio.config.corpus import RunSettings
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.media_retention import media_not_kept, release_name
 from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_object
 from vidaudio.manifest import Clip
-from vidaudio.media.decoder_pool import decoders
-from vidaudio.media.extract import Extracted, ExtractOptions, Extractor, MediaSpan
-from vidaudio.media.fetch_types import TIME_JUMPS, is_remote
-from vidaudio.media.reasons import Outcome, Reason, State
+from vidaudio.media.decode.extractor import Extracted, ExtractOptions, Extractor, MediaSpan
+from vidaudio.media.decode.pool import decoders
+from vidaudio.media.fetch.types import TIME_JUMPS, is_remote
+from vidaudio.media.outcomes import Outcome, Reason, State
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
-from vidaudio.pipeline.corpus import Corpus
-from vidaudio.pipeline.recipe import RunSettings
-from vidaudio.pipeline.released import media_not_kept, release_name
+from vidaudio.pipeline.stages.crash_attribution import TAKEN_FOR_GUILTY, Trial, trying
 from vidaudio.pipeline.stages.row_check import storable_outcome
-from vidaudio.pipeline.stages.suspects import TAKEN_FOR_GUILTY, Trial, trying
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.tar import Member, ShardWriter, members
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vidaudio.media.reasons import Outcome, Reason
+from vidaudio.media.outcomes import Outcome, Reason
 
 # What Arrow and the encoders of text raise for a value that has no place in a column.
 _UNSTORABLE = (pa.ArrowException, UnicodeError, TypeError, ValueError, OverflowError)

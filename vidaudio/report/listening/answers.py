@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
+from vidaudio.config.errors import explain
 from vidaudio.json_values import MAX_JSON_BYTES, parse_json
-from vidaudio.mistakes import explain
 from vidaudio.report.listening.items import ListeningError
 from vidaudio.report.listening.study import CHOICES, RATINGS, WHICH, Key
 from vidaudio.text import storable_text

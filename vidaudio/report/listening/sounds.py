@@ -57,7 +57,7 @@ def read_sound(path: Path) -> Sound:
     """
     import soundfile
 
-    from vidaudio.media.unstated_length import FlacWithoutLength, read_sound_file
+    from vidaudio.media.decode.unstated_length import FlacWithoutLength, read_sound_file
 
     try:
         found = read_sound_file(path, dtype="float64")

@@ -1,0 +1,42 @@
+"""Upkeep: one holder at a time, one that died is followed, one on another machine is named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vidaudio.shards.maintenance_lock import LOCK_FILE, UpkeepBusy, upkeep
+from vidaudio.shards.store import open_store
+
+KILLED = """
+import os, sys
+from vidaudio.shards.store import open_store
+from vidaudio.shards.maintenance_lock import upkeep
+with upkeep(open_store(sys.argv[1])):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_dead_holder_is_followed_and_one_elsewhere_is_named(tmp_path: Path):
+    store = open_store(tmp_path)
+    subprocess.run([sys.executable, "-c", KILLED, store.url], check=False)
+    assert store.exists(LOCK_FILE)
+    with upkeep(store):
+        pass
+    store.create(LOCK_FILE, b'{"holder": ".tmp-elsewhere-12-ab"}')
+    with pytest.raises(UpkeepBusy, match=f"elsewhere.*delete .*{LOCK_FILE}"), upkeep(store):
+        pass
+
+
+def test_a_lock_that_no_command_of_ours_wrote_is_named_and_stays(tmp_path: Path):
+    store = open_store(tmp_path)
+    for number, lock in enumerate((b"[" * 50_000, b"\xff", b'{"holder": {"a": 1}}', b'{"holder": "\\u001b[2Jx"}')):
+        store.create(LOCK_FILE, lock)
+        who = "x" if number == 3 else "unknown"
+        with pytest.raises(UpkeepBusy, match=rf"\({who}\); if it is not running any more, delete"), upkeep(store):
+            pass
+        assert store.read(LOCK_FILE) == lock
+        store.remove(LOCK_FILE)

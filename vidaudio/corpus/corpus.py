@@ -1,0 +1,294 @@
+"""A corpus: the folder, the settings it was begun with, and its list. Opened by the driver and by every worker.
+
+The list grows in parts. The first is `manifest.parquet`; rows that a later list adds, and failed clips that are to be
+tried again, become a further part with shards of its own. A part is created exclusively and never changes, so what a
+shard holds is settled for good the moment its part appears.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from vidaudio.config.corpus import LEFT_OUT, CorpusRecipe, CorpusSettings, PackBlock, stable_hash
+from vidaudio.config.recipes import check
+from vidaudio.corpus.corpus_file import CORPUS_FILE, FORMAT, read_corpus_file
+from vidaudio.corpus.manifest_diff import added_rows
+from vidaudio.corpus.manifest_parts import ListDamaged, Part, PartFiles, create_part
+from vidaudio.corpus.shard_plan import manifest_hash, plan_shards, planned_tables
+from vidaudio.corpus.stored_recipe import RUN_SETTINGS
+from vidaudio.corpus.tombstones import read_tombstones
+from vidaudio.errors import CorpusError
+from vidaudio.manifest import Clip, clips_from_table
+from vidaudio.manifest.source import RowSource, TableRows, hashed
+from vidaudio.shards.store import Store, open_store
+from vidaudio.text import is_utf8, shown_name
+
+MANIFEST_FILE = "manifest.parquet"
+PART_FILE = "manifest-{:06d}.parquet"
+RECORDED_VERSIONS = ("vidaudio", "av", "pillow", "soundfile", "open_clip_torch", "torch", "webdataset", "yt-dlp")
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusRef:
+    """Which corpus a task belongs to, for whoever opens it elsewhere.
+
+    Attributes:
+        url: Folder or fsspec URL.
+        plan_hash: Of its settings and first list.
+        list_digest: Of all parts of its list that it had; tells apart two corpora that were begun at the same URL one
+            after the other.
+    """
+
+    url: str
+    plan_hash: str
+    list_digest: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An opened corpus.
+
+    Attributes:
+        store: Its files.
+        settings: What decides its bytes, as it was begun with, dtype resolved. The settings of a run are no part of
+            a corpus (`vidaudio.config.corpus.RunSettings`).
+        pack: Settings of a pack where nothing else is asked for.
+        plan_hash: Of settings and first list; every committed table carries it.
+        parts: Of the list, in order.
+        files: What they are read from.
+    """
+
+    store: Store
+    settings: CorpusSettings
+    pack: PackBlock
+    plan_hash: str
+    parts: tuple[Part, ...]
+    files: PartFiles = field(repr=False, compare=False)
+
+    @property
+    def shards(self) -> int:
+        """Shards over all parts, numbered from 0."""
+        return self.parts[-1].first_shard + self.parts[-1].shards
+
+    @property
+    def clips(self) -> int:
+        """Clips; those that are tried again count once."""
+        return sum(part.clips for part in self.parts if part.kind != "retry")
+
+    @property
+    def url(self) -> str:
+        return self.store.url
+
+    @property
+    def ref(self) -> CorpusRef:
+        """What a task is given to open the corpus by."""
+        return CorpusRef(self.url, self.plan_hash, self.list_digests()[-1])
+
+    def list_digests(self) -> list[str]:
+        """Return a digest of the list as it was with each part, in order: that of part `n` covers parts 0 to `n`."""
+        digests: list[str] = []
+        for part in self.parts:
+            digests.append(stable_hash([*digests[-1:], self.files[part.name].digest]))
+        return digests
+
+    def rows(self, shard: int) -> list[Clip]:
+        """The list's rows of one shard."""
+        return clips_from_table(self.table(shard))
+
+    def table(self, shard: int) -> pa.Table:
+        """`rows` as a table."""
+        return self.files[self._part(shard).name].rows(shard)
+
+    def is_retried(self, shard: int) -> bool:
+        """Whether a shard's clips were tried in an older shard before."""
+        return self._part(shard).kind == "retry"
+
+    def _part(self, shard: int) -> Part:
+        return next(p for p in self.parts if p.first_shard <= shard < p.first_shard + p.shards)
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of every part, in order, a row group at a time; clips that are tried again come once a try."""
+        for part in self.parts:
+            yield from self.files[part.name].tables(columns)
+
+    def manifest(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Every clip once, in the shard that speaks for it: the newest, where it was tried again. In memory, whole.
+
+        Args:
+            columns: Those that are needed, `id` among them; all by default.
+        """
+        table = pa.concat_tables(self.tables(columns))
+        if all(part.kind != "retry" for part in self.parts):
+            return table
+        # By hashes first: of the millions of ids that come once no text is held.
+        places = np.flatnonzero(pd.Series(hashed(table["id"])).duplicated(keep=False))
+        older = table["id"].take(pa.array(places)).to_pandas().duplicated(keep="last").to_numpy(bool)
+        kept = np.ones(table.num_rows, bool)
+        kept[places[older]] = False
+        return table.filter(pa.array(kept))
+
+    def clips_by_shard(self) -> np.ndarray:
+        """How many rows each shard has, int64 `[shards]`."""
+        return np.concatenate([self.files[part.name].shard_clips for part in self.parts])
+
+    def grown(self, rows: RowSource, kind: str) -> Corpus:
+        """The corpus with one more part, holding `rows` in new shards.
+
+        Another build may add a part at the same moment: then nothing is written, and the corpus is as that one left it.
+        """
+        plan = plan_shards(rows, self.settings.shard_clips)
+        name = PART_FILE.format(len(self.parts))
+        part = Part(name, kind, self.shards, len(plan.clips), rows.num_rows)
+        create_part(self.store, part, plan.clips, planned_tables(rows, plan, self.shards))
+        return open_corpus(self.url)
+
+
+def check_corpus_name(url: str) -> None:
+    """Refuse a corpus whose folder's name is not UTF-8: Arrow could not open its tables.
+
+    Raises:
+        CorpusError: It is not.
+    """
+    place = str(url) if "://" in str(url) else os.path.abspath(url)
+    if not is_utf8(place):
+        raise CorpusError(f"the name of the folder {shown_name(place)} is not UTF-8, which a corpus needs; rename it")
+
+
+def open_corpus(url: str) -> Corpus:
+    """Open a corpus that exists.
+
+    Raises:
+        CorpusError: There is none, or it is of a newer format.
+        ListDamaged: A part of its list is not there, or cannot be read.
+    """
+    check_corpus_name(url)
+    store = open_store(url)
+    if not store.exists(CORPUS_FILE):
+        store.list("")  # which has its own words where not even the bucket is there
+        raise CorpusError(f"there is no corpus at {url} (no {CORPUS_FILE}); `vidaudio build` makes one")
+    described = read_corpus_file(store)
+    recipe = check(CorpusRecipe, described["recipe"], f"{url}/{CORPUS_FILE}")
+    parts = [Part(MANIFEST_FILE, "list", 0, described["shards"], described["clips"])]
+    sizes = store.list("")
+    files = PartFiles(store, sizes)
+    further = [name for name in sizes if name.startswith("manifest-") and name.endswith(".parquet")]
+    for number in range(1, len(further) + 1):
+        # Counted and not just listed: without one of them, the numbers of all shards behind it would mean other clips.
+        name = PART_FILE.format(number)
+        part = files[name].described
+        if part.first_shard != parts[-1].first_shard + parts[-1].shards:
+            raise ListDamaged(store.url, name, f"says that its shards begin at {part.first_shard}, which they do not")
+        parts.append(part)
+    return Corpus(store, recipe.corpus_settings(), recipe.pack, described["plan_hash"], tuple(parts), files)
+
+
+@functools.lru_cache(maxsize=8)
+def cached_corpus(ref: CorpusRef) -> Corpus:
+    """`open_corpus`, once a process: a worker runs thousands of tasks on the same corpus.
+
+    Args:
+        ref: The corpus that the task was made for; it may have grown since.
+
+    Raises:
+        CorpusError: Another corpus than the task's is there by now.
+    """
+    corpus = open_corpus(ref.url)
+    if corpus.plan_hash != ref.plan_hash or ref.list_digest not in corpus.list_digests():
+        raise CorpusError(
+            f"the corpus at {ref.url} is not the one this task belongs to; was it deleted and begun anew?"
+        )
+    return corpus
+
+
+def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.Table) -> Corpus:
+    """Begin a corpus, or open the one that stands there if it was begun with the same settings.
+
+    Rows that the list has and the corpus has not become new shards at the end.
+
+    Args:
+        url: Where the corpus is or will be.
+        recipe: Settings, dtype resolved.
+        manifest: The list's rows, or a table of them.
+
+    Raises:
+        CorpusError: It was begun otherwise; names every difference. Nothing is changed.
+    """
+    check_corpus_name(url)
+    store = open_store(url)
+    rows = TableRows(manifest) if isinstance(manifest, pa.Table) else manifest
+    plan = plan_shards(rows, recipe.shard_clips)
+    list_hash = manifest_hash(planned_tables(rows, plan))
+    settings = recipe.corpus_settings()
+    described = {
+        "format": FORMAT,
+        "plan_hash": stable_hash({"settings": settings.identity(), "manifest": list_hash}),
+        "recipe": recipe.model_dump(mode="json", exclude=RUN_SETTINGS),
+        "identity": settings.identity(),
+        "manifest_sha256": list_hash,
+        "clips": rows.num_rows,
+        "shards": len(plan.clips),
+        "versions": {name: version(name) for name in RECORDED_VERSIONS},
+        "machine": platform.machine(),
+    }
+    if not store.exists(CORPUS_FILE):
+        # The manifest first: a corpus exists once corpus.json does, and must then be whole.
+        part = Part(MANIFEST_FILE, "list", 0, len(plan.clips), rows.num_rows)
+        first = create_part(store, part, plan.clips, planned_tables(rows, plan))
+        if not first and _standing_hash(store) != list_hash and not store.exists(CORPUS_FILE):
+            raise CorpusError(
+                f"{url} holds the {MANIFEST_FILE} of another list and no {CORPUS_FILE}: a build has just begun there, "
+                f"or was interrupted as it began; name another folder, or delete {MANIFEST_FILE}"
+            )
+        store.create(CORPUS_FILE, json.dumps(described, indent=2, sort_keys=True).encode() + b"\n")
+    check_settings(url, settings)
+    standing = read_corpus_file(store)
+    corpus = open_corpus(url)
+    if standing.get("manifest_sha256") == list_hash:
+        return corpus
+    while (added := added_rows(corpus.url, corpus.tables, rows, read_tombstones(store))) is not None:
+        corpus = corpus.grown(added, "added")
+    return corpus
+
+
+def check_settings(url: str, settings: CorpusSettings) -> None:
+    """Whether a corpus that stands was begun with these settings.
+
+    Args:
+        url: Of the corpus.
+        settings: Those asked for, dtype resolved.
+
+    Raises:
+        CorpusError: It was begun otherwise; names every difference.
+    """
+    check_corpus_name(url)
+    standing = read_corpus_file(open_store(url))
+    # Settings that the identity leaves out at their default have it.
+    was, now = (LEFT_OUT | _flat(values) for values in (standing.get("identity", {}), settings.identity()))
+    lines = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in sorted(now) if was.get(key) != now[key]]
+    if lines:
+        raise CorpusError(
+            f"the corpus at {url} was begun with other settings, and committed shards never change: "
+            f"{'; '.join(lines)}. Name another folder, or take the settings back."
+        )
+
+
+def _standing_hash(store: Store) -> str:
+    return manifest_hash(PartFiles(store, store.list(""))[MANIFEST_FILE].tables())
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

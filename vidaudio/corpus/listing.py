@@ -1,0 +1,41 @@
+"""The files of a corpus, listed with few requests that are under way at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from vidaudio.corpus.columns import COLUMNS, PACKS
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.shards.parallel_read import in_parallel
+
+# The folders of the stages that every corpus has, and those with a folder a model.
+STAGES = {column.stage: column.folder for column in COLUMNS if not column.per_model}
+NAMED_STAGES = {column.stage: column.folder for column in COLUMNS if column.per_model}
+
+# Names and sizes in bytes of the files in each folder.
+Listings = Mapping[str, Mapping[str, int]]
+
+
+def list_stages(corpus: Corpus) -> Listings:
+    """The files of every stage's and every pack's folder.
+
+    Of a stage's folder those that belong to a shard: their names begin with its number. A large folder is listed by
+    stretches of a thousand shards, since a store gives one page after the other.
+    """
+    store = corpus.store
+    kinds = [*NAMED_STAGES.values(), PACKS]
+    named = dict(zip(kinds, in_parallel(store, store.folders, kinds), strict=True))
+    stages = [*STAGES.values(), *(f"{kind}/{name}" for kind in NAMED_STAGES.values() for name in named[kind])]
+    packs = [f"{PACKS}/{name}" for name in named[PACKS]]
+    asked = [(folder, prefix) for folder in stages for prefix in _prefixes(corpus.shards)]
+    asked += [(folder, "") for folder in packs]
+    found: dict[str, dict[str, int]] = {}
+    for (folder, _), names in zip(asked, in_parallel(store, lambda ask: store.list(*ask), asked), strict=True):
+        found.setdefault(folder, {}).update(names)
+    return found
+
+
+def _prefixes(shards: int) -> list[str]:
+    """Beginnings of the six-digit numbers of so many shards."""
+    thousands = -(-shards // 1000)
+    return [""] if thousands <= 1 or thousands > 1000 else [f"{number:03d}" for number in range(thousands)]

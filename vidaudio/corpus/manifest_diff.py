@@ -1,0 +1,147 @@
+"""A list against the one that a corpus has: which rows are new, and whether all others are there unchanged.
+
+Rows are compared by 64-bit hashes of their ids and contents, so that ten million of them take little memory.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from vidaudio.corpus.tombstones import Tombstones
+from vidaudio.errors import CorpusError
+from vidaudio.manifest import SCHEMA
+from vidaudio.manifest.checks import storable_table
+from vidaudio.manifest.source import ChosenRows, RowSource, hashed
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(29)
+
+
+def added_rows(
+    url: str,
+    standing: Callable[[Sequence[str] | None], Iterable[pa.Table]],
+    rows: RowSource,
+    removed: Tombstones | None = None,
+) -> RowSource | None:
+    """Rows of a list that a corpus has not; None where it has them all.
+
+    Clips that were removed may be missing from the list, and sources that were removed bring no new ones.
+
+    Args:
+        url: Of the corpus, for messages.
+        standing: Its rows, all columns or some; a clip that was tried again may come more than once.
+        rows: The list.
+        removed: From the corpus.
+
+    Raises:
+        CorpusError: Rows that the corpus has are missing from the list or changed.
+    """
+    there, contents = _hashes(standing(None))
+    added = np.ones(rows.num_rows, bool)
+    met = _removed_among(standing(["id", "source"]), there, removed) if removed else np.zeros(len(there), bool)
+    refused = 0
+    differing, example = 0, None
+    first = 0
+    for table in rows.tables():
+        ids = hashed(table["id"])
+        places = np.minimum(np.searchsorted(there, ids), len(there) - 1)
+        found = there[places] == ids
+        unwanted = ~found & barred(table, removed) if removed else np.zeros(len(ids), bool)
+        refused += int(np.count_nonzero(unwanted))
+        added[first : first + len(ids)] = ~found & ~unwanted
+        met[places[found]] = True
+        changed = found & (contents[places] != _contents(table))
+        if changed.any() and example is None:
+            example = table["id"][int(np.argmax(changed))].as_py()
+        differing += int(np.count_nonzero(changed))
+        first += len(ids)
+    missing = int(np.count_nonzero(~met))
+    if missing or differing:
+        if example is None:
+            example = _first_among(standing(["id"]), there[~met])
+        raise CorpusError(
+            f"the corpus at {url} was begun with another list, and committed shards never change: of its "
+            f"{len(there)} clips {missing} are not in this list and {differing} differ, such as {example}. "
+            "Rows may only be added; name another folder, or take the list back."
+        )
+    if refused:
+        said = f"{refused:,} rows of the list are of sources that were removed from {url}: they are left out"
+        tqdm.write(said, file=sys.stderr)
+    return ChosenRows(rows, added) if added.any() else None
+
+
+def _removed_among(tables: Iterable[pa.Table], there: np.ndarray, removed: Tombstones) -> np.ndarray:
+    """Which of the clips with these hashes were removed."""
+    gone = np.zeros(len(there), bool)
+    for table in tables:
+        ids = hashed(table["id"])[barred(table, removed)]
+        gone[np.searchsorted(there, ids)] = True
+    return gone
+
+
+def barred(table: pa.Table, removed: Tombstones) -> np.ndarray:
+    """Which rows of a list were removed, by themselves or with their source; bool `[rows]`."""
+    ids, sources = (pa.array(sorted(names), pa.string()) for names in (removed.ids, removed.sources))
+    mask = pc.or_(pc.is_in(table["id"], ids), pc.is_in(table["source"], sources))
+    return mask.to_numpy(zero_copy_only=False) if isinstance(mask, pa.Array) else mask.to_numpy()
+
+
+def _hashes(tables: Iterable[pa.Table]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids, sorted and each once, and the contents of their rows; uint64 `[clips]` both."""
+    ids, contents = zip(*((hashed(table["id"]), _contents(table)) for table in tables), strict=True)
+    # Tries of one clip have the same contents, whichever is taken.
+    unique, places = np.unique(np.concatenate(ids), return_index=True)
+    return unique, np.concatenate(contents)[places]
+
+
+def _first_among(tables: Iterable[pa.Table], wanted: np.ndarray) -> str | None:
+    for table in tables:
+        found = np.isin(hashed(table["id"]), wanted)
+        if found.any():
+            return table["id"][int(np.argmax(found))].as_py()
+    return None
+
+
+def _contents(table: pa.Table) -> np.ndarray:
+    """A hash of every row but its shard, uint64 `[rows]`; of its words as they are when a list is read today."""
+    table = storable_table(table)
+    total = np.zeros(table.num_rows, np.uint64)
+    for name in SCHEMA.names:
+        if name == "shard":
+            continue
+        column = table[name].combine_chunks()
+        for values in _simple(column):
+            total = (total ^ values) * _ODD
+            total ^= total >> _SHIFT
+    return total
+
+
+def _simple(column: pa.Array) -> list[np.ndarray]:
+    """Hashes that together tell any two values of a column apart."""
+    null = column.is_null().to_numpy(zero_copy_only=False).astype(np.uint64)
+    if pa.types.is_list(column.type):
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.uint64)
+        # Lengths of the items in front: ["ab", "c"] must not look like ["a", "bc"].
+        items = column.flatten()
+        sizes = pc.cast(pc.binary_length(items), pa.string())
+        marked = pc.binary_join_element_wise(sizes, items, ":")
+        joined = pc.binary_join(pa.ListArray.from_arrays(_offsets(lengths), marked), "")
+        return [null, lengths, _hash(joined)]
+    if pa.types.is_string(column.type):
+        return [null, _hash(pc.fill_null(column, ""))]
+    return [null, pd.util.hash_array(pc.fill_null(column, 0.0).to_numpy())]
+
+
+def _offsets(lengths: np.ndarray) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+
+
+def _hash(texts: pa.Array) -> np.ndarray:
+    return pd.util.hash_array(texts.to_numpy(zero_copy_only=False), categorize=False)

@@ -1,0 +1,1 @@
+"""What is done with a corpus beside building it: status, verify, remove, export."""

@@ -1,0 +1,343 @@
+"""`export`: clips of a corpus as loose files, for tools that read nothing else: wav, jpg and one csv.
+
+Files are named by clip ids, which are safe names; what a site called a video goes nowhere near a path. Every file
+appears complete, `clips.csv` last of all, so the same command again goes on where it was stopped. A clip whose bytes
+are damaged is left out and named, and costs no other clip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from vidaudio.corpus.corpus import Corpus, open_corpus
+from vidaudio.corpus.superseded import superseded
+from vidaudio.errors import CorpusError
+from vidaudio.media.flac import BadSound, write_wav
+from vidaudio.packs.description import PACK_FILE, read_pack_file
+from vidaudio.packs.selection import CLIP_FACTS, selected
+from vidaudio.paths import local_target
+from vidaudio.pipeline.stages.extract import completed
+from vidaudio.shards.commit import committed_shards, read_table, table_name
+from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.read import TarReader
+from vidaudio.text import number_of
+
+TABLE_FILE = "clips.csv"
+MARK_FILE = ".vidaudio-export.json"
+UNFINISHED = ".unfinished"
+SHOWN = 5
+COLUMNS = ("id", "source", "dataset", "split", "labels", "captions", "start_seconds", "end_seconds", "audio")
+COLUMNS += ("sample_rate", "samples", "audio_start_seconds", "frames", "frame_seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedClip:
+    """A clip that could not be exported.
+
+    Attributes:
+        id: Of the clip.
+        file: Of the corpus, in which its sound and pictures lie.
+        what: Is wrong with it.
+    """
+
+    id: str
+    file: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export did.
+
+    Attributes:
+        folder: Where the files are.
+        clips: In `clips.csv`.
+        files: Sounds and pictures, those of earlier runs included.
+        written: Of these, now.
+        unknown: Ids that were asked for and are not among the usable clips.
+        damaged: Clips that were left out, since the corpus does not hold them whole.
+    """
+
+    folder: str
+    clips: int
+    files: int
+    written: int
+    unknown: tuple[str, ...] = ()
+    damaged: tuple[DamagedClip, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for `--json`."""
+        return asdict(self) | {"unknown": list(self.unknown), "damaged": [asdict(clip) for clip in self.damaged]}
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.folder}: {number_of(self.clips, 'clip')}, {number_of(self.files, 'file')}, "
+            f"{self.written:,} of them written now"
+        )
+        if self.unknown:
+            entries = number_of(len(self.unknown), "entry names", "entries name")
+            text = f"{text}\n  {entries} no usable clip: {_first_of(self.unknown)}"
+        for clip in self.damaged[:SHOWN]:
+            text = f"{text}\n  {clip.id} was left out: {clip.what}"
+        if len(self.damaged) > SHOWN:
+            others = Counter(clip.file for clip in self.damaged[SHOWN:])
+            left_out = number_of(others.total(), "clip more was", "clips more were")
+            text = f"{text}\n  {left_out} left out, of {_first_of(sorted(others))}"
+        if self.damaged:
+            text = (
+                f"{text}\n  `vidaudio verify` names the remedy; afterwards the same command exports what was left out"
+            )
+        return text
+
+
+def export(
+    corpus: str,
+    folder: str | Path,
+    *,
+    pack: str | None = None,
+    ids: Collection[str] | None = None,
+    where: str | None = None,
+    progress: bool = True,
+) -> Exported:
+    """Write clips of a corpus as loose files.
+
+    Args:
+        corpus: Folder or fsspec URL.
+        folder: A folder of this machine: new, empty, or of the same export, which is gone on with.
+        pack: Only clips of this pack, with the splits they have there.
+        ids: Only these clips, by id or by source.
+        where: Only clips for which this holds, as for `pack --where`.
+        progress: Show a progress bar.
+
+    Returns:
+        What was done; whoever must have every clip looks at `damaged`, which names those that were left out.
+
+    Raises:
+        CorpusError: No such corpus or pack, no clips, a folder that holds something else or is a URL, a full disk.
+        RecipeError: `where` is no selection.
+    """
+    opened = open_corpus(corpus)
+    out = local_target(folder, "exports")
+    splits = None if pack is None else _pack_splits(opened, pack)
+    wanted = None if ids is None else frozenset(ids)
+    chosen = {"corpus": opened.plan_hash, "pack": pack, "ids": None if ids is None else sorted(ids), "where": where}
+    with _disk_errors(out):
+        total = opened.clips if splits is None else len(splits)
+        met: set[str] = set()
+        shards = _chosen_rows(opened, splits, wanted, where, met)
+        # A selection that is none, or chooses nothing, must leave no folder behind that is said to be of it.
+        first = next((chosen_rows for chosen_rows in shards if not chosen_rows[1].empty), None)
+        if first is None:
+            raise CorpusError(f"nothing to export from {corpus}: {_nothing_chosen(wanted, met)}")
+        _claim(out, chosen)
+        with (
+            tqdm(total=total, desc="exporting", unit="clip", disable=not progress, dynamic_ncols=True) as bar,
+            _replaced(out / TABLE_FILE) as temporary,
+        ):
+            clips = files = written = 0
+            damaged: list[DamagedClip] = []
+            with temporary.open("w", newline="", encoding="utf-8") as sink:
+                table = csv.DictWriter(sink, COLUMNS)
+                table.writeheader()
+                for shard, rows in itertools.chain([first], shards):
+                    for row, new in _export_shard(opened, shard, rows, out, splits, damaged):
+                        table.writerow(row)
+                        clips, written = clips + 1, written + new
+                        files += 1 + len(json.loads(row["frames"]))
+                        bar.update()
+    unknown = tuple(sorted((wanted or frozenset()) - met))
+    return Exported(str(out), clips, files, written, unknown, tuple(damaged))
+
+
+def _nothing_chosen(wanted: Collection[str] | None, met: Collection[str]) -> str:
+    """Why no clip was chosen, as far as the entries that were asked for say."""
+    unknown = sorted(set(wanted or ()) - set(met))
+    if not unknown:
+        return "no usable clip is chosen"
+    return f"no usable clip goes by {_first_of(unknown)} (a clip id, or a source site:video, is wanted)"
+
+
+def _first_of(entries: Sequence[str]) -> str:
+    return ", ".join(entries[:SHOWN]) + (" ..." if len(entries) > SHOWN else "")
+
+
+def _pack_splits(corpus: Corpus, name: str) -> dict[str, str]:
+    """The split of every clip in a pack."""
+    folder = f"training/{name}"
+    if "/" in name or not corpus.store.exists(f"{folder}/{PACK_FILE}"):
+        names = ", ".join(corpus.store.folders("training")) or "none"
+        raise CorpusError(f"{corpus.url} has no pack {name!r}; its packs are: {names}")
+    splits: dict[str, str] = {}
+    for shard in read_pack_file(corpus.store, folder).shards:
+        table, _ = read_table(corpus.store, f"{folder}/{shard}.parquet")
+        splits.update(zip(table["id"].to_pylist(), table["split"].to_pylist(), strict=True))
+    return splits
+
+
+def _chosen_rows(
+    corpus: Corpus,
+    splits: Mapping[str, str] | None,
+    wanted: Collection[str] | None,
+    where: str | None,
+    met: set[str],
+) -> Iterator[tuple[int, pd.DataFrame]]:
+    """By shard, the chosen clips: columns of the list and of av. Adds to `met` what of `wanted` there is."""
+    older = superseded(corpus)
+    for shard in sorted(committed_shards(corpus.store, "av")):
+        av = completed(read_table(corpus.store, table_name("av", shard))[0])
+        # Before pandas sees it: rows without facts would make floats of the offsets.
+        speaks = pa.array(older.speaks(shard, av["id"].to_pylist()), pa.bool_())
+        done = av.filter(pc.and_(pc.equal(av["state"], "done"), speaks))
+        facts = done.select([*(c for c in CLIP_FACTS if c != "state"), "frame_offsets", "frame_lengths"]).to_pandas()
+        rows = corpus.table(shard).to_pandas().merge(facts, on="id", how="inner", validate="one_to_one")
+        if wanted is not None:
+            rows = rows[rows["id"].isin(wanted) | rows["source"].isin(wanted)]
+            met.update(rows["id"], rows["source"])
+        if splits is not None:
+            rows = rows[rows["id"].isin(splits)]
+        yield shard, selected(rows, where, named="--where")
+
+
+def _export_shard(
+    corpus: Corpus,
+    shard: int,
+    rows: pd.DataFrame,
+    out: Path,
+    splits: Mapping[str, str] | None,
+    damaged: list[DamagedClip],
+) -> Iterator[tuple[dict[str, Any], int]]:
+    """Write one shard's clips; each one's line of the table and how many files were new. Adds to `damaged`."""
+    if rows.empty:
+        return
+    _, record = read_table(corpus.store, table_name("av", shard))
+    folder = f"{shard:06d}"
+    (out / folder).mkdir(exist_ok=True)
+    name = f"av/{record.tar}"
+    try:
+        tar = TarReader(corpus.store, name, whole=False)
+    except Damaged as error:
+        damaged += [DamagedClip(clip_id, name, str(error)) for clip_id in rows["id"]]
+        return
+    with tar:
+        for clip in rows.itertuples():
+            audio = f"{folder}/{clip.id}.wav"
+            frames = [f"{folder}/{clip.id}.{number:03d}.jpg" for number in range(len(clip.frame_offsets))]
+            try:
+                missing = _missing_files(tar, clip, audio, frames, out)
+                # First, as its bytes may turn out to be damaged.
+                if audio in missing:
+                    _write_sound(missing[audio], f"{corpus.url}/{name}", clip, out / audio)
+            except Damaged as error:
+                damaged.append(DamagedClip(clip.id, name, str(error)))
+                continue
+            for file in filter(missing.__contains__, frames):
+                with _replaced(out / file) as temporary:
+                    temporary.write_bytes(missing[file])
+            split = clip.split if splits is None else splits[clip.id]
+            yield _line(corpus, clip, split, audio, frames), len(missing)
+
+
+def _missing_files(tar: TarReader, clip: Any, audio: str, frames: Sequence[str], out: Path) -> dict[str, bytes]:
+    """Those of a clip's files that do not stand yet, as the tar has them: the sound as FLAC.
+
+    Raises:
+        Damaged: The tar does not hold them whole.
+    """
+    missing = {}
+    if not (out / audio).exists():
+        missing[audio] = tar.read(int(clip.audio_offset), int(clip.audio_length))
+    for name, *span in zip(frames, clip.frame_offsets, clip.frame_lengths, strict=True):
+        if not (out / name).exists():
+            missing[name] = tar.read(*map(int, span))
+    return missing
+
+
+def _write_sound(flac: bytes, tar_url: str, clip: Any, path: Path) -> None:
+    """Write a clip's sound as a WAV file; not by libsndfile, which does not say that a disk is full.
+
+    Raises:
+        Damaged: The bytes are no such sound; no file appears.
+    """
+    with _replaced(path) as temporary, temporary.open("wb") as file:
+        try:
+            write_wav(flac, int(clip.samples), file)
+        except BadSound as error:
+            raise Damaged(tar_url, f"{tar_url}: {clip.id}.flac is damaged: {error}") from error
+
+
+def _line(corpus: Corpus, clip: Any, split: Any, audio: str, frames: list[str]) -> dict[str, Any]:
+    return {
+        "id": clip.id,
+        "source": clip.source,
+        "dataset": clip.dataset,
+        "split": "" if pd.isna(split) else split,
+        "labels": _texts(clip.labels),
+        "captions": _texts(clip.captions),
+        "start_seconds": clip.start_seconds,
+        "end_seconds": "" if pd.isna(clip.end_seconds) else clip.end_seconds,
+        "audio": audio,
+        "sample_rate": corpus.settings.extract.sample_rate,
+        "samples": int(clip.samples),
+        "audio_start_seconds": clip.audio_start_seconds,
+        "frames": json.dumps(frames),
+        "frame_seconds": json.dumps([float(seconds) for seconds in clip.frame_seconds]),
+    }
+
+
+def _texts(values: Any) -> str:
+    return json.dumps([] if values is None else list(values), ensure_ascii=False)
+
+
+def _claim(out: Path, chosen: Mapping[str, Any]) -> None:
+    """Make the folder ours, or find that it is already."""
+    mark = json.dumps(chosen, indent=2, sort_keys=True) + "\n"
+    if out.exists() and not out.is_dir():
+        raise CorpusError(f"{out} is a file; name a folder to export to")
+    out.mkdir(parents=True, exist_ok=True)
+    standing = out / MARK_FILE
+    if standing.is_file():
+        if standing.read_text() != mark:
+            raise CorpusError(f"{out} holds an export of another corpus or selection; name another folder")
+    elif any(out.iterdir()):
+        raise CorpusError(f"{out} is not empty and no export of ours; name a new folder")
+    else:
+        with _replaced(standing) as temporary:
+            temporary.write_text(mark)
+
+
+@contextlib.contextmanager
+def _replaced(target: Path) -> Iterator[Path]:
+    """A temporary file beside `target` that takes its place when all went well."""
+    temporary = target.with_name(target.name + UNFINISHED)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        what = "the disk is full" if full else "it may not be written to"
+        raise CorpusError(f"cannot export to {out}: {what}; the same command goes on from there") from error

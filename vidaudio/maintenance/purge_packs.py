@@ -1,0 +1,111 @@
+"""Purging a pack: the samples of removed clips leave its tars, tables, index and card, and `pack.json` says so.
+
+A pack's shards get new tars under names with their hash, `train-000000.0a1b2c3d.tar`, so that a loader that has the old
+index open goes on with the old tar until it is deleted, last of all. The generation is raised: a position in the pack
+means another sample from now on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.tombstones import Tombstones
+from vidaudio.maintenance.purge_shards import Places, copy_without, read_whole_table, replace_file
+from vidaudio.packs.card import CARD_FILE, write_card
+from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
+from vidaudio.packs.sample_format import sound_format
+from vidaudio.packs.write import write_pack_index
+from vidaudio.shards.commit import CommitRecord, encode_table, read_record
+from vidaudio.shards.corruption import Damaged, DamageMet
+from vidaudio.shards.tar import members, sha256_of
+from vidaudio.stream.index import INDEX_FILE
+
+
+def purge_packs(corpus: Corpus, removed: Tombstones, damage: DamageMet) -> int:
+    """Take removed clips out of every pack; returns how many samples went.
+
+    Only under `vidaudio.shards.maintenance_lock.upkeep`. Interrupted anywhere and done again, it ends the same.
+
+    Args:
+        corpus: Whose packs.
+        removed: What goes.
+        damage: Notes the files that stay as they are, since they cannot be read whole.
+    """
+    gone = 0
+    for name in corpus.store.folders("training"):
+        folder = f"training/{name}"
+        with damage.passed_by():
+            if corpus.store.exists(f"{folder}/{PACK_FILE}"):
+                gone += _purge_pack(corpus, folder, removed, damage)
+    return gone
+
+
+def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: DamageMet) -> int:
+    store = corpus.store
+    try:
+        described = read_pack_file(store, folder)
+    except PackDamaged as error:
+        raise Damaged(f"{folder}/{PACK_FILE}", str(error)) from error
+    standing = store.list(folder)
+    names = [name for name in described.shards if f"{name}.parquet" in standing]
+    gone = 0
+    records: dict[str, CommitRecord] = {}
+    for name in names:
+        with damage.passed_by():
+            gone += _purge_shard(corpus, folder, name, described, removed)
+        with damage.passed_by():
+            records[name] = read_record(store, f"{folder}/{name}.parquet")
+    # What is not packed yet is not missing: only what the standing tables have lost counts.
+    lost = described.removed_samples + gone
+    if len(records) == len(described.shards):
+        lost = described.samples - sum(record.rows for record in records.values())
+    if lost != described.removed_samples:
+        generation = max(removed.tables, described.generation + 1)
+        changed = replace(described, removed_samples=lost, generation=generation)
+        replace_file(store, f"{folder}/{PACK_FILE}", changed.encode())
+    # Whether or not anything changed just now: an earlier purge may have been interrupted here.
+    if lost and INDEX_FILE in standing:
+        with damage.passed_by():
+            write_pack_index(corpus, folder)
+        with damage.passed_by():
+            if CARD_FILE in standing:
+                write_card(corpus, folder)
+    own = {record.tar for record in records.values()}
+    for file in standing:
+        stem, _, ending = file.partition(".")
+        if ending.endswith("tar") and stem in records and file not in own:
+            store.remove(f"{folder}/{file}")
+    return gone
+
+
+def _purge_shard(corpus: Corpus, folder: str, name: str, described: PackDescription, removed: Tombstones) -> int:
+    store = corpus.store
+    table_at = f"{folder}/{name}.parquet"
+    table, record = read_whole_table(store, table_at)
+    columns = zip(*(table[column].to_pylist() for column in ("key", "id", "source")), strict=True)
+    going = {key for key, clip, source in columns if removed.covers(clip, source)}
+    if not going:
+        return 0
+    if record.tar not in (f"{name}.tar", f"{name}.{(record.tar_sha256 or '')[:8]}.tar"):
+        raise Damaged(table_at, f"{store.url}/{table_at} names the tar {record.tar}, which is not this shard's")
+    audio = sound_format(described.settings.audio)
+    with store.workspace() as scratch:
+        new = scratch / "kept.tar"
+        copy_without(store, folder, record, going, new, scratch)
+        places = Places(members(new), f"{folder}/{record.tar}", store.url)
+        sha, size = sha256_of(new), new.stat().st_size
+        tar = f"{name}.{sha[:8]}.tar"
+        store.put(f"{folder}/{tar}", new)
+    kept = []
+    for row in table.to_pylist():
+        if row["key"] not in going:
+            sound, vectors = places[f"{row['key']}.{audio}"], places[f"{row['key']}.clip.npy"]
+            row |= {"audio_offset": sound.offset, "audio_length": sound.length}
+            kept.append(row | {"vectors_offset": vectors.offset, "vectors_length": vectors.length})
+    changed = replace(record, rows=len(kept), tar=tar, tar_sha256=sha, tar_bytes=size)
+    rows = pa.Table.from_pylist(kept, schema=table.schema.remove_metadata())
+    replace_file(store, table_at, encode_table(rows, changed))
+    return len(going)

@@ -1,0 +1,222 @@
+"""`remove`: clips leave a corpus for good, from every column and every pack, and are never fetched again.
+
+The tombstones come first. Whatever is interrupted afterwards is finished by the same command, by the next build, or by
+any other removal; what a build that was running at the same time has committed late is swept in the same way. A file
+that is damaged keeps nothing else from being done: it is named at the end, and owed until it is mended.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from tqdm import tqdm
+
+from vidaudio.corpus.corpus import Corpus, open_corpus
+from vidaudio.corpus.tombstones import read_tombstones, write_tombstones
+from vidaudio.errors import CorpusError
+from vidaudio.maintenance.outcome_counts import SNAPSHOT_FILE
+from vidaudio.maintenance.purge_packs import purge_packs
+from vidaudio.maintenance.purge_shards import purge_shard
+from vidaudio.maintenance.removal_errors import RemovalUnfinished
+from vidaudio.manifest import CLIP_ID
+from vidaudio.packs.input_cache import drop_all_sources
+from vidaudio.pipeline.stages.fused import settle_drafts
+from vidaudio.shards.corruption import DamageMet
+from vidaudio.shards.maintenance_lock import upkeep
+from vidaudio.shards.orphans import sweep_orphans
+from vidaudio.shards.scratch import sweep_scratch
+from vidaudio.text import number_of
+
+# Of entries that name nothing; all of them stand in `--json`.
+SHOWN = 20
+HASH_IS_PART = "a # in a source that has spaces is part of its name: give the comment a line of its own"
+_COMMENT = re.compile(r"\s+#")
+# A file may be called `a #2.mp4`; nobody calls one `a # 2.mp4`, and no site calls a video either.
+_COMMENT_BEHIND_A_FILE = re.compile(r"\s+#(?=\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """What a removal did.
+
+    Attributes:
+        corpus: Where.
+        clips: Of the corpus that the entries name.
+        newly: Of these, not removed before.
+        tables: Tables of columns that were replaced.
+        samples: Taken out of packs.
+        unknown: Entries that the corpus has nothing of.
+    """
+
+    corpus: str
+    clips: int
+    newly: int
+    tables: int
+    samples: int
+    unknown: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for `--json`."""
+        return asdict(self) | {"unknown": list(self.unknown)}
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.corpus}: {number_of(self.clips, 'clip is', 'clips are')} removed, {self.newly:,} of them now: "
+            f"{number_of(self.tables, 'table was', 'tables were')} replaced, "
+            f"{number_of(self.samples, 'training sample is', 'training samples are')} gone"
+        )
+        if not self.unknown:
+            return text
+        entries = number_of(len(self.unknown), "entry names", "entries name")
+        text = f"{text}\n  {entries} nothing in this corpus, of which nothing was removed: {_first_of(self.unknown)}"
+        if any("#" in entry for entry in self.unknown):
+            text += f"\n  {HASH_IS_PART}"
+        return text
+
+
+def read_ids(path: str | Path) -> list[str]:
+    """Entries of a list of clips to remove or export: a clip id or a source a line, `#` begins a comment.
+
+    Behind a source, a comment begins with a `#` that has space before it (for files, on both sides). Where the source
+    itself has spaces in it, all of the line is the source.
+
+    Raises:
+        CorpusError: No such file, not a text, nothing in it, or a line that is neither; names the line.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path} is no text file (UTF-8): one clip id or source a line is wanted") from error
+    entries: dict[str, None] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        entry = _without_comment(line.strip())
+        if not entry or entry.startswith("#"):
+            continue
+        if not CLIP_ID.fullmatch(entry) and not _is_source(entry):
+            raise CorpusError(
+                f"{path}, line {number}: {entry[:80]!r} is neither a clip id (letters, digits, _ and -) nor a source "
+                "(site:video)"
+            )
+        entries[entry] = None
+    if not entries:
+        raise CorpusError(f"{path} names no clips: one clip id or source (site:id) a line is wanted")
+    return list(entries)
+
+
+def _without_comment(line: str) -> str:
+    bare = _COMMENT.split(line, maxsplit=1)[0]
+    if CLIP_ID.fullmatch(bare):
+        return bare
+    behind = _COMMENT_BEHIND_A_FILE if line.startswith("file:") else _COMMENT
+    bare = behind.split(line, maxsplit=1)[0]
+    return bare if _is_source(bare) and not re.search(r"\s", bare) else line
+
+
+def remove(
+    corpus: str,
+    entries: Sequence[str],
+    *,
+    note: str | None = None,
+    ignore_unknown: bool = False,
+    progress: bool = True,
+) -> Removal:
+    """Take clips out of a corpus.
+
+    Args:
+        corpus: Folder or fsspec URL.
+        entries: Clip ids, and sources (`site:video id`) for all clips of a video, those of later lists included.
+        note: Why; kept with the tombstones.
+        ignore_unknown: It is no mistake if none of the entries names anything: one list for several corpora.
+        progress: Show a progress bar.
+
+    Returns:
+        What was done; whoever must be sure looks at `unknown`, which names the entries that nothing was done about.
+
+    Raises:
+        CorpusError: There is no corpus, nothing in it is named, or another process is sweeping it.
+        RemovalUnfinished: Files that the clips may be in are damaged; all that could be done is done.
+    """
+    opened = open_corpus(corpus)
+    with upkeep(opened.store):
+        before = read_tombstones(opened.store)
+        ids = frozenset(entry for entry in entries if not _is_source(entry))
+        sources = frozenset(entries) - ids
+        found = {clip: source for clip, source, _ in _rows(opened, ids, sources)}
+        known = {*found, *found.values(), *before.ids, *before.sources}
+        unknown = tuple(entry for entry in entries if entry not in known)
+        if len(unknown) == len(entries) and not ignore_unknown:
+            raise CorpusError(
+                f"{corpus} has nothing of what is to be removed ({_first_of(unknown)}); nothing was changed. An entry "
+                "is a clip id as the list, the tables and the training samples have it, or a source (site:video)"
+                f"{f'. {HASH_IS_PART}' if any('#' in entry for entry in unknown) else ''}"
+            )
+        new = {clip: source for clip, source in found.items() if clip not in before.ids}
+        new_sources = sorted((sources & set(found.values())) - before.sources)
+        if new or new_sources:
+            write_tombstones(opened.store, new, new_sources, note)
+        tables, samples = _enforce(opened, progress=progress)
+    return Removal(opened.url, len(found), len(new), tables, samples, unknown)
+
+
+def enforce_removals(corpus: Corpus) -> None:
+    """Finish what removals have left to do in a corpus; only under `upkeep`. Cheap where nothing was ever removed.
+
+    Raises:
+        RemovalUnfinished: As `remove`.
+    """
+    if read_tombstones(corpus.store):
+        _enforce(corpus, progress=False)
+
+
+def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
+    """Purge every shard and pack of what tombstones name; returns tables replaced and samples gone."""
+    removed = read_tombstones(corpus.store)
+    by_shard: dict[int, set[str]] = {}
+    for clip, _, shard in _rows(corpus, removed.ids, removed.sources):
+        by_shard.setdefault(shard, set()).add(clip)
+    tables = 0
+    damage = DamageMet()
+    for shard in tqdm(sorted(by_shard), desc="removing", unit="shard", disable=not progress, dynamic_ncols=True):
+        with damage.passed_by():
+            settle_drafts(corpus, shard)
+        tables += purge_shard(corpus, shard, by_shard[shard], damage)
+    samples = purge_packs(corpus, removed, damage)
+    drop_all_sources(corpus.store)
+    # The old tars of purges that were interrupted, and what dead processes still hold of the clips.
+    for folder in ("clips", "av"):
+        with damage.passed_by():
+            sweep_orphans(corpus.store, folder)
+    root = corpus.store.local_path("")
+    if root is not None:
+        sweep_scratch(root)
+    if tables or samples:
+        # A count of tables that are no more; `status` makes it again.
+        corpus.store.remove(SNAPSHOT_FILE)
+    if damage.found:
+        raise RemovalUnfinished(corpus, damage.found)
+    return tables, samples
+
+
+def _rows(corpus: Corpus, ids: Collection[str], sources: Collection[str]) -> Iterator[tuple[str, str, int]]:
+    """Id, source and shard of the list's rows that are named; a clip that was tried again has several."""
+    wanted_ids, wanted_sources = pa.array(sorted(ids), pa.string()), pa.array(sorted(sources), pa.string())
+    for table in corpus.tables(["id", "source", "shard"]):
+        rows = table.filter(pc.or_(pc.is_in(table["id"], wanted_ids), pc.is_in(table["source"], wanted_sources)))
+        yield from zip(*(rows[name].to_pylist() for name in ("id", "source", "shard")), strict=True)
+
+
+def _first_of(entries: Sequence[str]) -> str:
+    return ", ".join(entries[:SHOWN]) + (" ..." if len(entries) > SHOWN else "")
+
+
+def _is_source(entry: str) -> bool:
+    site, colon, video = entry.partition(":")
+    return bool(site and colon and video) and entry.isprintable()

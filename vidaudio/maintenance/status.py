@@ -1,0 +1,254 @@
+"""The funnel of a corpus: how many clips came through each stage, and why the others did not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+
+from vidaudio.corpus.columns import PACKS
+from vidaudio.corpus.corpus import Corpus, open_corpus
+from vidaudio.corpus.listing import NAMED_STAGES, STAGES, Listings, list_stages
+from vidaudio.corpus.tombstones import tombstones_among
+from vidaudio.maintenance.outcome_counts import tally
+from vidaudio.media.outcomes import TRANSIENT, Reason, State
+from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
+from vidaudio.pipeline.notices import COLUMNS as NOTICED
+from vidaudio.pipeline.notices import notice_lines
+from vidaudio.shards.commit import committed_shards_in, is_table
+from vidaudio.text import number_of
+
+# Of all failures; more of them than this are a sign that a site has changed.
+MOST_UNKNOWN = 0.05
+EXAMPLES = 3
+LEFT_OUT_WORDS = {"not_extracted": "not extracted", "where": "not selected", "too_short": "too short"}
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """One stage: shards committed, clips done, and the others by state and reason.
+
+    Attributes:
+        name: Of the stage.
+        shards: Committed.
+        done: Clips that came through.
+        others: State, reason and number of those that did not, most first.
+        unknown_messages: Of the clips that failed for an unknown reason, the most frequent messages.
+        examples: By reason, what was said of clips that failed for it: one message each.
+        noticed: What was mended in clips that came through, by kind; see `notices`.
+        of: The encoder's or scorer's name; empty for a stage that a corpus has once.
+    """
+
+    name: str
+    shards: int
+    done: int
+    others: tuple[tuple[str, str | None, int], ...] = ()
+    unknown_messages: tuple[str, ...] = ()
+    of: str = ""
+    examples: Mapping[str, str] = field(default_factory=dict)
+    noticed: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        """Clips that failed, for whatever reason."""
+        return sum(clips for state, _, clips in self.others if state == State.FAILED)
+
+    @property
+    def unknown(self) -> int:
+        """Clips that failed for an unknown reason."""
+        return sum(clips for _, reason, clips in self.others if reason == Reason.UNKNOWN)
+
+    @property
+    def too_much_is_unknown(self) -> bool:
+        """Whether more of the failures have no known cause than should."""
+        return self.unknown > MOST_UNKNOWN * self.failed
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for `--json`."""
+        others = []
+        for state, reason, clips in self.others:
+            others.append({"state": state, "reason": reason, "clips": clips})
+            if state == State.FAILED:
+                others[-1]["may_pass_later"] = reason in TRANSIENT
+                if reason in self.examples:
+                    others[-1]["example"] = self.examples[reason]
+        told = {"shards": self.shards, "done": self.done, "others": others}
+        if self.unknown:
+            told["unknown_share"] = round(self.unknown / self.failed, 4)
+            told["unknown_messages"] = list(self.unknown_messages)
+        if noticed := {name: round(value, 3) for name, value in self.noticed.items() if value}:
+            told["noticed"] = noticed
+        return told
+
+    def lines(self, shards: int) -> list[str]:
+        """For people; `shards` is how many the corpus has."""
+        partial = "" if self.shards == shards else f"  ({self.shards:,} of {shards:,} shards)"
+        lines = [f"  {self.name:<10}{self.done:>9,} done{partial}"]
+        lines += [f"  {'':<10}{number:>9} {text}" for number, text in notice_lines(self.noticed)]
+        for state, reason, number in self.others:
+            told = f"{state}: {reason}" if reason else state
+            if state == State.FAILED and reason in TRANSIENT:
+                told += f"  (may pass later: --retry-failed={reason})"
+            if reason == Reason.UNKNOWN:
+                told += f"  ({number / self.failed:.0%} of the failures)"
+            lines.append(f"  {'':<10}{number:>9,} {told}")
+            # What is unknown beyond measure is told in the warning, with more of its messages.
+            warned = reason == Reason.UNKNOWN and self.too_much_is_unknown
+            if state == State.FAILED and reason in self.examples and not warned:
+                lines.append(f"  {'':<20}  e.g. {self.examples[reason]}")
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class PackStatus:
+    """One pack: its name, training shards that stand, samples in them, and clips that were left out, by cause."""
+
+    name: str
+    shards: int
+    samples: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusStatus:
+    """What stands in a corpus.
+
+    `removed` counts the clips that were taken out for good, `removed_sources` the sources that were named whole, which
+    bring no clips any more. `missing` names files of the list that are gone; `damaged` says what is wrong with
+    descriptions of packs.
+    """
+
+    url: str
+    clips: int
+    shards: int
+    stages: tuple[StageStatus, ...]
+    packs: tuple[PackStatus, ...]
+    removed: int = 0
+    removed_sources: int = 0
+    missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What whoever builds this corpus should look into."""
+        told = [f"{name}, the list, is missing: take it back from a copy of the corpus" for name in self.missing]
+        told += self.damaged
+        for stage in self.stages:
+            if stage.too_much_is_unknown:
+                share = stage.unknown / stage.failed
+                messages = "".join(f"\n  {message}" for message in stage.unknown_messages)
+                told.append(
+                    f"{stage.name}: {share:.0%} of the failures have no known cause ({stage.unknown:,} of "
+                    f"{stage.failed:,}); a newer yt-dlp may name it (pip install -U yt-dlp)"
+                    f"{'. They said:' if messages else ''}{messages}"
+                )
+        return tuple(told)
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for `--json`. A stage with several encoders is told once for each, the others as `stage:name`."""
+        stages: dict[str, Any] = {}
+        for stage in self.stages:
+            stages[stage.name if stage.name not in stages else f"{stage.name}:{stage.of}"] = stage.as_dict()
+        packs = {}
+        for pack in self.packs:
+            packs[pack.name] = {"shards": pack.shards, "samples": pack.samples}
+            if pack.left_out:
+                packs[pack.name]["left_out"] = dict(pack.left_out)
+        told = {"corpus": self.url, "clips": self.clips, "shards": self.shards, "stages": stages, "packs": packs}
+        told["warnings"] = list(self.warnings)
+        removed = {"removed": self.removed, "removed_sources": self.removed_sources}
+        return told | (removed if any(removed.values()) else {})
+
+    def __str__(self) -> str:
+        lines = [f"{self.url}: {number_of(self.clips, 'clip')} in {number_of(self.shards, 'shard')}"]
+        for stage in self.stages:
+            lines += stage.lines(self.shards)
+        for pack in self.packs:
+            samples = "sample" if pack.samples == 1 else "samples"
+            shards = number_of(pack.shards, "training shard")
+            lines.append(f"  {'pack':<10}{pack.samples:>9,} {samples} in {shards}: training/{pack.name}")
+            for cause, number in pack.left_out.items():
+                if number:
+                    clips = "clip" if number == 1 else "clips"
+                    lines.append(f"  {'':<10}{number:>9,} {clips} left out: {LEFT_OUT_WORDS.get(cause, cause)}")
+        if self.removed or self.removed_sources:
+            whole = f"; {number_of(self.removed_sources, 'source')} whole" if self.removed_sources else ""
+            lines.append(f"  {'removed':<10}{self.removed:>9,} for good (vidaudio remove{whole})")
+        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+
+
+def corpus_status(url: str) -> CorpusStatus:
+    """Count every committed table of a corpus; those counted before are remembered in `runs/status.parquet`.
+
+    Raises:
+        CorpusError: There is no corpus at `url`, or a table that was not counted before is damaged.
+    """
+    corpus = open_corpus(url)
+    return status_of(corpus, list_stages(corpus))
+
+
+def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
+    """`corpus_status` of an opened corpus whose folders were listed."""
+    packs, damaged = _described_packs(corpus, listings)
+    # What was extracted was embedded, in a shard whose vectors stand: their tables need not be read for that.
+    tables = {folder: sorted(n for n in listings[folder] if is_table(n)) for folder in STAGES.values()}
+    tables |= {folder: [f"{shard}.parquet" for shard in pack.shards] for folder, pack in packs.items()}
+    counted = tally(corpus, {folder: _sizes(listings[folder], names) for folder, names in tables.items()})
+    stages = [_outcomes(counted, name, folder, listings) for name, folder in STAGES.items()]
+    if corpus.settings.extract.channel != "mix":  # then one channel is what was asked for
+        stages = [replace(stage, noticed={**stage.noticed, "one_channel": 0}) for stage in stages]
+    extracted = counted[(counted["folder"] == "av") & (counted["state"] == State.DONE)]
+    done = extracted.groupby("shard")["clips"].sum()
+    for name, kind in NAMED_STAGES.items():
+        for folder in sorted(folder for folder in listings if folder.startswith(f"{kind}/")):
+            shards = committed_shards_in(listings[folder])
+            if shards:
+                clips = int(done[done.index.isin(shards)].sum())
+                stages.append(StageStatus(name, len(shards), clips, of=folder.partition("/")[2]))
+    packed = tuple(_packed(counted, folder, described) for folder, described in packs.items())
+    tombstones = tombstones_among(corpus.store, corpus.files.names)
+    removed = len(tombstones.ids), len(tombstones.sources)
+    missing = tuple(part.name for part in corpus.parts if part.name not in corpus.files.names)
+    return CorpusStatus(
+        corpus.url, corpus.clips, corpus.shards, tuple(stages), packed, *removed, missing, tuple(damaged)
+    )
+
+
+def _sizes(listing: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
+    return {name: listing[name] for name in names if name in listing}
+
+
+def _outcomes(counted: pd.DataFrame, name: str, folder: str, listings: Listings) -> StageStatus:
+    own = counted[(counted["folder"] == folder) & (counted["clips"] > 0)]
+    by_outcome = own.groupby(["state", "reason"], dropna=False)["clips"].sum().sort_values(ascending=False)
+    others, done = [], 0
+    for (state, reason), clips in by_outcome.items():
+        if state == State.DONE:
+            done += int(clips)
+        else:
+            others.append((state, reason if isinstance(reason, str) else None, int(clips)))
+    said = own.dropna(subset=["example"]).groupby(["reason", "example"])["clips"].sum()
+    messages = said.sort_values(ascending=False, kind="stable").reset_index()
+    unknown = tuple(messages.loc[messages["reason"] == Reason.UNKNOWN, "example"][:EXAMPLES])
+    examples = dict(messages.drop_duplicates("reason")[["reason", "example"]].itertuples(index=False))
+    shards = len(committed_shards_in(listings[folder]))
+    noticed = {name: own[name].sum().item() for name in NOTICED}
+    return StageStatus(name, shards, done, tuple(others), unknown, examples=examples, noticed=noticed)
+
+
+def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, PackDescription], list[str]]:
+    """What every pack's description says, by its folder; and in a sentence each, what is wrong with the others."""
+    described, damaged = {}, []
+    for folder in sorted(f for f, names in listings.items() if f.startswith(f"{PACKS}/") and PACK_FILE in names):
+        try:
+            described[folder] = read_pack_file(corpus.store, folder)
+        except PackDamaged as error:
+            damaged.append(str(error))
+    return described, damaged
+
+
+def _packed(counted: pd.DataFrame, folder: str, described: PackDescription) -> PackStatus:
+    own = counted[counted["folder"] == folder]
+    return PackStatus(folder.partition("/")[2], own["table"].nunique(), int(own["clips"].sum()), described.left_out)

@@ -1,0 +1,185 @@
+"""Single files: a table against its seal, a tar against its record, a folder against its tables."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from vidaudio.corpus.columns import column_of
+from vidaudio.corpus.media_retention import DRAFT
+from vidaudio.maintenance.verify.findings import Findings, Share
+from vidaudio.shards.checksum import seal_holds
+from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, decode_table
+from vidaudio.shards.links import NotFollowed
+from vidaudio.shards.store import Store
+from vidaudio.shards.tar import BadTar, Member, members, sha256_of
+
+BUILD_AGAIN = "delete it and build again: the same bytes come back"
+BUILD_AGAIN_ALONE = "build again: the same bytes come back"
+BUILD_BOTH_AGAIN = "delete it and its table and build again: the same bytes come back"
+NOT_READ = "no reader sees it; delete it while no build is running"
+# What parsing bytes that were changed raises, by where the change is.
+DAMAGE = (*TABLE_DAMAGE, IndexError, OverflowError, NotFollowed)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTar:
+    """A tar that is what its record says: a copy on local disk, and its members."""
+
+    path: Path
+    members: Mapping[str, Member]
+
+    def read(self, member: Member) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(member.offset)
+            return file.read(member.length)
+
+
+def sealed_table(
+    store: Store, name: str, findings: Findings, remedy: str = BUILD_AGAIN
+) -> tuple[pa.Table, CommitRecord] | None:
+    """A committed table and its record; None, and a problem, where its bytes are not those that were committed."""
+    findings.counts["tables"] += 1
+    try:
+        data = store.read(name)
+    except FileNotFoundError:
+        findings.wrong(name, "is missing", remedy)
+        return None
+    except NotFollowed as error:
+        findings.wrong(name, str(error), remedy)
+        return None
+    if not seal_holds(data):
+        # Not parsed: what a damaged file makes of a parser is anyone's guess.
+        findings.wrong(name, "is damaged: its bytes do not give the hash it carries", remedy)
+        return None
+    try:
+        return decode_table(data)
+    except DAMAGE as error:
+        findings.wrong(name, f"is no table of ours ({_first_line(error)})", remedy)
+        return None
+
+
+@contextlib.contextmanager
+def open_tar(
+    store: Store,
+    folder: str,
+    record: CommitRecord,
+    sizes: Mapping[str, int],
+    share: Share,
+    findings: Findings,
+    remedy: str = BUILD_BOTH_AGAIN,
+) -> Iterator[OpenTar | None]:
+    """Check a tar's presence, size, hash and headers; None where it is damaged, or remote and not in the share."""
+    findings.counts["tars"] += 1
+    name = f"{folder}/{record.tar}"
+    size = sizes.get(record.tar)
+    if size is None:
+        findings.wrong(name, "is missing, and its table still stands", remedy)
+        yield None
+        return
+    if size != record.tar_bytes:
+        findings.wrong(name, f"has {size:,} bytes, and was committed with {record.tar_bytes:,}", remedy)
+        yield None
+        return
+    try:
+        local, hashed = store.local_path(name), share.takes(name)
+    except NotFollowed as error:
+        findings.wrong(name, str(error), remedy)
+        yield None
+        return
+    if local is None and not hashed:
+        yield None
+        return
+    with store.workspace() if local is None else contextlib.nullcontext() as scratch:
+        if local is None:
+            local = scratch / "copy.tar"
+            store.download(name, local)
+        if hashed:
+            findings.counts["tars_hashed"] += 1
+            findings.counts["bytes_hashed"] += size
+            if sha256_of(local) != record.tar_sha256:
+                findings.wrong(name, "is damaged: its bytes do not give the hash in its table", remedy)
+                yield None
+                return
+        found = _members(local, name, findings, remedy)
+        yield None if found is None else OpenTar(local, found)
+
+
+def compare_members(
+    tar: OpenTar,
+    expected: Mapping[str, tuple[int, int] | None],
+    name: str,
+    findings: Findings,
+    remedy: str = BUILD_BOTH_AGAIN,
+) -> None:
+    """The tar must hold exactly `expected`, at these offsets and lengths where the table has them."""
+    missing, strange = sorted(set(expected) - set(tar.members)), sorted(set(tar.members) - set(expected))
+    if missing:
+        findings.wrong(name, f"lacks {named(missing)}", remedy)
+    if strange:
+        findings.wrong(name, f"holds {named(strange)}, which its table does not name", remedy)
+    moved = [
+        key
+        for key, place in expected.items()
+        if place is not None and key in tar.members and place != (tar.members[key].offset, tar.members[key].length)
+    ]
+    if moved:
+        findings.wrong(name, f"has {named(moved)} at another place than its table says", remedy)
+
+
+def check_strays(
+    folder: str, sizes: Mapping[str, int], shards: int, tars: Collection[str], findings: Findings, *, complete: bool
+) -> None:
+    """Files of a stage's folder that no shard of the plan accounts for.
+
+    Args:
+        folder: Of the stage.
+        sizes: Its files.
+        shards: Of the plan, numbered from 0.
+        tars: Named by the folder's tables.
+        findings: Added to.
+        complete: Every table could be read, so that `tars` is all of them.
+    """
+    for name in sorted(sizes):
+        if name in tars or name == column_of(folder).description:
+            continue
+        stem, _, ending = name.partition(".")
+        numbered = len(stem) == 6 and stem.isdigit()
+        if name.endswith(".parquet") and numbered and ending == "parquet":
+            if int(stem) >= shards:
+                findings.wrong(f"{folder}/{name}", f"is a stray shard: the list has {shards:,}", NOT_READ)
+        elif name.endswith(".tar") and numbered:
+            if complete:
+                what = "is an orphan of an interrupted run: no table names it"
+                findings.wrong(f"{folder}/{name}", what, NOT_READ)
+        elif folder == "clips" and numbered and ending == "released":
+            continue  # belongs to its table, and is looked at with it
+        elif folder == "clips" and DRAFT.fullmatch(name):
+            if f"{stem}.parquet" in sizes:
+                findings.wrong(f"{folder}/{name}", "is a draft of a table that stands", "the next build deletes it")
+            else:
+                findings.notes.append(f"{folder}/{name} is of a shard that was being fetched; the next build uses it")
+        else:
+            findings.wrong(f"{folder}/{name}", "does not belong here", NOT_READ)
+
+
+def named(names: Collection[str]) -> str:
+    """The first few of many names."""
+    shown = ", ".join(list(names)[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
+
+
+def _members(path: Path, name: str, findings: Findings, remedy: str) -> dict[str, Member] | None:
+    try:
+        return members(path)
+    except (BadTar, OSError) as error:
+        findings.wrong(name, f"is no tar of ours: {_first_line(error)}", remedy)
+        return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

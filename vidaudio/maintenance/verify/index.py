@@ -1,0 +1,147 @@
+"""A pack's index against its tables: mapped, and compared a training shard at a time."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.maintenance.verify.encoders import DESCRIBE_AGAIN
+from vidaudio.maintenance.verify.files import DAMAGE, named
+from vidaudio.maintenance.verify.findings import Findings
+from vidaudio.maintenance.verify.manifest_files import local_copy
+from vidaudio.maintenance.verify.packs import SHARD_AGAIN, Pack
+from vidaudio.shards.checksum import file_seal_holds
+from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, read_index
+
+INDEX_AGAIN = "delete it and pack again: it is made from the tables"
+
+
+class PackIndex:
+    """The rows of an index, by training shard.
+
+    Args:
+        mapping: The index file.
+        shards: How many training shards the pack has.
+
+    Raises:
+        One of `DAMAGE`: The file is no index of ours.
+    """
+
+    def __init__(self, mapping: mmap.mmap, shards: int) -> None:
+        self._mapping = mapping
+        table, self.described, _ = read_index(pa.BufferReader(pa.py_buffer(mapping)))
+        self._table = table.replace_schema_metadata(None)
+        self._rows = np.full(shards, -1)
+        self._equal = np.zeros(shards, bool)
+        if self._table.schema == SAMPLE_SCHEMA:
+            # Where rows of shards are mixed up, these bounds mean nothing, and then not all shards are equal.
+            bounds = np.searchsorted(self._table["shard"].to_numpy(), np.arange(shards + 1, dtype=np.int32))
+            self._bounds: np.ndarray | None = bounds
+        else:
+            self._bounds = None
+
+    def compare(self, number: int, table: pa.Table) -> None:
+        """Compare a training shard's table, by its number among the pack's, with what the index has of it."""
+        if self._bounds is not None:
+            column = pa.array(np.full(table.num_rows, number), pa.int32())
+            own = table.append_column("shard", column).select(SAMPLE_SCHEMA.names)
+            first, last = self._bounds[number : number + 2].tolist()
+            self._equal[number] = self._table.slice(first, max(0, last - first)).equals(own)
+            if hasattr(mmap, "MADV_DONTNEED"):
+                self._mapping.madvise(mmap.MADV_DONTNEED)
+        self._rows[number] = table.num_rows
+
+    @property
+    def compared(self) -> bool:
+        """Whether every training shard has been."""
+        return bool((self._rows >= 0).all())
+
+    @property
+    def holds_all(self) -> bool:
+        """Whether its rows are those of the compared tables, one after another, and no others."""
+        if self._bounds is None or not self._equal.all():
+            return False
+        ends = np.concatenate([[0], np.cumsum(self._rows)])
+        return np.array_equal(self._bounds, ends) and self._table.num_rows == ends[-1]
+
+
+@contextmanager
+def opened_index(corpus: Corpus, pack: Pack, findings: Findings) -> Iterator[PackIndex | None]:
+    """A pack's index; None, and what is to be said of it, where it cannot be compared with the tables."""
+    name = f"{pack.folder}/{INDEX_FILE}"
+    names = pack.described.shards
+    absent = [n for n in names if f"{n}.parquet" not in pack.sizes]
+    if INDEX_FILE not in pack.sizes:
+        if not absent:
+            findings.notes.append(f"{pack.folder} has no index yet; the same pack command writes it")
+        yield None
+        return
+    if absent:
+        findings.wrong(f"{pack.folder}/{absent[0]}.parquet", "is missing, and the index stands", SHARD_AGAIN)
+        yield None
+        return
+    with local_copy(corpus.store, name) as path:
+        yield _opened(path, name, len(names), findings)
+
+
+def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings) -> None:
+    """The index must be the training shards' tables, one after another, and describe them as they are.
+
+    Args:
+        corpus: Whose.
+        pack: After its training shards were checked.
+        index: After they were compared.
+        findings: Added to.
+    """
+    name = f"{pack.folder}/{INDEX_FILE}"
+    try:
+        wrong = _otherwise(corpus, pack, index.described)
+    except DAMAGE as error:
+        findings.wrong(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
+        return
+    if "encoder" in wrong and not pack.encoder.is_certain:
+        # The index carries a seal that holds; the encoder's own description has none.
+        at = f"embeddings/{pack.described.encoder}/encoder.json"
+        findings.wrong(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
+        wrong.remove("encoder")
+    if wrong:
+        findings.wrong(name, f"says otherwise than the pack of {named(wrong)}", INDEX_AGAIN)
+    if index.compared and not index.holds_all:
+        findings.wrong(name, "does not hold the rows of the tables, one after another", INDEX_AGAIN)
+
+
+def _opened(path: Path, name: str, shards: int, findings: Findings) -> PackIndex | None:
+    if not file_seal_holds(path):
+        findings.wrong(name, "is damaged: its bytes do not give the hash it carries", INDEX_AGAIN)
+        return None
+    try:
+        with path.open("rb") as file:
+            return PackIndex(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), shards)
+    except DAMAGE as error:
+        findings.wrong(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
+        return None
+
+
+def _otherwise(corpus: Corpus, pack: Pack, described: dict[str, Any]) -> list[str]:
+    """What the index says of the pack otherwise than it is."""
+    extract = corpus.settings.extract
+    wanted = {
+        "tars": [pack.tars.get(n, f"{n}.tar") for n in pack.described.shards],
+        "audio": pack.audio,
+        "sample_rate": extract.sample_rate,
+        "frames_per_second": extract.frames_per_second,
+        "plan_hash": pack.described.plan_hash,
+        "generation": pack.described.generation,
+        "removed_samples": pack.described.removed_samples,
+        "encoder": pack.encoder.fingerprint if pack.encoder is not None else None,
+    }
+    if wanted["encoder"] is None:  # nothing is known of it; that is said elsewhere
+        del wanted["encoder"]
+    return [key for key, value in wanted.items() if described.get(key) != value]

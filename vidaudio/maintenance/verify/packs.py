@@ -1,0 +1,148 @@
+"""A pack as a whole: its description, its plan made once more, its card, files that do not belong to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.tombstones import Tombstones
+from vidaudio.errors import VidaudioError
+from vidaudio.maintenance.verify.encoders import Described
+from vidaudio.maintenance.verify.files import DAMAGE, NOT_READ
+from vidaudio.maintenance.verify.findings import Findings
+from vidaudio.maintenance.verify.manifest_lookup import ListedClips
+from vidaudio.maintenance.verify.shard import REMOVE_AGAIN
+from vidaudio.maintenance.verify.vector_digests import ClipVectors
+from vidaudio.packs.card import CARD_FILE
+from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
+from vidaudio.packs.plan import plan_pack
+from vidaudio.packs.sample_format import sound_format
+from vidaudio.shards.checksum import seal_holds
+from vidaudio.stream.index import INDEX_FILE
+
+PACK_AGAIN = "delete the pack's folder and pack again"
+SHARD_AGAIN = "delete it, its table or tar, and the index, and pack again: the same bytes come back"
+
+
+@dataclass(slots=True)
+class Pack:
+    """A pack as its description has it, and its files.
+
+    Attributes:
+        folder: `training/NAME`.
+        described: What `pack.json` says.
+        sizes: Files and their sizes.
+        encoder: What is known of the encoder.
+        vectors: Digests of the clips' vectors; None where they are not looked at.
+        facts: The list's rows, as `listed_clips` has them.
+        plan: By training shard, `keys_digest` of its planned samples; None where the same plan does not come out.
+        removed: Clips of which there must be no sample.
+        tars: By training shard, the tar that its table names.
+        last_shard: The corpus's last shard that a clip of a training shard is in.
+    """
+
+    folder: str
+    described: PackDescription
+    sizes: Mapping[str, int]
+    encoder: Described | None
+    vectors: ClipVectors | None
+    facts: ListedClips
+    plan: Mapping[str, bytes] | None = None
+    removed: Tombstones = field(default_factory=Tombstones)
+    tars: dict[str, str] = field(default_factory=dict)
+    last_shard: int = 0
+
+    @property
+    def audio(self) -> str:
+        return sound_format(self.described.settings.audio)
+
+
+def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> PackDescription | None:
+    """What `pack.json` says; None, and a problem, where they are not those of a pack."""
+    try:
+        described = read_pack_file(corpus.store, folder)
+        if not described.encoder:
+            raise ValueError("describes packed sounds, which are no pack of a corpus")
+        if described.unknown_settings:
+            raise ValueError(f"settings of a later version: {', '.join(described.unknown_settings)}")
+    except (PackDamaged, *DAMAGE) as error:
+        cause = error.__cause__ if isinstance(error, PackDamaged) else error
+        what = f"is no description of a pack ({type(cause).__name__})"
+        findings.wrong(f"{folder}/{PACK_FILE}", what, PACK_AGAIN)
+        return None
+    return described
+
+
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """A pack's plan, made once more.
+
+    Attributes:
+        keys: By training shard, `keys_digest` of its samples; None where the same plan does not come out.
+        why_not: Why it does not.
+        refused: There is no plan at all by now: tables that it is made from may be lost.
+    """
+
+    keys: Mapping[str, bytes] | None = None
+    why_not: str = ""
+    refused: bool = False
+
+
+def plan_again(corpus: Corpus, folder: str, described: PackDescription) -> Replanned:
+    """Plan a pack once more, by its description."""
+    try:
+        plan = plan_pack(corpus, described.settings, described.encoder)
+    except VidaudioError as error:
+        return Replanned(why_not=f"the plan of {folder} cannot be made again ({error})", refused=True)
+    if plan.plan_hash != described.plan_hash:
+        return Replanned(
+            why_not=f"the plan of {folder} comes out otherwise now: the corpus has grown or lost clips since, or "
+            "another version packed it"
+        )
+    return Replanned({task.name: keys_digest([sample.key for sample in task.samples]) for task in plan.tasks})
+
+
+def keys_digest(keys: Sequence[str]) -> bytes:
+    """SHA-256 of the keys of a training shard's samples, in order."""
+    return hashlib.sha256(json.dumps(keys).encode()).digest()
+
+
+def check_pack_strays(pack: Pack, findings: Findings) -> None:
+    """Files that the pack's description does not account for, and tars without a table."""
+    planned = set(pack.described.shards)
+    for name in sorted(pack.sizes):
+        stem, _, ending = name.partition(".")
+        if ending in ("parquet", "tar") and stem not in planned:
+            findings.wrong(f"{pack.folder}/{name}", f"is a stray shard: {PACK_FILE} does not name it", NOT_READ)
+        elif ending == "tar" and f"{stem}.parquet" not in pack.sizes:
+            what = "has no table: packing was interrupted here"
+            findings.wrong(f"{pack.folder}/{name}", what, "pack again with the same command: it goes on from there")
+        elif ending.endswith("tar") and stem in pack.tars and name != pack.tars[stem]:
+            what = "is the tar of a shard from which clips were removed since: the removal was interrupted"
+            findings.wrong(f"{pack.folder}/{name}", what, REMOVE_AGAIN)
+        elif not (ending.endswith("tar") or ending == "parquet" or name in (PACK_FILE, INDEX_FILE, CARD_FILE)):
+            findings.wrong(f"{pack.folder}/{name}", "does not belong here", NOT_READ)
+
+
+def check_samples(pack: Pack, findings: Findings) -> None:
+    """The number of samples that a pack names, against its tables, of which nothing else is wrong."""
+    described = pack.described
+    found = findings.counts["training_samples"]
+    is_complete = all(f"{name}.parquet" in pack.sizes for name in described.shards)
+    if is_complete and found != described.samples - described.removed_samples:
+        gone = f", less {described.removed_samples:,} that were removed" if described.removed_samples else ""
+        what = f"names {described.samples:,} samples{gone}, and its tables hold {found:,}"
+        findings.wrong(f"{pack.folder}/{PACK_FILE}", what, PACK_AGAIN)
+
+
+def check_card(corpus: Corpus, pack: Pack, findings: Findings) -> None:
+    """The card as it was written: it is for people, and no reader depends on it."""
+    name = f"{pack.folder}/{CARD_FILE}"
+    if CARD_FILE not in pack.sizes:
+        if INDEX_FILE in pack.sizes:
+            findings.notes.append(f"{pack.folder} has no {CARD_FILE}; the same pack command writes it")
+    elif not seal_holds(corpus.store.read(name)):
+        findings.wrong(name, "was changed since it was written", "delete it and run the same pack command again")

@@ -1,0 +1,292 @@
+"""One shard through all its columns: the list's rows, raw media, pictures and sound, vectors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.media_retention import fetch_again, release_name
+from vidaudio.corpus.tombstones import Tombstones
+from vidaudio.maintenance.verify.files import (
+    BUILD_AGAIN,
+    BUILD_BOTH_AGAIN,
+    compare_members,
+    named,
+    open_tar,
+    sealed_table,
+)
+from vidaudio.maintenance.verify.findings import Findings, Share
+from vidaudio.maintenance.verify.model_columns import check_model_table
+from vidaudio.maintenance.verify.vector_digests import ShardVectors, shard_vectors
+from vidaudio.pipeline.stages.download import SCHEMA as CLIPS_SCHEMA
+from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
+from vidaudio.pipeline.stages.extract import completed
+from vidaudio.shards.commit import CommitRecord, table_name
+from vidaudio.shards.tar import sha256_of
+from vidaudio.text import shown_name
+
+DONE, REMOVED = "done", "removed"
+REMOVE_AGAIN = "run `vidaudio remove` with it again, or the next build: it is swept"
+TOMBSTONES = "take the corpus's removed-*.parquet back from a copy, or remove the clip again"
+FETCH_AGAIN = "put the file back, or take the clip out of the list and begin another corpus"
+
+
+@dataclass(slots=True)
+class ShardResult:
+    """What is known of a shard afterwards.
+
+    Attributes:
+        findings: Of all its columns.
+        tars: Names of its tars by folder, as its tables have them.
+        unread: Folders whose table could not be read.
+        vectors: By encoder, digests of its clips' vectors, where they were asked for.
+        media_kept: False where the shard's media were let go, or never came into the corpus.
+    """
+
+    findings: Findings = field(default_factory=Findings)
+    tars: dict[str, str] = field(default_factory=dict)
+    unread: set[str] = field(default_factory=set)
+    vectors: dict[str, ShardVectors] = field(default_factory=dict)
+    media_kept: bool = True
+
+
+def check_shard(
+    corpus: Corpus,
+    shard: int,
+    listings: Mapping[str, Mapping[str, int]],
+    encoders: Mapping[str, int],
+    digested: Collection[str],
+    share: Share,
+    removed: Tombstones,
+) -> ShardResult:
+    """Check everything that stands of a shard.
+
+    Args:
+        corpus: Whose.
+        shard: Its number.
+        listings: Files and sizes of every stage's folder.
+        encoders: Dimensions by encoder's name.
+        digested: Encoders whose vectors' digests are wanted.
+        share: Of the files to hash.
+        removed: Clips that must be nowhere.
+    """
+    result = ShardResult()
+    listed = corpus.table(shard)
+    ids, sources = (listed[name].to_pylist() for name in ("id", "source"))
+    result.findings.counts["clips"] += len(ids)
+    pairs = zip(ids, sources, strict=True) if removed else ()
+    gone = frozenset(clip for clip, source in pairs if removed.covers(clip, source))
+    clips = _Column(corpus, shard, "clips", "download", CLIPS_SCHEMA, listings, result, gone)
+    av = _Column(corpus, shard, "av", "extract", AV_SCHEMA, listings, result, gone)
+    fetched = _check_clips(clips, ids, share) if clips.rows is not None else None
+    done = _check_av(av, clips, fetched, share) if av.rows is not None else None
+    for encoder, dimensions in encoders.items():
+        schema = pa.schema(
+            [("id", pa.string()), ("frame_seconds", pa.float64()), ("embedding", pa.list_(pa.float16(), dimensions))]
+        )
+        column = _Column(corpus, shard, f"embeddings/{encoder}", "embed", schema, listings, result, gone)
+        if column.table is None:
+            continue
+        vectors = _check_vectors(column, av, done)
+        if encoder in digested:
+            result.vectors[encoder] = shard_vectors(ids, column.table["id"].to_pylist(), vectors)
+    for folder in listings:
+        # Vectors were looked at above, where their encoder is known.
+        checked = folder in ("clips", "av") or folder.startswith("embeddings/")
+        if not checked and f"{shard:06d}.parquet" in listings[folder]:
+            check_model_table(corpus, shard, folder, ids, gone, result.findings)
+    result.media_kept = not _media_not_kept(clips, shard)
+    if not result.media_kept:
+        _say_fetch_again(result.findings, shard)
+    return result
+
+
+def _media_not_kept(clips: _Column, shard: int) -> bool:
+    """Whether the shard's media were let go, or never came into the corpus."""
+    if release_name(shard).partition("/")[2] in clips.sizes:
+        return True
+    if clips.record is None or clips.rows is None or clips.record.tar is not None:
+        return False
+    return any(row["state"] == DONE and row["path"] is None for row in clips.rows)
+
+
+def _say_fetch_again(findings: Findings, shard: int) -> None:
+    """What is made from media that are not there does not come back by building again alone."""
+    findings.problems[:] = [
+        replace(problem, remedy=fetch_again(shard))
+        if problem.file.startswith("av/") and problem.remedy in (BUILD_AGAIN, BUILD_BOTH_AGAIN)
+        else problem
+        for problem in findings.problems
+    ]
+
+
+class _Column:
+    """One stage's table of a shard, as far as it stands and can be read."""
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        shard: int,
+        folder: str,
+        stage: str,
+        schema: pa.Schema,
+        listings: Mapping[str, Mapping[str, int]],
+        result: ShardResult,
+        removed: frozenset[str],
+    ) -> None:
+        self.store, self.folder, self.removed = corpus.store, folder, removed
+        self.findings = result.findings
+        self.name = table_name(folder, shard)
+        self.sizes = listings[folder]
+        self.stands = self.name.rsplit("/", 1)[1] in self.sizes
+        self.table: pa.Table | None = None
+        self.record: CommitRecord | None = None
+        self.rows: list[dict[str, Any]] | None = None
+        if not self.stands:
+            return
+        read = sealed_table(corpus.store, self.name, self.findings)
+        if read is None:
+            result.unread.add(folder)
+            return
+        table, self.record = read
+        if self.record.tar is not None:
+            result.tars[folder] = self.record.tar
+        self._check_record(stage, shard, corpus.plan_hash, table)
+        # Columns that were added since the corpus was begun may be missing, all of them.
+        known = completed(table) if stage == "extract" and "time_jumps" not in table.column_names else table
+        if known.schema.remove_metadata() != schema:
+            self.wrong("has other columns than this version writes")
+            return
+        self.table = table
+        if stage != "embed":
+            self.rows = table.to_pylist()
+        self._check_removed(table)
+
+    def wrong(self, what: str) -> None:
+        self.findings.wrong(self.name, what, BUILD_AGAIN)
+
+    def _check_removed(self, table: pa.Table) -> None:
+        """Clips that were removed must say so, and no others."""
+        ids = table["id"].to_pylist()
+        states = table["state"].to_pylist() if "state" in table.column_names else [None] * len(ids)
+        late = sorted({i for i, state in zip(ids, states, strict=True) if i in self.removed and state != REMOVED})
+        if late:
+            self.findings.wrong(self.name, f"holds {named(late)}, which was removed", REMOVE_AGAIN)
+        untold = [i for i, state in zip(ids, states, strict=True) if state == REMOVED and i not in self.removed]
+        if untold:
+            self.findings.wrong(self.name, f"says that {named(untold)} was removed, and no tombstone does", TOMBSTONES)
+
+    def _check_record(self, stage: str, shard: int, plan_hash: str, table: pa.Table) -> None:
+        record = self.record
+        if (record.stage, record.shard, record.rows) != (stage, shard, table.num_rows):
+            self.wrong(f"is the table of shard {record.shard} of {record.stage}, {record.rows:,} rows")
+        if record.plan_hash != plan_hash:
+            self.wrong("was made under another plan: other settings or another list")
+        # Where the media were not kept, a download has no tar either.
+        if (record.tar is not None and stage == "embed") or (record.tar is None and stage == "extract"):
+            self.wrong("names a tar where there should be none, or none where there should be one")
+        elif record.tar is not None and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
+            self.wrong(f"names the tar {record.tar}, which does not carry its number and hash")
+
+
+def _check_clips(column: _Column, ids: Sequence[str], share: Share) -> list[str]:
+    """Join the list with the raw media; returns the ids that were fetched."""
+    rows = column.rows
+    if [row["id"] for row in rows] != list(ids):
+        column.wrong("does not hold exactly the clips that the list gives this shard")
+    expected: dict[str, tuple[int, int] | None] = {}
+    for row in rows:
+        nowhere = row["member"] is None and row["path"] is None and column.record.tar is None
+        if row["state"] == DONE and (row["member"] is None) == (row["path"] is None) and not nowhere:
+            column.wrong(f"says neither or twice where the media of {row['id']} is")
+        if row["member"] is not None:
+            expected[row["member"]] = (row["offset"], row["length"])
+            expected[f"{row['id']}.json"] = None
+    mark = f"{column.name.rsplit('/', 1)[1].removesuffix('.parquet')}.released"
+    if mark not in column.sizes:
+        _with_tar(column, expected, share)
+    elif column.record.tar in column.sizes:
+        what = "was to be deleted once it was extracted, and a run was interrupted before that"
+        column.findings.wrong(f"{column.folder}/{column.record.tar}", what, "the next build deletes it")
+    _check_local_files(column, share)
+    return [row["id"] for row in rows if row["state"] == DONE]
+
+
+def _check_local_files(column: _Column, share: Share) -> None:
+    """Files that a corpus refers to: there, as long as they were, and (of the share) with the same contents."""
+    known = {row["path"]: row for row in column.rows if row["path"] is not None}
+    for path, row in known.items():
+        column.findings.counts["local_files"] += 1
+        shown = shown_name(path)
+        if row["size_bytes"] is None:
+            column.wrong(f"refers to {shown}, and does not say how many bytes it had when the corpus was begun")
+        # Not `Path.is_file`, which raises where a name is too long.
+        elif not os.path.isfile(path):
+            column.findings.wrong(shown, f"is gone, and {column.name} refers to it", FETCH_AGAIN)
+        elif (size := os.path.getsize(path)) != row["size_bytes"]:
+            what = f"has {size:,} bytes, and had {row['size_bytes']:,} when the corpus was begun"
+            column.findings.wrong(shown, what, FETCH_AGAIN)
+        elif share.takes(path):
+            column.findings.counts["local_files_hashed"] += 1
+            column.findings.counts["bytes_hashed"] += row["size_bytes"]
+            if row["sha256"] is not None and sha256_of(Path(path)) != row["sha256"]:
+                column.findings.wrong(shown, "has other contents than when the corpus was begun", FETCH_AGAIN)
+
+
+def _check_av(
+    column: _Column, clips: _Column, fetched: Sequence[str] | None, share: Share
+) -> tuple[list[str], list[float]]:
+    """Join media with pictures and sound; returns id and time of every picture, in order."""
+    rows = column.rows
+    if not clips.stands:
+        column.wrong(f"stands without {clips.name}, which it was made from")
+    elif fetched is not None and [row["id"] for row in rows if row["state"] != REMOVED] != list(fetched):
+        column.wrong(f"does not hold exactly the clips that {clips.name} has fetched")
+    expected: dict[str, tuple[int, int] | None] = {}
+    ids: list[str] = []
+    seconds: list[float] = []
+    for row in rows:
+        if row["state"] != DONE:
+            continue
+        lists = [row[name] for name in ("frame_seconds", "grid_seconds", "frame_offsets", "frame_lengths")]
+        if any(values is None for values in lists) or len({len(values) for values in lists}) != 1:
+            column.wrong(f"has times and places of {row['id']} that do not pair up")
+            continue
+        clip = row["id"]
+        expected[f"{clip}.flac"] = (row["audio_offset"], row["audio_length"])
+        expected[f"{clip}.json"] = None
+        for number, place in enumerate(zip(row["frame_offsets"], row["frame_lengths"], strict=True)):
+            expected[f"{clip}.{number:03d}.jpg"] = place
+        ids += [clip] * len(row["frame_seconds"])
+        seconds += row["frame_seconds"]
+    _with_tar(column, expected, share)
+    return ids, seconds
+
+
+def _check_vectors(column: _Column, av: _Column, done: tuple[list[str], list[float]] | None) -> np.ndarray:
+    """Join pictures with vectors; returns the vectors, float16 `[pictures, dimensions]`."""
+    table = column.table
+    ids = table["id"].to_pylist()
+    if not av.stands:
+        column.wrong(f"stands without {av.name}, which it was made from")
+    elif done is not None and (ids, table["frame_seconds"].to_pylist()) != done:
+        column.wrong(f"does not hold exactly the pictures that {av.name} has")
+    flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    if not np.isfinite(flat).all():
+        column.wrong("holds values that are no numbers")
+    return flat.reshape(len(ids), -1) if ids else flat.reshape(0, 1)
+
+
+def _with_tar(column: _Column, expected: Mapping[str, tuple[int, int] | None], share: Share) -> None:
+    if column.record.tar is None:
+        return
+    with open_tar(column.store, column.folder, column.record, column.sizes, share, column.findings) as tar:
+        if tar is not None:
+            compare_members(tar, expected, f"{column.folder}/{column.record.tar}", column.findings)

@@ -1,0 +1,80 @@
+"""Sources on two sides of a pack, training and validation say: looked for by hashes, and told by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vidaudio.maintenance.verify.files import sealed_table
+from vidaudio.maintenance.verify.findings import Findings
+from vidaudio.maintenance.verify.packs import PACK_AGAIN, SHARD_AGAIN, Pack
+from vidaudio.manifest.source import hashed
+from vidaudio.shards.store import Store
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+class SourceSides:
+    """A source that the list gives no split must not be on two sides.
+
+    Of a sample 8 bytes are kept, a hash of its source. The tables of training shards in which hashes of two sides meet
+    are read once more.
+    """
+
+    def __init__(self) -> None:
+        self._shards: dict[str, dict[str, np.ndarray]] = {}
+
+    def add(self, name: str, sides: dict[str, np.ndarray]) -> None:
+        """One training shard, as `sources_by_side` has it; they come in the pack's order."""
+        self._shards[name] = sides
+
+    def tell(self, store: Store, pack: Pack, findings: Findings) -> None:
+        """A problem for every sample whose source is on another side than before."""
+        met = self._met()
+        sides: dict[str, str] = {}
+        for name, hashes in self._shards.items():
+            if not any(np.isin(own, met).any() for own in hashes.values()):
+                continue
+            at = f"{pack.folder}/{name}.parquet"
+            # It has been counted before; only what has become of it since is said.
+            again = Findings()
+            read = sealed_table(store, at, again, SHARD_AGAIN)
+            findings.problems += again.problems
+            rows = read[0].select(["id", "source", "split"]).to_pylist() if read is not None else []
+            for row in unlisted(rows, pack.facts.of(row["id"] for row in rows)):
+                source, split = row["source"], row["split"]
+                if sides.setdefault(source, split) != split:
+                    findings.wrong(at, f"has {source} in {split}, which is in {sides[source]} too", PACK_AGAIN)
+
+    def _met(self) -> np.ndarray:
+        """Hashes of sources that are on more than one side, sorted."""
+        by_side: dict[str, list[np.ndarray]] = {}
+        for sides in self._shards.values():
+            for split, hashes in sides.items():
+                by_side.setdefault(split, []).append(hashes)
+        if len(by_side) < 2:
+            return np.zeros(0, np.uint64)
+        every = np.concatenate([np.unique(np.concatenate(hashes)) for hashes in by_side.values()])
+        every.sort()
+        return np.unique(every[1:][every[1:] == every[:-1]])
+
+
+def sources_by_side(rows: Rows, listed: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Hashes of the sources of samples whose clips the list gives no split, by the split they are in.
+
+    Args:
+        rows: Of a training shard.
+        listed: The list's rows of their clips.
+    """
+    sources: dict[str, set[str]] = {}
+    for row in unlisted(rows, listed):
+        sources.setdefault(row["split"], set()).add(row["source"])
+    return {split: hashed(pa.chunked_array([pa.array(own, pa.string())])) for split, own in sources.items()}
+
+
+def unlisted(rows: Rows, listed: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The samples whose clips are in the list, without a split."""
+    return [row for row in rows if row["id"] in listed and listed[row["id"]]["split"] is None]

@@ -1,0 +1,167 @@
+"""One training shard of a pack: its table, its tar, every sample in it, and where its clips are from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.json_values import parse_object
+from vidaudio.maintenance.verify.files import DAMAGE, OpenTar, compare_members, named, open_tar, sealed_table
+from vidaudio.maintenance.verify.findings import Findings, Share
+from vidaudio.maintenance.verify.index import PackIndex
+from vidaudio.maintenance.verify.manifest_lookup import origin_digest, words_digest
+from vidaudio.maintenance.verify.packs import PACK_AGAIN, SHARD_AGAIN, Pack, keys_digest
+from vidaudio.maintenance.verify.shard import REMOVE_AGAIN
+from vidaudio.maintenance.verify.split_leaks import sources_by_side
+from vidaudio.maintenance.verify.vector_digests import DIGEST_BYTES, vector_digest
+from vidaudio.packs.description import PACK_FILE
+from vidaudio.shards.commit import CommitRecord
+from vidaudio.stream.index import SAMPLE_SCHEMA
+from vidaudio.stream.vector_files import read_vectors
+
+TABLE_SCHEMA = pa.schema([entry for entry in SAMPLE_SCHEMA if entry.name != "shard"])
+# What a sample's own description repeats of its row.
+DESCRIBED = ("id", "source", "dataset", "split", "labels", "captions", "samples", "audio_start_seconds")
+DESCRIBED += ("frame_seconds", "grid_seconds")
+
+
+@dataclass(slots=True)
+class TrainingShard:
+    """What is known of a training shard afterwards.
+
+    Attributes:
+        findings: Of its table and its tar.
+        tar: That its table names; None where that could not be read.
+        last_shard: The corpus's last shard that one of its clips is in.
+        sides: See `sources_by_side`.
+    """
+
+    findings: Findings = field(default_factory=Findings)
+    tar: str | None = None
+    last_shard: int = 0
+    sides: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def check_training_shard(
+    corpus: Corpus, pack: Pack, index: PackIndex | None, number: int, share: Share
+) -> TrainingShard:
+    """Check one training shard.
+
+    Args:
+        corpus: Whose.
+        pack: Of which.
+        index: The pack's, where it can be compared.
+        number: Of the training shard among those of the pack.
+        share: Of the files to hash.
+    """
+    result = TrainingShard()
+    findings = result.findings
+    name = pack.described.shards[number]
+    table_at = f"{pack.folder}/{name}.parquet"
+    if f"{name}.parquet" not in pack.sizes:
+        return result
+    read = sealed_table(corpus.store, table_at, findings, SHARD_AGAIN)
+    if read is None:
+        return result
+    table, record = read
+    split, _, place = name.rpartition("-")
+    # The second name is that of a tar which was written anew when clips were removed.
+    own = record.tar in (f"{name}.tar", f"{name}.{(record.tar_sha256 or '')[:8]}.tar")
+    if (record.stage, record.rows) != ("pack", table.num_rows) or not own or place != f"{record.shard:06d}":
+        findings.wrong(table_at, f"is the table of {record.tar}, {record.rows:,} rows", SHARD_AGAIN)
+    if record.plan_hash != pack.described.plan_hash:
+        findings.wrong(table_at, f"was made under another plan than {PACK_FILE} names", PACK_AGAIN)
+    if table.schema.remove_metadata() != TABLE_SCHEMA:
+        findings.wrong(table_at, "has other columns than this version writes", SHARD_AGAIN)
+        return result
+    result.tar = record.tar
+    if index is not None:
+        index.compare(number, table.replace_schema_metadata(None))
+    rows = table.to_pylist()
+    late = [row["key"] for row in rows if pack.removed.covers(row["id"], row["source"])]
+    if late:
+        findings.wrong(table_at, f"holds samples of clips that were removed: {named(late)}", REMOVE_AGAIN)
+    findings.counts["training_samples"] += len(rows)
+    keys = [row["key"] for row in rows]
+    if pack.plan is not None and keys_digest(keys) != pack.plan.get(name):
+        findings.wrong(table_at, "does not hold the samples that the plan gives it", SHARD_AGAIN)
+    listed = pack.facts.of(row["id"] for row in rows)
+    result.last_shard = max((clip["shard"] for clip in listed.values()), default=0)
+    result.sides = sources_by_side(rows, listed)
+    for row in rows:
+        for complaint in _against_the_list(row, listed.get(row["id"]), split):
+            findings.wrong(table_at, f"sample {row['key']} {complaint}", PACK_AGAIN)
+    _check_tar(corpus, pack, record, rows, share, findings)
+    return result
+
+
+def _against_the_list(row: Mapping[str, Any], facts: Mapping[str, Any] | None, split: str) -> list[str]:
+    """What is wrong with a sample's row, beside the list's row of its clip."""
+    if facts is None:
+        return [f"is of the clip {row['id']}, which the list does not have"]
+    complaints = []
+    if not row["key"].startswith(row["id"]):
+        complaints.append(f"bears another name than its clip {row['id']}")
+    if origin_digest(row["source"], row["dataset"]) != facts["origin"]:
+        complaints.append("has another source or dataset than the list")
+    if words_digest(row["labels"], row["captions"]) != facts["words"]:
+        complaints.append("has other labels or captions than the list")
+    if row["split"] != split or (facts["split"] and facts["split"] != split):
+        complaints.append(f"is in the split {split}, and belongs in {facts['split'] or row['split']}")
+    return complaints
+
+
+def _check_tar(
+    corpus: Corpus, pack: Pack, record: CommitRecord, rows: list[dict[str, Any]], share: Share, findings: Findings
+) -> None:
+    with open_tar(corpus.store, pack.folder, record, pack.sizes, share, findings, SHARD_AGAIN) as tar:
+        if tar is None:
+            return
+        name = f"{pack.folder}/{record.tar}"
+        expected: dict[str, tuple[int, int] | None] = {}
+        for row in rows:
+            key = row["key"]
+            expected[f"{key}.{pack.audio}"] = (row["audio_offset"], row["audio_length"])
+            expected[f"{key}.clip.npy"] = (row["vectors_offset"], row["vectors_length"])
+            expected[f"{key}.json"] = None
+            if pack.described.settings.frames:
+                expected |= {f"{key}.{number:03d}.jpg": None for number in range(len(row["frame_seconds"]))}
+        before = len(findings.problems)
+        compare_members(tar, expected, name, findings, SHARD_AGAIN)
+        if len(findings.problems) > before or not share.takes(name):
+            return
+        listed = pack.facts.places(row["id"] for row in rows) if pack.vectors is not None else {}
+        for row in rows:
+            own = pack.vectors.of(row["id"], listed.get(row["id"], ())) if pack.vectors is not None else None
+            complaint = _sample_complaint(tar, row, own, pack.described.encoder)
+            if complaint:
+                findings.wrong(name, f"sample {row['key']} {complaint}", PACK_AGAIN)
+
+
+def _sample_complaint(tar: OpenTar, row: Mapping[str, Any], own: bytes | None, encoder: str) -> str | None:
+    """What is wrong with a sample; `own`: digests of its clip's vectors, where they are known."""
+    try:
+        described = parse_object(tar.read(tar.members[f"{row['key']}.json"]))
+        vectors = read_vectors(tar.read(tar.members[f"{row['key']}.clip.npy"]))
+    except DAMAGE as error:
+        return f"cannot be read ({type(error).__name__})"
+    if {key: described.get(key) for key in DESCRIBED} != {key: row[key] for key in DESCRIBED}:
+        return "describes itself otherwise than its row"
+    if vectors.dtype != np.float16 or vectors.ndim != 2 or len(vectors) != len(row["frame_seconds"]):
+        return f"has vectors {vectors.dtype} {list(vectors.shape)} for {len(row['frame_seconds'])} pictures"
+    whole = row["key"] == row["id"]
+    digests = b"".join(vector_digest(vector) for vector in vectors)
+    if own is not None and (digests != own if whole else not _contains(own, digests)):
+        return f"has other vectors than {row['id']} in embeddings/{encoder}"
+    return None
+
+
+def _contains(all_digests: bytes, some: bytes) -> bool:
+    """Whether `some` stand in `all_digests` one after another."""
+    places = range(0, len(all_digests) - len(some) + 1, DIGEST_BYTES)
+    return any(all_digests[place : place + len(some)] == some for place in places)

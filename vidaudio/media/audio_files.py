@@ -1,0 +1,139 @@
+"""Sound files and the sound of videos, read and written whole."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from vidaudio.errors import MediaError
+from vidaudio.files import atomic_write, name_for_c
+from vidaudio.media.declared_duration import announced_seconds, looks_like_mp3
+from vidaudio.media.decode.unstated_length import FlacWithoutLength, read_sound_file
+from vidaudio.media.soundtrack import VIDEO_FORMATS, check_picture_fits, replace_soundtrack, write_soundtrack
+from vidaudio.shards.scratch import temporary_folder
+
+# Codecs pad and trim: an end is missing only where more than that is.
+MISSING_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Samples float32 `[channels, samples]` in [-1, 1], their rate in Hz, and the format they were stored in."""
+
+    samples: np.ndarray
+    sample_rate: int
+    subtype: str
+
+    @property
+    def seconds(self) -> float:
+        return self.samples.shape[1] / self.sample_rate
+
+
+def read_sound(path: str | Path) -> Sound:
+    """Read a sound file that libsndfile knows (wav, flac, ogg, mp3 ...), or the sound of any other media file.
+
+    Of a file that breaks off, what is there is read, and stderr says how much of what its header announces that is. One
+    that does not state its length is read to its end, and stderr says so.
+
+    Raises:
+        MediaError: Missing, no media file, without sound, or with values that are not numbers.
+    """
+    if Path(path).is_dir():
+        raise MediaError(f"{path} is a folder; name a sound file or a video in it")
+    if not Path(path).is_file():
+        raise MediaError(f"there is no sound file {path}")
+    if looks_like_mp3(path):
+        # libsndfile takes its guess at the length of an MP3 that does not state it for the end.
+        sound = _decoded(path)
+    else:
+        try:
+            sound = _read(path)
+        except (soundfile.LibsndfileError, FlacWithoutLength):
+            sound = _decoded(path)
+    if sound.samples.shape[1] == 0:
+        raise MediaError(f"{path} holds no sound")
+    if not np.isfinite(sound.samples).all():
+        raise MediaError(f"{path} holds values that are not numbers")
+    announced = announced_seconds(path)
+    if announced is not None and announced - sound.seconds > MISSING_SECONDS:
+        tqdm.write(
+            f"{path} breaks off after {sound.seconds:.2f} s of the {announced:.2f} s that it announces; what is there "
+            "is taken",
+            file=sys.stderr,
+        )
+    return sound
+
+
+def _decoded(path: str | Path) -> Sound:
+    with temporary_folder() as folder:
+        wav = folder / "sound.wav"
+        write_soundtrack(path, wav)
+        decoded = _read(wav)
+    # Decoded floats are no more exact than what was encoded.
+    return Sound(decoded.samples.clip(-1, 1), decoded.sample_rate, "PCM_16")
+
+
+def _read(path: str | Path) -> Sound:
+    found = read_sound_file(path)
+    sound = Sound(np.ascontiguousarray(found.samples.T), found.sample_rate, found.subtype)
+    if not found.length_stated and len(found.samples):
+        tqdm.write(
+            f"{path} does not state its length (its recording was cut off, or it was written to a pipe); it was read "
+            f"to its end, {sound.seconds:.2f} s",
+            file=sys.stderr,
+        )
+    return sound
+
+
+def check_output(out: str | Path, mixture: str | Path) -> None:
+    """Check that a result can be written under a name, before the work.
+
+    Raises:
+        MediaError: Another suffix than can be written, a video wanted of what has no picture, or whose picture that
+            kind of file cannot hold, or the mixture itself.
+    """
+    suffix = Path(out).suffix.lower()
+    if suffix in VIDEO_FORMATS:
+        check_picture_fits(mixture, out)
+    elif suffix[1:].upper() not in soundfile.available_formats():
+        raise MediaError(
+            f"{out}: {suffix[1:] or 'no suffix'} is no format that can be written; end it in .wav or .flac, or in "
+            f"{', '.join(VIDEO_FORMATS)} where the mixture is a video"
+        )
+    if Path(out).exists() and Path(out).samefile(mixture):
+        raise MediaError(f"{out} is the mixture itself; write the result elsewhere")
+
+
+def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> None:
+    """Write a sound file, or the mixture's picture with this sound, by the suffix.
+
+    A sound is stored in the mixture's sample format where that is plain and the file's kind has it. The file appears
+    under its name only when it is complete.
+
+    Raises:
+        MediaError: It cannot be written.
+    """
+    out = Path(out)
+    suffix = out.suffix.lower()
+    try:
+        with atomic_write(out) as temporary:
+            if suffix in VIDEO_FORMATS:
+                with temporary_folder() as folder:
+                    wav = folder / "sound.wav"
+                    soundfile.write(name_for_c(wav), sound.samples.T, sound.sample_rate, format="WAV", subtype="FLOAT")
+                    replace_soundtrack(mixture, wav, temporary, suffix)
+            else:
+                file_format = suffix[1:].upper()
+                plain = sound.subtype.startswith("PCM") or sound.subtype in ("FLOAT", "DOUBLE")
+                fits = plain and soundfile.check_format(file_format, sound.subtype)
+                subtype = sound.subtype if fits else soundfile.default_subtype(file_format)
+                soundfile.write(
+                    name_for_c(temporary), sound.samples.T, sound.sample_rate, format=file_format, subtype=subtype
+                )
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise MediaError(f"{out} cannot be written ({error})") from error

@@ -1,0 +1,274 @@
+"""One span of an open file, decoded in one pass: where to begin, which packets, and when each picture and sound is.
+
+It begins early enough for the span's first picture and sound to be right, counts what cannot be decoded, and ends as
+soon as both have passed the span's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import av
+
+from vidaudio.media.decode import frame_skipping
+from vidaudio.media.decode.channels import SoundSink
+from vidaudio.media.decode.frame_skipping import LookAhead, Unpredictable
+from vidaudio.media.decode.frames import FrameGrid
+from vidaudio.media.decode.timeline import ClockWatch, TimeLine, longest_gap_seconds, ticks_to_seconds
+
+# Decoding starts this long before the clip, since sound codecs need a few packets to settle; farther back where that is
+# not before the clip's first picture (containers without an index land between key frames).
+PREROLL_SECONDS = (0.25, 3.0, 15.0, 60.0)
+# MPEG program streams stamp few pictures: after a jump the first second is stamped by guess.
+PREROLL_SECONDS_UNSTAMPED = PREROLL_SECONDS[1:]
+# Where no sound is met among so many packets, it is not worth looking farther back for it.
+PROBED_PACKETS = 500
+# A file this broken is not worth waiting for.
+MAX_ERRORS_IN_A_ROW = 200
+MEDIA_ERRORS = (av.FFmpegError, ValueError, OSError)
+# A picture that stays on screen for longer is counted as held.
+HELD_SECONDS = 1.0
+
+
+class ClockJumped(Exception):
+    """The file's clock may jump: all of its packets are to be looked at before it is decoded."""
+
+
+def read_packets(container: Any, streams: Sequence[Any]) -> Iterator[av.Packet]:
+    """Yield the packets of a file to its end, past what cannot be read."""
+    errors_in_a_row = 0
+    packets = container.demux(streams)
+    while errors_in_a_row < MAX_ERRORS_IN_A_ROW:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        except MEDIA_ERRORS:
+            errors_in_a_row += 1
+            packets = container.demux(streams)
+            continue
+        errors_in_a_row = 0
+        yield packet
+
+
+class SpanDecoder:
+    """Feeds the pictures and the sound of one span of an open file, in one pass.
+
+    Args:
+        container: Opened.
+        video: The track of pictures.
+        audio: The track of sound.
+        start_seconds: Where the span begins, from the file's time 0.
+        time_line: Of the file where its packets have been looked at; else a jump of the clock raises `ClockJumped`.
+        encoder_delay: How long before its first sample the sound begins, seconds.
+        sound_only: Whether pictures are not decoded.
+
+    Attributes:
+        errors: Packets that could not be read or decoded.
+        pictures: Frames decoded, also outside the span.
+        blocks: Sound blocks decoded, also outside the span.
+        sought: Whether reading did not begin at the file's beginning.
+        reached_end: Whether the file ended before the span was complete.
+        held_seconds: Time in the span in which the picture stayed for more than `HELD_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        container,
+        video,
+        audio,
+        start_seconds: float,
+        *,
+        time_line: TimeLine | None = None,
+        encoder_delay: float = 0.0,
+        sound_only: bool = False,
+    ) -> None:
+        self.errors = self.pictures = self.blocks = 0
+        self.sought = self.reached_end = False
+        self.held_seconds = 0.0
+        self._container, self._video, self._audio = container, video, audio
+        self._time_line, self._sound_only = time_line, sound_only
+        self._counted = {video.index: 0, audio.index: 0}
+        self._encoder_delay = encoder_delay
+        self._last_video_dts: int | None = None
+        self._span_end = float("inf")
+        self._file_start = (container.start_time or 0) / av.time_base
+        self._zero = self._file_start + start_seconds
+        self._held_ticks = HELD_SECONDS / float(video.time_base)
+        rate = video.guessed_rate
+        self._frame_seconds = float(1 / rate) if rate else 0.04
+        # Where a time stamp is missing, the block follows the one before it.
+        self._next_video = self._next_audio = self._file_start
+        # AVI stamps packets in the order of decoding: pictures come out later than they are to be shown, by a constant.
+        self._decoding_order = container.format.name == "avi"
+        self._first_video_dts: int | None = None
+        self._reordering: int | None = None
+        self._ahead: LookAhead | None = None
+
+    @property
+    def tells_ahead(self) -> bool:
+        """Whether packets of this codec in this container say enough for pictures to be left out."""
+        unstamped = self._container.format.name in frame_skipping.UNSTAMPED_CONTAINERS
+        return self._video.codec_context.name in frame_skipping.CODECS and not unstamped
+
+    def look_ahead(self, step_seconds: float, *, exact: bool) -> None:
+        """From here on decode only the pictures that a grid of this spacing needs."""
+        self._ahead = LookAhead(step_seconds, self._zero, exact=exact)
+
+    def seek(self) -> bool:
+        """Go to where the span's first picture and sound can be decoded: never after, rarely long before.
+
+        Returns False where the file must be read from its beginning, which this container may have left.
+        """
+        unstamped = self._container.format.name == "mpeg"
+        for number, preroll in enumerate(PREROLL_SECONDS_UNSTAMPED if unstamped else PREROLL_SECONDS):
+            if self._zero - preroll <= self._file_start:
+                return number == 0
+            if self._decoding_order and self._reordering is None:
+                # Told at the file's beginning only: after a jump decoders skip what refers to pictures before it.
+                next((self._reordered(f) for f in self._frames() if isinstance(f, av.VideoFrame)), None)
+            try:
+                self._container.seek(round((self._zero - preroll) * av.time_base), backward=True)
+                # Sound that begins late wherever it is looked for does so in the file.
+                early_enough = self._begins_before_span({"video", "audio"} if number < 2 else {"video"})
+                self._container.seek(round((self._zero - preroll) * av.time_base), backward=True)
+            except (*MEDIA_ERRORS, IndexError):
+                return False  # slower, and just as right
+            if early_enough:
+                self.sought = True
+                self._last_video_dts = None
+                return True
+        return False
+
+    def run(self, grid: FrameGrid, track: SoundSink) -> None:
+        """Decode until grid and track have passed the end of the span, or nothing more can be read.
+
+        Raises:
+            ClockJumped: The file's clock may jump, and no time line was given.
+        """
+        collected = False
+        self._span_end = self._zero + grid.span_seconds
+        for frame in self._frames():
+            try:
+                if isinstance(frame, av.VideoFrame):
+                    self._show(frame, grid)
+                else:
+                    self._play(frame, track)
+            except MemoryError:  # FFmpeg's is one of MEDIA_ERRORS, too, and says nothing of what is in the file
+                raise
+            except MEDIA_ERRORS:  # a pixel format or a channel layout that cannot be converted
+                self.errors += 1
+            if collected := (self._sound_only or grid.passed()) and track.passed():
+                break
+        self.reached_end = not collected
+        if self._ahead is not None:
+            self._ahead.finish(at_end=not collected)
+            grid.extend(self._ahead.end_seconds)
+
+    def _show(self, frame: av.VideoFrame, grid: FrameGrid) -> None:
+        self.pictures += 1
+        if self._ahead is not None:
+            self._ahead.shown(frame)
+        time_base = frame.time_base
+        duration = max(0.0, ticks_to_seconds(frame.duration, time_base)) if frame.duration else self._frame_seconds
+        pts = self._reordered(frame) if self._decoding_order else frame.pts
+        seconds = self._next_video if pts is None else ticks_to_seconds(pts, time_base)
+        self._next_video = seconds + duration
+        grid.push(frame, seconds - self._zero, duration)
+
+    def _play(self, frame: av.AudioFrame, track: SoundSink) -> None:
+        self.blocks += 1
+        seconds = self._next_audio if frame.pts is None else frame.time - self._encoder_delay
+        self._next_audio = seconds + frame.samples / frame.sample_rate
+        if self._next_audio > self._zero:
+            track.push(frame, seconds - self._zero)
+
+    def _frames(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
+        """All that can be decoded from here on; what cannot is counted."""
+        errors_in_a_row = 0
+        start = None if self.sought else self._file_start
+        watch = ClockWatch((self._video, self._audio), start, longest_gap_seconds(self._container))
+        packets = self._container.demux(self._video, self._audio)
+        while errors_in_a_row < MAX_ERRORS_IN_A_ROW:
+            try:
+                packet = next(packets)
+            except (StopIteration, IndexError):  # PyAV's at the end of a file in which streams turned up midway
+                return
+            except MEDIA_ERRORS:
+                self.errors += 1
+                errors_in_a_row += 1
+                packets = self._container.demux(self._video, self._audio)
+                continue
+            if packet.size and self._time_line is None and watch.jumps(packet):
+                raise ClockJumped
+            stream = packet.stream.index
+            is_video = stream == self._video.index
+            self._place(packet, stream, is_video=is_video)
+            try:
+                if is_video and self._sound_only:
+                    continue
+                frames = self._needed_frames(packet) if self._ahead is not None and is_video else packet.decode()
+            except MemoryError:
+                raise
+            except MEDIA_ERRORS:
+                self.errors += 1
+                errors_in_a_row += 1
+                continue
+            if frames:
+                errors_in_a_row = 0
+            yield from frames
+
+    def _place(self, packet: av.Packet, stream: int, *, is_video: bool) -> None:
+        """Put a packet of a stream on the file's time line, and note what its time stamps say."""
+        if packet.size:
+            number = self._counted[stream]
+            self._counted[stream] = number + 1
+            if self._time_line is not None:
+                self._time_line.move(packet, number)
+        if not is_video:
+            return
+        if self._first_video_dts is None and packet.is_keyframe:
+            self._first_video_dts = packet.dts
+        last, dts = self._last_video_dts, packet.dts
+        if dts is not None:
+            self._last_video_dts = dts
+            if last is not None and dts - last > self._held_ticks:
+                begin, end = (float(ticks * packet.time_base) for ticks in (last, dts))
+                self.held_seconds += max(0.0, min(end, self._span_end) - max(begin, self._zero))
+
+    def _needed_frames(self, packet: av.Packet) -> list[av.VideoFrame]:
+        """The pictures that come out once this packet is read, less what is not needed of them."""
+        ends = packet.size == 0
+        decided = self._ahead.drain() if ends else self._ahead.push(packet)
+        frames: list[av.VideoFrame] = []
+        try:
+            for waiting, needed in decided:
+                self._video.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+                frames += waiting.decode()
+            return frames + packet.decode() if ends else frames
+        except MEDIA_ERRORS as error:
+            raise Unpredictable("damaged pictures change those after them") from error
+
+    def _reordered(self, frame: av.VideoFrame) -> int | None:
+        if frame.dts is None:
+            return None
+        if self._reordering is None:
+            self._reordering = frame.dts - (frame.dts if self._first_video_dts is None else self._first_video_dts)
+        return frame.dts - self._reordering
+
+    def _begins_before_span(self, missing: set[str]) -> bool:
+        """Whether the first picture, and sound if it is looked for, are from here not after the span's beginning."""
+        for number, packet in enumerate(self._container.demux(self._video, self._audio)):
+            kind = packet.stream.type
+            if kind == "video" and kind in missing:
+                times = [frame.pts * frame.time_base for frame in packet.decode() if frame.pts is not None]
+            else:
+                times = [] if packet.pts is None else [packet.pts * packet.time_base]
+            if times and kind in missing:
+                if times[0] > self._zero:
+                    return False
+                missing.remove(kind)
+            if not missing or (number > PROBED_PACKETS and "video" not in missing):
+                return True
+        return "video" not in missing

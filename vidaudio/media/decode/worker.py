@@ -1,0 +1,125 @@
+"""The decoder's own process: reads jobs from standard input, writes encoded clips to standard output, one at a time.
+
+Decoders crash and hang on broken files. In a process of their own they take one clip with them and not a shard. The
+messages are a line of JSON followed by the raw bytes it announces, so nothing is ever unpickled.
+
+What a clip may cost is for the kernel to enforce: memory, processor time, no core files. When memory runs short, this
+process is the one to go, not the worker that waits for it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import resource
+import sys
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+from PIL import Image
+
+from vidaudio.media.decode.byte_range_file import FilePart
+from vidaudio.media.decode.clip import DecodedClip, DecodeOptions, decode_clip
+from vidaudio.media.outcomes import Outcome, Reason
+from vidaudio.media.worker_limits import GIBIBYTE, JobLimits, become_worker
+
+SILENCE_DBFS = -120.0
+# After a clip's deadline, until a decoder ends itself.
+ORPHAN_SECONDS = 10.0
+
+
+def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The facts of a clip and its members by extension: `flac`, `000.jpg`, `001.jpg`, ..."""
+    parts: dict[str, bytes] = {}
+    sound = io.BytesIO()
+    soundfile.write(sound, clip.samples, sample_rate, format="FLAC", subtype="PCM_16")
+    parts["flac"] = sound.getvalue()
+    for number, image in enumerate(clip.images):
+        picture = io.BytesIO()
+        Image.fromarray(image).save(picture, "JPEG", quality=jpeg_quality)
+        parts[f"{number:03d}.jpg"] = picture.getvalue()
+    level = clip.samples.astype(np.float64) / 32768
+    rms = math.sqrt(float(np.mean(level**2)))
+    facts = {
+        "seconds": round(len(clip.samples) / sample_rate, 6),
+        "video_seconds": round(clip.video_seconds, 6),
+        "samples": len(clip.samples),
+        "sample_rate": sample_rate,
+        "audio_start_seconds": round(clip.audio_start_seconds, 6),
+        "frame_seconds": [round(s, 6) for s in clip.frame_seconds],
+        "grid_seconds": [round(s, 6) for s in clip.grid_seconds],
+        "rms_dbfs": round(20 * math.log10(rms), 2) if rms > 0 else SILENCE_DBFS,
+        "motion": round(clip.motion, 3),
+        "decode_errors": clip.decode_errors,
+        "audio_gaps": clip.audio_gaps,
+        "time_jumps": clip.time_jumps,
+        "filled_seconds": round(clip.filled_seconds, 6),
+        "held_seconds": round(clip.held_seconds, 6),
+        "audio_channel": clip.audio_channel,
+        "tone_mapped": clip.tone_mapped,
+    }
+    return facts, parts
+
+
+def run_job(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Decode and encode one job; the header says `state` and either the facts or the reason.
+
+    Raises:
+        MemoryError: It wants more than it may have.
+    """
+    options = DecodeOptions(**job["options"])
+    try:
+        file = FilePart(job["path"], job["offset"], job["length"])
+    except OSError as error:
+        return _header(Outcome.failed(Reason.NOT_FOUND, f"cannot be opened: {error.strerror}")), {}
+    with file:
+        result = decode_clip(file, job["start_seconds"], job["end_seconds"], options)
+        if file.error is not None:  # whatever was decoded until then is not the clip
+            result = Outcome.failed(Reason.DISK, f"cannot be read: {file.error.strerror}")
+    if isinstance(result, Outcome):
+        return _header(result), {}
+    facts, parts = encode_clip(result, options.sample_rate, job["jpeg_quality"])
+    return {"state": "done", "facts": facts}, parts
+
+
+def _header(outcome: Outcome) -> dict[str, Any]:
+    return {"state": outcome.state, "reason": outcome.reason, "message": outcome.message}
+
+
+def main() -> None:
+    """Serve jobs until standard input closes. A line that is no job ends the process: what follows it is not known."""
+    become_worker()
+    av.logging.set_level(av.logging.PANIC)
+    # Whatever a codec prints must not be read as a message, not even by printf.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        for line in sys.stdin.buffer:
+            job = json.loads(line)
+            memory = {resource.RLIMIT_AS: int(job["memory_gib"] * GIBIBYTE)}
+            # It decodes on one thread: its processor time has the same limit.
+            with JobLimits(job["deadline_seconds"] + ORPHAN_SECONDS, memory):
+                header, parts = _answer(job)
+            header["parts"] = [[extension, len(data)] for extension, data in parts.items()]
+            output.write(json.dumps(header).encode() + b"\n")
+            for data in parts.values():
+                output.write(data)
+            output.flush()
+
+
+def _answer(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    try:
+        return run_job(job)
+    except MemoryError:
+        wanted = f"wants more than {job['memory_gib']:g} GiB of memory to be decoded"
+        return _header(Outcome.failed(Reason.CRASH, wanted)), {}
+    except Exception as error:  # a mistake of ours: it costs this clip and says what it was
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _header(Outcome.failed(Reason.UNKNOWN, text)), {}
+
+
+if __name__ == "__main__":
+    main()

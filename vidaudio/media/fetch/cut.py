@@ -1,0 +1,382 @@
+"""Clips cut out of a longer file by copying packets, with the exact place of each cut on the source's timeline.
+
+Nothing is encoded again. A cut begins at the keyframe at or before the first moment wanted, so a decoder can start
+there, and its timestamps begin near 0, so that players show it as a short video. Where its time 0 lies on the source's
+timeline is not computed from what was asked for but measured: every packet of the finished cut is read back and
+compared with the packet it was copied from. A cut that disagrees by `TOLERANCE_SECONDS` in any packet is an error.
+
+Nor is it taken on trust that a decoder can start there: what is marked as a keyframe may lean on parameters or on
+pictures that come only before it. A cut's first picture and sound are decoded. Where that fails, the cut is made with
+the stream's parameters in front, then from earlier keyframes, and if nothing helps the file is kept whole.
+
+PyAV copies the packets, since FFmpeg's command line can only be told where to seek, not which packets to take: it
+either leaves hours of empty time before the cut (-copyts), or hides its beginning behind an edit list that rounds to
+milliseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+
+from vidaudio.media.container import codec_names, main_streams, muxer_for, open_media, start_time
+from vidaudio.media.decode.timeline import CONTINUOUS, PacketTimes, TimeLine, longest_gap_seconds
+from vidaudio.media.fetch.cut_check import PARAMETERS_IN_BAND, begins_decodable, parameters_in_band, with_prefix
+
+# Matroska keeps whole milliseconds; other containers come out exact.
+TOLERANCE_SECONDS = Fraction(1, 1000)
+# Sound codecs need a few packets before the first one that is heard right.
+SOUND_SETTLES_SECONDS = Fraction(1, 10)
+# MP4's edit lists count in these; its default of 1000 would round the start of the sound to milliseconds.
+MP4_TIMESCALE = 90_000
+# How many keyframes before its window a cut is tried from, until the file is kept whole.
+KEYFRAMES_BACK = (0, 1, 2, 4, 8)
+
+
+class CannotCut(Exception):
+    """This file cannot be cut exactly; the text says why. The whole file is always a right answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """The packets of one stream in the order of the file: presentation and decoding times in ticks of `time_base`."""
+
+    stream: int
+    is_video: bool
+    time_base: Fraction
+    pts: tuple[int, ...]
+    dts: tuple[int | None, ...]
+    keyframe: tuple[bool, ...]
+
+    def seconds(self, packet: int) -> Fraction:
+        """Presentation time of a packet as the file has it (its time 0 not subtracted)."""
+        return self.pts[packet] * self.time_base
+
+
+@dataclass(frozen=True, slots=True)
+class MediaIndex:
+    """Where every packet of a file's picture and sound lies. `start` and `end` bound its presentation, seconds.
+
+    Where the file's clock jumps all times are those of its joined time line, to which `time_line` moves its packets.
+    """
+
+    path: Path
+    format_name: str
+    codecs: frozenset[str]
+    start: Fraction
+    end: Fraction
+    tracks: tuple[Track, ...]
+    time_line: TimeLine = CONTINUOUS
+
+    @property
+    def duration_seconds(self) -> float:
+        """Measured by its packets; what a file's header says may lie."""
+        return float(self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """One cut: its file, where on the source's timeline that file's time 0 lies, and how often its clock jumped."""
+
+    path: Path
+    media_start_seconds: float
+    time_jumps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """The packets of one track that one cut takes: `first .. last`, but for those shown before `earliest` (ticks)."""
+
+    first: int
+    last: int
+    earliest: int
+
+    def packets(self, track: Track) -> Iterator[int]:
+        return (i for i in range(self.first, self.last + 1) if track.pts[i] >= self.earliest)
+
+
+def read_index(path: Path) -> MediaIndex:
+    """Read the place of every packet, without decoding: about 4 us a packet.
+
+    Raises:
+        CannotCut: The file is not readable to its end, or has packets without a presentation time.
+    """
+    try:
+        with open_media(path) as container:
+            streams = main_streams(container)
+            if not streams:
+                raise CannotCut("the file has neither picture nor sound")
+            if any(_needs_its_beginning(stream) for stream in streams):
+                raise CannotCut("H.264 in 4:4:4 may decode only from its first packet")
+            start = start_time(container)
+            rows: dict[int, list[tuple[int, int | None, bool, int]]] = {stream.index: [] for stream in streams}
+            times = PacketTimes(streams)
+            for packet in container.demux(streams):
+                if packet.size == 0:  # the marker that flushes decoders
+                    continue
+                if packet.pts is None:
+                    raise CannotCut("the file has packets without a presentation time")
+                times.add(packet)
+                row = (packet.pts, packet.dts, packet.is_keyframe, packet.duration or 0)
+                rows[packet.stream.index].append(row)
+            line = times.time_line(float(start), longest_gap_seconds(container))
+            tracks = tuple(_track(stream, rows[stream.index], line) for stream in streams if rows[stream.index])
+            last = [
+                max(pts + row[3] for pts, row in zip(track.pts, rows[track.stream], strict=True)) * track.time_base
+                for track in tracks
+            ]
+            codecs = frozenset(codec_names(streams))
+            return MediaIndex(path, container.format.name, codecs, start, max([start, *last]), tracks, line)
+    except (av.FFmpegError, OSError) as error:
+        raise _cannot_cut(error) from error
+
+
+def _needs_its_beginning(stream: Any) -> bool:
+    """Old x264 wrote 4:4:4 wrongly; decoders make up for it by the version that stands in the first packet only."""
+    codec = stream.codec_context
+    return codec is not None and codec.name == "h264" and "444" in (getattr(codec, "pix_fmt", None) or "")
+
+
+def _track(stream: Any, rows: list[tuple[int, int | None, bool, int]], line: TimeLine) -> Track:
+    pts, dts, keyframe, _ = zip(*rows, strict=True)
+    if line.shifts or line.stray:
+        seconds = (line.shift_seconds(stream.index, number) for number in range(len(rows)))
+        ticks = [round(s / stream.time_base) for s in seconds]
+        pts = tuple(t + shift for t, shift in zip(pts, ticks, strict=True))
+        dts = tuple(None if t is None else t + shift for t, shift in zip(dts, ticks, strict=True))
+    return Track(stream.index, stream.type == "video", stream.time_base, pts, dts, keyframe)
+
+
+def cut_windows(
+    index: MediaIndex, windows: Mapping[str, tuple[float, float]], folder: Path, *, margin_seconds: float = 1.0
+) -> dict[str, Cut]:
+    """Cut windows out of an indexed file, all in one more pass over it.
+
+    Args:
+        index: Of the file to cut.
+        windows: Name of each cut and the span it must hold, seconds on the file's own timeline.
+        folder: Where the cuts are written, as `<name>.<extension>`.
+        margin_seconds: Kept before and after each span, for decoders to settle and neighbouring frames to be found.
+
+    Returns:
+        A cut by each name.
+
+    Raises:
+        CannotCut: A cut came out inexact or could not be written; no file of any cut is left.
+        OSError: The disk is full.
+    """
+    if not index.tracks:
+        raise CannotCut("the file has no packets")
+    muxer, extension = muxer_for(index.format_name, set(index.codecs))
+    margin = Fraction(margin_seconds)
+    spans = {name: (Fraction(start) - margin, Fraction(end) + margin) for name, (start, end) in windows.items()}
+    paths = {name: folder / f"{name}.{extension}" for name in windows}
+    cuts: dict[str, Cut] = {}
+    try:
+        for way in _ways(muxer, index):
+            plans = {
+                name: plan_cut(index, *spans[name], keyframes_back=way.keyframes_back)
+                for name in windows
+                if name not in cuts
+            }
+            _copy_packets(
+                index, plans, {name: paths[name] for name in plans}, muxer, with_parameters=way.with_parameters
+            )
+            for name, plan in plans.items():
+                path, measured = paths[name], float(_measured_start(index, plan, paths[name]))
+                begins = float(spans[name][0]) - measured
+                if begins_decodable(path, begins, len(index.tracks)):
+                    begin, end = windows[name]
+                    cuts[name] = Cut(path, measured, sum(begin <= at < end for at in index.time_line.jumps))
+            if len(cuts) == len(windows):
+                return {name: cuts[name] for name in windows}
+        raise CannotCut("the first picture or sound of a cut cannot be decoded, wherever it begins")
+    except (av.FFmpegError, OSError, ValueError, CannotCut) as error:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        raise _cannot_cut(error) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way to make a cut: from which keyframe before its window, and whether with the stream's parameters."""
+
+    keyframes_back: int
+    with_parameters: bool
+
+
+def _ways(muxer: str, index: MediaIndex) -> Iterator[_Way]:
+    """Yield ways to make a cut that decodes, the shortest first."""
+    yield _Way(0, with_parameters=False)
+    in_band = muxer == "mpegts" and bool(index.codecs & PARAMETERS_IN_BAND)
+    for back in KEYFRAMES_BACK:
+        if back or in_band:
+            yield _Way(back, with_parameters=in_band)
+
+
+def plan_cut(index: MediaIndex, start: Fraction, end: Fraction, *, keyframes_back: int = 0) -> tuple[_Range, ...]:
+    """Which packets of each track a cut of `[start, end]` takes, seconds on the file's own timeline.
+
+    The first track leads: the cut begins at its last keyframe shown at or before `start` (its first one where there is
+    none), or so many keyframes before that. Pictures decoded after that keyframe but shown before it lean on pictures
+    that are gone, and stay out.
+
+    Raises:
+        CannotCut: No keyframe is marked.
+    """
+    leading, *following = index.tracks
+    start, end = start + index.start, end + index.start
+    keyframes = [i for i, is_key in enumerate(leading.keyframe) if is_key]
+    if not keyframes:
+        raise CannotCut("the file marks no keyframe")
+    start_ticks, end_ticks = start / leading.time_base, math.floor(end / leading.time_base)
+    before = [i for i in keyframes if leading.pts[i] <= start_ticks] or keyframes[:1]
+    first = before[max(0, len(before) - 1 - keyframes_back)]
+    # To show everything up to the end, what is decoded by then is needed, even where it is shown later.
+    decoded = (pts if dts is None else min(pts, dts) for pts, dts in zip(leading.pts, leading.dts, strict=True))
+    last = max((i for i, ticks in enumerate(decoded) if ticks <= end_ticks and i >= first), default=first)
+    ranges = [_Range(first, last, leading.pts[first])]
+    sound_from = min(start, leading.seconds(first)) - SOUND_SETTLES_SECONDS
+    for track in following:
+        from_ticks, to_ticks = math.ceil(sound_from / track.time_base), math.floor(end / track.time_base)
+        inside = [i for i, pts in enumerate(track.pts) if from_ticks <= pts <= to_ticks]
+        earliest = min((track.pts[i] for i in inside), default=0)
+        ranges.append(_Range(inside[0], inside[-1], earliest) if inside else _Range(0, -1, 0))
+    return tuple(ranges)
+
+
+def _origin(index: MediaIndex, plan: Sequence[_Range]) -> Fraction:
+    """The source's timestamp that becomes 0 in the cut, seconds.
+
+    Packets before the source's own time 0 are there for the decoder and hidden by its edit list; they stay negative, so
+    that the cut hides them too. The origin is a whole number of the coarsest ticks, since only those packets would be
+    rounded when they are shifted by anything else.
+    """
+    used = [(track, part) for track, part in zip(index.tracks, plan, strict=True) if part.last >= part.first]
+    earliest = max(min(part.earliest * track.time_base for track, part in used), index.start)
+    tick = max(track.time_base for track, _ in used)
+    return math.floor(earliest / tick) * tick
+
+
+class _Writer:
+    """One cut being written."""
+
+    def __init__(
+        self, path: Path, muxer: str, streams: Sequence[Any], origin: Fraction, *, with_parameters: bool = False
+    ) -> None:
+        # bitexact: no random ids and no dates, so that the same packets give the same bytes.
+        options = {"fflags": "+bitexact"} | ({"movie_timescale": str(MP4_TIMESCALE)} if muxer == "mp4" else {})
+        self.output = av.open(str(path), "w", format=muxer, container_options=options)
+        self.streams = {}
+        for stream in streams:
+            copy = self.output.add_stream_from_template(stream, opaque=True)
+            copy.time_base = stream.time_base
+            self.streams[stream.index] = copy
+        self.origin = origin
+        # By stream: what its first keyframe needs in front of it.
+        self.parameters = {s.index: parameters_in_band(s) for s in streams} if with_parameters else {}
+
+    def write(self, packet: Any) -> None:
+        """Write a packet shifted to the cut's timeline; the packet is left as it was, for other cuts to take."""
+        if packet.is_keyframe and (parameters := self.parameters.pop(packet.stream.index, b"")):
+            packet = with_prefix(packet, parameters)
+        stream, time_base = packet.stream, packet.time_base
+        pts, dts, duration = packet.pts, packet.dts, packet.duration
+        shift = round(self.origin / time_base)
+        packet.pts = pts - shift
+        packet.dts = None if dts is None else dts - shift
+        packet.stream = self.streams[stream.index]
+        try:
+            self.output.mux_one(packet)
+        finally:
+            packet.stream, packet.time_base = stream, time_base
+            packet.pts, packet.dts, packet.duration = pts, dts, duration
+
+    def close(self) -> None:
+        self.output.close()
+
+
+def _copy_packets(
+    index: MediaIndex,
+    plans: Mapping[str, Sequence[_Range]],
+    paths: Mapping[str, Path],
+    muxer: str,
+    *,
+    with_parameters: bool,
+) -> None:
+    """The second pass: every packet into every cut that takes it."""
+    begins: dict[tuple[int, int], list[str]] = {}
+    for name, plan in plans.items():
+        for track, part in zip(index.tracks, plan, strict=True):
+            if part.last >= part.first:
+                begins.setdefault((track.stream, part.first), []).append(name)
+    ranges = {
+        (name, track.stream): part
+        for name, plan in plans.items()
+        for track, part in zip(index.tracks, plan, strict=True)
+    }
+    unfinished = {name: sum(part.last >= part.first for part in plan) for name, plan in plans.items()}
+    active: dict[int, list[str]] = {track.stream: [] for track in index.tracks}
+    counted = dict.fromkeys(active, 0)
+    writers: dict[str, _Writer] = {}
+    with open_media(index.path) as container, ExitStack() as stack:
+        streams = [container.streams[track.stream] for track in index.tracks]
+        for packet in container.demux(streams):
+            if packet.size == 0:
+                continue
+            stream = packet.stream.index
+            number = counted[stream]
+            counted[stream] += 1
+            index.time_line.move(packet, number)
+            for name in begins.get((stream, number), ()):
+                active[stream].append(name)
+                if name not in writers:
+                    origin = _origin(index, plans[name])
+                    writer = _Writer(paths[name], muxer, streams, origin, with_parameters=with_parameters)
+                    writers[name] = writer
+                    stack.callback(writer.close)
+            for name in list(active[stream]):
+                part = ranges[name, stream]
+                if packet.pts >= part.earliest:
+                    writers[name].write(packet)
+                if number == part.last:
+                    active[stream].remove(name)
+                    unfinished[name] -= 1
+            if not any(unfinished.values()):
+                break
+
+
+def _measured_start(index: MediaIndex, plan: Sequence[_Range], path: Path) -> Fraction:
+    """Where on the source's timeline the cut's time 0 lies, seconds, by comparing its packets with the source's."""
+    cut = read_index(path)
+    by_kind = {track.is_video: track for track in cut.tracks}
+    shift: Fraction | None = None
+    for track, part in zip(index.tracks, plan, strict=True):
+        packets = list(part.packets(track))
+        if not packets:
+            continue
+        copied = by_kind.get(track.is_video)
+        if copied is None or len(copied.pts) != len(packets):
+            raise CannotCut("packets were lost in cutting")
+        for number, packet in enumerate(packets):
+            difference = track.seconds(packet) - copied.seconds(number)
+            shift = difference if shift is None else shift
+            if abs(difference - shift) > TOLERANCE_SECONDS:
+                raise CannotCut(f"timestamps moved by {float(difference - shift):.4f} s in cutting")
+    assert shift is not None, "a plan takes at least one keyframe"
+    return shift + cut.start - index.start
+
+
+def _cannot_cut(error: Exception) -> Exception:
+    """What to raise in place of an error from libav: disk trouble stays what it is."""
+    if isinstance(error, CannotCut) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        return error
+    return CannotCut((getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0])

@@ -1,0 +1,187 @@
+"""The one door to the network: yt-dlp's own request handler, with a visit asked before every request.
+
+All that yt-dlp sends over HTTP (pages, manifests, keys, segments, files) goes through `YoutubeDL.urlopen` to the
+handlers of its request director, and there through an adapter of `requests`, once for each redirect. That adapter is
+the door. Handlers that follow redirects where nobody can count them (urllib, curl) are left out, and so is FTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+import urllib3
+import urllib3.util
+from urllib3.connectionpool import HTTPConnectionPool
+from yt_dlp import YoutubeDL
+from yt_dlp.networking import RequestDirector
+from yt_dlp.networking._requests import RequestsHTTPAdapter, RequestsRH
+from yt_dlp.networking._urllib import UrllibRH
+from yt_dlp.networking.common import Request, Response
+from yt_dlp.networking.exceptions import HTTPError
+from yt_dlp.utils.networking import select_proxy
+
+from vidaudio.media.fetch.bounded_body import MeasuredBody, MeasuredResponse
+from vidaudio.media.fetch.partial_content import PartialContent, WrongPart
+from vidaudio.media.fetch.session import DoorClosed, Visit
+
+# Redirects followed from one address, yt-dlp's own figure for urllib.
+MAX_REDIRECTS = 10
+
+
+class Door:
+    """Where the requests of one `YoutubeDL` meet the visit they belong to."""
+
+    def __init__(self) -> None:
+        self._visit: Visit | None = None
+        self.parts = PartialContent()
+
+    @contextlib.contextmanager
+    def opened(self, visit: Visit) -> Iterator[Visit]:
+        """Let requests through for as long as one source is fetched."""
+        with visit:
+            self._visit, self.parts = visit, PartialContent()
+            try:
+                yield visit
+            finally:
+                self._visit = None
+
+    @property
+    def visit(self) -> Visit:
+        """The one under way."""
+        if self._visit is None:
+            raise RuntimeError("a request outside of any visit")
+        return self._visit
+
+
+class DoorRequestsRH(RequestsRH):
+    """yt-dlp's handler over `requests`, whose sessions send through the door."""
+
+    door: Door
+
+    def _send(self, request: Request) -> Response:
+        too_large = self.door.visit.page_too_large
+        try:
+            return MeasuredResponse(super()._send(request), too_large)
+        except HTTPError as error:  # extractors read the pages of some errors
+            error.response = MeasuredResponse(error.response, too_large)
+            raise
+
+    def _create_instance(self, cookiejar: Any, legacy_ssl_support: bool | None = None) -> requests.Session:
+        session = super()._create_instance(cookiejar, legacy_ssl_support)
+        adapter = DoorAdapter(
+            self.door,
+            ssl_context=self._make_sslcontext(legacy_ssl_support=legacy_ssl_support),
+            source_address=self.source_address,
+            max_retries=urllib3.util.retry.Retry(False),
+        )
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+        session.max_redirects = MAX_REDIRECTS
+        return session
+
+
+class DataRH(UrllibRH):
+    """`data:` URLs, which lead nowhere."""
+
+    _SUPPORTED_URL_SCHEMES = ("data",)
+
+
+class DoorAdapter(RequestsHTTPAdapter):
+    """Sends one request, redirects not followed: first it is admitted, then its answer is heard."""
+
+    def __init__(self, door: Door, **options: Any) -> None:
+        self._door = door
+        super().__init__(**options)
+
+    def send(
+        self, request: requests.PreparedRequest, *args: Any, proxies: Any = None, **kwargs: Any
+    ) -> requests.Response:
+        visit = self._door.visit
+        parts, url = self._door.parts, request.url or ""
+        parts.prepare(url, request.headers)
+        visit.admit(url, direct=not select_proxy(request.url, proxies or {}))
+        try:
+            response = super().send(request, *args, proxies=proxies, **kwargs)
+        except Exception:
+            # Whatever broke, and it goes on breaking: those who wait for this site's answer must not wait for this one.
+            visit.unheard()
+            raise
+        visit.heard(response.status_code, response.headers)
+        try:
+            if request.method != "HEAD":
+                visit.announced(_content_length(response))
+            parts.check(url, response.status_code, request.headers, response.headers)
+        except (DoorClosed, WrongPart):
+            response.close()
+            raise
+        return response
+
+    def build_response(self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse) -> requests.Response:
+        response = super().build_response(req, resp)
+        visit = self._door.visit
+        response.raw = MeasuredBody(resp, visit.received, visit.page_too_large)
+        return response
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._guard(self.poolmanager, direct=True)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not known:
+            self._guard(manager, direct=False)
+        return manager
+
+    def _guard(self, manager: urllib3.PoolManager, *, direct: bool) -> None:
+        manager.pool_classes_by_scheme = {
+            scheme: _guarded(pool, self._door, direct) for scheme, pool in manager.pool_classes_by_scheme.items()
+        }
+
+
+def _content_length(response: requests.Response) -> int:
+    """Return what the header says, 0 where it says nothing that can be read."""
+    told = response.headers.get("Content-Length", "")
+    # More digits than any length has are no length, and cost Python long to read.
+    return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else 0
+
+
+def _guarded(pool: type[HTTPConnectionPool], door: Door, direct: bool) -> type[HTTPConnectionPool]:
+    """A kind of connection pool whose sockets are looked at and watched."""
+    kind: Any = pool.ConnectionCls
+
+    class Connection(kind):
+        def _new_conn(self) -> socket.socket:
+            connection = super()._new_conn()
+            door.visit.watch(connection)
+            if direct:
+                door.visit.connected(connection)
+            return connection
+
+        def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+            door.visit.watch(self.sock)  # by now inside TLS, or one of an earlier visit
+            return super().getresponse(*args, **kwargs)
+
+    return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": Connection})
+
+
+class DoorDownloader(YoutubeDL):
+    """A YoutubeDL with one door and no other way out."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.door = Door()
+        super().__init__(*args, **kwargs)
+
+    def save_cookies(self) -> None:
+        """Cookie files are read and never written: many threads on many machines share the user's one."""
+
+    def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
+        del handlers  # yt-dlp's own choice, which has ways past the door
+        director = super().build_request_director((DoorRequestsRH, DataRH), preferences)
+        for handler in director.handlers.values():
+            handler.door = self.door
+        return director

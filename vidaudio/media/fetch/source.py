@@ -1,0 +1,304 @@
+"""From a URL or a path to one media file a clip, with the place of each on the source's timeline.
+
+A source is asked once however many of its clips are wanted: one extraction, one download, then cuts on this machine.
+What cannot be had is an outcome, never an exception.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidaudio.media.container import extension_of
+from vidaudio.media.fetch.cut import CannotCut, Cut, MediaIndex, cut_windows, read_index
+from vidaudio.media.fetch.merge import CannotMerge, merge_tracks
+from vidaudio.media.fetch.rate_limit import Budget, MemoryBudget
+from vidaudio.media.fetch.reasons import failure
+from vidaudio.media.fetch.same_bytes import decodable, failed_clips, lost_clips, sha256_of
+from vidaudio.media.fetch.session import Visit
+from vidaudio.media.fetch.types import (
+    LARGEST_FILE_BYTES,
+    TIME_JUMPS,
+    ClipSpan,
+    Fetched,
+    FetchOptions,
+    Traffic,
+    is_file_url,
+    local_path,
+    path_of_file_url,
+)
+from vidaudio.media.fetch.ytdlp import DownloadFailed, download_source
+from vidaudio.media.outcomes import Outcome, Reason, State
+from vidaudio.text import number_of
+
+__all__ = ["ClipSpan", "FetchOptions", "Fetched", "Traffic", "fetch_source"]
+
+# What file systems without hard links answer.
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
+# A cut has to be shorter than this share of the file to be worth making.
+WORTH_CUTTING = 0.5
+
+
+def fetch_source(
+    url: str,
+    spans: Sequence[ClipSpan],
+    folder: Path,
+    options: FetchOptions | None = None,
+    *,
+    budget: Budget | None = None,
+    traffic: Traffic | None = None,
+    stop: threading.Event | None = None,
+    downloaded: Callable[[], None] = lambda: None,
+) -> list[Fetched]:
+    """Fetch one source and give each of its clips a file `<clip id>.<extension>`.
+
+    It is done in this process; builds have it done in another, see `vidaudio.media.fetch.fetcher`.
+
+    Args:
+        url: Anything yt-dlp knows, a plain file over HTTP, the path of a local file, or (where the options say so) its
+            `file:` URL.
+        spans: The clips wanted of it.
+        folder: Where the files go; made if it is missing. Nothing else of ours is left there.
+        options: See `FetchOptions`.
+        budget: Where every request is paid from; without one they are not limited.
+        traffic: What the fetching cost is added here, whatever came of it.
+        stop: Once it is set, no further request is sent, and the source fails as `unknown`.
+        downloaded: Called once all has come and nothing more is asked of a site; what is left is work on this machine.
+
+    Returns:
+        What became of each clip, in the order of `spans`. Bad media, dead URLs and broken networks are outcomes.
+
+    Raises:
+        ValueError: Two spans have one id, or yt-dlp does not take the options.
+        ImportError: One of `options.extractors` cannot be imported.
+        BudgetLost: The budget cannot be reached any more; nothing is known of the source.
+    """
+    options = options or FetchOptions()
+    if len({span.id for span in spans}) != len(spans):
+        raise ValueError("two clips of one source have the same id")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (path := local_path(url)) is not None:
+            return _fetch_local(path, spans, folder, options)
+        if is_file_url(url):
+            return _fetch_file_url(url, spans, folder, options)
+        # On the same file system, so that files are moved and linked, not copied.
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
+            visit = Visit(
+                budget or MemoryBudget(),
+                Traffic() if traffic is None else traffic,
+                deadline_seconds=options.deadline_seconds,
+                allow_private=options.allow_private_addresses,
+                max_bytes=options.max_source_bytes,
+                stop=stop,
+            )
+            return _fetch_remote(url, spans, folder, Path(scratch), options, visit, downloaded)
+    except DownloadFailed as error:
+        return failed_clips(error, spans)
+    except (OSError, CannotMerge) as error:
+        return [Fetched(span.id, failure(error)) for span in spans]
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    path: Path
+    size_bytes: int
+    sha256: str
+
+
+def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions) -> list[Fetched]:
+    """The user's own file: referred to where it lies, or copied whole."""
+    if not path.exists():
+        return _all_failed(spans, Reason.NOT_FOUND, f"no such file: {path.name}")
+    if not path.is_file():
+        return _all_failed(spans, Reason.UNSUPPORTED, f"not a file: {path.name}")
+    if not options.copy_local:
+        reference = _Placed(path, path.stat().st_size, sha256_of(path))
+        return [_done(span, reference, is_reference=True) for span in spans]
+    if path.stat().st_size > LARGEST_FILE_BYTES:
+        too_large = "a tar holds no file of 8 GiB or more; without download.copy_local the corpus refers to it"
+        return _all_failed(spans, Reason.TOO_LARGE, too_large)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
+        copy = Path(shutil.copyfile(path, Path(scratch) / f"copy{path.suffix.lower()}"))
+        return _place({span.id: copy for span in spans}, spans, _Shares({}, {}), folder, {})
+
+
+def _fetch_file_url(url: str, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions) -> list[Fetched]:
+    if not options.allow_file_urls:
+        message = "a file: URL names a file of this machine; download.allow_file_urls lets such through"
+        return _all_failed(spans, Reason.UNSUPPORTED, message)
+    path = path_of_file_url(url)
+    if path is None:
+        return _all_failed(spans, Reason.UNSUPPORTED, "a file: URL that names no file of this machine")
+    return _fetch_local(path, spans, folder, options)
+
+
+def _fetch_remote(
+    url: str,
+    spans: Sequence[ClipSpan],
+    folder: Path,
+    scratch: Path,
+    options: FetchOptions,
+    visit: Visit,
+    downloaded: Callable[[], None],
+) -> list[Fetched]:
+    download = download_source(url, scratch, options, visit)
+    downloaded()
+    lost, fault = lost_clips(download.files, spans, download.info)
+    there = [span for span in spans if span.id not in lost]
+    if not there:
+        return [lost[span.id] for span in spans]
+    whole = download.files[0]
+    if len(download.files) == 2:
+        whole = merge_tracks(*download.files, scratch)
+    shares = _share_out(whole, there, scratch, options, download.info.get("duration"))
+    files = {span.id: shares.cuts[span.id].path if span.id in shares.cuts else whole for span in there}
+    placed = _place(files, there, shares, folder, download.info, fault=fault)
+    got = lost | {clip.id: clip for clip in map(decodable, there, placed)}
+    return [got[span.id] for span in spans]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """Who gets what of a downloaded file: cuts by clip id, clips that lie behind its end, the rest the whole of it."""
+
+    cuts: dict[str, Cut]
+    beyond: dict[str, str]
+    note: str = ""
+
+
+def _share_out(
+    whole: Path, spans: Sequence[ClipSpan], scratch: Path, options: FetchOptions, told_seconds: float | None
+) -> _Shares:
+    wanted = [
+        span
+        for span in spans
+        if not options.keep_whole and span.end_seconds is not None and _worth_cutting(span, told_seconds, options)
+    ]
+    if not wanted:
+        return _Shares({}, {})
+    try:
+        index = read_index(whole)
+        beyond = {span.id: message for span in wanted if (message := _beyond_end(span, index))}
+        windows = {
+            span.id: _window(span)
+            for span in wanted
+            if span.id not in beyond and _worth_cutting(span, index.duration_seconds, options)
+        }
+        folder = scratch / "cuts"
+        folder.mkdir()
+        cuts = cut_windows(index, windows, folder, margin_seconds=options.cut_margin_seconds) if windows else {}
+        return _Shares(cuts, beyond)
+    except CannotCut as error:
+        return _Shares({}, {}, f"kept whole: {error}")
+
+
+def _window(span: ClipSpan) -> tuple[float, float]:
+    """The clip on the timeline of the file behind the URL, seconds."""
+    assert span.end_seconds is not None, "only bounded clips are cut"
+    offset = span.media_start_seconds or 0.0
+    return span.start_seconds - offset, span.end_seconds - offset
+
+
+def _worth_cutting(span: ClipSpan, file_seconds: float | None, options: FetchOptions) -> bool:
+    """False where the clip and its margins are most of the file; True while nobody knows how long that is."""
+    start, end = _window(span)
+    return not file_seconds or end - start + 2 * options.cut_margin_seconds < WORTH_CUTTING * file_seconds
+
+
+def _beyond_end(span: ClipSpan, index: MediaIndex) -> str:
+    start, _ = _window(span)
+    if start < index.duration_seconds:
+        return ""
+    return f"the clip starts at {start:.1f} s, the source ends at {index.duration_seconds:.1f} s"
+
+
+def _place(
+    files: dict[str, Path],
+    spans: Sequence[ClipSpan],
+    shares: _Shares,
+    folder: Path,
+    info: dict[str, Any],
+    *,
+    fault: str = "",
+) -> list[Fetched]:
+    """Give every clip its file under its own name; one file for several clips is linked. All or nothing.
+
+    Args:
+        files: By clip id.
+        spans, folder, info: As for `fetch_source`.
+        shares: Cuts, and clips that get nothing.
+        fault: What is wrong with the source's files; goes into the message of every clip.
+    """
+    placed: dict[Path, _Placed] = {}
+    fetched: list[Fetched] = []
+    created: list[Path] = []
+    try:
+        for span in spans:
+            if span.id in shares.beyond:
+                fetched.append(Fetched(span.id, Outcome.dropped(Reason.TOO_SHORT, shares.beyond[span.id]), info=info))
+                continue
+            source = files[span.id]
+            target = folder / f"{span.id}.{extension_of(source)}"
+            _link(source, target)
+            created.append(target)
+            if source not in placed:
+                placed[source] = _Placed(target, target.stat().st_size, sha256_of(target))
+            mine = _Placed(target, placed[source].size_bytes, placed[source].sha256)
+            cut = shares.cuts.get(span.id)
+            offset = cut.media_start_seconds if cut else 0.0
+            about_cut, about_clip = (shares.note if span.end_seconds is not None else ""), info
+            if cut is not None and cut.time_jumps:
+                about_cut = f"the source's clock jumps {number_of(cut.time_jumps, 'time')} in it; joined"
+                # Nothing shows it in the cut any more.
+                about_clip = info | {TIME_JUMPS: cut.time_jumps}
+            note = "; ".join(filter(None, (fault, about_cut)))
+            fetched.append(_done(span, mine, offset=offset, note=note, info=about_clip))
+    except OSError:
+        for target in created:
+            target.unlink(missing_ok=True)
+        raise
+    return fetched
+
+
+def _done(
+    span: ClipSpan,
+    file: _Placed,
+    *,
+    is_reference: bool = False,
+    offset: float = 0.0,
+    note: str = "",
+    info: dict[str, Any] | None = None,
+) -> Fetched:
+    return Fetched(
+        id=span.id,
+        outcome=Outcome(State.DONE, None, note),
+        path=file.path,
+        is_reference=is_reference,
+        media_start_seconds=(span.media_start_seconds or 0.0) + offset,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
+        info=dict(info or {}),
+    )
+
+
+def _all_failed(spans: Sequence[ClipSpan], reason: Reason, message: str) -> list[Fetched]:
+    return [Fetched(span.id, Outcome.failed(reason, message)) for span in spans]
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, replacing what an earlier try left; a copy where the file system has no links."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copyfile(source, target)

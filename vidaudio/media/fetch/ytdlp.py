@@ -1,0 +1,344 @@
+"""yt-dlp as a library: one extraction and one download a source, quietly, into a folder of ours, under names of ours.
+
+A `YoutubeDL` costs 50 ms to make and its first URL another 200 ms (1,700 patterns are compiled), so every thread keeps
+one. Every request it sends passes the door (`vidaudio.media.fetch.request_guard`), so nothing may download that does
+not ask there: FFmpeg, which yt-dlp would hand some streams to, is hidden from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import itertools
+import logging
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from yt_dlp.downloader import get_suitable_downloader
+from yt_dlp.downloader.bunnycdn import BunnyCdnFD
+from yt_dlp.downloader.dash import DashSegmentsFD
+from yt_dlp.downloader.f4m import F4mFD
+from yt_dlp.downloader.hls import HlsFD
+from yt_dlp.downloader.http import HttpFD
+from yt_dlp.downloader.ism import IsmFD
+from yt_dlp.extractor import gen_extractor_classes
+from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled, PagedList, UnsupportedError
+
+from vidaudio.media.fetch.body_start import BodyWatch
+from vidaudio.media.fetch.formats import FormatChooser
+from vidaudio.media.fetch.reasons import NO_MEDIA, WRONG_PART, Refused, bare_id, error_chain, failure
+from vidaudio.media.fetch.request_guard import DoorDownloader
+from vidaudio.media.fetch.session import Visit
+from vidaudio.media.fetch.types import PAGE_FOR_A_FILE, FetchOptions, storable_facts
+from vidaudio.media.fetch.ytdlp_allowed import check_allowed
+from vidaudio.media.fetch.ytdlp_warnings import HeardWarnings
+from vidaudio.media.outcomes import Outcome, Reason
+
+# Those of yt-dlp's downloaders that send every request through `urlopen`; the others start programs or open sockets.
+_THROUGH_THE_DOOR = frozenset({HttpFD, HlsFD, DashSegmentsFD, IsmFD, F4mFD, BunnyCdnFD})
+# A path that never exists.
+_NO_FFMPEG = f"{os.devnull}/ffmpeg"
+
+# Endings of links to media, and to play lists of their parts.
+_MEDIA_NAMES = frozenset((*MEDIA_EXTENSIONS.video, *MEDIA_EXTENSIONS.audio, "m3u8", "mpd"))
+_PLAYLISTS = frozenset({"playlist", "multi_video", "compat_list"})
+_LIVE = {
+    "is_live": "a live stream",
+    "is_upcoming": "a live stream yet to come",
+    "post_live": "a live stream just ended",
+}
+_local = threading.local()
+# Silent unless somebody listens: errors come as exceptions, and progress is not a matter of single sources.
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())
+
+
+class _Commentary:
+    """What yt-dlp says while it works, for whoever looks for it: what matters of it is in the outcome.
+
+    Other libraries give the root logger a handler, which would print its errors into the progress bar.
+    """
+
+    debug = info = warning = error = staticmethod(_log.debug)
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What a source gave: one file, or its picture's and its sound's, and the whitelisted facts about it."""
+
+    files: tuple[Path, ...]
+    info: dict[str, Any]
+
+
+class DownloadFailed(Exception):
+    """A source that could not be downloaded.
+
+    Attributes:
+        outcome: Why.
+        sha256: Of the bytes that came instead, where the outcome is `corrupt_fetched` and they are known.
+        settled: The reason if the same bytes come once more.
+    """
+
+    def __init__(self, outcome: Outcome, sha256: str = "", settled: Reason = Reason.CORRUPT) -> None:
+        super().__init__(outcome.message)
+        self.outcome, self.sha256, self.settled = outcome, sha256, settled
+
+
+def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit) -> Download:
+    """Extract and download one URL into `folder`.
+
+    Raises:
+        DownloadFailed: It could not be had.
+        BudgetLost: Nobody can say whether it may be asked for.
+        ImportError, ValueError: The options name an extractor that is not there, or values yt-dlp does not take.
+    """
+    downloader = _this_threads_downloader(options)
+    downloader.params["paths"] = {"home": str(folder)}
+    downloader.begin_source()
+    with downloader.door.opened(visit):
+        try:
+            download = _download(downloader, url, folder)
+        except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
+            if visit.lost is not None:
+                raise visit.lost from error
+            if visit.expired:
+                raise DownloadFailed(_too_slow(visit)) from error
+            raise _failed(url, downloader, error) from error
+    if visit.expired:  # a body of untold length, cut off at the deadline, looks whole
+        raise DownloadFailed(_too_slow(visit))
+    return download
+
+
+def site_of(name: str, url: str) -> str:
+    """Whose budget a source is paid from: the site by yt-dlp's name for it, else the host.
+
+    Args:
+        name: The extractor's (`youtube:tab`, `generic`): all of a site's parts and all its hosts are one site.
+        url: The source's.
+    """
+    site = name.partition(":")[0].lower()
+    if site not in ("generic", ""):
+        return site
+    return urlsplit(url).netloc.rpartition("@")[2].lower().removeprefix("www.") or "generic"
+
+
+def site_of_link(url: str, extractors: Iterable[str] = ()) -> str:
+    """`site_of` for the extractor that would take a link, found out without asking anybody.
+
+    Args:
+        url: The link.
+        extractors: Further ones, as `module:Class`; they come before yt-dlp's own.
+    """
+    further = (name.partition(":") for name in extractors)
+    own = (getattr(importlib.import_module(module), cls) for module, _, cls in further)
+    suitable = (kind for kind in itertools.chain(own, gen_extractor_classes()) if kind.suitable(url))
+    return site_of(next(suitable).IE_NAME, url)
+
+
+def _failed(url: str, downloader: _SourceDownloader, error: BaseException) -> DownloadFailed:
+    """What ended the fetching of a URL, with the hash of what came where that was no media."""
+    outcome = failure(error, downloader.heard.causes())
+    if outcome.reason is Reason.UNSUPPORTED and _names_media(url) and _is_unsupported_page(error):
+        # yt-dlp looks for a video in the page that came. The link names a file, so the page may be an error's.
+        outcome = Outcome.failed(Reason.CORRUPT_FETCHED, PAGE_FOR_A_FILE)
+        return DownloadFailed(outcome, downloader.bodies.sha256, settled=Reason.UNSUPPORTED)
+    if outcome.reason is not Reason.CORRUPT_FETCHED or WRONG_PART in outcome.message:
+        return DownloadFailed(outcome)  # of a wrong part nothing was read
+    if NO_MEDIA in outcome.message:
+        return DownloadFailed(outcome, downloader.bodies.sha256)
+    return DownloadFailed(outcome, hashlib.sha256(b"").hexdigest())
+
+
+def _names_media(url: str) -> bool:
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return False
+    return PurePosixPath(path).suffix[1:].lower() in _MEDIA_NAMES
+
+
+def _is_unsupported_page(error: BaseException) -> bool:
+    return any(isinstance(link, UnsupportedError) for link in error_chain(error))
+
+
+def _too_slow(visit: Visit) -> Outcome:
+    return Outcome.failed(Reason.TIMEOUT, f"not fetched within {visit.deadline_seconds:g} s")
+
+
+def _download(downloader: DoorDownloader, url: str, folder: Path) -> Download:
+    info = downloader.extract_info(url, download=True)
+    entries = info.get("entries") if info else None
+    if entries is not None:
+        info = next((entry for entry in entries if entry), None)
+    downloads = info.get("requested_downloads", []) if info else []
+    files = tuple(Path(download["filepath"]) for download in downloads if download.get("filepath"))
+    if not files:
+        raise Refused(Reason.UNSUPPORTED, "the page offers no video")
+    for path in files:
+        if path.parent.resolve() != folder.resolve():
+            raise Refused(Reason.UNSUPPORTED, "the site's file name leads out of the download folder")
+    return Download(files, public_info(info, downloads))
+
+
+def public_info(info: Mapping[str, Any], downloads: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The facts about a source that are kept: whitelisted one by one, so that URLs, headers and cookies never are."""
+    chosen = " + ".join(str(download.get("format") or info.get("format") or "") for download in downloads)
+    texts = {
+        # For plain links yt-dlp takes the id from the URL, with its query, where keys may stand.
+        "id": bare_id(str(info.get("id") or "")),
+        "title": info.get("title"),
+        "uploader": info.get("uploader"),
+        "channel": info.get("channel"),
+        "licence": info.get("license"),
+        "format": chosen,
+    }
+    facts: dict[str, Any] = {key: str(value) for key, value in texts.items() if value}
+    seconds = info.get("duration")
+    return storable_facts(facts | ({"duration": seconds} if isinstance(seconds, int | float) else {}))
+
+
+class _RefusedByKind(Refused, DownloadCancelled):
+    """A `Refused` that yt-dlp lets pass as it is."""
+
+
+class _SourceDownloader(DoorDownloader):
+    """A YoutubeDL that takes one finished video a URL, and only by requests of its own.
+
+    Attributes:
+        heard: Warnings about the source under way.
+        bodies: Of its answers, but for those that become a file of their own.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.heard, self.bodies = HeardWarnings(), BodyWatch()
+        self._downloading: type | None = None
+        super().__init__(*args, **kwargs)
+
+    def begin_source(self) -> None:
+        """Forget what was heard of the source before, so that a warning that comes once a process is heard again."""
+        self.heard.clear()
+        self.bodies = BodyWatch()
+        for extractor in self._ies_instances.values():
+            extractor._printed_messages.clear()
+
+    def report_warning(self, message: str, only_once: bool = False) -> None:
+        self.heard.add(message)
+        super().report_warning(message, only_once)
+
+    def write_debug(self, message: str, only_once: bool = False) -> None:
+        # yt-dlp writes for its default clients what it would warn of for others.
+        self.heard.add(message)
+        super().write_debug(message, only_once)
+
+    def extract_info(
+        self, url: str, download: bool = True, ie_key: str | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        # Also called for what a page embeds; that is then another site's business.
+        suitable = self._ies if ie_key not in self._ies else {ie_key: self._ies[ie_key]}
+        for key, extractor in suitable.items():
+            if extractor.suitable(url):
+                self.door.visit.site, ie_key = site_of(extractor.IE_NAME, url), key
+                break
+        return super().extract_info(url, download, ie_key, *args, **kwargs)
+
+    def dl(self, name: str, info: dict, subtitle: bool = False, test: bool = False) -> Any:
+        kind = get_suitable_downloader(info, self.params, to_stdout=False)
+        if kind not in _THROUGH_THE_DOOR:
+            raise _RefusedByKind(Reason.UNSUPPORTED, f"{info['protocol']} streams are not downloaded")
+        self._downloading, self.door.parts.in_fragments = kind, kind is not HttpFD
+        try:
+            return super().dl(name, info, subtitle, test)
+        finally:
+            self._downloading, self.door.parts.in_fragments = None, False
+
+    def urlopen(self, req: Any) -> Any:
+        response = super().urlopen(req)
+        # A file by itself is looked at once it has come: then all of its bytes are known.
+        if self._downloading is not HttpFD:
+            self.bodies.watch(response, refuse_pages=self._downloading is not None)
+        return response
+
+    def process_ie_result(self, ie_result: dict, download: bool = True, extra_info: dict | None = None) -> dict:
+        if ie_result.get("_type", "video") in _PLAYLISTS:
+            entries = ie_result.get("entries") or []
+            two = entries.getslice(0, 2) if isinstance(entries, PagedList) else itertools.islice(entries, 2)
+            ie_result["entries"] = list(two)
+            if len(ie_result["entries"]) != 1:
+                what = "several videos" if ie_result["entries"] else "no video"
+                raise _RefusedByKind(Reason.UNSUPPORTED, f"the URL leads to {what}; list them one by one")
+        return super().process_ie_result(ie_result, download, extra_info)
+
+    def process_video_result(self, info_dict: dict, download: bool = True) -> dict:
+        status = "is_live" if info_dict.get("is_live") else info_dict.get("live_status")
+        if status in _LIVE:
+            raise _RefusedByKind(Reason.LIVE, f"{_LIVE[status]} is not recorded")
+        return super().process_video_result(info_dict, download)
+
+
+def _this_threads_downloader(options: FetchOptions) -> _SourceDownloader:
+    key = repr(options)
+    if getattr(_local, "key", None) != key:
+        close_downloader()
+        _local.downloader = make_downloader(options)
+        _local.key = key
+    return _local.downloader
+
+
+def close_downloader() -> None:
+    """Close this thread's YoutubeDL; the next source has a new one, which looks at the environment again."""
+    if getattr(_local, "downloader", None) is not None:
+        _local.downloader.close()
+    _local.key, _local.downloader = None, None
+
+
+def make_downloader(options: FetchOptions) -> _SourceDownloader:
+    """A YoutubeDL for these options, to be closed by the caller; anything its options are not made for may be raised.
+
+    It answers for one source at a time, so every thread keeps its own.
+    """
+    downloader = _SourceDownloader(ytdlp_params(options), auto_init=False)
+    for name in options.extractors:  # before yt-dlp's own, the last of which takes every URL
+        module, _, cls = name.partition(":")
+        downloader.add_info_extractor(getattr(importlib.import_module(module), cls)())
+    downloader.add_default_info_extractors()
+    return downloader
+
+
+def ytdlp_params(options: FetchOptions) -> dict[str, Any]:
+    """Return the parameters of `yt_dlp.YoutubeDL` for these options. No configuration file is read.
+
+    Raises:
+        RecipeError: An option that is not allowed.
+    """
+    check_allowed(options.ytdlp)
+    return {
+        "cachedir": False,
+        "geo_bypass": False,  # a second extraction under a made-up address
+        "extractor_retries": options.retries,
+        **options.ytdlp,
+        "format": FormatChooser(options.min_short_side),
+        "outtmpl": {"default": "track-%(autonumber)s.%(ext)s"},  # no name comes from the web
+        "logger": _Commentary(),
+        "quiet": True,
+        "no_warnings": True,
+        "noprogress": True,
+        "color": "never",
+        "ignoreerrors": False,
+        "noplaylist": True,
+        "fixup": "never",  # it would shift picture and sound files one by one; ours are put together as they came
+        "updatetime": False,
+        "overwrites": True,
+        "continuedl": False,
+        "skip_unavailable_fragments": False,  # a hole would move all that follows
+        "hls_prefer_native": True,
+        "enable_file_urls": False,
+        "ffmpeg_location": _NO_FFMPEG,
+        "socket_timeout": options.socket_timeout_seconds,
+        "retries": options.retries,
+        "fragment_retries": options.retries,
+    }

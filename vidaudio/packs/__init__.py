@@ -1,0 +1,1 @@
+"""Training shards made from a corpus: planned, selected, gathered, written, described."""

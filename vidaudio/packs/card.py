@@ -1,0 +1,246 @@
+"""The card of a pack: what it holds, where it came from and whose it is, as Markdown; no date, no host, sealed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vidaudio.config.corpus import PackBlock
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.corpus_file import read_corpus_file
+from vidaudio.corpus.superseded import superseded
+from vidaudio.json_values import parse_object
+from vidaudio.manifest.source import hashed
+from vidaudio.packs.description import read_pack_file
+from vidaudio.packs.string_counts import TextCounts
+from vidaudio.shards.checksum import OPEN_SEAL, sealed
+from vidaudio.shards.commit import committed_shards, table_name
+from vidaudio.shards.parallel_read import read_tables
+from vidaudio.text import storable_text
+
+CARD_FILE = "CARD.md"
+LONGEST_LIST = 25
+LONGEST_CELL = 200
+UNKNOWN = "not stated"
+_LEFT_OUT = {
+    "not_extracted": "without usable media",
+    "where": "not selected by `where`",
+    "too_short": "too short for a window",
+}
+
+
+def write_card(corpus: Corpus, folder: str) -> None:
+    """Write the card of a pack whose shards all stand, in the place of one that stands."""
+    with corpus.store.workspace() as scratch:
+        (scratch / CARD_FILE).write_bytes(sealed(card_text(corpus, folder).encode()))
+        corpus.store.put(f"{folder}/{CARD_FILE}", scratch / CARD_FILE)
+
+
+def card_text(corpus: Corpus, folder: str) -> str:
+    """The card with its seal still open."""
+    described = read_pack_file(corpus.store, folder)
+    about = read_corpus_file(corpus.store)
+    counts = _count_samples(corpus, folder, described.shards)
+    owners = _count_owners(corpus, counts.ids)
+    settings, extract = described.settings, corpus.settings.extract
+    hours = counts.seconds / 3600
+    selection = f"`{settings.where}`" if settings.where else "every usable clip"
+    lines = [
+        f"# {about['recipe']['name']}: the training set `{settings.name}`",
+        "",
+        f"{sum(counts.splits.values()):,} samples of {len(counts.ids):,} clips from {counts.sources:,} sources, "
+        f"{hours:,.2f} hours of sound, in {len(described.shards):,} shards. "
+        "Made by `vidaudio pack`; every tar is a plain WebDataset.",
+        "",
+        "## What is in it",
+        "",
+        *_table(("split", "samples"), _cells(counts.splits)),
+        "",
+        *_table(("list", "samples"), _cells(counts.datasets)),
+        "",
+        *(_top("label", "samples", dict(_cells(counts.labels))) if counts.labels else ["No labels."]),
+        "",
+        "## How it was made",
+        "",
+        f"* Pictures: {extract.frames_per_second:g} a second, {extract.frame_size} pixels square.",
+        f"* Sound: mono, {extract.sample_rate:,} Hz, 16 bit, {settings.audio}; window: {_window(settings)}.",
+        f"* Vectors: {described.encoder}.",
+        f"* Selection: {selection}; seed {settings.seed}.",
+        f"* Plan: `{described.plan_hash}`, of corpus `{corpus.plan_hash}`.",
+        f"* Versions: {', '.join(f'{name} {number}' for name, number in sorted(about['versions'].items()))}.",
+        "",
+        "## What became of the list",
+        "",
+        *_table(("stage", "outcome", "clips"), funnel(corpus)),
+        "",
+        *_table(
+            ("left out of this pack", "clips"),
+            ((_LEFT_OUT.get(cause, cause), clips) for cause, clips in described.left_out.items()),
+        ),
+        "",
+        f"Removed since it was packed: {described.removed_samples:,} samples.",
+        "",
+        "## Whose it is",
+        "",
+        "The clips belong to those who made and uploaded them. This card lists what their pages said when they were "
+        "fetched; it grants no licence. Before you publish clips, or a model trained on them, look at the licences "
+        "below and at the terms of the sites and of the lists, and cite the lists as their authors ask.",
+        "",
+        *_owners("licence", owners.licences),
+        "",
+        f"{len(owners.uploaders) - (UNKNOWN in owners.uploaders):,} uploaders are named.",
+        "",
+        *_owners("uploader", owners.uploaders),
+        "",
+        "## How to take a clip down",
+        "",
+        "Write its id, or its source (`site:video id`), into a file, one a line, and run "
+        "`vidaudio remove CORPUS ids.txt`: it leaves every shard of the corpus and every training set, this one too, "
+        "and is never fetched again.",
+        "",
+        f"<!-- {OPEN_SEAL.decode()} -->",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _window(settings: PackBlock) -> str:
+    return settings.window if settings.windows_per_clip is None else f"{settings.windows_per_clip} drawn of each clip"
+
+
+class _Samples:
+    """What the samples of a pack say of themselves.
+
+    Attributes:
+        ids: Hashes of the clips, sorted, each once; uint64.
+        sources: How many.
+        seconds: Of sound.
+        splits, datasets, labels: Samples of each.
+    """
+
+    def __init__(self) -> None:
+        self.ids = np.zeros(0, np.uint64)
+        self.sources = 0
+        self.seconds = 0.0
+        self.splits: Counter[str] = Counter()
+        self.datasets: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+
+
+def _count_samples(corpus: Corpus, folder: str, names: Iterable[str]) -> _Samples:
+    counted = _Samples()
+    ids: list[np.ndarray] = []
+    sources: list[np.ndarray] = []
+    columns = ("id", "source", "split", "dataset", "labels", "samples")
+    for table, _ in read_tables(corpus.store, (f"{folder}/{name}.parquet" for name in names), columns=columns):
+        ids.append(np.unique(hashed(table["id"])))
+        sources.append(np.unique(hashed(table["source"])))
+        counted.seconds += (pc.sum(table["samples"]).as_py() or 0) / corpus.settings.extract.sample_rate
+        counted.splits.update(table["split"].to_pylist())
+        counted.datasets.update(table["dataset"].to_pylist())
+        counted.labels.update(label for labels in table["labels"].to_pylist() for label in labels or ())
+    counted.ids = np.unique(np.concatenate(ids))
+    del ids
+    counted.sources = len(np.unique(np.concatenate(sources)))
+    return counted
+
+
+class _Owners:
+    def __init__(self) -> None:
+        self.uploaders = TextCounts()
+        self.licences = TextCounts()
+
+
+def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
+    """What the clips' pages said of who uploaded them and under which licence; each clip once.
+
+    Args:
+        corpus: Whose.
+        ids: Hashes of the clips that count, sorted.
+    """
+    counted = _Owners()
+    if not len(ids):
+        return counted
+    # A clip that was fetched twice, since its first try failed later on, speaks once.
+    older = superseded(corpus)
+    names = (table_name("clips", shard) for shard in sorted(committed_shards(corpus.store, "clips")))
+    for table, record in read_tables(corpus.store, names, columns=("id", "state", "info")):
+        speaks = pa.array(older.speaks(record.shard, table["id"].to_pylist()), pa.bool_())
+        rows = table.filter(pc.and_(pc.equal(table["state"], "done"), speaks))
+        own = hashed(rows["id"])
+        places = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
+        rows = rows.filter(pa.array(ids[places] == own))
+        texts = rows["info"].to_pylist() if "info" in rows.column_names else [None] * rows.num_rows
+        infos = [_info(text) for text in texts]
+        counted.uploaders.add(_plain(info.get("uploader") or info.get("channel")) for info in infos)
+        counted.licences.add(_plain(info.get("licence")) for info in infos)
+    return counted
+
+
+def _info(text: Any) -> Mapping[str, Any]:
+    """What a clip's page said; nothing where a table of somebody else's has no such text."""
+    try:
+        return parse_object(text) if text and isinstance(text, str) else {}
+    except ValueError:
+        return {}
+
+
+def funnel(corpus: Corpus) -> Iterator[tuple[str, str, int]]:
+    """Stage, outcome and clips; of a clip that was tried again only the newest try counts."""
+    older = superseded(corpus)
+    for stage, folder in (("download", "clips"), ("extract", "av")):
+        counted: Counter[str] = Counter()
+        names = (table_name(folder, shard) for shard in sorted(committed_shards(corpus.store, folder)))
+        for table, record in read_tables(corpus.store, names, columns=("id", "state", "reason")):
+            speaks = older.speaks(record.shard, table["id"].to_pylist())
+            for counts, state, reason in zip(speaks, *_values(table, "state", "reason"), strict=True):
+                if counts:
+                    counted[f"{state}: {reason}" if reason else state] += 1
+        yield from ((stage, outcome, clips) for outcome, clips in _ranked(counted))
+
+
+def _values(table: pa.Table, *names: str) -> list[list[Any]]:
+    return [table[name].to_pylist() for name in names]
+
+
+def _plain(text: Any) -> str:
+    """A text from outside as one cell of a table: no line breaks, no markup that would leave it."""
+    shown = str(text) if text and isinstance(text, str | int | float) else UNKNOWN
+    words = storable_text(" ".join(shown.split()), max_characters=LONGEST_CELL)
+    return "".join(f"\\{c}" if c in "\\|`*_[]<>" else c for c in words)
+
+
+def _cells(counted: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Return the texts of a list and their counts, for a table."""
+    return ((_plain(text), number) for text, number in counted.items())
+
+
+def _ranked(counted: Mapping[str, int]) -> list[tuple[str, int]]:
+    return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def _top(name: str, unit: str, counted: Mapping[str, int]) -> list[str]:
+    ranked = _ranked(counted)
+    rest = ranked[LONGEST_LIST:]
+    shown = ranked[:LONGEST_LIST] + ([(f"{len(rest):,} others", sum(n for _, n in rest))] if rest else [])
+    return _table((name, unit), shown)
+
+
+def _owners(name: str, counted: TextCounts) -> list[str]:
+    shown = counted.largest(LONGEST_LIST)
+    rest = len(counted) - len(shown)
+    if rest:
+        shown.append((f"{rest:,} others", counted.total - sum(clips for _, clips in shown)))
+    return _table((name, "clips"), shown)
+
+
+def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * (len(heads) - 1)}---:|"]
+    for *texts, number in rows:
+        lines.append(f"| {' | '.join(str(text) for text in texts)} | {number:,} |")
+    return lines

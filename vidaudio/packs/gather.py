@@ -1,0 +1,139 @@
+"""Gathering: what one training shard needs of many source shards, by byte ranges, through little memory.
+
+A globally shuffled shard of a large corpus draws every sample from another source shard. Each source shard is visited
+once: what is known of the clips in question is kept (see `pack_sources`), and of its tar the members in question,
+neighbours in one read, go into a spool file in scratch. On an object store several source shards are visited at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.errors import CorpusError
+from vidaudio.packs.input_cache import GatheredClip, SourceClips, from_sources, from_tables
+from vidaudio.packs.tasks import PackTask
+from vidaudio.shards.read import TarReader
+
+# Source shards visited at a time where waiting is most of the work.
+REMOTE_VISITS = 8
+# Members this near to one another are read together, up to so much at once.
+GAP_BYTES = 64 << 10
+READ_BYTES = 4 << 20
+
+
+class GatheredClips:
+    """The clips of a training shard, their members in a spool file."""
+
+    def __init__(self, spool: int) -> None:
+        self._spool = spool
+        self._clips: dict[str, GatheredClip] = {}
+        # By source shard and offset in its tar: offset in the spool.
+        self._places: dict[tuple[int, int], int] = {}
+        self._end = 0
+        self._lock = threading.Lock()
+
+    def __getitem__(self, clip_id: str) -> GatheredClip:
+        return self._clips[clip_id]
+
+    def read(self, offset: int, length: int, shard: int) -> bytes:
+        """A member's bytes, named by where they lie in the tar of its source shard."""
+        return os.pread(self._spool, length, self._places[shard, offset])
+
+    def add(self, shard: int, clips: dict[str, GatheredClip], spans: Sequence[tuple[int, int]], tar: TarReader) -> None:
+        """Keep a source shard's clips, and copy the members at `spans` (offset, length) of its tar."""
+        self._clips |= clips
+        for first, last in runs_of(spans):
+            begin = spans[first][0]
+            data = tar.read(begin, spans[last][0] + spans[last][1] - begin)
+            for offset, length in spans[first : last + 1]:
+                self._places[shard, offset] = self._append(data[offset - begin : offset - begin + length])
+
+    def _append(self, data: bytes) -> int:
+        with self._lock:
+            place, self._end = self._end, self._end + len(data)
+        os.pwrite(self._spool, data, place)
+        return place
+
+
+@contextlib.contextmanager
+def gathered(corpus: Corpus, task: PackTask, encoder_name: str, scratch: Path) -> Iterator[GatheredClips]:
+    """Gather everything that a training shard is made of.
+
+    Args:
+        corpus: Where from.
+        task: The training shard.
+        encoder_name: Whose vectors.
+        scratch: For the spool, which becomes about as large as the shard.
+
+    Raises:
+        CorpusError: A clip of the plan is not there any more.
+    """
+    wanted: dict[int, set[str]] = {}
+    for sample in task.samples:
+        wanted.setdefault(sample.shard, set()).add(sample.clip_id)
+    visits = REMOTE_VISITS if corpus.store.local_path("") is None else 1
+    spool = os.open(scratch / "spool", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        clips = GatheredClips(spool)
+
+        def visit(shard: int) -> None:
+            _visit(corpus, shard, wanted[shard], encoder_name, clips, task)
+
+        with ThreadPoolExecutor(visits) as pool:
+            list(pool.map(visit, sorted(wanted)))
+        yield clips
+    finally:
+        os.close(spool)
+        (scratch / "spool").unlink()
+
+
+def runs_of(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """First and last of the neighbours that are read together, of spans (offset, length) in order."""
+    runs: list[tuple[int, int]] = []
+    for number, (offset, length) in enumerate(spans):
+        if runs:
+            first, last = runs[-1]
+            near = offset - sum(spans[last]) <= GAP_BYTES
+            if near and offset + length - spans[first][0] <= READ_BYTES:
+                runs[-1] = first, number
+                continue
+        runs.append((number, number))
+    return runs
+
+
+def _visit(
+    corpus: Corpus,
+    shard: int,
+    wanted: Collection[str],
+    encoder_name: str,
+    clips: GatheredClips,
+    task: PackTask,
+) -> None:
+    found = _found(corpus, shard, wanted, encoder_name, task.sources)
+    absent = sorted(set(wanted) - found.clips.keys())
+    if absent:
+        raise CorpusError(
+            f"{absent[0]} is in the plan of this pack and not in shard {shard} of {corpus.url} any more; "
+            "pack again: if clips were removed meanwhile, under another name"
+        )
+    facts = [clip.facts for clip in found.clips.values()]
+    spans = {(row["audio_offset"], row["audio_length"]) for row in facts}
+    if task.settings.frames:
+        for row in facts:
+            spans.update(zip(row["frame_offsets"], row["frame_lengths"], strict=True))
+    with TarReader(corpus.store, f"av/{found.tar}", whole=False) as tar:
+        clips.add(shard, found.clips, sorted(spans), tar)
+
+
+def _found(corpus: Corpus, shard: int, wanted: Collection[str], encoder_name: str, sources: str | None) -> SourceClips:
+    """The clips in question, from where they were made ready; from the tables where they were not, or that is gone."""
+    if sources is not None:
+        with contextlib.suppress(FileNotFoundError):
+            return from_sources(corpus.store, shard, wanted, sources)
+    return from_tables(corpus, shard, encoder_name, wanted)

@@ -1,0 +1,93 @@
+"""What a build would pack: the pack's plan where its clips are there already, else that they come first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vidaudio.config.corpus import CorpusRecipe
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.listing import Listings
+from vidaudio.packs.description import PACK_FILE
+from vidaudio.packs.plan import PackStands, check_standing_plan, missing_tasks, plan_pack
+from vidaudio.packs.selection import check_embedded
+from vidaudio.shards.commit import committed_shards_in
+from vidaudio.text import number_of
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What a build would pack.
+
+    Attributes:
+        folder: `training/NAME`.
+        when: `now`; `after_shards`, where what goes in is known only once the shards before it are done; `stands`,
+            where such shards are to be done and the pack was made before; `never`, where it was made before the corpus
+            grew or lost clips, and stays as it is.
+        shards, samples: Training shards that are not packed yet, and what goes into them; None where not known yet.
+    """
+
+    folder: str
+    when: Literal["now", "after_shards", "stands", "never"]
+    shards: int | None = None
+    samples: int | None = None
+
+    def __str__(self) -> str:
+        if self.when == "after_shards":
+            return f"{self.folder} after the shards: what goes in is known then"
+        if self.when == "stands":
+            return f"{self.folder} stands, and nothing that the shards to do add goes into it"
+        if self.when == "never":
+            return f"{self.folder} was packed before the corpus grew or lost clips, and stays as it is"
+        return f"{self.shards:>9,} shards to do in {self.folder}, with {number_of(self.samples or 0, 'sample')}"
+
+
+def plan_packing(
+    recipe: CorpusRecipe,
+    standing: Corpus | None,
+    listings: Listings,
+    missing: Mapping[str, np.ndarray],
+    embedded: np.ndarray,
+    *,
+    finished: bool,
+) -> Packing:
+    """What the pack of a build would be.
+
+    Args:
+        recipe: Of the build.
+        standing: The corpus, where it has been begun.
+        listings: Of its files.
+        missing: By wanted stage, which shards are not committed, bool `[shards]`.
+        embedded: Which shards are embedded, bool `[shards]`.
+        finished: The same build has come to its end there, and nothing has changed since: no clip need be looked at.
+
+    Raises:
+        CorpusError: As the build would: shards are not embedded and would not be, or nothing is left to pack.
+    """
+    folder = f"training/{recipe.pack.name}"
+    if not embedded.all() and "embed" in missing:
+        return Packing(folder, "stands" if PACK_FILE in listings.get(folder, ()) else "after_shards")
+    assert standing is not None, "a build that embeds nothing was refused where no corpus is"
+    check_embedded(standing.url, int(np.count_nonzero(embedded)), len(embedded))
+    if finished:
+        return Packing(folder, "now", 0, 0)
+    encoder = fullest_encoder(listings)
+    assert encoder is not None, "shards are embedded"
+    plan = plan_pack(standing, recipe.pack, encoder)
+    try:
+        check_standing_plan(standing, plan)
+    except PackStands:
+        # Other settings were refused at the door: it is the clips that are others.
+        return Packing(folder, "never")
+    tasks = missing_tasks(standing.store, plan)
+    return Packing(folder, "now", len(tasks), tasks.samples)
+
+
+def fullest_encoder(listings: Listings) -> str | None:
+    """The encoder whose vectors a corpus has, by the name of their folder; of several the one that is furthest."""
+    names = sorted(folder for folder in listings if folder.startswith("embeddings/"))
+    folder = max(names, key=lambda name: len(committed_shards_in(listings[name])), default="")
+    return folder.partition("/")[2] or None

@@ -1,0 +1,187 @@
+"""pack: committed clips to the training shards that a loader streams; each output shard is one task.
+
+Members are read by range from the committed tars (see `gather`). Training tars keep plain names, so that any WebDataset
+reader can list them; the first complete tar under a name stands, and its table, created last, describes that very tar.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vidaudio.corpus.corpus import Corpus
+from vidaudio.errors import CorpusError
+from vidaudio.json_values import parse_object
+from vidaudio.media.flac import BadSound, decode_sound
+from vidaudio.packs.description import read_pack_file
+from vidaudio.packs.gather import GatheredClips, gathered
+from vidaudio.packs.input_cache import drop_sources, sources_folder
+from vidaudio.packs.plan import PackPlan
+from vidaudio.packs.sample_format import describe, encode_sound, sample_members, sound_format
+from vidaudio.packs.tasks import PackedSample, PackTask
+from vidaudio.shards.commit import CommitRecord, encode_table, read_record
+from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.parallel_read import read_tables
+from vidaudio.shards.store import Store
+from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
+from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA
+from vidaudio.stream.index_checks import check_fingerprint
+from vidaudio.stream.index_writer import IndexWriter
+
+
+def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecord:
+    """Write one training shard and its table; returns what stands."""
+    store = corpus.store
+    table_at = f"{task.folder}/{task.name}.parquet"
+    if store.exists(table_at):
+        return read_record(store, table_at)
+    audio = sound_format(task.settings.audio)
+    with store.workspace() as scratch, gathered(corpus, task, encoder_name, scratch) as clips:
+        tar = scratch / "shard.tar"
+        described: list[dict[str, Any]] = []
+        with ShardWriter(tar) as writer:
+            for sample in task.samples:
+                facts, parts = _encode(clips, sample, audio, split=task.split, with_frames=task.settings.frames)
+                writer.write(sample.key, parts)
+                described.append(facts)
+        target = f"{task.folder}/{task.name}.tar"
+        inside, sha, size = members(tar), sha256_of(tar), tar.stat().st_size
+        if not store.put_new(target, tar):
+            inside, sha, size = _standing_tar(store, target, scratch)
+        table = _sample_table(described, inside, audio)
+        record = CommitRecord("pack", task.number, task.plan_hash, table.num_rows, f"{task.name}.tar", sha, size)
+        store.create(table_at, encode_table(table, record))
+        return record
+
+
+def finish_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
+    """Write the index that loaders map into memory, and the card, once every shard stands."""
+    from vidaudio.packs.card import CARD_FILE, write_card
+
+    standing = corpus.store.list(plan.folder)
+    if INDEX_FILE not in standing:
+        write_pack_index(corpus, plan.folder)
+    if CARD_FILE not in standing:
+        write_card(corpus, plan.folder)
+    drop_sources(corpus.store, sources_folder(plan.plan_hash))
+
+
+def write_pack_index(corpus: Corpus, folder: str) -> None:
+    """Write a pack's index, in the place of one that stands: all its tables, one after another.
+
+    A pure function of `pack.json` and the tables, so whoever writes it writes the same.
+
+    Raises:
+        Damaged: A table, or what describes the encoder, is.
+    """
+    described = read_pack_file(corpus.store, folder)
+    tars: list[str | None] = []
+    with corpus.store.workspace() as scratch, IndexWriter(SAMPLE_SCHEMA, scratch) as writer:
+        names = (f"{folder}/{name}.parquet" for name in described.shards)
+        for number, (table, record) in enumerate(read_tables(corpus.store, names)):
+            column = pa.array(np.full(table.num_rows, number), pa.int32())
+            writer.add(table.append_column("shard", column).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA))
+            tars.append(record.tar)
+        metadata = {
+            "tars": tars,
+            "audio": sound_format(described.settings.audio),
+            "sample_rate": corpus.settings.extract.sample_rate,
+            "frames_per_second": corpus.settings.extract.frames_per_second,
+            "encoder": _encoder_described(corpus.store, described.encoder),
+            "plan_hash": described.plan_hash,
+            "generation": described.generation,
+            "removed_samples": described.removed_samples,
+        }
+        writer.write(scratch / INDEX_FILE, metadata)
+        corpus.store.put(f"{folder}/{INDEX_FILE}", scratch / INDEX_FILE)
+
+
+def _encoder_described(store: Store, encoder: str) -> Any:
+    name = f"embeddings/{encoder}/encoder.json"
+    try:
+        return check_fingerprint(parse_object(store.read(name)))
+    except (ValueError, FileNotFoundError) as error:
+        raise Damaged(
+            name, f"{store.url}/{name}, which describes the encoder of a pack, is gone or damaged ({error})"
+        ) from error
+
+
+def _encode(
+    clips: GatheredClips, sample: PackedSample, audio: str, *, split: str, with_frames: bool
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Facts and members of one sample."""
+    gathered_clip = clips[sample.clip_id]
+    facts, vectors, clip = gathered_clip.facts, gathered_clip.vectors, gathered_clip.row
+    segment = sample.segment
+    sound = clips.read(facts["audio_offset"], facts["audio_length"], sample.shard)
+    start_seconds = facts["audio_start_seconds"]
+    frames = slice(segment.first_frame, segment.first_frame + segment.frames)
+    shift = 0.0
+    samples = facts["samples"]
+    if not segment.whole or audio != "flac":
+        try:
+            values, rate = decode_sound(sound, samples)
+        except BadSound as error:
+            raise CorpusError(
+                f"the sound of {clip.id}, in shard {sample.shard} of av, is damaged: {error}; `vidaudio verify` names "
+                "the remedy"
+            ) from error
+        if not segment.whole:
+            # A segment is a little clip of its own: its clock starts at its first sample.
+            shift = start_seconds + segment.start_sample / rate
+            start_seconds = 0.0
+            values = _cut(values, segment.start_sample, segment.samples)
+            samples = segment.samples
+        sound = encode_sound(values, rate, audio)
+    described = describe(
+        clip,
+        split,
+        start_seconds=clip.start_seconds + shift,
+        samples=samples,
+        audio_start_seconds=start_seconds,
+        frame_seconds=[s - shift for s in facts["frame_seconds"][frames]],
+        grid_seconds=[s - shift for s in facts["grid_seconds"][frames]],
+    )
+    parts = sample_members(audio, sound, vectors[frames], described)
+    if with_frames:
+        spans = list(zip(facts["frame_offsets"], facts["frame_lengths"], strict=True))[frames]
+        parts |= {f"{n:03d}.jpg": clips.read(*span, sample.shard) for n, span in enumerate(spans)}
+    return {"key": sample.key, **described}, parts
+
+
+def _cut(values: np.ndarray, start: int, samples: int) -> np.ndarray:
+    """`samples` values from `start`, zeros where there are none."""
+    cut = np.zeros(samples, np.int16)
+    begin, end = max(0, start), min(len(values), start + samples)
+    if end > begin:
+        cut[begin - start : end - start] = values[begin:end]
+    return cut
+
+
+def _sample_table(described: Sequence[Mapping[str, Any]], inside: Mapping[str, Member], audio: str) -> pa.Table:
+    rows = []
+    for facts in described:
+        sound, vectors = inside[f"{facts['key']}.{audio}"], inside[f"{facts['key']}.clip.npy"]
+        rows.append(
+            {
+                **facts,
+                "audio_offset": sound.offset,
+                "audio_length": sound.length,
+                "vectors_offset": vectors.offset,
+                "vectors_length": vectors.length,
+            }
+        )
+    schema = pa.schema([field for field in SAMPLE_SCHEMA if field.name != "shard"])
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _standing_tar(store: Store, name: str, scratch) -> tuple[dict[str, Member], str, int]:
+    """Describe the tar that another task completed first."""
+    local = store.local_path(name)
+    if local is None:
+        local = scratch / "standing.tar"
+        store.download(name, local)
+    return members(local), sha256_of(local), local.stat().st_size

@@ -1,0 +1,223 @@
+"""The Dask cluster a build runs on: a running one, jobs of a batch system, or a local one sized by the machine.
+
+Workers offer three resources: `net` for fetching, `cpu` for decoding, `gpu` for embedding; on one machine one of each
+at a time. Without a GPU every worker embeds on its own cores; with GPUs only as many workers do as there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidaudio.config.corpus import DaskBlock
+from vidaudio.cpus import available_cores
+from vidaudio.errors import CorpusError
+from vidaudio.pipeline.dask.batch_jobs import check_jobs, job_cluster
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CONNECT_SECONDS, HEAR_SECONDS = 20.0, 5.0
+# Workers that were started a moment ago, or again, have not all come to their scheduler yet.
+WORKERS_SECONDS, LOOK_SECONDS = 30.0, 0.2
+# Left to themselves the driver's scheduler and nannies look at themselves fifty times a second, for the dashboard's
+# curves and warnings: that alone takes 3 % of a core, and tasks that take minutes need none of it.
+_CALM = {
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.tick.limit": "60s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.admin.system-monitor.gil.enabled": False,
+    "distributed.worker.profile.enabled": False,
+}
+
+
+@contextlib.contextmanager
+def connected(block: DaskBlock) -> Iterator[Client]:
+    """A client of the cluster that the recipe asks for; what was started for it ends with it.
+
+    Raises:
+        CorpusError: It cannot be had, or its workers could not do the work.
+    """
+    import dask
+    from distributed import Client
+
+    from vidaudio.pipeline.dask.shared_rate_limit import serve_budget
+
+    _silence_dask()
+    if block.scheduler:
+        with _running_cluster(block.scheduler) as client:
+            yield client
+        return
+    with dask.config.set(_CALM):
+        if block.spans_machines:
+            with job_cluster(block) as cluster, Client(cluster) as client:
+                serve_budget(client, cluster.scheduler_address)
+                yield client
+        else:
+            with _local_cluster(block) as cluster, Client(cluster) as client:
+                yield client
+
+
+def check_cluster(block: DaskBlock) -> None:
+    """Whether the cluster that a recipe asks for could be had, as far as can be told without asking for it.
+
+    Raises:
+        CorpusError, RecipeError: What is missing, or which setting the batch system does not know.
+    """
+    if block.cluster is not None and block.spans_machines and not block.scheduler:
+        check_jobs(block.cluster)
+
+
+def check_scheduler(block: DaskBlock) -> None:
+    """Whether the running cluster that a recipe names, if it does, answers and could do the work.
+
+    Raises:
+        CorpusError: No scheduler is there, no worker is with it, or they lack a resource.
+    """
+    if block.scheduler:
+        with connected(block):
+            pass
+
+
+def chains_in_flight(client: Client, block: DaskBlock) -> int:
+    """Chains submitted and not finished: enough that no worker waits, few enough that memory stays flat.
+
+    Two for every task that a worker lets in of one resource, and no fewer than the jobs still in their queue can do.
+    """
+    if block.shards_in_flight:
+        return block.shards_in_flight
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    running = sum(int(max(worker.get("resources", {}).values(), default=1)) for worker in workers)
+    jobs = None if block.scheduler else block.cluster
+    expected = jobs.jobs * max(jobs.cores, jobs.downloads) if jobs is not None else 0
+    return 2 * max(1, running, expected)
+
+
+@contextlib.contextmanager
+def _running_cluster(address: str) -> Iterator[Client]:
+    from distributed import Client
+
+    from vidaudio.pipeline.dask.shared_rate_limit import serve_budget
+
+    try:
+        with ThreadPoolExecutor(1) as aside:  # whoever calls this may be inside an event loop of its own
+            aside.submit(asyncio.run, _ask_scheduler(address)).result()
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        why = str(error) or "what listens there is no scheduler; is it the dashboard's port?"
+        raise CorpusError(f"no Dask scheduler answers at {address}: {why}") from error
+    with client:
+        _check_resources(client, address)
+        serve_budget(client, address)
+        yield client
+
+
+async def _ask_scheduler(address: str) -> None:
+    """A client itself would wait for ever for the first word of a server of another kind, a dashboard say."""
+    from distributed.core import rpc
+    from distributed.security import Security
+
+    arguments = Security().get_connection_args("client")
+    async with asyncio.timeout(CONNECT_SECONDS + HEAR_SECONDS):
+        async with rpc(address, timeout=CONNECT_SECONDS, connection_args=arguments) as scheduler:
+            await scheduler.identity(n_workers=0)
+
+
+def _silence_dask() -> None:
+    """Failures reach the user as outcomes and errors of tasks; Dask's own running commentary only buries them."""
+    for name in ("distributed", "distributed.client"):  # the second has a level and a handler of its own
+        commentary = logging.getLogger(name)
+        commentary.setLevel(logging.CRITICAL)
+        commentary.propagate = False
+
+
+def worker_count(block: DaskBlock) -> int:
+    """Processes of the local cluster: as asked, else one a core this process may use."""
+    return (block.cluster.jobs if block.cluster and not block.spans_machines else block.workers) or available_cores()
+
+
+def _local_cluster(block: DaskBlock):
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    gpus = _gpus()
+    # Dask's nanny would allow numeric libraries one thread each, however few workers share the machine.
+    threads = str(max(1, available_cores() // worker_count(block)))
+    workers = {}
+    for number in range(worker_count(block)):
+        resources = {"net": 1, "cpu": 1}
+        if not gpus or number < gpus:
+            resources["gpu"] = 1
+        environment = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        if gpus and number < gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(number)
+        options = {"nthreads": 3, "resources": resources, "host": "127.0.0.1", "env": environment, "memory_limit": 0}
+        workers[number] = {"cls": Nanny, "options": {**options, "silence_logs": logging.CRITICAL}}
+    scheduler = {
+        "cls": Scheduler,
+        "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": block.dashboard, "dashboard": True},
+    }
+    try:
+        with _interrupts_ignored():
+            return SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
+    except RuntimeError as error:
+        raise CorpusError(f"the local Dask workers did not start ({error}); {_why_workers_may_not_start()}") from error
+
+
+def _why_workers_may_not_start() -> str:
+    """Return the advice that fits whoever called: a script is imported by its workers, the command is not."""
+    main = sys.modules["__main__"]
+    name = main.__spec__.name if getattr(main, "__spec__", None) else Path(getattr(main, "__file__", "vidaudio")).stem
+    if name.partition(".")[0] in ("vidaudio", "pytest"):
+        return (
+            "one was killed as it started, or could not get memory or processes (`ulimit -u`); nothing is lost: give "
+            "the same command again, with fewer of them by --set dask.workers=1 if it happens again"
+        )
+    return (
+        'call vidaudio under `if __name__ == "__main__":` in a script of your own, since each worker imports that '
+        "script; or else one was killed as it started: then run it again"
+    )
+
+
+@contextlib.contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C: it is the driver's to answer, and it stops them in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _gpus() -> int:
+    """GPUs of this machine, without starting CUDA in the driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
+    return len([name for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit()])
+
+
+def _check_resources(client: Client, address: str) -> None:
+    """Tasks that no worker can take would wait for ever: say so instead."""
+    start = 'with `dask worker ADDRESS --nthreads 3 --resources "net=1,cpu=1,gpu=1"`'
+    deadline = time.monotonic() + WORKERS_SECONDS
+    while not (workers := client.scheduler_info(n_workers=-1)["workers"].values()):
+        if time.monotonic() >= deadline:
+            raise CorpusError(f"no worker has come to {address} in {WORKERS_SECONDS:g} s; start some {start}")
+        time.sleep(LOOK_SECONDS)
+    offered = {name for worker in workers for name in worker.get("resources", {})}
+    missing = {"net", "cpu", "gpu"} - offered
+    if missing:
+        raise CorpusError(f"the workers of {address} offer no {', '.join(sorted(missing))}; start them {start}")

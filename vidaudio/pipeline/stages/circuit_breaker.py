@@ -1,0 +1,189 @@
+"""Failures in a row: when they are no longer the sources' own.
+
+A source that fails for a passing reason may have bad luck. When all fail alike, the network is down, the disk is full
+or the site has shut us out, and asking on would only burn the list. Dead videos (permanent reasons) are such a sign
+only where a site tells it of nearly all of them: see `equal_answers`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vidaudio.errors import CorpusError
+from vidaudio.media.outcomes import Outcome, Reason
+from vidaudio.pipeline.stages.equal_answers import EqualAnswers, SiteAnswers, Suspicion
+
+# Asking on makes these no better: the budget has paused for the site each time, and a disk does not empty itself.
+AT_ONCE = {Reason.RATE_LIMITED: 5, Reason.DISK: 3}
+# Fewer sources than this are no sign of anything.
+_FEWEST = 5
+_ADVICE = {
+    Reason.BOT_CHECK: "the site takes this address for a bot: give it cookies (download.ytdlp.cookiefile), another "
+    "address (download.ytdlp.proxy or source_address), or a rest",
+    Reason.RATE_LIMITED: "the site refuses this address for now: come back later with a smaller "
+    "download.rate.requests_per_hour",
+    Reason.NETWORK: "look at the network and at download.ytdlp.proxy",
+    Reason.TIMEOUT: "look at the network and at download.ytdlp.proxy",
+    Reason.MEMORY: "give each fetching process more (download.memory_gib), or run fewer side by side "
+    "(dask.downloads_per_worker)",
+    Reason.SERVER_ERROR: "the site has troubles of its own: come back later",
+    Reason.CORRUPT_FETCHED: "the site sends error pages or broken files in place of media: open one of the links in a "
+    "browser, and come back later",
+    Reason.DISK: "make room on the disk",
+    Reason.UNKNOWN: "the site may have changed: try a newer yt-dlp (pip install -U yt-dlp)",
+}
+_EQUAL_ADVICE = (
+    "which sites also tell an account or an address that they have blocked: open one of them in a browser; where it "
+    "plays, give other cookies (download.ytdlp.cookiefile) or another address (download.ytdlp.proxy or source_address)"
+)
+_EQUAL_SETTING = "download.stop_after_equal_answers=0 takes such answers as they are"
+
+
+class FetchingStopped(CorpusError):
+    """Nothing comes through, for a reason that is not the videos' own; says what to do. Asking again now is no use.
+
+    Attributes:
+        reason: Which; kept on the way from a worker to the driver.
+    """
+
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """How a shard ended: the last of its sources that failed alike, for one passing reason.
+
+    Attributes:
+        reason: None where the last source did not fail so.
+        message: Of the last failure.
+        sources: How many in a row, over all of the shard if it has no others.
+        whole: Nothing else was asked of the network in this shard, so what was before it goes on.
+    """
+
+    reason: Reason | None = None
+    message: str = ""
+    sources: int = 0
+    whole: bool = True
+
+
+def tail_of(outcomes: Iterable[Outcome]) -> Tail:
+    """The tail of a shard's sources, in the order in which they stand."""
+    last, length, whole = Tail(), 0, True
+    for number, outcome in enumerate(outcomes):
+        reason = outcome.reason if outcome.transient else None
+        whole = whole and reason is not None and (number == 0 or reason is last.reason)
+        length = 0 if reason is None else (length + 1 if reason is last.reason else 1)
+        last = Tail(reason, outcome.message if reason else "")
+    return Tail(last.reason, last.message, length, whole)
+
+
+class RunStreak:
+    """Sources in a row over the shards of a run, in the order in which these finish. Kept by the driver.
+
+    Within a shard, its rounds watch over the list and write nothing down. Shards of a few sources are too small for
+    that: they are committed with their failures, and this is who notices that they all are the same.
+    """
+
+    def __init__(self, stop_after: int, stop_after_equal_answers: int = 0) -> None:
+        self._stop_after = stop_after
+        self._answers = EqualAnswers(stop_after_equal_answers)
+        self._last = Tail()
+        self._length = 0
+
+    def note(self, tail: Tail, answers: Sequence[SiteAnswers] = ()) -> str | None:
+        """One more shard; the sentence that ends the run, where it was one too many.
+
+        Args:
+            tail: How it ended.
+            answers: Of each site, in order.
+        """
+        if any(self._answers.note_all(rows) for rows in answers):
+            return _run_stopped_by(self._answers.suspicion)
+        if tail.whole and tail.reason is None:
+            return None  # asked nothing of the network
+        goes_on = tail.whole and tail.reason is self._last.reason
+        self._length = self._length + tail.sources if goes_on else tail.sources
+        self._last = tail
+        limit = self._stop_after
+        if tail.reason is None or not limit or self._length < min(limit, AT_ONCE.get(tail.reason, limit)):
+            return None
+        return (
+            f"stopped: the last {self._length} sources all failed alike ({tail.reason.value}: {tail.message}); "
+            f"{_ADVICE[tail.reason]}. {_what_stays(tail.reason)}"
+            + _never_stopping(tail.reason, " download.stop_after_failures=0 never stops.")
+        )
+
+
+class Streak:
+    """Sources in a row with one passing failure within a shard, told by several threads.
+
+    Attributes:
+        broken: Set when there were too many.
+        broken_by: The failure they shared.
+    """
+
+    def __init__(self, stop_after: int, sources: int) -> None:
+        self.broken = threading.Event()
+        self.broken_by: Outcome | None = None
+        self._limit = min(stop_after, max(_FEWEST, sources)) if stop_after else 0
+        self._lock = threading.Lock()
+        self._reason: Reason | None = None
+        self._length = 0
+
+    def note(self, outcome: Outcome) -> None:
+        """One more source; anything but the same passing failure begins anew."""
+        with self._lock:
+            if not outcome.transient:
+                self._reason, self._length = None, 0
+                return
+            self._length = self._length + 1 if outcome.reason is self._reason else 1
+            self._reason = outcome.reason
+            limit = min(self._limit, AT_ONCE.get(outcome.reason, self._limit))
+            if limit and self._length >= limit and self.broken_by is None:
+                self.broken_by = outcome
+                self.broken.set()
+
+
+def stopped_by(outcome: Outcome) -> FetchingStopped:
+    """What ends a shard whose rounds were broken off."""
+    assert outcome.reason is not None, "only failures break a shard off"
+    stopped = FetchingStopped(
+        f"stopped: nothing comes through ({outcome.reason.value}: {outcome.message}); {_ADVICE[outcome.reason]}. "
+        "What was committed stays, these clips are not written down as failed, and the same command goes on"
+        + _never_stopping(outcome.reason, "; download.stop_after_failures=0 writes them down instead")
+        + "."
+    )
+    stopped.reason = outcome.reason
+    return stopped
+
+
+def stopped_by_equal_answers(found: Suspicion) -> FetchingStopped:
+    """Return what ends a shard whose sources were refused for good by one site."""
+    stopped = FetchingStopped(
+        f"stopped: {found.site} {found.told} ({found.reason.value}: {found.message}), {_EQUAL_ADVICE}. What was "
+        f"committed stays, these clips are not written down as failed, and the same command asks for them again; "
+        f"{_EQUAL_SETTING}."
+    )
+    stopped.reason = found.reason
+    return stopped
+
+
+def _run_stopped_by(found: Suspicion) -> str:
+    return (
+        f"stopped: {found.site} {found.told} ({found.reason.value}: {found.message}), {_EQUAL_ADVICE}. "
+        f"{_what_stays(found.reason)} {_EQUAL_SETTING}."
+    )
+
+
+def _what_stays(reason: Reason) -> str:
+    return (
+        f"What was committed stays and the same command goes on; with --retry-failed={reason.value} it also asks again "
+        "for those that are written down as failed so."
+    )
+
+
+def _never_stopping(reason: Reason, advice: str) -> str:
+    """How a run goes on all the same. On a full disk nobody wants that: the list would be written down as failed."""
+    return "" if reason is Reason.DISK else advice

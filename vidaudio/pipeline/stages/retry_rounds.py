@@ -1,0 +1,274 @@
+"""Rounds: every source of a shard is asked until it is decided, or the run stops because nothing comes through.
+
+A source whose failure may pass is asked again after all the others have had their turn, not at once. When sources fail
+in a row for one and the same passing reason, it is not their failure: the network is down, the disk is full, the site
+has shut us out. Then the rest is left alone for a while, and if that goes on, nothing is written down at all. Permanent
+refusals that are many and alike stop the run at once (see `equal_answers`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidaudio.media.fetch.pool import fetch_in_process
+from vidaudio.media.fetch.rate_limit import Budget
+from vidaudio.media.fetch.types import PAGE_FOR_A_FILE, ClipSpan, Fetched, FetchOptions, Traffic, is_remote
+from vidaudio.media.outcomes import Outcome, Reason
+from vidaudio.pipeline.clip_progress import Advance, ignore_progress
+from vidaudio.pipeline.stages.circuit_breaker import AT_ONCE, Streak, stopped_by, stopped_by_equal_answers
+from vidaudio.pipeline.stages.equal_answers import EqualAnswers
+
+_LONGEST_WAIT_SECONDS = 120.0
+
+
+class CommittedElsewhere(Exception):
+    """Another build has committed these sources meanwhile: asking on would be for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceJob:
+    """One source and the clips wanted of it."""
+
+    url: str
+    spans: tuple[ClipSpan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRules:
+    """How often and how long to ask.
+
+    Attributes:
+        tries: Of a source, where its failure may pass.
+        threads: Sources fetched side by side.
+        wait_seconds: Before the second round; doubled before each further one.
+        stop_after: Sources in a row that fail alike; 0 for never.
+        stop_after_equal_answers: Sources of a site in a row that are refused for good alike; 0 for never.
+    """
+
+    tries: int = 3
+    threads: int = 4
+    wait_seconds: float = 5.0
+    stop_after: int = 25
+    stop_after_equal_answers: int = 25
+
+
+@dataclass(slots=True)
+class RoundsReport:
+    """What became of every clip, by id, and what it cost, whatever became of it.
+
+    Attributes:
+        fetched: Decided clips.
+        traffic: Requests, those of sources that were broken off among them.
+        tries: How often a source was asked.
+        advance: Called with the number of clips that have just been decided, in any thread.
+    """
+
+    fetched: dict[str, Fetched] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)
+    tries: int = 0
+    advance: Advance = field(default=ignore_progress, repr=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def outcomes(self, jobs: Sequence[SourceJob]) -> list[tuple[str, Outcome]]:
+        """URLs of all sources and what became of each; the user's own files say nothing of the network."""
+        return [
+            (job.url, source_outcome([self.fetched[span.id] for span in job.spans]))
+            for job in jobs
+            if is_remote(job.url)
+        ]
+
+
+def fetch_in_rounds(
+    jobs: Sequence[SourceJob],
+    folder: Path,
+    options: FetchOptions,
+    budget: Budget,
+    rules: RoundRules,
+    report: RoundsReport | None = None,
+    answered: Callable[[str, Sequence[Fetched]], None] = lambda url, clips: None,
+    committed: Callable[[], bool] = lambda: False,
+    retracted: Callable[[Sequence[str]], None] = lambda urls: None,
+) -> RoundsReport:
+    """Fetch all sources into subfolders of `folder`.
+
+    Args:
+        jobs, folder, options, budget, rules: What, where to, how.
+        report: Filled as it goes, so that what was spent is known even where this ends in an error. Of clips that it
+            has already nothing is asked.
+        answered: Told at once, in any thread, what came of a source that is not a file of the user's own.
+        committed: Asked before every source, in any thread: whether another build has all of them by now.
+        retracted: Told of the sources whose answers turned out to be suspicious, before `FetchingStopped` is raised.
+
+    Raises:
+        CommittedElsewhere: It has.
+        FetchingStopped: `rules.stop_after` sources in a row failed alike, in `rules.tries` rounds; or a site refused
+            too many for good alike.
+        BudgetLost: Nobody can say any more whether a request may be sent.
+    """
+    report = RoundsReport() if report is None else report
+    return _Rounds(jobs, folder, options, budget, rules, report, answered, committed, retracted).run()
+
+
+def source_outcome(clips: Sequence[Fetched]) -> Outcome:
+    """What became of a source: a failure that may pass, where one of its clips has one."""
+    return next((clip.outcome for clip in clips if clip.outcome.transient), clips[0].outcome)
+
+
+class _Rounds:
+    def __init__(
+        self,
+        jobs: Sequence[SourceJob],
+        folder: Path,
+        options: FetchOptions,
+        budget: Budget,
+        rules: RoundRules,
+        report: RoundsReport,
+        answered: Callable[[str, Sequence[Fetched]], None],
+        committed: Callable[[], bool],
+        retracted: Callable[[Sequence[str]], None],
+    ) -> None:
+        self._jobs, self._folder, self._options, self._budget, self._rules = jobs, folder, options, budget, rules
+        # Also those that are decided already: the run stops where it would have stopped had it not been killed.
+        self._remote = sum(is_remote(job.url) for job in jobs)
+        # Clips not decided yet, and how often their source has failed by itself, by the source's number.
+        self._wanted = {
+            number: spans
+            for number, job in enumerate(jobs)
+            if (spans := tuple(span for span in job.spans if span.id not in report.fetched))
+        }
+        self._tries = dict.fromkeys(self._wanted, 0)
+        self._report, self._answered, self._committed, self._retracted = report, answered, committed, retracted
+        # Hashes of what was corrupt as fetched, by the source's number, and the sources of each hash.
+        self._corrupt: dict[int, set[str]] = {}
+        self._sources_of: dict[str, set[int]] = {}
+        self._equal = EqualAnswers(rules.stop_after_equal_answers)
+        for number, job in enumerate(jobs):
+            if number not in self._wanted and is_remote(job.url):
+                self._equal.note(job.url, self._outcome(job), is_news=False)
+
+    def _outcome(self, job: SourceJob) -> Outcome:
+        return source_outcome([self._report.fetched[span.id] for span in job.spans])
+
+    def run(self) -> RoundsReport:
+        wait, setbacks = self._rules.wait_seconds, 0
+        with ThreadPoolExecutor(max_workers=self._rules.threads) as pool:
+            while True:
+                cause = self._round(pool)
+                if self._equal.suspicion is not None:
+                    self._retract()
+                    raise stopped_by_equal_answers(self._equal.suspicion)
+                if cause is not None:
+                    setbacks += 1
+                    if setbacks >= self._rules.tries or cause.reason in AT_ONCE:
+                        raise stopped_by(cause)
+                if not self._wanted:
+                    return self._report
+                time.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    def _round(self, pool: ThreadPoolExecutor) -> Outcome | None:
+        """Ask every undecided source once; what the round broke off for, if it did."""
+        streak = Streak(self._rules.stop_after, self._remote)
+        numbers = list(self._wanted)
+        answers = list(pool.map(lambda number: self._ask(number, streak), numbers))
+        for number, got in zip(numbers, answers, strict=True):
+            if got:
+                # In a round that breaks off, a failure may not be the source's fault: it is not held against it.
+                self._tries[number] += streak.broken_by is None
+                may_pass = self._tries[number] < self._rules.tries
+                again = {g.id for g in got if g.outcome.transient and may_pass}
+                self._report.fetched |= {g.id: g for g in got if g.id not in again}
+                self._wanted[number] = tuple(span for span in self._wanted[number] if span.id in again)
+                if streak.broken_by is None:
+                    self._remember(number, got)
+        self._wanted = {number: spans for number, spans in self._wanted.items() if spans}
+        return streak.broken_by
+
+    def _remember(self, number: int, got: Sequence[Fetched]) -> None:
+        """What came for a source and was corrupt: the same bytes once more are final.
+
+        Not so a page in place of a file: while a site is down, its page is the same, and the tries of one run are only
+        seconds apart. It is final when another run meets it again.
+        """
+        for clip in got:
+            is_page = clip.outcome.message == PAGE_FOR_A_FILE
+            if clip.outcome.reason is Reason.CORRUPT_FETCHED and clip.sha256 and not is_page:
+                self._corrupt.setdefault(number, set()).add(clip.sha256)
+                self._sources_of.setdefault(clip.sha256, set()).add(number)
+
+    def _spans(self, number: int) -> tuple[ClipSpan, ...]:
+        """The clips to ask for, which know what came before; what came for two sources is an error page of the site's,
+        and says nothing of either."""
+        own = [sha for sha in sorted(self._corrupt.get(number, ())) if len(self._sources_of[sha]) == 1]
+        return tuple(functools.reduce(ClipSpan.remembering, own, span) for span in self._wanted[number])
+
+    def _retract(self) -> None:
+        """Take back what was noted of the sources that got the suspicious answer."""
+        decided = (job for job in self._jobs if all(span.id in self._report.fetched for span in job.spans))
+        self._retracted([job.url for job in decided if self._equal.is_suspect(job.url, self._outcome(job))])
+
+    def _ask(self, number: int, streak: Streak) -> list[Fetched]:
+        """What became of a source's clips; nothing where the round broke off before it was through."""
+        if streak.broken.is_set():
+            return []
+        if self._committed():
+            raise CommittedElsewhere
+        stop = _Stop(streak.broken, self._committed)
+        url, spans, traffic = self._jobs[number].url, self._spans(number), Traffic()
+        folder = self._folder / f"{number:06d}"
+        try:
+            got = fetch_in_process(url, spans, folder, self._options, budget=self._budget, traffic=traffic, stop=stop)
+        finally:
+            with self._report.lock:
+                self._report.traffic.add(traffic)
+                self._report.tries += 1
+        if self._committed():
+            raise CommittedElsewhere
+        outcome = source_outcome(got)
+        if is_remote(url):
+            self._answered(url, got)
+            if self._equal.note(url, outcome):
+                streak.broken.set()
+        if outcome.transient and streak.broken.is_set():
+            return []
+        if outcome.reason is Reason.DISK and not _has_room(self._folder):
+            streak.broken.set()
+            raise stopped_by(outcome)
+        if is_remote(url) or outcome.reason is Reason.DISK:  # the user's own files say nothing of the network
+            streak.note(outcome)
+        self._report.advance(sum(not clip.outcome.transient for clip in got))
+        return got
+
+
+class _Stop(threading.Event):
+    """What the fetcher looks at before every request: set when the round breaks off, or another build was first."""
+
+    def __init__(self, broken: threading.Event, committed: Callable[[], bool]) -> None:
+        super().__init__()
+        self._broken, self._committed = broken, committed
+
+    def is_set(self) -> bool:
+        return self._broken.is_set() or self._committed()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._broken.wait(timeout)
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether our own disk takes another megabyte; an unreadable file of the user's says nothing of that."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(1 << 20))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True

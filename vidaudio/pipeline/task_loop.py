@@ -1,0 +1,226 @@
+"""Driving: a bounded number of task chains in flight, whatever they do, and a bar that says what came of them.
+
+Work comes from an iterator and is forgotten when it is through, so that a run of any length takes the same memory.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tqdm import tqdm
+
+from vidaudio.errors import VidaudioError
+from vidaudio.media.outcomes import Reason
+from vidaudio.pipeline.run_log import RunReport
+from vidaudio.pipeline.stages.circuit_breaker import FetchingStopped
+from vidaudio.pipeline.stages.download import spent_by
+
+if TYPE_CHECKING:
+    from distributed import Future
+
+Work = TypeVar("Work")
+
+# Unexpected errors in this many tasks with no success between them end the run: something is wrong with all of them.
+MAX_FAILURES_IN_A_ROW = 5
+MOST_REASONS_SHOWN = 4
+SCHEDULER_GONE = "the Dask scheduler is gone"
+
+
+class Progress:
+    """A bar over the clips of all shards; it also shows how many shards are done and what came of their clips.
+
+    It moves when a shard is finished, and before that by what is reported from inside it (`inside`).
+
+    Args:
+        title, unit: Of the bar.
+        total: Of all shards together, in units.
+        shards: How many there are to do.
+        shown: False for no bar at all.
+    """
+
+    def __init__(self, title: str, *, unit: str, total: int, shards: int, shown: bool) -> None:
+        self._bar = tqdm(total=total, desc=title, unit=unit, disable=not shown, dynamic_ncols=True)
+        self._shards = shards
+        self._inside: dict[int, int] = {}
+        # Reports from inside a shard come in another thread.
+        self._lock = threading.Lock()
+        self.through = 0
+        self._outcomes: Counter[str] = Counter()
+        self._show(0)
+
+    def begun(self, shard: int) -> None:
+        """A shard is in flight; only then do reports from inside it count."""
+        with self._lock:
+            self._inside[shard] = 0
+
+    def inside(self, shard: int, units: int) -> None:
+        """Move the bar to `units` within a shard that is not finished; it never moves back."""
+        with self._lock:
+            if units > self._inside.get(shard, units):
+                self._bar.update(units - self._inside[shard])
+                self._inside[shard] = units
+
+    def finished(
+        self, units: int, records: Sequence[Mapping[str, Any]], failed_tasks: int, shard: int | None = None
+    ) -> None:
+        """One more shard is through, with what its tasks returned; `failed_tasks` of all so far have failed."""
+        with self._lock:
+            self.through += 1
+            self._outcomes.update(chain_outcomes(records))
+            self._show(failed_tasks)
+            self._bar.update(units - (self._inside.pop(shard, 0) if shard is not None else 0))
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def _show(self, failed_tasks: int) -> None:
+        self._bar.set_postfix_str(
+            progress_text(self.through, self._shards, self._outcomes, failed_tasks), refresh=False
+        )
+
+
+def chain_outcomes(records: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """How many clips of a shard came through all its stages (`done`), and why the others did not."""
+    counted: Counter[str] = Counter()
+    done = None
+    for outcomes in (record.get("outcomes") for record in records):
+        if outcomes:
+            done = outcomes.get("done", 0)
+            counted.update({reason: clips for reason, clips in outcomes.items() if reason != "done"})
+    return counted if done is None else counted + Counter(done=done)
+
+
+def progress_text(through: int, shards: int, outcomes: Mapping[str, int], failed_tasks: int) -> str:
+    """For the bar: `12/40 shards, 231 done, 14 private, 3 no_audio`."""
+    text = [f"{through:,}/{shards:,} shards"]
+    if "done" in outcomes:
+        text.append(f"{outcomes['done']:,} done")
+    others = Counter({reason: clips for reason, clips in outcomes.items() if reason != "done"}).most_common()
+    text += [f"{clips:,} {reason}" for reason, clips in others[:MOST_REASONS_SHOWN]]
+    if len(others) > MOST_REASONS_SHOWN:
+        text.append(f"{sum(clips for _, clips in others[MOST_REASONS_SHOWN:]):,} others")
+    if failed_tasks:
+        text.append(f"{failed_tasks:,} tasks failed")
+    return ", ".join(text)
+
+
+def drive(
+    work: Iterator[Work],
+    submit: Callable[[Work], list[Future]],
+    *,
+    limit: int,
+    units: Callable[[Work], int],
+    report: RunReport,
+    progress: Progress,
+    verdict: Callable[[Mapping[str, Any]], str | None] = lambda record: None,
+    shard_of: Callable[[Work], int | None] = lambda item: None,
+) -> None:
+    """Keep `limit` chains in flight until none is left, or until everything fails.
+
+    Args:
+        work: What is to be done, a chain of tasks each; taken from only when there is room.
+        submit: From one of them to the futures of its chain, in order.
+        limit: Chains in flight.
+        units: How much of the bar one of them is.
+        report: Where finished and failed tasks are written down.
+        progress: The bar; left open.
+        verdict: Told of every record in the order they come; a sentence from it ends the run, and says why.
+        shard_of: From one of them to its shard number, where progress is reported from inside shards.
+    """
+    from distributed import as_completed
+
+    waiting = as_completed()
+    flying: dict[str, tuple[Work, list[Future]]] = {}
+    failures_in_a_row = 0
+    stopped = False
+    # What ends the run is met by all shards in flight, each in words of its own: those of the first stand for all.
+    causes: dict[Reason, str] = {}
+
+    def feed() -> None:
+        while len(flying) < limit and (item := next(work, None)) is not None:
+            if (shard := shard_of(item)) is not None:
+                progress.begun(shard)
+            chain = submit(item)
+            flying[chain[-1].key] = item, chain
+            waiting.add(chain[-1])
+
+    feed()
+    for future in waiting:
+        item, chain = flying.pop(future.key)
+        records: list[dict[str, Any]] = []
+        if future.status == "finished":
+            failures_in_a_row = 0
+        else:
+            failures_in_a_row += 1
+            culprit = next((link for link in chain if link.status == "error"), future)
+            text, cause = _described(culprit), _shared_cause(culprit)
+            if cause is not None:
+                text = causes.setdefault(cause, text)
+            report.error(culprit.key.rsplit("-", 1)[0], text, spent_by(culprit.exception()))
+            stopped = stopped or _ends_the_run(culprit)
+        # What a chain did before one of its tasks failed was done and spent all the same.
+        records, lost = _records(chain)
+        if lost and not stopped:
+            report.error("run", SCHEDULER_GONE)
+            stopped = True
+        for record in records:
+            report.finished(record)
+            if not stopped and (cause := verdict(record)) is not None:
+                report.error("run", cause)
+                stopped = True
+        through = records if future.status == "finished" else ()
+        progress.finished(units(item), through, report.failed, shard_of(item))
+        # A future that is still named here would keep its task with the scheduler until the next one ends.
+        del future, item, chain, records, through
+        if failures_in_a_row < MAX_FAILURES_IN_A_ROW and not stopped:
+            feed()
+
+
+def _records(chain: Sequence[Future]) -> tuple[list[dict[str, Any]], bool]:
+    """What the finished tasks of a chain returned, and whether the scheduler went before it could be asked for."""
+    records = []
+    for link in chain:
+        if link.status == "finished":
+            try:
+                records.append(link.result())
+            except CancelledError:
+                return records, True
+    return records, False
+
+
+def _ends_the_run(future: Future) -> bool:
+    """Whether going on would only fail the same way."""
+    error = future.exception()
+    return _given_up(future) or isinstance(error, FetchingStopped) or _disk_is_full(error)
+
+
+def _shared_cause(future: Future) -> Reason | None:
+    """What a failed task has met that every other would meet, too."""
+    error = future.exception()
+    if isinstance(error, FetchingStopped):
+        return error.reason
+    return Reason.DISK if _disk_is_full(error) else None
+
+
+def _given_up(future: Future) -> bool:
+    """The scheduler has gone, and has taken the task along."""
+    return future.status in ("cancelled", "lost")
+
+
+def _disk_is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _described(future: Future) -> str:
+    if _given_up(future):
+        return SCHEDULER_GONE
+    error = future.exception()
+    text = str(error).strip() or type(error).__name__
+    if _disk_is_full(error):
+        return f"the disk is full ({text}); make room on it"
+    return text if isinstance(error, VidaudioError) else f"{type(error).__name__}: {text.splitlines()[0]}"

@@ -1,0 +1,67 @@
+"""Several corpora as one: which corpus a position belongs to, and which position of that corpus it is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+from vidaudio.errors import CorpusError
+from vidaudio.stream.lru import Recent
+from vidaudio.stream.order import CORPORA, generator
+
+# Positions whose corpora are dealt out together: exact shares in each such stretch, a random order inside.
+STRETCH = 1024
+
+
+class Interleave:
+    """Deals positions to corpora by weight.
+
+    Up to any multiple of `STRETCH` each corpus has its share of the positions, to within one of them for every corpus;
+    within a stretch the order is drawn by seed. How many positions a corpus had before any other is known without
+    counting them, so that every corpus runs through its own epochs and none of its positions is skipped.
+
+    Args:
+        weights: Of the corpora, in any unit, greater than 0.
+        seed: Of the run.
+    """
+
+    def __init__(self, weights: Sequence[float], seed: int) -> None:
+        if not weights:
+            raise CorpusError("name a packed corpus, CORPUS/training/NAME, or several; none is named")
+        if not all(np.isfinite(weight) and weight > 0 for weight in weights):
+            raise CorpusError(f"weights of corpora must be greater than 0, not {', '.join(map(str, weights))}")
+        exact = [Fraction(str(weight)) for weight in weights]
+        self.shares = [weight / sum(exact) for weight in exact]
+        self._seed = seed
+        self._stretches: Recent[tuple[np.ndarray, np.ndarray]] = Recent(4)
+
+    def at(self, position: int) -> tuple[int, int]:
+        """Number of the corpus, and the position within that corpus."""
+        if len(self.shares) == 1:
+            return 0, position
+        stretch, place = divmod(position, STRETCH)
+        corpora, positions = self._stretches.get(stretch, lambda: self._deal(stretch))
+        return int(corpora[place]), int(positions[place])
+
+    def _deal(self, stretch: int) -> tuple[np.ndarray, np.ndarray]:
+        before, after = self._dealt(stretch * STRETCH), self._dealt((stretch + 1) * STRETCH)
+        counts = [b - a for a, b in zip(before, after, strict=True)]
+        corpora = np.repeat(np.arange(len(counts)), counts)
+        corpora = generator(CORPORA, self._seed, stretch).permutation(corpora)
+        positions = np.zeros(STRETCH, np.int64)
+        for corpus, first in enumerate(before):
+            mine = corpora == corpus
+            positions[mine] = first + np.arange(mine.sum())
+        return corpora, positions
+
+    def _dealt(self, positions: int) -> list[int]:
+        """How many of the first positions belong to each corpus: differences of rounded running sums."""
+        edges = [0]
+        running = Fraction(0)
+        for share in self.shares:
+            running += share
+            edges.append(int(running * positions))
+        return [b - a for a, b in itertools.pairwise(edges)]

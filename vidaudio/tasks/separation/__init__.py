@@ -1,0 +1,1 @@
+"""Text-queried separation: CLIPSep and its variants, their data, training step, evaluation."""

@@ -1,0 +1,99 @@
+"""The streams of a training run: what it learns from, and what it is validated on."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vidaudio.errors import CorpusError
+from vidaudio.stream.index import TrainingIndex
+from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.stream.windows import WindowShape
+from vidaudio.tasks.separation.recipe import TrainRecipe
+
+Data = str | os.PathLike[str] | Mapping[str, float]
+
+_WEIGHTED = re.compile(r"(?P<url>.+)=(?P<weight>\d+(\.\d+)?)")
+
+
+def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
+    """`--data` as it is typed: one corpus; or several, each with `=WEIGHT` at its end or with weight 1.
+
+    Raises:
+        CorpusError: One is named twice, or has weight 0.
+    """
+    corpora: dict[str, float] = {}
+    for text in texts:
+        # A folder whose own name ends so is that folder.
+        found = None if Path(text).exists() else _WEIGHTED.fullmatch(text)
+        url, weight = (found["url"], float(found["weight"])) if found else (text, 1.0)
+        if url in corpora:
+            raise CorpusError(f"{url} is named twice; to draw from it more often give it a weight: --data {url}=2")
+        if weight == 0:
+            raise CorpusError(f"--data {text}: of weight 0 nothing is drawn; leave it out, or give it more")
+        corpora[url] = weight
+    return next(iter(corpora)) if len(corpora) == 1 else corpora
+
+
+def streams(recipe: TrainRecipe, data: Data) -> tuple[MixtureStream, MixtureStream | None]:
+    """The training stream, and the validation stream where a corpus has that split.
+
+    Args:
+        recipe: Of the run.
+        data: A packed corpus, or several with their weights.
+
+    Raises:
+        CorpusError: As `MixtureStream` does.
+    """
+    block = recipe.data
+    weights = dict(data) if isinstance(data, Mapping) else {os.fspath(data): 1.0}
+    shape = WindowShape(
+        frames=block.window_frames,
+        frame_spacing_seconds=block.frame_spacing_seconds,
+        samples=recipe.model.front_end.window_samples,
+        max_padding_seconds=block.max_padding_seconds,
+    )
+    common: dict[str, Any] = {
+        "sources": block.sources,
+        "shape": shape,
+        "batch_size": block.part_size,
+        "frames": recipe.query.kind == "pictures",
+        "sample_rate": recipe.model.front_end.sample_rate,
+        "block_shards": block.block_shards,
+        "cache_folder": block.cache_folder,
+        "cache_bytes": block.cache_bytes,
+    }
+    training = StreamConfig(
+        split=recipe.split,
+        seed=recipe.seed,
+        gain_range=block.gain_range,
+        partners=block.partners,
+        same_source=block.same_source,
+        distant_candidates=block.distant_candidates,
+        across_corpora=block.across_corpora,
+        **common,
+    )
+    train_stream = MixtureStream(weights, training)
+    having = {
+        corpus.url: weights[corpus.url]
+        for corpus in train_stream.corpora
+        if recipe.validation.split in corpus.index.splits
+    }
+    if not having:
+        return train_stream, None
+    config = StreamConfig(split=recipe.validation.split, shuffle=False, gain_range=None, **common)
+    return train_stream, MixtureStream(having, config)
+
+
+def shares(data: Data) -> list[float]:
+    """How often each corpus is drawn from, of 1."""
+    weights = list(data.values()) if isinstance(data, Mapping) else [1.0]
+    return [weight / sum(weights) for weight in weights]
+
+
+def indexes(stream: MixtureStream) -> list[TrainingIndex]:
+    """Of the stream's corpora, in order."""
+    return [corpus.index for corpus in stream.corpora]

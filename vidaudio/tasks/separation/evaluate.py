@@ -1,0 +1,235 @@
+"""Evaluate a separation system on seeded test mixtures, the way CLIPSep does: `vidaudio evaluate`.
+
+A protocol says which clips are mixed and where they are cut (`vidaudio.tasks.separation.evaluation.protocols`). Both
+sounds are at their own levels, each halved. Only the target is scored; the second estimate is the rest of the mask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vidaudio.errors import CorpusError
+from vidaudio.separation import FixedFilters, mix_sources
+from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.tasks.separation.evaluation.eval_data import TestMaterial, plan, window_shape
+from vidaudio.tasks.separation.evaluation.eval_mixtures import TestSet
+from vidaudio.tasks.separation.evaluation.leaks import find_leaks, refuse_leaks
+from vidaudio.tasks.separation.evaluation.listening_folder import write_sounds
+from vidaudio.tasks.separation.evaluation.methods import (
+    ASKED_BY,
+    HEAD_METHODS,
+    METHODS,
+    NEEDS_LABEL,
+    ORACLES,
+    PHRASING_PREFIX,
+    Estimator,
+    methods_of,
+)
+from vidaudio.tasks.separation.evaluation.pairs import TestPair, draw_pairs
+from vidaudio.tasks.separation.evaluation.phrasings import load_phrasings
+from vidaudio.tasks.separation.evaluation.protocols import Protocol
+from vidaudio.tasks.separation.evaluation.report import About, EvaluationReport, counted
+from vidaudio.tasks.separation.evaluation.scorers import score_estimates
+from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown
+from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
+
+__all__ = [
+    "HEAD_METHODS",
+    "METHODS",
+    "EvaluationReport",
+    "TestMaterial",
+    "TestPair",
+    "draw_pairs",
+    "evaluate",
+    "plan",
+    "write_report",
+]
+
+FILTER_MIXTURES = 512
+
+
+def evaluate(
+    checkpoint: str | Path,
+    data: str | TestMaterial,
+    *,
+    split: str = "test",
+    methods: Sequence[str] | None = None,
+    different_labels: bool = False,
+    mixtures: int | None = None,
+    phrasings: str | None = None,
+    noise_heads: str = "drop",
+    scorer: str = "museval",
+    processes: int = 1,
+    allow_leaks: bool = False,
+    sounds: str | Path | None = None,
+    sounds_count: int = 10,
+    sounds_choice: str = "first",
+    encoder_weights: str | None = None,
+    progress: bool = True,
+) -> EvaluationReport:
+    """Score a system on test mixtures.
+
+    Args:
+        checkpoint: A run's folder or its weights file.
+        data: The test sounds; or a packed corpus, of which `split`, `different_labels` and `mixtures` say the rest.
+        methods: Some of `METHODS` and, for a system that is not asked, of `HEAD_METHODS`; None: the mixture and all
+            that the system can be asked by, rightly and wrongly, or all of `HEAD_METHODS`. `wrong_text` and
+            `wrong_image` ask for a kind that is not in the mixture; `fixed_filter` is the best mask per label that is
+            constant in time, learned on the train split.
+        phrasings: A list of phrasings by name or path, each of which becomes a method more, see
+            `vidaudio.tasks.separation.evaluation.phrasings`.
+        noise_heads: `drop` or `keep`, see `vidaudio.tasks.separation.evaluation.methods.Estimator`.
+        scorer: `museval`, on `processes` processes, or `batched`, on the device.
+        allow_leaks: Go on where test sources were trained on; the report says so.
+        sounds: A folder for sounds and spectrograms of `sounds_count` mixtures: the `first`, `best` or `worst`.
+        encoder_weights: Local weights of the encoder.
+        progress: Show a progress bar.
+
+    Raises:
+        CorpusError, CheckpointError, EncoderError, ManifestError: With what to do about it.
+    """
+    material = data
+    if not isinstance(material, TestMaterial):
+        material = TestMaterial(str(data), split=split, different_labels=different_labels, mixtures=mixtures)
+    loaded = load_checkpoint(checkpoint)
+    chosen = methods_of(loaded, methods)
+    asked = load_phrasings(phrasings) if phrasings is not None else ()
+    protocol, tests = plan(loaded, material)
+    leaks = find_leaks(
+        loaded.training_sources, (sound.source for item in tests.items for sound in (item.target, item.interference))
+    )
+    if not allow_leaks:
+        refuse_leaks(leaks, str(checkpoint))
+    filters = fit_filters(loaded, material.data, best_device()) if "fixed_filter" in chosen else None
+    unlabelled = sum(not item.target.label for item in tests.items)
+    if unlabelled == len(tests.items) and NEEDS_LABEL & set(methods or ()):
+        raise CorpusError(
+            f"none of the {unlabelled} targets has a label, and text queries are made of labels; ask by pictures alone "
+            "(--methods image)"
+        )
+    estimator = Estimator(
+        loaded,
+        tests,
+        chosen,
+        phrasings=asked,
+        filters=filters,
+        noise_heads=noise_heads,
+        encoder_weights=encoder_weights,
+        skippable=chosen if methods is None else (),
+    )
+    with tqdm(
+        total=len(tests.items), desc="evaluating", unit="mixture", disable=not progress, dynamic_ncols=True
+    ) as bar:
+
+        def estimates() -> Iterator:
+            for item in tests.items:
+                yield estimator.estimate(item)
+                bar.update()
+
+        scores = score_estimates(estimates(), scorer=scorer, processes=processes)
+    about = About(
+        checkpoint=str(checkpoint),
+        system=loaded.recipe.system,
+        step=loaded.step,
+        train_query=train_query(loaded),
+        data=material.data,
+        protocol=protocol.name if protocol is not None else f"split {material.split}",
+        split=material.split,
+        planned=tests.planned,
+        scorer=scorer,
+        noise_heads=noise_heads,
+        phrasings={phrasing.name: phrasing.sentences for phrasing in asked},
+        notes=_notes(tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""),
+        incomplete=not tests.complete,
+    )
+    kept = {m for m in estimator.methods if noise_heads == "keep" and (m in ASKED_BY or m.startswith(PHRASING_PREFIX))}
+    report = EvaluationReport(
+        about=about,
+        methods=tuple(estimator.methods),
+        mixtures=len(tests.items),
+        scores=scores,
+        labels={item.number: item.target.label for item in tests.items},
+        names={item.number: (item.target.key, item.interference.key) for item in tests.items},
+        oracles=(ORACLES | kept) & set(estimator.methods),
+    )
+    if sounds is not None:
+        write_sounds(sounds, report, tests, estimator, count=sounds_count, choice=sounds_choice)
+    return report
+
+
+def train_query(loaded: Checkpoint) -> str:
+    """What a system was asked with in training: image, text, hybrid, label, or none."""
+    query = loaded.recipe.query
+    if query.kind in ("label", "none"):
+        return query.kind
+    return "hybrid" if query.train == "alternate" else query.train
+
+
+def _notes(
+    tests: TestSet, protocol: Protocol | None, estimator: Estimator, unlabelled: int, leaks: str
+) -> tuple[str, ...]:
+    asked_by_label = any(m in NEEDS_LABEL or m.startswith(PHRASING_PREFIX) for m in estimator.methods)
+    unknown = sorted(estimator.unknown_labels)
+    lacking, cuts = "not in the corpus, or too short", "several cuts that the label does not tell apart"
+    unheard = "not known to the system: " + ", ".join(unknown[:5])
+    incomplete = "" if tests.complete else f"INCOMPLETE: {len(tests.items)} of {tests.planned} mixtures"
+    notes = (
+        *(() if not incomplete else (incomplete,)),
+        *counted(
+            [
+                (tests.missing_targets, f"target is {lacking}", f"targets are {lacking}"),
+                (tests.missing_interference, f"partner is {lacking}", f"partners are {lacking}"),
+                (tests.ambiguous, f"listed video has {cuts}", f"listed videos have {cuts}"),
+                (
+                    unlabelled if asked_by_label else 0,
+                    "target has no label and was not asked for in words",
+                    "targets have no label and were not asked for in words",
+                ),
+                (
+                    len(estimator.without_wrong_query),
+                    "mixture has no wrong query: no other kind of sound is at hand",
+                    "mixtures have no wrong query: no other kind of sound is at hand",
+                ),
+                (len(unknown), f"label is {unheard}", f"labels are {unheard}"),
+            ]
+        ),
+    )
+    return (*notes, *((f"LEAKS: {leaks}",) if leaks else ()), *(protocol.notes if protocol is not None else ()))
+
+
+def fit_filters(loaded: Checkpoint, data: str, device: torch.device, mixtures: int = FILTER_MIXTURES) -> FixedFilters:
+    """The mean ideal mask of each label over seeded training mixtures: what an equaliser could do."""
+    front_end = loaded.model.front_end.to(device)
+    config = StreamConfig(split=loaded.recipe.split, shape=window_shape(loaded), batch_size=16, seed=1, gain_range=None)
+    stream = MixtureStream(data, config)
+    labels = [row[0] if row else "" for row in stream.index.table["labels"].to_pylist()]
+
+    def batches() -> Iterator[tuple[Tensor, list[list[str]]]]:
+        for step in range(max(1, mixtures // config.batch_size)):
+            batch = stream.batch(step)
+            sources, _ = mix_sources(batch["audio"].to(device))
+            yield sources, [[labels[row] for row in rows] for rows in batch["rows"].tolist()]
+
+    return FixedFilters(front_end).fit(batches())
+
+
+def write_report(report: EvaluationReport, folder: str | Path, *, published: bool = False) -> Path:
+    """Write `evaluation.json`, `.csv` and `.md` into a folder.
+
+    Args:
+        report: To be written.
+        folder: Made where it is missing.
+        published: Rows of the papers beside ours, where the protocol has some.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "evaluation.json").write_text(json.dumps(report.as_dict(), indent=2, sort_keys=True) + "\n")
+    (folder / "evaluation.csv").write_text(as_csv(report))
+    (folder / "evaluation.md").write_text(as_markdown([report], published=published))
+    return folder / "evaluation.json"

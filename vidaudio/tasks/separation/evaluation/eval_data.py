@@ -1,0 +1,120 @@
+"""Test material: which corpora, lists and split a protocol is made of, and the mixtures that come of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidaudio.errors import CorpusError
+from vidaudio.stream.index import encoder_in_words, open_index
+from vidaudio.stream.windows import WindowShape
+from vidaudio.tasks.separation.evaluation.eval_mixtures import TestSet, plan_lists, plan_split
+from vidaudio.tasks.separation.evaluation.locate import Corpus
+from vidaudio.tasks.separation.evaluation.protocols import (
+    ListedClip,
+    Protocol,
+    load_protocol,
+    read_manifest_list,
+    read_published_list,
+)
+from vidaudio.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class TestMaterial:
+    """Where test sounds come from.
+
+    Attributes:
+        data: A packed corpus, `CORPUS/training/NAME`.
+        interference_data: Another one for the interference; None: the same.
+        protocol: A name of `manifests/protocols/`, a YAML file, `split`, or `manifest`.
+        list_dir: The folder of the published lists, where the protocol needs them.
+        targets, interference: Manifests, for `manifest`; without the second one the first serves for both.
+        split: Whose clips are targets and interference, where the protocol does not name clips.
+        different_labels: Draw interference of another label than the target's; the papers draw from all.
+        mixtures: At most so many pairs; all by default.
+    """
+
+    __test__ = False  # not a class of tests, whatever its name begins with
+
+    data: str
+    interference_data: str | None = None
+    protocol: str = "split"
+    list_dir: str | Path | None = None
+    targets: str | Path | None = None
+    interference: str | Path | None = None
+    split: str = "test"
+    different_labels: bool = False
+    mixtures: int | None = None
+
+
+def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, TestSet]:
+    """The protocol, None for a bare split, and its mixtures.
+
+    Raises:
+        CorpusError, ManifestError, RecipeError: A corpus, list or protocol that is missing or does not fit.
+    """
+    shape = window_shape(loaded)
+    named = material.protocol not in ("split", "manifest")
+    protocol = load_protocol(material.protocol) if named else None
+    by_split = material.protocol == "split" or (protocol is not None and protocol.targets is None)
+    target = _corpus(material.data, material.split if by_split else None, shape, loaded, asked=True)
+    if by_split:
+        return protocol, plan_split(
+            target,
+            different_labels=material.different_labels or (protocol is not None and protocol.different_labels),
+            both_directions=protocol is not None and protocol.both_directions,
+            mixtures=material.mixtures,
+        )
+    other = target
+    if material.interference_data is not None:
+        other = _corpus(material.interference_data, None, shape, loaded, asked=False)
+    targets, interference, protocol = _lists(material, protocol)
+    return protocol, plan_lists(protocol, targets, interference, (target, other), mixtures=material.mixtures)
+
+
+def _lists(material: TestMaterial, protocol: Protocol | None) -> tuple[list[ListedClip], list[ListedClip], Protocol]:
+    if protocol is None:
+        if material.targets is None:
+            raise CorpusError("the protocol `manifest` needs --targets, a manifest, and maybe --interference")
+        targets = read_manifest_list(material.targets)
+        return (
+            targets,
+            targets if material.interference is None else read_manifest_list(material.interference),
+            Protocol(name="manifest", title=f"{material.targets}"),
+        )
+    if material.list_dir is None:
+        raise CorpusError(
+            f"the protocol {protocol.name} is made of the authors' lists, which are not part of this package; name the "
+            "folder that holds them with --list-dir (see manifests/clipsep.yaml)"
+        )
+    return (
+        read_published_list(protocol.targets, material.list_dir),
+        read_published_list(protocol.interference or protocol.targets, material.list_dir),
+        protocol,
+    )
+
+
+def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint, *, asked: bool) -> Corpus:
+    index = open_index(data, split)
+    rate = loaded.recipe.model.front_end.sample_rate
+    if index.sample_rate != rate:
+        raise CorpusError(f"{data} holds sound at {index.sample_rate} Hz, and {loaded.path} hears {rate} Hz")
+    of_corpus = asked and loaded.recipe.query.kind == "corpus"
+    if of_corpus and index.encoder["weights_sha256"] != loaded.encoder["weights_sha256"]:
+        raise CorpusError(
+            f"{data} holds vectors of {encoder_in_words(index.encoder)}, and {loaded.path} was trained with "
+            f"{encoder_in_words(loaded.encoder)}; build the test clips with that encoder"
+        )
+    return Corpus.of(index, shape)
+
+
+def window_shape(loaded: Checkpoint) -> WindowShape:
+    """Of the windows that a system was trained on."""
+    block = loaded.recipe.data
+    return WindowShape(
+        frames=block.window_frames,
+        frame_spacing_seconds=block.frame_spacing_seconds,
+        samples=loaded.recipe.model.front_end.window_samples,
+        max_padding_seconds=block.max_padding_seconds,
+    )

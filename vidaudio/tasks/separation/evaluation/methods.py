@@ -1,0 +1,246 @@
+"""Ways to estimate the target of a mixture: asked rightly or wrongly, not asked at all, or knowing the answer.
+
+A method has one candidate estimate or several. Of several the one with the highest SDR counts: an oracle's choice, and
+every table says so.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidaudio.errors import CorpusError, QueryError
+from vidaudio.separation import FixedFilters, candidate_masks, ideal_binary_mask, mix_sources
+from vidaudio.tasks.separation.evaluation.eval_mixtures import Item, Sounding, TestSet
+from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, phrased_query, plain_words
+from vidaudio.tasks.separation.queries import query_maker
+from vidaudio.tasks.separation.systems import modalities
+from vidaudio.training.checkpoint import Checkpoint, best_device
+
+T = TypeVar("T")
+
+# What can stand in a report's rows, in this order.
+METHODS = ("mixture", "text", "image", "wrong_text", "wrong_image", "fixed_filter", "ideal_binary_mask")
+# Of a system that is not asked: which of its masks stands for the target, see vidaudio.separation.candidate_masks.
+HEAD_METHODS = {"mask_or_complement": "complement", "best_head": "heads", "first_head": "first"}
+ASKED_BY = {"text": "text", "wrong_text": "text", "image": "image", "wrong_image": "image"}
+NEEDS_LABEL = frozenset({"text", "wrong_text", "fixed_filter"})
+ORACLES = frozenset({"mask_or_complement", "best_head", "ideal_binary_mask"})
+PHRASING_PREFIX = "text: "
+# The same way to ask, for a sound that is not in the mixture.
+_WRONG = {"text": "wrong_text", "image": "wrong_image"}
+
+
+def wrong_method(method: str) -> str | None:
+    """The method that asks for a wrong sound as `method` asks for the right one; None where `method` does not ask."""
+    return "wrong_text" if method.startswith(PHRASING_PREFIX) else _WRONG.get(method)
+
+
+def methods_of(loaded: Checkpoint, methods: Sequence[str] | None) -> list[str]:
+    """The methods asked for, or the system's own; always with the mixture, and in the order of a report.
+
+    Raises:
+        CorpusError: One that does not exist, or that the system cannot be asked by.
+    """
+    known = (*METHODS, *HEAD_METHODS)
+    unknown = sorted(set(methods or ()) - set(known))
+    if unknown:
+        raise CorpusError(f"there is no method {', '.join(unknown)}; there are {', '.join(known)}")
+    able = modalities(loaded.recipe.query)
+    fitting = {m for m in METHODS if ASKED_BY.get(m) is None or ASKED_BY[m] in able}
+    fitting |= set() if able else set(HEAD_METHODS)
+    if methods is None:
+        chosen = ({"mixture", *_WRONG, *_WRONG.values()} & fitting) | (fitting & set(HEAD_METHODS))
+    else:
+        wrong = sorted(set(methods) - fitting)
+        if wrong:
+            raise CorpusError(
+                f"{loaded.recipe.system} cannot be evaluated by {', '.join(wrong)}; it can by "
+                f"{', '.join(sorted(fitting))}"
+            )
+        chosen = {"mixture", *methods}
+    return [method for method in known if method in chosen]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Everything estimated of one mixture.
+
+    Attributes:
+        number: Of the mixture in its protocol.
+        references: The true sources, target first, float32 `[2, samples]`.
+        mixture: float32 `[samples]`.
+        names: Method and candidate number of each estimate.
+        sounds: The estimates of target and rest, float32 `[estimates, 2, samples]`.
+    """
+
+    number: int
+    references: Tensor
+    mixture: Tensor
+    names: tuple[tuple[str, int], ...]
+    sounds: Tensor
+
+
+class Estimator:
+    """Makes the estimates of every method for one mixture after another; the U-Net runs once a mixture.
+
+    Args:
+        loaded: The system.
+        tests: Mixtures, for the queries they need.
+        methods: See `methods_of`.
+        phrasings: Further ways to ask in words, each a method named `text: NAME`.
+        filters: For `fixed_filter`.
+        noise_heads: `drop`, as the papers test; or `keep`: the mask united with a noise mask, as in training. Which
+            noise head belongs to the query is not known, so each is a candidate.
+        encoder_weights: Local weights of the encoder.
+        skippable: Methods that are left out, not refused, for a mixture for which there is no wrong query.
+
+    Attributes:
+        without_wrong_query: Mixtures for which there was none.
+        unknown_labels: Labels of targets that the system does not know; their mixtures are not asked about in words.
+
+    Raises:
+        CorpusError: Noise heads are to be kept of a system that has none.
+    """
+
+    def __init__(
+        self,
+        loaded: Checkpoint,
+        tests: TestSet,
+        methods: Sequence[str],
+        *,
+        phrasings: Sequence[Phrasing] = (),
+        filters: FixedFilters | None = None,
+        noise_heads: str = "drop",
+        encoder_weights: str | None = None,
+        skippable: Collection[str] = (),
+    ) -> None:
+        self.skippable = frozenset(skippable)
+        self.without_wrong_query: set[int] = set()
+        self.device = best_device()
+        self.model = loaded.model.to(self.device)
+        self.tests, self.filters = tests, filters
+        self.methods = (*methods, *(PHRASING_PREFIX + phrasing.name for phrasing in phrasings))
+        self.samples = self.model.front_end.config.output_samples
+        self.keeps_noise = noise_heads == "keep"
+        if self.keeps_noise and getattr(self.model, "noise", None) is None:
+            raise CorpusError(f"{loaded.recipe.system} has no noise heads to keep; leave --noise-heads at drop")
+        make = functools.partial(
+            query_maker, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
+        )
+        self.maker = make(loaded.recipe)
+        self.pictures = loaded.recipe.query.kind == "pictures"
+        self.unknown_labels: set[str] = set()
+        self._words: dict[tuple[str, str], Tensor] = {}
+        self._phrasings = {PHRASING_PREFIX + phrasing.name: phrasing for phrasing in phrasings}
+        self._plain = make(plain_words(loaded.recipe)) if phrasings else None
+
+    @torch.no_grad()
+    def estimate(self, item: Item) -> Estimates:
+        """All methods that this mixture allows."""
+        audio = np.stack([_sound(item.target), _sound(item.interference)])
+        sources, mixture = mix_sources(torch.from_numpy(audio)[None].to(self.device))
+        spectrum = self.model.front_end.stft(mixture)
+        names, masks = [], []
+        for name, mask in self._masks(item, sources, spectrum):
+            names.append(name)
+            masks.append(mask)
+        mixed = mixture[0, : self.samples]
+        sounds = [torch.stack([mixed, mixed])[None]] if "mixture" in self.methods else []
+        if masks:
+            stacked = torch.stack(masks)
+            both = torch.stack([stacked, 1 - stacked], dim=1)
+            sounds.append(self.model.front_end.istft(spectrum[None] * both).clamp(-1, 1))
+        first = (("mixture", 0),) if "mixture" in self.methods else ()
+        return Estimates(item.number, sources[0, :, : self.samples], mixed, (*first, *names), torch.cat(sounds))
+
+    def _masks(self, item: Item, sources: Tensor, spectrum: Tensor) -> Iterator[tuple[tuple[str, int], Tensor]]:
+        """Method, candidate, and the target's mask on linear bins, `[bins, frames]`."""
+        front_end = self.model.front_end
+        queries = {method: query for method in self.methods if (query := self._query(method, item)) is not None}
+        if queries:
+            asked = torch.stack(list(queries.values()))[None]
+            for method, candidates in zip(queries, self._asked(spectrum, asked), strict=True):
+                yield from (((method, n), mask) for n, mask in enumerate(candidates))
+        label = item.target.label
+        if "fixed_filter" in self.methods and label and label in self.filters.labels:
+            rows = self.filters.mask(label).to(self.device)
+            yield ("fixed_filter", 0), front_end.to_linear(rows.expand(-1, front_end.config.frames)[None])[0]
+        if "ideal_binary_mask" in self.methods:
+            yield ("ideal_binary_mask", 0), front_end.to_linear(ideal_binary_mask(front_end, sources)[:, 0].float())[0]
+        if any(method in HEAD_METHODS for method in self.methods):
+            heads = self.model.masks(spectrum)
+            for method in (m for m in self.methods if m in HEAD_METHODS):
+                candidates = candidate_masks(heads, HEAD_METHODS[method])[0]
+                yield from (((method, n), mask) for n, mask in enumerate(candidates))
+
+    def _asked(self, spectrum: Tensor, queries: Tensor) -> Tensor:
+        """Masks of each query, `[queries, candidates, bins, frames]`."""
+        masks = self.model.masks(spectrum, queries)[0][:, None]
+        if not self.keeps_noise:
+            return masks
+        # The noise heads look at all queries together, and whoever asks has but one.
+        noise = [self.model.noise_masks(spectrum, queries[:, n : n + 1])[0] for n in range(queries.shape[1])]
+        return (masks + torch.stack(noise)).clamp(max=1)
+
+    def _query(self, method: str, item: Item) -> Tensor | None:
+        """What a method asks about a mixture; None where it does not ask, or cannot ask about this one."""
+        if method == "image":
+            return self._image(item.target)
+        if method == "wrong_image":
+            other = self._absent(method, item, self.tests.absent_sound)
+            return None if other is None else self._image(other)
+        if not item.target.label:
+            return None
+        if method == "wrong_text":
+            absent = self._absent(method, item, self.tests.absent_label)
+            return None if absent is None else self._text(method, absent)
+        if method == "text" or method in self._phrasings:
+            return self._text(method, item.target.label)
+        return None
+
+    def _absent(self, method: str, item: Item, find: Callable[[Item], T]) -> T | None:
+        """What `find` finds that is not in a mixture; None where there is nothing and nobody asked for the method."""
+        try:
+            return find(item)
+        except CorpusError:
+            if method not in self.skippable:
+                raise
+            self.without_wrong_query.add(item.number)
+            return None
+
+    def _image(self, sound: Sounding) -> Tensor:
+        reader, place = sound.corpus.reader, sound.place
+        vectors = reader.vectors(place.row)[list(place.window.frames)]
+        batch = {"vectors": torch.from_numpy(vectors)[None, None].to(self.device)}
+        if self.pictures:
+            seen = reader.pictures(place.row, place.window.frames)
+            batch["frames"] = torch.from_numpy(seen)[None, None].to(self.device)
+        return self.maker.of_batch(batch)[0, 0].to(self.device)
+
+    def _text(self, method: str, label: str) -> Tensor | None:
+        """The query of a label, made once; None for a label that a system of labels does not know."""
+        key = (method if method in self._phrasings else "text", label)
+        if key not in self._words and label not in self.unknown_labels:
+            try:
+                if method in self._phrasings:
+                    query = phrased_query(self._plain, self._phrasings[method], label)
+                else:
+                    query = self.maker.of_words(label)
+            except QueryError:
+                if not self.maker.labels:
+                    raise
+                self.unknown_labels.add(label)
+                return None
+            self._words[key] = query.to(self.device)
+        return self._words.get(key)
+
+
+def _sound(sound: Sounding) -> np.ndarray:
+    return sound.corpus.reader.window_sound(sound.place.row, sound.place.window)

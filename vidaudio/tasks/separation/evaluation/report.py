@@ -1,0 +1,250 @@
+"""What an evaluation found: scores by method and mixture, their summaries, and what has to be said beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from vidaudio.separation import Summary, gain_words, is_above_error, summarise
+from vidaudio.tasks.separation.evaluation.methods import wrong_method
+from vidaudio.tasks.separation.evaluation.scorers import MEASURES, MixtureScores, Score
+from vidaudio.text import number_of
+
+
+@dataclass(frozen=True)
+class About:
+    """What was evaluated on what.
+
+    Attributes:
+        checkpoint, system, step: The model; how many optimiser steps it has made.
+        train_query: What it was asked with in training: image, text, hybrid, label, none.
+        data, protocol, split: The mixtures.
+        planned: How many mixtures the protocol has.
+        scorer: museval or batched.
+        noise_heads: drop or keep.
+        phrasings: Of further ways to ask in words, name to sentences.
+        notes: What a reader must know: missing clips, unlabelled targets, leaks.
+        incomplete: Clips of the protocol are missing, so that figures of the papers do not compare.
+    """
+
+    checkpoint: str
+    system: str
+    step: int
+    train_query: str
+    data: str
+    protocol: str
+    split: str
+    planned: int
+    scorer: str
+    noise_heads: str = "drop"
+    phrasings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    incomplete: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Scores of every method over the same mixtures.
+
+    Attributes:
+        about: What was evaluated on what.
+        methods: In the order of the rows.
+        mixtures: How many test mixtures there are.
+        scores: By mixture number, method to score; None where a signal was silent.
+        labels: By mixture number, the target's kind; empty where it has none.
+        names: By mixture number, the target's and the interference's key.
+        oracles: Methods whose score is the best of several estimates, or that know the sources.
+    """
+
+    about: About
+    methods: tuple[str, ...]
+    mixtures: int
+    scores: Mapping[int, MixtureScores]
+    labels: Mapping[int, str] = field(default_factory=dict)
+    names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    oracles: frozenset[str] = frozenset()
+
+    @property
+    def sdr(self) -> dict[str, dict[int, float]]:
+        """Method to the SDR of every mixture it could be scored on, dB, by mixture number."""
+        return {method: self.values(method, "sdr") for method in self.methods}
+
+    def values(self, method: str, measure: str = "sdr") -> dict[int, float]:
+        """One measure of a method, dB, by mixture number."""
+        found: dict[int, float] = {}
+        for number, row in self.scores.items():
+            score: Score | None = row.get(method)
+            if score is not None:
+                found[number] = getattr(score, measure)
+        return found
+
+    def silent(self, method: str) -> int:
+        """How many estimates of a method were left out because a signal was silent."""
+        return sum(method in row and row[method] is None for row in self.scores.values())
+
+    def remarks(self) -> list[str]:
+        """What has to be said below a table: the sentences of phrasings, what was left out, and the notes."""
+        return [*self.asked(), *self.left_out(), *self.about.notes]
+
+    def asked(self) -> list[str]:
+        """The sentences of each phrasing."""
+        return [f"{name}: {' / '.join(sentences)}" for name, sentences in self.about.phrasings.items()]
+
+    def left_out(self) -> list[str]:
+        """Of each method that could not be scored everywhere, how many mixtures it was not scored on, and why."""
+        lines = []
+        for method in self.methods:
+            silent = self.silent(method)
+            if silent:
+                share = f"{silent} of {number_of(silent + len(self.values(method)), 'mixture')}"
+                why = "a source, the estimate, or what the estimate leaves of the mixture is silent"
+                lines.append(f"{method.replace('_', ' ')}: {share} left out, where {why}")
+        return lines
+
+    def summary(self, method: str, measure: str = "sdr") -> Summary:
+        """Of a method."""
+        return summarise(self.values(method, measure).values())
+
+    def improvement(self, method: str, measure: str = "sdr") -> Summary:
+        """Of the method's scores less the mixture's own, mixture by mixture."""
+        return self._gain(method, "mixture", measure)
+
+    def difference(self, method: str, other: str) -> float:
+        """Mean over mixtures of how much better one method's SDR is than another's, dB."""
+        return self._gain(method, other, "sdr").mean
+
+    def over_wrong(self, method: str) -> Summary | None:
+        """How much better a method's SDR is than that of the same way to ask for a wrong sound, mixture by mixture.
+
+        None where that is not a way to ask, or the wrong one was not tried.
+        """
+        wrong = wrong_method(method)
+        return self._gain(method, wrong, "sdr") if wrong in self.methods else None
+
+    def is_gain_of_asking(self, method: str) -> bool | None:
+        """Whether the right query beats a wrong one by more than 2 standard errors; None where that is not known."""
+        found = self.over_wrong(method)
+        return None if found is None else is_above_error(found.mean, found.standard_error)
+
+    def gain_figures(self, method: str) -> tuple[str, str, str]:
+        """The headline figures in words: SI-SDR gain, gain over wrong queries, SDR gain.
+
+        An SDR gain that wrong queries have as well is `none`, with its dB in brackets.
+        """
+        wrong = self.over_wrong(method)
+        return (
+            gain_words(self.improvement(method, "si_sdr").mean, None),
+            "-" if wrong is None else gain_words(wrong.mean, None),
+            gain_words(self.improvement(method).mean, self.is_gain_of_asking(method)),
+        )
+
+    def by_label(self, method: str) -> dict[str, tuple[Summary, Summary]]:
+        """Of each kind of target, the summary of the SDR and of its gain over the mixture."""
+        return self.by_label_of(method, "sdr")
+
+    def by_label_of(self, method: str, measure: str) -> dict[str, tuple[Summary, Summary]]:
+        """Of each kind of target, the summary of a measure and of its gain over the mixture."""
+        sdr, mixture = self.values(method, measure), self.values("mixture", measure)
+        table = {}
+        for label in sorted(set(self.labels.values()) - {""}):
+            numbers = [n for n in sdr if self.labels[n] == label]
+            if numbers:
+                gains = summarise(sdr[n] - mixture[n] for n in numbers if n in mixture)
+                table[label] = (summarise(sdr[n] for n in numbers), gains)
+        return table
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: summaries and the scores themselves."""
+        return {
+            **asdict(self.about),
+            "mixtures": self.mixtures,
+            "oracles": sorted(self.oracles),
+            "summaries": {
+                method: {
+                    **{measure: rounded(self.summary(method, measure)) for measure in MEASURES},
+                    "sdr_improvement": rounded(self.improvement(method)),
+                    "si_sdr_improvement": rounded(self.improvement(method, "si_sdr")),
+                    "over_wrong": None if (wrong := self.over_wrong(method)) is None else rounded(wrong),
+                    "gain_of_asking": self.is_gain_of_asking(method),
+                    "silent": self.silent(method),
+                }
+                for method in self.methods
+            },
+            "by_label": {
+                method: {
+                    label: {"sdr": rounded(sdr), "sdr_improvement": rounded(gain)}
+                    for label, (sdr, gain) in self.by_label(method).items()
+                }
+                for method in self.methods
+                if method != "mixture"
+            },
+            "scores": {
+                str(number): {
+                    "target": self.names[number][0],
+                    "interference": self.names[number][1],
+                    "label": self.labels.get(number, ""),
+                    **{method: None if score is None else score.as_dict() for method, score in row.items()},
+                }
+                for number, row in self.scores.items()
+            },
+        }
+
+    def __str__(self) -> str:
+        about = self.about
+        columns = ("SI-SDR gain", "over wrong", "SDR gain", "SDR", "+- se", "median", "SIR", "SAR", "SI-SDR", "n")
+        lines = [
+            f"Separation of the target, dB, {about.scorer}, {self.mixtures} mixtures of {about.protocol}",
+            f"  {'method':<22}{_columns(columns)}",
+        ]
+        for method in self.methods:
+            summary = self.summary(method)
+            # The mixture holds nothing that is not a source: its SAR is infinite but for rounding.
+            sar = math.inf if method == "mixture" else self.summary(method, "sar").mean
+            name = method.replace("_", " ") + (" *" if method in self.oracles else "")
+            cells = [
+                *self.gain_figures(method),
+                *map(figure, (summary.mean, summary.standard_error, summary.median)),
+                figure(self.summary(method, "sir").mean),
+                figure(sar),
+                figure(self.summary(method, "si_sdr").mean),
+                str(summary.count),
+            ]
+            lines.append(f"  {name:<22}{_columns(cells)}")
+        if self.oracles & set(self.methods):
+            lines.append("  * an oracle: knows the sources, or the best of several estimates counts")
+        if any(self.is_gain_of_asking(method) is False for method in self.methods):
+            lines.append(f"  none: {NO_GAIN}")
+        return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks())])
+
+    def _gain(self, method: str, other: str, measure: str) -> Summary:
+        own, base = self.values(method, measure), self.values(other, measure)
+        return summarise(own[n] - base[n] for n in sorted(own.keys() & base.keys()))
+
+
+_WIDTHS = (13, 12, 14, 8, 8, 9, 8, 8, 8, 6)
+NO_GAIN = (
+    "a wrong query gains as much SDR, within 2 standard errors of the paired difference, so the gain is one of level "
+    "and not of separation"
+)
+
+
+def _columns(cells: Sequence[str]) -> str:
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
+
+
+def figure(decibels: float, digits: int = 2) -> str:
+    """A number of a table; a dash where there are too few scores to tell."""
+    return "-" if math.isnan(decibels) else f"{decibels:.{digits}f}"
+
+
+def rounded(summary: Summary) -> dict[str, Any]:
+    """A summary for JSON: four decimals, None where there are too few scores to tell."""
+    values = asdict(summary)
+    return {k: v if k == "count" else (round(v, 4) if v == v and abs(v) < 1e9 else None) for k, v in values.items()}
+
+
+def counted(what: Sequence[tuple[int, str, str]]) -> tuple[str, ...]:
+    """Notes of the counts that are not 0: count, what is said of one, what of several."""
+    return tuple(number_of(count, one, many) for count, one, many in what if count)

@@ -1,0 +1,119 @@
+"""Scores of sounds that lie in files, whoever separated them: published ones, another project's, one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vidaudio.errors import MediaError
+from vidaudio.media.audio_files import read_sound
+from vidaudio.separation import museval_scores, resample
+from vidaudio.separation.fast_sdr import fast_scores
+from vidaudio.tasks.separation.evaluation.scorers import MEASURES, Score
+
+
+@dataclass(frozen=True, slots=True)
+class FileScores:
+    """Scores of estimates in files, against one target.
+
+    Attributes:
+        mixture: What doing nothing scores.
+        estimates: File to score; None where it is silent.
+        residual_db: Energy of mixture - (target + interference) against the mixture's, dB: how far the references are
+            from adding up to the mixture.
+        samples, sample_rate: That were compared.
+    """
+
+    mixture: Score | None
+    estimates: dict[str, Score | None]
+    residual_db: float
+    samples: int
+    sample_rate: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "mixture": None if self.mixture is None else self.mixture.as_dict(),
+            "estimates": {name: None if s is None else s.as_dict() for name, s in self.estimates.items()},
+            "residual_db": round(self.residual_db, 3) if np.isfinite(self.residual_db) else None,
+            "samples": self.samples,
+            "sample_rate": self.sample_rate,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"  {'file':<44}{'SI-SDR gain':>13}{'SDR gain':>10}{'SDR':>8}{'SIR':>8}{'SAR':>8}{'SI-SDR':>8}"]
+        for name, score in {"mixture": self.mixture, **self.estimates}.items():
+            if score is None:
+                lines.append(f"  {name[-44:]:<44}  silent")
+                continue
+            before = self.mixture
+            gains = [float("nan")] * 2 if before is None else [score.si_sdr - before.si_sdr, score.sdr - before.sdr]
+            figures = [score.sdr, score.sir, score.sar, score.si_sdr]
+            told = f"{gains[0]:>13.2f}{gains[1]:>10.2f}{''.join(f'{value:>8.2f}' for value in figures)}"
+            lines.append(f"  {name[-44:]:<44}{told}")
+        adds_up = f"mixture - (target + interference) lies {-self.residual_db:.1f} dB below the mixture"
+        return "\n".join([*lines, f"  {self.samples} samples at {self.sample_rate} Hz; {adds_up}"])
+
+
+def score_files(
+    mixture: str | Path,
+    target: str | Path,
+    interference: str | Path,
+    estimates: Sequence[str | Path],
+    *,
+    or_rest: Sequence[str | Path] = (),
+    scorer: str = "museval",
+) -> FileScores:
+    """Score separated sounds as `evaluate` does: the rest, mixture - estimate, stands for the interference.
+
+    Args:
+        mixture, target, interference: Sound files; channels are averaged. What they do not have in common at their end
+            is left out.
+        estimates: Of the target; resampled to the target's rate where theirs is another.
+        or_rest: Those of them that may as well be the interference: mixture - estimate is tried, too, and the better
+            counts (the papers' way with PIT, an oracle).
+        scorer: `museval` or `batched`.
+
+    Raises:
+        MediaError: A file cannot be read, or the references are of another rate than one another.
+    """
+    read = {str(path): read_sound(path) for path in (mixture, target, interference, *estimates)}
+    rate = read[str(target)].sample_rate
+    for path in (mixture, interference):
+        if read[str(path)].sample_rate != rate:
+            raise MediaError(f"{path} is at {read[str(path)].sample_rate} Hz and {target} at {rate} Hz")
+    sounds = {name: _mono(sound.samples, sound.sample_rate, rate) for name, sound in read.items()}
+    samples = min(len(sound) for sound in sounds.values())
+    mixed, wanted, other = (sounds[str(path)][:samples] for path in (mixture, target, interference))
+    references = np.stack([wanted, other])
+    found: dict[str, Score | None] = {}
+    for path in estimates:
+        estimate = sounds[str(path)][:samples]
+        found[str(path)] = _score(references, estimate, mixed, scorer)
+        rest = _score(references, mixed - estimate, mixed, scorer) if path in or_rest else None
+        if rest is not None and (found[str(path)] is None or rest.sdr > found[str(path)].sdr):
+            found[str(path)] = replace(rest, candidate=1)
+    with np.errstate(divide="ignore"):
+        residual = 10 * np.log10(np.sum((mixed - wanted - other) ** 2) / max(np.sum(mixed**2), 1e-30))
+    # The mixture stands for both sources: what is left of twice the mixture is the mixture.
+    untouched = _score(references, mixed, 2 * mixed, scorer)
+    return FileScores(untouched, found, float(residual), samples, rate)
+
+
+def _mono(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    mean = samples.mean(axis=0, dtype=np.float64)
+    return mean if from_rate == to_rate else np.asarray(resample(mean, from_rate, to_rate), np.float64)
+
+
+def _score(references: np.ndarray, estimate: np.ndarray, mixture: np.ndarray, scorer: str) -> Score | None:
+    if scorer == "museval":
+        found = museval_scores(references, np.stack([estimate, mixture - estimate]))
+        return None if found is None else Score(**found)
+    values = fast_scores(torch.from_numpy(references)[None], torch.from_numpy(estimate)[None, None])
+    score = Score(**{name: values[name].item() for name in MEASURES})
+    return None if np.isnan(score.sdr) else score

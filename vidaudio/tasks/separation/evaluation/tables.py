@@ -1,0 +1,160 @@
+"""Tables in the shape of the papers': Markdown to read, CSV to compute with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+
+from vidaudio.errors import RecipeError
+from vidaudio.separation import Summary
+from vidaudio.tasks.separation.evaluation.protocols import Published, load_protocol
+from vidaudio.tasks.separation.evaluation.report import NO_GAIN, EvaluationReport, figure
+from vidaudio.tasks.separation.evaluation.scorers import MEASURES
+
+TEST_QUERY = {"text": "text", "image": "image", "wrong_text": "wrong text", "wrong_image": "wrong image"}
+
+
+def as_csv(report: EvaluationReport) -> str:
+    """One row a method and mixture."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    header = ["method", "mixture", "target", "interference", "label", *(f"{name}_db" for name in MEASURES), "candidate"]
+    writer.writerow(header)
+    for method in report.methods:
+        for number, row in report.scores.items():
+            score = row.get(method)
+            if score is not None:
+                values = [f"{getattr(score, name):.4f}" for name in MEASURES]
+                about = [*report.names[number], report.labels.get(number, "")]
+                writer.writerow([method, number, *about, *values, score.candidate])
+    return sink.getvalue()
+
+
+def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False) -> str:
+    """Evaluations over the same mixtures as one table: the mixture once, then a row a system and way to ask.
+
+    Args:
+        reports: Of one protocol.
+        published: The papers' rows below ours, marked.
+    """
+    first = reports[0].about
+    lines = [
+        f"# {first.protocol}",
+        "",
+        f"Separation of the target, dB, scored by {first.scorer}. Gains are over the mixture; `over wrong` is the SDR "
+        "over that of a query for a sound that is not in the mixture. All are means, SDR with its standard "
+        "error.",
+        "",
+        "| model | train query | test query | SI-SDR gain | over wrong | SDR gain | SDR | median | SIR | SAR | SI-SDR "
+        "| n |",
+        "| --- | --- | --- |" + " ---: |" * 9,
+        *_rows(reports),
+    ]
+    marked = any(report.oracles & set(report.methods) for report in reports)
+    lines += ["", "\\* An oracle: it knows the sources, or the best of several estimates counts."] if marked else []
+    if any(report.is_gain_of_asking(method) is False for report in reports for method in report.methods):
+        lines += ["", f"none: {NO_GAIN}."]
+    for report in reports:
+        lines += ["", *(f"- {report.about.system}: {remark}" for remark in report.remarks())]
+    if published:
+        lines += ["", *published_lines(first.protocol)]
+    for report in reports:
+        lines += ["", *_by_label(report)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def modality_table(reports: Sequence[EvaluationReport]) -> str:
+    """Train modality by test modality (CLIPSep, figure 4): a row a system, columns a way to ask."""
+    head = "| model | train query | text: SI-SDR gain | SDR | median | image: SI-SDR gain | SDR | median |"
+    lines = [head, "| --- | --- |" + " ---: |" * 6]
+    for report in reports:
+        cells = []
+        for method in ("text", "image"):
+            known = method in report.methods
+            gain = figure(report.improvement(method, "si_sdr").mean) if known else "-"
+            cells += [gain, *(_cells(report.summary(method)) if known else ("-", "-"))]
+        lines.append(f"| {report.about.system} | {report.about.train_query} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _rows(reports: Sequence[EvaluationReport]) -> list[str]:
+    rows = []
+    for number, report in enumerate(reports):
+        about = report.about
+        for method in report.methods:
+            if method == "mixture" and number:
+                continue
+            name = "Mixture" if method == "mixture" else about.system
+            asked = "-" if method == "mixture" else TEST_QUERY.get(method, method.replace("_", " "))
+            asked += " *" if method in report.oracles else ""
+            mean, median = _cells(report.summary(method))
+            # The mixture holds nothing but the sources: no artifacts.
+            sar = "∞" if method == "mixture" else figure(report.summary(method, "sar").mean)
+            further = [
+                figure(report.summary(method, "sir").mean),
+                sar,
+                figure(report.summary(method, "si_sdr").mean),
+                str(report.summary(method).count),
+            ]
+            trained = "-" if method == "mixture" else about.train_query
+            cells = [*report.gain_figures(method), mean, median, *further]
+            rows.append(f"| {name} | {trained} | {asked} | {' | '.join(cells)} |")
+    return rows
+
+
+def _cells(summary: Summary) -> tuple[str, str]:
+    return mean_and_error(summary), figure(summary.median)
+
+
+def mean_and_error(summary: Summary) -> str:
+    """Mean ± standard error, dB, as far as there are scores enough for them."""
+    error = "" if math.isnan(summary.standard_error) else f" ± {figure(summary.standard_error)}"
+    return figure(summary.mean) + error
+
+
+def _by_label(report: EvaluationReport) -> list[str]:
+    methods = [method for method in report.methods if method != "mixture"]
+    tables = {method: report.by_label(method) for method in methods}
+    scale_invariant = {method: report.by_label_of(method, "si_sdr") for method in methods}
+    labels = sorted({label for table in tables.values() for label in table})
+    if not labels:
+        return []
+    lines = [
+        f"## {report.about.system}, SI-SDR gain / SDR gain over the mixture by kind of target, dB",
+        "",
+        f"| kind | n | {' | '.join(method.replace('_', ' ') for method in methods)} |",
+        "| --- | ---: |" + " ---: |" * len(methods),
+    ]
+    for label in labels:
+        cells, count = [], 0
+        for method in methods:
+            found = tables[method].get(label)
+            gains = (
+                "-" if found is None else f"{figure(scale_invariant[method][label][1].mean)} / {figure(found[1].mean)}"
+            )
+            cells.append(gains)
+            count = max(count, 0 if found is None else found[0].count)
+        lines.append(f"| {label} | {count} | {' | '.join(cells)} |")
+    return lines
+
+
+def published_lines(protocol: str) -> list[str]:
+    """What the papers measured with a protocol, as a Markdown table that says so."""
+    try:
+        found: Published | None = load_protocol(protocol).published
+    except RecipeError:
+        found = None
+    if found is None:
+        return ["Nothing is published for these mixtures."]
+    lines = [
+        f"## Published, not measured here: {found.source}",
+        "",
+        "| model | train query | test query | SDR | median |",
+        "| --- | --- | --- | ---: | ---: |",
+    ]
+    for row in found.rows:
+        figures = f"{row.mean:.2f} ± {row.standard_error:.2f} | {row.median:.2f}"
+        lines.append(f"| {row.model} | {row.train_query} | {row.test_query} | {figures} |")
+    return lines

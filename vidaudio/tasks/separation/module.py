@@ -1,0 +1,305 @@
+"""A separation system under Lightning: the step, the schedule, the validation. All heavy work is on the device."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from vidaudio.errors import VidaudioError
+from vidaudio.separation import Separator, candidate_masks, mix_sources, summarise
+from vidaudio.separation.fast_sdr import image_sdr, scale_invariant_sdr
+from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.separation.augment import augment_pictures
+from vidaudio.tasks.separation.queries import QueryMaker
+from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.text_queries import TextTable
+from vidaudio.tasks.separation.wrong_queries import WrongQueries
+from vidaudio.training.blocks import Modality
+from vidaudio.training.distributed import copy_from_first, gathered, mean_over_ranks, summed
+from vidaudio.training.graceful_stop import keep_to_the_run
+from vidaudio.training.loader_processes import LoaderProcesses
+from vidaudio.training.schedule import modality_at, rate_factor
+
+if TYPE_CHECKING:
+    from vidaudio.training.ema import WeightAverage
+
+TRAIN, VALIDATION = "train", "validation"
+# Sums over a step, not means over its mixtures.
+COUNTS = ("train/replaced_samples", "train/mixtures_without_label")
+
+
+class SeparationModule(pl.LightningModule):
+    """Trains a system on a `MixtureStream`.
+
+    Args:
+        model: Freshly built or with weights.
+        recipe: Of the run.
+        train_stream, validation_stream: Batches; validation may be None.
+        maker: Of the system's queries.
+        text: The text queries of `train` and `validation`, where the recipe queries by text.
+
+    Attributes:
+        average: The moving average of the weights, where there is one.
+        validation_numbers: Of the last validation, over all ranks.
+    """
+
+    def __init__(
+        self,
+        model: Separator,
+        recipe: TrainRecipe,
+        train_stream: MixtureStream,
+        validation_stream: MixtureStream | None,
+        maker: QueryMaker,
+        text: dict[str, TextTable] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.recipe = recipe
+        self.train_stream = train_stream
+        self.validation_stream = validation_stream
+        self.maker = maker
+        self.text = text or {}
+        self.average: WeightAverage | None = None
+        self.validation_numbers: dict[str, float] | None = None
+        self.loader_processes = LoaderProcesses()
+        self._sums: dict[str, Tensor | float] = {}
+        self._gradient_norm: Tensor | float = math.nan
+        self._learning_rate = math.nan
+        self._stepped = False
+        self._wrong: WrongQueries | None = None
+
+    @property
+    def judged(self) -> Separator:
+        """The model that is validated and saved as best: the average of the weights, where there is one."""
+        return self.model if self.average is None else self.average.model
+
+    def queries(self, batch: dict[str, Any], modality: Modality, split: str) -> tuple[Tensor | None, Tensor | None]:
+        """Queries of a batch's sources, and which mixtures have one for every source.
+
+        Returns:
+            `[B, N, ...]`, None where the system is not asked; bool `[B]`, None where all have.
+        """
+        if not self.maker.modalities:
+            return None, None
+        if modality == "image":
+            return self.maker.of_batch(batch).to(self.device), None
+        table = self.text[split]
+        if table.of_row.device != batch["rows"].device:
+            table = self.text[split] = table.to(batch["rows"].device)
+        queries, known = table.look_up(batch["corpora"], batch["rows"])
+        # To look at numbers on the device would make it wait, so only where some may be missing.
+        return queries, known.all(dim=1) if table.missing else None
+
+    def training_step(self, batch: dict[str, Any], _number: int) -> Tensor:
+        # The optimiser's count, so that neither a restart nor accumulated batches change what a step asks with.
+        step = self.trainer.global_step
+        queries, usable = self.queries(batch, modality_at(self.recipe.query.train, step), TRAIN)
+        query = self.recipe.query
+        if query.kind == "pictures" and query.pictures.trained and query.pictures.augment:
+            queries = augment_pictures(
+                queries,
+                seed=self.recipe.seed,
+                positions=self.train_stream.positions(int(batch["step"])),
+                batch_size=self.recipe.data.batch_size,
+            )
+        audio, gains = batch["audio"], batch["gains"]
+        mixtures = counted = len(audio)
+        if usable is not None:
+            counted = int(usable.sum())
+            # Where nothing is left the whole part is gone through at weight 0: other ranks wait for this one's sums.
+            if 0 < counted < mixtures:
+                audio, gains, queries = audio[usable], gains[usable], queries[usable]
+        mean = functools.partial(mean_over_ranks, count=counted)
+        parts = self.model.loss(audio, queries, gains, step=step, batch_mean=mean)
+        if (step + 1) % self.recipe.log_every_steps == 0:
+            self._note(parts, counted, mixtures, batch["replaced"])
+        # The mean over ranks counts them alike and their parts are unequal. A mixture that is left out counts as one of
+        # loss 0, so that the others weigh the same wherever they fall.
+        return parts["loss"] * (batch["share"] * self.trainer.world_size * counted / mixtures)
+
+    def _note(self, parts: dict[str, Tensor], counted: int, mixtures: int, replaced: int) -> None:
+        """Add a part of a step that will be logged to its sums."""
+        sums = self._sums
+        for name, value in parts.items():
+            sums[f"train/{name}"] = sums.get(f"train/{name}", 0.0) + value.detach().double() * counted
+        sums["mixtures"] = sums.get("mixtures", 0) + counted
+        sums["train/replaced_samples"] = sums.get("train/replaced_samples", 0) + replaced
+        if any(table.missing for table in self.text.values()):
+            left_out = sums.get("train/mixtures_without_label", 0)
+            sums["train/mixtures_without_label"] = left_out + mixtures - counted
+
+    def take_step_numbers(self) -> dict[str, float]:
+        """What was noted of the step just made, over all ranks; all must ask."""
+        sums, self._sums = self._sums, {}
+        names = sorted(sums)
+        mine = [torch.as_tensor(sums[name], dtype=torch.float64).to(self.device) for name in names]
+        total = dict(zip(names, summed(torch.stack(mine)).tolist(), strict=True))
+        mixtures = total.pop("mixtures")
+        # Of a step in which every mixture was left out there are no means.
+        numbers = {name: value for name, value in total.items() if name in COUNTS}
+        numbers |= {name: value / mixtures for name, value in total.items() if mixtures and name not in COUNTS}
+        return {
+            **numbers,
+            "train/learning_rate": self._learning_rate,
+            "train/gradient_norm": float(self._gradient_norm),
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        self._gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        self._learning_rate = optimizer.param_groups[0]["lr"]
+        self._stepped = True
+
+    def require_finite(self) -> None:
+        """Refuse to go on, and to save, after gradients that are no numbers: they are in the weights by now.
+
+        Raises:
+            VidaudioError: What to try instead. All ranks have the same gradients, so all raise it.
+        """
+        norm = float(self._gradient_norm)
+        if self._stepped and not math.isfinite(norm):
+            raise VidaudioError(
+                f"the gradients of step {self.trainer.global_step} are not finite (their norm is {norm}); the last "
+                "saved state stands. Go on from it in precision=float32, or begin anew with a lower "
+                "optimiser.learning_rate"
+            )
+
+    def on_validation_start(self) -> None:
+        # Each rank has statistics of its own parts; all are to judge the model that is saved, which is rank 0's.
+        buffers = [*self.model.buffers(), *(self.average.model.buffers() if self.average is not None else ())]
+        copy_from_first([buffer for buffer in buffers if buffer.is_floating_point()])
+        self._parts: dict[str, Tensor] = {}
+        self._mixtures = 0
+        self._gains: list[list[float]] = []
+        if self._wrong is None:
+            self._wrong = WrongQueries(
+                self.validation_stream,
+                lambda batch: self.queries(batch, self.recipe.query.validation, VALIDATION),
+                self.device,
+            )
+
+    def validation_step(self, batch: dict[str, Any], _number: int) -> None:
+        queries, usable = self.queries(batch, self.recipe.query.validation, VALIDATION)
+        audio = batch["audio"]
+        if usable is not None:
+            audio, queries = audio[usable], queries[usable]
+        if not len(audio):
+            return
+        # One measure over the whole run, whatever begins later: losses of different steps are compared.
+        for name, value in self.judged.loss(audio, queries, step=None).items():
+            self._parts[name] = self._parts.get(name, 0.0) + value.double() * len(audio)
+        self._mixtures += len(audio)
+        self._gains += self._improvements(audio, queries, self._wrong.draw(batch, usable)).tolist()
+
+    def on_validation_epoch_end(self) -> None:
+        """Exact means over the mixtures of all ranks, however unequal their parts were."""
+        mine = (
+            {name: float(value) for name, value in self._parts.items()},
+            self._mixtures,
+            self._gains,
+        )
+        ranks = gathered(mine)
+        mixtures = sum(count for _, count, _ in ranks)
+        if not mixtures:
+            none = "no mixture of the validation split has a label for every source: nothing is validated"
+            tqdm.write(none, file=sys.stderr)
+            self.validation_numbers = {"validation/loss": math.nan}
+            return
+        names = next(sums for sums, count, _ in ranks if count)
+        means = {name: torch.tensor(sum(sums.get(name, 0.0) for sums, _, _ in ranks) / mixtures) for name in names}
+        means["loss"] = self.judged.total(means)
+        numbers = {f"validation/{name}": float(value) for name, value in means.items()}
+        gains = [row for *_, rows in ranks for row in rows]
+        for place, name in enumerate(("si_sdr_improvement", "sdr_improvement", "over_wrong_query")):
+            found = summarise(row[place] for row in gains if math.isfinite(row[place]))
+            if found.count:
+                numbers[f"validation/{name}"] = found.mean
+                numbers[f"validation/{name}_median"] = found.median
+            if found.count > 1 and name == "over_wrong_query":
+                numbers[f"validation/{name}_error"] = found.standard_error
+        self.validation_numbers = numbers
+
+    def _improvements(self, audio: Tensor, queries: Tensor | None, wrong: tuple[Tensor, Tensor] | None) -> Tensor:
+        """Gains of each mixture's first source, dB, `[B, 3]`: SI-SDR, SDR, and SDR over that of a wrong query.
+
+        Of the better of mask and complement where nothing is asked. NaN where there is no wrong query, or silence.
+        """
+        sources, mixture = mix_sources(audio)
+        model = self.judged
+        spectrum = model.front_end.stft(mixture)
+        if queries is None:
+            masks = candidate_masks(model.masks(spectrum), "complement")
+        else:
+            asked = queries[:, :1] if wrong is None else torch.stack([queries[:, 0], wrong[0].to(queries.dtype)], dim=1)
+            masks = model.masks(spectrum, asked)
+        target = sources[:, 0, : model.front_end.config.output_samples]
+        before = mixture[:, : target.shape[-1]]
+        sounds = [model.front_end.istft(spectrum * mask).clamp(-1, 1) for mask in masks.unbind(dim=1)]
+        sdr = torch.stack([image_sdr(target, sound) for sound in sounds], dim=1)
+        si_sdr = torch.stack([scale_invariant_sdr(target, sound) for sound in sounds], dim=1)
+        over_wrong = torch.full_like(sdr[:, 0], math.nan)
+        if queries is not None and wrong is not None:
+            over_wrong = torch.where(wrong[1], sdr[:, 0] - sdr[:, 1], math.nan)
+        if queries is not None:
+            sdr, si_sdr = sdr[:, :1], si_sdr[:, :1]
+        gains = (
+            si_sdr.amax(dim=1) - scale_invariant_sdr(target, before),
+            sdr.amax(dim=1) - image_sdr(target, before),
+            over_wrong,
+        )
+        return torch.stack(gains, dim=1).float()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        block = self.recipe.optimiser
+        groups = self._parameter_groups()
+        if block.kind == "adam":
+            optimiser: torch.optim.Optimizer = torch.optim.Adam(
+                groups, lr=block.learning_rate, betas=block.betas, eps=block.epsilon, weight_decay=block.weight_decay
+            )
+        else:
+            optimiser = torch.optim.SGD(
+                groups, lr=block.learning_rate, momentum=block.momentum, weight_decay=block.weight_decay
+            )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step, self.recipe.schedule))
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        """All parameters; those of a pretrained part learn more slowly, where the recipe says so."""
+        block = self.recipe.optimiser
+        pretrained = [p for name, p in self.model.named_parameters() if name.startswith("query.body.")]
+        if not pretrained or block.pretrained_factor == 1:
+            return [{"params": list(self.model.parameters())}]
+        fresh = [p for name, p in self.model.named_parameters() if not name.startswith("query.body.")]
+        return [{"params": fresh}, {"params": pretrained, "lr": block.learning_rate * block.pretrained_factor}]
+
+    def train_dataloader(self):
+        # The optimiser's own count is the one position that is exact: a loader has always read ahead of it.
+        trainer = self.trainer
+        self.train_stream.set_start_step(trainer.global_step * trainer.accumulate_grad_batches)
+        self.train_stream.set_rank(trainer.global_rank, trainer.world_size)
+        return self._loader(self.train_stream, self.recipe.data.workers)
+
+    def val_dataloader(self):
+        if self.validation_stream is None:
+            return []
+        self.validation_stream.set_rank(self.trainer.global_rank, self.trainer.world_size)
+        return self._loader(self.validation_stream, min(self.recipe.data.workers, 2))
+
+    def _loader(self, stream: MixtureStream, workers: int) -> DataLoader:
+        loader = stream.loader(workers=workers)
+        loader.worker_init_fn = keep_to_the_run
+        return self.loader_processes.watch(loader)

@@ -1,0 +1,310 @@
+"""What systems are asked with: from a batch in training, from words or pictures afterwards, always by the same encoder.
+
+A `QueryMaker` knows one kind of query: vectors of the corpus's encoder, numbers of labels, vectors of a BERT, or
+pictures themselves. What it makes goes into the model as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vidaudio.encoders.clip import RESNET, ClipEncoder, EncoderSpec, load_encoder
+from vidaudio.encoders.image import PictureEncoder
+from vidaudio.encoders.named_by import loading
+from vidaudio.errors import CorpusError, EncoderError, QueryError
+from vidaudio.media.pictures import read_picture
+from vidaudio.tasks.separation.query_encoder import (
+    NAMED_BY_RECORD,
+    encoder_spec,
+    load_query_encoder,
+    query_from_text,
+    refuse_empty,
+    say_not_needed,
+)
+from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.systems import modalities
+from vidaudio.training.blocks import Modality, QueryBlock
+
+# How a label's words become BERT's sentence: as they are.
+BERT_TEMPLATES = ("{}",)
+
+
+class QueryMaker:
+    """Makes queries of one kind.
+
+    Attributes:
+        modalities: What it can be asked with.
+        dimensions: Of its vectors, where queries are vectors.
+        encoder: Fingerprint of the encoder that makes them; None where none does.
+        labels: The labels it knows, where it knows labels alone.
+        image_size: Side of the pictures it looks at, pixels.
+    """
+
+    modalities: frozenset[Modality] = frozenset()
+    dimensions: int = 1
+    encoder: dict[str, Any] | None = None
+    labels: tuple[str, ...] = ()
+    image_size: int = 224
+
+    def of_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        """Image queries of a batch's sources, `[B, N, ...]`."""
+        raise QueryError("this system cannot be asked by pictures")
+
+    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+        """The query of a label or of words, `[...]`; in training, by training's templates."""
+        raise QueryError("this system cannot be asked in words")
+
+    def of_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """The query of one or more pictures together, `[...]`."""
+        raise QueryError("this system cannot be asked by pictures")
+
+    def knows(self, label: str) -> bool:
+        """Whether there are words for a label: whoever is asked in sentences knows all."""
+        return "text" in self.modalities
+
+    def together(self, texts: Sequence[str]) -> list[Tensor]:
+        """Queries that together ask for several sounds; one sentence, 'A and B', where the system knows sentences."""
+        return [self.of_words(text) for text in texts]
+
+
+class CorpusQueries(QueryMaker):
+    """Vectors of the encoder that the corpus was embedded with; it is loaded when words or new pictures come."""
+
+    def __init__(self, encoder: dict[str, Any], query: QueryBlock, weights: str | None = None) -> None:
+        self.encoder = encoder
+        self.dimensions = encoder["dimensions"]
+        self.image_size = encoder.get("image_size", self.image_size)
+        self.modalities = frozenset(modalities(query))
+        self._query = query
+        self._weights = weights
+        if weights is not None:
+            # Found now, though it may never be loaded: a wrong path is a mistake also where it is not needed.
+            encoder_spec(encoder, weights)
+
+    @functools.cached_property
+    def _loaded(self) -> PictureEncoder:
+        return load_query_encoder(self.encoder, self._weights)
+
+    def of_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        return image_queries(batch["vectors"])
+
+    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+        if not isinstance(self._loaded, ClipEncoder):
+            raise QueryError(
+                f"this system's encoder, {self.encoder['architecture']}, knows no words; ask by a picture (--image)"
+            )
+        return query_from_text(self._loaded, text, self._query.train_templates if training else self._query.templates)
+
+    def of_images(self, images: Sequence[Image.Image]) -> Tensor:
+        return torch.from_numpy(self._loaded.embed_images(images).mean(axis=0))
+
+    def together(self, texts: Sequence[str]) -> list[Tensor]:
+        for text in texts:
+            refuse_empty(text)
+        return [self.of_words(" and ".join(text.strip() for text in texts))] if texts else []
+
+
+class BertQueries(QueryMaker):
+    """Vectors of a frozen BERT, of the label's words as they are (BERTSep)."""
+
+    modalities = frozenset({"text"})
+
+    def __init__(self, query: QueryBlock, encoder: dict[str, Any] | None = None, weights: str | None = None) -> None:
+        from vidaudio.encoders.bert import BertSpec, load_bert
+
+        named_by = NAMED_BY_RECORD if encoder is not None and weights is None else None
+        self._bert = load_bert(BertSpec(weights or query.bert.model, query.bert.pooling, named_by))
+        self.encoder = self._bert.fingerprint
+        self.dimensions = self._bert.dimensions
+        if encoder is not None and encoder["weights_sha256"] != self._bert.weights_sha256:
+            raise EncoderError(
+                f"the model was trained on vectors of another BERT than {self._bert.spec.model}; vectors of two "
+                "encoders do not mix. Name the right one: --encoder-weights"
+            )
+
+    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+        refuse_empty(text)
+        return torch.from_numpy(self._bert.embed_label(text, BERT_TEMPLATES))
+
+    def together(self, texts: Sequence[str]) -> list[Tensor]:
+        return [self.of_words(" and ".join(texts))] if texts else []
+
+
+class LabelQueries(QueryMaker):
+    """Numbers of the labels met in training (LabelSep)."""
+
+    modalities = frozenset({"text"})
+
+    def __init__(self, labels: Sequence[str], dimensions: int) -> None:
+        self.labels = tuple(labels)
+        self.dimensions = dimensions
+        # As it is written first of all: two labels may differ in nothing but their capitals.
+        self._number = {_plain(label): number for number, label in reversed(list(enumerate(self.labels)))}
+        self._number |= {label: number for number, label in enumerate(self.labels)}
+
+    def knows(self, label: str) -> bool:
+        return self._of(label) is not None
+
+    def _of(self, label: str) -> int | None:
+        return self._number.get(label, self._number.get(_plain(label)))
+
+    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+        refuse_empty(text)
+        number = self._of(text)
+        if number is None:
+            near = difflib.get_close_matches(_plain(text), map(_plain, self.labels), n=3, cutoff=0.4)
+            hint = f"the nearest are: {', '.join(near)}" if near else f"it knows {_some(self.labels)}"
+            raise QueryError(f"this system knows only the {len(self.labels)} labels it met, not {text!r}; {hint}")
+        return torch.tensor(number)
+
+
+class PictureQueries(QueryMaker):
+    """Pictures as they are, for a system whose picture encoder is part of it (the original Sound-of-Pixels)."""
+
+    modalities = frozenset({"image"})
+
+    def of_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        if "frames" not in batch:
+            raise CorpusError(
+                "this system looks at the pictures themselves, and the loader gives none: pack the corpus with "
+                "--set pack.frames=true"
+            )
+        return batch["frames"]
+
+    def of_images(self, images: Sequence[Image.Image]) -> Tensor:
+        from torchvision.transforms import CenterCrop, InterpolationMode, Resize
+
+        resize, crop = Resize(self.image_size, InterpolationMode.BICUBIC), CenterCrop(self.image_size)
+        squares = [np.array(crop(resize(image.convert("RGB")))) for image in images]
+        return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
+
+
+class FrozenPictureQueries(PictureQueries):
+    """Features of a frozen ResNet of the pictures themselves, mean over a window's pictures (CLIPSep's SOP)."""
+
+    def __init__(self, query: QueryBlock, encoder: dict[str, Any] | None = None, weights: str | None = None) -> None:
+        named_by = NAMED_BY_RECORD if encoder is not None and weights is None else None
+        weights = weights or query.pictures.weights
+        if weights is None:
+            raise EncoderError(
+                "a frozen picture encoder needs weights: --set query.pictures.weights=/path/to/resnet18.pth"
+            )
+        self._resnet = load_encoder(EncoderSpec(RESNET, weights, "float32", 16, named_by))
+        self.encoder = self._resnet.fingerprint
+        self.dimensions = self._resnet.dimensions
+        if encoder is not None and encoder["weights_sha256"] != self._resnet.weights_sha256:
+            raise EncoderError(
+                "the model was trained on features of another ResNet; name the right one: --encoder-weights"
+            )
+
+    def of_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        return self._resnet.embed_pixels(super().of_batch(batch)).mean(dim=2).clone()
+
+    def of_images(self, images: Sequence[Image.Image]) -> Tensor:
+        return torch.from_numpy(self._resnet.embed_images(images).mean(axis=0))
+
+
+class NoQueries(QueryMaker):
+    """Of a system that is not asked (PIT)."""
+
+
+def query_maker(
+    recipe: TrainRecipe,
+    *,
+    encoder: dict[str, Any] | None,
+    labels: Sequence[str] = (),
+    weights: str | None = None,
+    trained: bool = False,
+) -> QueryMaker:
+    """What makes a recipe's queries.
+
+    Args:
+        recipe: Of the system.
+        encoder: Fingerprint: in training of the corpus's encoder, afterwards of the one recorded with the model.
+        labels: Those of the training split, or those recorded with the model.
+        weights: Where the encoder lies on this machine, if not where it is recorded.
+        trained: The model is trained already, and `encoder` is what it was trained with.
+
+    Raises:
+        CorpusError, EncoderError: The corpus's vectors are of another kind, or an encoder cannot be had.
+    """
+    query = recipe.query
+    recorded = encoder if trained else None
+    own = query.kind == "pictures" and query.pictures.trained and trained
+    if weights is not None and (own or query.kind in ("label", "none")):
+        say_not_needed(weights, recipe.system)
+    if query.kind == "corpus":
+        check_vectors(query, encoder)
+        return CorpusQueries(encoder, query, weights)
+    if query.kind == "label":
+        if not labels:
+            raise CorpusError("the system learns a vector a label, and no clip of the training split has a label")
+        return LabelQueries(labels, query.label_dimensions)
+    if query.kind == "bert":
+        return BertQueries(query, recorded, weights)
+    if query.kind == "vectors":
+        from vidaudio.tasks.separation.vector_table import TableQueries
+
+        path = weights or query.vectors
+        with loading(f"table {path}", [path], NAMED_BY_RECORD if trained and weights is None else None):
+            return TableQueries(path, recorded)
+    if query.kind == "pictures":
+        return PictureQueries() if query.pictures.trained else FrozenPictureQueries(query, recorded, weights)
+    return NoQueries()
+
+
+def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
+    """Check that a corpus's vectors are of the kind a recipe wants.
+
+    Raises:
+        CorpusError: They are not; says how to get such vectors.
+    """
+    if not encoder["dimensions"]:
+        raise CorpusError(
+            "the corpus holds sounds without pictures, so no vectors; train labelsep, bertsep or pit on it, or ask by "
+            "a table of vectors: --set query.kind=vectors --set query.vectors=FILE.npz"
+        )
+    is_resnet = encoder["architecture"].startswith(RESNET)
+    if query.encoder == "clip" and is_resnet:
+        raise CorpusError(
+            f"the corpus holds vectors of {encoder['architecture']}, and this system wants CLIP's; build a corpus with "
+            "embed.encoder.architecture=ViT-B-32-quickgelu"
+        )
+    if query.encoder == RESNET and not is_resnet:
+        raise CorpusError(
+            f"the corpus holds vectors of {encoder['architecture']}, and this system wants a ResNet's: either train on "
+            "its pictures, if it is packed with them (pack.frames=true), with --set query.kind=pictures --set "
+            "query.pictures.trained=false --set query.pictures.weights=WEIGHTS, or build a corpus with "
+            f"embed.encoder.architecture={RESNET} and embed.encoder.pretrained=WEIGHTS"
+        )
+
+
+def image_queries(vectors: Tensor) -> Tensor:
+    """Mean of the raw picture embeddings of each window: `[B, N, F, D]` to float32 `[B, N, D]` (CLIPSep)."""
+    return vectors.float().mean(dim=2)
+
+
+def open_images(paths: Sequence[str | Path]) -> list[Image.Image]:
+    """Return picture files in RGB, as a viewer shows them.
+
+    Raises:
+        MediaError: One is missing or is no picture.
+    """
+    return [read_picture(path) for path in paths]
+
+
+def _plain(label: str) -> str:
+    return " ".join(label.replace("_", " ").lower().split())
+
+
+def _some(labels: Sequence[str], most: int = 8) -> str:
+    return ", ".join(labels[:most]) + (" ..." if len(labels) > most else "")

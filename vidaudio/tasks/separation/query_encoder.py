@@ -1,0 +1,132 @@
+"""The encoder whose vectors a model was trained on, found again, and words through it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from torch import Tensor
+from torchvision.models import ResNet18_Weights
+from tqdm import tqdm
+
+from vidaudio.encoders.clip import PACKAGE_FOLDER, RESNET, ClipEncoder, EncoderSpec, load_encoder
+from vidaudio.encoders.image import PictureEncoder
+from vidaudio.encoders.named_by import NamedByFile
+from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
+from vidaudio.errors import EncoderError, QueryError
+
+# Corpora and checkpoints are handed on: what they say of an encoder is no word of the user's.
+NAMED_BY_RECORD = NamedByFile(
+    "the corpus or checkpoint",
+    "name it yourself: --encoder-weights NAME, a weights file, a folder, a tag or a hub's name",
+)
+IDENTITY_KEYS = ("weights_sha256", "image_size", "mean", "std", "interpolation")
+
+
+def text_queries(
+    encoder: ClipEncoder, labels: Sequence[str], templates: tuple[str, ...] = CLIPSEP_TEMPLATES
+) -> dict[str, np.ndarray]:
+    """Label to float32 `[D]`: mean of its raw embeddings in the templates."""
+    return {label: encoder.embed_label(label, templates) for label in sorted(set(labels))}
+
+
+def encoder_spec(fingerprint: dict[str, Any], weights: str | None = None) -> EncoderSpec:
+    """Where to find the encoder whose vectors a model was trained on; nothing is loaded.
+
+    Args:
+        fingerprint: As recorded with corpus and checkpoint.
+        weights: A weights file or folder, to be taken instead of the recorded place; a hub's name or a tag will do too.
+
+    Raises:
+        EncoderError: What was given is not there, or is a file where the encoder is a folder.
+    """
+    architecture, pretrained = _recorded(fingerprint)
+    named_by = NAMED_BY_RECORD if weights is None else None
+    if weights is not None:
+        place = Path(_packaged(weights))
+        if place.is_dir() or weights.startswith(("hf-hub:", "local-dir:")):
+            architecture, pretrained = str(place) if place.is_dir() else weights, None
+        elif place.is_file() or weights in _names_of_weights(architecture):
+            by_name = architecture in open_clip.list_models() or architecture.endswith(".json")
+            if not by_name and not architecture.startswith(RESNET):
+                raise EncoderError(
+                    f"the model's encoder, {architecture}, is a folder with configuration and weights; "
+                    f"--encoder-weights wants such a folder, not the file {weights}"
+                )
+            pretrained = str(place)
+        else:
+            raise EncoderError(f"--encoder-weights: there is no file or folder {weights}")
+    return EncoderSpec(architecture, pretrained, "float32", fingerprint["batch_size"], named_by)
+
+
+def _recorded(fingerprint: dict[str, Any]) -> tuple[str, str | None]:
+    """The names in a fingerprint, which has all that an encoder says of itself."""
+    lacking = [key for key in ("architecture", "pretrained", "batch_size", *IDENTITY_KEYS) if key not in fingerprint]
+    if lacking:
+        raise EncoderError(
+            f"what is recorded of the encoder whose vectors were trained on lacks its {lacking[0]}; "
+            "pack the corpus again, or take the checkpoint from where it was made"
+        )
+    return fingerprint["architecture"], fingerprint["pretrained"]
+
+
+def _packaged(place: str) -> str:
+    """A path with `{package}`, the folder of this package, filled in."""
+    return place.replace("{package}", str(PACKAGE_FOLDER))
+
+
+def _names_of_weights(architecture: str) -> list[str]:
+    """What weights of an architecture are called that are not files: tags of open_clip, names of torchvision."""
+    if architecture.startswith(RESNET):
+        return [weights.name for weights in ResNet18_Weights]
+    return open_clip.list_pretrained_tags_by_model(architecture)
+
+
+def load_query_encoder(fingerprint: dict[str, Any], weights: str | None = None) -> PictureEncoder:
+    """The encoder whose vectors a model was trained on.
+
+    Args:
+        fingerprint, weights: See `encoder_spec`.
+
+    Raises:
+        EncoderError: It cannot be had, or what was loaded is another encoder.
+    """
+    spec = encoder_spec(fingerprint, weights)
+    encoder = load_encoder(spec)
+    found = encoder.fingerprint
+    wrong = [key for key in IDENTITY_KEYS if found[key] != fingerprint[key]]
+    if wrong:
+        raise EncoderError(
+            f"the model was trained on vectors of another encoder than "
+            f"{spec.architecture if spec.pretrained is None else f'{spec.architecture}/{spec.pretrained}'} "
+            f"({', '.join(wrong)} differ); vectors of two encoders do not mix. Name the right one: --encoder-weights"
+        )
+    return encoder
+
+
+def say_not_needed(weights: str, system: str) -> None:
+    """Say that a system whose queries need no encoder takes no weights of one.
+
+    Raises:
+        EncoderError: They are not even there.
+    """
+    if not Path(_packaged(weights)).exists():
+        raise EncoderError(f"--encoder-weights: there is no file or folder {weights}")
+    tqdm.write(f"{system} needs no encoder to be asked: --encoder-weights {weights} is not used", file=sys.stderr)
+
+
+def query_from_text(encoder: ClipEncoder, text: str, templates: tuple[str, ...]) -> Tensor:
+    """A text query as evaluation makes it: the mean over the templates; float32 `[D]`."""
+    refuse_empty(text)
+    return torch.from_numpy(encoder.embed_label(text, templates))
+
+
+def refuse_empty(text: str) -> None:
+    """Raise QueryError where there are no words."""
+    if not text.strip():
+        raise QueryError("the query is empty; describe the sound in words, such as --query 'playing violin'")

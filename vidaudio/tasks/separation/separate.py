@@ -1,0 +1,204 @@
+"""Separate a sound file or a video: any length, sample rate and number of channels, asked in words or by pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vidaudio.errors import QueryError
+from vidaudio.media.audio_files import Sound, check_output, read_sound, write_result
+from vidaudio.media.soundtrack import video_pictures
+from vidaudio.separation import Request, resample, separate_all_long, separate_long
+from vidaudio.tasks.separation.queries import QueryMaker, open_images, query_maker
+from vidaudio.text import number_of
+from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Separated:
+    """What was written.
+
+    Attributes:
+        paths: One file, but where nothing was asked.
+        seconds, channels, sample_rate: Of each, as in the mixture; the rate in Hz.
+        rms_dbfs, peak_dbfs: Level of each file; -inf of silence.
+    """
+
+    paths: tuple[Path, ...]
+    seconds: float
+    channels: int
+    sample_rate: int
+    rms_dbfs: tuple[float, ...] = ()
+    peak_dbfs: tuple[float, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return self.paths[0]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able; the levels of silence are None."""
+        files: list[dict[str, Any]] = [{"path": str(path)} for path in self.paths]
+        for file, rms, peak in zip(files, self.rms_dbfs, self.peak_dbfs, strict=False):
+            file |= {"rms_dbfs": _rounded(rms), "peak_dbfs": _rounded(peak)}
+        facts = {"seconds": round(self.seconds, 4), "channels": self.channels, "sample_rate": self.sample_rate}
+        return {"files": files, **facts}
+
+    def __str__(self) -> str:
+        form = f"{self.seconds:.2f} s, {number_of(self.channels, 'channel')}, {self.sample_rate} Hz"
+        lines = [f"{path}: {form}" for path in self.paths]
+        for number, (rms, peak) in enumerate(zip(self.rms_dbfs, self.peak_dbfs, strict=True)):
+            level = "silence" if math.isinf(rms) else f"{rms:.1f} dBFS RMS, peak {peak:.1f} dBFS"
+            lines[number] += f", {level}"
+        return "\n".join(lines)
+
+
+def separate(
+    mixture: str | Path,
+    out: str | Path,
+    checkpoint: str | Path,
+    *,
+    query: str | Sequence[str] | None = None,
+    without: Sequence[str] = (),
+    images: Sequence[str | Path] = (),
+    video: str | Path | None = None,
+    video_span: Literal["middle", "whole"] = "middle",
+    threshold: float | None = None,
+    encoder_weights: str | None = None,
+    progress: bool = False,
+) -> Separated:
+    """Pull the sound that a query describes out of a sound file or a video.
+
+    The model hears the mixture at its own rate (16 kHz), so the result holds nothing above 8 kHz; it is written at the
+    mixture's rate, with its channels and length.
+
+    Args:
+        mixture: A file that libsndfile reads (wav, flac, ogg, mp3 ...), or a video.
+        out: Where to write; the suffix says the format. A video's suffix, where the mixture is a video, writes its
+            picture with the separated sound. A system that is not asked writes a file a source, `out-1.wav` ...
+        checkpoint: A run's folder or its weights file.
+        query: Words; several ask for all of their sounds together; or
+        images: pictures, who together are the query; or
+        video: a video, whose pictures are.
+        without: Words for sounds that are not wanted; alone, everything else is.
+        video_span: `middle`, as many pictures as in training, from the video's middle; or `whole`, all, one a second.
+        threshold: Makes the mask binary; None leaves it soft, as in the paper.
+        encoder_weights: Local weights of the encoder, taken instead of the recorded place.
+        progress: Show a progress bar.
+
+    Raises:
+        MediaError, QueryError, CheckpointError, EncoderError: With what to do about it.
+    """
+    words = [query] if isinstance(query, str) else list(query or ())
+    ways = [bool(words), bool(images), video is not None]
+    if sum(ways) > 1:
+        raise QueryError("ask in one way: in words (--query), by pictures (--image), or by a video (--query-video)")
+    if video_span == "whole" and video is None:
+        raise QueryError("--whole-video says how much of a --query-video to look at, and none is named")
+    heard = read_sound(mixture)
+    # A name that cannot be written is found now, not after the work.
+    check_output(out, mixture)
+    loaded = load_checkpoint(checkpoint)
+    maker = query_maker(
+        loaded.recipe, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
+    )
+    request = None
+    if maker.modalities:
+        if not any(ways) and not without:
+            raise QueryError(
+                "say what to separate, in words (--query, --without) or by a picture (--image, --query-video)"
+            )
+        request = _request(loaded, maker, words, without, images, video, video_span)
+    elif any(ways) or without:
+        raise QueryError(
+            f"{loaded.recipe.system} cannot be asked for a sound; leave the query out and take all sources"
+        )
+    paths = [Path(out)]
+    if request is None:
+        numbers = range(1, loaded.model.config.sources + 1)
+        paths = [Path(out).with_stem(f"{Path(out).stem}-{number}") for number in numbers]
+    for path in paths:
+        check_output(path, mixture)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    with tqdm(desc="separating", unit="window", disable=not progress, dynamic_ncols=True) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        sounds = _separated(loaded, heard, request, threshold, show)
+    for path, sound in zip(paths, sounds, strict=True):
+        write_result(path, sound, mixture)
+    return Separated(
+        tuple(paths),
+        heard.seconds,
+        heard.samples.shape[0],
+        heard.sample_rate,
+        tuple(_dbfs(np.sqrt(np.mean(np.square(sound.samples, dtype=np.float64)))) for sound in sounds),
+        tuple(_dbfs(np.abs(sound.samples).max()) for sound in sounds),
+    )
+
+
+def _dbfs(amplitude: float) -> float:
+    return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+
+
+def _rounded(decibels: float) -> float | None:
+    return round(decibels, 2) if math.isfinite(decibels) else None
+
+
+def _request(
+    loaded: Checkpoint,
+    maker: QueryMaker,
+    words: Sequence[str],
+    without: Sequence[str],
+    images: Sequence[str | Path],
+    video: str | Path | None,
+    video_span: str,
+) -> Request:
+    if images:
+        wanted = [maker.of_images(open_images(images))]
+    elif video is not None:
+        most = loaded.recipe.data.window_frames if video_span == "middle" else None
+        # In this process: the decoder of corpora, `media.extract`, has a deadline, but refuses what has no sound.
+        wanted = [maker.of_images(video_pictures(video, maker.image_size, most=most))]
+    else:
+        wanted = maker.together(words)
+    unwanted = [maker.of_words(word) for word in without]
+    like = (wanted or unwanted)[0]
+    return Request(_stacked(wanted, like), _stacked(unwanted, like))
+
+
+def _stacked(queries: Sequence[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(list(queries)) if queries else like[None][:0]
+
+
+def _separated(
+    loaded: Checkpoint,
+    heard: Sound,
+    request: Request | None,
+    threshold: float | None,
+    progress: Callable[[int, int], None],
+) -> list[Sound]:
+    device = best_device()
+    model = loaded.model.to(device)
+    rate = loaded.recipe.model.front_end.sample_rate
+    mixture = torch.from_numpy(np.asarray(resample(heard.samples, heard.sample_rate, rate), np.float32)).to(device)
+    if request is None:
+        separated = separate_all_long(model, mixture, threshold=threshold, progress=progress)
+    else:
+        separated = separate_long(model, mixture, request, threshold=threshold, progress=progress)[None]
+    length = heard.samples.shape[1]
+    sounds = []
+    for each in separated.cpu().numpy():
+        back = np.asarray(resample(each, rate, heard.sample_rate))[:, :length]
+        back = np.pad(back, ((0, 0), (0, length - back.shape[1]))).clip(-1, 1)
+        sounds.append(Sound(back, heard.sample_rate, heard.subtype))
+    return sounds

@@ -1,0 +1,77 @@
+"""Which parts make which system: a recipe that calls itself by a system's name is composed as that system is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vidaudio.errors import RecipeError
+from vidaudio.training.blocks import Modality, QueryBlock
+
+if TYPE_CHECKING:
+    from vidaudio.tasks.separation.recipe import TrainRecipe
+
+# What makes a system that system: query.kind, query.encoder, query.train, noise heads, a trained picture encoder.
+# None: does not matter there.
+_COMPOSITIONS: dict[str, list[tuple]] = {
+    "clipsep": [("corpus", "clip", "image", False, None)],
+    "clipsep_nit": [("corpus", "clip", "image", True, None)],
+    "clipsep_text": [("corpus", "clip", "text", False, None), ("vectors", None, "text", False, None)],
+    "clipsep_hybrid": [("corpus", "clip", "alternate", False, None)],
+    "labelsep": [("label", None, "text", False, None)],
+    "bertsep": [("bert", None, "text", False, None)],
+    "sop": [("corpus", "resnet18-dilated", "image", False, None), ("pictures", None, "image", False, False)],
+    "sop_original": [("pictures", None, "image", False, True)],
+    "pit": [("none", None, None, False, None)],
+}
+_COMPOSED_OF = ("query.kind", "query.encoder", "query.train", "noise heads", "query.pictures.trained")
+# What each kind of query can be made of.
+_MODALITIES = {
+    ("corpus", "clip"): {"image", "text"},
+    ("corpus", "resnet18-dilated"): {"image"},
+    ("label", None): {"text"},
+    ("bert", None): {"text"},
+    ("vectors", None): {"text"},
+    ("pictures", None): {"image"},
+    ("none", None): set(),
+}
+
+
+def modalities(query: QueryBlock) -> set[Modality]:
+    """What a system with such queries can be asked with; empty where it is not asked."""
+    return _MODALITIES[query.kind, query.encoder if query.kind == "corpus" else None]
+
+
+def check_system(recipe: TrainRecipe, where: str) -> None:
+    """Check that the parts of a recipe go together, and that it is what it calls itself.
+
+    Raises:
+        RecipeError: Names the part that does not fit.
+    """
+    query = recipe.query
+    able = modalities(query)
+    asked = {"image", "text"} if query.train == "alternate" else {query.train}
+    if able and not asked | {query.validation} <= able:
+        raise RecipeError(
+            f"{where}: queries of kind {query.kind} are made of {' or '.join(sorted(able))} alone; "
+            f"query.train is {query.train}, query.validation is {query.validation}"
+        )
+    if query.kind == "vectors" and query.vectors is None:
+        raise RecipeError(f"{where}: queries of kind vectors come from a table: --set query.vectors=FILE.npz")
+    if query.kind == "none" and recipe.model.noise is not None:
+        raise RecipeError(f"{where}: noise heads are made from queries, and query.kind is none; set model.noise=null")
+    if recipe.system == "custom":
+        return
+    found = (query.kind, query.encoder, query.train, recipe.model.noise is not None, query.pictures.trained)
+    mistakes = {
+        composition: [
+            f"{name} must be {wanted!r}, not {value!r}"
+            for name, wanted, value in zip(_COMPOSED_OF, composition, found, strict=True)
+            if wanted is not None and wanted != value
+        ]
+        for composition in _COMPOSITIONS[recipe.system]
+    }
+    # Of several ways to compose it, the one with this kind of query is meant.
+    nearest = min(mistakes, key=lambda composition: (composition[0] != query.kind, len(mistakes[composition])))
+    wrong = "; ".join(mistakes[nearest])
+    if wrong:
+        raise RecipeError(f"{where}: for {recipe.system}, {wrong}. Call another composition system: custom")

@@ -1,0 +1,122 @@
+"""A few validation mixtures to look at and listen to, always the same ones: how a run sounds as it learns."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import Tensor
+
+from vidaudio.separation import mix_sources
+from vidaudio.tasks.separation.module import VALIDATION
+from vidaudio.training.spectrograms import Panel, draw_panels, pixels
+
+if TYPE_CHECKING:
+    from vidaudio.tasks.separation.module import SeparationModule
+
+DECIBELS = 80.0
+
+
+class Showcase(pl.Callback):
+    """Logs pictures and sounds of the first mixtures of the validation split after every validation, on rank 0.
+
+    A picture has the spectrograms of mixture, target and estimate, the mask, and where the system has noise heads their
+    masks' sum, each under its name.
+
+    Args:
+        mixtures: How many.
+    """
+
+    def __init__(self, mixtures: int) -> None:
+        self._mixtures = mixtures
+        self._batch: dict[str, Any] | None = None
+
+    @torch.no_grad()
+    def on_validation_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger | WandbLogger)]
+        if not trainer.is_global_zero or not loggers or not self._mixtures:
+            return
+        batch = self._first(module)
+        with trainer.precision_plugin.forward_context():
+            shown = _separated(module, batch)
+        if shown is None:
+            return
+        rate = module.recipe.model.front_end.sample_rate
+        for number in range(len(shown["mixture"])):
+            picture = pixels(draw_panels(_panels(shown, number, module), rate, shown["mixture"].shape[-1] / rate))
+            sounds = {name: shown[name][number].float().cpu().numpy() for name in ("mixture", "target", "estimate")}
+            for logger in loggers:
+                _log(logger, f"validation_{number}", picture, sounds, rate, trainer.global_step)
+
+    def _first(self, module: SeparationModule) -> dict[str, Any]:
+        if self._batch is None:
+            # Not this rank's part, but the first mixtures whatever the number of ranks.
+            stream = copy.copy(module.validation_stream)
+            stream.set_rank(0, 1)
+            batch = stream.batch(0)
+            self._batch = {
+                name: value[: self._mixtures].to(module.device)
+                for name, value in batch.items()
+                if isinstance(value, Tensor)
+            }
+        return self._batch
+
+
+def _separated(module: SeparationModule, batch: dict[str, Any]) -> dict[str, Tensor] | None:
+    """Sounds `[M, samples]` and masks `[M, bins, frames]` of a batch's mixtures that can be asked for; None of none."""
+    model = module.judged
+    was_training = model.training
+    model.eval()
+    queries, usable = module.queries(batch, module.recipe.query.validation, VALIDATION)
+    audio = batch["audio"]
+    if usable is not None:
+        audio, queries = audio[usable], queries[usable]
+    if not len(audio):
+        return None
+    sources, mixture = mix_sources(audio)
+    spectrum = model.front_end.stft(mixture)
+    mask = model.masks(spectrum, None if queries is None else queries[:, :1])[:, 0]
+    samples = model.front_end.config.output_samples
+    shown = {
+        "mixture": mixture[:, :samples],
+        "target": sources[:, 0, :samples],
+        "estimate": model.front_end.istft(spectrum * mask).clamp(-1, 1),
+        "mask": mask,
+    }
+    if getattr(model, "noise", None) is not None:
+        shown["noise"] = model.noise_masks(spectrum, queries).sum(dim=1).clamp(max=1)
+    model.train(was_training)
+    return shown
+
+
+def _panels(shown: dict[str, Tensor], number: int, module: SeparationModule) -> list[Panel]:
+    """What is drawn of one mixture; all is scaled to [0, 1]."""
+    values = {name: _decibels(shown[name][number], module) for name in ("mixture", "target", "estimate")}
+    values |= {name: shown[name][number].float().cpu().numpy() for name in ("mask", "noise") if name in shown}
+    titles = {"noise": "noise masks"}
+    return [Panel(titles.get(name, name), value, 0.0, 1.0) for name, value in values.items()]
+
+
+def _decibels(sound: Tensor, module: SeparationModule) -> np.ndarray:
+    """Log spectrogram in [0, 1], the loudest pixel 1 and what is 80 dB below it 0; `[bins, frames]`."""
+    front_end = module.judged.front_end
+    missing = front_end.config.window_samples - sound.shape[-1]
+    magnitude = front_end.stft(torch.nn.functional.pad(sound[None].float(), (0, missing)))[0].abs()
+    decibels = 20 * (magnitude / magnitude.amax().clamp_min(1e-8)).clamp_min(1e-10).log10()
+    return (1 + decibels / DECIBELS).clamp_min(0).cpu().numpy()
+
+
+def _log(logger: Logger, name: str, picture: np.ndarray, sounds: dict[str, np.ndarray], rate: int, step: int) -> None:
+    if isinstance(logger, TensorBoardLogger):
+        writer = logger.experiment
+        writer.add_image(f"{name}/spectrograms", picture, step, dataformats="HWC")
+        for kind, sound in sounds.items():
+            writer.add_audio(f"{name}/{kind}", torch.from_numpy(sound), step, sample_rate=rate)
+    else:
+        logger.log_image(f"{name}/spectrograms", [picture], step)
+        for kind, sound in sounds.items():
+            logger.log_audio(f"{name}/{kind}", [sound], step, sample_rate=[rate])

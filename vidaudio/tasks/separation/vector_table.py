@@ -1,0 +1,72 @@
+"""Queries from a table: a vector a label, made elsewhere, where the encoder itself is not at hand.
+
+The table is a NumPy `.npz` file with one vector a name, as `numpy.savez(path, **vectors)` writes it. It stands for the
+text tower of the encoder that made it: a system trained on it can be asked for its names and for nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidaudio.errors import EncoderError
+from vidaudio.tasks.separation.queries import LabelQueries
+
+ARCHITECTURE = "table"
+
+
+def read_vector_table(path: str | Path) -> dict[str, np.ndarray]:
+    """Name to vector, float32 `[D]`, sorted by name.
+
+    Raises:
+        EncoderError: No such file, no `.npz`, or what it holds are not finite vectors of one length.
+    """
+    if not Path(path).is_file():
+        raise EncoderError(f"there is no table of vectors {path}; name one with --set query.vectors=FILE.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            table = {name: np.asarray(file[name], np.float32) for name in sorted(file.files)}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise EncoderError(f"{path} is no table of vectors (a NumPy .npz with a vector a label): {error}") from error
+    shapes = {vector.shape for vector in table.values()}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not all(np.isfinite(v).all() for v in table.values()):
+        raise EncoderError(f"{path} must hold finite vectors of one length, a name each; it holds {sorted(shapes)}")
+    return table
+
+
+def table_hash(table: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over names and float32 values."""
+    digest = hashlib.sha256()
+    for name, vector in sorted(table.items()):
+        digest.update(f"{name} {vector.shape}\n".encode() + np.ascontiguousarray(vector, np.float32).tobytes())
+    return digest.hexdigest()
+
+
+class TableQueries(LabelQueries):
+    """Vectors of a table, by the name of the label; capitals and underscores do not matter."""
+
+    def __init__(self, path: str | Path, encoder: Mapping[str, Any] | None = None) -> None:
+        table = read_vector_table(path)
+        vectors = np.stack(list(table.values()))
+        super().__init__(tuple(table), vectors.shape[1])
+        self._vectors = torch.from_numpy(vectors)
+        self.encoder = {
+            "architecture": ARCHITECTURE,
+            "pretrained": str(path),
+            "weights_sha256": table_hash(table),
+            "dimensions": self.dimensions,
+        }
+        if encoder is not None and encoder["weights_sha256"] != self.encoder["weights_sha256"]:
+            raise EncoderError(
+                f"the model was trained on other vectors than those in {path}; name the right table: --encoder-weights"
+            )
+
+    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+        return self._vectors[super().of_words(text)]

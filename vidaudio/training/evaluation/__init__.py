@@ -1,4 +1,0 @@
-"""Evaluation that can be compared with the papers: protocols, pairs, estimates, scores, tables, sounds.
-
-`vidaudio.training.evaluate` is the door; here is one idea a file.
-"""
