@@ -23,14 +23,14 @@ import torch
 from benchmarks.common import median_ratio, report, side_by_side
 from benchmarks.media import clips
 from vidaudio.config.corpus import RunSettings, load_corpus_recipe
-from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.corpus.corpus import Corpus, create_or_open
 from vidaudio.encoders.clip import DTYPES, best_precision
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.source import open_manifest
 from vidaudio.media.decode.extractor import Extractor, MediaSpan
 from vidaudio.pipeline.stages.embed import cached_encoder, embed_shard
 from vidaudio.shards.commit import commit, table_name
-from vidaudio.shards.tar import ShardWriter, members
+from vidaudio.shards.tar import ShardWriter, list_members
 
 BATCH = 64
 MODEL = "ViT-B-32"
@@ -54,12 +54,10 @@ def begin(folder: Path, weights: Path, precision: str, jpegs: list[bytes]) -> Co
     write_manifest([row], listed)
     chosen = {"architecture": MODEL, "pretrained": str(weights), "precision": precision, "batch_size": BATCH}
     settings = [f"embed.encoder.{name}={json.dumps(value)}" for name, value in chosen.items()]
-    corpus = create_or_continue(
-        str(folder / "corpus"), load_corpus_recipe("folder", settings), open_manifest(str(listed))
-    )
+    corpus = create_or_open(str(folder / "corpus"), load_corpus_recipe("folder", settings), open_manifest(str(listed)))
     with ShardWriter(folder / "av.tar") as writer:
         writer.write("clip", {f"{number:03d}.jpg": data for number, data in enumerate(jpegs)})
-    inside = members(folder / "av.tar")
+    inside = list_members(folder / "av.tar")
     pictures = [inside[f"clip.{number:03d}.jpg"] for number in range(len(jpegs))]
     table = pa.table(
         {

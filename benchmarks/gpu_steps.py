@@ -142,7 +142,7 @@ def measure(
         for compiled in (False, True):
             recipe = recipe_of(system, compiled, batch_size=chosen.batch_size, quick=chosen.quick)
             variant = Variant(system, compiled, recipe.data.batch_size, place["machine"], chosen.quick)
-            if not chosen.again and file.knows(variant, place["commit"]):
+            if not chosen.again and file.supports(variant, place["commit"]):
                 print(f"  {variant}: measured already", flush=True)
                 continue
             when = {"torch": torch.__version__, "commit": place["commit"], "date": f"{datetime.now(UTC):%Y-%m-%d}"}

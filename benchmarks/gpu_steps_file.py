@@ -60,7 +60,7 @@ class StepsFile:
         if path is not None and path.is_file():
             self.rows, self.failed = _read(path)
 
-    def knows(self, variant: Variant, commit: str) -> bool:
+    def supports(self, variant: Variant, commit: str) -> bool:
         """Whether a variant was measured at this commit.
 
         Changes that are not committed do not count: where this file is kept in the tree, it is one itself.

@@ -24,7 +24,7 @@ import pyarrow as pa
 import soundfile
 
 from benchmarks.common import median_ratio, report, side_by_side
-from vidaudio.shards.tar import ShardWriter, members
+from vidaudio.shards.tar import ShardWriter, list_members
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, TrainingIndex, write_index
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 
@@ -64,7 +64,7 @@ def write_corpus(folder: Path, audio: str, clips: int = CLIPS, *, rate: int = RA
                  "labels": [f"kind {clip % LABELS}"], "captions": [], "samples": len(samples),
                  "audio_start_seconds": 0.0, "frame_seconds": grid, "grid_seconds": grid, "shard": 0}
             )  # fmt: skip
-    inside = members(folder / "train-000000.tar")
+    inside = list_members(folder / "train-000000.tar")
     for row in rows:
         sound, vectors = inside[f"{row['key']}.{audio}"], inside[f"{row['key']}.clip.npy"]
         row |= {"audio_offset": sound.offset, "audio_length": sound.length}

@@ -125,10 +125,10 @@ def loss_of(model: Separator, magnitudes: Tensor, queries: Tensor) -> Tensor:
 
 def write_clips(folder: Path, tars: Path, clips: int, pictures: int) -> list[str]:
     """The WAV files of a packed corpus of `benchmarks.loader`, and pictures beside them; the clips' names."""
-    from vidaudio.shards.tar import members
+    from vidaudio.shards.tar import list_members
 
     rng = np.random.default_rng(0)
-    inside = members(tars)
+    inside = list_members(tars)
     names = [f"clip{number:05d}" for number in range(clips)]
     with tars.open("rb") as file:
         for name in names:

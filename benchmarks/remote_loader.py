@@ -190,7 +190,7 @@ def write_corpus(folder: Path, shards: int, samples: int) -> None:
     import pyarrow as pa
     import soundfile
 
-    from vidaudio.shards.tar import ShardWriter, members
+    from vidaudio.shards.tar import ShardWriter, list_members
     from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, write_index
 
     folder.mkdir()
@@ -210,7 +210,7 @@ def write_corpus(folder: Path, shards: int, samples: int) -> None:
         with ShardWriter(path) as writer:
             for number, parts in enumerate(clips):
                 writer.write(f"s{shard:05d}n{number:05d}", parts)
-        inside = members(path)
+        inside = list_members(path)
         for number in range(samples):
             key = f"s{shard:05d}n{number:05d}"
             sound, vectors = inside[f"{key}.flac"], inside[f"{key}.clip.npy"]

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 from benchmarks.common import write_result
 from benchmarks.slow_s3 import BUCKET, heard, slow_s3
 from vidaudio.config.corpus import RunSettings, load_corpus_recipe
-from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.corpus.corpus import Corpus, create_or_open
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import open_manifest
 from vidaudio.shards.commit import CommitRecord, encode_table
@@ -68,7 +68,7 @@ def write_list(path: Path, rows: int) -> None:
 def begin(url: str, list_path: Path, shard_clips: int) -> Corpus:
     """A corpus of the list, as a build begins it."""
     recipe = load_corpus_recipe("folder", [f"shard_clips={shard_clips}", *SETTINGS])
-    return create_or_continue(url, recipe, open_manifest(list_path))
+    return create_or_open(url, recipe, open_manifest(list_path))
 
 
 def measure_drive(folder: Path, rows: int, shards: int, workers: int) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def drive(folder: Path, shards: int, pids: list[int]) -> list[dict[str, Any]]:
 
     from benchmarks import waiting_stages
     from vidaudio.pipeline import shard_tasks
-    from vidaudio.pipeline.run_log import RunReport
+    from vidaudio.pipeline.run_log import RunLog
     from vidaudio.pipeline.task_loop import Progress
 
     measured: list[dict[str, Any]] = []
@@ -129,11 +129,11 @@ def drive(folder: Path, shards: int, pids: list[int]) -> list[dict[str, Any]]:
             measure("driven", self.through)
 
     Progress.finished = counting
-    report = RunReport()
+    report = RunLog()
     with Client(scheduler_file=str(folder / "scheduler.json"), timeout=60) as client:
         client.wait_for_workers(len(pids) - 1, timeout=120)
         missing = shard_tasks.missing_shards(corpus, list(waiting_stages.NAMES), "waiting")
-        shard_tasks.run_chains(client, corpus, missing, "waiting", RunSettings(), report, progress=True)
+        shard_tasks.run_shard_tasks(client, corpus, missing, "waiting", RunSettings(), report, progress=True)
     report.write(corpus.store)
     if report.failed:
         raise SystemExit(f"{report.failed} tasks failed: {list(report.errors.items())[:3]}")

@@ -1,8 +1,8 @@
 """How fast one recipe trains on this machine: the trainer's own steps, on a batch that lies on the device or fed.
 
-`SeparationModule`, `make_trainer` and `laid_out` are what `vidaudio train` runs, so a step here is a step there: front
-end, loss, backward, clipping, optimiser, schedule, in the recipe's precision. Only encoders that ran before training
-are made up: vectors of words are random, of the right length.
+`SeparationModule`, `make_trainer` and `prepare_for_device` are what `vidaudio train` runs, so a step here is a step
+there: front end, loss, backward, clipping, optimiser, schedule, in the recipe's precision. Only encoders that ran
+before training are made up: vectors of words are random, of the right length.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from torch import Tensor
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.data import indexes, streams
 from vidaudio.tasks.separation.module import TRAIN, SeparationModule
-from vidaudio.tasks.separation.queries import CorpusQueries, QueryMaker, query_maker
+from vidaudio.tasks.separation.queries import CorpusQueries, QueryEncoder, query_encoder
 from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.tasks.separation.text_queries import first_labels, text_table
 from vidaudio.training.checkpoint import build_model
-from vidaudio.training.trainer import laid_out, make_trainer
+from vidaudio.training.trainer import make_trainer, prepare_for_device
 
 # Hidden numbers of the BERT that train/bertsep.yaml names.
 BERT_DIMENSIONS = 256
@@ -85,7 +85,7 @@ class RecipeSteps:
         asked_in_words = "text" in self._maker.modalities and recipe.query.train != "image"
         self._text = {TRAIN: text_table(indexes(self.stream), self._maker, training=True)} if asked_in_words else {}
         pl.seed_everything(recipe.seed, verbose=False)
-        self._model = laid_out(build_model(recipe, self._maker.dimensions, len(self._maker.labels)), recipe)
+        self._model = prepare_for_device(build_model(recipe, self._maker.dimensions, len(self._maker.labels)), recipe)
 
     def on_ready_batch(self, clock: Clock) -> StepRates:
         """Steps on one batch that lies on the device: what it can do at most."""
@@ -156,10 +156,10 @@ class _Stopwatch(pl.Callback):
         return time.perf_counter()
 
 
-class _MadeUpWords(QueryMaker):
+class _MadeUpWords(QueryEncoder):
     """Any words, as a vector that only they have: the encoder ran before training and is no part of a step."""
 
-    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+    def encode_text(self, text: str, *, training: bool = False) -> Tensor:
         return torch.randn(self.dimensions, generator=torch.Generator().manual_seed(zlib.crc32(text.encode())))
 
 
@@ -172,7 +172,7 @@ class _BertQueries(_MadeUpWords):
     dimensions = BERT_DIMENSIONS
 
 
-def made_up_maker(recipe: TrainRecipe, stream: MixtureStream) -> QueryMaker:
+def made_up_maker(recipe: TrainRecipe, stream: MixtureStream) -> QueryEncoder:
     """What makes a recipe's queries in training, without the weights of any encoder."""
     query = recipe.query
     if query.kind == "bert":
@@ -180,7 +180,7 @@ def made_up_maker(recipe: TrainRecipe, stream: MixtureStream) -> QueryMaker:
     encoder = {"architecture": ENCODERS[query.encoder], "dimensions": stream.index.dimensions}
     if query.kind == "corpus":
         return _ClipQueries(encoder, query)
-    return query_maker(recipe, encoder=encoder, labels=first_labels(indexes(stream)))
+    return query_encoder(recipe, encoder=encoder, labels=first_labels(indexes(stream)))
 
 
 def forget_compiled() -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import soundfile
 from PIL import Image
 
-from vidaudio.shards.tar import ShardWriter, members
+from vidaudio.shards.tar import ShardWriter, list_members
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, write_index
 
 RATE = 16_000
@@ -69,7 +69,7 @@ def make_packed(
                     parts |= {f"{second:03d}.jpg": _jpeg(rng, picture_size) for second in range(int(seconds))}
                 writer.write(key, parts)
                 rows.append({"key": key, **facts, "shard": number})
-        inside = members(folder / f"{split}-000000.tar")
+        inside = list_members(folder / f"{split}-000000.tar")
         for row in rows:
             sound, vectors = inside[f"{row['key']}.flac"], inside[f"{row['key']}.clip.npy"]
             row |= {"audio_offset": sound.offset, "audio_length": sound.length}

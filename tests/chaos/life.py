@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.media_world import list_world, pack_here, render_world, world_recipe, world_run
 from tests.small_clip import write_small_clip
-from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.corpus.corpus import Corpus, create_or_open
 from vidaudio.demo.serve import FolderServer
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips
 from vidaudio.pipeline.stages.download import download_shard
@@ -39,7 +39,7 @@ def main() -> int:
             encoder = write_small_clip(folder / "encoder")
             rows = [clip for clip in clips_from_table(read_manifest(world.manifest)) if clip.id in CLIPS]
             bases = {
-                name: create_or_continue(str(folder / name), world_recipe(encoder), table_from_clips(rows))
+                name: create_or_open(str(folder / name), world_recipe(encoder), table_from_clips(rows))
                 for name in ("begun", "packed")
             }
             _finish(bases["packed"])

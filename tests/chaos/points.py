@@ -159,7 +159,7 @@ def install() -> None:
     from vidaudio.media.fetch import fetcher
     from vidaudio.packs import write as pack
     from vidaudio.pipeline import shard_tasks as chains
-    from vidaudio.pipeline.stages.negative_cache import Verdicts
+    from vidaudio.pipeline.stages.negative_cache import NegativeCache
     from vidaudio.shards import commit
     from vidaudio.shards.store import LocalStore
     from vidaudio.shards.tar import ShardWriter
@@ -194,7 +194,7 @@ def install() -> None:
     before(ShardWriter, "write", second_sample)
     before(commit, "sha256_of", lambda _: "commit: tar written, not hashed")
     before(pack, "sha256_of", lambda _: "pack: tar written, not hashed")
-    _around_verdicts(Verdicts)
+    _around_verdicts(NegativeCache)
     _around_store(LocalStore)
     fetcher.CHILD = f"from tests.chaos.points import say_when_looked; say_when_looked(); {fetcher.CHILD}"
     _say_what_is_done(chains)
@@ -244,9 +244,9 @@ def say_when_looked() -> None:
     """
     from yt_dlp.networking._requests import RequestsHTTPAdapter
 
-    from vidaudio.media.fetch.session import Visit
+    from vidaudio.media.fetch.session import FetchSession
 
-    look, send = Visit._check_time, RequestsHTTPAdapter.send
+    look, send = FetchSession._check_time, RequestsHTTPAdapter.send
 
     def looking(self):
         _here.looked = time.time()
@@ -256,7 +256,7 @@ def say_when_looked() -> None:
         request.headers[LOOKED] = repr(_here.looked)
         return send(self, request, *arguments, **options)
 
-    Visit._check_time, RequestsHTTPAdapter.send = looking, sending
+    FetchSession._check_time, RequestsHTTPAdapter.send = looking, sending
 
 
 def _say_what_is_done(chains) -> None:

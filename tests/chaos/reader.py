@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vidaudio.shards.checksum import seal_holds
+from vidaudio.shards.checksum import checksum_ok
 from vidaudio.shards.commit import decode_table
 from vidaudio.shards.scratch import PREFIX
 
@@ -87,7 +87,7 @@ class Reader:
 
     def _table(self, path: Path) -> None:
         data = path.read_bytes()
-        if not seal_holds(data):
+        if not checksum_ok(data):
             raise Partial("its seal is broken")
         _, record = decode_table(data)
         released = path.with_suffix(".released")

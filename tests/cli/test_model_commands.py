@@ -15,7 +15,7 @@ import vidaudio.cli.app
 from vidaudio.cli import main
 from vidaudio.config.recipes import find_recipe
 from vidaudio.errors import RecipeError
-from vidaudio.tasks.separation.separate import Separated
+from vidaudio.tasks.separation.separate import SeparationResult
 
 runner = CliRunner()
 
@@ -119,6 +119,6 @@ def test_a_protocol_that_is_none_is_called_a_protocol():
 def test_one_channel_is_no_channels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     import vidaudio.tasks.separation.separate as module
 
-    monkeypatch.setattr(module, "separate", lambda *_, **__: Separated((tmp_path / "o.wav",), 1.0, 1, 16_000))
+    monkeypatch.setattr(module, "separate", lambda *_, **__: SeparationResult((tmp_path / "o.wav",), 1.0, 1, 16_000))
     said = runner.invoke(vidaudio.cli.app.app, ["separate", "m.wav", "-c", "run", "-o", "o.wav", "-q", "dog"]).output
     assert "1.00 s, 1 channel, 16000 Hz" in " ".join(said.split())

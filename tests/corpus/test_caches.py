@@ -9,7 +9,7 @@ import pytest
 
 from tests.media_world import world_recipe
 from vidaudio.config.corpus import EncoderBlock
-from vidaudio.corpus.corpus import Corpus, cached_corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, cached_corpus, create_or_open, open_corpus
 from vidaudio.corpus.tombstones import read_tombstones, write_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, table_from_clips
@@ -34,7 +34,7 @@ def clips(*ids: str) -> list[Clip]:
 
 
 def begun(url: str, tiny_clip: Path) -> Corpus:
-    return create_or_continue(url, world_recipe(tiny_clip), table_from_clips(clips("a", "b")))
+    return create_or_open(url, world_recipe(tiny_clip), table_from_clips(clips("a", "b")))
 
 
 def grown(corpus: Corpus, ids: str) -> Corpus:

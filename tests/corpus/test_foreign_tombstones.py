@@ -12,7 +12,7 @@ import pytest
 
 from vidaudio.corpus.tombstones import read_tombstones, write_tombstones
 from vidaudio.errors import CorpusError
-from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, sealed
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, with_checksum
 from vidaudio.shards.store import LocalStore
 
 NULL = pa.array([None], pa.string())
@@ -22,7 +22,7 @@ def placed(folder: Path, table: pa.Table) -> LocalStore:
     """Write a sealed table of tombstones into an empty folder."""
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({b"vidaudio": b"{}", SEAL_KEY: OPEN_SEAL}), sink, compression="zstd")
-    (folder / "removed-000000.parquet").write_bytes(sealed(sink.getvalue()))
+    (folder / "removed-000000.parquet").write_bytes(with_checksum(sink.getvalue()))
     return LocalStore(folder)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.media_world import render, world_recipe
 from tests.pipeline.test_build import contents
-from vidaudio.corpus.corpus import create_or_continue, open_corpus
+from vidaudio.corpus.corpus import create_or_open, open_corpus
 from vidaudio.demo.serve import FolderServer
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance.status import corpus_status
@@ -93,10 +93,10 @@ def test_added_rows_become_new_shards_and_a_retried_clip_speaks_from_its_new_one
 def test_two_builds_that_add_the_same_rows_at_once_add_them_once(site: FolderServer, tiny_clip: Path, tmp_path: Path):
     recipe = world_recipe(tiny_clip)
     corpus = str(tmp_path / "corpus")
-    create_or_continue(corpus, recipe, read_manifest(listed(tmp_path / "a.parquet", site, ["v0"])))
+    create_or_open(corpus, recipe, read_manifest(listed(tmp_path / "a.parquet", site, ["v0"])))
     grown = read_manifest(listed(tmp_path / "b.parquet", site, ["v0", "v1", "v2"]))
     with ThreadPoolExecutor(8) as pool:
-        opened = list(pool.map(lambda _: create_or_continue(corpus, recipe, grown), range(8)))
+        opened = list(pool.map(lambda _: create_or_open(corpus, recipe, grown), range(8)))
     assert {len(o.parts) for o in opened} == {2}
     assert open_corpus(corpus).manifest()["id"].to_pylist() == ["v0", "v1", "v2"]
     assert open_corpus(corpus).clips == 3

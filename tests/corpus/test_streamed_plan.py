@@ -17,8 +17,8 @@ import pytest
 
 from vidaudio.corpus import manifest_parts as part_files
 from vidaudio.corpus import shard_plan as plans
-from vidaudio.corpus.manifest_diff import added_rows
-from vidaudio.corpus.manifest_parts import Part, PartFile, PartFiles, create_part
+from vidaudio.corpus.manifest_diff import new_rows
+from vidaudio.corpus.manifest_parts import ManifestPart, ManifestPartFile, ManifestPartReader, create_part
 from vidaudio.corpus.shard_plan import assign_shards, manifest_hash, plan_shards, planned_tables
 from vidaudio.errors import CorpusError, ManifestError
 from vidaudio.manifest import SCHEMA, Clip, read_manifest, table_from_clips, write_manifest
@@ -128,17 +128,17 @@ class TestParts:
         url = str(tmp_path / "corpus") if request.param == "local" else f"memory://parts-{tmp_path.name}"
         return open_store(url)
 
-    def write(self, store, number: int = 300, first_shard: int = 5) -> tuple[Part, pa.Table]:
+    def write(self, store, number: int = 300, first_shard: int = 5) -> tuple[ManifestPart, pa.Table]:
         rows = TableRows(table_from_clips(clips(number)))
         plan = plan_shards(rows, 8)
-        part = Part("manifest-000001.parquet", "added", first_shard, len(plan.clips), number)
+        part = ManifestPart("manifest-000001.parquet", "added", first_shard, len(plan.clips), number)
         assert create_part(store, part, plan.clips, planned_tables(rows, plan, first_shard))
         assert not create_part(store, part, plan.clips, planned_tables(rows, plan, first_shard))
         return part, pa.concat_tables(planned_tables(rows, plan, first_shard)).combine_chunks()
 
     def test_every_shard_is_found_in_one_row_group(self, in_pieces, store):
         part, planned = self.write(store)
-        file = PartFiles(store, store.list(""))[part.name]
+        file = ManifestPartReader(store, store.list(""))[part.name]
         assert file.described == part
         for shard in np.random.default_rng(0).permutation(part.shards) + part.first_shard:
             assert file.rows(shard).equals(planned.filter(pa.compute.equal(planned["shard"], int(shard))))
@@ -155,7 +155,7 @@ class TestParts:
         for number, row_group in enumerate((1, 50, 300)):
             rows = listed(tmp_path / f"{number}.parquet", there, row_group)
             plan = plan_shards(rows, 8)
-            part = Part("manifest.parquet", "list", 0, len(plan.clips), 300)
+            part = ManifestPart("manifest.parquet", "list", 0, len(plan.clips), 300)
             store = LocalStore(tmp_path / str(number))
             create_part(store, part, plan.clips, planned_tables(rows, plan))
             written.append(store.read("manifest.parquet"))
@@ -174,9 +174,9 @@ class TestParts:
             assert not file_seal_holds(path)
             # Whatever else is wrong with what can be read of it, the only error is one in words.
             with contextlib.suppress(CorpusError):
-                PartFile(store, part.name, len(whole)).rows(9)
+                ManifestPartFile(store, part.name, len(whole)).rows(9)
         with pytest.raises(CorpusError, match="is not there any more"):
-            PartFiles(store, {})[part.name]
+            ManifestPartReader(store, {})[part.name]
 
 
 class TestGrowth:
@@ -186,7 +186,7 @@ class TestGrowth:
         def pieces(columns=None):
             return (table.select(columns or SCHEMA.names).slice(first, 7) for first in range(0, len(table), 7))
 
-        added = added_rows("corpus", pieces, TableRows(table_from_clips(now)))
+        added = new_rows("corpus", pieces, TableRows(table_from_clips(now)))
         return None if added is None else [i for t in added.tables(["id"]) for i in t["id"].to_pylist()]
 
     def test_only_new_rows_are_added_wherever_they_stand(self):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from vidaudio.cli.app import app
 from vidaudio.config.corpus import CorpusRecipe, ExtractedMedia, FetchedMedia, PackBlock
-from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.corpus.corpus import Corpus, create_or_open
 from vidaudio.corpus.stored_recipe import without_run_settings
 from vidaudio.errors import RecipeError
 from vidaudio.maintenance.export import export
@@ -151,7 +151,7 @@ def test_no_setting_of_a_run_is_kept_or_believed(built_corpus: Corpus, tmp_path:
     download = {"extractors": ["a:B"], "ytdlp": {"proxy": "http://user:secret@host"}, "rate": rate}
     download |= {"allow_private_addresses": True, "allow_file_urls": True}
     recipe = CorpusRecipe(download=download, dask={"workers": 1}, embed=built_corpus.settings.embed)
-    create_or_continue(str(tmp_path / "corpus"), recipe, built_corpus.manifest())
+    create_or_open(str(tmp_path / "corpus"), recipe, built_corpus.manifest())
     stored = json.loads((tmp_path / "corpus" / "corpus.json").read_text())["recipe"]
     assert "secret" not in json.dumps(stored)
     assert set(stored["download"]) == set(FetchedMedia.model_fields)

@@ -17,25 +17,25 @@ from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
 from vidaudio.cli import main
 from vidaudio.cli.app import app
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.tombstones import describe_tombstones, read_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance.export import export
-from vidaudio.maintenance.removal_errors import RemovalUnfinished
+from vidaudio.maintenance.removal_errors import RemovalIncomplete
 from vidaudio.maintenance.remove import enforce_removals, read_ids, remove
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips
 from vidaudio.media.decode.extractor import Extractor
 from vidaudio.media.outcomes import Reason
-from vidaudio.packs.plan import PackStands
+from vidaudio.packs.plan import PackExistsError
 from vidaudio.pipeline.retry import failed_clips
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.embed import embed_shard, prepare_encoder
 from vidaudio.pipeline.stages.extract import extract_shard
 from vidaudio.pipeline.stages.fused import release
 from vidaudio.shards.commit import read_table, table_name
-from vidaudio.shards.maintenance_lock import LOCK_FILE, UpkeepBusy, upkeep
+from vidaudio.shards.maintenance_lock import LOCK_FILE, LockHeld, maintenance_lock
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import LocalStore, Store
 from vidaudio.stream.index import open_index
@@ -240,7 +240,7 @@ class TestDamage:
         (path,) = Path(copied.url).glob(file.format(shard=shard_of(copied, "bars")))
         whole = path.read_bytes()
         path.write_bytes(b"{" + whole) if harm is cut and path.suffix == ".json" else harm(path)
-        with pytest.raises(RemovalUnfinished, match="never fetched again") as owed:
+        with pytest.raises(RemovalIncomplete, match="never fetched again") as owed:
             remove(copied.url, ["bars", "multi_b"], progress=False)
         name = path.relative_to(copied.url).as_posix()
         assert owed.value.files[0] == name
@@ -260,7 +260,7 @@ class TestDamage:
         if damaged is not None:
             path.write_bytes(damaged)
         # Owed, not forgotten: the next command says so again.
-        with pytest.raises(RemovalUnfinished), upkeep(copied.store):
+        with pytest.raises(RemovalIncomplete), maintenance_lock(copied.store):
             enforce_removals(copied)
         path.write_bytes(whole)
         remove(copied.url, ["bars"], progress=False)
@@ -330,7 +330,7 @@ class TestNeverAgain:
                 copied.store.remove(f"{folder}/{new.tar}")
         found = {problem.file for problem in verify_corpus(copied.url, progress=False).problems}
         assert {table_name("av", shard), table_name(f"embeddings/{encoder}", shard)} <= found
-        with upkeep(copied.store):
+        with maintenance_lock(copied.store):
             enforce_removals(copied)
         assert contents(copied.url) == clean
 
@@ -341,14 +341,14 @@ class TestNeverAgain:
         rows = {c.id: c for c in clips_from_table(read_manifest(media_world.manifest))}
         remove(corpus.url, [rows["multi_a"].source], progress=False)
         longer = table_from_clips([rows[c] for c in ("brief", "multi_b", "clock")])
-        grown = create_or_continue(corpus.url, world_recipe(tiny_clip), longer)
+        grown = create_or_open(corpus.url, world_recipe(tiny_clip), longer)
         assert "1 rows of the list are of sources that were removed" in capsys.readouterr().err
         assert [clip.id for clip in grown.rows(grown.shards - 1)] == ["clock"]
         assert grown.clips == 3
 
     def test_packing_again_says_that_clips_were_removed(self, copied):
         remove(copied.url, ["bars"], progress=False)
-        with pytest.raises(PackStands, match="since 1 samples were removed"):
+        with pytest.raises(PackExistsError, match="since 1 samples were removed"):
             pack_here(copied, copied.pack)
         folder = pack_here(copied, copied.pack.model_copy(update={"name": "anew"}))
         assert "bars" not in open_index(folder).table["id"].to_pylist()
@@ -356,7 +356,7 @@ class TestNeverAgain:
 
 def begin(media_world: MediaWorld, tiny_clip: Path, folder: Path, ids: tuple[str, ...], *settings: str) -> Corpus:
     rows = [clip for clip in clips_from_table(read_manifest(media_world.manifest)) if clip.id in ids]
-    return create_or_continue(str(folder / "small"), world_recipe(tiny_clip, *settings), table_from_clips(rows))
+    return create_or_open(str(folder / "small"), world_recipe(tiny_clip, *settings), table_from_clips(rows))
 
 
 PAUSED_EXTRACTION = """
@@ -449,7 +449,7 @@ def test_a_corpus_that_may_not_be_written_to_is_said_in_one_sentence(copied, tmp
 
 
 def test_nothing_is_removed_while_another_command_is_at_it(copied):
-    with upkeep(copied.store), pytest.raises(UpkeepBusy):
+    with maintenance_lock(copied.store), pytest.raises(LockHeld):
         remove(copied.url, ["bars"], progress=False)
     assert not copied.store.exists(LOCK_FILE)
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.media_world import MediaWorld, world_recipe
 from vidaudio.config.corpus import load_corpus_recipe
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.listing import _prefixes, list_stages
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError
@@ -40,7 +40,7 @@ def begun(url: str, clips: int = 40) -> Corpus:
     """A corpus of a list, with nothing in it."""
     listed = [Clip(f"c{n:03d}", f"web:{n}", "d", f"https://example.org/{n}") for n in range(clips)]
     recipe = load_corpus_recipe("folder", [f"shard_clips={SHARD_CLIPS}", "embed.encoder.precision=float32"])
-    return create_or_continue(url, recipe, table_from_clips(listed))
+    return create_or_open(url, recipe, table_from_clips(listed))
 
 
 def commit_outcomes(corpus: Corpus, shard: int, folder: str = "clips", **failed: str) -> None:

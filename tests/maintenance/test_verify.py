@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from vidaudio.cli.app import app
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.errors import CorpusError, EncoderError
 from vidaudio.maintenance.export import export
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import VerifyReport, verify_corpus
-from vidaudio.maintenance.verify.findings import Share
+from vidaudio.maintenance.verify.findings import Sampler
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
 from vidaudio.manifest.source import TableRows
 from vidaudio.pipeline.build import build, pack
@@ -83,14 +83,12 @@ class TestFine:
         assert 0 < first.counts["tars_hashed"] < first.counts["tars"]
         assert check(copied, 0).counts["tars_hashed"] == 0
         names = [f"av/{n:06d}.tar" for n in range(2_000)]
-        assert 150 < sum(Share(0.1).takes(name) for name in names) < 250
+        assert 150 < sum(Sampler(0.1).takes(name) for name in names) < 250
 
     def test_an_unfinished_corpus_is_fine_and_says_so(self, media_world, tiny_clip, tmp_path):
         from tests.media_world import world_recipe
 
-        corpus = create_or_continue(
-            str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(media_world.manifest)
-        )
+        corpus = create_or_open(str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(media_world.manifest))
         assert check(corpus.url).ok
         download_shard(corpus, 0, "clips", world_run())
         report = check(corpus.url)
@@ -404,7 +402,7 @@ class TestFiles:
         clips = [c for c in clips_from_table(read_manifest(media_world.manifest)) if c.id in ("bars", "clock", "brief")]
         moved = [replace(c, url=str(shutil.copy(c.url, folder))) for c in clips]
         write_manifest(moved, tmp_path / "list.parquet")
-        corpus = create_or_continue(
+        corpus = create_or_open(
             str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(tmp_path / "list.parquet")
         )
         download_shard(corpus, 0, "clips", world_run())

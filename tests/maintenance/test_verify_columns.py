@@ -19,13 +19,13 @@ import pytest
 from benchmarks.verify_memory import NO_TAR, write_whole_corpus
 from vidaudio.config.corpus import load_corpus_recipe
 from vidaudio.corpus import manifest_parts
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.maintenance.verify import VerifyReport, manifest_lookup, split_leaks, verify_corpus
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.index import PackIndex
 from vidaudio.maintenance.verify.manifest_lookup import ListedClips, origin_digest, words_digest
 from vidaudio.maintenance.verify.packs import Pack
-from vidaudio.maintenance.verify.split_leaks import SourceSides, sources_by_side
+from vidaudio.maintenance.verify.split_leaks import SplitLeakCheck, sources_by_side
 from vidaudio.maintenance.verify.training_shard import TABLE_SCHEMA
 from vidaudio.maintenance.verify.vector_digests import ClipVectors, shard_vectors, vector_digest
 from vidaudio.manifest import Clip, clips_from_table, table_from_clips
@@ -108,7 +108,7 @@ class TestWholeCorpus:
         rows = [Clip(f"c{n:02d}", f"web:{n}", "d", f"https://example.org/{n}", split="train") for n in range(12)]
         recipe = load_corpus_recipe("folder", ("shard_clips=2", "embed.encoder.precision=float32"))
         url = tmp_path / "corpus"
-        create_or_continue(str(url), recipe, table_from_clips(rows))
+        create_or_open(str(url), recipe, table_from_clips(rows))
         assert check(url).ok
         path = url / "manifest.parquet"
         whole = path.read_bytes()
@@ -203,7 +203,7 @@ def test_sources_on_two_sides_are_told_as_by_their_names(tmp_path: Path, monkeyp
     split = {clip: draw.choice([None, None, "train"]) for clip in ids}
     facts = ListedClips(pa.table({"id": ids, "split": pa.array([split[clip] for clip in ids], pa.string())}))
     pack = Pack("training/p", {}, {}, None, None, facts)
-    found, expected, first = SourceSides(), [], {}
+    found, expected, first = SplitLeakCheck(), [], {}
     for number, name in enumerate(("test-000000", "train-000000", "train-000001", "val-000000")):
         # With seed 0 no source is on two sides.
         rows = [
@@ -221,7 +221,7 @@ def test_sources_on_two_sides_are_told_as_by_their_names(tmp_path: Path, monkeyp
                 if other != row["split"]:
                     expected.append((at, f"has {row['source']} in {row['split']}, which is in {other} too"))
     findings = Findings()
-    found.tell(store, pack, findings)
+    found.report_to(store, pack, findings)
     # With seed 0 the two of the train split may share sources, which is no fault.
     assert [(problem.file, problem.what) for problem in findings.problems] == expected
     assert bool(expected) == (seed > 0)

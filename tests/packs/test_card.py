@@ -17,7 +17,7 @@ from vidaudio.manifest.source import TableRows
 from vidaudio.packs.card import card_text
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.shards.commit import committed_shards, encode_table, read_table, table_name
-from vidaudio.shards.corruption import DamageMet
+from vidaudio.shards.corruption import CorruptionLog
 
 FOLDER = "training/default"
 
@@ -47,7 +47,7 @@ def test_a_clip_that_was_fetched_again_counts_once(copied: Corpus):
 
 def test_a_pack_of_which_nothing_is_left_has_a_card(copied: Corpus):
     sources = frozenset(copied.manifest()["source"].to_pylist())
-    purge_packs(copied, Tombstones(frozenset(), sources, 1), DamageMet())
+    purge_packs(copied, Tombstones(frozenset(), sources, 1), CorruptionLog())
     text = card_text(copied, FOLDER)
     assert "0 samples of 0 clips from 0 sources" in text
     assert "0 uploaders are named" in text

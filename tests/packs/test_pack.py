@@ -33,7 +33,7 @@ from vidaudio.manifest import clips_from_table
 from vidaudio.packs import input_cache, selection
 from vidaudio.packs import plan as pack_plan
 from vidaudio.packs.gather import gathered
-from vidaudio.packs.input_cache import pays, sources_folder, write_sources
+from vidaudio.packs.input_cache import is_worthwhile, sources_folder, write_sources
 from vidaudio.packs.plan import PackPlan, begin_pack, missing_tasks, plan_pack
 from vidaudio.packs.write import finish_pack, pack_shard
 from vidaudio.pipeline import build as running
@@ -319,7 +319,7 @@ class TestSources:
 
     def test_they_are_made_where_they_save_reading_and_missed_ones_do_no_harm(self, built_corpus):
         few = planned(built_corpus, name="x", clips_per_shard=100)
-        assert not pays(few.tasks)
+        assert not is_worthwhile(few.tasks)
         task = planned(built_corpus, name="x", clips_per_shard=100).tasks.reading("runs/packs/none")[0]
         with (
             built_corpus.store.workspace() as scratch,

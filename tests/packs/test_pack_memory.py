@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 
 from vidaudio.config.corpus import load_corpus_recipe
-from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.corpus.corpus import Corpus, create_or_open
 from vidaudio.manifest import Clip, table_from_clips
 from vidaudio.pipeline.stages import extract
 from vidaudio.shards.commit import commit
-from vidaudio.shards.tar import ShardWriter, members
+from vidaudio.shards.tar import ShardWriter, list_members
 
 CLIPS, SOUND_BYTES, FRAME_BYTES = 96, 700_000, 100_000
 ENCODER = "by-hand"
@@ -54,7 +54,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """One shard of large clips, committed as the stages commit: packing looks at no byte of sounds and pictures."""
     rows = [Clip(f"c{n:03d}", f"s:{n}", "d", f"/nowhere/{n}.mp4", end_seconds=3.0, split="train") for n in range(CLIPS)]
     recipe = load_corpus_recipe("folder", ("embed.encoder.precision=float32",))
-    made = create_or_continue(str(tmp_path_factory.mktemp("large") / "corpus"), recipe, table_from_clips(rows))
+    made = create_or_open(str(tmp_path_factory.mktemp("large") / "corpus"), recipe, table_from_clips(rows))
     noise = np.random.default_rng(0)
     with made.store.workspace() as scratch:
         tar = scratch / "av.tar"
@@ -62,7 +62,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
             for clip in rows:
                 parts = {f"{n:03d}.jpg": noise.bytes(FRAME_BYTES) for n in range(len(SECONDS))}
                 writer.write(clip.id, {"flac": noise.bytes(SOUND_BYTES), **parts, "json": b"{}"})
-        inside = members(tar)
+        inside = list_members(tar)
         facts = []
         for clip in rows:
             sound, frames = inside[f"{clip.id}.flac"], [inside[f"{clip.id}.{n:03d}.jpg"] for n in range(len(SECONDS))]

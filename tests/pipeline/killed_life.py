@@ -30,7 +30,7 @@ from vidaudio.pipeline.stages import fused as keeping
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.shards import store
 from vidaudio.shards.commit import table_name
-from vidaudio.shards.maintenance_lock import LOCK_FILE, upkeep
+from vidaudio.shards.maintenance_lock import LOCK_FILE, maintenance_lock
 from vidaudio.shards.store import LocalStore
 
 
@@ -38,7 +38,7 @@ def fetch_and_extract(url: str, keep: str) -> None:
     """What a build with this `download.keep` does to download and extract, in this process."""
     corpus = open_corpus(url)
     run = world_run(keep=keep)
-    with upkeep(corpus.store):
+    with maintenance_lock(corpus.store):
         keeping.finish_interrupted(corpus, keep)
         enforce_removals(corpus)
     for shard in range(corpus.shards):

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
-from vidaudio.corpus.corpus import CORPUS_FILE, Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import CORPUS_FILE, Corpus, create_or_open, open_corpus
 from vidaudio.encoders.clip import EncoderSpec, load_encoder
 from vidaudio.errors import CorpusError, EncoderError
 from vidaudio.maintenance.status import corpus_status
@@ -32,7 +32,7 @@ from vidaudio.pipeline.stages.embed import embed_shard, prepare_encoder
 from vidaudio.pipeline.stages.extract import extract_shard
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
-from vidaudio.shards.tar import members, sha256_of
+from vidaudio.shards.tar import list_members, sha256_of
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:
@@ -302,7 +302,7 @@ class TestRefusals:
             build(world_recipe(tiny_clip), str(tmp_path / "five.parquet"), str(folder), progress=False)
         assert [path.name for path in folder.iterdir()] == ["manifest.parquet"]
         # The same list may go on from there.
-        create_or_continue(str(folder), world_recipe(tiny_clip), read_manifest(media_world.manifest))
+        create_or_open(str(folder), world_recipe(tiny_clip), read_manifest(media_world.manifest))
         assert (folder / CORPUS_FILE).read_bytes() == (Path(built_corpus.url) / CORPUS_FILE).read_bytes()
 
     def test_an_encoder_that_wants_larger_pictures_is_refused_before_any_work(self, media_world, tiny_clip, tmp_path):
@@ -325,9 +325,7 @@ class TestRefusals:
             )
 
     def test_a_stage_without_its_input_is_refused(self, media_world, tiny_clip, tmp_path):
-        corpus = create_or_continue(
-            str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(media_world.manifest)
-        )
+        corpus = create_or_open(str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(media_world.manifest))
         with pytest.raises(CorpusError, match="extract reads what download writes"):
             missing_shards(corpus, ["extract"], "unset")
         download_shard(corpus, 0, "clips", world_run())
@@ -414,17 +412,17 @@ class TestStagesByHand:
 
     def test_local_files_are_copied_where_asked(self, media_world, tiny_clip, tmp_path):
         recipe = world_recipe(tiny_clip, "download.copy_local=true", "shard_clips=100")
-        corpus = create_or_continue(str(tmp_path / "corpus"), recipe, read_manifest(media_world.manifest))
+        corpus = create_or_open(str(tmp_path / "corpus"), recipe, read_manifest(media_world.manifest))
         record = download_shard(corpus, 0, "clips", world_run())
         rows = rows_of(corpus, "clips")
-        inside = members(tmp_path / "corpus" / "clips" / record.tar)
+        inside = list_members(tmp_path / "corpus" / "clips" / record.tar)
         assert {f"{clip}.mp4" for clip, row in rows.items() if row["state"] == "done"} <= set(inside)
         assert all(row["path"] is None for row in rows.values())
 
     def test_on_another_kind_of_store_the_bytes_are_the_same(self, built_corpus, media_world, tiny_clip):
         """The stages called by hand on a remote store, against the corpus that Dask built on disk."""
         recipe = world_recipe(tiny_clip)
-        corpus = create_or_continue("memory://by-hand/corpus", recipe, read_manifest(media_world.manifest))
+        corpus = create_or_open("memory://by-hand/corpus", recipe, read_manifest(media_world.manifest))
         name = prepare_encoder(corpus)
         for shard in range(corpus.shards):
             download_shard(corpus, shard, "clips", world_run())

@@ -14,10 +14,10 @@ from tests.media_world import world_run
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.pipeline import clip_progress
 from vidaudio.pipeline.clip_progress import report_progress, watch_progress
-from vidaudio.pipeline.run_log import RunReport
+from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.stages.embed import embed_shard
 from vidaudio.pipeline.stages.extract import extract_shard
-from vidaudio.pipeline.task_loop import Progress, drive
+from vidaudio.pipeline.task_loop import Progress, run_tasks
 from vidaudio.shards.commit import read_table, table_name
 
 
@@ -72,12 +72,12 @@ def test_reports_travel_from_workers_to_the_driver_s_bar(bar: Progress, monkeypa
         def submit(shard: int) -> list[Future]:
             return [client.submit(work, shard, key=f"extract-{shard:06d}-run")]
 
-        drive(
+        run_tasks(
             iter(range(3)),
             submit,
             limit=2,
             units=lambda _: 10,
-            report=RunReport(),
+            report=RunLog(),
             progress=bar,
             shard_of=lambda shard: shard,
         )

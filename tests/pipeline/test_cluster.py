@@ -22,7 +22,7 @@ from vidaudio.config.corpus import CorpusRecipe, DaskBlock, load_corpus_recipe, 
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.pipeline.build import build
 from vidaudio.pipeline.dask.batch_jobs import job_cluster, job_specs
-from vidaudio.pipeline.dask.cluster import chains_in_flight, check_cluster, check_scheduler, connected
+from vidaudio.pipeline.dask.cluster import check_cluster, check_scheduler, connected, max_in_flight
 
 SBATCH = """#!/bin/sh
 cp "$1" "$SLURM_FOLDER/$$.script"
@@ -173,7 +173,7 @@ def test_jobs_that_end_are_submitted_anew(slurm: Path, tmp_path: Path, monkeypat
     block = dask_block("dask.cluster={jobs: 1, cores: 2, host: 127.0.0.1, memory: 1GB, downloads: 2}")
     with connected(block) as client:
         client.wait_for_workers(1, timeout=60)
-        assert chains_in_flight(client, block) == 4
+        assert max_in_flight(client, block) == 4
         (worker,) = client.scheduler_info()["workers"].values()
         assert (worker["nthreads"], worker["resources"]) == (5, {"net": 2, "cpu": 2, "gpu": 1})
         (first,) = numbers(slurm / "started")

@@ -17,7 +17,7 @@ from vidaudio.corpus.corpus import open_corpus
 from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
 from vidaudio.media.outcomes import Reason, State
 from vidaudio.pipeline.stages import crash_attribution
-from vidaudio.pipeline.stages.crash_attribution import DEATHS_ALONE, FOLDER, Try, trying
+from vidaudio.pipeline.stages.crash_attribution import DEATHS_ALONE, FOLDER, AttemptRecord, attempt
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.store import LocalStore
 
@@ -88,49 +88,49 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
     return LocalStore(tmp_path)
 
 
-def died(**values) -> Try:
+def died(**values) -> AttemptRecord:
     """A try of this run whose worker is gone; its nanny (our parent) lives."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         gone = process.pid, psutil.Process(process.pid).create_time()
         process.stdin.close()
-    return replace(Try.here(), process=gone, **values)
+    return replace(AttemptRecord.here(), process=gone, **values)
 
 
-def leave(store: LocalStore, *tries: Try) -> None:
+def leave(store: LocalStore, *tries: AttemptRecord) -> None:
     for number, one in enumerate(tries):
         store.create(f"{FOLDER}/000003/{number}.json", json.dumps(asdict(one)).encode())
 
 
 def test_a_try_leaves_no_note_when_it_ends_and_takes_earlier_ones_along(store: LocalStore):
     leave(store, died())
-    trial = trying(store, 3)
+    trial = attempt(store, 3)
     trial.__enter__()
     assert len(store.list(f"{FOLDER}/000003")) == 2
     with pytest.raises(ZeroDivisionError):
         trial.gen.throw(ZeroDivisionError)
     assert list(store.list(f"{FOLDER}/000003")) == ["0.json"]
-    with trying(store, 3):
+    with attempt(store, 3):
         pass
     assert store.list(f"{FOLDER}/000003") == {}
 
 
 def test_after_a_death_clips_are_decoded_alone_and_the_note_says_which(store: LocalStore):
-    with trying(store, 3) as trial:
+    with attempt(store, 3) as trial:
         assert not trial.alone
     leave(store, died())
-    with trying(store, 3) as trial:
+    with attempt(store, 3) as trial:
         assert trial.alone
-        assert not trial.guilty("a")
+        assert not trial.is_poisoned("a")
         notes = [json.loads(store.read(f"{FOLDER}/000003/{name}")) for name in store.list(f"{FOLDER}/000003")]
         assert {(note["alone"], note["clip"]) for note in notes} == {(False, None), (True, "a")}
 
 
 def test_only_deaths_alone_at_the_same_clip_make_it_guilty(store: LocalStore):
     leave(store, died(), died(alone=True, clip="a"), died(alone=True, clip="b"), died(alone=True, clip="b"))
-    with trying(store, 3) as trial:
-        assert not trial.guilty("a")
-        assert trial.guilty("b")
-        assert not trial.guilty("c")
+    with attempt(store, 3) as trial:
+        assert not trial.is_poisoned("a")
+        assert trial.is_poisoned("b")
+        assert not trial.is_poisoned("c")
 
 
 @pytest.mark.parametrize(
@@ -146,22 +146,22 @@ def test_only_deaths_alone_at_the_same_clip_make_it_guilty(store: LocalStore):
 )
 def test_other_deaths_never_count_against_a_clip(store: LocalStore, innocent: dict):
     if innocent == {"process": None}:
-        innocent = {"process": Try.here().process}
+        innocent = {"process": AttemptRecord.here().process}
     leave(store, *(replace(died(alone=True, clip="a"), **innocent) for _ in range(DEATHS_ALONE + 1)))
-    with trying(store, 3) as trial:
+    with attempt(store, 3) as trial:
         assert not trial.alone
-        assert not trial.guilty("a")
+        assert not trial.is_poisoned("a")
 
 
 def test_of_another_machine_only_the_note_can_tell(store: LocalStore):
-    leave(store, *(replace(Try.here(alone=True, clip="a"), host="elsewhere") for _ in range(DEATHS_ALONE)))
-    with trying(store, 3) as trial:
-        assert trial.guilty("a")
+    leave(store, *(replace(AttemptRecord.here(alone=True, clip="a"), host="elsewhere") for _ in range(DEATHS_ALONE)))
+    with attempt(store, 3) as trial:
+        assert trial.is_poisoned("a")
 
 
 def test_of_another_container_of_this_machine_only_the_note_can_tell(store: LocalStore):
     """It counts its processes anew: a living process of that number here says nothing, nor does a missing one."""
-    there = replace(Try.here(alone=True, clip="a"), namespace=1)
+    there = replace(AttemptRecord.here(alone=True, clip="a"), namespace=1)
     leave(store, *(replace(there, process=gone) for gone in (died().process, there.process)))
-    with trying(store, 3) as trial:
-        assert trial.guilty("a")
+    with attempt(store, 3) as trial:
+        assert trial.is_poisoned("a")

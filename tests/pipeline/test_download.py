@@ -13,23 +13,29 @@ import pytest
 from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from vidaudio.config.corpus import CorpusRecipe, RunSettings, load_corpus_recipe
-from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.corpus.corpus import Corpus, create_or_open
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.store import read_manifest
-from vidaudio.media.fetch.rate_limit import FileBudget, MemoryBudget, Rates, SiteRate
+from vidaudio.media.fetch.rate_limit import FileRateLimiter, MemoryRateLimiter, Rates, SiteRate
 from vidaudio.media.fetch.source import ClipSpan, FetchOptions
 from vidaudio.media.outcomes import Outcome, Reason, State
-from vidaudio.pipeline.stages.circuit_breaker import FetchingStopped, RunStreak, Streak, Tail, tail_of
+from vidaudio.pipeline.stages.circuit_breaker import (
+    CircuitBreaker,
+    FetchAborted,
+    RunCircuitBreaker,
+    TrailingFailures,
+    trailing_failures,
+)
 from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_budget, site_rates
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers, answers_of, site_of_url
-from vidaudio.pipeline.stages.retry_rounds import RoundRules, SourceJob, fetch_in_rounds
+from vidaudio.pipeline.stages.retry_rounds import RetryPolicy, SourceJob, fetch_in_rounds
 from vidaudio.shards.commit import read_table, table_name
 
 OPTIONS = FetchOptions(
     extractors=(EXTRACTOR,), retries=0, socket_timeout_seconds=1.0, allow_private_addresses=True, keep_whole=True
 )
-RULES = RoundRules(tries=3, threads=2, wait_seconds=0.01)
+RULES = RetryPolicy(tries=3, threads=2, wait_seconds=0.01)
 QUICK = Rates(SiteRate(first_pause_seconds=0.02, longest_pause_seconds=0.1))
 
 
@@ -57,7 +63,7 @@ def corpus_of(urls: list[str], tmp_path: Path, *settings: str) -> Corpus:
     write_manifest(clips, tmp_path / "list.parquet")
     manifest = read_manifest(tmp_path / "list.parquet")
     chosen = recipe(tmp_path, *settings)
-    return create_or_continue(str(tmp_path / "corpus"), chosen, manifest)
+    return create_or_open(str(tmp_path / "corpus"), chosen, manifest)
 
 
 def run_of(tmp_path: Path, *settings: str) -> RunSettings:
@@ -70,7 +76,7 @@ def run_of(tmp_path: Path, *settings: str) -> RunSettings:
 def test_a_dead_video_costs_one_extraction_and_what_may_pass_is_asked_again(site: LoopbackSite, tmp_path: Path):
     errors = ["Private video", "This video has been removed", "Sign in to confirm you're not a bot", "Who knows"]
     urls = [dead(site, number, error) for number, error in enumerate(errors)]
-    report = fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryBudget(), RULES)
+    report = fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryRateLimiter(), RULES)
     assert [site.requests[f"/watch/v{number}"] for number in range(4)] == [1, 1, 3, 3]
     reasons = [Reason.PRIVATE, Reason.REMOVED, Reason.BOT_CHECK, Reason.UNKNOWN]
     assert [report.fetched[f"c{number}"].outcome.reason for number in range(4)] == reasons
@@ -80,7 +86,7 @@ def test_a_dead_video_costs_one_extraction_and_what_may_pass_is_asked_again(site
 
 def test_a_source_that_comes_back_is_done(site: LoopbackSite, tmp_path: Path):
     url = site.url("busy/429/a.mp4")
-    report = fetch_in_rounds(jobs([url]), tmp_path / "out", OPTIONS, MemoryBudget(QUICK), RULES)
+    report = fetch_in_rounds(jobs([url]), tmp_path / "out", OPTIONS, MemoryRateLimiter(QUICK), RULES)
     assert report.fetched["c0"].outcome.state is State.DONE
     assert (report.traffic.refused, report.tries) == (1, 2)
 
@@ -88,8 +94,8 @@ def test_a_source_that_comes_back_is_done(site: LoopbackSite, tmp_path: Path):
 def test_a_dead_proxy_stops_the_run_before_the_list_is_burned(site: LoopbackSite, tmp_path: Path):
     options = replace(OPTIONS, ytdlp={"proxy": "http://127.0.0.1:9"})
     urls = [site.url(f"{number}/a.mp4") for number in range(100)]
-    budget = MemoryBudget()
-    with pytest.raises(FetchingStopped, match=r"network: .*proxy.*same command goes on.*stop_after_failures=0"):
+    budget = MemoryRateLimiter()
+    with pytest.raises(FetchAborted, match=r"network: .*proxy.*same command goes on.*stop_after_failures=0"):
         fetch_in_rounds(jobs(urls), tmp_path / "out", options, budget, replace(RULES, stop_after=10))
     spent = budget.state(site.url("").split("/")[2]).spent
     assert 30 <= spent <= 30 + 3 * RULES.threads, "ten sources in each of three rounds"
@@ -98,8 +104,8 @@ def test_a_dead_proxy_stops_the_run_before_the_list_is_burned(site: LoopbackSite
 def test_a_site_that_shuts_us_out_stops_the_run_at_once(site: LoopbackSite, tmp_path: Path):
     urls = [site.url(f"status/429/{number}.mp4") for number in range(100)]
     began = time.monotonic()
-    with pytest.raises(FetchingStopped, match=r"rate_limited: .*requests_per_hour"):
-        fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryBudget(QUICK), RULES)
+    with pytest.raises(FetchAborted, match=r"rate_limited: .*requests_per_hour"):
+        fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryRateLimiter(QUICK), RULES)
     assert site.requests.total() <= 5 + RULES.threads
     assert time.monotonic() - began < 20
 
@@ -109,13 +115,13 @@ def test_a_block_that_lifts_costs_no_source_anything(site: LoopbackSite, tmp_pat
     good = dict(site.pages)
     site.pages |= {path: {**page, "error": "not a bot"} for path, page in good.items()}
 
-    class Lifting(MemoryBudget):
+    class Lifting(MemoryRateLimiter):
         """After 15 requests the site has seen reason."""
 
-        def turn(self, name: str) -> float:
+        def try_acquire(self, name: str) -> float:
             if self.state(name).spent >= 15:
                 site.pages.update(good)
-            return super().turn(name)
+            return super().try_acquire(name)
 
     rules = replace(RULES, tries=2, stop_after=10)
     report = fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, Lifting(), rules)
@@ -126,7 +132,7 @@ def test_a_block_that_lifts_costs_no_source_anything(site: LoopbackSite, tmp_pat
 def test_failures_of_different_kinds_are_no_block(site: LoopbackSite, tmp_path: Path):
     errors = ["not a bot", "Private video", "Who knows"] * 10
     urls = [dead(site, number, error) for number, error in enumerate(errors)]
-    report = fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryBudget(), replace(RULES, stop_after=6))
+    report = fetch_in_rounds(jobs(urls), tmp_path / "out", OPTIONS, MemoryRateLimiter(), replace(RULES, stop_after=6))
     assert len(report.fetched) == 30
 
 
@@ -135,10 +141,10 @@ def test_when_a_streak_breaks():
     final = Outcome.failed(Reason.PRIVATE, "m")
 
     def broken(stop_after: int, sources: int, outcomes: list[Outcome]) -> bool:
-        streak = Streak(stop_after, sources)
+        breaker = CircuitBreaker(stop_after, sources)
         for outcome in outcomes:
-            streak.note(outcome)
-        return streak.broken.is_set()
+            breaker.note(outcome)
+        return breaker.broken.is_set()
 
     assert broken(25, 100, [bot] * 25)
     assert not broken(25, 100, [bot] * 24)
@@ -159,7 +165,7 @@ def test_equal_permanent_answers_stop_the_run_and_are_not_believed(site: Loopbac
     corpus, run = corpus_of(urls, tmp_path), run_of(tmp_path, "dask.downloads_per_worker=1")
     for _ in range(2):
         with pytest.raises(
-            FetchingStopped, match=r"127\.0\.0\.1 refused 4[5-9] of the last 50 .*removed: .*browser.*equal_answers=0"
+            FetchAborted, match=r"127\.0\.0\.1 refused 4[5-9] of the last 50 .*removed: .*browser.*equal_answers=0"
         ):
             download_shard(corpus, 0, "clips", run)
         assert corpus.store.list("clips") == {}
@@ -176,9 +182,9 @@ def test_equal_permanent_answers_stop_the_run_and_are_not_believed(site: Loopbac
 def test_dead_videos_that_are_equal_and_few_or_not_meant_to_stop_the_run_are_taken(site: LoopbackSite, tmp_path: Path):
     urls = [dead(site, number, "Video unavailable") for number in range(30)]
     rules = replace(RULES, stop_after_equal_answers=0)
-    report = fetch_in_rounds(jobs(urls), tmp_path / "all", OPTIONS, MemoryBudget(), rules)
+    report = fetch_in_rounds(jobs(urls), tmp_path / "all", OPTIONS, MemoryRateLimiter(), rules)
     assert {fetched.outcome.reason for fetched in report.fetched.values()} == {Reason.REMOVED}
-    report = fetch_in_rounds(jobs(urls[:24]), tmp_path / "few", OPTIONS, MemoryBudget(), RULES)
+    report = fetch_in_rounds(jobs(urls[:24]), tmp_path / "few", OPTIONS, MemoryRateLimiter(), RULES)
     assert len(report.fetched) == 24
 
 
@@ -243,29 +249,29 @@ def test_answers_that_are_known_from_a_try_that_was_killed_count_and_stop_nothin
 def test_what_a_shard_ends_with():
     bot, net = (Outcome.failed(r, "m") for r in (Reason.BOT_CHECK, Reason.NETWORK))
     dead, done = Outcome.failed(Reason.PRIVATE, "m"), Outcome.done()
-    assert tail_of([]) == Tail()
-    assert tail_of([bot, bot]) == Tail(Reason.BOT_CHECK, "m", 2, whole=True)
-    assert tail_of([dead, bot, bot]) == Tail(Reason.BOT_CHECK, "m", 2, whole=False)
-    assert tail_of([net, bot]) == Tail(Reason.BOT_CHECK, "m", 1, whole=False)
-    assert tail_of([bot, done]) == Tail(None, "", 0, whole=False)
-    assert tail_of([bot, dead]) == tail_of([dead]) == Tail(None, "", 0, whole=False)
+    assert trailing_failures([]) == TrailingFailures()
+    assert trailing_failures([bot, bot]) == TrailingFailures(Reason.BOT_CHECK, "m", 2, whole=True)
+    assert trailing_failures([dead, bot, bot]) == TrailingFailures(Reason.BOT_CHECK, "m", 2, whole=False)
+    assert trailing_failures([net, bot]) == TrailingFailures(Reason.BOT_CHECK, "m", 1, whole=False)
+    assert trailing_failures([bot, done]) == TrailingFailures(None, "", 0, whole=False)
+    assert trailing_failures([bot, dead]) == trailing_failures([dead]) == TrailingFailures(None, "", 0, whole=False)
 
 
 def test_a_run_stops_when_its_last_sources_failed_alike_however_small_its_shards_are():
-    def stops_after(limit: int, tails: list[Tail], equal: int = 25) -> int | None:
-        streak = RunStreak(limit, equal)
-        return next((number for number, tail in enumerate(tails, 1) if streak.note(tail)), None)
+    def stops_after(limit: int, tails: list[TrailingFailures], equal: int = 25) -> int | None:
+        breaker = RunCircuitBreaker(limit, equal)
+        return next((number for number, trailing in enumerate(tails, 1) if breaker.note(trailing)), None)
 
-    def failed(reason: Reason, sources: int = 1, whole: bool = True) -> Tail:
-        return Tail(reason, "m", sources, whole)
+    def failed(reason: Reason, sources: int = 1, whole: bool = True) -> TrailingFailures:
+        return TrailingFailures(reason, "m", sources, whole)
 
     bot, net, full = failed(Reason.BOT_CHECK), failed(Reason.NETWORK), failed(Reason.DISK)
-    other = Tail(None, "", 0, whole=False)  # done, or dead
+    other = TrailingFailures(None, "", 0, whole=False)  # done, or dead
     assert stops_after(25, [bot] * 40) == 25
     assert stops_after(25, ([bot] * 24 + [other]) * 3) is None, "somebody came through"
     assert stops_after(25, ([bot] * 20 + [net]) * 3) is None, "not alike"
     assert stops_after(25, [other] * 500) is None, "dead videos"
-    assert stops_after(25, [bot, Tail()] * 40) == 49, "shards of local files say nothing"
+    assert stops_after(25, [bot, TrailingFailures()] * 40) == 49, "shards of local files say nothing"
     assert stops_after(25, [failed(Reason.BOT_CHECK, 20, whole=False), *[bot] * 9]) == 6
     assert stops_after(25, [full] * 9) == 3
     assert stops_after(0, [full] * 500) is None
@@ -274,10 +280,10 @@ def test_a_run_stops_when_its_last_sources_failed_alike_however_small_its_shards
 @pytest.mark.parametrize("shard", [1, 7, 20])
 def test_a_run_stops_when_a_site_refuses_shard_after_shard(shard: int):
     def stops_after(outcomes: list[tuple[str, Outcome]], equal: int = 25) -> int | None:
-        streak = RunStreak(25, equal)
+        breaker = RunCircuitBreaker(25, equal)
         for first in range(0, len(outcomes), shard):
             part = outcomes[first : first + shard]
-            if streak.note(tail_of(outcome for _, outcome in part), answers_of(part, equal)) is not None:
+            if breaker.note(trailing_failures(outcome for _, outcome in part), answers_of(part, equal)) is not None:
                 return first + len(part)
         return None
 
@@ -326,8 +332,8 @@ def test_a_stopped_shard_is_not_committed_and_the_same_call_goes_on(site: Loopba
 def test_settings_of_the_run_may_differ_from_those_of_the_corpus(site: LoopbackSite, tmp_path: Path):
     corpus = corpus_of([site.add_video("v", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}])], tmp_path)
     run = run_of(tmp_path, "download.ytdlp.http_headers={User-Agent: Other/2}")
-    budget = MemoryBudget()
-    download_shard(corpus, 0, "clips", run, budget=budget)
+    budget = MemoryRateLimiter()
+    download_shard(corpus, 0, "clips", run, rate_limiter=budget)
     assert {heard["User-Agent"] for heard in site.heard} == {"Other/2"}
     assert budget.state("loopbacksite").spent == 2
 
@@ -342,7 +348,7 @@ def test_a_site_differs_only_where_it_says_so(tmp_path: Path):
     rates = site_rates(again.rate)
     assert (rates.of("vimeo").requests_per_hour, rates.of("youtube").requests_per_hour) == (100, 50)
     assert rates.of("youtube").jitter_seconds == 2
-    assert shared_budget(again.rate) == FileBudget(tmp_path, rates)
+    assert shared_budget(again.rate) == FileRateLimiter(tmp_path, rates)
 
 
 def test_a_lists_file_urls_are_taken_only_where_the_recipe_says_so_and_are_no_setting_of_the_corpus():
@@ -369,19 +375,19 @@ def test_nothing_more_is_asked_once_another_build_has_committed_the_shard(site: 
     corpus = corpus_of([site.url(f"{n}/a.mp4") for n in range(3)], tmp_path)
     run = run_of(tmp_path, "dask.downloads_per_worker=1")
 
-    class Interrupted(MemoryBudget):
+    class Interrupted(MemoryRateLimiter):
         """Lets the first request through only when somebody else is done with all of the shard."""
 
         other = None
 
-        def turn(self, site_name: str) -> float:
+        def try_acquire(self, site_name: str) -> float:
             if self.other is None:
-                self.other = download_shard(corpus, 0, "clips", run, budget=MemoryBudget())
+                self.other = download_shard(corpus, 0, "clips", run, rate_limiter=MemoryRateLimiter())
                 site.requests.clear()
-            return super().turn(site_name)
+            return super().try_acquire(site_name)
 
     budget = Interrupted()
-    late = download_shard(corpus, 0, "clips", run, budget=budget)
+    late = download_shard(corpus, 0, "clips", run, rate_limiter=budget)
     assert late.tar_sha256 == budget.other.tar_sha256
     assert set(site.requests) == {"/0/a.mp4"}, "the source that was being asked for, and no other"
     assert sum(late.requests.values()) == site.requests.total()

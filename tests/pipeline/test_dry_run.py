@@ -16,14 +16,14 @@ from tests.media_world import MediaWorld, world_recipe
 from tests.pipeline.killed_life import fetch_and_extract
 from tests.pipeline.test_build import contents
 from vidaudio.config.corpus import CorpusRecipe
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.media_retention import draft_name
 from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.maintenance.remove import remove
 from vidaudio.manifest import Clip, clips_from_table, read_manifest, source, write_manifest
 from vidaudio.media.outcomes import Reason
 from vidaudio.packs import preview
-from vidaudio.packs.preview import Packing
+from vidaudio.packs.preview import PackPreview
 from vidaudio.pipeline.build import build
 from vidaudio.pipeline.dry_run import REQUESTS_PER_SOURCE, BuildPlan, dry_run
 from vidaudio.pipeline.retry import plan_retry
@@ -261,25 +261,25 @@ def test_where_nothing_is_tried_again_it_is_said_why(
 def test_what_would_be_packed_is_known_where_the_shards_are_done(
     built_corpus: Corpus, media_world: MediaWorld, tiny_clip: Path, tmp_path: Path
 ):
-    def planned(corpus: str | Path, *settings: str, manifest: Path = media_world.manifest) -> Packing | None:
+    def planned(corpus: str | Path, *settings: str, manifest: Path = media_world.manifest) -> PackPreview | None:
         plan = dry_run(world_recipe(tiny_clip, *settings), str(manifest), str(corpus))
         assert str(plan.pack) in str(plan)
         return plan.pack
 
-    assert planned(tmp_path / "new") == Packing("training/default", "after_shards")
-    assert planned(built_corpus.url) == Packing("training/default", "now", 0, 0)
+    assert planned(tmp_path / "new") == PackPreview("training/default", "after_shards")
+    assert planned(built_corpus.url) == PackPreview("training/default", "now", 0, 0)
     described = json.loads((Path(built_corpus.url) / "training/default/pack.json").read_text())
     shards, samples = len(described["shards"]), described["samples"]
-    assert planned(built_corpus.url, "pack.name=other") == Packing("training/other", "now", shards, samples)
+    assert planned(built_corpus.url, "pack.name=other") == PackPreview("training/other", "now", shards, samples)
 
     corpus = shutil.copytree(built_corpus.url, tmp_path / "corpus")
     (corpus / "training/default/train-000000.parquet").unlink()
     assert planned(corpus).shards == 1
     (corpus / "training/default/pack.json").write_text(json.dumps(described | {"plan_hash": "of fewer clips"}))
-    assert planned(corpus) == Packing("training/default", "never")
+    assert planned(corpus) == PackPreview("training/default", "never")
     next(corpus.glob("embeddings/*/000001.parquet")).unlink()
-    assert planned(corpus) == Packing("training/default", "stands")
-    assert planned(corpus, "pack.name=other") == Packing("training/other", "after_shards")
+    assert planned(corpus) == PackPreview("training/default", "stands")
+    assert planned(corpus, "pack.name=other") == PackPreview("training/other", "after_shards")
 
 
 def test_a_build_that_came_to_its_end_is_known_without_a_look_at_its_clips(
@@ -296,7 +296,7 @@ def test_a_build_that_came_to_its_end_is_known_without_a_look_at_its_clips(
     with monkeypatch.context() as patch:
         patch.setattr(preview, "plan_pack", planned)
         assert dry_run(*request) == looked_at
-        assert looked_at.pack == Packing("training/default", "now", 0, 0)
+        assert looked_at.pack == PackPreview("training/default", "now", 0, 0)
         # What was not built so far, or is there no more, is planned.
         for name in ("train-000000.parquet", "index.arrow"):
             path = corpus / "training" / "default" / name
@@ -356,7 +356,7 @@ def kept(media_world: MediaWorld, tiny_clip: Path, tmp_path_factory: pytest.Temp
     clips = [c for c in clips_from_table(read_manifest(media_world.manifest)) if c.id in ("brief", "mute", "bars")]
     write_manifest(clips, folder / "list.parquet")
     recipe = world_recipe(tiny_clip, "download.copy_local=true", "shard_clips=2")
-    create_or_continue(str(folder / "corpus"), recipe, read_manifest(folder / "list.parquet"))
+    create_or_open(str(folder / "corpus"), recipe, read_manifest(folder / "list.parquet"))
     fetch_and_extract(str(folder / "corpus"), "all")
     return folder
 

@@ -15,7 +15,7 @@ from tests.media_world import MediaWorld, world_recipe, world_run
 from tests.pipeline.killed_life import fetch_and_extract
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.media_retention import draft_name
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance.verify import verify_corpus
@@ -27,7 +27,7 @@ from vidaudio.pipeline.stages.download import download_shard, spent_by
 from vidaudio.pipeline.stages.extract import extract_shard
 from vidaudio.pipeline.stages.fused import check_keep, finish_interrupted
 from vidaudio.shards.commit import decode_table, encode_table, read_table, table_name
-from vidaudio.shards.tar import members, sha256_of
+from vidaudio.shards.tar import list_members, sha256_of
 
 CLIPS = ("web_a", "web_gone", "brief", "mute")
 
@@ -36,7 +36,7 @@ def begun(
     media_world: MediaWorld, tiny_clip: Path, folder: Path, clips: tuple[str, ...] = CLIPS, *settings: str
 ) -> Corpus:
     rows = [clip for clip in clips_from_table(read_manifest(media_world.manifest)) if clip.id in clips]
-    return create_or_continue(str(folder), world_recipe(tiny_clip, *settings), table_from_clips(rows))
+    return create_or_open(str(folder), world_recipe(tiny_clip, *settings), table_from_clips(rows))
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_verify_says_how_damaged_pictures_and_sound_come_back(kept, keep, kind, 
 def test_on_an_object_store(s3_server: S3Server, media_world, tiny_clip, kept, keep):
     url = f"s3://{BUCKET}/keep-{keep}/corpus"
     local = open_corpus(str(kept[keep]))
-    create_or_continue(url, world_recipe(tiny_clip), pa.concat_tables(local.tables()))
+    create_or_open(url, world_recipe(tiny_clip), pa.concat_tables(local.tables()))
     fetch_and_extract(url, keep)
     store = open_corpus(url).store
     for folder in ("clips", "av"):
@@ -254,4 +254,4 @@ def test_killed_behind_a_write_the_same_build_ends_in_the_same_bytes(media_world
 
 def test_members_of_the_kept_tar_are_those_of_the_table(kept):
     (tar,) = (kept["all"] / "clips").glob("*.tar")
-    assert set(members(tar)) == {"web_a.mp4", "web_a.json"}
+    assert set(list_members(tar)) == {"web_a.mp4", "web_a.json"}

@@ -20,7 +20,7 @@ from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from tests.media_world import pack_here, render, world_recipe, world_run
 from tests.report.listening_world import make_systems
-from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.corpus.corpus import Corpus, create_or_open
 from vidaudio.maintenance.export import export
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import verify_corpus
@@ -76,7 +76,7 @@ def built(site: LoopbackSite, tiny_clip: Path, tmp_path_factory: pytest.TempPath
     write_manifest(listing.clips, folder / "list.parquet")
     download = "download={allow_private_addresses: true, extractors: ['%s'], retry_wait_seconds: 0.01, tries: 1}"
     recipe = world_recipe(tiny_clip, "shard_clips=16", download % EXTRACTOR, "extract.frame_size=96")
-    corpus = create_or_continue(str(folder / "corpus"), recipe, read_manifest(folder / "list.parquet"))
+    corpus = create_or_open(str(folder / "corpus"), recipe, read_manifest(folder / "list.parquet"))
     for stage in shard_stages(prepare_encoder(corpus)):
         stage.run(corpus, 0, stage.folder, recipe.run_settings(), ignore_progress)
     pack_here(corpus, recipe.pack)
@@ -140,12 +140,12 @@ def test_a_corpus_that_was_begun_with_such_words_goes_on_with_its_list(tiny_clip
     words = ("a\0b", "\u202edog", "two\r\nlines")
     clips = [Clip(id=f"c{n}", source=f"s:{n}", dataset="d", url=f"/{n}.mp4", captions=words) for n in range(6)]
     recipe = world_recipe(tiny_clip)
-    begun = create_or_continue(str(tmp_path / "corpus"), recipe, table_from_clips(clips))
+    begun = create_or_open(str(tmp_path / "corpus"), recipe, table_from_clips(clips))
     assert begun.rows(0)[0].captions == words
     more = Clip(id="new", source="s:new", dataset="d", url="/new.mp4", captions=words)
     for listed, parts in ((clips, 1), ([*clips, more], 2)):
         write_manifest(listed, tmp_path / "list.parquet")
-        corpus = create_or_continue(str(tmp_path / "corpus"), recipe, read_manifest(tmp_path / "list.parquet"))
+        corpus = create_or_open(str(tmp_path / "corpus"), recipe, read_manifest(tmp_path / "list.parquet"))
         assert (len(corpus.parts), corpus.clips) == (parts, len(listed))
     assert corpus.rows(corpus.shards - 1)[0].captions == ("ab", "dog", "two\nlines")
 
@@ -159,7 +159,7 @@ def begun(site: LoopbackSite, tiny_clip: Path, tmp_path: Path) -> Corpus:
     (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, rows)))
     write_manifest(read_table(tmp_path / "list.jsonl").clips, tmp_path / "list.parquet")
     recipe = world_recipe(tiny_clip, "download.copy_local=true", "extract.min_seconds=0.5")
-    return create_or_continue(str(tmp_path / "corpus"), recipe, read_manifest(tmp_path / "list.parquet"))
+    return create_or_open(str(tmp_path / "corpus"), recipe, read_manifest(tmp_path / "list.parquet"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.media.site.small_video import small_video
 from vidaudio.config.corpus import load_corpus_recipe
 from vidaudio.corpus.corpus import open_corpus
 from vidaudio.manifest import Clip, write_manifest
-from vidaudio.media.fetch.rate_limit import FileBudget
+from vidaudio.media.fetch.rate_limit import FileRateLimiter
 from vidaudio.pipeline.build import build
 from vidaudio.shards.commit import read_table, table_name
 
@@ -76,7 +76,7 @@ def test_every_mishap_of_a_server_has_its_reason_and_every_request_is_paid_for_a
         write_manifest(clips, tmp_path / "list.parquet")
         build(recipe, str(tmp_path / "list.parquet"), str(tmp_path / "corpus"), only=["download"], progress=False)
 
-        budget = FileBudget(tmp_path / "budget")
+        budget = FileRateLimiter(tmp_path / "budget")
         sites = ["loopbacksite", *(site.url("").split("/")[2] for site in (silent, telling))]
         heard = silent.requests.total() + telling.requests.total()
         assert sum(budget.state(site).spent for site in sites) == heard

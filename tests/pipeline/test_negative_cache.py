@@ -16,14 +16,14 @@ from tests.media.site.server import LoopbackSite
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
 from vidaudio.config.corpus import CorpusRecipe, load_corpus_recipe
-from vidaudio.corpus.corpus import Corpus, create_or_continue
+from vidaudio.corpus.corpus import Corpus, create_or_open
 from vidaudio.manifest import Clip, table_from_clips
 from vidaudio.media.fetch.source import Fetched, FetchOptions
 from vidaudio.media.outcomes import Outcome, Reason
-from vidaudio.pipeline.stages.circuit_breaker import FetchingStopped
+from vidaudio.pipeline.stages.circuit_breaker import FetchAborted
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.fused import fetch_and_extract, finish_interrupted
-from vidaudio.pipeline.stages.negative_cache import FOLDER, Verdicts, given, sweep_verdicts
+from vidaudio.pipeline.stages.negative_cache import FOLDER, NegativeCache, request_fingerprint, sweep_negative_caches
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.store import LocalStore, open_store
 
@@ -58,7 +58,7 @@ def corpus_of(urls: list[str], folder: Path, chosen: CorpusRecipe) -> Corpus:
         for number, url in enumerate(urls)
         for half in "ab"
     ]
-    return create_or_continue(str(folder), chosen, table_from_clips(clips))
+    return create_or_open(str(folder), chosen, table_from_clips(clips))
 
 
 def dead_videos(site: LoopbackSite) -> list[str]:
@@ -114,7 +114,7 @@ def test_a_shard_that_was_stopped_asks_for_no_dead_video_again(site, tmp_path: P
     chosen = recipe(tmp_path, "download.stop_after_failures=6")
     corpus, run = corpus_of([*dead_videos(site), *blocked], tmp_path / "corpus", chosen), chosen.run_settings()
     for _ in range(2):
-        with pytest.raises(FetchingStopped, match="bot_check"):
+        with pytest.raises(FetchAborted, match="bot_check"):
             download_shard(corpus, 0, "clips", run)
     assert asked(site) == [1, 1, 1]
     for number in range(6):
@@ -143,7 +143,7 @@ def noted_by_a_try_that_died(corpus: Corpus, site: LoopbackSite, chosen: CorpusR
     """A verdict on the first of the dead videos."""
     verdict = Outcome.failed(Reason.PRIVATE, "gone")
     clips = [Fetched("c0a", verdict), Fetched("c0b", verdict)]
-    Verdicts(corpus.store, corpus.plan_hash, 0, options_of(chosen)).note(site.url("watch/dead0"), clips)
+    NegativeCache(corpus.store, corpus.plan_hash, 0, options_of(chosen)).note(site.url("watch/dead0"), clips)
 
 
 @pytest.mark.parametrize(
@@ -174,28 +174,28 @@ def test_cookies_that_were_renewed_in_their_place_are_others(tmp_path: Path):
     told = []
     for text in ("a", "a", "b"):
         (tmp_path / "cookies.txt").write_text(text)
-        told.append(given(options, "plan"))
+        told.append(request_fingerprint(options, "plan"))
     assert told[0] == told[1] != told[2]
-    assert given(options, "another plan") != told[2]
-    assert given(FetchOptions(ytdlp={"cookiesfrombrowser": ("firefox",)}), "plan") is None
+    assert request_fingerprint(options, "another plan") != told[2]
+    assert request_fingerprint(FetchOptions(ytdlp={"cookiesfrombrowser": ("firefox",)}), "plan") is None
 
 
 def test_a_line_that_was_cut_off_costs_itself_alone(tmp_path: Path):
     store, gone = LocalStore(tmp_path), Outcome.failed(Reason.REMOVED, 'said "so"\nin two lines')
     for number in range(3):
-        Verdicts(store, "plan", 4, FetchOptions()).note(f"u{number}", [Fetched(f"c{number}", gone)])
+        NegativeCache(store, "plan", 4, FetchOptions()).note(f"u{number}", [Fetched(f"c{number}", gone)])
         with (tmp_path / FOLDER / "000004.jsonl").open("ab") as file:
             file.write(b'\n{"asked": "half a li')
-    found = Verdicts(store, "plan", 4, FetchOptions())
+    found = NegativeCache(store, "plan", 4, FetchOptions())
     for number in range(3):
         assert found.known(f"u{number}", [f"c{number}"]) == {f"c{number}": Fetched(f"c{number}", gone)}
     assert found.known("u0", ["c0", "c9"]) == found.known("u9", ["c0"]) == {}
-    assert Verdicts(store, "plan", 5, FetchOptions()).known("u0", ["c0"]) == {}
+    assert NegativeCache(store, "plan", 5, FetchOptions()).known("u0", ["c0"]) == {}
 
 
 def test_only_what_is_final_and_without_a_file_is_noted(tmp_path: Path):
     store = LocalStore(tmp_path)
-    verdicts = Verdicts(store, "plan", 0, FetchOptions())
+    verdicts = NegativeCache(store, "plan", 0, FetchOptions())
     late = Fetched("b", Outcome.dropped(Reason.TOO_SHORT, "behind the end"), info={"duration": 1.5, "title": "T"})
     for clips in (
         [Fetched("a", Outcome.failed(Reason.NETWORK))],
@@ -205,7 +205,7 @@ def test_only_what_is_final_and_without_a_file_is_noted(tmp_path: Path):
         verdicts.note("u", clips)
     assert store.list(FOLDER) == {}
     verdicts.note("u", [late])
-    assert Verdicts(store, "plan", 0, FetchOptions()).known("u", ["b"]) == {"b": late}
+    assert NegativeCache(store, "plan", 0, FetchOptions()).known("u", ["b"]) == {"b": late}
 
 
 def test_files_of_the_users_own_are_looked_at_anew(tmp_path: Path):
@@ -219,8 +219,8 @@ def test_verdicts_of_committed_shards_are_swept_and_others_stay(site, tmp_path: 
     download_shard(corpus, 0, "clips", recipe(tmp_path).run_settings())
     noted_by_a_try_that_died(corpus, site, recipe(tmp_path))
     for shard in (1, 12):
-        Verdicts(corpus.store, "p", shard, FetchOptions()).note("u", [Fetched("a", Outcome.failed(Reason.LIVE))])
-    sweep_verdicts(corpus.store, {12})
+        NegativeCache(corpus.store, "p", shard, FetchOptions()).note("u", [Fetched("a", Outcome.failed(Reason.LIVE))])
+    sweep_negative_caches(corpus.store, {12})
     assert sorted(corpus.store.list(FOLDER)) == ["000000.jsonl", "000001.jsonl"]
     finish_interrupted(corpus, "all")
     assert sorted(corpus.store.list(FOLDER)) == ["000001.jsonl"]
@@ -229,12 +229,12 @@ def test_verdicts_of_committed_shards_are_swept_and_others_stay(site, tmp_path: 
 def test_on_an_object_store(s3_server: S3Server):
     store = open_store(f"s3://{BUCKET}/verdicts/corpus")
     gone = Outcome.failed(Reason.COPYRIGHT, "gone")
-    first = Verdicts(store, "plan", 0, FetchOptions())
+    first = NegativeCache(store, "plan", 0, FetchOptions())
     for name in ("a", "b"):
         first.note(f"u{name}", [Fetched(name, gone)])
-    again = Verdicts(store, "plan", 0, FetchOptions())
+    again = NegativeCache(store, "plan", 0, FetchOptions())
     assert again.known("ua", ["a"]) | again.known("ub", ["b"]) == {n: Fetched(n, gone) for n in ("a", "b")}
     again.note("uc", [Fetched("c", gone)])
     assert len([line for line in store.read(f"{FOLDER}/000000.jsonl").splitlines() if json.loads(line or "{}")]) == 3
-    again.settle()
+    again.discard()
     assert store.list(FOLDER) == {}

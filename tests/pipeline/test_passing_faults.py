@@ -13,21 +13,21 @@ from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from tests.media.site.small_video import small_video
 from vidaudio.config.corpus import CorpusRecipe, load_corpus_recipe
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.manifest import Clip, table_from_clips
-from vidaudio.media.fetch.rate_limit import MemoryBudget
+from vidaudio.media.fetch.rate_limit import MemoryRateLimiter
 from vidaudio.media.fetch.source import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.outcomes import TRANSIENT, Reason, State
 from vidaudio.pipeline.retry import plan_retry
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.extract import extract_shard
-from vidaudio.pipeline.stages.retry_rounds import RoundRules, SourceJob, fetch_in_rounds
+from vidaudio.pipeline.stages.retry_rounds import RetryPolicy, SourceJob, fetch_in_rounds
 from vidaudio.shards.commit import read_table, table_name
 
 OPTIONS = FetchOptions(
     extractors=(EXTRACTOR,), retries=0, socket_timeout_seconds=5.0, allow_private_addresses=True, keep_whole=True
 )
-RULES = RoundRules(tries=3, threads=1, wait_seconds=0.01)
+RULES = RetryPolicy(tries=3, threads=1, wait_seconds=0.01)
 BODY, HALF = small_video(), small_video()[: len(small_video()) // 2]
 FAULTS: dict[str, dict[str, Any]] = {
     "json": {"body": b'{"error": "quota exceeded"}', "type": "application/json"},
@@ -45,7 +45,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 def fetched(site: LoopbackSite, folder: Path, path: str = "a.mp4", **rules: object) -> Fetched:
     jobs = [SourceJob(site.url(path), (ClipSpan("c", 0.0, None),))]
-    return fetch_in_rounds(jobs, folder / "out", OPTIONS, MemoryBudget(), replace(RULES, **rules)).fetched["c"]
+    return fetch_in_rounds(jobs, folder / "out", OPTIONS, MemoryRateLimiter(), replace(RULES, **rules)).fetched["c"]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -78,7 +78,7 @@ def test_a_page_where_a_file_is_named_is_final_only_in_another_run(site: Loopbac
     clip = fetched(site, tmp_path)
     assert (clip.outcome.reason, site.requests["/a.mp4"]) == (Reason.CORRUPT_FETCHED, 3)
     later = SourceJob(site.url("a.mp4"), (ClipSpan("c", 0.0, None, corrupt_sha256=(clip.sha256,)),))
-    again = fetch_in_rounds([later], tmp_path / "later", OPTIONS, MemoryBudget(), RULES).fetched["c"]
+    again = fetch_in_rounds([later], tmp_path / "later", OPTIONS, MemoryRateLimiter(), RULES).fetched["c"]
     assert (again.outcome.reason, site.requests["/a.mp4"]) == (Reason.UNSUPPORTED, 4)
 
 
@@ -93,7 +93,7 @@ def test_an_error_page_that_comes_for_several_sources_is_none_of_theirs(site: Lo
     for name in "abc":
         site.faults[f"/x/{name}.mp4"] = [FAULTS["json"]] * 20
     jobs = [SourceJob(site.url(f"x/{name}.mp4"), (ClipSpan(name, 0.0, None),)) for name in "abc"]
-    report = fetch_in_rounds(jobs, tmp_path / "out", OPTIONS, MemoryBudget(), RULES)
+    report = fetch_in_rounds(jobs, tmp_path / "out", OPTIONS, MemoryRateLimiter(), RULES)
     assert {clip.outcome.reason for clip in report.fetched.values()} == {Reason.CORRUPT_FETCHED}
 
 
@@ -102,7 +102,7 @@ def test_of_a_file_that_is_cut_short_at_the_site_the_clips_that_are_there_are_ta
     site.faults["/a.mp4"] = [{"body": whole[: len(whole) // 2], "length": 0}] * 20
     spans = (ClipSpan("early", 0.0, 0.8), ClipSpan("late", 2.5, 3.5), ClipSpan("all", 0.0, None))
     report = fetch_in_rounds(
-        [SourceJob(site.url("a.mp4"), spans)], tmp_path / "out", OPTIONS, MemoryBudget(), RULES
+        [SourceJob(site.url("a.mp4"), spans)], tmp_path / "out", OPTIONS, MemoryRateLimiter(), RULES
     ).fetched
     assert report["early"].outcome.state is State.DONE
     assert "the same bytes came twice" in report["early"].outcome.message
@@ -119,7 +119,7 @@ def test_a_file_that_changes_while_it_is_fetched_is_never_mixed(site: LoopbackSi
     site.faults["/a.mp4"] = [{"body": BODY}, broken_off]
     jobs = [SourceJob(site.url("a.mp4"), (ClipSpan("c", 0.0, None),))]
     options = replace(OPTIONS, retries=2)
-    clip = fetch_in_rounds(jobs, tmp_path / "out", options, MemoryBudget(), RULES).fetched["c"]
+    clip = fetch_in_rounds(jobs, tmp_path / "out", options, MemoryRateLimiter(), RULES).fetched["c"]
     assert clip.outcome.state is State.DONE
     assert clip.path.read_bytes() == other
 
@@ -142,7 +142,7 @@ def test_a_page_in_place_of_a_segment_is_no_hole(site: LoopbackSite, tmp_path: P
 
 def corpus_of(site: LoopbackSite, tmp_path: Path, paths: list[str]) -> Corpus:
     clips = [Clip(id=f"c{n}", source=f"s:{n}", dataset="d", url=site.url(path)) for n, path in enumerate(paths)]
-    return create_or_continue(str(tmp_path / "corpus"), recipe(tmp_path), table_from_clips(clips))
+    return create_or_open(str(tmp_path / "corpus"), recipe(tmp_path), table_from_clips(clips))
 
 
 def recipe(tmp_path: Path) -> CorpusRecipe:

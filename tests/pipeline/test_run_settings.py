@@ -22,7 +22,7 @@ from vidaudio.config.corpus import (
     FetchPolicy,
     load_corpus_recipe,
 )
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, read_manifest, write_manifest
 from vidaudio.pipeline.build import build
@@ -68,7 +68,7 @@ def recipe(tmp_path: Path, tiny_clip: Path, *settings: str, interval: float = 0.
 
 def begun(chosen: CorpusRecipe, manifest: str, folder: str) -> None:
     """Do what a build of the download stage does, in this process."""
-    corpus = create_or_continue(folder, chosen, read_manifest(manifest))
+    corpus = create_or_open(folder, chosen, read_manifest(manifest))
     download_shard(corpus, 0, "clips", chosen.run_settings())
 
 

@@ -16,10 +16,10 @@ from tests.pipeline.dask_cluster import DaskCluster, dask_cluster
 from vidaudio.config.corpus import CorpusRecipe, load_corpus_recipe
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, write_manifest
-from vidaudio.media.fetch.rate_limit import BudgetLost, FileBudget, Rates, SiteRate
+from vidaudio.media.fetch.rate_limit import FileRateLimiter, RateLimiterUnreachable, Rates, SiteRate
 from vidaudio.media.fetch.source import ClipSpan, FetchOptions, fetch_source
 from vidaudio.pipeline.build import build
-from vidaudio.pipeline.dask.shared_rate_limit import ClusterBudget
+from vidaudio.pipeline.dask.shared_rate_limit import ClusterRateLimiter
 
 WORKERS = 3
 
@@ -50,7 +50,7 @@ def journal(corpus: Path) -> list[dict]:
 
 
 def spent(cluster: DaskCluster, site: LoopbackSite) -> int:
-    return FileBudget(cluster.budget_folder).state(site.url("").split("/")[2]).spent
+    return FileRateLimiter(cluster.budget_folder).state(site.url("").split("/")[2]).spent
 
 
 def test_three_machines_spend_one_budget_and_the_next_driver_goes_on_with_it(cluster, site, tmp_path):
@@ -87,25 +87,25 @@ def test_a_block_stops_a_run_of_single_clips_and_dead_videos_do_not(cluster, sit
     status = build(chosen, listed(dead, tmp_path / "dead"), str(tmp_path / "old"), only=["download"], progress=False)
     assert sum(other["clips"] for other in status.as_dict()["stages"]["download"]["others"]) == 30
 
-    before = FileBudget(cluster.budget_folder).state("loopbacksite").spent
+    before = FileRateLimiter(cluster.budget_folder).state("loopbacksite").spent
     site.requests.clear()
     blocked = [site.add_video(f"v{number}", error="Sign in to confirm you're not a bot") for number in range(60)]
     with pytest.raises(CorpusError, match=r"the last 6 sources all failed alike \(bot_check.*--retry-failed=bot_check"):
         build(chosen, listed(blocked, tmp_path / "list"), str(tmp_path / "c"), only=["download"], progress=False)
     assert 6 <= site.requests.total() < 30
-    after = FileBudget(cluster.budget_folder).state("loopbacksite").spent
+    after = FileRateLimiter(cluster.budget_folder).state("loopbacksite").spent
     assert sum(row["requests"] for row in journal(tmp_path / "c")) == after - before == site.requests.total()
 
 
 def test_what_a_stopped_shard_had_spent_is_written_down(cluster, site, tmp_path):
     settings = (f"download.extractors=['{EXTRACTOR}']", "download.stop_after_failures=6", "shard_clips=20")
     urls = [site.add_video(f"s{number}", error="Sign in to confirm you're not a bot") for number in range(20)]
-    before = FileBudget(cluster.budget_folder).state("loopbacksite").spent
+    before = FileRateLimiter(cluster.budget_folder).state("loopbacksite").spent
     with pytest.raises(CorpusError, match="nothing comes through"):
         build(recipe(cluster, "", *settings), listed(urls, tmp_path / "l"), str(tmp_path / "c"), only=["download"],
               progress=False)  # fmt: skip
     (row,) = journal(tmp_path / "c")
-    after = FileBudget(cluster.budget_folder).state("loopbacksite").spent
+    after = FileRateLimiter(cluster.budget_folder).state("loopbacksite").spent
     assert (row["stage"], row["shard"], row["rows"]) == ("download", 0, 0)
     assert row["requests"] == after - before == site.requests.total() > 0
 
@@ -121,15 +121,15 @@ class Gone:
 
 
 def test_a_source_is_not_blamed_for_a_budget_that_cannot_be_reached(site, tmp_path):
-    class Lost(ClusterBudget):
+    class Lost(ClusterRateLimiter):
         def _ask(self, *_: object) -> float:
-            raise BudgetLost("the Dask scheduler no longer answers")
+            raise RateLimiterUnreachable("the Dask scheduler no longer answers")
 
-    budget = Lost(Gone(), Rates())  # type: ignore[arg-type]
-    with pytest.raises(BudgetLost, match="no longer answers"):
+    rate_limiter = Lost(Gone(), Rates())  # type: ignore[arg-type]
+    with pytest.raises(RateLimiterUnreachable, match="no longer answers"):
         fetch_source(
             site.url("a.mp4"), [ClipSpan("c", 0.0, None)], tmp_path, FetchOptions(allow_private_addresses=True),
-            budget=budget,
+            rate_limiter=rate_limiter,
         )  # fmt: skip
     assert not site.requests
 
@@ -137,17 +137,17 @@ def test_a_source_is_not_blamed_for_a_budget_that_cannot_be_reached(site, tmp_pa
 def test_a_worker_asks_again_only_when_it_may_be_served():
     asked = []
 
-    class Counting(ClusterBudget):
+    class Counting(ClusterRateLimiter):
         def _ask(self, call: str, site: str, told: float | None = None) -> float:
             asked.append(call)
             return 0.2 if call == "turn" else 60.0
 
-    budget = Counting(Gone(), Rates(SiteRate()))  # type: ignore[arg-type]
-    assert [budget.turn("s") > 0 for _ in range(50)] == [True] * 50
+    rate_limiter = Counting(Gone(), Rates(SiteRate()))  # type: ignore[arg-type]
+    assert [rate_limiter.try_acquire("s") > 0 for _ in range(50)] == [True] * 50
     assert asked == ["turn"]
     time.sleep(0.21)
-    budget.turn("s")
-    budget.refused("s", None)
+    rate_limiter.try_acquire("s")
+    rate_limiter.report_throttled("s", None)
     assert asked == ["turn", "turn", "refused"]
-    assert budget.turn("s") > 50
+    assert rate_limiter.try_acquire("s") > 50
     assert len(asked) == 3

@@ -15,14 +15,14 @@ from distributed.client import FutureCancelledError
 from vidaudio.errors import CorpusError
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.pipeline.build import _raise_errors
-from vidaudio.pipeline.run_log import RunReport
+from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.stages.circuit_breaker import stopped_by
-from vidaudio.pipeline.task_loop import SCHEDULER_GONE, Progress, drive
+from vidaudio.pipeline.task_loop import SCHEDULER_GONE, Progress, run_tasks
 
 
 def test_a_scheduler_that_goes_before_the_records_are_fetched_ends_the_run_in_words():
     submitted: list[Future] = []
-    report = RunReport()
+    report = RunLog()
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
@@ -41,7 +41,7 @@ def test_a_scheduler_that_goes_before_the_records_are_fetched_ends_the_run_in_wo
             return [future]
 
         progress = Progress("building", unit="clip", total=10, shards=10, shown=False)
-        drive(iter(range(10)), submit, limit=1, units=lambda _: 1, report=report, progress=progress)
+        run_tasks(iter(range(10)), submit, limit=1, units=lambda _: 1, report=report, progress=progress)
         assert len(submitted) == 1
         submitted.clear()
     assert list(report.errors.values()) == [SCHEDULER_GONE]
@@ -52,7 +52,7 @@ def test_a_full_disk_is_told_once_however_many_shards_met_it():
         # As workers raise it; each names a file of its own.
         raise stopped_by(Outcome.failed(Reason.DISK, f"No space left on device: /scratch/{shard:06d}/media"))
 
-    report = RunReport()
+    report = RunLog()
     with (
         LocalCluster(n_workers=1, threads_per_worker=3, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
@@ -62,7 +62,7 @@ def test_a_full_disk_is_told_once_however_many_shards_met_it():
             return [client.submit(fetch, shard, key=f"download-{shard:06d}-run")]
 
         progress = Progress("building", unit="clip", total=3, shards=3, shown=False)
-        drive(iter(range(3)), submit, limit=3, units=lambda _: 1, report=report, progress=progress)
+        run_tasks(iter(range(3)), submit, limit=3, units=lambda _: 1, report=report, progress=progress)
     assert report.failed == 3
     with pytest.raises(CorpusError) as told:
         _raise_errors(SimpleNamespace(url="here"), report)

@@ -12,7 +12,7 @@ import pytest
 from tests.media.site.server import LoopbackSite
 from tests.media_world import render
 from vidaudio.config.corpus import load_corpus_recipe
-from vidaudio.corpus.corpus import create_or_continue
+from vidaudio.corpus.corpus import create_or_open
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.store import read_manifest
 from vidaudio.media.decode.extractor import Extracted
@@ -52,7 +52,7 @@ def test_jumps_are_counted_alike_on_disk_and_over_http(site: LoopbackSite, tmp_p
         "folder",
         ("embed.encoder.precision=float32", f"download={{allow_private_addresses: true, {budget}}}"),
     )
-    corpus = create_or_continue(str(tmp_path / "corpus"), recipe, read_manifest(tmp_path / "list.parquet"))
+    corpus = create_or_open(str(tmp_path / "corpus"), recipe, read_manifest(tmp_path / "list.parquet"))
     download_shard(corpus, 0, "clips", recipe.run_settings())
     fetched, _ = read_table(corpus.store, table_name("clips", 0))
     told = {row["id"]: json.loads(row["info"]).get("time_jumps") for row in fetched.to_pylist()}

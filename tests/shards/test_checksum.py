@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vidaudio.shards.checksum import OPEN_SEAL, file_seal_holds, seal_file, seal_holds, sealed
+from vidaudio.shards.checksum import OPEN_SEAL, checksum_ok, file_seal_holds, seal_file, with_checksum
 from vidaudio.shards.commit import CommitRecord, encode_table
 
 TABLE = pa.table({"id": ["a", "b"], "values": [[1.0, 2.0], []]})
@@ -15,27 +15,27 @@ TABLE = pa.table({"id": ["a", "b"], "values": [[1.0, 2.0], []]})
 
 def test_every_single_bit_of_a_committed_table_shows():
     data = encode_table(TABLE, CommitRecord("extract", 3, "plan", 2))
-    assert seal_holds(data)
+    assert checksum_ok(data)
     for bit in range(8 * len(data)):
         flipped = bytearray(data)
         flipped[bit // 8] ^= 1 << bit % 8
-        assert not seal_holds(bytes(flipped)), f"bit {bit}"
+        assert not checksum_ok(bytes(flipped)), f"bit {bit}"
 
 
 def test_what_is_cut_short_made_longer_or_never_sealed_does_not_hold():
     data = encode_table(TABLE, CommitRecord("extract", 3, "plan", 2))
     for other in (data[:-1], data + b"\0", b"", b"PAR1", b"x" + OPEN_SEAL + b"y"):
-        assert not seal_holds(other)
+        assert not checksum_ok(other)
     with pytest.raises(ValueError, match="no open seal"):
-        sealed(b"no metadata")
+        with_checksum(b"no metadata")
 
 
 def test_a_seal_that_stands_twice_is_filled_and_checked_twice(tmp_path: Path):
     """As in Arrow files, which repeat the schema at their end."""
     whole = b"head" + OPEN_SEAL + b"middle" + OPEN_SEAL + b"tail"
-    data = sealed(whole)
+    data = with_checksum(whole)
     assert data.count(OPEN_SEAL) == 0
-    assert seal_holds(data)
+    assert checksum_ok(data)
     path = tmp_path / "file"
     path.write_bytes(whole)
     seal_file(path)

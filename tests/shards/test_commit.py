@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vidaudio.shards.commit import CommitRecord, commit, committed_shards, read_record, read_table, table_name
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import LocalStore, Store, open_store
 from vidaudio.shards.tar import ShardWriter, sha256_of
@@ -137,7 +137,7 @@ def test_tables_open_with_plain_parquet(tmp_path: Path):
 @pytest.mark.parametrize("read", [read_table, read_record])
 def test_a_damaged_table_is_named_and_the_error_reaches_other_processes(store: Store, read):
     store.create("av/000003.parquet", b"PAR1, and then nothing of ours")
-    with pytest.raises(Damaged, match=r"the table .*/av/000003\.parquet is damaged \(") as raised:
+    with pytest.raises(CorruptFileError, match=r"the table .*/av/000003\.parquet is damaged \(") as raised:
         read(store, "av/000003.parquet")
     travelled = pickle.loads(pickle.dumps(raised.value))
     assert (travelled.file, str(travelled)) == ("av/000003.parquet", str(raised.value))
@@ -147,6 +147,6 @@ def test_a_damaged_table_is_named_and_the_error_reaches_other_processes(store: S
 def test_a_tar_that_is_gone_is_named_wherever_it_was(store: Store, whole: bool):
     record = commit_one(store, b"sound")
     store.remove(f"av/{record.tar}")
-    with pytest.raises(Damaged, match=rf"/av/{record.tar} is gone, though its table stands") as raised:
+    with pytest.raises(CorruptFileError, match=rf"/av/{record.tar} is gone, though its table stands") as raised:
         TarReader(store, f"av/{record.tar}", whole=whole).read(512, 5)
     assert raised.value.file == f"av/{record.tar}"

@@ -16,14 +16,14 @@ import pytest
 
 from vidaudio.errors import CorpusError, VidaudioError
 from vidaudio.shards.commit import commit, encode_table, read_record, read_table, record_of
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.links import LINKS_VARIABLE
 from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.parquet_limits import TooLarge, read_whole
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import LocalStore, open_store
 from vidaudio.shards.table_checks import STAGE_COLUMNS
-from vidaudio.shards.tar import BadTar, ShardWriter, members
+from vidaudio.shards.tar import BadTar, ShardWriter, list_members
 
 BAD_NAMES = (
     "../x",
@@ -65,10 +65,10 @@ def test_no_link_leads_out_of_a_corpus(tmp_path: Path, monkeypatch: pytest.Monke
     store = LocalStore(root)
     for name in ("folder/secret.tar", "av/file.tar", "av/circle"):
         for act in (store.read, store.local_path, lambda n: store.read_range(n, 0, 3), lambda n: TarReader(store, n)):
-            with pytest.raises(Damaged, match="not followed"):
+            with pytest.raises(CorruptFileError, match="not followed"):
                 act(name)
     for act in (store.remove, lambda n: store.create(n, b"x")):
-        with pytest.raises(Damaged, match=LINKS_VARIABLE):
+        with pytest.raises(CorruptFileError, match=LINKS_VARIABLE):
             act("folder/secret.tar")
     assert store.list("av").keys() == {"file.tar", "circle"}
     store.remove("av/file.tar")  # the link, and not what it leads to
@@ -94,7 +94,7 @@ def test_a_pipe_in_a_corpus_is_no_file_to_wait_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "index.arrow")
     store = LocalStore(tmp_path)
     for act in (store.read, store.local_path):
-        with pytest.raises(Damaged, match="no regular file"):
+        with pytest.raises(CorruptFileError, match="no regular file"):
             act("index.arrow")
 
 
@@ -160,7 +160,7 @@ def changed_column(table: pa.Table, name: str, values: list) -> pa.Table:
 def test_a_value_that_no_commit_writes_is_named(tmp_path: Path, name: str, values: list) -> None:
     assert read_table(committed(tmp_path, extract_table()), "av/000000.parquet")[0].num_rows == 3
     store = committed(tmp_path, changed_column(extract_table(), name, values))
-    with pytest.raises(Damaged, match=r"column"):
+    with pytest.raises(CorruptFileError, match=r"column"):
         read_table(store, "av/000000.parquet")
 
 
@@ -171,7 +171,7 @@ def test_swapped_missing_and_mistyped_columns_are_named(tmp_path: Path) -> None:
     )
     mistyped = table.set_column(0, "id", pa.array([1, 2, 3]))
     for number, wrong in enumerate((table.drop_columns(["state"]), mistyped, swapped)):
-        with pytest.raises(Damaged, match="column"):
+        with pytest.raises(CorruptFileError, match="column"):
             read_table(committed(tmp_path / str(number), wrong), "av/000000.parquet")
 
 
@@ -196,7 +196,7 @@ def test_swapped_missing_and_mistyped_columns_are_named(tmp_path: Path) -> None:
 )
 def test_a_record_that_no_commit_writes_is_named(tmp_path: Path, changes: dict) -> None:
     store = committed(tmp_path, extract_table(), **changes)
-    with pytest.raises(Damaged, match=r"av/000000\.parquet is damaged"):
+    with pytest.raises(CorruptFileError, match=r"av/000000\.parquet is damaged"):
         read_table(store, "av/000000.parquet")
 
 
@@ -255,17 +255,17 @@ def test_tars_that_are_none_of_ours(tmp_path: Path) -> None:
     with ShardWriter(tmp_path / "good.tar") as writer:
         writer.write("a", {"flac": b"sound", "json": b"{}"})
     whole = (tmp_path / "good.tar").read_bytes()
-    assert members(tmp_path / "good.tar").keys() == {"a.flac", "a.json"}
+    assert list_members(tmp_path / "good.tar").keys() == {"a.flac", "a.json"}
     for name in ("../../x", "/etc/passwd", "a/b", "a\nb"):
         with tarfile.open(tmp_path / "bad.tar", "w") as tar:
             tar.addfile(tarfile.TarInfo(name))
         with pytest.raises(BadTar, match="no name"):
-            members(tmp_path / "bad.tar")
+            list_members(tmp_path / "bad.tar")
     with tarfile.open(tmp_path / "bad.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("a.flac"))
         tar.addfile(tarfile.TarInfo("a.flac"))
     with pytest.raises(BadTar, match="twice"):
-        members(tmp_path / "bad.tar")
+        list_members(tmp_path / "bad.tar")
     chained = b"".join(tarfile.TarInfo("n" * 200).tobuf(tarfile.GNU_FORMAT)[:1024] for _ in range(3000))
     chance = random.Random(7)
     for number in range(60):
@@ -274,7 +274,7 @@ def test_tars_that_are_none_of_ours(tmp_path: Path) -> None:
             data[chance.randrange(len(data))] = chance.randrange(256)
         (tmp_path / "bad.tar").write_bytes(chained if number == 0 else data[: chance.randrange(len(data))])
         try:
-            found = members(tmp_path / "bad.tar")
+            found = list_members(tmp_path / "bad.tar")
         except BadTar:
             continue
         size = (tmp_path / "bad.tar").stat().st_size
@@ -286,5 +286,5 @@ def test_a_place_outside_a_tar_takes_no_memory(tmp_path: Path) -> None:
     with TarReader(LocalStore(tmp_path), "x.tar") as tar:
         assert tar.read(90, 10) == b"x" * 10
         for offset, length in ((0, 1 << 40), (-1, 5), (99, 2), (1 << 62, 1), (5, -1)):
-            with pytest.raises(Damaged, match="shorter"):
+            with pytest.raises(CorruptFileError, match="shorter"):
                 tar.read(offset, length)

@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from vidaudio.shards import scratch as scratch_module
-from vidaudio.shards.maintenance_lock import LOCK_FILE, UpkeepBusy, upkeep
+from vidaudio.shards.maintenance_lock import LOCK_FILE, LockHeld, maintenance_lock
 from vidaudio.shards.process_identity import is_alive, parse_identity, started, this_process
 from vidaudio.shards.scratch import (
     ABANDONED_SECONDS,
@@ -208,13 +208,13 @@ def test_the_upkeep_of_a_living_container_is_not_taken_over(tmp_path: Path):
     with running(UPKEEP, tmp_path, *CONTAINER) as container:
         assert container.stdout.readline() == "held\n"
         make_old(tmp_path, 2 * ABANDONED_SECONDS)
-        with pytest.raises(UpkeepBusy), upkeep(store):
+        with pytest.raises(LockHeld), maintenance_lock(store):
             pass
     # Its container is gone, which nobody can see from here, until the lock has not been touched for long.
     os.utime(tmp_path / LOCK_FILE)
-    with pytest.raises(UpkeepBusy, match=r"process \d+ on .*delete .*upkeep.lock"), upkeep(store):
+    with pytest.raises(LockHeld, match=r"process \d+ on .*delete .*upkeep.lock"), maintenance_lock(store):
         pass
     make_old(tmp_path, 2 * ABANDONED_SECONDS)
-    with upkeep(store):
+    with maintenance_lock(store):
         assert json.loads(store.read(LOCK_FILE))["process"] == os.getpid()
     assert not store.exists(LOCK_FILE)

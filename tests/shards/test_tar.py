@@ -11,7 +11,7 @@ import webdataset
 
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import open_store
-from vidaudio.shards.tar import ShardWriter, members, sha256_of
+from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
 
 # The longest id that a clip can have: its member names need tar's extension for long names.
 LONG = "x" * 128
@@ -55,7 +55,7 @@ def test_plain_tarfile_reads_the_members(shard: Path):
 
 def test_member_offsets_point_to_the_bytes(shard: Path):
     raw = shard.read_bytes()
-    found = members(shard)
+    found = list_members(shard)
     assert len(found) == sum(map(len, SAMPLES.values()))
     for key, parts in SAMPLES.items():
         for ending, data in parts.items():
@@ -72,7 +72,7 @@ def test_a_sample_cannot_be_written_twice(tmp_path: Path):
 
 @pytest.mark.parametrize("url", ["{tmp}", "memory://tar-reader-test"])
 def test_reader_gives_the_bytes_of_members_wherever_the_tar_lies(shard: Path, tmp_path: Path, url: str):
-    found = members(shard)
+    found = list_members(shard)
     store = open_store(url.format(tmp=tmp_path / "store"))
     with store.workspace() as scratch:
         copy = scratch / "copy.tar"

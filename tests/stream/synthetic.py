@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import soundfile
 
-from vidaudio.shards.tar import ShardWriter, members
+from vidaudio.shards.tar import ShardWriter, list_members
 from vidaudio.stream.index import SAMPLE_SCHEMA, write_index
 
 RATE = 16_000
@@ -87,7 +87,7 @@ def write_shards(folder: Path, *, shards: int, samples_a_shard: int, dimensions:
                 soundfile.write(sound, noise, RATE, format="WAV", subtype="PCM_16")
                 np.save(vectors, rng.normal(size=(1, dimensions)).astype(np.float16))
                 writer.write(key, {"wav": sound.getvalue(), "clip.npy": vectors.getvalue(), "json": b"{}"})
-        inside = members(path)
+        inside = list_members(path)
         for key in own:
             sound, vectors = inside[f"{key}.wav"], inside[f"{key}.clip.npy"]
             rows.append(

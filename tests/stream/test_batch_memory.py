@@ -11,7 +11,7 @@ import torch
 from tests.stream.synthetic import write_shards
 from vidaudio.errors import CorpusError
 from vidaudio.stream import EpochLoader, MixtureStream, StreamConfig, WindowShape
-from vidaudio.stream.batch_memory import ALIGNMENT_BYTES, one_piece, write_pictures
+from vidaudio.stream.batch_memory import ALIGNMENT_BYTES, allocate_shared, write_pictures
 
 CONFIG = StreamConfig(sources=2, shape=WindowShape(frames=1, samples=8_000), batch_size=4, seed=7, block_shards=2)
 
@@ -25,7 +25,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> MixtureStream:
 
 def test_parts_of_a_piece_keep_their_own_values():
     parts = {"a": ((3, 5), torch.int16), "none": ((2, 0), torch.float16), "b": ((7,), torch.float32)}
-    found = one_piece(parts)
+    found = allocate_shared(parts)
     assert {name: (tuple(part.shape), part.dtype) for name, part in found.items()} == parts
     assert len({part.untyped_storage().data_ptr() for part in found.values()}) == 1
     assert all(part.data_ptr() % ALIGNMENT_BYTES == 0 for part in found.values() if part.numel())

@@ -87,9 +87,9 @@ def test_blocks_hold_each_shard_once_and_know_their_groups(size: int, block_shar
     usable = np.random.default_rng(1).integers(0, 30, 40)
     for number in range(20):
         layout = epoch_layout(usable, seed=3, epoch=number, size=size, block_shards=block_shards)
-        assert sorted(layout.turn.tolist()) == np.flatnonzero(usable).tolist()
+        assert sorted(layout.shard_order.tolist()) == np.flatnonzero(usable).tolist()
         shards = [layout.shards(block) for block in range(layout.blocks)]
-        assert np.array_equal(np.concatenate(shards), layout.turn)
+        assert np.array_equal(np.concatenate(shards), layout.shard_order)
         assert np.array_equal(np.diff(layout.samples), [usable[each].sum() for each in shards])
         assert min(np.diff(layout.samples)) >= 8 * size
         firsts = [layout.first_group(block, size) for block in range(layout.blocks + 1)]

@@ -86,7 +86,7 @@ class Watch(pl.Callback):
         if "record" in self.job:
             path = Path(self.job["record"]) / f"{os.environ['RANK']}.judged"
             with path.open("a") as file:
-                file.write(f"{weights_hash(module.judged)}\n")
+                file.write(f"{weights_hash(module.eval_model)}\n")
 
 
 class KillAfter(pl.Callback):

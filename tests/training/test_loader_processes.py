@@ -21,7 +21,7 @@ from torch.utils.data import get_worker_info
 from tests.conftest import REPOSITORY
 from tests.training.conftest import TINY
 from vidaudio.errors import CorpusError, LoaderError, VidaudioError
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.stream import loader_errors
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.stream.loader_errors import readable, sent_error, sentence
@@ -88,7 +88,7 @@ def test_a_failure_in_a_loader_process_is_one_sentence_and_no_process_stays(
             UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
             "loader process 1 failed: UnicodeDecodeError: ",
         ),
-        (Damaged("av/1.tar", "the tar av/1.tar is damaged"), "the tar av/1.tar is damaged"),
+        (CorruptFileError("av/1.tar", "the tar av/1.tar is damaged"), "the tar av/1.tar is damaged"),
         (CorpusError("the shard is gone"), "the shard is gone"),
         (OSError(errno.EMFILE, "Too many open files"), "loader process 1 could open no more files"),
     ],

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from tests.training.conftest import TINY
 from vidaudio.cli.app import app
-from vidaudio.training.trainer import Bar
+from vidaudio.training.trainer import ProgressBar
 
 
 def test_the_bar_shows_the_loss_from_the_first_step(capfd: pytest.CaptureFixture):
-    bar, module = Bar(100), SimpleNamespace(validation_numbers=None)
+    bar, module = ProgressBar(100), SimpleNamespace(validation_numbers=None)
     bar.on_train_start(SimpleNamespace(global_step=0), module)
     bar.on_train_batch_end(SimpleNamespace(global_step=1), module, {"loss": torch.tensor(0.625)})
     assert "loss=0.625" in bar.bar.postfix

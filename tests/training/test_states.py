@@ -19,7 +19,7 @@ from vidaudio import files
 from vidaudio.errors import CheckpointError
 from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training import state_files
-from vidaudio.training.checkpointing import Keeper
+from vidaudio.training.checkpointing import CheckpointCallback
 from vidaudio.training.resume import FolderLock, newest_state
 from vidaudio.training.state_files import write_state
 from vidaudio.training.state_reading import damage_of
@@ -184,7 +184,7 @@ def test_states_of_killed_starts_go_and_files_have_the_mode_of_the_umask(packed:
 
 
 def test_what_a_run_keeps_is_found_again_whatever_its_class_is_called():
-    renamed = type("Renamed", (Keeper,), {})
+    renamed = type("Renamed", (CheckpointCallback,), {})
     assert object.__new__(renamed).state_key == "Keeper"
 
 

@@ -46,9 +46,9 @@ def train(
 ) -> None:
     """Train a system on a packed corpus, or on several."""
     from vidaudio.tasks.separation.recipe import load_train_recipe
-    from vidaudio.training.signals import LAUNCHED, take_warnings
+    from vidaudio.training.signals import LAUNCHED, alias_sigusr1
 
-    take_warnings()
+    alias_sigusr1()
     chosen = load_train_recipe(recipe, settings or [])
     if devices > 1 and "RANK" not in os.environ:
         from vidaudio.training.launch import launch

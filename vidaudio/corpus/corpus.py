@@ -23,8 +23,8 @@ import pyarrow as pa
 from vidaudio.config.corpus import LEFT_OUT, CorpusRecipe, CorpusSettings, PackBlock, stable_hash
 from vidaudio.config.recipes import check
 from vidaudio.corpus.corpus_file import CORPUS_FILE, FORMAT, read_corpus_file
-from vidaudio.corpus.manifest_diff import added_rows
-from vidaudio.corpus.manifest_parts import ListDamaged, Part, PartFiles, create_part
+from vidaudio.corpus.manifest_diff import new_rows
+from vidaudio.corpus.manifest_parts import ListDamaged, ManifestPart, ManifestPartReader, create_part
 from vidaudio.corpus.shard_plan import manifest_hash, plan_shards, planned_tables
 from vidaudio.corpus.stored_recipe import RUN_SETTINGS
 from vidaudio.corpus.tombstones import read_tombstones
@@ -73,8 +73,8 @@ class Corpus:
     settings: CorpusSettings
     pack: PackBlock
     plan_hash: str
-    parts: tuple[Part, ...]
-    files: PartFiles = field(repr=False, compare=False)
+    parts: tuple[ManifestPart, ...]
+    files: ManifestPartReader = field(repr=False, compare=False)
 
     @property
     def shards(self) -> int:
@@ -114,7 +114,7 @@ class Corpus:
         """Whether a shard's clips were tried in an older shard before."""
         return self._part(shard).kind == "retry"
 
-    def _part(self, shard: int) -> Part:
+    def _part(self, shard: int) -> ManifestPart:
         return next(p for p in self.parts if p.first_shard <= shard < p.first_shard + p.shards)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -149,7 +149,7 @@ class Corpus:
         """
         plan = plan_shards(rows, self.settings.shard_clips)
         name = PART_FILE.format(len(self.parts))
-        part = Part(name, kind, self.shards, len(plan.clips), rows.num_rows)
+        part = ManifestPart(name, kind, self.shards, len(plan.clips), rows.num_rows)
         create_part(self.store, part, plan.clips, planned_tables(rows, plan, self.shards))
         return open_corpus(self.url)
 
@@ -179,9 +179,9 @@ def open_corpus(url: str) -> Corpus:
         raise CorpusError(f"there is no corpus at {url} (no {CORPUS_FILE}); `vidaudio build` makes one")
     described = read_corpus_file(store)
     recipe = check(CorpusRecipe, described["recipe"], f"{url}/{CORPUS_FILE}")
-    parts = [Part(MANIFEST_FILE, "list", 0, described["shards"], described["clips"])]
+    parts = [ManifestPart(MANIFEST_FILE, "list", 0, described["shards"], described["clips"])]
     sizes = store.list("")
-    files = PartFiles(store, sizes)
+    files = ManifestPartReader(store, sizes)
     further = [name for name in sizes if name.startswith("manifest-") and name.endswith(".parquet")]
     for number in range(1, len(further) + 1):
         # Counted and not just listed: without one of them, the numbers of all shards behind it would mean other clips.
@@ -211,7 +211,7 @@ def cached_corpus(ref: CorpusRef) -> Corpus:
     return corpus
 
 
-def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.Table) -> Corpus:
+def create_or_open(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.Table) -> Corpus:
     """Begin a corpus, or open the one that stands there if it was begun with the same settings.
 
     Rows that the list has and the corpus has not become new shards at the end.
@@ -243,7 +243,7 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
     }
     if not store.exists(CORPUS_FILE):
         # The manifest first: a corpus exists once corpus.json does, and must then be whole.
-        part = Part(MANIFEST_FILE, "list", 0, len(plan.clips), rows.num_rows)
+        part = ManifestPart(MANIFEST_FILE, "list", 0, len(plan.clips), rows.num_rows)
         first = create_part(store, part, plan.clips, planned_tables(rows, plan))
         if not first and _standing_hash(store) != list_hash and not store.exists(CORPUS_FILE):
             raise CorpusError(
@@ -256,7 +256,7 @@ def create_or_continue(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.
     corpus = open_corpus(url)
     if standing.get("manifest_sha256") == list_hash:
         return corpus
-    while (added := added_rows(corpus.url, corpus.tables, rows, read_tombstones(store))) is not None:
+    while (added := new_rows(corpus.url, corpus.tables, rows, read_tombstones(store))) is not None:
         corpus = corpus.grown(added, "added")
     return corpus
 
@@ -284,7 +284,7 @@ def check_settings(url: str, settings: CorpusSettings) -> None:
 
 
 def _standing_hash(store: Store) -> str:
-    return manifest_hash(PartFiles(store, store.list(""))[MANIFEST_FILE].tables())
+    return manifest_hash(ManifestPartReader(store, store.list(""))[MANIFEST_FILE].tables())
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

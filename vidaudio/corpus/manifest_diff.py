@@ -24,7 +24,7 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
 
 
-def added_rows(
+def new_rows(
     url: str,
     standing: Callable[[Sequence[str] | None], Iterable[pa.Table]],
     rows: RowSource,
@@ -53,7 +53,7 @@ def added_rows(
         ids = hashed(table["id"])
         places = np.minimum(np.searchsorted(there, ids), len(there) - 1)
         found = there[places] == ids
-        unwanted = ~found & barred(table, removed) if removed else np.zeros(len(ids), bool)
+        unwanted = ~found & is_removed(table, removed) if removed else np.zeros(len(ids), bool)
         refused += int(np.count_nonzero(unwanted))
         added[first : first + len(ids)] = ~found & ~unwanted
         met[places[found]] = True
@@ -81,12 +81,12 @@ def _removed_among(tables: Iterable[pa.Table], there: np.ndarray, removed: Tombs
     """Which of the clips with these hashes were removed."""
     gone = np.zeros(len(there), bool)
     for table in tables:
-        ids = hashed(table["id"])[barred(table, removed)]
+        ids = hashed(table["id"])[is_removed(table, removed)]
         gone[np.searchsorted(there, ids)] = True
     return gone
 
 
-def barred(table: pa.Table, removed: Tombstones) -> np.ndarray:
+def is_removed(table: pa.Table, removed: Tombstones) -> np.ndarray:
     """Which rows of a list were removed, by themselves or with their source; bool `[rows]`."""
     ids, sources = (pa.array(sorted(names), pa.string()) for names in (removed.ids, removed.sources))
     mask = pc.or_(pc.is_in(table["id"], ids), pc.is_in(table["source"], sources))

@@ -57,7 +57,7 @@ class ListDamaged(CorpusError):
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ManifestPart:
     """A part of the list: its file, why it was made (`list`, `added` or `retry`), and its shards."""
 
     name: str
@@ -67,7 +67,7 @@ class Part:
     clips: int
 
 
-def create_part(store: Store, part: Part, shard_clips: np.ndarray, tables: Iterable[pa.Table]) -> bool:
+def create_part(store: Store, part: ManifestPart, shard_clips: np.ndarray, tables: Iterable[pa.Table]) -> bool:
     """Write a part unless it exists; False where somebody was first.
 
     Args:
@@ -113,7 +113,7 @@ def _regrouped(tables: Iterable[pa.Table], sizes: Sequence[int]) -> Iterator[pa.
         pieces, held = [whole.slice(size)], held - size
 
 
-class PartFiles:
+class ManifestPartReader:
     """The parts of one corpus, each opened when it is first asked for and kept open.
 
     Args:
@@ -124,7 +124,7 @@ class PartFiles:
     def __init__(self, store: Store, sizes: Mapping[str, int]) -> None:
         self._store = store
         self._sizes = dict(sizes)
-        self._opened: dict[str, PartFile] = {}
+        self._opened: dict[str, ManifestPartFile] = {}
         self._lock = threading.Lock()
 
     @property
@@ -132,16 +132,16 @@ class PartFiles:
         """Of all files in the corpus's own folder when it was opened."""
         return self._sizes.keys()
 
-    def __getitem__(self, name: str) -> PartFile:
+    def __getitem__(self, name: str) -> ManifestPartFile:
         with self._lock:
             if name not in self._opened:
                 if name not in self._sizes:
                     raise ListDamaged(self._store.url, name, "is not there any more")
-                self._opened[name] = PartFile(self._store, name, self._sizes[name])
+                self._opened[name] = ManifestPartFile(self._store, name, self._sizes[name])
             return self._opened[name]
 
 
-class PartFile:
+class ManifestPartFile:
     """Reads one part. Any number of threads may; a remote part is fetched by ranges.
 
     Args:
@@ -248,9 +248,9 @@ def _check_schema(schema: pa.Schema) -> None:
             raise ValueError(f"its column {field.name} is missing, or is not {field.type}")
 
 
-def _part_of(told: Mapping[str, Any], name: str) -> Part:
+def _part_of(told: Mapping[str, Any], name: str) -> ManifestPart:
     """What a part says of itself, if that can be."""
-    part = Part(**told)
+    part = ManifestPart(**told)
     counts = (part.first_shard, part.shards, part.clips)
     if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
         raise ValueError("it counts wrongly")
@@ -259,7 +259,7 @@ def _part_of(told: Mapping[str, Any], name: str) -> Part:
     return part
 
 
-def _unpacked_counts(packed: bytes, part: Part) -> np.ndarray:
+def _unpacked_counts(packed: bytes, part: ManifestPart) -> np.ndarray:
     """Rows of each of a part's shards, int64 `[shards]`."""
     # No further than so many numbers are long: a few bytes can unpack to any number.
     data = zlib.decompressobj().decompress(base64.b64decode(packed), 4 * part.shards + 1)

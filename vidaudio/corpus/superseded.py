@@ -35,7 +35,7 @@ class Superseded:
         first, last = np.searchsorted(self._shards, [shard, shard + 1])
         return frozenset(self._ids.slice(first, last - first).to_pylist())
 
-    def speaks(self, shard: int, ids: Iterable[str]) -> list[bool]:
+    def is_current(self, shard: int, ids: Iterable[str]) -> list[bool]:
         """For the clips of one shard: whether it speaks for them."""
         gone = self.ids(shard)
         return [clip_id not in gone for clip_id in ids]

@@ -23,7 +23,7 @@ from vidaudio.corpus.manifest_parts import ROW_TEXTS
 from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_object
 from vidaudio.manifest import Clip
-from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_holds, sealed
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, checksum_ok, with_checksum
 from vidaudio.shards.commit import TABLE_DAMAGE
 from vidaudio.shards.parquet_limits import read_whole
 from vidaudio.shards.store import Store, open_store
@@ -96,7 +96,7 @@ def write_tombstones(store: Store, ids: Mapping[str, str], sources: Sequence[str
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_METADATA_KEY: described, SEAL_KEY: OPEN_SEAL}), sink)
-    data = sealed(sink.getvalue())
+    data = with_checksum(sink.getvalue())
     number = len([name for name in store.list("") if _TOMBSTONE_NAME.fullmatch(name)])
     while not store.create(TOMBSTONE_FILE.format(number), data):
         number += 1
@@ -142,7 +142,7 @@ def _checked(data: bytes) -> pa.Table:
     Raises:
         One of `TABLE_DAMAGE`: The bytes were changed, or are not what a removal writes.
     """
-    if not seal_holds(data):
+    if not checksum_ok(data):
         raise ValueError("its bytes do not give the hash it carries")
     schema = pq.read_schema(pa.BufferReader(data))
     for wanted in SCHEMA:

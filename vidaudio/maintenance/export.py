@@ -33,7 +33,7 @@ from vidaudio.packs.selection import CLIP_FACTS, selected
 from vidaudio.paths import local_target
 from vidaudio.pipeline.stages.extract import completed
 from vidaudio.shards.commit import committed_shards, read_table, table_name
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.read import TarReader
 from vidaudio.text import number_of
 
@@ -61,7 +61,7 @@ class DamagedClip:
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportResult:
     """What an export did.
 
     Attributes:
@@ -113,7 +113,7 @@ def export(
     ids: Collection[str] | None = None,
     where: str | None = None,
     progress: bool = True,
-) -> Exported:
+) -> ExportResult:
     """Write clips of a corpus as loose files.
 
     Args:
@@ -161,7 +161,7 @@ def export(
                         files += 1 + len(json.loads(row["frames"]))
                         bar.update()
     unknown = tuple(sorted((wanted or frozenset()) - met))
-    return Exported(str(out), clips, files, written, unknown, tuple(damaged))
+    return ExportResult(str(out), clips, files, written, unknown, tuple(damaged))
 
 
 def _nothing_chosen(wanted: Collection[str] | None, met: Collection[str]) -> str:
@@ -201,7 +201,7 @@ def _chosen_rows(
     for shard in sorted(committed_shards(corpus.store, "av")):
         av = completed(read_table(corpus.store, table_name("av", shard))[0])
         # Before pandas sees it: rows without facts would make floats of the offsets.
-        speaks = pa.array(older.speaks(shard, av["id"].to_pylist()), pa.bool_())
+        speaks = pa.array(older.is_current(shard, av["id"].to_pylist()), pa.bool_())
         done = av.filter(pc.and_(pc.equal(av["state"], "done"), speaks))
         facts = done.select([*(c for c in CLIP_FACTS if c != "state"), "frame_offsets", "frame_lengths"]).to_pandas()
         rows = corpus.table(shard).to_pandas().merge(facts, on="id", how="inner", validate="one_to_one")
@@ -230,7 +230,7 @@ def _export_shard(
     name = f"av/{record.tar}"
     try:
         tar = TarReader(corpus.store, name, whole=False)
-    except Damaged as error:
+    except CorruptFileError as error:
         damaged += [DamagedClip(clip_id, name, str(error)) for clip_id in rows["id"]]
         return
     with tar:
@@ -242,7 +242,7 @@ def _export_shard(
                 # First, as its bytes may turn out to be damaged.
                 if audio in missing:
                     _write_sound(missing[audio], f"{corpus.url}/{name}", clip, out / audio)
-            except Damaged as error:
+            except CorruptFileError as error:
                 damaged.append(DamagedClip(clip.id, name, str(error)))
                 continue
             for file in filter(missing.__contains__, frames):
@@ -277,7 +277,7 @@ def _write_sound(flac: bytes, tar_url: str, clip: Any, path: Path) -> None:
         try:
             write_wav(flac, int(clip.samples), file)
         except BadSound as error:
-            raise Damaged(tar_url, f"{tar_url}: {clip.id}.flac is damaged: {error}") from error
+            raise CorruptFileError(tar_url, f"{tar_url}: {clip.id}.flac is damaged: {error}") from error
 
 
 def _line(corpus: Corpus, clip: Any, split: Any, audio: str, frames: list[str]) -> dict[str, Any]:

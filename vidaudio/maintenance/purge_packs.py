@@ -19,15 +19,16 @@ from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, 
 from vidaudio.packs.sample_format import sound_format
 from vidaudio.packs.write import write_pack_index
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record
-from vidaudio.shards.corruption import Damaged, DamageMet
-from vidaudio.shards.tar import members, sha256_of
+from vidaudio.shards.corruption import CorruptFileError, CorruptionLog
+from vidaudio.shards.tar import list_members, sha256_of
 from vidaudio.stream.index import INDEX_FILE
 
 
-def purge_packs(corpus: Corpus, removed: Tombstones, damage: DamageMet) -> int:
+def purge_packs(corpus: Corpus, removed: Tombstones, damage: CorruptionLog) -> int:
     """Take removed clips out of every pack; returns how many samples went.
 
-    Only under `vidaudio.shards.maintenance_lock.upkeep`. Interrupted anywhere and done again, it ends the same.
+    Only under `vidaudio.shards.maintenance_lock.maintenance_lock`. Interrupted anywhere and done again, it ends the
+    same.
 
     Args:
         corpus: Whose packs.
@@ -37,26 +38,26 @@ def purge_packs(corpus: Corpus, removed: Tombstones, damage: DamageMet) -> int:
     gone = 0
     for name in corpus.store.folders("training"):
         folder = f"training/{name}"
-        with damage.passed_by():
+        with damage.collecting():
             if corpus.store.exists(f"{folder}/{PACK_FILE}"):
                 gone += _purge_pack(corpus, folder, removed, damage)
     return gone
 
 
-def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: DamageMet) -> int:
+def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: CorruptionLog) -> int:
     store = corpus.store
     try:
         described = read_pack_file(store, folder)
     except PackDamaged as error:
-        raise Damaged(f"{folder}/{PACK_FILE}", str(error)) from error
+        raise CorruptFileError(f"{folder}/{PACK_FILE}", str(error)) from error
     standing = store.list(folder)
     names = [name for name in described.shards if f"{name}.parquet" in standing]
     gone = 0
     records: dict[str, CommitRecord] = {}
     for name in names:
-        with damage.passed_by():
+        with damage.collecting():
             gone += _purge_shard(corpus, folder, name, described, removed)
-        with damage.passed_by():
+        with damage.collecting():
             records[name] = read_record(store, f"{folder}/{name}.parquet")
     # What is not packed yet is not missing: only what the standing tables have lost counts.
     lost = described.removed_samples + gone
@@ -68,9 +69,9 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: Damage
         replace_file(store, f"{folder}/{PACK_FILE}", changed.encode())
     # Whether or not anything changed just now: an earlier purge may have been interrupted here.
     if lost and INDEX_FILE in standing:
-        with damage.passed_by():
+        with damage.collecting():
             write_pack_index(corpus, folder)
-        with damage.passed_by():
+        with damage.collecting():
             if CARD_FILE in standing:
                 write_card(corpus, folder)
     own = {record.tar for record in records.values()}
@@ -90,12 +91,14 @@ def _purge_shard(corpus: Corpus, folder: str, name: str, described: PackDescript
     if not going:
         return 0
     if record.tar not in (f"{name}.tar", f"{name}.{(record.tar_sha256 or '')[:8]}.tar"):
-        raise Damaged(table_at, f"{store.url}/{table_at} names the tar {record.tar}, which is not this shard's")
+        raise CorruptFileError(
+            table_at, f"{store.url}/{table_at} names the tar {record.tar}, which is not this shard's"
+        )
     audio = sound_format(described.settings.audio)
     with store.workspace() as scratch:
         new = scratch / "kept.tar"
         copy_without(store, folder, record, going, new, scratch)
-        places = Places(members(new), f"{folder}/{record.tar}", store.url)
+        places = Places(list_members(new), f"{folder}/{record.tar}", store.url)
         sha, size = sha256_of(new), new.stat().st_size
         tar = f"{name}.{sha[:8]}.tar"
         store.put(f"{folder}/{tar}", new)

@@ -21,7 +21,7 @@ from vidaudio.corpus.columns import model_folders
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import release_name
 from vidaudio.media.outcomes import State
-from vidaudio.shards.checksum import seal_holds
+from vidaudio.shards.checksum import checksum_ok
 from vidaudio.shards.commit import (
     TABLE_DAMAGE,
     CommitRecord,
@@ -30,16 +30,16 @@ from vidaudio.shards.commit import (
     encode_table,
     table_name,
 )
-from vidaudio.shards.corruption import Damaged, DamageMet
+from vidaudio.shards.corruption import CorruptFileError, CorruptionLog
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import BadTar, Member, ShardWriter, members, sha256_of
+from vidaudio.shards.tar import BadTar, Member, ShardWriter, list_members, sha256_of
 
 
-def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: DamageMet) -> int:
+def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: CorruptionLog) -> int:
     """Take clips out of every column of a shard; returns how many tables had to change.
 
-    Only under `vidaudio.shards.maintenance_lock.upkeep`.
+    Only under `vidaudio.shards.maintenance_lock.maintenance_lock`.
 
     Args:
         corpus: Whose.
@@ -50,11 +50,11 @@ def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: Da
     store = corpus.store
     changed = 0
     for folder, moved in (("clips", _moved_clip), ("av", _moved_av)):
-        with damage.passed_by():
+        with damage.collecting():
             if _stands(store, folder, shard):
                 changed += _purge_table(store, folder, shard, removed, moved)
     for folder in model_folders(store):
-        with damage.passed_by():
+        with damage.collecting():
             if _stands(store, folder, shard):
                 changed += _purge_rows(store, folder, shard, removed)
     return changed
@@ -71,8 +71,10 @@ def read_whole_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
         Damaged: It is not.
     """
     data = store.read(name)
-    if not seal_holds(data):
-        raise Damaged(name, f"the table {store.url}/{name} is damaged: its bytes do not give the hash it carries")
+    if not checksum_ok(data):
+        raise CorruptFileError(
+            name, f"the table {store.url}/{name} is damaged: its bytes do not give the hash it carries"
+        )
     try:
         return decode_table(data)
     except TABLE_DAMAGE as error:
@@ -102,13 +104,13 @@ def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str]
     # Media that were let go need no new tar; the rows that are left go on saying where their own once were.
     has_tar = record.tar is not None and (folder != "clips" or not store.exists(release_name(shard)))
     if has_tar and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
-        raise Damaged(name, f"{store.url}/{name} names the tar {record.tar}, which is not this shard's")
+        raise CorruptFileError(name, f"{store.url}/{name} names the tar {record.tar}, which is not this shard's")
     places: Mapping[str, Member] = Places({}, name, store.url)
     with store.workspace() as scratch:
         if has_tar:
             new = scratch / "kept.tar"
             copy_without(store, folder, record, going, new, scratch)
-            places = Places(members(new), f"{folder}/{record.tar}", store.url)
+            places = Places(list_members(new), f"{folder}/{record.tar}", store.url)
             sha, size = sha256_of(new), new.stat().st_size
             tar = f"{shard:06d}.{sha[:8]}.tar"
             store.put(f"{folder}/{tar}", new)
@@ -137,7 +139,7 @@ class Places(dict[str, Member]):
         self._tar, self._url = tar, url
 
     def __missing__(self, member: str) -> Member:
-        raise Damaged(self._tar, f"{self._url}/{self._tar} does not hold {member}, which its table names")
+        raise CorruptFileError(self._tar, f"{self._url}/{self._tar} does not hold {member}, which its table names")
 
 
 def _moved_clip(row: Mapping[str, Any], places: Mapping[str, Member]) -> dict[str, Any]:
@@ -181,13 +183,13 @@ def copy_without(
         source = scratch / "old.tar"
         store.download(name, source)
     if source is None or not source.is_file():
-        raise Damaged(name, f"{store.url}/{name} is gone, though its table stands")
+        raise CorruptFileError(name, f"{store.url}/{name} is gone, though its table stands")
     if sha256_of(source) != record.tar_sha256:
-        raise Damaged(name, f"{store.url}/{name} is damaged: its bytes do not give the hash in its table")
+        raise CorruptFileError(name, f"{store.url}/{name} is damaged: its bytes do not give the hash in its table")
     try:
         local = LocalTar(source)
     except BadTar as error:
-        raise Damaged(name, f"{store.url}/{name} is no tar of ours: {error}") from error
+        raise CorruptFileError(name, f"{store.url}/{name} is no tar of ours: {error}") from error
     with local, ShardWriter(target) as writer:
         for key, parts in local.samples():
             if key not in keys:
@@ -200,7 +202,7 @@ class LocalTar:
     def __init__(self, path: Path) -> None:
         from vidaudio.shards.store import LocalStore
 
-        self._members = members(path)
+        self._members = list_members(path)
         self._reader = TarReader(LocalStore(path.parent), path.name)
 
     def samples(self) -> Iterator[tuple[str, dict[str, Member]]]:

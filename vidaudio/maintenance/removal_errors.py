@@ -10,20 +10,20 @@ from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import fetch_again, shards_without_media
 from vidaudio.errors import CorpusError
 from vidaudio.packs.description import PACK_FILE
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.text import number_of
 
 SHOWN = 5
 
 
-class RemovalUnfinished(CorpusError):
+class RemovalIncomplete(CorpusError):
     """Removed clips may still be in files that are damaged; they are out of everything else.
 
     Attributes:
         files: Their names in the store.
     """
 
-    def __init__(self, corpus: Corpus, damage: Sequence[Damaged]) -> None:
+    def __init__(self, corpus: Corpus, damage: Sequence[CorruptFileError]) -> None:
         self.files = tuple(damaged.file for damaged in damage)
         told = [": ".join((str(damaged), *_remedy(corpus, damaged.file))) for damaged in damage[:SHOWN]]
         if len(damage) > SHOWN:
@@ -44,7 +44,7 @@ def _remedy(corpus: Corpus, file: str) -> tuple[str, ...]:
     if file.startswith("av/"):
         shard = int(PurePosixPath(file).name.partition(".")[0])
         # Where the clips' table cannot be read, it is to be made again anyway, and this with it.
-        with contextlib.suppress(Damaged, FileNotFoundError):
+        with contextlib.suppress(CorruptFileError, FileNotFoundError):
             if shards_without_media(corpus.store, [shard]):
                 return (fetch_again(shard),)
     return ("delete it and its table and build again",)

@@ -23,12 +23,12 @@ from vidaudio.errors import CorpusError
 from vidaudio.maintenance.outcome_counts import SNAPSHOT_FILE
 from vidaudio.maintenance.purge_packs import purge_packs
 from vidaudio.maintenance.purge_shards import purge_shard
-from vidaudio.maintenance.removal_errors import RemovalUnfinished
+from vidaudio.maintenance.removal_errors import RemovalIncomplete
 from vidaudio.manifest import CLIP_ID
 from vidaudio.packs.input_cache import drop_all_sources
 from vidaudio.pipeline.stages.fused import settle_drafts
-from vidaudio.shards.corruption import DamageMet
-from vidaudio.shards.maintenance_lock import upkeep
+from vidaudio.shards.corruption import CorruptionLog
+from vidaudio.shards.maintenance_lock import maintenance_lock
 from vidaudio.shards.orphans import sweep_orphans
 from vidaudio.shards.scratch import sweep_scratch
 from vidaudio.text import number_of
@@ -145,7 +145,7 @@ def remove(
         RemovalUnfinished: Files that the clips may be in are damaged; all that could be done is done.
     """
     opened = open_corpus(corpus)
-    with upkeep(opened.store):
+    with maintenance_lock(opened.store):
         before = read_tombstones(opened.store)
         ids = frozenset(entry for entry in entries if not _is_source(entry))
         sources = frozenset(entries) - ids
@@ -183,16 +183,16 @@ def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
     for clip, _, shard in _rows(corpus, removed.ids, removed.sources):
         by_shard.setdefault(shard, set()).add(clip)
     tables = 0
-    damage = DamageMet()
+    damage = CorruptionLog()
     for shard in tqdm(sorted(by_shard), desc="removing", unit="shard", disable=not progress, dynamic_ncols=True):
-        with damage.passed_by():
+        with damage.collecting():
             settle_drafts(corpus, shard)
         tables += purge_shard(corpus, shard, by_shard[shard], damage)
     samples = purge_packs(corpus, removed, damage)
     drop_all_sources(corpus.store)
     # The old tars of purges that were interrupted, and what dead processes still hold of the clips.
     for folder in ("clips", "av"):
-        with damage.passed_by():
+        with damage.collecting():
             sweep_orphans(corpus.store, folder)
     root = corpus.store.local_path("")
     if root is not None:
@@ -201,7 +201,7 @@ def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
         # A count of tables that are no more; `status` makes it again.
         corpus.store.remove(SNAPSHOT_FILE)
     if damage.found:
-        raise RemovalUnfinished(corpus, damage.found)
+        raise RemovalIncomplete(corpus, damage.found)
     return tables, samples
 
 

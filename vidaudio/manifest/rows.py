@@ -121,7 +121,7 @@ def collect(rows: Iterable[Parsed[Clip] | BadRow], *, skip_bad_rows: bool, notes
         ManifestError: There are bad rows and `skip_bad_rows` is false; two rows of one id contradict each other; no row
             is left. The first `SHOWN` places are named, with the number of the others.
     """
-    good, bad = separate(map(_checked, rows))
+    good, bad = split_good_and_bad(map(_checked, rows))
     refuse_bad_rows(bad, skip_bad_rows=skip_bad_rows)
     clips: dict[str, Clip] = {}
     places: dict[str, Place] = {}
@@ -176,7 +176,7 @@ def _remarks(rows: Iterable[Parsed[Clip]]) -> tuple[str, ...]:
     )
 
 
-def separate(rows: Iterable[Parsed[Value] | BadRow]) -> tuple[list[Parsed[Value]], list[BadRow]]:
+def split_good_and_bad(rows: Iterable[Parsed[Value] | BadRow]) -> tuple[list[Parsed[Value]], list[BadRow]]:
     """The rows that could be read, and those that could not, each in order."""
     good: list[Parsed[Value]] = []
     bad: list[BadRow] = []

@@ -36,7 +36,7 @@ from vidaudio.packs.sample_format import describe, encode_sound, sample_members,
 from vidaudio.packs.segments import Segment, whole_segments
 from vidaudio.packs.selection import Splits
 from vidaudio.paths import local_target
-from vidaudio.shards.tar import ShardWriter, members, sha256_of
+from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, write_index
 from vidaudio.stream.windows import WindowShape
 
@@ -206,7 +206,7 @@ def _write_shard(
         temporary.unlink()
         return None
     temporary.replace(path)
-    inside = members(path)
+    inside = list_members(path)
     for row in rows:
         sound_member, vectors = inside[f"{row['key']}.{audio}"], inside[f"{row['key']}.clip.npy"]
         row |= {"audio_offset": sound_member.offset, "audio_length": sound_member.length}

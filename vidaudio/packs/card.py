@@ -18,7 +18,7 @@ from vidaudio.json_values import parse_object
 from vidaudio.manifest.source import hashed
 from vidaudio.packs.description import read_pack_file
 from vidaudio.packs.string_counts import TextCounts
-from vidaudio.shards.checksum import OPEN_SEAL, sealed
+from vidaudio.shards.checksum import OPEN_SEAL, with_checksum
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.parallel_read import read_tables
 from vidaudio.text import storable_text
@@ -37,7 +37,7 @@ _LEFT_OUT = {
 def write_card(corpus: Corpus, folder: str) -> None:
     """Write the card of a pack whose shards all stand, in the place of one that stands."""
     with corpus.store.workspace() as scratch:
-        (scratch / CARD_FILE).write_bytes(sealed(card_text(corpus, folder).encode()))
+        (scratch / CARD_FILE).write_bytes(with_checksum(card_text(corpus, folder).encode()))
         corpus.store.put(f"{folder}/{CARD_FILE}", scratch / CARD_FILE)
 
 
@@ -170,7 +170,7 @@ def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
     older = superseded(corpus)
     names = (table_name("clips", shard) for shard in sorted(committed_shards(corpus.store, "clips")))
     for table, record in read_tables(corpus.store, names, columns=("id", "state", "info")):
-        speaks = pa.array(older.speaks(record.shard, table["id"].to_pylist()), pa.bool_())
+        speaks = pa.array(older.is_current(record.shard, table["id"].to_pylist()), pa.bool_())
         rows = table.filter(pc.and_(pc.equal(table["state"], "done"), speaks))
         own = hashed(rows["id"])
         places = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
@@ -197,7 +197,7 @@ def funnel(corpus: Corpus) -> Iterator[tuple[str, str, int]]:
         counted: Counter[str] = Counter()
         names = (table_name(folder, shard) for shard in sorted(committed_shards(corpus.store, folder)))
         for table, record in read_tables(corpus.store, names, columns=("id", "state", "reason")):
-            speaks = older.speaks(record.shard, table["id"].to_pylist())
+            speaks = older.is_current(record.shard, table["id"].to_pylist())
             for counts, state, reason in zip(speaks, *_values(table, "state", "reason"), strict=True):
                 if counts:
                     counted[f"{state}: {reason}" if reason else state] += 1

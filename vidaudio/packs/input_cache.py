@@ -58,7 +58,7 @@ class SourceClips:
     tar: str
 
 
-def pays(tasks: PackTasks) -> bool:
+def is_worthwhile(tasks: PackTasks) -> bool:
     """Whether reading every source shard once more, to write its clips by themselves, saves reading."""
     return tasks.visits() > PAYS_FROM_VISITS * len(tasks.source_shards())
 

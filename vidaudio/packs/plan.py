@@ -41,7 +41,7 @@ from vidaudio.shards.store import Store
 PLANNED_BY = ("id", "source", "split", "shard", "samples", "audio_start_seconds", "grid_seconds")
 
 
-class PackStands(CorpusError):
+class PackExistsError(CorpusError):
     """A pack of this name stands and is not the one planned.
 
     Attributes:
@@ -274,8 +274,8 @@ def check_standing_plan(corpus: Corpus, plan: PackPlan) -> None:
     raise _stands(corpus, plan.folder, f"{what} differ", only_grown=True)
 
 
-def _stands(corpus: Corpus, folder: str, what: str, *, only_grown: bool) -> PackStands:
-    return PackStands(
+def _stands(corpus: Corpus, folder: str, what: str, *, only_grown: bool) -> PackExistsError:
+    return PackExistsError(
         f"{corpus.url}/{folder} was packed otherwise ({what}), and packed shards never change; "
         f"pack under another name: vidaudio pack {corpus.url} --name NAME",
         only_grown=only_grown,

@@ -12,14 +12,14 @@ from vidaudio.config.corpus import CorpusRecipe
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.listing import Listings
 from vidaudio.packs.description import PACK_FILE
-from vidaudio.packs.plan import PackStands, check_standing_plan, missing_tasks, plan_pack
+from vidaudio.packs.plan import PackExistsError, check_standing_plan, missing_tasks, plan_pack
 from vidaudio.packs.selection import check_embedded
 from vidaudio.shards.commit import committed_shards_in
 from vidaudio.text import number_of
 
 
 @dataclass(frozen=True, slots=True)
-class Packing:
+class PackPreview:
     """What a build would pack.
 
     Attributes:
@@ -53,7 +53,7 @@ def plan_packing(
     embedded: np.ndarray,
     *,
     finished: bool,
-) -> Packing:
+) -> PackPreview:
     """What the pack of a build would be.
 
     Args:
@@ -69,21 +69,21 @@ def plan_packing(
     """
     folder = f"training/{recipe.pack.name}"
     if not embedded.all() and "embed" in missing:
-        return Packing(folder, "stands" if PACK_FILE in listings.get(folder, ()) else "after_shards")
+        return PackPreview(folder, "stands" if PACK_FILE in listings.get(folder, ()) else "after_shards")
     assert standing is not None, "a build that embeds nothing was refused where no corpus is"
     check_embedded(standing.url, int(np.count_nonzero(embedded)), len(embedded))
     if finished:
-        return Packing(folder, "now", 0, 0)
+        return PackPreview(folder, "now", 0, 0)
     encoder = fullest_encoder(listings)
     assert encoder is not None, "shards are embedded"
     plan = plan_pack(standing, recipe.pack, encoder)
     try:
         check_standing_plan(standing, plan)
-    except PackStands:
+    except PackExistsError:
         # Other settings were refused at the door: it is the clips that are others.
-        return Packing(folder, "never")
+        return PackPreview(folder, "never")
     tasks = missing_tasks(standing.store, plan)
-    return Packing(folder, "now", len(tasks), tasks.samples)
+    return PackPreview(folder, "now", len(tasks), tasks.samples)
 
 
 def fullest_encoder(listings: Listings) -> str | None:

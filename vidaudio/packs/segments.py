@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vidaudio.stream.windows import WindowShape, grid_step, may_be_centre
+from vidaudio.stream.windows import WindowShape, grid_step, valid_centres
 
 # Two neighbours share this much, more than a window of 4.096 s: no centre is lost at a cut.
 OVERLAP_SECONDS = 4.5
@@ -80,7 +80,7 @@ def window_segments(
     step = grid_step(shape, frames_per_second)
     seconds = np.asarray(grid_seconds, float) - audio_start_seconds
     pictures = np.arange(len(seconds))
-    allowed = may_be_centre(
+    allowed = valid_centres(
         shape, step, sample_rate, picture=pictures, pictures=len(seconds), seconds=seconds, samples=samples
     )
     centres = pictures[allowed].tolist()

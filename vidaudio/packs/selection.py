@@ -64,7 +64,7 @@ def usable_clips(corpus: Corpus, encoder_name: str, columns: Collection[str] | N
     read = read_tables(corpus.store, names, columns=of_av)
     # Both in the order of the shards; the list in long stretches, and not a request for every few shards.
     for (shard, listed), (av, _) in zip(_rows_by_shard(corpus, of_list), read, strict=True):
-        rows.append(listed.filter(pa.array(older.speaks(shard, listed["id"].to_pylist()), pa.bool_())))
+        rows.append(listed.filter(pa.array(older.is_current(shard, listed["id"].to_pylist()), pa.bool_())))
         # Before pandas sees it: rows without facts would make floats of whole numbers.
         facts.append(completed(av, of_av).select(of_av).filter(pc.equal(av["state"], "done")).drop_columns(["state"]))
         held += listed.num_rows

@@ -23,10 +23,10 @@ from vidaudio.packs.plan import PackPlan
 from vidaudio.packs.sample_format import describe, encode_sound, sample_members, sound_format
 from vidaudio.packs.tasks import PackedSample, PackTask
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.parallel_read import read_tables
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import Member, ShardWriter, members, sha256_of
+from vidaudio.shards.tar import Member, ShardWriter, list_members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA
 from vidaudio.stream.index_checks import check_fingerprint
 from vidaudio.stream.index_writer import IndexWriter
@@ -48,7 +48,7 @@ def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecor
                 writer.write(sample.key, parts)
                 described.append(facts)
         target = f"{task.folder}/{task.name}.tar"
-        inside, sha, size = members(tar), sha256_of(tar), tar.stat().st_size
+        inside, sha, size = list_members(tar), sha256_of(tar), tar.stat().st_size
         if not store.put_new(target, tar):
             inside, sha, size = _standing_tar(store, target, scratch)
         table = _sample_table(described, inside, audio)
@@ -104,7 +104,7 @@ def _encoder_described(store: Store, encoder: str) -> Any:
     try:
         return check_fingerprint(parse_object(store.read(name)))
     except (ValueError, FileNotFoundError) as error:
-        raise Damaged(
+        raise CorruptFileError(
             name, f"{store.url}/{name}, which describes the encoder of a pack, is gone or damaged ({error})"
         ) from error
 
@@ -184,4 +184,4 @@ def _standing_tar(store: Store, name: str, scratch) -> tuple[dict[str, Member], 
     if local is None:
         local = scratch / "standing.tar"
         store.download(name, local)
-    return members(local), sha256_of(local), local.stat().st_size
+    return list_members(local), sha256_of(local), local.stat().st_size

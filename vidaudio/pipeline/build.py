@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from vidaudio.config.corpus import CorpusRecipe, DaskBlock, PackBlock, RunSettings, with_scheduler
-from vidaudio.corpus.corpus import Corpus, create_or_continue, open_corpus
+from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.listing import list_stages
 from vidaudio.corpus.tombstones import read_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance.remove import enforce_removals
 from vidaudio.maintenance.status import CorpusStatus, corpus_status, status_of
 from vidaudio.media.outcomes import Reason
-from vidaudio.packs.plan import PackStands, begin_pack, check_selection, missing_tasks, plan_pack
+from vidaudio.packs.plan import PackExistsError, begin_pack, check_selection, missing_tasks, plan_pack
 from vidaudio.pipeline.dask.cluster import check_scheduler, connected
 from vidaudio.pipeline.preflight import check_request, read_request, with_precision
 from vidaudio.pipeline.retry import nothing_retried, plan_retry
-from vidaudio.pipeline.run_log import RunReport
-from vidaudio.pipeline.shard_tasks import missing_shards, run_chains, run_pack_tasks
+from vidaudio.pipeline.run_log import RunLog
+from vidaudio.pipeline.shard_tasks import missing_shards, run_pack_tasks, run_shard_tasks
 from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder, recorded_encoder
 from vidaudio.pipeline.stages.fused import finish_interrupted
-from vidaudio.pipeline.up_to_date import finished_before, note_finished, request_hash
-from vidaudio.shards.maintenance_lock import UpkeepBusy, upkeep
+from vidaudio.pipeline.up_to_date import is_up_to_date, record_up_to_date, request_hash
+from vidaudio.shards.maintenance_lock import LockHeld, maintenance_lock
 from vidaudio.shards.orphans import sweep_orphans
 from vidaudio.shards.scratch import sweep_scratch
 from vidaudio.text import number_of
@@ -78,7 +78,7 @@ def build(
     asked = request_hash(recipe, path, stages) if Path(path).is_file() else None
     standing = request.standing
     if standing is not None and reasons is None and asked is not None:
-        listings = finished_before(standing, asked)
+        listings = is_up_to_date(standing, asked)
         if listings is not None:
             return status_of(standing, listings)
     listed = open_manifest(path)
@@ -88,7 +88,7 @@ def build(
         check_encoder(recipe.corpus_settings())
     if standing is None:
         check_scheduler(recipe.dask)
-    opened, run = create_or_continue(where, recipe, listed), recipe.run_settings()
+    opened, run = create_or_open(where, recipe, listed), recipe.run_settings()
     if opened.store.warning:
         tqdm.write(opened.store.warning, file=sys.stderr)
     _sweep(opened, run)
@@ -96,7 +96,7 @@ def build(
         opened = _plan_retry(opened, reasons)
     encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
     started = time.monotonic()
-    report = RunReport()
+    report = RunLog()
     missing = missing_shards(opened, stages, encoder)
     packed = True
     try:
@@ -104,7 +104,7 @@ def build(
             with connected(recipe.dask) as client:
                 if progress:
                     tqdm.write(f"dashboard: {client.dashboard_link}", file=sys.stderr)
-                run_chains(client, opened, missing, encoder, run, report, progress=progress)
+                run_shard_tasks(client, opened, missing, encoder, run, report, progress=progress)
                 if "pack" in stages and not report.failed:
                     packed = _pack_or_leave(opened, recipe.pack, encoder, client, run, report, progress)
         elif "pack" in stages:
@@ -116,7 +116,7 @@ def build(
     _raise_errors(opened, report)
     listings = list_stages(opened)
     if packed and asked is not None:
-        note_finished(opened, listings, asked)
+        record_up_to_date(opened, listings, asked)
     return status_of(opened, listings)
 
 
@@ -139,7 +139,7 @@ def pack(
     settings = settings or opened.pack
     check_selection(settings)
     encoder = recorded_encoder(opened)
-    report = RunReport()
+    report = RunLog()
     _pack(opened, settings, encoder, None, run, report, progress)
     report.write(opened.store)
     _sweep_late(opened)
@@ -171,13 +171,13 @@ def _pack_or_leave(
     encoder: str,
     client: Client | None,
     run: RunSettings,
-    report: RunReport,
+    report: RunLog,
     progress: bool,
 ) -> bool:
     """Pack as part of a build: a pack made before the corpus grew is left as it is, and that is said (False)."""
     try:
         _pack(corpus, settings, encoder, client, run, report, progress)
-    except PackStands as standing:
+    except PackExistsError as standing:
         if not standing.only_grown:
             raise
         tqdm.write(
@@ -192,7 +192,7 @@ def _pack_or_leave(
 def _sweep(corpus: Corpus, run: RunSettings) -> None:
     """Finish or undo what dead processes left: their scratch, tars that lost a race, removals, media to be let go."""
     try:
-        with upkeep(corpus.store):
+        with maintenance_lock(corpus.store):
             root = corpus.store.local_path("")
             if root is not None:
                 sweep_scratch(root)
@@ -200,14 +200,14 @@ def _sweep(corpus: Corpus, run: RunSettings) -> None:
             enforce_removals(corpus)
             for folder in ("clips", "av"):
                 sweep_orphans(corpus.store, folder)
-    except UpkeepBusy as busy:
+    except LockHeld as busy:
         tqdm.write(f"nothing is swept this time: {busy}", file=sys.stderr)
 
 
 def _sweep_late(corpus: Corpus) -> None:
     """Clips that were removed while this run was at work may have been committed by it afterwards."""
     if read_tombstones(corpus.store):
-        with contextlib.suppress(UpkeepBusy), upkeep(corpus.store):
+        with contextlib.suppress(LockHeld), maintenance_lock(corpus.store):
             enforce_removals(corpus)
 
 
@@ -217,7 +217,7 @@ def _pack(
     encoder: str,
     client: Client | None,
     run: RunSettings,
-    report: RunReport,
+    report: RunLog,
     progress: bool,
 ) -> None:
     from vidaudio.packs.write import finish_pack
@@ -236,7 +236,7 @@ def _pack(
         finish_pack(corpus, plan, encoder)
 
 
-def _raise_errors(corpus: Corpus, report: RunReport) -> None:
+def _raise_errors(corpus: Corpus, report: RunLog) -> None:
     """One sentence for all that failed, every cause once, however many tasks met it."""
     if not report.failed:
         return

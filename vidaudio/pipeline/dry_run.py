@@ -17,19 +17,19 @@ import numpy as np
 from vidaudio.config.corpus import STAGES, CorpusRecipe
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.listing import Listings, list_stages
-from vidaudio.corpus.manifest_diff import added_rows
+from vidaudio.corpus.manifest_diff import new_rows
 from vidaudio.corpus.media_retention import shards_without_media
 from vidaudio.corpus.shard_plan import plan_shards
 from vidaudio.corpus.tombstones import Tombstones, read_tombstones
 from vidaudio.manifest.source import RowSource, hashed
-from vidaudio.packs.preview import Packing, fullest_encoder, plan_packing
+from vidaudio.packs.preview import PackPreview, fullest_encoder, plan_packing
 from vidaudio.pipeline.preflight import Request, check_request, read_request
-from vidaudio.pipeline.request_estimate import Fetches, rows_to_fetch
+from vidaudio.pipeline.request_estimate import RequestEstimate, rows_to_fetch
 from vidaudio.pipeline.retry import nothing_retried, retried_rows
 from vidaudio.pipeline.shard_tasks import check_order
 from vidaudio.pipeline.stages.embed import check_encoder_named
 from vidaudio.pipeline.stages.fused import drafted_shards
-from vidaudio.pipeline.up_to_date import finished_before, request_hash
+from vidaudio.pipeline.up_to_date import is_up_to_date, request_hash
 from vidaudio.shards.commit import committed_shards_in
 from vidaudio.text import number_of
 
@@ -69,7 +69,7 @@ class BuildPlan:
     sources: int
     shards: int
     missing_shards: dict[str, int]
-    pack: Packing | None
+    pack: PackPreview | None
     retried_clips: int
     nothing_retried: str | None
     without_media: int
@@ -150,10 +150,10 @@ def dry_run(
     finished = False
     if standing is not None:
         asked = request_hash(recipe, request.list_path, stages)
-        unchanged = finished_before(standing, asked) if "pack" in stages else None
+        unchanged = is_up_to_date(standing, asked) if "pack" in stages else None
         finished, listings = unchanged is not None, unchanged or list_stages(standing)
         removed = read_tombstones(standing.store)
-        added = added_rows(standing.url, standing.tables, listed, removed)
+        added = new_rows(standing.url, standing.tables, listed, removed)
         retried = retried_rows(standing, request.reasons) if request.reasons is not None else None
     new = [rows for rows in (added, retried) if rows is not None and rows.num_rows]
     old_shards = standing.shards if standing is not None else 0
@@ -162,7 +162,7 @@ def dry_run(
     check_order(CHAIN, np.array([stage in stages for stage in CHAIN]), np.stack([done[stage] for stage in CHAIN]))
     missing = {stage: ~done[stage] for stage in CHAIN if stage in stages}
     old_missing = {stage: shards[:old_shards] for stage, shards in missing.items()}
-    fetches = Fetches(
+    fetches = RequestEstimate(
         functools.partial(rows_to_fetch, standing, old_missing.get("download"), removed, new),
         recipe.download,
     )

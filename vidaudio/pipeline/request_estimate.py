@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from vidaudio.config.corpus import DownloadBlock
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.corpus.manifest_diff import barred
+from vidaudio.corpus.manifest_diff import is_removed
 from vidaudio.corpus.tombstones import Tombstones
 from vidaudio.manifest.source import RowSource, hashed
 from vidaudio.media.fetch.types import are_remote, is_file_url, path_of_file_url
@@ -41,13 +41,13 @@ def rows_to_fetch(
             waiting = missing[table["shard"].to_numpy()]
             if removed:
                 # A clip that was removed is never asked for again.
-                waiting &= ~barred(table, removed)
+                waiting &= ~is_removed(table, removed)
             yield table.filter(pa.array(waiting)).select(["source", "url"])
     for rows in new:
         yield from rows.tables(["source", "url"])
 
 
-class Fetches:
+class RequestEstimate:
     """What fetching these rows asks of sites and of the disk: every source and URL once, every local file once.
 
     Args:

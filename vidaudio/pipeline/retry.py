@@ -122,7 +122,7 @@ def _by_shard(corpus: Corpus, reasons: Collection[Reason], state: State) -> Iter
         for table, record in read_tables(corpus.store, names, columns=("id", "state", "reason")):
             chosen = pc.and_(pc.equal(table["state"], state.value), pc.is_in(table["reason"], wanted))
             ids = table["id"].filter(chosen)
-            ids = ids.filter(pa.array(older.speaks(record.shard, ids.to_pylist()), pa.bool_()))
+            ids = ids.filter(pa.array(older.is_current(record.shard, ids.to_pylist()), pa.bool_()))
             if len(ids):
                 found.setdefault(record.shard, []).append(ids.combine_chunks())
     for shard in sorted(found):

@@ -35,7 +35,7 @@ ROW_GROUP_TASKS = 4096
 MOST_ERRORS_KEPT = 100
 
 
-class RunReport:
+class RunLog:
     """What one run did, in little memory however long it was.
 
     Attributes:

@@ -15,16 +15,16 @@ import numpy as np
 from vidaudio.config.corpus import RunSettings
 from vidaudio.corpus.corpus import Corpus, CorpusRef, cached_corpus
 from vidaudio.errors import CorpusError
-from vidaudio.packs.input_cache import pays, source_name, sources_folder, write_sources
+from vidaudio.packs.input_cache import is_worthwhile, source_name, sources_folder, write_sources
 from vidaudio.packs.tasks import PackTask, PackTasks
 from vidaudio.pipeline.clip_progress import report_progress, watch_progress
-from vidaudio.pipeline.dask.cluster import chains_in_flight
+from vidaudio.pipeline.dask.cluster import max_in_flight
 from vidaudio.pipeline.preload import load_libraries
-from vidaudio.pipeline.run_log import RunReport
+from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.stages import shard_stages
-from vidaudio.pipeline.stages.circuit_breaker import RunStreak, Tail
+from vidaudio.pipeline.stages.circuit_breaker import RunCircuitBreaker, TrailingFailures
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers
-from vidaudio.pipeline.task_loop import Progress, drive
+from vidaudio.pipeline.task_loop import Progress, run_tasks
 from vidaudio.shards.commit import committed_shards, read_record, table_name
 
 if TYPE_CHECKING:
@@ -94,13 +94,13 @@ def check_order(names: Sequence[str], wanted: np.ndarray, done: np.ndarray) -> N
             )
 
 
-def run_chains(
+def run_shard_tasks(
     client: Client,
     corpus: Corpus,
     missing: MissingShards,
     encoder: str,
     run: RunSettings,
-    report: RunReport,
+    report: RunLog,
     *,
     progress: bool,
 ) -> None:
@@ -134,8 +134,8 @@ def run_chains(
 
     total = int(clips[missing.shards].sum())
     bar = Progress("building", unit="clip", total=total, shards=len(missing), shown=progress)
-    limit = chains_in_flight(client, run.dask)
-    streak = RunStreak(run.download.stop_after_failures, run.download.stop_after_equal_answers)
+    limit = max_in_flight(client, run.dask)
+    breaker = RunCircuitBreaker(run.download.stop_after_failures, run.download.stop_after_equal_answers)
 
     def inside(shard: int, stage: str, done: int) -> None:
         stages = missing.stages_of(shard)
@@ -143,24 +143,24 @@ def run_chains(
         bar.inside(shard, (stages.index(stage) * int(clips[shard]) + min(done, int(clips[shard]))) // len(stages))
 
     with watch_progress(client, f"vidaudio-{run_id}", inside):
-        drive(
+        run_tasks(
             iter(missing),
             submit,
             limit=limit,
             units=lambda work: int(clips[work[0]]),
             report=report,
             progress=bar,
-            verdict=lambda record: _noted(streak, record),
+            verdict=lambda record: _noted(breaker, record),
             shard_of=lambda work: work[0],
         )
     bar.close()
 
 
-def _noted(streak: RunStreak, record: Mapping[str, Any]) -> str | None:
+def _noted(breaker: RunCircuitBreaker, record: Mapping[str, Any]) -> str | None:
     """What a shard's record says against going on; None for one of another stage, or one that was there before."""
     if "tail" not in record:
         return None
-    return streak.note(Tail(**record["tail"]), [SiteAnswers(**row) for row in record["answers"]])
+    return breaker.note(TrailingFailures(**record["tail"]), [SiteAnswers(**row) for row in record["answers"]])
 
 
 def run_pack_tasks(
@@ -169,12 +169,12 @@ def run_pack_tasks(
     tasks: PackTasks,
     encoder: str,
     run: RunSettings,
-    report: RunReport,
+    report: RunLog,
     *,
     progress: bool,
 ) -> None:
     """Every training shard that is not packed yet, a bounded number at a time; made ready before, what pays."""
-    if pays(tasks):
+    if is_worthwhile(tasks):
         tasks = tasks.reading(sources_folder(tasks.plan_hash))
         _run_source_tasks(client, corpus, tasks, encoder, run, report, progress=progress)
         if report.failed:
@@ -186,8 +186,8 @@ def run_pack_tasks(
         return [client.submit(run_pack_task, ref, encoder, task, **options)]
 
     bar = Progress("packing", unit="sample", total=tasks.samples, shards=len(tasks), shown=progress)
-    limit = chains_in_flight(client, run.dask)
-    drive(iter(tasks), submit, limit=limit, units=lambda task: len(task.samples), report=report, progress=bar)
+    limit = max_in_flight(client, run.dask)
+    run_tasks(iter(tasks), submit, limit=limit, units=lambda task: len(task.samples), report=report, progress=bar)
     bar.close()
 
 
@@ -197,7 +197,7 @@ def _run_source_tasks(
     tasks: PackTasks,
     encoder: str,
     run: RunSettings,
-    report: RunReport,
+    report: RunLog,
     *,
     progress: bool,
 ) -> None:
@@ -216,8 +216,8 @@ def _run_source_tasks(
         return [client.submit(run_source_task, ref, encoder, tasks.sources, shard, **options)]
 
     bar = Progress("reading", unit="shard", total=len(shards), shards=len(shards), shown=progress)
-    limit = chains_in_flight(client, run.dask)
-    drive(iter(shards), submit, limit=limit, units=lambda shard: 1, report=report, progress=bar)
+    limit = max_in_flight(client, run.dask)
+    run_tasks(iter(shards), submit, limit=limit, units=lambda shard: 1, report=report, progress=bar)
     bar.close()
 
 

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from vidaudio.errors import VidaudioError
 from vidaudio.media.outcomes import Reason
-from vidaudio.pipeline.run_log import RunReport
-from vidaudio.pipeline.stages.circuit_breaker import FetchingStopped
+from vidaudio.pipeline.run_log import RunLog
+from vidaudio.pipeline.stages.circuit_breaker import FetchAborted
 from vidaudio.pipeline.stages.download import spent_by
 
 if TYPE_CHECKING:
@@ -109,13 +109,13 @@ def progress_text(through: int, shards: int, outcomes: Mapping[str, int], failed
     return ", ".join(text)
 
 
-def drive(
+def run_tasks(
     work: Iterator[Work],
     submit: Callable[[Work], list[Future]],
     *,
     limit: int,
     units: Callable[[Work], int],
-    report: RunReport,
+    report: RunLog,
     progress: Progress,
     verdict: Callable[[Mapping[str, Any]], str | None] = lambda record: None,
     shard_of: Callable[[Work], int | None] = lambda item: None,
@@ -196,13 +196,13 @@ def _records(chain: Sequence[Future]) -> tuple[list[dict[str, Any]], bool]:
 def _ends_the_run(future: Future) -> bool:
     """Whether going on would only fail the same way."""
     error = future.exception()
-    return _given_up(future) or isinstance(error, FetchingStopped) or _disk_is_full(error)
+    return _given_up(future) or isinstance(error, FetchAborted) or _disk_is_full(error)
 
 
 def _shared_cause(future: Future) -> Reason | None:
     """What a failed task has met that every other would meet, too."""
     error = future.exception()
-    if isinstance(error, FetchingStopped):
+    if isinstance(error, FetchAborted):
         return error.reason
     return Reason.DISK if _disk_is_full(error) else None
 

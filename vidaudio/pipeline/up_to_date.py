@@ -42,7 +42,7 @@ def request_hash(recipe: CorpusRecipe, list_path: str, stages: Sequence[str]) ->
     )
 
 
-def finished_before(corpus: Corpus, request: str) -> Listings | None:
+def is_up_to_date(corpus: Corpus, request: str) -> Listings | None:
     """The files of its stages, where a build with this request ended and nothing has changed since."""
     try:
         noted = parse_object(corpus.store.read(FINISHED_FILE))
@@ -55,7 +55,7 @@ def finished_before(corpus: Corpus, request: str) -> Listings | None:
         return None
 
 
-def note_finished(corpus: Corpus, listings: Listings, request: str) -> None:
+def record_up_to_date(corpus: Corpus, listings: Listings, request: str) -> None:
     """Leave the note; a place that takes no more files goes without."""
     noted = {"request": request, "files": _files_hash(corpus, listings)}
     with contextlib.suppress(OSError, CorpusError), corpus.store.workspace() as scratch:

@@ -18,7 +18,7 @@ OPEN_SEAL = _MARK + _ZEROS
 _SEAL = re.compile(re.escape(_MARK) + rb"([0-9a-f]{64})")
 
 
-def sealed(data: bytes) -> bytes:
+def with_checksum(data: bytes) -> bytes:
     """The file with its seal filled in; it must hold `OPEN_SEAL` among its metadata."""
     if OPEN_SEAL not in data:
         raise ValueError("the file has no open seal among its metadata")
@@ -36,7 +36,7 @@ def seal_file(path: Path) -> None:
             data[place : place + len(_ZEROS)] = found
 
 
-def seal_holds(data: bytes | mmap.mmap) -> bool:
+def checksum_ok(data: bytes | mmap.mmap) -> bool:
     """Whether the bytes are those that were sealed; a file without a seal is not."""
     places = _places(data)
     if not places:
@@ -54,11 +54,11 @@ def seal_holds(data: bytes | mmap.mmap) -> bool:
 
 
 def file_seal_holds(path: Path) -> bool:
-    """`seal_holds` of a file, through little memory."""
+    """`checksum_ok` of a file, through little memory."""
     if path.stat().st_size == 0:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return seal_holds(data)
+        return checksum_ok(data)
 
 
 def _places(data: bytes | mmap.mmap) -> list[int]:

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidaudio.json_values import parse_json
-from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_holds, sealed
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, checksum_ok, with_checksum
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.parquet_limits import read_whole
 from vidaudio.shards.store import Store
@@ -97,7 +97,7 @@ def encode_table(table: pa.Table, record: CommitRecord) -> bytes:
     metadata = {_METADATA_KEY: json.dumps(asdict(record), sort_keys=True).encode(), SEAL_KEY: OPEN_SEAL}
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd")
-    return sealed(sink.getvalue())
+    return with_checksum(sink.getvalue())
 
 
 def read_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
@@ -152,15 +152,15 @@ def decode_record(data: bytes) -> CommitRecord:
     Raises:
         One of `TABLE_DAMAGE`: The bytes were changed, or are none of ours.
     """
-    if not seal_holds(data):
+    if not checksum_ok(data):
         raise ValueError("its bytes do not give the hash it carries")
     return record_of(pq.read_schema(pa.BufferReader(data)))
 
 
-def damaged_table(store: Store, name: str, error: Exception) -> Damaged:
+def damaged_table(store: Store, name: str, error: Exception) -> CorruptFileError:
     """What to raise where reading a committed table raised `error`, one of `TABLE_DAMAGE`."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return Damaged(name, f"the table {store.url}/{name} is damaged ({reason})")
+    return CorruptFileError(name, f"the table {store.url}/{name} is damaged ({reason})")
 
 
 def committed_shards(store: Store, folder: str) -> set[int]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from vidaudio.errors import CorpusError
 
 
-class Damaged(CorpusError):
+class CorruptFileError(CorpusError):
     """A committed file is gone, cut short, or has other bytes than were committed.
 
     Attributes:
@@ -19,12 +19,12 @@ class Damaged(CorpusError):
         super().__init__(message)
         self.file = file
 
-    def __reduce__(self) -> tuple[type[Damaged], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[CorruptFileError], tuple[str, str]]:
         # Tasks raise it in other processes.
         return type(self), (self.file, str(self))
 
 
-class DamageMet:
+class CorruptionLog:
     """Damage that was met on the way and did not keep the rest from being done.
 
     Attributes:
@@ -32,13 +32,13 @@ class DamageMet:
     """
 
     def __init__(self) -> None:
-        self.found: list[Damaged] = []
+        self.found: list[CorruptFileError] = []
 
     @contextlib.contextmanager
-    def passed_by(self) -> Iterator[None]:
+    def collecting(self) -> Iterator[None]:
         """Note what is damaged in here, and go on behind it."""
         try:
             yield
-        except Damaged as damaged:
+        except CorruptFileError as damaged:
             if damaged.file not in {known.file for known in self.found}:
                 self.found.append(damaged)

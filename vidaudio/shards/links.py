@@ -12,12 +12,12 @@ import os
 import stat
 from pathlib import Path
 
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 
 LINKS_VARIABLE = "VIDAUDIO_LINKED_FOLDERS"
 
 
-class NotFollowed(Damaged):
+class NotFollowed(CorruptFileError):
     """A file of a corpus is a link out of it, or no regular file: a device, a pipe."""
 
 

@@ -27,12 +27,12 @@ from vidaudio.text import storable_text
 LOCK_FILE = "upkeep.lock"
 
 
-class UpkeepBusy(CorpusError):
+class LockHeld(CorpusError):
     """Somebody else is at it; says who, and what to do if that is not so."""
 
 
 @contextlib.contextmanager
-def upkeep(store: Store) -> Iterator[None]:
+def maintenance_lock(store: Store) -> Iterator[None]:
     """Hold a corpus's upkeep; it is given back whatever happens, and taken over from processes that died.
 
     Whether the holder of an old lock lives can be seen from its own machine and container. From elsewhere its lock's
@@ -82,7 +82,7 @@ def _hold(held: contextlib.ExitStack, store: Store, path: Path, flags: int) -> N
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UpkeepBusy(
+        raise LockHeld(
             f"another command on this machine is sweeping {store.url} or removing clips from it; try again later"
         ) from None
     except OSError:
@@ -104,13 +104,13 @@ def _take_over(store: Store, mine: bytes) -> None:
         found = store.read(LOCK_FILE)
         told = _parsed(found)
         if not _is_dead(store, told):
-            raise UpkeepBusy(
+            raise LockHeld(
                 f"another command is sweeping {store.url} or removing clips from it ({_in_words(told)}); "
                 f"if it is not running any more, delete {store.url}/{LOCK_FILE}"
             )
         _remove_lock(store, found)
     if not store.create(LOCK_FILE, mine):
-        raise UpkeepBusy(f"another command has just begun to sweep {store.url}; try again later")
+        raise LockHeld(f"another command has just begun to sweep {store.url}; try again later")
 
 
 def _is_dead(store: Store, told: dict[str, str]) -> bool:

@@ -6,7 +6,7 @@ import os
 from types import TracebackType
 
 from vidaudio.files import naming
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.links import open_regular
 from vidaudio.shards.scratch import temporary_folder
 from vidaudio.shards.store import Store
@@ -67,12 +67,12 @@ class TarReader:
         """Whether a local tar is too short: found before memory is taken for what it should hold."""
         return self._descriptor is not None and end > os.fstat(self._descriptor).st_size
 
-    def _short(self) -> Damaged:
+    def _short(self) -> CorruptFileError:
         what = f"{self._store.url}/{self._name} is shorter than its table says; `vidaudio verify` finds such damage"
-        return Damaged(self._name, what)
+        return CorruptFileError(self._name, what)
 
-    def _gone(self) -> Damaged:
-        return Damaged(self._name, f"{self._store.url}/{self._name} is gone, though its table stands")
+    def _gone(self) -> CorruptFileError:
+        return CorruptFileError(self._name, f"{self._store.url}/{self._name} is gone, though its table stands")
 
     def close(self) -> None:
         if self._descriptor is not None:

@@ -23,11 +23,11 @@ from vidaudio.errors import CorpusError
 from vidaudio.shards.names import check_name, is_name_part
 from vidaudio.shards.remote_errors import (
     driver_errors,
-    in_one_sentence,
     is_final,
     is_out_of_range,
     is_without_bucket,
     lost_race,
+    to_user_error,
     was_in_conflict,
 )
 from vidaudio.shards.s3_driver import receive_range, s3_options
@@ -247,7 +247,7 @@ class RemoteStore(Store):
                 return False
             except _Conflict as conflict:
                 if not tries_left:
-                    raise in_one_sentence(conflict.__cause__, self.url, f"writing {name}") from conflict
+                    raise to_user_error(conflict.__cause__, self.url, f"writing {name}") from conflict
                 time.sleep(pause)
                 pause *= 2
         raise AssertionError("a write that neither succeeded nor failed")
@@ -264,7 +264,7 @@ class RemoteStore(Store):
                 if isinstance(error, FileNotFoundError) and not is_without_bucket(error):
                     raise
                 if is_final(error) or not tries_left:
-                    raise in_one_sentence(error, self.url, f"reading {name or 'the folder'}") from error
+                    raise to_user_error(error, self.url, f"reading {name or 'the folder'}") from error
             time.sleep(pause)
             pause *= 2
         raise AssertionError("a read that neither succeeded nor failed")
@@ -278,7 +278,7 @@ class RemoteStore(Store):
                 raise _Lost from error
             if was_in_conflict(error):
                 raise _Conflict from error
-            raise in_one_sentence(error, self.url, doing) from error
+            raise to_user_error(error, self.url, doing) from error
 
 
 def _write(file: FileIO, data: bytes, offset: int) -> None:

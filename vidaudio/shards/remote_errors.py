@@ -66,7 +66,7 @@ def was_in_conflict(error: BaseException) -> bool:
     return bool(_codes(error) & _TRY_AGAIN)
 
 
-def in_one_sentence(error: BaseException, url: str, doing: str) -> CorpusError:
+def to_user_error(error: BaseException, url: str, doing: str) -> CorpusError:
     """The error for people; `doing` is what was tried, such as `writing clips/000003.parquet`."""
     scheme, _, rest = url.partition("://")
     bucket = rest.split("/")[0]

@@ -71,7 +71,7 @@ class ShardWriter:
         self.close()
 
 
-def members(path: Path) -> dict[str, Member]:
+def list_members(path: Path) -> dict[str, Member]:
     """Return every regular file in the tar, by name. Reads the headers only.
 
     Raises:

@@ -25,7 +25,7 @@ ALIGNMENT_BYTES = 64
 SMALL_BYTES = 1 << 16
 
 
-def one_piece(parts: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
+def allocate_shared(parts: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
     """Tensors of unset values, behind one another in one piece of memory, which a loader's processes share.
 
     Args:
@@ -59,7 +59,7 @@ def write_pictures(pictures: np.ndarray, place: Tensor) -> None:
     place.numpy()[:] = pictures
 
 
-def to_be_sent(batch: dict[str, Any]) -> Any:
+def shareable(batch: dict[str, Any]) -> Any:
     """A DataLoader's last touch to a batch: in a loader's process, what becomes the same batch where it arrives."""
     worker = get_worker_info()
     if worker is None:
@@ -81,13 +81,13 @@ class _Sent:
         self._pickled = bytes(ForkingPickler.dumps({name: _light(value) for name, value in batch.items()}))
 
     def __reduce__(self) -> tuple:
-        return _arrived, (self._pickled,)
+        return _rebuild_batch, (self._pickled,)
 
 
 def _light(value: Any) -> Any:
     return value.numpy() if isinstance(value, Tensor) and value.nbytes <= SMALL_BYTES else value
 
 
-def _arrived(pickled: bytes) -> dict[str, Any]:
+def _rebuild_batch(pickled: bytes) -> dict[str, Any]:
     batch = pickle.loads(pickled)
     return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}

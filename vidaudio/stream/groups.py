@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vidaudio.stream.config import StreamConfig
-from vidaudio.stream.lru import Recent
+from vidaudio.stream.lru import LruCache
 from vidaudio.stream.order import BLOCK_ORDER, PARTNERS, EpochLayout, epoch_layout, generator, groups_of_different
 from vidaudio.stream.samples import UsableSamples
 
@@ -32,9 +32,9 @@ class BlockOrder:
         self.config = config
         self.size = size
         self.groups_per_epoch = -(-samples.counts.all_usable // size)
-        self._layouts: Recent[EpochLayout] = Recent(2)
-        self._orders: Recent[np.ndarray] = Recent(KEPT_BLOCKS)
-        self._groups: Recent[np.ndarray] = Recent(KEPT_BLOCKS)
+        self._layouts: LruCache[EpochLayout] = LruCache(2)
+        self._orders: LruCache[np.ndarray] = LruCache(KEPT_BLOCKS)
+        self._groups: LruCache[np.ndarray] = LruCache(KEPT_BLOCKS)
 
     def group(self, position: int) -> np.ndarray:
         """Index rows of one group, int `[size]`."""
@@ -88,7 +88,7 @@ class BlockOrder:
         for shard in self._layout(epoch).shards(block).tolist():
             found.append(self.samples.of_shard(shard))
             if len(found) % SHARDS_BETWEEN_RELEASES == 0:
-                self.samples.index.let_pages_go()
+                self.samples.index.release_pages()
         rows = np.concatenate(found)
         if not self.config.shuffle:
             return rows
@@ -129,7 +129,7 @@ class Groups(abc.ABC):
         """Index rows of one group, int `[sources]`."""
 
 
-class Neighbours(Groups):
+class AdjacentGroups(Groups):
     """An epoch is a permutation cut into groups."""
 
     def __init__(self, samples: UsableSamples, config: StreamConfig, size: int) -> None:
@@ -139,7 +139,7 @@ class Neighbours(Groups):
         return self.order.group(position)
 
 
-class UniformPartners(Groups):
+class RandomGroups(Groups):
     """Each sample of an epoch once, and with it others drawn from all of the corpus (Sound of Pixels, CLIPSep)."""
 
     def __init__(self, samples: UsableSamples, config: StreamConfig, size: int) -> None:
@@ -156,14 +156,14 @@ class UniformPartners(Groups):
         return np.asarray(rows, np.int64)
 
 
-class DistantPartners(Groups):
+class DissimilarGroups(Groups):
     """Each sample of an epoch once, and with it what looks least like it among some drawn from its block."""
 
     def __init__(self, samples: UsableSamples, config: StreamConfig, size: int, vectors: Vectors) -> None:
         self.order = BlockOrder(samples, config, 1)
         self._size = size
         self._vectors = vectors
-        self._looks: Recent[np.ndarray] = Recent(KEPT_VECTORS)
+        self._looks: LruCache[np.ndarray] = LruCache(KEPT_VECTORS)
 
     def group(self, position: int) -> np.ndarray:
         rows = self.order.group(position).tolist()
@@ -200,7 +200,7 @@ class DistantPartners(Groups):
 def make_groups(samples: UsableSamples, config: StreamConfig, size: int, vectors: Vectors) -> Groups:
     """The rule that the configuration names; a group of one needs none."""
     if size == 1 or config.partners == "neighbours":
-        return Neighbours(samples, config, size)
+        return AdjacentGroups(samples, config, size)
     if config.partners == "uniform":
-        return UniformPartners(samples, config, size)
-    return DistantPartners(samples, config, size, vectors)
+        return RandomGroups(samples, config, size)
+    return DissimilarGroups(samples, config, size, vectors)

@@ -125,7 +125,7 @@ class TrainingIndex:
         # Neighbours together, and their pages given back, so that a block never has them all mapped at once.
         for first in range(0, len(rows), ROWS_AT_ONCE):
             pieces.append(column.take(pa.array(rows[order[first : first + ROWS_AT_ONCE]])).combine_chunks())
-            self.let_pages_go()
+            self.release_pages()
         found = np.empty(len(rows), np.int32)
         if pieces:
             found[order] = pa.concat_arrays(pieces).dictionary_encode().indices.to_numpy()
@@ -141,7 +141,7 @@ class TrainingIndex:
         offsets = column.offsets.to_numpy()
         return column.values.to_numpy(zero_copy_only=False)[: offsets[-1]], offsets
 
-    def let_pages_go(self) -> None:
+    def release_pages(self) -> None:
         """Give mapped pages back to the system; they come again when they are looked at."""
         _let_pages_go(self.mapping)
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from vidaudio.errors import CorpusError
-from vidaudio.stream.lru import Recent
+from vidaudio.stream.lru import LruCache
 from vidaudio.stream.order import CORPORA, generator
 
 # Positions whose corpora are dealt out together: exact shares in each such stretch, a random order inside.
@@ -36,7 +36,7 @@ class Interleave:
         exact = [Fraction(str(weight)) for weight in weights]
         self.shares = [weight / sum(exact) for weight in exact]
         self._seed = seed
-        self._stretches: Recent[tuple[np.ndarray, np.ndarray]] = Recent(4)
+        self._stretches: LruCache[tuple[np.ndarray, np.ndarray]] = LruCache(4)
 
     def at(self, position: int) -> tuple[int, int]:
         """Number of the corpus, and the position within that corpus."""

@@ -17,11 +17,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vidaudio.errors import CorpusError
-from vidaudio.stream.batch_memory import one_piece, to_be_sent, write_pictures
+from vidaudio.stream.batch_memory import allocate_shared, shareable, write_pictures
 from vidaudio.stream.config import StreamConfig, check_setting, is_whole
 from vidaudio.stream.index import TrainingIndex, encoder_in_words
 from vidaudio.stream.loader_errors import with_readable_errors
-from vidaudio.stream.mixtures import Pick, Picker
+from vidaudio.stream.mixtures import MixtureSampler, SampleRef
 from vidaudio.stream.order import WINDOWS, generator
 from vidaudio.stream.packed_corpus import Damage
 from vidaudio.stream.ranks import rank_part, rank_rows
@@ -74,7 +74,7 @@ class MixtureStream(IterableDataset):
         wanted = "a packed corpus by its path or URL, or several with weights, {url: weight}"
         check_setting("url", url, wanted, isinstance(url, str | os.PathLike | Mapping))
         weights = dict(url) if isinstance(url, Mapping) else {os.fspath(url): 1.0}
-        self._picker = Picker(list(weights), list(weights.values()), self.config)
+        self._picker = MixtureSampler(list(weights), list(weights.values()), self.config)
         self.corpora = self._picker.corpora
         self._damage = Damage()
         self._check_alike()
@@ -185,7 +185,7 @@ class MixtureStream(IterableDataset):
         begin, part = step * self.config.batch_size, self._part(step)
         return range(begin + part.start, begin + part.stop)
 
-    def picks(self, step: int) -> list[list[Pick]]:
+    def picks(self, step: int) -> list[list[SampleRef]]:
         """The samples of batch `step` of this rank, before damaged ones are replaced."""
         return [self._picker.pick(position) for position in self.positions(step)]
 
@@ -218,7 +218,7 @@ class MixtureStream(IterableDataset):
                 if self.config.frames:
                     if "frames" not in batch:
                         shape = (len(positions), self.config.sources, *read[2].shape)
-                        batch |= one_piece({"frames": (shape, torch.uint8)})
+                        batch |= allocate_shared({"frames": (shape, torch.uint8)})
                     write_pictures(read[2], batch["frames"][place, slot])
             if self.config.gain_range is not None:
                 written["gains"][place] = rng.uniform(*self.config.gain_range, self.config.sources)
@@ -236,15 +236,15 @@ class MixtureStream(IterableDataset):
             "vectors": ((*each, shape.frames, self.index.dimensions), torch.float16),
         }
         small = {"gains": torch.float32, "rows": torch.int64, "corpora": torch.int64}
-        return one_piece(large) | {name: torch.ones(each, dtype=dtype) for name, dtype in small.items()}
+        return allocate_shared(large) | {name: torch.ones(each, dtype=dtype) for name, dtype in small.items()}
 
-    def _replace(self, error: DamagedSample, position: int, slot: int, picks: list[Pick]) -> tuple:
+    def _replace(self, error: DamagedSample, position: int, slot: int, picks: list[SampleRef]) -> tuple:
         """Read another sample in the place of a damaged one, and put it into `picks`."""
         number, _, place = picks[slot]
         corpus = self.corpora[number]
         unlike = {self.corpora[n].samples.source(row) for other, (n, row, _) in enumerate(picks) if other != slot}
         self._damage.add(error)
-        for row, rng in corpus.spares(position, slot, place, unlike):
+        for row, rng in corpus.replacements(position, slot, place, unlike):
             window = corpus.windows.random(row, rng) if self.config.shuffle else corpus.windows.middle(row)
             try:
                 read = corpus.read(row, window)
@@ -293,5 +293,5 @@ def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persis
         prefetch_factor=prefetch if workers else None,
         persistent_workers=persistent and workers > 0,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=to_be_sent,
+        collate_fn=shareable,
     )

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Value]):
+class LruCache(Generic[Value]):
     """Keeps the values asked for last, at most `limit` of them; `forget` is told of each that goes."""
 
     def __init__(self, limit: int, forget: Callable[[Value], object] | None = None) -> None:

@@ -11,10 +11,10 @@ from vidaudio.stream.order import PARTNERS, generator
 from vidaudio.stream.packed_corpus import PackedCorpus
 
 # One sample of a mixture-to-be: number of its corpus, its row there, its group's position there.
-Pick = tuple[int, int, int]
+SampleRef = tuple[int, int, int]
 
 
-class Picker:
+class MixtureSampler:
     """The endless sequence of mixtures over one corpus or several; what stands where depends on seed and place alone.
 
     Args:
@@ -36,7 +36,7 @@ class Picker:
         groups = sum(corpus.groups_per_epoch for corpus in self.corpora)
         return math.ceil(groups / self._config.sources) if self._across else groups
 
-    def pick(self, position: int) -> list[Pick]:
+    def pick(self, position: int) -> list[SampleRef]:
         """The samples of one mixture."""
         if self._across:
             return self._pick_across(position)
@@ -46,9 +46,9 @@ class Picker:
             number, place = self._one_after_another(position)
         return [(number, row, place) for row in self.corpora[number].group(place).tolist()]
 
-    def _pick_across(self, position: int) -> list[Pick]:
+    def _pick_across(self, position: int) -> list[SampleRef]:
         """One sample after another, each of the corpus whose turn it is; a source that two corpora share comes once."""
-        picks: list[Pick] = []
+        picks: list[SampleRef] = []
         present: set[str] = set()
         for slot in range(self._config.sources):
             number, place = self._interleave.at(position * self._config.sources + slot)

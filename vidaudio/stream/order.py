@@ -21,7 +21,7 @@ LEAST_SAMPLES_A_SOURCE = 8
 MAX_OPEN_LOOKED_AT = 64
 
 # What random numbers are for: the first number of every generator's key, so that no two uses share their draws.
-SHARD_TURN, BLOCK_ORDER, WINDOWS, PARTNERS, SPARES, CORPORA = range(1, 7)
+SHARD_ORDER, BLOCK_ORDER, WINDOWS, PARTNERS, SPARES, CORPORA = range(1, 7)
 
 
 def generator(purpose: int, seed: int, first: int, second: int = 0) -> np.random.Generator:
@@ -40,7 +40,7 @@ class EpochLayout:
         samples: How many samples lie before each block, and all, int `[blocks + 1]`.
     """
 
-    turn: np.ndarray
+    shard_order: np.ndarray
     edges: np.ndarray
     samples: np.ndarray
 
@@ -50,7 +50,7 @@ class EpochLayout:
 
     def shards(self, block: int) -> np.ndarray:
         """Of a block, in the order of the epoch."""
-        return self.turn[self.edges[block] : self.edges[block + 1]]
+        return self.shard_order[self.edges[block] : self.edges[block + 1]]
 
     def first_group(self, block: int, size: int) -> int:
         """Which group of the epoch is the block's first; of `blocks`, how many groups the epoch has.
@@ -88,24 +88,24 @@ def epoch_layout(
         block_shards: Shards mixed with one another.
         shuffle: False leaves the shards as they are.
     """
-    turn = np.flatnonzero(usable)
+    shard_order = np.flatnonzero(usable)
     if shuffle:
-        turn = generator(SHARD_TURN, seed, epoch).permutation(turn)
+        shard_order = generator(SHARD_ORDER, seed, epoch).permutation(shard_order)
     least = LEAST_SAMPLES_A_SOURCE * size
     edges, before, here, shards = [0], [0], 0, 0
-    for place, count in enumerate(usable[turn].tolist()):
+    for place, count in enumerate(usable[shard_order].tolist()):
         here, shards = here + count, shards + 1
         if shards >= block_shards and here >= least:
             edges.append(place + 1)
             before.append(before[-1] + here)
             here, shards = 0, 0
     if shards and (here >= least or len(edges) == 1):
-        edges.append(len(turn))
+        edges.append(len(shard_order))
         before.append(before[-1] + here)
     elif shards:
-        edges[-1] = len(turn)
+        edges[-1] = len(shard_order)
         before[-1] += here
-    return EpochLayout(turn, np.asarray(edges, np.int64), np.asarray(before, np.int64))
+    return EpochLayout(shard_order, np.asarray(edges, np.int64), np.asarray(before, np.int64))
 
 
 def groups_of_different(order: np.ndarray, sources: np.ndarray, size: int) -> np.ndarray:

@@ -74,7 +74,7 @@ class PackedCorpus:
         self.url = url
         self.config = config
         self.size = size
-        self._turn, self._turns = 0, 1
+        self._reader_index, self._reader_count = 0, 1
         self._watched: tuple[int, int] | None = None
         # Of the index that this process looks through: others that are handed the same need not.
         self._checked: tuple[int, ...] | None = None
@@ -133,9 +133,9 @@ class PackedCorpus:
     def groups_per_epoch(self) -> int:
         return self.groups.order.groups_per_epoch
 
-    def begin(self, turn: int, turns: int) -> None:
+    def begin(self, reader_index: int, reader_count: int) -> None:
         """Reading begins, by process `turn` of `turns`; what a parent process has sent for is no help to its fork."""
-        self._turn, self._turns = turn, turns
+        self._reader_index, self._reader_count = reader_index, reader_count
         self._watched = None
 
     def group(self, position: int) -> np.ndarray:
@@ -143,12 +143,12 @@ class PackedCorpus:
         self._groups_since_release += 1
         if self._groups_since_release >= GROUPS_BETWEEN_RELEASES:
             self._groups_since_release = 0
-            self.index.let_pages_go()
+            self.index.release_pages()
         if self._prefetcher is not None:
             self._watch(position)
         return self.groups.group(position)
 
-    def spares(
+    def replacements(
         self, mixture: int, slot: int, position: int, unlike: Collection[str]
     ) -> Iterator[tuple[int, np.random.Generator]]:
         """What to take in place of a damaged sample: rows, and what to draw their windows from; endlessly.
@@ -181,7 +181,7 @@ class PackedCorpus:
         if block != self._watched:
             self._watched = block
             blocks = [self._tars_of(order.shards(*each)) for each in (block, order.after(*block))]
-            self._prefetcher.want(*blocks, turn=self._turn, turns=self._turns)
+            self._prefetcher.want(*blocks, reader_index=self._reader_index, reader_count=self._reader_count)
 
     def _tars_of(self, shards: np.ndarray) -> list[int]:
         return self.index.tar_numbers[shards].tolist()

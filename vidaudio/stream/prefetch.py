@@ -31,29 +31,29 @@ class Prefetcher:
         self._wanted: list[int] = []
         self._process = -1
 
-    def want(self, *blocks: Sequence[int], turn: int = 0, turns: int = 1) -> None:
+    def want(self, *blocks: Sequence[int], reader_index: int = 0, reader_count: int = 1) -> None:
         """Fetch the shards of these blocks, one block after another, and forget what was wanted before.
 
         Args:
             blocks: Numbers of shards.
             turn, turns: This process among those that read the same blocks.
         """
-        self._start(turns)
+        self._start(reader_count)
         with self._change:
             self._wanted = []
             for shards in blocks:
-                begin = len(shards) * turn // turns
+                begin = len(shards) * reader_index // reader_count
                 self._wanted += [*shards[begin:], *shards[:begin]]
             self._change.notify_all()
 
-    def _start(self, turns: int) -> None:
+    def _start(self, reader_count: int) -> None:
         """Threads of this process: those of a process that it was forked from did not come along."""
         if self._process == os.getpid():
             return
         self._process = os.getpid()
         self._wanted = []
         self._change = threading.Condition()
-        for _ in range(max(LEAST_THREADS, MOST_THREADS // turns)):
+        for _ in range(max(LEAST_THREADS, MOST_THREADS // reader_count)):
             threading.Thread(target=self._work, daemon=True, name="vidaudio-prefetch").start()
 
     def _work(self) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 from vidaudio.errors import CorpusError, MediaError
 from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.shards.links import open_regular
-from vidaudio.shards.tar import BadTar, Member, members
+from vidaudio.shards.tar import BadTar, Member, list_members
 from vidaudio.stream.cache import CachedTars
 from vidaudio.stream.index import TrainingIndex
-from vidaudio.stream.lru import Recent
+from vidaudio.stream.lru import LruCache
 from vidaudio.stream.vector_files import read_header
 from vidaudio.stream.windows import Window
 
@@ -39,8 +39,8 @@ class SampleReader:
         self._index = index
         self._tars = tars
         self._by_request = tars is None and index.store.local_path("") is None
-        self._open: Recent[int] = Recent(MAX_OPEN_TARS, forget=os.close)
-        self._listed: Recent[dict[str, Member]] = Recent(MAX_LISTED_TARS)
+        self._open: LruCache[int] = LruCache(MAX_OPEN_TARS, forget=os.close)
+        self._listed: LruCache[dict[str, Member]] = LruCache(MAX_LISTED_TARS)
         self._headers: dict[bytes, tuple[int, ...]] = {}
         self._shard = index.column("shard")
         self._audio_offset = index.column("audio_offset")
@@ -158,7 +158,7 @@ class SampleReader:
             raise CorpusError("pictures of a remote corpus need local copies of its shards; set cache_bytes above 0")
         # By the descriptor, since a copy may lose its name while it is read.
         try:
-            return self._listed.get(shard, lambda: members(Path(f"/dev/fd/{self._descriptor(row)}")))
+            return self._listed.get(shard, lambda: list_members(Path(f"/dev/fd/{self._descriptor(row)}")))
         except BadTar as error:
             raise DamagedSample(f"the training shard {self._url(row)} is damaged: {error}; pack again") from error
 

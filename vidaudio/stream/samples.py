@@ -41,8 +41,8 @@ def count_usable(index: TrainingIndex, windows: Windows) -> ShardCounts:
     for shard, (first, end) in enumerate(zip(firsts.tolist(), ends.tolist(), strict=True)):
         usable[shard] = windows.has_window(first, end).sum()
         if shard % 16 == 0:
-            index.let_pages_go()
-    index.let_pages_go()
+            index.release_pages()
+    index.release_pages()
     return ShardCounts(firsts, index.tar_rows, usable)
 
 

@@ -91,7 +91,7 @@ def grid_step(shape: WindowShape, frames_per_second: float) -> int:
     return round(step)
 
 
-def may_be_centre(
+def valid_centres(
     shape: WindowShape, step: int, rate: int, *, picture: np.ndarray, pictures: Any, seconds: np.ndarray, samples: Any
 ) -> np.ndarray:
     """Which pictures leave room for the window's other pictures and its sound.
@@ -120,7 +120,7 @@ class Windows:
         self._grid, self._offsets = index.lists("grid_seconds")
         self._start = index.column("audio_start_seconds")
         self._samples = index.column("samples")
-        self._let_pages_go = index.let_pages_go
+        self._let_pages_go = index.release_pages
 
     @functools.cached_property
     def usable(self) -> np.ndarray:
@@ -138,7 +138,7 @@ class Windows:
         offsets = self._offsets[first : end + 1].astype(np.int64)
         pictures = np.diff(offsets)
         rows = np.repeat(np.arange(end - first), pictures)
-        allowed = may_be_centre(
+        allowed = valid_centres(
             self.shape,
             self._step,
             self._rate,
@@ -168,7 +168,7 @@ class Windows:
         return self._around(row, min(self._centres(row), key=lambda centre: abs(centre - half)))
 
     def _centres(self, row: int) -> list[int]:
-        """Pictures of the sample that may be a window's middle, as `may_be_centre` has it.
+        """Pictures of the sample that may be a window's middle, as `valid_centres` has it.
 
         In plain numbers: a sample has ten pictures or so, and NumPy takes longer to begin than these take to end.
         """

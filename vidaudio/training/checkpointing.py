@@ -16,17 +16,17 @@ import numpy as np
 import torch
 
 from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE, save_checkpoint
-from vidaudio.training.distributed import gathered
+from vidaudio.training.distributed import all_gather_object
 from vidaudio.training.state_files import plain_errors
 from vidaudio.training.state_reading import KEPT
 
 if TYPE_CHECKING:
     from vidaudio.tasks.separation.module import SeparationModule
-    from vidaudio.tasks.separation.queries import QueryMaker
+    from vidaudio.tasks.separation.queries import QueryEncoder
     from vidaudio.tasks.separation.recipe import TrainRecipe
 
 
-class Keeper(pl.Callback):
+class CheckpointCallback(pl.Callback):
     """Writes the state at every validation, when the run is stopped and at its end; the weights when they are better.
 
     What a state must know beside weights, optimiser and schedule is in its `state_dict`, and so in every state that
@@ -45,7 +45,7 @@ class Keeper(pl.Callback):
         self,
         folder: Path,
         recipe: TrainRecipe,
-        maker: QueryMaker,
+        maker: QueryEncoder,
         *,
         data: str,
         shares: list[float],
@@ -77,7 +77,7 @@ class Keeper(pl.Callback):
             "labels": list(self.maker.labels),
             "training_sources": None if self.training_sources is None else torch.from_numpy(self.training_sources),
             # Every rank has its own.
-            "generators": gathered(generator_states()),
+            "generators": all_gather_object(generator_states()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ class Keeper(pl.Callback):
         self._generators = state_dict.get("generators")
 
     def on_load_checkpoint(self, trainer: pl.Trainer, module: SeparationModule, checkpoint: dict[str, Any]) -> None:
-        settle_loops(checkpoint, trainer.accumulate_grad_batches)
+        reset_loop_counters(checkpoint, trainer.accumulate_grad_batches)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: SeparationModule, checkpoint: dict[str, Any]) -> None:
         module.require_finite()
@@ -130,7 +130,7 @@ class Keeper(pl.Callback):
         with plain_errors(self.folder / BEST_FILE):
             save_checkpoint(
                 self.folder / BEST_FILE,
-                module.judged,
+                module.eval_model,
                 self.recipe,
                 self.maker.encoder,
                 trainer.global_step,
@@ -140,7 +140,7 @@ class Keeper(pl.Callback):
             )
 
 
-def settle_loops(checkpoint: dict[str, Any], parts: int) -> None:
+def reset_loop_counters(checkpoint: dict[str, Any], parts: int) -> None:
     """Bring Lightning's counters to what they are between two steps, wherever in a step's hooks the state was saved.
 
     It counts batches; with another number of accumulated parts a step, the same steps are another number of batches.

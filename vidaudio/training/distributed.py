@@ -25,7 +25,7 @@ _BROKEN = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DistributedInfo:
     """Of this process among those that train together."""
 
     rank: int = 0
@@ -37,7 +37,7 @@ class Place:
         return self.world_size // self.local_world_size
 
 
-def place() -> Place:
+def current_rank() -> DistributedInfo:
     """As the environment says; alone where it says nothing.
 
     Raises:
@@ -45,17 +45,17 @@ def place() -> Place:
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         size = int(os.environ["WORLD_SIZE"])
-        return Place(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
+        return DistributedInfo(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if int(tasks) > 1:
         raise VidaudioError(
             f"Slurm started {tasks} tasks that would each train alone, in one folder; start one task a node, and the "
             "processes by torchrun: srun --ntasks-per-node=1 torchrun ... -m vidaudio train ..."
         )
-    return Place()
+    return DistributedInfo()
 
 
-def together() -> bool:
+def is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
@@ -82,33 +82,33 @@ def mean_over_ranks(value: Tensor, count: int) -> Tensor:
         value: Of this rank, a scalar.
         count: Mixtures of this rank; 0 where its value is not to count.
     """
-    if not together():
+    if not is_distributed():
         return value
     parts = torch.stack([value * count, torch.full_like(value, count)])
     total = _Sum.apply(parts)
     return total[0] / total[1].clamp_min(1)
 
 
-def summed(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """The sum over ranks, without gradient; any shape."""
-    if together():
+    if is_distributed():
         values = values.detach().clone()
         dist.all_reduce(values)
     return values
 
 
-def gathered(value: Any) -> list[Any]:
+def all_gather_object(value: Any) -> list[Any]:
     """A small Python object of each rank, in order of ranks."""
-    if not together():
+    if not is_distributed():
         return [value]
     found: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(found, value)
     return found
 
 
-def copy_from_first(tensors: Sequence[Tensor]) -> None:
+def broadcast_from_rank0(tensors: Sequence[Tensor]) -> None:
     """Overwrite every rank's tensors with those of rank 0."""
-    if together():
+    if is_distributed():
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
 
@@ -116,16 +116,18 @@ def copy_from_first(tensors: Sequence[Tensor]) -> None:
 def lost_ranks(error: BaseException) -> str | None:
     """Return what an error says of the connection to other ranks having broken; None for other errors."""
     text = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if together() and (isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _BROKEN.search(text))):
+    if is_distributed() and (
+        isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _BROKEN.search(text))
+    ):
         return text
     return None
 
 
-class Agreement:
+class RankConsensus:
     """Lets ranks ask one another a question, over the network and not over their devices, which would have to wait."""
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo") if together() else None
+        self._group = dist.new_group(backend="gloo") if is_distributed() else None
 
     def any(self, mine: int) -> int:
         """The largest of all ranks' numbers. All must ask."""

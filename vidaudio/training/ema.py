@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _STATE = "average"
 
 
-class WeightAverage(pl.Callback):
+class EmaCallback(pl.Callback):
     """Keeps the average; `model` is its model, in eval mode, on the device of the weights."""
 
     def __init__(self, decay: float) -> None:

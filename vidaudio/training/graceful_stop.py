@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 import lightning.pytorch as pl
 
 from vidaudio.parent_process import end_with_parent
-from vidaudio.training.distributed import Agreement, together
-from vidaudio.training.signals import EARLY_WARNING, take_warnings
+from vidaudio.training.distributed import RankConsensus, is_distributed
+from vidaudio.training.signals import EARLY_WARNING, alias_sigusr1
 
 if TYPE_CHECKING:
-    from vidaudio.training.checkpointing import Keeper
+    from vidaudio.training.checkpointing import CheckpointCallback
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def keep_to_the_run(_worker: int) -> None:
+def loader_worker_init(_worker: int) -> None:
     """For loader processes: to live as long as the run does, and no longer.
 
     Terminals, torchrun and batch systems signal them too, and the step still needs its batch. A second SIGTERM ends
@@ -42,7 +42,7 @@ def keep_to_the_run(_worker: int) -> None:
     end_with_parent(os.getppid())
 
 
-class Stopped(Exception):
+class StoppedBySignal(Exception):
     """Training has stopped because of a signal, its state saved."""
 
     def __init__(self, number: int) -> None:
@@ -50,33 +50,33 @@ class Stopped(Exception):
         self.number = number
 
 
-class Stopper(pl.Callback):
+class GracefulStop(pl.Callback):
     """Stops the run after a signal; behind those callbacks that are part of the step.
 
     Args:
         keeper: Saves the state.
     """
 
-    def __init__(self, keeper: Keeper) -> None:
-        self._keeper = keeper
+    def __init__(self, checkpoints: CheckpointCallback) -> None:
+        self._checkpoints = checkpoints
         self._before: dict[int, Any] = {}
         self._note = 0
         self._mine = threading.current_thread() is threading.main_thread()
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._agreement = Agreement()
+        self._agreement = RankConsensus()
         self._seen = trainer.global_step
         if self._mine:
             # Only now: Lightning has put its own handlers in place, and until now there was nothing to save.
             for number in SIGNALS:
                 signal.signal(number, self._take_note)
 
-    def take_over(self) -> None:
+    def install(self) -> None:
         """Remember what signals do outside the run."""
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
-        self._before[EARLY_WARNING] = take_warnings()
+        self._before[EARLY_WARNING] = alias_sigusr1()
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         """Let signals do again what they did before."""
         if self._mine:
             for number, handler in self._before.items():
@@ -90,8 +90,8 @@ class Stopper(pl.Callback):
         raise SystemExit(128 + number)
 
     def _take_note(self, number: int, _frame: FrameType | None) -> None:
-        if self._note and number == signal.SIGINT and not together():
-            self.give_back()
+        if self._note and number == signal.SIGINT and not is_distributed():
+            self.restore()
             self.end(number)
         self._note = self._note or number
 
@@ -111,5 +111,5 @@ class Stopper(pl.Callback):
     def _stop_if_wanted(self, trainer: pl.Trainer) -> None:
         number = self._agreement.any(self._note)
         if number:
-            self._keeper.save_state(trainer)
-            raise Stopped(number)
+            self._checkpoints.save_state(trainer)
+            raise StoppedBySignal(number)

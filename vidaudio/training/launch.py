@@ -19,7 +19,7 @@ from types import FrameType
 from typing import IO
 
 from vidaudio.parent_process import watch_parent
-from vidaudio.training.signals import EARLY_WARNING, LAUNCHED, meant_by
+from vidaudio.training.signals import EARLY_WARNING, LAUNCHED, canonical_signal
 
 GRACE_SECONDS = 60.0
 KILLED_SECONDS = 10.0
@@ -39,7 +39,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
     told: list[int] = []
 
     def hand_on(number: int, _frame: FrameType | None) -> None:
-        told.append(meant_by(number))
+        told.append(canonical_signal(number))
         _tell(ranks, told[-1])
 
     with ExitStack() as files:

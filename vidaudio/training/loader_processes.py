@@ -1,7 +1,7 @@
 """The loader processes that a run starts: each of them ends with the run, and their failures are put into one sentence.
 
-They ignore the first SIGTERM (`vidaudio.training.graceful_stop.keep_to_the_run`), and Python sends exactly one at exit
-and then waits without limit. So a run ends them itself, in three steps of limited time: asked, told, killed.
+They ignore the first SIGTERM (`vidaudio.training.graceful_stop.loader_worker_init`), and Python sends exactly one at
+exit and then waits without limit. So a run ends them itself, in three steps of limited time: asked, told, killed.
 """
 
 from __future__ import annotations

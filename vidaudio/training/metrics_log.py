@@ -99,7 +99,7 @@ def make_logger(block: LogBlock, folder: Path, step: int) -> Logger | None:
     return None
 
 
-class Journal(pl.Callback):
+class MetricsLogger(pl.Callback):
     """Writes the numbers of every so many steps, and of every validation. Only rank 0 writes.
 
     Args:

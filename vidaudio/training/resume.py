@@ -14,10 +14,10 @@ from tqdm import tqdm
 from vidaudio.config.recipes import check
 from vidaudio.errors import CheckpointError, CorpusError
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.tasks.separation.queries import QueryMaker
+from vidaudio.tasks.separation.queries import QueryEncoder
 from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.training.checkpoint import BEST_FILE
-from vidaudio.training.distributed import place
+from vidaudio.training.distributed import current_rank
 from vidaudio.training.state_reading import DamagedState, State, misfit, newest_whole, read_state, state_paths
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def newest_state(folder: Path, *, pass_over_damaged: bool = False) -> State | No
     before = f"{newest.path} of step {newest.step}"
     if not pass_over_damaged:
         raise CheckpointError(f"{newer[0]}; --auto-resume goes on from the state before, {before}, or delete it")
-    if place().rank == 0:
+    if current_rank().rank == 0:
         for one in newer:
             tqdm.write(f"{one}; going on from the state before, {before}", file=sys.stderr)
     return newest
@@ -83,7 +83,7 @@ def check_same_data(state: State, recipe: TrainRecipe, stream: MixtureStream, sh
         )
 
 
-def check_same_model(state: State, recipe: TrainRecipe, maker: QueryMaker) -> None:
+def check_same_model(state: State, recipe: TrainRecipe, maker: QueryEncoder) -> None:
     """Refuse a recipe whose weights are not those of the state. Paths, schedules and the like may change.
 
     Raises:

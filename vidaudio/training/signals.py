@@ -15,12 +15,12 @@ EARLY_WARNING = signal.SIGUSR1
 LAUNCHED = "VIDAUDIO_LAUNCHED"
 
 
-def meant_by(number: int) -> int:
+def canonical_signal(number: int) -> int:
     """The signal that one stands for."""
     return signal.SIGTERM if number == EARLY_WARNING else number
 
 
-def take_warnings() -> Any:
+def alias_sigusr1() -> Any:
     """From here on SIGUSR1 does in this process whatever SIGTERM does at the time; returns what it did before.
 
     Only the main thread can set this; elsewhere nothing changes.

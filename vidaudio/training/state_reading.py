@@ -37,7 +37,7 @@ class State:
     Attributes:
         path: Of the file.
         step: Optimiser steps done.
-        kept: What `Keeper` keeps in it.
+        kept: What `CheckpointCallback` keeps in it.
     """
 
     path: Path

@@ -23,20 +23,20 @@ from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.data import Data, indexes, shares, streams
 from vidaudio.tasks.separation.finetune import transfer_weights
 from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
-from vidaudio.tasks.separation.queries import QueryMaker, query_maker
+from vidaudio.tasks.separation.queries import QueryEncoder, query_encoder
 from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.tasks.separation.systems import check_system
 from vidaudio.tasks.separation.text_queries import TextTable, first_labels, text_table
-from vidaudio.tasks.separation.validation_samples import Showcase
+from vidaudio.tasks.separation.validation_samples import ValidationSampleLogger
 from vidaudio.tasks.separation.window_length import other_length
 from vidaudio.text import is_utf8, number_of, shown_name
 from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, build_model, read_checkpoint
-from vidaudio.training.checkpointing import Keeper
-from vidaudio.training.distributed import lost_ranks, place
-from vidaudio.training.ema import WeightAverage
-from vidaudio.training.graceful_stop import Stopped, Stopper
+from vidaudio.training.checkpointing import CheckpointCallback
+from vidaudio.training.distributed import current_rank, lost_ranks
+from vidaudio.training.ema import EmaCallback
+from vidaudio.training.graceful_stop import GracefulStop, StoppedBySignal
 from vidaudio.training.loader_processes import GOING_ON, chain_of
-from vidaudio.training.metrics_log import WANDB_FILE, Journal, make_logger
+from vidaudio.training.metrics_log import WANDB_FILE, MetricsLogger, make_logger
 from vidaudio.training.provenance import sources_of
 from vidaudio.training.resume import (
     FolderLock,
@@ -49,7 +49,7 @@ from vidaudio.training.resume import (
 from vidaudio.training.schedule import unfinished_warmup
 from vidaudio.training.state_files import remove_leftovers
 from vidaudio.training.state_reading import State
-from vidaudio.training.trainer import Bar, laid_out, make_trainer, state_writer
+from vidaudio.training.trainer import ProgressBar, make_trainer, prepare_for_device, state_writer
 
 RECIPE_FILE = "recipe.yaml"
 INIT_FILE = "init.json"
@@ -118,15 +118,15 @@ def train(
         raise CheckpointError(f"the name of the run's folder {shown_name(str(folder))} is not UTF-8; name another")
     state = _state(folder, resume)
     train_stream, validation_stream = streams(recipe, data)
-    here = place()
+    here = current_rank()
     train_stream.set_rank(here.rank, here.world_size)
     labels = _vocabulary(recipe, train_stream, state)
-    maker = query_maker(recipe, encoder=train_stream.index.encoder, labels=labels, weights=encoder_weights)
+    maker = query_encoder(recipe, encoder=train_stream.index.encoder, labels=labels, weights=encoder_weights)
     if state is not None:
         check_same_model(state, recipe, maker)
         if not recipe.data.allow_other:
             check_same_data(state, recipe, train_stream, shares(data))
-        if state.step >= recipe.schedule.steps and not _owed(state, recipe, validation_stream, folder):
+        if state.step >= recipe.schedule.steps and not _pending_validation(state, recipe, validation_stream, folder):
             return _nothing_left(state, recipe, folder, resume)
     first = here.rank == 0
     text = _text_tables(recipe, train_stream, validation_stream, maker, say=first)
@@ -141,10 +141,12 @@ def train(
         if first:
             remove_leftovers(folder, INIT_FILE, RECIPE_FILE, WANDB_FILE)
             _describe(folder, recipe, begun_with)
-        module = SeparationModule(laid_out(model, recipe), recipe, train_stream, validation_stream, maker, text)
+        module = SeparationModule(
+            prepare_for_device(model, recipe), recipe, train_stream, validation_stream, maker, text
+        )
         if state is not None:
             check_weights(state, module)
-        keeper = Keeper(
+        checkpoints = CheckpointCallback(
             folder,
             recipe,
             maker,
@@ -152,40 +154,40 @@ def train(
             shares=shares(data),
             training_sources=_trained_on(train_stream, recipe, folder),
         )
-        return _fit(module, keeper, state, show=progress and first)
+        return _fit(module, checkpoints, state, show=progress and first)
     finally:
         if lock is not None:
             lock.release()
 
 
-def _fit(module: SeparationModule, keeper: Keeper, state: State | None, *, show: bool) -> TrainResult:
-    recipe, folder = module.recipe, keeper.folder
-    first = place().rank == 0
+def _fit(module: SeparationModule, checkpoints: CheckpointCallback, state: State | None, *, show: bool) -> TrainResult:
+    recipe, folder = module.recipe, checkpoints.folder
+    first = current_rank().rank == 0
     step = 0 if state is None else state.step
-    stopper = Stopper(keeper)
+    graceful_stop = GracefulStop(checkpoints)
     callbacks: list[pl.Callback] = [
-        *([WeightAverage(recipe.average.decay)] if recipe.average is not None else []),
-        Journal(folder, recipe.log_every_steps, recipe.data.batch_size, writes=first),
-        Showcase(recipe.validation.shown),
-        *([Bar(recipe.schedule.steps)] if show else []),
-        stopper,
+        *([EmaCallback(recipe.average.decay)] if recipe.average is not None else []),
+        MetricsLogger(folder, recipe.log_every_steps, recipe.data.batch_size, writes=first),
+        ValidationSampleLogger(recipe.validation.shown),
+        *([ProgressBar(recipe.schedule.steps)] if show else []),
+        graceful_stop,
         # After all others: at the start it may have a validation to make up for.
-        keeper,
+        checkpoints,
         *state_writer(recipe, folder),
     ]
     trainer = make_trainer(recipe, folder, callbacks, make_logger(recipe.log, folder, step) if first else None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="lightning")
-        stopper.take_over()
+        graceful_stop.install()
         try:
             trainer.fit(
                 module,
                 ckpt_path=None if state is None else str(state.path),
                 weights_only=None if state is None else True,
             )
-        except Stopped as stopped:
-            stopper.give_back()
-            stopper.end(stopped.number)
+        except StoppedBySignal as stopped:
+            graceful_stop.restore()
+            graceful_stop.end(stopped.number)
         except SystemExit as stop:
             # Lightning turns Ctrl-C into an exit with code 1.
             if stop.code != 1:
@@ -201,13 +203,13 @@ def _fit(module: SeparationModule, keeper: Keeper, state: State | None, *, show:
         finally:
             # While signals still only leave a note: a second one must not leave processes behind.
             module.loader_processes.end()
-            stopper.give_back()
+            graceful_stop.restore()
     numbers = module.validation_numbers or {}
     return TrainResult(
         folder,
         trainer.global_step,
         trainer.global_step * recipe.data.batch_size,
-        keeper.best_loss,
+        checkpoints.best_loss,
         numbers.get("validation/sdr_improvement", math.nan),
         numbers,
     )
@@ -231,7 +233,7 @@ def _state(folder: Path, resume: bool | str) -> State | None:
     return state
 
 
-def _owed(state: State, recipe: TrainRecipe, validation: MixtureStream | None, folder: Path) -> bool:
+def _pending_validation(state: State, recipe: TrainRecipe, validation: MixtureStream | None, folder: Path) -> bool:
     """Whether a run was stopped between its last step and what follows it, a validation and maybe the best weights."""
     if state.step != recipe.schedule.steps:
         return False
@@ -269,7 +271,9 @@ def _lost_ranks(error: Exception) -> VidaudioError | None:
     why = lost_ranks(error)
     if why is None:
         return None
-    return VidaudioError(f"rank {place().rank} lost another rank, which says itself why it ended ({why}). {GOING_ON}")
+    return VidaudioError(
+        f"rank {current_rank().rank} lost another rank, which says itself why it ended ({why}). {GOING_ON}"
+    )
 
 
 def _describe(folder: Path, recipe: TrainRecipe, begun_with: dict[str, Any] | None) -> None:
@@ -300,7 +304,7 @@ def _trained_on(stream: MixtureStream, recipe: TrainRecipe, folder: Path) -> np.
     return np.unique(np.concatenate([*here, *(hashes.numpy() for hashes in known if hashes is not None)]))
 
 
-def _begin(model: Separator, recipe: TrainRecipe, maker: QueryMaker, weights: str | None) -> dict[str, Any] | None:
+def _begin(model: Separator, recipe: TrainRecipe, maker: QueryEncoder, weights: str | None) -> dict[str, Any] | None:
     """Fill a fresh model with what it is to begin with; returns what was taken over from another run."""
     pictures = recipe.query.pictures
     if recipe.query.kind == "pictures" and pictures.trained and (weights or pictures.weights):
@@ -316,7 +320,7 @@ def _text_tables(
     recipe: TrainRecipe,
     training: MixtureStream,
     validation: MixtureStream | None,
-    maker: QueryMaker,
+    maker: QueryEncoder,
     *,
     say: bool,
 ) -> dict[str, TextTable]:

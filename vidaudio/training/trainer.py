@@ -20,7 +20,7 @@ from vidaudio.encoders.clip import best_precision
 from vidaudio.errors import RecipeError
 from vidaudio.separation import Separator, headline_figures
 from vidaudio.tasks.separation.recipe import TrainRecipe
-from vidaudio.training.distributed import place
+from vidaudio.training.distributed import current_rank
 from vidaudio.training.state_files import PeriodicStates, StateIO
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 BAR_EVERY_SECONDS = 2.0
 
 
-def laid_out(model: Separator, recipe: TrainRecipe) -> Separator:
+def prepare_for_device(model: Separator, recipe: TrainRecipe) -> Separator:
     """A model as the recipe wants it worked through: the order of its numbers in memory, its U-Net compiled or not."""
     if recipe.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -50,7 +50,7 @@ def make_trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    here = place()
+    here = current_rank()
     gpus = torch.cuda.device_count()
     if gpus and here.local_world_size > gpus:
         raise RecipeError(f"{here.local_world_size} processes on this machine were asked for, and it has {gpus} GPUs")
@@ -59,7 +59,8 @@ def make_trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]
     parts = recipe.data.accumulate
     precision = best_precision() if recipe.precision == "auto" else recipe.precision
     trainer = pl.Trainer(
-        # One more, or Lightning would not even enter a run that owes only its last validation; `Keeper` takes it back.
+        # One more, or Lightning would not even enter a run that owes only its last validation; `CheckpointCallback`
+        # takes it back.
         max_steps=recipe.schedule.steps + 1,
         accelerator="auto" if here.world_size == 1 else ("cuda" if gpus else "cpu"),
         devices=here.local_world_size,
@@ -83,7 +84,8 @@ def make_trainer(recipe: TrainRecipe, folder: Path, callbacks: list[pl.Callback]
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    # It asks all ranks before every part of a step, on the device, which has to catch up first; `Stopper` asks instead.
+    # It asks all ranks before every part of a step, on the device, which has to catch up first; `GracefulStop` asks
+    # instead.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
     return trainer
 
@@ -103,7 +105,7 @@ def state_writer(recipe: TrainRecipe, folder: Path) -> list[pl.Callback]:
     return [PeriodicStates(folder, recipe.state.every_steps, recipe.state.keep_last)]
 
 
-class Bar(pl.Callback):
+class ProgressBar(pl.Callback):
     """Steps done, time left, and the numbers that say whether it learns."""
 
     def __init__(self, steps: int) -> None:

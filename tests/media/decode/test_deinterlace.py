@@ -12,7 +12,7 @@ import pytest
 from tests.media.rendered import AAC, OPUS, PCM, render
 from vidaudio.media.decode import frames
 from vidaudio.media.decode.clip import DecodedClip, DecodeOptions, decode_clip
-from vidaudio.media.decode.deinterlace import is_woven, progressive
+from vidaudio.media.decode.deinterlace import deinterlaced, is_interlaced
 from vidaudio.media.ffmpeg import run_ffmpeg
 
 WIDTH, HEIGHT, BAR, FIRST_LEFT = 320, 240, 20, 50
@@ -147,11 +147,11 @@ def test_neighbours_of_another_kind_are_not_asked(tmp_path: Path):
     with av.open(str(interlaced(tmp_path / "a.mp4", H264 | AAC))) as container:
         woven = [frame for frame, _ in zip(container.decode(video=0), range(12), strict=False)]
     frame, other = woven[10], woven[9].reformat(width=160, height=120)
-    assert is_woven(frame)
-    alone = progressive(None, frame, None).to_ndarray(format="rgb24")
+    assert is_interlaced(frame)
+    alone = deinterlaced(None, frame, None).to_ndarray(format="rgb24")
     assert combing(alone) < 0.2 < combing(frame.to_ndarray(format="rgb24"))
-    np.testing.assert_array_equal(progressive(other, frame, other).to_ndarray(format="rgb24"), alone)
+    np.testing.assert_array_equal(deinterlaced(other, frame, other).to_ndarray(format="rgb24"), alone)
 
 
 def test_a_strip_is_left_as_it_is():
-    assert not is_woven(av.VideoFrame(320, 2, "gray"))
+    assert not is_interlaced(av.VideoFrame(320, 2, "gray"))

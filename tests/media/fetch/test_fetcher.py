@@ -20,7 +20,7 @@ from vidaudio.media.fetch import fetcher as fetching
 from vidaudio.media.fetch import pool
 from vidaudio.media.fetch.fetcher import Fetcher, FetcherCannotStart, _WorkingTime
 from vidaudio.media.fetch.messages import describe_fetched, read_fetched
-from vidaudio.media.fetch.rate_limit import BudgetLost, MemoryBudget, Rates, SiteRate
+from vidaudio.media.fetch.rate_limit import MemoryRateLimiter, RateLimiterUnreachable, Rates, SiteRate
 from vidaudio.media.fetch.types import ClipSpan, Fetched, FetchOptions, Traffic
 from vidaudio.media.outcomes import Outcome, Reason, State
 
@@ -228,43 +228,43 @@ def test_a_process_that_does_not_start_is_nobodys_outcome(
 
 
 def test_waiting_for_the_rate_limit_is_not_the_sources_time(fetcher: Fetcher, site: HostileSite, tmp_path: Path):
-    slow = MemoryBudget(Rates(SiteRate(minimum_interval_seconds=12.0)))
+    slow = MemoryRateLimiter(Rates(SiteRate(minimum_interval_seconds=12.0)))
     traffic = Traffic()
     # The page and the file: of the time between them the deadline and the grace allow less than is waited.
     options = replace(OPTIONS, deadline_seconds=6.0)
-    clip = fetch(fetcher, site.url("a.mp4"), tmp_path, options, budget=slow, traffic=traffic)
+    clip = fetch(fetcher, site.url("a.mp4"), tmp_path, options, rate_limiter=slow, traffic=traffic)
     assert clip.outcome.state is State.DONE, clip.outcome
     assert traffic.waited_seconds > 8.0
     assert sum(traffic.requests.values()) == 2
 
 
 def test_a_fetch_can_be_stopped_while_it_waits(fetcher: Fetcher, site: HostileSite, tmp_path: Path):
-    budget, stop = MemoryBudget(Rates(SiteRate(minimum_interval_seconds=600))), threading.Event()
-    budget.turn(site.url("").split("/")[2])
+    rate_limiter, stop = MemoryRateLimiter(Rates(SiteRate(minimum_interval_seconds=600))), threading.Event()
+    rate_limiter.try_acquire(site.url("").split("/")[2])
     threading.Timer(0.5, stop.set).start()
-    clip = fetch(fetcher, site.url("a.mp4"), tmp_path, budget=budget, stop=stop)
+    clip = fetch(fetcher, site.url("a.mp4"), tmp_path, rate_limiter=rate_limiter, stop=stop)
     assert clip.outcome == Outcome.failed(Reason.UNKNOWN, "stopped from outside")
 
 
-class _Failing(MemoryBudget):
+class _Failing(MemoryRateLimiter):
     def __init__(self, error: Exception) -> None:
         super().__init__()
         self.error = error
 
-    def turn(self, site: str) -> float:
+    def try_acquire(self, site: str) -> float:
         raise self.error
 
 
 def test_a_budget_that_fails_is_not_the_sources_fault(fetcher: Fetcher, site: HostileSite, tmp_path: Path):
     site.requests.clear()
-    lost = BudgetLost("the scheduler is gone")
-    with pytest.raises(BudgetLost) as raised:
-        fetch(fetcher, site.url("a.mp4"), tmp_path, budget=_Failing(lost))
+    lost = RateLimiterUnreachable("the scheduler is gone")
+    with pytest.raises(RateLimiterUnreachable) as raised:
+        fetch(fetcher, site.url("a.mp4"), tmp_path, rate_limiter=_Failing(lost))
     assert raised.value is lost
-    full = fetch(fetcher, site.url("a.mp4"), tmp_path, budget=_Failing(OSError(28, "No space left on device")))
+    full = fetch(fetcher, site.url("a.mp4"), tmp_path, rate_limiter=_Failing(OSError(28, "No space left on device")))
     assert full.outcome.reason is Reason.DISK
     with pytest.raises(ZeroDivisionError):  # a mistake of ours is no outcome
-        fetch(fetcher, site.url("a.mp4"), tmp_path, budget=_Failing(ZeroDivisionError()))
+        fetch(fetcher, site.url("a.mp4"), tmp_path, rate_limiter=_Failing(ZeroDivisionError()))
     assert not site.requests
     assert_next_is_fetched(fetcher, site, tmp_path)
 

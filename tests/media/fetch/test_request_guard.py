@@ -16,7 +16,7 @@ from tests.media.site.server import LoopbackSite
 from tests.media.site.small_video import small_video
 from vidaudio.media.fetch import addresses, session
 from vidaudio.media.fetch.addresses import is_public
-from vidaudio.media.fetch.rate_limit import MemoryBudget, Rates, SiteRate
+from vidaudio.media.fetch.rate_limit import MemoryRateLimiter, Rates, SiteRate
 from vidaudio.media.fetch.source import ClipSpan, Fetched, FetchOptions, Traffic, fetch_source
 from vidaudio.media.fetch.ytdlp import site_of
 from vidaudio.media.outcomes import Reason, State
@@ -97,13 +97,13 @@ def test_every_mishap_has_its_reason_and_every_request_is_paid_for(
     site: LoopbackSite, tmp_path: Path, path: str, retry_after: str | None, reason: Reason | None
 ):
     site.retry_after = retry_after
-    budget, traffic = MemoryBudget(PATIENT), Traffic()
-    clip = fetch(site.url(path), tmp_path, budget=budget, traffic=traffic)
+    rate_limiter, traffic = MemoryRateLimiter(PATIENT), Traffic()
+    clip = fetch(site.url(path), tmp_path, rate_limiter=rate_limiter, traffic=traffic)
     assert clip.outcome.reason is reason, clip.outcome
     assert clip.outcome.state is (State.DONE if reason is None else State.FAILED)
     host = site.url("").split("/")[2]
     assert traffic.requests == {host: site.requests.total()}
-    assert budget.state(host).spent == site.requests.total() > 0
+    assert rate_limiter.state(host).spent == site.requests.total() > 0
     assert sum(f.is_file() for f in tmp_path.rglob("*")) == (reason is None)
 
 
@@ -136,11 +136,11 @@ def test_downloads_that_would_go_past_the_door_are_refused(site: LoopbackSite, t
 
 def test_a_pause_holds_for_all_sources_of_the_site(site: LoopbackSite, tmp_path: Path):
     site.retry_after = "1"
-    budget = MemoryBudget(PATIENT)
-    assert fetch(site.url("busy/429/a.mp4"), tmp_path, budget=budget).outcome.reason is Reason.RATE_LIMITED
+    rate_limiter = MemoryRateLimiter(PATIENT)
+    assert fetch(site.url("busy/429/a.mp4"), tmp_path, rate_limiter=rate_limiter).outcome.reason is Reason.RATE_LIMITED
     traffic = Traffic()
     threads = [threading.Thread(target=fetch, args=(site.url(f"a.mp4?{n}"), tmp_path / str(n)),
-                                kwargs={"budget": budget, "traffic": traffic}) for n in range(3)]  # fmt: skip
+                                kwargs={"budget": rate_limiter, "traffic": traffic}) for n in range(3)]  # fmt: skip
     for thread in threads:
         thread.start()
     assert site.requests.total() == 1
@@ -154,25 +154,25 @@ def test_a_pause_holds_for_all_sources_of_the_site(site: LoopbackSite, tmp_path:
 def test_a_site_that_is_busy_once_costs_the_source_a_pause_and_nothing_else(site: LoopbackSite, tmp_path: Path):
     url = site.add_video("v", formats=[{"url": site.url("busy/503/a.mp4"), "ext": "mp4"}])
     traffic = Traffic()
-    assert fetch(url, tmp_path, budget=MemoryBudget(PATIENT), traffic=traffic).outcome.state is State.DONE
+    assert fetch(url, tmp_path, rate_limiter=MemoryRateLimiter(PATIENT), traffic=traffic).outcome.state is State.DONE
     assert (traffic.refused, site.requests["/watch/v"], site.requests["/busy/503/a.mp4"]) == (1, 1, 2)
 
 
 def test_waiting_for_the_budget_is_not_the_sources_time(site: LoopbackSite, tmp_path: Path):
     url = site.add_video("v", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}])
-    slow = MemoryBudget(Rates(SiteRate(minimum_interval_seconds=1.2)))
+    slow = MemoryRateLimiter(Rates(SiteRate(minimum_interval_seconds=1.2)))
     options = replace(OPTIONS, deadline_seconds=0.6)
     for _ in range(2):
-        clip = fetch(url, tmp_path, options, budget=slow)
+        clip = fetch(url, tmp_path, options, rate_limiter=slow)
         assert clip.outcome.state is State.DONE, clip.outcome
 
 
 def test_a_fetch_can_be_stopped_while_it_waits(site: LoopbackSite, tmp_path: Path):
-    budget, stop = MemoryBudget(Rates(SiteRate(minimum_interval_seconds=600))), threading.Event()
-    budget.turn(site.url("").split("/")[2])
+    rate_limiter, stop = MemoryRateLimiter(Rates(SiteRate(minimum_interval_seconds=600))), threading.Event()
+    rate_limiter.try_acquire(site.url("").split("/")[2])
     threading.Timer(0.2, stop.set).start()
     began = time.monotonic()
-    assert fetch(site.url("a.mp4"), tmp_path, budget=budget, stop=stop).outcome.reason is Reason.UNKNOWN
+    assert fetch(site.url("a.mp4"), tmp_path, rate_limiter=rate_limiter, stop=stop).outcome.reason is Reason.UNKNOWN
     assert time.monotonic() - began < 5
     assert not site.requests
 

@@ -20,7 +20,7 @@ from vidaudio.packs.segments import whole_segments
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, open_index, read_index, write_index
 from vidaudio.stream.windows import WindowShape
 from vidaudio.tasks.separation.evaluate import TestMaterial, evaluate, plan
-from vidaudio.tasks.separation.evaluation.locate import Corpus, Finder
+from vidaudio.tasks.separation.evaluation.locate import ClipLocator, EvalCorpus
 from vidaudio.tasks.separation.evaluation.pairs import published_pairs
 from vidaudio.tasks.separation.evaluation.protocols import (
     ListedClip,
@@ -190,7 +190,7 @@ def test_a_fold_is_mixed_with_itself_both_ways_so_that_the_mixtures_are_at_0_db(
 
 def test_clips_that_end_before_the_papers_window_are_missing(encoder_fingerprint: dict, tmp_path: Path):
     data = make_packed(tmp_path / "short", encoder_fingerprint, clips_per_split={"test": 1}, seconds=7)
-    finder = Finder(Corpus.of(open_index(str(data)), WindowShape()))
+    finder = ClipLocator(EvalCorpus.of(open_index(str(data)), WindowShape()))
 
     def at(seconds: float):
         clip = ListedClip("test:test000", "low", centre_seconds=seconds)
@@ -234,9 +234,9 @@ def test_the_middle_of_a_whole_video_is_found_in_its_segments(
 ):
     samples, grid = int(seconds * RATE), [float(s) for s in range(int(seconds))]
     segments = whole_segments(samples, RATE, 0.0, grid, 16.0)
-    corpus = Corpus.of(open_index(str(segmented(tmp_path, segments, encoder_fingerprint))), WindowShape())
+    corpus = EvalCorpus.of(open_index(str(segmented(tmp_path, segments, encoder_fingerprint))), WindowShape())
     centre = int(seconds) // 2 - 0.5
-    place = Finder(corpus).find(ListedClip("youtube:video", "", centre_seconds=centre), published_crop=True)
+    place = ClipLocator(corpus).find(ListedClip("youtube:video", "", centre_seconds=centre), published_crop=True)
     segment = segments[place.row]
     start = segment.start_sample + place.window.first_sample
     assert start == round(centre * RATE) - 65_535 // 2
@@ -249,7 +249,7 @@ def test_the_middle_of_a_whole_video_is_found_in_its_segments(
 def test_drawn_windows_do_not_hold_the_middle(tmp_path: Path, encoder_fingerprint: dict):
     segments = whole_segments(60 * RATE, RATE, 0.0, [float(s) for s in range(60)], 16.0)
     folder = segmented(tmp_path, segments, encoder_fingerprint, letter="w")
-    finder = Finder(Corpus.of(open_index(str(folder)), WindowShape()))
+    finder = ClipLocator(EvalCorpus.of(open_index(str(folder)), WindowShape()))
     with pytest.raises(CorpusError, match="drawn by chance"):
         finder.find(ListedClip("youtube:video", "", centre_seconds=9.5), published_crop=True)
 
@@ -257,7 +257,7 @@ def test_drawn_windows_do_not_hold_the_middle(tmp_path: Path, encoder_fingerprin
 def test_of_two_cuts_of_a_video_the_one_with_the_lists_label_is_taken(tmp_path: Path, encoder_fingerprint: dict):
     data = make_packed(tmp_path / "cuts", encoder_fingerprint, clips_per_split={"test": 3})
     name_sources(data, lambda key: "youtube:same")
-    finder = Finder(Corpus.of(open_index(str(data)), WindowShape(samples=8191)))
+    finder = ClipLocator(EvalCorpus.of(open_index(str(data)), WindowShape(samples=8191)))
     place = finder.find(ListedClip("youtube:same", "middle"), published_crop=False)
     assert finder.corpus.labels[place.row] == "middle"
     assert finder.ambiguous == 0

@@ -15,7 +15,7 @@ from vidaudio.separation.fast_sdr import scale_invariant_sdr
 from vidaudio.separation.sdr import si_sdr
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.tasks.separation.evaluate import evaluate
-from vidaudio.tasks.separation.evaluation.report import About, EvaluationReport
+from vidaudio.tasks.separation.evaluation.report import EvaluationReport, ReportHeader
 from vidaudio.tasks.separation.evaluation.scorers import Score
 from vidaudio.tasks.separation.evaluation.tables import as_markdown
 from vidaudio.tasks.separation.recipe import load_train_recipe
@@ -33,7 +33,7 @@ def report_of(mixture: np.ndarray, right: np.ndarray, wrong: np.ndarray | None) 
         }
         if wrong is not None:
             rows[number]["wrong_text"] = Score(wrong[number], 0, 0, 1.0)
-    about = About("run", "clipsep", 20, "image", "data", "split test", "test", len(mixture), "batched")
+    about = ReportHeader("run", "clipsep", 20, "image", "data", "split test", "test", len(mixture), "batched")
     return EvaluationReport(about, tuple(rows[0]), len(mixture), rows, names=dict.fromkeys(rows, ("a", "b")))
 
 

@@ -74,7 +74,7 @@ def test_a_system_of_pictures_says_that_there_are_none(sounds: Path, tmp_path: P
 def test_vectors_are_the_tables_own(table: Path):
     queries = TableQueries(table)
     with np.load(table) as file:
-        assert torch.equal(queries.of_words("high"), torch.from_numpy(file["high"].astype(np.float32)))
+        assert torch.equal(queries.encode_text("high"), torch.from_numpy(file["high"].astype(np.float32)))
     assert queries.modalities == {"text"}
 
 
@@ -90,8 +90,8 @@ def test_labels_are_found_in_a_table_whatever_their_capitals_and_underscores(tmp
     assert table.missing == 2
     found, known = table.look_up(torch.zeros(3, dtype=torch.int64), torch.arange(3))
     assert known.tolist() == [True, True, False]
-    assert torch.equal(found[0], maker.of_words("Low"))
-    assert torch.equal(found[1], maker.of_words("unheard sound"))
+    assert torch.equal(found[0], maker.encode_text("Low"))
+    assert torch.equal(found[1], maker.encode_text("unheard sound"))
 
 
 def test_what_is_no_table_is_one_sentence(tmp_path: Path):

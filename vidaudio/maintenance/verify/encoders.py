@@ -26,7 +26,7 @@ DESCRIBE_AGAIN = "delete it and build again: the encoder describes itself anew"
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class StoredEncoder:
     """An encoder of which a corpus has vectors.
 
     Attributes:
@@ -42,7 +42,7 @@ class Described:
 
 def described_encoders(
     corpus: Corpus, listings: Mapping[str, Mapping[str, int]], findings: Findings, *, trusted: bool = False
-) -> dict[str, Described]:
+) -> dict[str, StoredEncoder]:
     """Every encoder by the name of its folder, but for those of which not even a table can be read.
 
     Args:
@@ -84,17 +84,17 @@ def _loaded(corpus: Corpus, *, trusted: bool) -> Any:
         return None  # said where pictures would have been encoded again
 
 
-def _by_the_encoder(corpus: Corpus, encoder: Any, findings: Findings) -> Described:
+def _by_the_encoder(corpus: Corpus, encoder: Any, findings: Findings) -> StoredEncoder:
     at = f"embeddings/{encoder.name}/encoder.json"
     try:
         if corpus.store.read(at) != description_bytes(encoder.fingerprint):
-            findings.wrong(at, "does not say what the encoder here says of itself", DESCRIBE_AGAIN)
+            findings.add_problem(at, "does not say what the encoder here says of itself", DESCRIBE_AGAIN)
     except DAMAGE as error:
-        findings.wrong(at, f"is missing or damaged ({type(error).__name__})", DESCRIBE_AGAIN)
-    return Described(encoder.dimensions, encoder.fingerprint, is_certain=True)
+        findings.add_problem(at, f"is missing or damaged ({type(error).__name__})", DESCRIBE_AGAIN)
+    return StoredEncoder(encoder.dimensions, encoder.fingerprint, is_certain=True)
 
 
-def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findings) -> Described | None:
+def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findings) -> StoredEncoder | None:
     at = f"embeddings/{name}/encoder.json"
     try:
         data = corpus.store.read(at)
@@ -104,20 +104,20 @@ def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findin
         if not isinstance(dimensions, int):
             raise TypeError("dimensions is no whole number")
     except (*DAMAGE, AttributeError) as error:
-        findings.wrong(at, f"is missing or damaged ({type(error).__name__})", DESCRIBE_AGAIN)
+        findings.add_problem(at, f"is missing or damaged ({type(error).__name__})", DESCRIBE_AGAIN)
         return _by_a_table(corpus, f"embeddings/{name}", files)
     if named != name or data != description_bytes(said):
-        findings.wrong(at, "is not what was written for this folder", DESCRIBE_AGAIN)
+        findings.add_problem(at, "is not what was written for this folder", DESCRIBE_AGAIN)
         return _by_a_table(corpus, f"embeddings/{name}", files)
-    return Described(dimensions, said)
+    return StoredEncoder(dimensions, said)
 
 
-def _by_a_table(corpus: Corpus, folder: str, files: Iterable[str]) -> Described | None:
+def _by_a_table(corpus: Corpus, folder: str, files: Iterable[str]) -> StoredEncoder | None:
     """What vectors are like that nobody describes."""
     for file in sorted(filter(is_table, files)):
         try:
             schema = pq.read_schema(io.BytesIO(corpus.store.read(f"{folder}/{file}")))
-            return Described(schema.field("embedding").type.list_size)
+            return StoredEncoder(schema.field("embedding").type.list_size)
         except (*DAMAGE, AttributeError):
             continue  # damaged tables are named one by one
     return None

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from vidaudio.corpus.columns import column_of
 from vidaudio.corpus.media_retention import DRAFT
-from vidaudio.maintenance.verify.findings import Findings, Share
-from vidaudio.shards.checksum import seal_holds
+from vidaudio.maintenance.verify.findings import Findings, Sampler
+from vidaudio.shards.checksum import checksum_ok
 from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, decode_table
 from vidaudio.shards.links import NotFollowed
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import BadTar, Member, members, sha256_of
+from vidaudio.shards.tar import BadTar, Member, list_members, sha256_of
 
 BUILD_AGAIN = "delete it and build again: the same bytes come back"
 BUILD_AGAIN_ALONE = "build again: the same bytes come back"
@@ -47,19 +47,19 @@ def sealed_table(
     try:
         data = store.read(name)
     except FileNotFoundError:
-        findings.wrong(name, "is missing", remedy)
+        findings.add_problem(name, "is missing", remedy)
         return None
     except NotFollowed as error:
-        findings.wrong(name, str(error), remedy)
+        findings.add_problem(name, str(error), remedy)
         return None
-    if not seal_holds(data):
+    if not checksum_ok(data):
         # Not parsed: what a damaged file makes of a parser is anyone's guess.
-        findings.wrong(name, "is damaged: its bytes do not give the hash it carries", remedy)
+        findings.add_problem(name, "is damaged: its bytes do not give the hash it carries", remedy)
         return None
     try:
         return decode_table(data)
     except DAMAGE as error:
-        findings.wrong(name, f"is no table of ours ({_first_line(error)})", remedy)
+        findings.add_problem(name, f"is no table of ours ({_first_line(error)})", remedy)
         return None
 
 
@@ -69,7 +69,7 @@ def open_tar(
     folder: str,
     record: CommitRecord,
     sizes: Mapping[str, int],
-    share: Share,
+    share: Sampler,
     findings: Findings,
     remedy: str = BUILD_BOTH_AGAIN,
 ) -> Iterator[OpenTar | None]:
@@ -78,17 +78,17 @@ def open_tar(
     name = f"{folder}/{record.tar}"
     size = sizes.get(record.tar)
     if size is None:
-        findings.wrong(name, "is missing, and its table still stands", remedy)
+        findings.add_problem(name, "is missing, and its table still stands", remedy)
         yield None
         return
     if size != record.tar_bytes:
-        findings.wrong(name, f"has {size:,} bytes, and was committed with {record.tar_bytes:,}", remedy)
+        findings.add_problem(name, f"has {size:,} bytes, and was committed with {record.tar_bytes:,}", remedy)
         yield None
         return
     try:
-        local, hashed = store.local_path(name), share.takes(name)
+        local, hashed = store.local_path(name), share.selects(name)
     except NotFollowed as error:
-        findings.wrong(name, str(error), remedy)
+        findings.add_problem(name, str(error), remedy)
         yield None
         return
     if local is None and not hashed:
@@ -102,7 +102,7 @@ def open_tar(
             findings.counts["tars_hashed"] += 1
             findings.counts["bytes_hashed"] += size
             if sha256_of(local) != record.tar_sha256:
-                findings.wrong(name, "is damaged: its bytes do not give the hash in its table", remedy)
+                findings.add_problem(name, "is damaged: its bytes do not give the hash in its table", remedy)
                 yield None
                 return
         found = _members(local, name, findings, remedy)
@@ -119,16 +119,16 @@ def compare_members(
     """The tar must hold exactly `expected`, at these offsets and lengths where the table has them."""
     missing, strange = sorted(set(expected) - set(tar.members)), sorted(set(tar.members) - set(expected))
     if missing:
-        findings.wrong(name, f"lacks {named(missing)}", remedy)
+        findings.add_problem(name, f"lacks {named(missing)}", remedy)
     if strange:
-        findings.wrong(name, f"holds {named(strange)}, which its table does not name", remedy)
+        findings.add_problem(name, f"holds {named(strange)}, which its table does not name", remedy)
     moved = [
         key
         for key, place in expected.items()
         if place is not None and key in tar.members and place != (tar.members[key].offset, tar.members[key].length)
     ]
     if moved:
-        findings.wrong(name, f"has {named(moved)} at another place than its table says", remedy)
+        findings.add_problem(name, f"has {named(moved)} at another place than its table says", remedy)
 
 
 def check_strays(
@@ -151,20 +151,22 @@ def check_strays(
         numbered = len(stem) == 6 and stem.isdigit()
         if name.endswith(".parquet") and numbered and ending == "parquet":
             if int(stem) >= shards:
-                findings.wrong(f"{folder}/{name}", f"is a stray shard: the list has {shards:,}", NOT_READ)
+                findings.add_problem(f"{folder}/{name}", f"is a stray shard: the list has {shards:,}", NOT_READ)
         elif name.endswith(".tar") and numbered:
             if complete:
                 what = "is an orphan of an interrupted run: no table names it"
-                findings.wrong(f"{folder}/{name}", what, NOT_READ)
+                findings.add_problem(f"{folder}/{name}", what, NOT_READ)
         elif folder == "clips" and numbered and ending == "released":
             continue  # belongs to its table, and is looked at with it
         elif folder == "clips" and DRAFT.fullmatch(name):
             if f"{stem}.parquet" in sizes:
-                findings.wrong(f"{folder}/{name}", "is a draft of a table that stands", "the next build deletes it")
+                findings.add_problem(
+                    f"{folder}/{name}", "is a draft of a table that stands", "the next build deletes it"
+                )
             else:
                 findings.notes.append(f"{folder}/{name} is of a shard that was being fetched; the next build uses it")
         else:
-            findings.wrong(f"{folder}/{name}", "does not belong here", NOT_READ)
+            findings.add_problem(f"{folder}/{name}", "does not belong here", NOT_READ)
 
 
 def named(names: Collection[str]) -> str:
@@ -175,9 +177,9 @@ def named(names: Collection[str]) -> str:
 
 def _members(path: Path, name: str, findings: Findings, remedy: str) -> dict[str, Member] | None:
     try:
-        return members(path)
+        return list_members(path)
     except (BadTar, OSError) as error:
-        findings.wrong(name, f"is no tar of ours: {_first_line(error)}", remedy)
+        findings.add_problem(name, f"is no tar of ours: {_first_line(error)}", remedy)
         return None
 
 

@@ -30,7 +30,7 @@ class Findings:
     notes: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
-    def wrong(self, file: str, what: str, remedy: str) -> None:
+    def add_problem(self, file: str, what: str, remedy: str) -> None:
         self.problems.append(Problem(file, what, remedy))
 
     def merge(self, other: Findings) -> None:
@@ -84,12 +84,12 @@ class VerifyReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Sampler:
     """A seeded share of files: the same ones each time, whatever order they come in."""
 
     fraction: float
     seed: int = 0
 
-    def takes(self, name: str) -> bool:
+    def selects(self, name: str) -> bool:
         digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
         return int.from_bytes(digest[:8]) < self.fraction * 2**64

@@ -84,7 +84,7 @@ def opened_index(corpus: Corpus, pack: Pack, findings: Findings) -> Iterator[Pac
         yield None
         return
     if absent:
-        findings.wrong(f"{pack.folder}/{absent[0]}.parquet", "is missing, and the index stands", SHARD_AGAIN)
+        findings.add_problem(f"{pack.folder}/{absent[0]}.parquet", "is missing, and the index stands", SHARD_AGAIN)
         yield None
         return
     with local_copy(corpus.store, name) as path:
@@ -104,28 +104,28 @@ def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings
     try:
         wrong = _otherwise(corpus, pack, index.described)
     except DAMAGE as error:
-        findings.wrong(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
+        findings.add_problem(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
         return
     if "encoder" in wrong and not pack.encoder.is_certain:
         # The index carries a seal that holds; the encoder's own description has none.
         at = f"embeddings/{pack.described.encoder}/encoder.json"
-        findings.wrong(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
+        findings.add_problem(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
         wrong.remove("encoder")
     if wrong:
-        findings.wrong(name, f"says otherwise than the pack of {named(wrong)}", INDEX_AGAIN)
+        findings.add_problem(name, f"says otherwise than the pack of {named(wrong)}", INDEX_AGAIN)
     if index.compared and not index.holds_all:
-        findings.wrong(name, "does not hold the rows of the tables, one after another", INDEX_AGAIN)
+        findings.add_problem(name, "does not hold the rows of the tables, one after another", INDEX_AGAIN)
 
 
 def _opened(path: Path, name: str, shards: int, findings: Findings) -> PackIndex | None:
     if not file_seal_holds(path):
-        findings.wrong(name, "is damaged: its bytes do not give the hash it carries", INDEX_AGAIN)
+        findings.add_problem(name, "is damaged: its bytes do not give the hash it carries", INDEX_AGAIN)
         return None
     try:
         with path.open("rb") as file:
             return PackIndex(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), shards)
     except DAMAGE as error:
-        findings.wrong(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
+        findings.add_problem(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
         return None
 
 

@@ -12,7 +12,7 @@ from vidaudio.maintenance.verify.packs import Pack
 from vidaudio.shards.commit import table_name
 
 
-class Owed:
+class LostTables:
     """Which shards' tables a corpus's packs were made from.
 
     A pack is planned once every shard that the corpus has at that moment is embedded. So the tables of the first list's
@@ -42,7 +42,7 @@ class Owed:
         owed, _ = self._owed[folder]
         return [table_name(folder, shard) for shard in self._absent(folder) if shard < owed]
 
-    def tell(self, media_kept: Sequence[bool], findings: Findings) -> None:
+    def report_to(self, media_kept: Sequence[bool], findings: Findings) -> None:
         """A problem for every table that is lost, and a note for columns that are only not finished.
 
         Args:
@@ -59,7 +59,7 @@ class Owed:
                 if not self._is_told(folder, shard):
                     kept = folder != "av" or media_kept[shard]
                     remedy = BUILD_AGAIN_ALONE if kept else fetch_again(shard)
-                    findings.wrong(table_name(folder, shard), f"is missing, and {pack} was made from it", remedy)
+                    findings.add_problem(table_name(folder, shard), f"is missing, and {pack} was made from it", remedy)
             if len(absent) > len(lost):
                 standing = total - len(absent)
                 findings.notes.append(f"{folder} has {standing:,} of {total:,} shards: the build is not finished")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from vidaudio.config.corpus import stable_hash
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.corpus_file import CORPUS_FILE, read_corpus_file
-from vidaudio.corpus.manifest_parts import Part
+from vidaudio.corpus.manifest_parts import ManifestPart
 from vidaudio.corpus.shard_plan import manifest_hash
 from vidaudio.maintenance.verify.files import DAMAGE
 from vidaudio.maintenance.verify.findings import Findings
@@ -33,23 +33,25 @@ def check_list(corpus: Corpus, findings: Findings) -> bool:
     described = read_corpus_file(corpus.store)
     settings = {"settings": described.get("identity"), "manifest": described.get("manifest_sha256")}
     if stable_hash(settings) != corpus.plan_hash or not _within(described.get("identity"), corpus.settings.identity()):
-        findings.wrong(CORPUS_FILE, "is damaged: its settings and list do not give the plan it names", LIST_AGAIN)
+        findings.add_problem(CORPUS_FILE, "is damaged: its settings and list do not give the plan it names", LIST_AGAIN)
     for number, part in enumerate(corpus.parts):
         try:
             with local_copy(corpus.store, part.name) as path:
                 fits = _part_fits(path, part, described.get("manifest_sha256") if number == 0 else None)
         except NotFollowed as error:
-            findings.wrong(part.name, str(error), LIST_AGAIN)
+            findings.add_problem(part.name, str(error), LIST_AGAIN)
             return False
         except FileNotFoundError:
-            findings.wrong(part.name, "is missing: it is the list, and says which clips are in which shard", LIST_AGAIN)
+            findings.add_problem(
+                part.name, "is missing: it is the list, and says which clips are in which shard", LIST_AGAIN
+            )
             findings.notes.append("without its list nothing else of the corpus could be looked at")
             return False
         except DAMAGE as error:
-            findings.wrong(part.name, f"is damaged ({type(error).__name__})", LIST_AGAIN)
+            findings.add_problem(part.name, f"is damaged ({type(error).__name__})", LIST_AGAIN)
             return False
         if not fits:
-            findings.wrong(part.name, "is damaged: it is not the list that the corpus was made from", LIST_AGAIN)
+            findings.add_problem(part.name, "is damaged: it is not the list that the corpus was made from", LIST_AGAIN)
             return False
     return True
 
@@ -65,7 +67,7 @@ def local_copy(store: Store, name: str) -> Iterator[Path]:
         yield local
 
 
-def _part_fits(path: Path, part: Part, sha256: str | None) -> bool:
+def _part_fits(path: Path, part: ManifestPart, sha256: str | None) -> bool:
     """Whether a part of the list is what it was made as; `sha256`: of its rows, where that was written down."""
     with pq.ParquetFile(path) as file:
         by_group: list[np.ndarray] = []

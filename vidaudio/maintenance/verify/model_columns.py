@@ -34,10 +34,10 @@ def check_model_table(
     table, record = read
     stage = column_of(folder).stage
     if (record.stage, record.shard, record.rows) != (stage, shard, table.num_rows) or "id" not in table.column_names:
-        findings.wrong(name, f"is the table of {record.stage}, shard {record.shard}", SCORE_AGAIN)
+        findings.add_problem(name, f"is the table of {record.stage}, shard {record.shard}", SCORE_AGAIN)
         return
     own = table["id"].to_pylist()
     if strange := sorted(set(own) - set(ids)):
-        findings.wrong(name, f"has rows of clips that the shard does not have: {named(strange)}", SCORE_AGAIN)
+        findings.add_problem(name, f"has rows of clips that the shard does not have: {named(strange)}", SCORE_AGAIN)
     if late := sorted(set(own) & set(removed)):
-        findings.wrong(name, f"has rows of clips that were removed: {named(late)}", REMOVE_AGAIN)
+        findings.add_problem(name, f"has rows of clips that were removed: {named(late)}", REMOVE_AGAIN)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.tombstones import Tombstones
 from vidaudio.errors import VidaudioError
-from vidaudio.maintenance.verify.encoders import Described
+from vidaudio.maintenance.verify.encoders import StoredEncoder
 from vidaudio.maintenance.verify.files import DAMAGE, NOT_READ
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.manifest_lookup import ListedClips
@@ -20,7 +20,7 @@ from vidaudio.packs.card import CARD_FILE
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
 from vidaudio.packs.plan import plan_pack
 from vidaudio.packs.sample_format import sound_format
-from vidaudio.shards.checksum import seal_holds
+from vidaudio.shards.checksum import checksum_ok
 from vidaudio.stream.index import INDEX_FILE
 
 PACK_AGAIN = "delete the pack's folder and pack again"
@@ -47,7 +47,7 @@ class Pack:
     folder: str
     described: PackDescription
     sizes: Mapping[str, int]
-    encoder: Described | None
+    encoder: StoredEncoder | None
     vectors: ClipVectors | None
     facts: ListedClips
     plan: Mapping[str, bytes] | None = None
@@ -71,13 +71,13 @@ def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> PackDescri
     except (PackDamaged, *DAMAGE) as error:
         cause = error.__cause__ if isinstance(error, PackDamaged) else error
         what = f"is no description of a pack ({type(cause).__name__})"
-        findings.wrong(f"{folder}/{PACK_FILE}", what, PACK_AGAIN)
+        findings.add_problem(f"{folder}/{PACK_FILE}", what, PACK_AGAIN)
         return None
     return described
 
 
 @dataclass(frozen=True, slots=True)
-class Replanned:
+class RebuiltPlan:
     """A pack's plan, made once more.
 
     Attributes:
@@ -91,18 +91,18 @@ class Replanned:
     refused: bool = False
 
 
-def plan_again(corpus: Corpus, folder: str, described: PackDescription) -> Replanned:
+def plan_again(corpus: Corpus, folder: str, described: PackDescription) -> RebuiltPlan:
     """Plan a pack once more, by its description."""
     try:
         plan = plan_pack(corpus, described.settings, described.encoder)
     except VidaudioError as error:
-        return Replanned(why_not=f"the plan of {folder} cannot be made again ({error})", refused=True)
+        return RebuiltPlan(why_not=f"the plan of {folder} cannot be made again ({error})", refused=True)
     if plan.plan_hash != described.plan_hash:
-        return Replanned(
+        return RebuiltPlan(
             why_not=f"the plan of {folder} comes out otherwise now: the corpus has grown or lost clips since, or "
             "another version packed it"
         )
-    return Replanned({task.name: keys_digest([sample.key for sample in task.samples]) for task in plan.tasks})
+    return RebuiltPlan({task.name: keys_digest([sample.key for sample in task.samples]) for task in plan.tasks})
 
 
 def keys_digest(keys: Sequence[str]) -> bytes:
@@ -116,15 +116,17 @@ def check_pack_strays(pack: Pack, findings: Findings) -> None:
     for name in sorted(pack.sizes):
         stem, _, ending = name.partition(".")
         if ending in ("parquet", "tar") and stem not in planned:
-            findings.wrong(f"{pack.folder}/{name}", f"is a stray shard: {PACK_FILE} does not name it", NOT_READ)
+            findings.add_problem(f"{pack.folder}/{name}", f"is a stray shard: {PACK_FILE} does not name it", NOT_READ)
         elif ending == "tar" and f"{stem}.parquet" not in pack.sizes:
             what = "has no table: packing was interrupted here"
-            findings.wrong(f"{pack.folder}/{name}", what, "pack again with the same command: it goes on from there")
+            findings.add_problem(
+                f"{pack.folder}/{name}", what, "pack again with the same command: it goes on from there"
+            )
         elif ending.endswith("tar") and stem in pack.tars and name != pack.tars[stem]:
             what = "is the tar of a shard from which clips were removed since: the removal was interrupted"
-            findings.wrong(f"{pack.folder}/{name}", what, REMOVE_AGAIN)
+            findings.add_problem(f"{pack.folder}/{name}", what, REMOVE_AGAIN)
         elif not (ending.endswith("tar") or ending == "parquet" or name in (PACK_FILE, INDEX_FILE, CARD_FILE)):
-            findings.wrong(f"{pack.folder}/{name}", "does not belong here", NOT_READ)
+            findings.add_problem(f"{pack.folder}/{name}", "does not belong here", NOT_READ)
 
 
 def check_samples(pack: Pack, findings: Findings) -> None:
@@ -135,7 +137,7 @@ def check_samples(pack: Pack, findings: Findings) -> None:
     if is_complete and found != described.samples - described.removed_samples:
         gone = f", less {described.removed_samples:,} that were removed" if described.removed_samples else ""
         what = f"names {described.samples:,} samples{gone}, and its tables hold {found:,}"
-        findings.wrong(f"{pack.folder}/{PACK_FILE}", what, PACK_AGAIN)
+        findings.add_problem(f"{pack.folder}/{PACK_FILE}", what, PACK_AGAIN)
 
 
 def check_card(corpus: Corpus, pack: Pack, findings: Findings) -> None:
@@ -144,5 +146,5 @@ def check_card(corpus: Corpus, pack: Pack, findings: Findings) -> None:
     if CARD_FILE not in pack.sizes:
         if INDEX_FILE in pack.sizes:
             findings.notes.append(f"{pack.folder} has no {CARD_FILE}; the same pack command writes it")
-    elif not seal_holds(corpus.store.read(name)):
-        findings.wrong(name, "was changed since it was written", "delete it and run the same pack command again")
+    elif not checksum_ok(corpus.store.read(name)):
+        findings.add_problem(name, "was changed since it was written", "delete it and run the same pack command again")

@@ -71,7 +71,7 @@ def _compare_shard(corpus: Corpus, encoder, shard: int, choice: random.Random, f
                 squares.append(encoder.square(read_frame(tar.read(*spans[place]), name="a picture")))
             except (MediaError, OSError, ValueError) as error:
                 what = f"has a picture that does not decode ({error})"
-                findings.wrong(f"av/{record.tar}", what, "delete it and its table and build again")
+                findings.add_problem(f"av/{record.tar}", what, "delete it and its table and build again")
                 return
     if not places:
         return
@@ -83,4 +83,4 @@ def _compare_shard(corpus: Corpus, encoder, shard: int, choice: random.Random, f
     if cosines.min() < LEAST_COSINE:
         clip = embedded["id"][places[int(cosines.argmin())]].as_py()
         what = f"holds vectors of other pictures: one of {clip} agrees to {cosines.min():.4f} with its picture's"
-        findings.wrong(name, what, remedy)
+        findings.add_problem(name, what, remedy)

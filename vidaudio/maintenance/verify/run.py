@@ -17,14 +17,14 @@ from vidaudio.corpus.tombstones import Tombstones, read_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance.verify.encoders import described_encoders
 from vidaudio.maintenance.verify.files import DAMAGE, NOT_READ, check_strays, named
-from vidaudio.maintenance.verify.findings import Findings, Share, VerifyReport
+from vidaudio.maintenance.verify.findings import Findings, Sampler, VerifyReport
 from vidaudio.maintenance.verify.index import check_index, opened_index
-from vidaudio.maintenance.verify.lost_tables import Owed
+from vidaudio.maintenance.verify.lost_tables import LostTables
 from vidaudio.maintenance.verify.manifest_files import LIST_AGAIN, check_list
 from vidaudio.maintenance.verify.manifest_lookup import listed_clips
 from vidaudio.maintenance.verify.packs import (
     Pack,
-    Replanned,
+    RebuiltPlan,
     check_card,
     check_pack_strays,
     check_samples,
@@ -33,7 +33,7 @@ from vidaudio.maintenance.verify.packs import (
 )
 from vidaudio.maintenance.verify.reencode import encode_again
 from vidaudio.maintenance.verify.shard import ShardResult, check_shard
-from vidaudio.maintenance.verify.split_leaks import SourceSides
+from vidaudio.maintenance.verify.split_leaks import SplitLeakCheck
 from vidaudio.maintenance.verify.training_shard import TrainingShard, check_training_shard
 from vidaudio.maintenance.verify.vector_digests import ClipVectors
 from vidaudio.packs.description import PACK_FILE, PackDescription
@@ -70,16 +70,16 @@ def verify_corpus(url: str, *, sample: float = 1.0, trust_encoder: bool = False,
     try:
         corpus = open_corpus(url)
     except ListDamaged as error:
-        findings.wrong(error.name, error.what, LIST_AGAIN)
+        findings.add_problem(error.name, error.what, LIST_AGAIN)
         return _report(url, findings)
     except NotFollowed as error:
-        findings.wrong(error.file, str(error), LIST_AGAIN)
+        findings.add_problem(error.file, str(error), LIST_AGAIN)
         return _report(url, findings)
     except DAMAGE as error:
         what = f"the corpus cannot be opened: a part of its list is damaged ({type(error).__name__})"
-        findings.wrong(MANIFEST_FILE, what, LIST_AGAIN)
+        findings.add_problem(MANIFEST_FILE, what, LIST_AGAIN)
         return _report(url, findings)
-    share = Share(sample)
+    share = Sampler(sample)
     if check_list(corpus, findings):
         _check_columns(corpus, share, _tombstones(corpus, findings), findings, progress, trust_encoder)
     _check_leftovers(corpus, findings)
@@ -95,12 +95,12 @@ def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
     try:
         return read_tombstones(corpus.store)
     except CorpusError as error:
-        findings.wrong("removed-*.parquet", str(error), "the tombstones are part of what this corpus promises")
+        findings.add_problem("removed-*.parquet", str(error), "the tombstones are part of what this corpus promises")
         return Tombstones()
 
 
 def _check_columns(
-    corpus: Corpus, share: Share, removed: Tombstones, findings: Findings, progress: bool, trusted: bool
+    corpus: Corpus, share: Sampler, removed: Tombstones, findings: Findings, progress: bool, trusted: bool
 ) -> None:
     folders = [*(column.folder for column in COLUMNS if not column.per_model), *model_folders(corpus.store)]
     listings = {folder: corpus.store.list(folder) for folder in folders}
@@ -133,11 +133,11 @@ def _check_columns(
         sound = not findings.problems
         # Before the list's rows are held: each plan takes memory of its own.
         plans = {
-            folder: plan_again(corpus, folder, described) if sound else Replanned()
+            folder: plan_again(corpus, folder, described) if sound else RebuiltPlan()
             for folder, (described, _) in packs.items()
         }
         facts = listed_clips(corpus) if packs else None
-        owed = Owed(corpus, listings)
+        owed = LostTables(corpus, listings)
         looked_at: list[tuple[Pack, Findings]] = []
         for folder, (described, sizes) in packs.items():
             encoder = described.encoder
@@ -148,7 +148,7 @@ def _check_columns(
         for pack, found in looked_at:
             _tell_plan(plans[pack.folder], pack, owed, findings)
             findings.merge(found)
-        owed.tell(seen.media_kept, findings)
+        owed.report_to(seen.media_kept, findings)
     sound_shards = _sound_shards(corpus, encoders, listings, seen.problems)
     encode_again(corpus, encoders, sound_shards, findings, trusted=trusted)
 
@@ -181,10 +181,10 @@ class _Columns:
             self.vectors[encoder].add(shard, vectors)
 
 
-def _check_pack(corpus: Corpus, pack: Pack, share: Share, side_by_side: Callable, bar: tqdm) -> Findings:
+def _check_pack(corpus: Corpus, pack: Pack, share: Sampler, side_by_side: Callable, bar: tqdm) -> Findings:
     """Every training shard of a pack, then what they have in common."""
     findings, of_index = Findings(), Findings()
-    sides = SourceSides()
+    sides = SplitLeakCheck()
     names = pack.described.shards
     with opened_index(corpus, pack, of_index) as index:
 
@@ -202,7 +202,7 @@ def _check_pack(corpus: Corpus, pack: Pack, share: Share, side_by_side: Callable
         findings.merge(of_index)
         if index is not None:
             check_index(corpus, pack, index, findings)
-    sides.tell(corpus.store, pack, findings)
+    sides.report_to(corpus.store, pack, findings)
     check_pack_strays(pack, findings)
     if not findings.problems:
         check_samples(pack, findings)
@@ -210,7 +210,7 @@ def _check_pack(corpus: Corpus, pack: Pack, share: Share, side_by_side: Callable
     return findings
 
 
-def _tell_plan(plan: Replanned, pack: Pack, owed: Owed, findings: Findings) -> None:
+def _tell_plan(plan: RebuiltPlan, pack: Pack, owed: LostTables, findings: Findings) -> None:
     """Why a pack's plan did not come out again; a table that is lost is a problem of its own, and the reason."""
     lost = owed.lost_vectors(pack) if plan.refused else []
     if lost:
@@ -241,7 +241,7 @@ def _packs(corpus: Corpus, findings: Findings) -> dict[str, tuple[PackDescriptio
         sizes = corpus.store.list(folder)
         if PACK_FILE not in sizes:
             remedy = "delete the folder while no pack is running, and pack again"
-            findings.wrong(f"{folder}/{PACK_FILE}", "is missing", remedy)
+            findings.add_problem(f"{folder}/{PACK_FILE}", "is missing", remedy)
             continue
         described = describe_pack(corpus, folder, findings)
         if described is not None:
@@ -258,7 +258,7 @@ def _check_leftovers(corpus: Corpus, findings: Findings) -> None:
         elif root is not None and parse_identity(name.removeprefix(PREFIX)) and not is_left_over(root / name):
             findings.notes.append(f"{name} belongs to a command of another machine or container that may be running")
         else:
-            findings.wrong(name, "is a leftover of an interrupted command", NOT_READ)
+            findings.add_problem(name, "is a leftover of an interrupted command", NOT_READ)
     strays = sorted(name for name in names if not name.startswith(PREFIX) and not belongs(name))
     if strays:
         # Somebody's own notes beside the data, or a file that was to go one folder deeper: nothing is wrong with that.

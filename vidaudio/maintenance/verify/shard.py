@@ -22,7 +22,7 @@ from vidaudio.maintenance.verify.files import (
     open_tar,
     sealed_table,
 )
-from vidaudio.maintenance.verify.findings import Findings, Share
+from vidaudio.maintenance.verify.findings import Findings, Sampler
 from vidaudio.maintenance.verify.model_columns import check_model_table
 from vidaudio.maintenance.verify.vector_digests import ShardVectors, shard_vectors
 from vidaudio.pipeline.stages.download import SCHEMA as CLIPS_SCHEMA
@@ -63,7 +63,7 @@ def check_shard(
     listings: Mapping[str, Mapping[str, int]],
     encoders: Mapping[str, int],
     digested: Collection[str],
-    share: Share,
+    share: Sampler,
     removed: Tombstones,
 ) -> ShardResult:
     """Check everything that stands of a shard.
@@ -162,15 +162,15 @@ class _Column:
         # Columns that were added since the corpus was begun may be missing, all of them.
         known = completed(table) if stage == "extract" and "time_jumps" not in table.column_names else table
         if known.schema.remove_metadata() != schema:
-            self.wrong("has other columns than this version writes")
+            self.add_problem("has other columns than this version writes")
             return
         self.table = table
         if stage != "embed":
             self.rows = table.to_pylist()
         self._check_removed(table)
 
-    def wrong(self, what: str) -> None:
-        self.findings.wrong(self.name, what, BUILD_AGAIN)
+    def add_problem(self, what: str) -> None:
+        self.findings.add_problem(self.name, what, BUILD_AGAIN)
 
     def _check_removed(self, table: pa.Table) -> None:
         """Clips that were removed must say so, and no others."""
@@ -178,34 +178,36 @@ class _Column:
         states = table["state"].to_pylist() if "state" in table.column_names else [None] * len(ids)
         late = sorted({i for i, state in zip(ids, states, strict=True) if i in self.removed and state != REMOVED})
         if late:
-            self.findings.wrong(self.name, f"holds {named(late)}, which was removed", REMOVE_AGAIN)
+            self.findings.add_problem(self.name, f"holds {named(late)}, which was removed", REMOVE_AGAIN)
         untold = [i for i, state in zip(ids, states, strict=True) if state == REMOVED and i not in self.removed]
         if untold:
-            self.findings.wrong(self.name, f"says that {named(untold)} was removed, and no tombstone does", TOMBSTONES)
+            self.findings.add_problem(
+                self.name, f"says that {named(untold)} was removed, and no tombstone does", TOMBSTONES
+            )
 
     def _check_record(self, stage: str, shard: int, plan_hash: str, table: pa.Table) -> None:
         record = self.record
         if (record.stage, record.shard, record.rows) != (stage, shard, table.num_rows):
-            self.wrong(f"is the table of shard {record.shard} of {record.stage}, {record.rows:,} rows")
+            self.add_problem(f"is the table of shard {record.shard} of {record.stage}, {record.rows:,} rows")
         if record.plan_hash != plan_hash:
-            self.wrong("was made under another plan: other settings or another list")
+            self.add_problem("was made under another plan: other settings or another list")
         # Where the media were not kept, a download has no tar either.
         if (record.tar is not None and stage == "embed") or (record.tar is None and stage == "extract"):
-            self.wrong("names a tar where there should be none, or none where there should be one")
+            self.add_problem("names a tar where there should be none, or none where there should be one")
         elif record.tar is not None and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
-            self.wrong(f"names the tar {record.tar}, which does not carry its number and hash")
+            self.add_problem(f"names the tar {record.tar}, which does not carry its number and hash")
 
 
-def _check_clips(column: _Column, ids: Sequence[str], share: Share) -> list[str]:
+def _check_clips(column: _Column, ids: Sequence[str], share: Sampler) -> list[str]:
     """Join the list with the raw media; returns the ids that were fetched."""
     rows = column.rows
     if [row["id"] for row in rows] != list(ids):
-        column.wrong("does not hold exactly the clips that the list gives this shard")
+        column.add_problem("does not hold exactly the clips that the list gives this shard")
     expected: dict[str, tuple[int, int] | None] = {}
     for row in rows:
         nowhere = row["member"] is None and row["path"] is None and column.record.tar is None
         if row["state"] == DONE and (row["member"] is None) == (row["path"] is None) and not nowhere:
-            column.wrong(f"says neither or twice where the media of {row['id']} is")
+            column.add_problem(f"says neither or twice where the media of {row['id']} is")
         if row["member"] is not None:
             expected[row["member"]] = (row["offset"], row["length"])
             expected[f"{row['id']}.json"] = None
@@ -214,41 +216,41 @@ def _check_clips(column: _Column, ids: Sequence[str], share: Share) -> list[str]
         _with_tar(column, expected, share)
     elif column.record.tar in column.sizes:
         what = "was to be deleted once it was extracted, and a run was interrupted before that"
-        column.findings.wrong(f"{column.folder}/{column.record.tar}", what, "the next build deletes it")
+        column.findings.add_problem(f"{column.folder}/{column.record.tar}", what, "the next build deletes it")
     _check_local_files(column, share)
     return [row["id"] for row in rows if row["state"] == DONE]
 
 
-def _check_local_files(column: _Column, share: Share) -> None:
+def _check_local_files(column: _Column, share: Sampler) -> None:
     """Files that a corpus refers to: there, as long as they were, and (of the share) with the same contents."""
     known = {row["path"]: row for row in column.rows if row["path"] is not None}
     for path, row in known.items():
         column.findings.counts["local_files"] += 1
         shown = shown_name(path)
         if row["size_bytes"] is None:
-            column.wrong(f"refers to {shown}, and does not say how many bytes it had when the corpus was begun")
+            column.add_problem(f"refers to {shown}, and does not say how many bytes it had when the corpus was begun")
         # Not `Path.is_file`, which raises where a name is too long.
         elif not os.path.isfile(path):
-            column.findings.wrong(shown, f"is gone, and {column.name} refers to it", FETCH_AGAIN)
+            column.findings.add_problem(shown, f"is gone, and {column.name} refers to it", FETCH_AGAIN)
         elif (size := os.path.getsize(path)) != row["size_bytes"]:
             what = f"has {size:,} bytes, and had {row['size_bytes']:,} when the corpus was begun"
-            column.findings.wrong(shown, what, FETCH_AGAIN)
-        elif share.takes(path):
+            column.findings.add_problem(shown, what, FETCH_AGAIN)
+        elif share.selects(path):
             column.findings.counts["local_files_hashed"] += 1
             column.findings.counts["bytes_hashed"] += row["size_bytes"]
             if row["sha256"] is not None and sha256_of(Path(path)) != row["sha256"]:
-                column.findings.wrong(shown, "has other contents than when the corpus was begun", FETCH_AGAIN)
+                column.findings.add_problem(shown, "has other contents than when the corpus was begun", FETCH_AGAIN)
 
 
 def _check_av(
-    column: _Column, clips: _Column, fetched: Sequence[str] | None, share: Share
+    column: _Column, clips: _Column, fetched: Sequence[str] | None, share: Sampler
 ) -> tuple[list[str], list[float]]:
     """Join media with pictures and sound; returns id and time of every picture, in order."""
     rows = column.rows
     if not clips.stands:
-        column.wrong(f"stands without {clips.name}, which it was made from")
+        column.add_problem(f"stands without {clips.name}, which it was made from")
     elif fetched is not None and [row["id"] for row in rows if row["state"] != REMOVED] != list(fetched):
-        column.wrong(f"does not hold exactly the clips that {clips.name} has fetched")
+        column.add_problem(f"does not hold exactly the clips that {clips.name} has fetched")
     expected: dict[str, tuple[int, int] | None] = {}
     ids: list[str] = []
     seconds: list[float] = []
@@ -257,7 +259,7 @@ def _check_av(
             continue
         lists = [row[name] for name in ("frame_seconds", "grid_seconds", "frame_offsets", "frame_lengths")]
         if any(values is None for values in lists) or len({len(values) for values in lists}) != 1:
-            column.wrong(f"has times and places of {row['id']} that do not pair up")
+            column.add_problem(f"has times and places of {row['id']} that do not pair up")
             continue
         clip = row["id"]
         expected[f"{clip}.flac"] = (row["audio_offset"], row["audio_length"])
@@ -275,16 +277,16 @@ def _check_vectors(column: _Column, av: _Column, done: tuple[list[str], list[flo
     table = column.table
     ids = table["id"].to_pylist()
     if not av.stands:
-        column.wrong(f"stands without {av.name}, which it was made from")
+        column.add_problem(f"stands without {av.name}, which it was made from")
     elif done is not None and (ids, table["frame_seconds"].to_pylist()) != done:
-        column.wrong(f"does not hold exactly the pictures that {av.name} has")
+        column.add_problem(f"does not hold exactly the pictures that {av.name} has")
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     if not np.isfinite(flat).all():
-        column.wrong("holds values that are no numbers")
+        column.add_problem("holds values that are no numbers")
     return flat.reshape(len(ids), -1) if ids else flat.reshape(0, 1)
 
 
-def _with_tar(column: _Column, expected: Mapping[str, tuple[int, int] | None], share: Share) -> None:
+def _with_tar(column: _Column, expected: Mapping[str, tuple[int, int] | None], share: Sampler) -> None:
     if column.record.tar is None:
         return
     with open_tar(column.store, column.folder, column.record, column.sizes, share, column.findings) as tar:

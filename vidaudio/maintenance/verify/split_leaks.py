@@ -17,7 +17,7 @@ from vidaudio.shards.store import Store
 Rows = Iterable[Mapping[str, Any]]
 
 
-class SourceSides:
+class SplitLeakCheck:
     """A source that the list gives no split must not be on two sides.
 
     Of a sample 8 bytes are kept, a hash of its source. The tables of training shards in which hashes of two sides meet
@@ -31,7 +31,7 @@ class SourceSides:
         """One training shard, as `sources_by_side` has it; they come in the pack's order."""
         self._shards[name] = sides
 
-    def tell(self, store: Store, pack: Pack, findings: Findings) -> None:
+    def report_to(self, store: Store, pack: Pack, findings: Findings) -> None:
         """A problem for every sample whose source is on another side than before."""
         met = self._met()
         sides: dict[str, str] = {}
@@ -47,7 +47,7 @@ class SourceSides:
             for row in unlisted(rows, pack.facts.of(row["id"] for row in rows)):
                 source, split = row["source"], row["split"]
                 if sides.setdefault(source, split) != split:
-                    findings.wrong(at, f"has {source} in {split}, which is in {sides[source]} too", PACK_AGAIN)
+                    findings.add_problem(at, f"has {source} in {split}, which is in {sides[source]} too", PACK_AGAIN)
 
     def _met(self) -> np.ndarray:
         """Hashes of sources that are on more than one side, sorted."""

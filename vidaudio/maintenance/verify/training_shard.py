@@ -12,7 +12,7 @@ import pyarrow as pa
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.json_values import parse_object
 from vidaudio.maintenance.verify.files import DAMAGE, OpenTar, compare_members, named, open_tar, sealed_table
-from vidaudio.maintenance.verify.findings import Findings, Share
+from vidaudio.maintenance.verify.findings import Findings, Sampler
 from vidaudio.maintenance.verify.index import PackIndex
 from vidaudio.maintenance.verify.manifest_lookup import origin_digest, words_digest
 from vidaudio.maintenance.verify.packs import PACK_AGAIN, SHARD_AGAIN, Pack, keys_digest
@@ -48,7 +48,7 @@ class TrainingShard:
 
 
 def check_training_shard(
-    corpus: Corpus, pack: Pack, index: PackIndex | None, number: int, share: Share
+    corpus: Corpus, pack: Pack, index: PackIndex | None, number: int, share: Sampler
 ) -> TrainingShard:
     """Check one training shard.
 
@@ -73,11 +73,11 @@ def check_training_shard(
     # The second name is that of a tar which was written anew when clips were removed.
     own = record.tar in (f"{name}.tar", f"{name}.{(record.tar_sha256 or '')[:8]}.tar")
     if (record.stage, record.rows) != ("pack", table.num_rows) or not own or place != f"{record.shard:06d}":
-        findings.wrong(table_at, f"is the table of {record.tar}, {record.rows:,} rows", SHARD_AGAIN)
+        findings.add_problem(table_at, f"is the table of {record.tar}, {record.rows:,} rows", SHARD_AGAIN)
     if record.plan_hash != pack.described.plan_hash:
-        findings.wrong(table_at, f"was made under another plan than {PACK_FILE} names", PACK_AGAIN)
+        findings.add_problem(table_at, f"was made under another plan than {PACK_FILE} names", PACK_AGAIN)
     if table.schema.remove_metadata() != TABLE_SCHEMA:
-        findings.wrong(table_at, "has other columns than this version writes", SHARD_AGAIN)
+        findings.add_problem(table_at, "has other columns than this version writes", SHARD_AGAIN)
         return result
     result.tar = record.tar
     if index is not None:
@@ -85,17 +85,17 @@ def check_training_shard(
     rows = table.to_pylist()
     late = [row["key"] for row in rows if pack.removed.covers(row["id"], row["source"])]
     if late:
-        findings.wrong(table_at, f"holds samples of clips that were removed: {named(late)}", REMOVE_AGAIN)
+        findings.add_problem(table_at, f"holds samples of clips that were removed: {named(late)}", REMOVE_AGAIN)
     findings.counts["training_samples"] += len(rows)
     keys = [row["key"] for row in rows]
     if pack.plan is not None and keys_digest(keys) != pack.plan.get(name):
-        findings.wrong(table_at, "does not hold the samples that the plan gives it", SHARD_AGAIN)
+        findings.add_problem(table_at, "does not hold the samples that the plan gives it", SHARD_AGAIN)
     listed = pack.facts.of(row["id"] for row in rows)
     result.last_shard = max((clip["shard"] for clip in listed.values()), default=0)
     result.sides = sources_by_side(rows, listed)
     for row in rows:
         for complaint in _against_the_list(row, listed.get(row["id"]), split):
-            findings.wrong(table_at, f"sample {row['key']} {complaint}", PACK_AGAIN)
+            findings.add_problem(table_at, f"sample {row['key']} {complaint}", PACK_AGAIN)
     _check_tar(corpus, pack, record, rows, share, findings)
     return result
 
@@ -117,7 +117,7 @@ def _against_the_list(row: Mapping[str, Any], facts: Mapping[str, Any] | None, s
 
 
 def _check_tar(
-    corpus: Corpus, pack: Pack, record: CommitRecord, rows: list[dict[str, Any]], share: Share, findings: Findings
+    corpus: Corpus, pack: Pack, record: CommitRecord, rows: list[dict[str, Any]], share: Sampler, findings: Findings
 ) -> None:
     with open_tar(corpus.store, pack.folder, record, pack.sizes, share, findings, SHARD_AGAIN) as tar:
         if tar is None:
@@ -133,14 +133,14 @@ def _check_tar(
                 expected |= {f"{key}.{number:03d}.jpg": None for number in range(len(row["frame_seconds"]))}
         before = len(findings.problems)
         compare_members(tar, expected, name, findings, SHARD_AGAIN)
-        if len(findings.problems) > before or not share.takes(name):
+        if len(findings.problems) > before or not share.selects(name):
             return
         listed = pack.facts.places(row["id"] for row in rows) if pack.vectors is not None else {}
         for row in rows:
             own = pack.vectors.of(row["id"], listed.get(row["id"], ())) if pack.vectors is not None else None
             complaint = _sample_complaint(tar, row, own, pack.described.encoder)
             if complaint:
-                findings.wrong(name, f"sample {row['key']} {complaint}", PACK_AGAIN)
+                findings.add_problem(name, f"sample {row['key']} {complaint}", PACK_AGAIN)
 
 
 def _sample_complaint(tar: OpenTar, row: Mapping[str, Any], own: bytes | None, encoder: str) -> str | None:

@@ -27,7 +27,7 @@ from vidaudio.media.decode.channels import (
 )
 from vidaudio.media.decode.decoded import DecodedClip, DecodeOptions
 from vidaudio.media.decode.encoder_delay import encoder_delay_seconds, may_have_header
-from vidaudio.media.decode.frame_skipping import Unpredictable
+from vidaudio.media.decode.frame_skipping import CannotSkipFrames
 from vidaudio.media.decode.frames import FrameGrid
 from vidaudio.media.decode.span import MEDIA_ERRORS, ClockJumped, SpanDecoder, read_packets
 from vidaudio.media.decode.timeline import TimeLine, may_be_joined, read_time_line
@@ -125,7 +125,7 @@ class _ClipDecoder:
                     return work(container)
                 except _Reopen:
                     continue
-                except Unpredictable:
+                except CannotSkipFrames:
                     self._learned.may_skip = False
                 except ClockJumped:
                     self._learned.clock_jumps = True

@@ -14,17 +14,17 @@ from av.filter import Graph
 LEAST_LINES = 4
 
 
-def is_woven(frame: av.VideoFrame) -> bool:
+def is_interlaced(frame: av.VideoFrame) -> bool:
     """Whether the frame is flagged as two fields, and large enough to be taken apart."""
     return frame.interlaced_frame and min(frame.width, frame.height) >= LEAST_LINES
 
 
-def progressive(before: av.VideoFrame | None, frame: av.VideoFrame, after: av.VideoFrame | None) -> av.VideoFrame:
+def deinterlaced(before: av.VideoFrame | None, frame: av.VideoFrame, after: av.VideoFrame | None) -> av.VideoFrame:
     """The picture of an interlaced frame at its own time: a frame out for a frame in, field order as flagged.
 
     Args:
         before: The frame shown before it; None for the first, and ignored where it is of another kind.
-        frame: With `is_woven`.
+        frame: With `is_interlaced`.
         after: The frame shown after it; None for the last, and ignored likewise.
 
     Raises:

@@ -4,7 +4,7 @@ Packets come in decoding order with their presentation times, so a few of them r
 screen at t. Codecs mark pictures that nothing refers to (most B pictures); leaving those out changes no other picture.
 So the pictures kept are, bit for bit, those of a whole decoding, at two thirds of its cost. All this rests on the
 file's own time stamps: where they are missing, contradictory or not kept by the decoder, or anything is damaged or
-interlaced, the file is `Unpredictable`, and is to be decoded whole.
+interlaced, the file is `CannotSkipFrames`, and is to be decoded whole.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ UNSTAMPED_CONTAINERS = frozenset({"avi", "mpeg"})
 MOST_PACKETS_AHEAD = 300
 
 
-class Unpredictable(Exception):
+class CannotSkipFrames(Exception):
     """The time stamps of this file do not tell beforehand which pictures are needed."""
 
 
-class LookAhead:
+class FrameSkipper:
     """Holds video packets back until it is known whether their pictures are needed.
 
     Args:
@@ -61,19 +61,19 @@ class LookAhead:
             Unpredictable: The packet's time stamps cannot be relied on.
         """
         if packet.pts is None or packet.dts is None or packet.dts < self._last_dts or packet.pts < packet.dts:
-            raise Unpredictable("time stamps are missing or go back")
+            raise CannotSkipFrames("time stamps are missing or go back")
         if self._time_base is None:
             self._time_base = packet.time_base  # made anew at every access
         seconds = ticks_to_seconds(packet.pts, self._time_base) - self._zero
         if any(seconds == other for _, other in self._waiting):
-            raise Unpredictable("two pictures at one time")
+            raise CannotSkipFrames("two pictures at one time")
         self._last_dts = packet.dts
         self._decided_until = ticks_to_seconds(packet.dts, self._time_base) - self._zero
         if self._first_seconds is None:
             self._first_seconds = seconds
         self._waiting.append((packet, seconds))
         if len(self._waiting) > MOST_PACKETS_AHEAD:
-            raise Unpredictable("too many pictures between two grid times")
+            raise CannotSkipFrames("too many pictures between two grid times")
         yield from self._decided(at_end=False)
 
     def drain(self) -> Iterator[tuple[av.Packet, bool]]:
@@ -87,9 +87,9 @@ class LookAhead:
             Unpredictable: It stamps pictures otherwise than their packets, or this one is interlaced.
         """
         if frame.pts is None or frame.pts <= self._last_shown:
-            raise Unpredictable("the decoder's time stamps are missing or go back")
+            raise CannotSkipFrames("the decoder's time stamps are missing or go back")
         if frame.interlaced_frame:
-            raise Unpredictable("interlaced pictures may be two fields, of which the decoder would leave out one")
+            raise CannotSkipFrames("interlaced pictures may be two fields, of which the decoder would leave out one")
         self._last_shown = frame.pts
         self._expected.discard(frame.pts)
 
@@ -100,7 +100,7 @@ class LookAhead:
             Unpredictable: One did not.
         """
         if self._expected or (at_end and self._waiting):
-            raise Unpredictable("the decoder kept back a picture that was needed")
+            raise CannotSkipFrames("the decoder kept back a picture that was needed")
 
     def _decided(self, *, at_end: bool) -> Iterator[tuple[av.Packet, bool]]:
         while self._waiting:

@@ -13,7 +13,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorPrimaries, Colorspace, Interpolation, VideoReformatter
 
-from vidaudio.media.decode.deinterlace import is_woven, progressive
+from vidaudio.media.decode.deinterlace import deinterlaced, is_interlaced
 from vidaudio.media.decode.tone_mapping import needs_mapping, to_sdr
 
 # A file whose pictures begin a little after its clock (an encoder's delay) still has a picture for its first grid time.
@@ -101,8 +101,8 @@ class FrameGrid:
                 continue
             if self._previous_taken is None:
                 picture = self._previous
-                if is_woven(picture):
-                    picture = progressive(self._before_previous, picture, following)
+                if is_interlaced(picture):
+                    picture = deinterlaced(self._before_previous, picture, following)
                 self.tone_mapped |= needs_mapping(picture)
                 self._previous_taken = square_rgb(picture, self.size, self.pixel_aspect, self._reformatter)
             if self.images:

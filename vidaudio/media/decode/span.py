@@ -13,7 +13,7 @@ import av
 
 from vidaudio.media.decode import frame_skipping
 from vidaudio.media.decode.channels import SoundSink
-from vidaudio.media.decode.frame_skipping import LookAhead, Unpredictable
+from vidaudio.media.decode.frame_skipping import CannotSkipFrames, FrameSkipper
 from vidaudio.media.decode.frames import FrameGrid
 from vidaudio.media.decode.timeline import ClockWatch, TimeLine, longest_gap_seconds, ticks_to_seconds
 
@@ -104,7 +104,7 @@ class SpanDecoder:
         self._decoding_order = container.format.name == "avi"
         self._first_video_dts: int | None = None
         self._reordering: int | None = None
-        self._ahead: LookAhead | None = None
+        self._skipper: FrameSkipper | None = None
 
     @property
     def tells_ahead(self) -> bool:
@@ -114,7 +114,7 @@ class SpanDecoder:
 
     def look_ahead(self, step_seconds: float, *, exact: bool) -> None:
         """From here on decode only the pictures that a grid of this spacing needs."""
-        self._ahead = LookAhead(step_seconds, self._zero, exact=exact)
+        self._skipper = FrameSkipper(step_seconds, self._zero, exact=exact)
 
     def seek(self) -> bool:
         """Go to where the span's first picture and sound can be decoded: never after, rarely long before.
@@ -162,14 +162,14 @@ class SpanDecoder:
             if collected := (self._sound_only or grid.passed()) and track.passed():
                 break
         self.reached_end = not collected
-        if self._ahead is not None:
-            self._ahead.finish(at_end=not collected)
-            grid.extend(self._ahead.end_seconds)
+        if self._skipper is not None:
+            self._skipper.finish(at_end=not collected)
+            grid.extend(self._skipper.end_seconds)
 
     def _show(self, frame: av.VideoFrame, grid: FrameGrid) -> None:
         self.pictures += 1
-        if self._ahead is not None:
-            self._ahead.shown(frame)
+        if self._skipper is not None:
+            self._skipper.shown(frame)
         time_base = frame.time_base
         duration = max(0.0, ticks_to_seconds(frame.duration, time_base)) if frame.duration else self._frame_seconds
         pts = self._reordered(frame) if self._decoding_order else frame.pts
@@ -208,7 +208,7 @@ class SpanDecoder:
             try:
                 if is_video and self._sound_only:
                     continue
-                frames = self._needed_frames(packet) if self._ahead is not None and is_video else packet.decode()
+                frames = self._needed_frames(packet) if self._skipper is not None and is_video else packet.decode()
             except MemoryError:
                 raise
             except MEDIA_ERRORS:
@@ -240,7 +240,7 @@ class SpanDecoder:
     def _needed_frames(self, packet: av.Packet) -> list[av.VideoFrame]:
         """The pictures that come out once this packet is read, less what is not needed of them."""
         ends = packet.size == 0
-        decided = self._ahead.drain() if ends else self._ahead.push(packet)
+        decided = self._skipper.drain() if ends else self._skipper.push(packet)
         frames: list[av.VideoFrame] = []
         try:
             for waiting, needed in decided:
@@ -248,7 +248,7 @@ class SpanDecoder:
                 frames += waiting.decode()
             return frames + packet.decode() if ends else frames
         except MEDIA_ERRORS as error:
-            raise Unpredictable("damaged pictures change those after them") from error
+            raise CannotSkipFrames("damaged pictures change those after them") from error
 
     def _reordered(self, frame: av.VideoFrame) -> int | None:
         if frame.dts is None:

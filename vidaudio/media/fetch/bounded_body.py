@@ -1,7 +1,7 @@
 """Response bodies that are measured as they are read: a page that never ends, and one that unpacks to far more.
 
 yt-dlp reads pages and manifests whole, and media piece by piece. The first are limited by `PAGE_BYTES`, so as to fit
-in memory; both count towards what a source may be (`Visit.received`). What counts is what comes out of the
+in memory; both count towards what a source may be (`FetchSession.received`). What counts is what comes out of the
 decompression: a gzip of 1 MB may hold 1 GB.
 """
 

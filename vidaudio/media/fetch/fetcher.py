@@ -25,7 +25,7 @@ from typing import Any
 
 from vidaudio.errors import CorpusError
 from vidaudio.media.fetch.messages import OUT_OF_MEMORY, read_fetched
-from vidaudio.media.fetch.rate_limit import Budget, BudgetLost, MemoryBudget
+from vidaudio.media.fetch.rate_limit import MemoryRateLimiter, RateLimiter, RateLimiterUnreachable
 from vidaudio.media.fetch.types import ClipSpan, Fetched, FetchOptions, Traffic
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.media.worker_limits import GIBIBYTE
@@ -68,7 +68,7 @@ class Fetcher(WorkerProcess):
         folder: Path,
         options: FetchOptions,
         *,
-        budget: Budget | None = None,
+        rate_limiter: RateLimiter | None = None,
         traffic: Traffic | None = None,
         stop: threading.Event | None = None,
     ) -> list[Fetched]:
@@ -80,12 +80,12 @@ class Fetcher(WorkerProcess):
         Raises:
             FetcherCannotStart: The process does not start, whatever is to be fetched.
         """
-        budget, traffic = budget or MemoryBudget(), Traffic() if traffic is None else traffic
+        rate_limiter, traffic = rate_limiter or MemoryRateLimiter(), Traffic() if traffic is None else traffic
         stop = stop or threading.Event()
         deaths = 0
         while True:
             staging: Path | None = None
-            session = _Session(options, budget, traffic, stop)
+            session = _Session(options, rate_limiter, traffic, stop)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
                 # What a killed process leaves behind goes with this folder.
@@ -163,7 +163,7 @@ class Fetcher(WorkerProcess):
 
     def _read(self, answer: dict[str, Any], session: _Session) -> list[Fetched]:
         if "lost" in answer:
-            raise session.lost or BudgetLost(answer["lost"])
+            raise session.lost or RateLimiterUnreachable(answer["lost"])
         if "raised" in answer:
             name, text, origin = answer["raised"]
             error = _ERRORS[name](text) if name in _ERRORS else RuntimeError(f"{name}: {text}")
@@ -181,10 +181,12 @@ class Fetcher(WorkerProcess):
 class _Session:
     """The parent's part in fetching one source: answers, counts and the clock."""
 
-    def __init__(self, options: FetchOptions, budget: Budget, traffic: Traffic, stop: threading.Event) -> None:
+    def __init__(
+        self, options: FetchOptions, rate_limiter: RateLimiter, traffic: Traffic, stop: threading.Event
+    ) -> None:
         self.options = options
-        self.lost: BudgetLost | None = None
-        self._budget, self._traffic, self._stop = budget, traffic, stop
+        self.lost: RateLimiterUnreachable | None = None
+        self._rate_limiter, self._traffic, self._stop = rate_limiter, traffic, stop
         self._downloaded = False
         self.begin()
 
@@ -212,14 +214,14 @@ class _Session:
                 self.clock.note(thread, waits=wait > 0)
                 return {"value": wait}
             return {"value": self._other(call, message)}
-        except BudgetLost as error:
+        except RateLimiterUnreachable as error:
             self.lost = error
             return {"lost": str(error)}
         except OSError as error:
             return {"os_error": [error.errno, error.strerror or str(error)]}
 
     def _turn(self, site: str) -> float:
-        wait = self._budget.turn(site)
+        wait = self._rate_limiter.try_acquire(site)
         if not wait:
             self._traffic.requests[site] = self._traffic.requests.get(site, 0) + 1
         return wait
@@ -228,11 +230,11 @@ class _Session:
         if call == "stopped":
             return self._stop.is_set()
         if call == "answered":
-            return self._budget.answered(message["site"])
+            return self._rate_limiter.report_ok(message["site"])
         if call == "unanswered":
-            return self._budget.unanswered(message["site"])
+            return self._rate_limiter.report_no_response(message["site"])
         if call == "refused":
-            pause = self._budget.refused(message["site"], message["retry_after_seconds"])
+            pause = self._rate_limiter.report_throttled(message["site"], message["retry_after_seconds"])
             self._traffic.refused += 1
             _log.info("%s refuses requests and is paused for %.0f s", message["site"], pause)
             return pause

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vidaudio.media.fetch.fetcher import Fetcher
-from vidaudio.media.fetch.rate_limit import Budget
+from vidaudio.media.fetch.rate_limit import RateLimiter
 from vidaudio.media.fetch.types import ClipSpan, Fetched, FetchOptions, Traffic, is_remote
 
 IDLE_SECONDS = 60.0
@@ -31,7 +31,7 @@ def fetch_in_process(
     folder: Path,
     options: FetchOptions,
     *,
-    budget: Budget | None = None,
+    rate_limiter: RateLimiter | None = None,
     traffic: Traffic | None = None,
     stop: threading.Event | None = None,
 ) -> list[Fetched]:
@@ -40,9 +40,9 @@ def fetch_in_process(
         # Here, since it brings yt-dlp along.
         from vidaudio.media.fetch.source import fetch_source
 
-        return fetch_source(url, spans, folder, options, budget=budget, traffic=traffic, stop=stop)
+        return fetch_source(url, spans, folder, options, rate_limiter=rate_limiter, traffic=traffic, stop=stop)
     with _borrowed_fetcher() as one:
-        return one.fetch(url, spans, folder, options, budget=budget, traffic=traffic, stop=stop)
+        return one.fetch(url, spans, folder, options, rate_limiter=rate_limiter, traffic=traffic, stop=stop)
 
 
 @contextlib.contextmanager

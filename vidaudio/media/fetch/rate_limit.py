@@ -4,9 +4,9 @@ A site counts the requests of an address, not those of a process, and what it th
 send a request is taken from a shared place, and a site's "slow down" (429, 503) is written down there: it pauses the
 site for everybody, not the one video that happened to hear it.
 
-The rules are pure functions over `SiteState`. `MemoryBudget` keeps the states in this process, `FileBudget` in a folder
-for all processes of a machine; `Budget` is what a third place (the scheduler of a cluster) has to offer: calls that
-never block and speak plain values.
+The rules are pure functions over `SiteState`. `MemoryRateLimiter` keeps the states in this process, `FileRateLimiter`
+in a folder for all processes of a machine; `RateLimiter` is what a third place (the scheduler of a cluster) has to
+offer: calls that never block and speak plain values.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class SiteRate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The rate of every site: `sites` by name (as `Budget` is told it), `default` for all others."""
+    """The rate of every site: `sites` by name (as `RateLimiter` is told it), `default` for all others."""
 
     default: SiteRate = SiteRate()
     sites: Mapping[str, SiteRate] = field(default_factory=dict)
@@ -72,29 +72,29 @@ class Rates:
         return self.sites.get(site, self.default)
 
 
-class BudgetLost(CorpusError):
+class RateLimiterUnreachable(CorpusError):
     """Where a budget is kept cannot be reached any more: no request may be sent, and no source is to blame."""
 
 
-class Budget(Protocol):
+class RateLimiter(Protocol):
     """Where the right to send requests is taken from. No call waits for a turn; times are seconds from now.
 
-    Each may raise `BudgetLost`.
+    Each may raise `RateLimiterUnreachable`.
     """
 
-    def turn(self, site: str) -> float:
+    def try_acquire(self, site: str) -> float:
         """0: one request is granted, and spent. More: nothing is granted; ask again after so many seconds."""
         ...
 
-    def refused(self, site: str, retry_after_seconds: float | None) -> float:
+    def report_throttled(self, site: str, retry_after_seconds: float | None) -> float:
         """The site answered 429 or 503: pause it for all. Returns for how long it is paused."""
         ...
 
-    def answered(self, site: str) -> None:
+    def report_ok(self, site: str) -> None:
         """The site answered anything else: the pause was long enough."""
         ...
 
-    def unanswered(self, site: str) -> None:
+    def report_no_response(self, site: str) -> None:
         """The connection broke: nothing was learned, and another may ask whether a pause is over."""
         ...
 
@@ -118,7 +118,7 @@ class SiteState:
     spent: int = 0
 
 
-def take_turn(state: SiteState, rate: SiteRate, now: float, jitter: float) -> tuple[SiteState, float]:
+def acquire(state: SiteState, rate: SiteRate, now: float, jitter: float) -> tuple[SiteState, float]:
     """One request, if it may be sent now; else how long to wait. `jitter` is in [0, 1]."""
     gap = rate.interval_seconds + jitter * rate.jitter_seconds
     # Clocks are set back now and then; no wait is longer than the rules make it.
@@ -135,7 +135,7 @@ def take_turn(state: SiteState, rate: SiteRate, now: float, jitter: float) -> tu
     return replace(state, next_at=now + gap, probing_until=probing_until, spent=state.spent + 1), 0.0
 
 
-def after_refusal(state: SiteState, rate: SiteRate, now: float, retry_after_seconds: float | None) -> SiteState:
+def on_throttled(state: SiteState, rate: SiteRate, now: float, retry_after_seconds: float | None) -> SiteState:
     """The pause that a 429 or 503 begins. Several heard during one pause, sent before it, count once."""
     refusals = state.refusals if now < state.paused_until else state.refusals + 1
     doubled = rate.first_pause_seconds * 2.0 ** min(refusals - 1, 30)
@@ -147,17 +147,17 @@ def after_refusal(state: SiteState, rate: SiteRate, now: float, retry_after_seco
     return replace(state, refusals=refusals, paused_until=paused_until, probing_until=0.0)
 
 
-def after_answer(state: SiteState) -> SiteState:
+def on_ok(state: SiteState) -> SiteState:
     """The site talks again."""
     return replace(state, refusals=0, probing_until=0.0)
 
 
-def after_silence(state: SiteState) -> SiteState:
+def on_timeout(state: SiteState) -> SiteState:
     """Whoever was to find out whether a pause is over has not."""
     return replace(state, probing_until=0.0)
 
 
-class MemoryBudget:
+class MemoryRateLimiter:
     """A budget for the threads of one process; also what a budget server keeps inside."""
 
     def __init__(self, rates: Rates | None = None, *, clock: Callable[[], float] = time.time) -> None:
@@ -166,26 +166,26 @@ class MemoryBudget:
         self._lock = threading.Lock()
         self._states: dict[str, SiteState] = {}
 
-    def turn(self, site: str) -> float:
+    def try_acquire(self, site: str) -> float:
         with self._lock:
             state = self._states.get(site, SiteState())
-            self._states[site], wait = take_turn(state, self.rates.of(site), self._clock(), random.random())
+            self._states[site], wait = acquire(state, self.rates.of(site), self._clock(), random.random())
             return wait
 
-    def refused(self, site: str, retry_after_seconds: float | None) -> float:
+    def report_throttled(self, site: str, retry_after_seconds: float | None) -> float:
         with self._lock:
             now = self._clock()
-            state = after_refusal(self._states.get(site, SiteState()), self.rates.of(site), now, retry_after_seconds)
+            state = on_throttled(self._states.get(site, SiteState()), self.rates.of(site), now, retry_after_seconds)
             self._states[site] = state
             return state.paused_until - now
 
-    def answered(self, site: str) -> None:
+    def report_ok(self, site: str) -> None:
         with self._lock:
-            self._states[site] = after_answer(self._states.get(site, SiteState()))
+            self._states[site] = on_ok(self._states.get(site, SiteState()))
 
-    def unanswered(self, site: str) -> None:
+    def report_no_response(self, site: str) -> None:
         with self._lock:
-            self._states[site] = after_silence(self._states.get(site, SiteState()))
+            self._states[site] = on_timeout(self._states.get(site, SiteState()))
 
     def state(self, site: str) -> SiteState:
         """What is remembered of a site."""
@@ -194,7 +194,7 @@ class MemoryBudget:
 
 
 @dataclass(frozen=True)
-class FileBudget:
+class FileRateLimiter:
     """A budget for all processes that name the same folder: one small file a site, under a lock while it is changed.
 
     The kernel lets go of the lock of a process that dies. On a file system that locks across machines, and with their
@@ -208,31 +208,31 @@ class FileBudget:
     folder: Path
     rates: Rates = Rates()
 
-    def turn(self, site: str) -> float:
+    def try_acquire(self, site: str) -> float:
         with self._locked(site) as file:
-            state, wait = take_turn(_read(file), self.rates.of(site), time.time(), random.random())
+            state, wait = acquire(_read(file), self.rates.of(site), time.time(), random.random())
             if not wait:
                 _write(file, state)
             return wait
 
-    def refused(self, site: str, retry_after_seconds: float | None) -> float:
+    def report_throttled(self, site: str, retry_after_seconds: float | None) -> float:
         with self._locked(site) as file:
             now = time.time()
-            state = after_refusal(_read(file), self.rates.of(site), now, retry_after_seconds)
+            state = on_throttled(_read(file), self.rates.of(site), now, retry_after_seconds)
             _write(file, state)
             return state.paused_until - now
 
-    def answered(self, site: str) -> None:
+    def report_ok(self, site: str) -> None:
         with self._locked(site) as file:
             state = _read(file)
             if state.refusals:
-                _write(file, after_answer(state))
+                _write(file, on_ok(state))
 
-    def unanswered(self, site: str) -> None:
+    def report_no_response(self, site: str) -> None:
         with self._locked(site) as file:
             state = _read(file)
             if state.probing_until:
-                _write(file, after_silence(state))
+                _write(file, on_timeout(state))
 
     def state(self, site: str) -> SiteState:
         """What is remembered of a site."""
@@ -251,7 +251,7 @@ class FileBudget:
             os.close(file)
 
 
-def users_budget_folder() -> Path:
+def user_rate_folder() -> Path:
     """Where the processes of one user on one machine share their budgets unless told otherwise.
 
     Raises:

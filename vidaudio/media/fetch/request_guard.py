@@ -26,44 +26,44 @@ from yt_dlp.utils.networking import select_proxy
 
 from vidaudio.media.fetch.bounded_body import MeasuredBody, MeasuredResponse
 from vidaudio.media.fetch.partial_content import PartialContent, WrongPart
-from vidaudio.media.fetch.session import DoorClosed, Visit
+from vidaudio.media.fetch.session import FetchSession, RequestBlocked
 
 # Redirects followed from one address, yt-dlp's own figure for urllib.
 MAX_REDIRECTS = 10
 
 
-class Door:
+class RequestGuard:
     """Where the requests of one `YoutubeDL` meet the visit they belong to."""
 
     def __init__(self) -> None:
-        self._visit: Visit | None = None
+        self._session: FetchSession | None = None
         self.parts = PartialContent()
 
     @contextlib.contextmanager
-    def opened(self, visit: Visit) -> Iterator[Visit]:
+    def opened(self, session: FetchSession) -> Iterator[FetchSession]:
         """Let requests through for as long as one source is fetched."""
-        with visit:
-            self._visit, self.parts = visit, PartialContent()
+        with session:
+            self._session, self.parts = session, PartialContent()
             try:
-                yield visit
+                yield session
             finally:
-                self._visit = None
+                self._session = None
 
     @property
-    def visit(self) -> Visit:
+    def session(self) -> FetchSession:
         """The one under way."""
-        if self._visit is None:
+        if self._session is None:
             raise RuntimeError("a request outside of any visit")
-        return self._visit
+        return self._session
 
 
-class DoorRequestsRH(RequestsRH):
+class GuardedRequestsRH(RequestsRH):
     """yt-dlp's handler over `requests`, whose sessions send through the door."""
 
-    door: Door
+    guard: RequestGuard
 
     def _send(self, request: Request) -> Response:
-        too_large = self.door.visit.page_too_large
+        too_large = self.guard.session.page_too_large
         try:
             return MeasuredResponse(super()._send(request), too_large)
         except HTTPError as error:  # extractors read the pages of some errors
@@ -72,8 +72,8 @@ class DoorRequestsRH(RequestsRH):
 
     def _create_instance(self, cookiejar: Any, legacy_ssl_support: bool | None = None) -> requests.Session:
         session = super()._create_instance(cookiejar, legacy_ssl_support)
-        adapter = DoorAdapter(
-            self.door,
+        adapter = GuardedAdapter(
+            self.guard,
             ssl_context=self._make_sslcontext(legacy_ssl_support=legacy_ssl_support),
             source_address=self.source_address,
             max_retries=urllib3.util.retry.Retry(False),
@@ -90,40 +90,40 @@ class DataRH(UrllibRH):
     _SUPPORTED_URL_SCHEMES = ("data",)
 
 
-class DoorAdapter(RequestsHTTPAdapter):
+class GuardedAdapter(RequestsHTTPAdapter):
     """Sends one request, redirects not followed: first it is admitted, then its answer is heard."""
 
-    def __init__(self, door: Door, **options: Any) -> None:
-        self._door = door
+    def __init__(self, guard: RequestGuard, **options: Any) -> None:
+        self._door = guard
         super().__init__(**options)
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, proxies: Any = None, **kwargs: Any
     ) -> requests.Response:
-        visit = self._door.visit
+        session = self._door.session
         parts, url = self._door.parts, request.url or ""
         parts.prepare(url, request.headers)
-        visit.admit(url, direct=not select_proxy(request.url, proxies or {}))
+        session.authorize(url, direct=not select_proxy(request.url, proxies or {}))
         try:
             response = super().send(request, *args, proxies=proxies, **kwargs)
         except Exception:
             # Whatever broke, and it goes on breaking: those who wait for this site's answer must not wait for this one.
-            visit.unheard()
+            session.record_no_response()
             raise
-        visit.heard(response.status_code, response.headers)
+        session.record_response(response.status_code, response.headers)
         try:
             if request.method != "HEAD":
-                visit.announced(_content_length(response))
+                session.announced(_content_length(response))
             parts.check(url, response.status_code, request.headers, response.headers)
-        except (DoorClosed, WrongPart):
+        except (RequestBlocked, WrongPart):
             response.close()
             raise
         return response
 
     def build_response(self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse) -> requests.Response:
         response = super().build_response(req, resp)
-        visit = self._door.visit
-        response.raw = MeasuredBody(resp, visit.received, visit.page_too_large)
+        session = self._door.session
+        response.raw = MeasuredBody(resp, session.received, session.page_too_large)
         return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -150,30 +150,30 @@ def _content_length(response: requests.Response) -> int:
     return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else 0
 
 
-def _guarded(pool: type[HTTPConnectionPool], door: Door, direct: bool) -> type[HTTPConnectionPool]:
+def _guarded(pool: type[HTTPConnectionPool], guard: RequestGuard, direct: bool) -> type[HTTPConnectionPool]:
     """A kind of connection pool whose sockets are looked at and watched."""
     kind: Any = pool.ConnectionCls
 
     class Connection(kind):
         def _new_conn(self) -> socket.socket:
             connection = super()._new_conn()
-            door.visit.watch(connection)
+            guard.session.close_at_deadline(connection)
             if direct:
-                door.visit.connected(connection)
+                guard.session.connected(connection)
             return connection
 
         def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-            door.visit.watch(self.sock)  # by now inside TLS, or one of an earlier visit
+            guard.session.close_at_deadline(self.sock)  # by now inside TLS, or one of an earlier visit
             return super().getresponse(*args, **kwargs)
 
     return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": Connection})
 
 
-class DoorDownloader(YoutubeDL):
+class GuardedDownloader(YoutubeDL):
     """A YoutubeDL with one door and no other way out."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.door = Door()
+        self.guard = RequestGuard()
         super().__init__(*args, **kwargs)
 
     def save_cookies(self) -> None:
@@ -181,7 +181,7 @@ class DoorDownloader(YoutubeDL):
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
         del handlers  # yt-dlp's own choice, which has ways past the door
-        director = super().build_request_director((DoorRequestsRH, DataRH), preferences)
+        director = super().build_request_director((GuardedRequestsRH, DataRH), preferences)
         for handler in director.handlers.values():
-            handler.door = self.door
+            handler.guard = self.guard
         return director

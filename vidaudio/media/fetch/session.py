@@ -22,7 +22,7 @@ from yt_dlp.networking.exceptions import RequestError
 
 from vidaudio.media.fetch.addresses import PrivateAddress, check_named, check_resolved, is_public
 from vidaudio.media.fetch.bounded_body import PAGE_BYTES
-from vidaudio.media.fetch.rate_limit import Budget, BudgetLost
+from vidaudio.media.fetch.rate_limit import RateLimiter, RateLimiterUnreachable
 from vidaudio.media.fetch.reasons import Refused
 from vidaudio.media.fetch.types import Traffic
 from vidaudio.media.outcomes import Reason
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 
-class DoorClosed(Refused, RequestError):
+class RequestBlocked(Refused, RequestError):
     """A request that is not sent. yt-dlp neither repeats it nor takes it for a broken connection."""
 
     def __init__(self, reason: Reason, message: str) -> None:
@@ -44,7 +44,7 @@ class DoorClosed(Refused, RequestError):
         self.reason = reason
 
 
-class Visit:
+class FetchSession:
     """One source's requests, from its page to the last byte. Used by the threads that yt-dlp starts for it, too.
 
     Attributes:
@@ -55,7 +55,7 @@ class Visit:
 
     def __init__(
         self,
-        budget: Budget,
+        rate_limiter: RateLimiter,
         traffic: Traffic,
         *,
         deadline_seconds: float,
@@ -65,11 +65,11 @@ class Visit:
     ) -> None:
         self.site = ""
         self.expired = False
-        self.lost: BudgetLost | None = None
+        self.lost: RateLimiterUnreachable | None = None
         self.allow_private = allow_private
         self.deadline_seconds = deadline_seconds
         self._max_bytes, self._bytes = max_bytes, 0
-        self._budget, self._traffic = budget, traffic
+        self._rate_limiter, self._traffic = rate_limiter, traffic
         self._stop = stop or threading.Event()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -92,7 +92,7 @@ class Visit:
                 self._timer.cancel()
             self._traffic.waited_seconds += self._waited
 
-    def admit(self, url: str, *, direct: bool) -> None:
+    def authorize(self, url: str, *, direct: bool) -> None:
         """Wait until this request may be sent, and count it as sent.
 
         Args:
@@ -107,44 +107,44 @@ class Visit:
         try:
             while True:
                 self._check_time()
-                wait = self._budget.turn(self.site)
+                wait = self._rate_limiter.try_acquire(self.site)
                 if not wait:
                     break
                 self._stop.wait(min(wait, _NAP_SECONDS))
-        except BudgetLost as error:
-            raise self._without_budget(error) from error
+        except RateLimiterUnreachable as error:
+            raise self._without_rate_limiter(error) from error
         except OSError as error:
-            raise DoorClosed(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
+            raise RequestBlocked(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
         finally:
             self._stop_waiting()
         with self._lock:
             self._traffic.requests[self.site] = self._traffic.requests.get(self.site, 0) + 1
 
-    def heard(self, status: int, headers: Mapping[str, str]) -> None:
+    def record_response(self, status: int, headers: Mapping[str, str]) -> None:
         """What was answered to an admitted request."""
         try:
             if status not in _REFUSALS:
-                self._budget.answered(self.site)
+                self._rate_limiter.report_ok(self.site)
                 return
-            pause = self._budget.refused(self.site, retry_after_seconds(headers.get("Retry-After")))
-        except BudgetLost as error:
-            raise self._without_budget(error) from error
+            pause = self._rate_limiter.report_throttled(self.site, retry_after_seconds(headers.get("Retry-After")))
+        except RateLimiterUnreachable as error:
+            raise self._without_rate_limiter(error) from error
         except OSError as error:
-            raise DoorClosed(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
+            raise RequestBlocked(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
         _log.info("%s answered %d and is paused for %.0f s", self.site, status, pause)
         with self._lock:
             self._traffic.refused += 1
             self._refusals += 1
             self._refusal = _REFUSALS[status]
 
-    def unheard(self) -> None:
+    def record_no_response(self) -> None:
         """Nothing was answered to an admitted request: the connection broke."""
         try:
-            self._budget.unanswered(self.site)
-        except BudgetLost as error:
-            raise self._without_budget(error) from error
+            self._rate_limiter.report_no_response(self.site)
+        except RateLimiterUnreachable as error:
+            raise self._without_rate_limiter(error) from error
         except OSError as error:
-            raise DoorClosed(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
+            raise RequestBlocked(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
 
     def announced(self, length_bytes: int) -> None:
         """Refuse a body that is larger than the source may be by what its header says.
@@ -166,9 +166,9 @@ class Visit:
         if self._bytes > self._max_bytes:
             raise self._too_large()
 
-    def page_too_large(self) -> DoorClosed:
+    def page_too_large(self) -> RequestBlocked:
         """Return what ends a source whose page or manifest is larger than is read."""
-        return DoorClosed(Reason.TOO_LARGE, f"a page or manifest of more than {PAGE_BYTES >> 20} MiB")
+        return RequestBlocked(Reason.TOO_LARGE, f"a page or manifest of more than {PAGE_BYTES >> 20} MiB")
 
     def connected(self, connection: socket.socket) -> None:
         """Look at whom a name has led to after all: it may be resolved otherwise from one moment to the next."""
@@ -178,7 +178,7 @@ class Visit:
         if not self.allow_private and not is_public(peer):
             raise _private(f"the name leads to the private address {peer}")
 
-    def watch(self, connection: object) -> None:
+    def close_at_deadline(self, connection: object) -> None:
         """Shut this socket at the deadline."""
         if isinstance(connection, socket.socket):
             with self._lock:
@@ -199,23 +199,23 @@ class Visit:
         except PrivateAddress as error:
             raise _private(str(error)) from error
         except urllib3.exceptions.LocationParseError as error:
-            raise DoorClosed(Reason.UNSUPPORTED, f"not an address: {error}") from error
+            raise RequestBlocked(Reason.UNSUPPORTED, f"not an address: {error}") from error
 
     def _check_time(self) -> None:
         if self.expired:
-            raise DoorClosed(Reason.TIMEOUT, f"not fetched within {self.deadline_seconds:g} s")
+            raise RequestBlocked(Reason.TIMEOUT, f"not fetched within {self.deadline_seconds:g} s")
         if self._stop.is_set():
-            raise DoorClosed(Reason.UNKNOWN, "stopped from outside")
+            raise RequestBlocked(Reason.UNKNOWN, "stopped from outside")
         if self._refusal is not None and self._refusals >= REFUSALS_A_VISIT:
-            raise DoorClosed(self._refusal, "the site asks to slow down; this source is put back")
+            raise RequestBlocked(self._refusal, "the site asks to slow down; this source is put back")
 
-    def _without_budget(self, error: BudgetLost) -> DoorClosed:
+    def _without_rate_limiter(self, error: RateLimiterUnreachable) -> RequestBlocked:
         self.lost = error
-        return DoorClosed(Reason.NETWORK, str(error))
+        return RequestBlocked(Reason.NETWORK, str(error))
 
-    def _too_large(self) -> DoorClosed:
+    def _too_large(self) -> RequestBlocked:
         limit = f"more than {self._max_bytes / (1 << 30):g} GiB to fetch; download.max_source_gib allows more"
-        return DoorClosed(Reason.TOO_LARGE, limit)
+        return RequestBlocked(Reason.TOO_LARGE, limit)
 
     def _start_waiting(self) -> None:
         with self._lock:
@@ -269,8 +269,8 @@ def retry_after_seconds(header: str | None) -> float | None:
         return None
 
 
-def _private(message: str) -> DoorClosed:
-    return DoorClosed(Reason.UNSUPPORTED, f"{message}; download.allow_private_addresses lets such through")
+def _private(message: str) -> RequestBlocked:
+    return RequestBlocked(Reason.UNSUPPORTED, f"{message}; download.allow_private_addresses lets such through")
 
 
 def _shut(connection: socket.socket) -> None:

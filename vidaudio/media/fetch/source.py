@@ -19,10 +19,10 @@ from typing import Any
 from vidaudio.media.container import extension_of
 from vidaudio.media.fetch.cut import CannotCut, Cut, MediaIndex, cut_windows, read_index
 from vidaudio.media.fetch.merge import CannotMerge, merge_tracks
-from vidaudio.media.fetch.rate_limit import Budget, MemoryBudget
+from vidaudio.media.fetch.rate_limit import MemoryRateLimiter, RateLimiter
 from vidaudio.media.fetch.reasons import failure
 from vidaudio.media.fetch.same_bytes import decodable, failed_clips, lost_clips, sha256_of
-from vidaudio.media.fetch.session import Visit
+from vidaudio.media.fetch.session import FetchSession
 from vidaudio.media.fetch.types import (
     LARGEST_FILE_BYTES,
     TIME_JUMPS,
@@ -52,7 +52,7 @@ def fetch_source(
     folder: Path,
     options: FetchOptions | None = None,
     *,
-    budget: Budget | None = None,
+    rate_limiter: RateLimiter | None = None,
     traffic: Traffic | None = None,
     stop: threading.Event | None = None,
     downloaded: Callable[[], None] = lambda: None,
@@ -91,15 +91,15 @@ def fetch_source(
             return _fetch_file_url(url, spans, folder, options)
         # On the same file system, so that files are moved and linked, not copied.
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
-            visit = Visit(
-                budget or MemoryBudget(),
+            session = FetchSession(
+                rate_limiter or MemoryRateLimiter(),
                 Traffic() if traffic is None else traffic,
                 deadline_seconds=options.deadline_seconds,
                 allow_private=options.allow_private_addresses,
                 max_bytes=options.max_source_bytes,
                 stop=stop,
             )
-            return _fetch_remote(url, spans, folder, Path(scratch), options, visit, downloaded)
+            return _fetch_remote(url, spans, folder, Path(scratch), options, session, downloaded)
     except DownloadFailed as error:
         return failed_clips(error, spans)
     except (OSError, CannotMerge) as error:
@@ -146,10 +146,10 @@ def _fetch_remote(
     folder: Path,
     scratch: Path,
     options: FetchOptions,
-    visit: Visit,
+    session: FetchSession,
     downloaded: Callable[[], None],
 ) -> list[Fetched]:
-    download = download_source(url, scratch, options, visit)
+    download = download_source(url, scratch, options, session)
     downloaded()
     lost, fault = lost_clips(download.files, spans, download.info)
     there = [span for span in spans if span.id not in lost]

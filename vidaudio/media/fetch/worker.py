@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vidaudio.media.fetch.messages import OUT_OF_MEMORY, describe_fetched
-from vidaudio.media.fetch.rate_limit import BudgetLost
+from vidaudio.media.fetch.rate_limit import RateLimiterUnreachable
 from vidaudio.media.fetch.source import fetch_source
 from vidaudio.media.fetch.types import LARGEST_FILE_BYTES, ClipSpan, FetchOptions
 from vidaudio.media.fetch.ytdlp import close_downloader, site_of_link
@@ -64,7 +64,7 @@ class _Parent:
                 self.limits.restart()
         answer = json.loads(line)
         if "lost" in answer:
-            raise BudgetLost(answer["lost"])
+            raise RateLimiterUnreachable(answer["lost"])
         if "os_error" in answer:
             raise OSError(*answer["os_error"])
         return answer["value"]
@@ -75,21 +75,21 @@ class _Parent:
 
 
 class _ParentsBudget:
-    """The parent's `vidaudio.media.fetch.rate_limit.Budget`, asked over the pipe."""
+    """The parent's `vidaudio.media.fetch.rate_limit.RateLimiter`, asked over the pipe."""
 
     def __init__(self, parent: _Parent) -> None:
         self._parent = parent
 
-    def turn(self, site: str) -> float:
+    def try_acquire(self, site: str) -> float:
         return self._parent.ask("turn", site=site)
 
-    def refused(self, site: str, retry_after_seconds: float | None) -> float:
+    def report_throttled(self, site: str, retry_after_seconds: float | None) -> float:
         return self._parent.ask("refused", site=site, retry_after_seconds=retry_after_seconds)
 
-    def answered(self, site: str) -> None:
+    def report_ok(self, site: str) -> None:
         self._parent.ask("answered", site=site)
 
-    def unanswered(self, site: str) -> None:
+    def report_no_response(self, site: str) -> None:
         self._parent.ask("unanswered", site=site)
 
 
@@ -150,11 +150,11 @@ def _answer(job: dict[str, Any], options: FetchOptions, parent: _Parent) -> dict
             spans,
             Path(job["folder"]),
             options,
-            budget=_ParentsBudget(parent),
+            rate_limiter=_ParentsBudget(parent),
             stop=_ParentsStop(parent),
             downloaded=lambda: parent.ask("downloaded"),
         )
-    except BudgetLost as error:
+    except RateLimiterUnreachable as error:
         return {"lost": str(error)}
     except MemoryError:
         # There may be too little left even to say so.

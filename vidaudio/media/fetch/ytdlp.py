@@ -32,8 +32,8 @@ from yt_dlp.utils import MEDIA_EXTENSIONS, DownloadCancelled, PagedList, Unsuppo
 from vidaudio.media.fetch.body_start import BodyWatch
 from vidaudio.media.fetch.formats import FormatChooser
 from vidaudio.media.fetch.reasons import NO_MEDIA, WRONG_PART, Refused, bare_id, error_chain, failure
-from vidaudio.media.fetch.request_guard import DoorDownloader
-from vidaudio.media.fetch.session import Visit
+from vidaudio.media.fetch.request_guard import GuardedDownloader
+from vidaudio.media.fetch.session import FetchSession
 from vidaudio.media.fetch.types import PAGE_FOR_A_FILE, FetchOptions, storable_facts
 from vidaudio.media.fetch.ytdlp_allowed import check_allowed
 from vidaudio.media.fetch.ytdlp_warnings import HeardWarnings
@@ -89,7 +89,7 @@ class DownloadFailed(Exception):
         self.outcome, self.sha256, self.settled = outcome, sha256, settled
 
 
-def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit) -> Download:
+def download_source(url: str, folder: Path, options: FetchOptions, session: FetchSession) -> Download:
     """Extract and download one URL into `folder`.
 
     Raises:
@@ -100,17 +100,17 @@ def download_source(url: str, folder: Path, options: FetchOptions, visit: Visit)
     downloader = _this_threads_downloader(options)
     downloader.params["paths"] = {"home": str(folder)}
     downloader.begin_source()
-    with downloader.door.opened(visit):
+    with downloader.guard.opened(session):
         try:
             download = _download(downloader, url, folder)
         except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
-            if visit.lost is not None:
-                raise visit.lost from error
-            if visit.expired:
-                raise DownloadFailed(_too_slow(visit)) from error
+            if session.lost is not None:
+                raise session.lost from error
+            if session.expired:
+                raise DownloadFailed(_too_slow(session)) from error
             raise _failed(url, downloader, error) from error
-    if visit.expired:  # a body of untold length, cut off at the deadline, looks whole
-        raise DownloadFailed(_too_slow(visit))
+    if session.expired:  # a body of untold length, cut off at the deadline, looks whole
+        raise DownloadFailed(_too_slow(session))
     return download
 
 
@@ -142,7 +142,7 @@ def site_of_link(url: str, extractors: Iterable[str] = ()) -> str:
 
 def _failed(url: str, downloader: _SourceDownloader, error: BaseException) -> DownloadFailed:
     """What ended the fetching of a URL, with the hash of what came where that was no media."""
-    outcome = failure(error, downloader.heard.causes())
+    outcome = failure(error, downloader.record_response.causes())
     if outcome.reason is Reason.UNSUPPORTED and _names_media(url) and _is_unsupported_page(error):
         # yt-dlp looks for a video in the page that came. The link names a file, so the page may be an error's.
         outcome = Outcome.failed(Reason.CORRUPT_FETCHED, PAGE_FOR_A_FILE)
@@ -166,11 +166,11 @@ def _is_unsupported_page(error: BaseException) -> bool:
     return any(isinstance(link, UnsupportedError) for link in error_chain(error))
 
 
-def _too_slow(visit: Visit) -> Outcome:
-    return Outcome.failed(Reason.TIMEOUT, f"not fetched within {visit.deadline_seconds:g} s")
+def _too_slow(session: FetchSession) -> Outcome:
+    return Outcome.failed(Reason.TIMEOUT, f"not fetched within {session.deadline_seconds:g} s")
 
 
-def _download(downloader: DoorDownloader, url: str, folder: Path) -> Download:
+def _download(downloader: GuardedDownloader, url: str, folder: Path) -> Download:
     info = downloader.extract_info(url, download=True)
     entries = info.get("entries") if info else None
     if entries is not None:
@@ -206,7 +206,7 @@ class _RefusedByKind(Refused, DownloadCancelled):
     """A `Refused` that yt-dlp lets pass as it is."""
 
 
-class _SourceDownloader(DoorDownloader):
+class _SourceDownloader(GuardedDownloader):
     """A YoutubeDL that takes one finished video a URL, and only by requests of its own.
 
     Attributes:
@@ -215,24 +215,24 @@ class _SourceDownloader(DoorDownloader):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.heard, self.bodies = HeardWarnings(), BodyWatch()
+        self.record_response, self.bodies = HeardWarnings(), BodyWatch()
         self._downloading: type | None = None
         super().__init__(*args, **kwargs)
 
     def begin_source(self) -> None:
         """Forget what was heard of the source before, so that a warning that comes once a process is heard again."""
-        self.heard.clear()
+        self.record_response.clear()
         self.bodies = BodyWatch()
         for extractor in self._ies_instances.values():
             extractor._printed_messages.clear()
 
     def report_warning(self, message: str, only_once: bool = False) -> None:
-        self.heard.add(message)
+        self.record_response.add(message)
         super().report_warning(message, only_once)
 
     def write_debug(self, message: str, only_once: bool = False) -> None:
         # yt-dlp writes for its default clients what it would warn of for others.
-        self.heard.add(message)
+        self.record_response.add(message)
         super().write_debug(message, only_once)
 
     def extract_info(
@@ -242,7 +242,7 @@ class _SourceDownloader(DoorDownloader):
         suitable = self._ies if ie_key not in self._ies else {ie_key: self._ies[ie_key]}
         for key, extractor in suitable.items():
             if extractor.suitable(url):
-                self.door.visit.site, ie_key = site_of(extractor.IE_NAME, url), key
+                self.guard.session.site, ie_key = site_of(extractor.IE_NAME, url), key
                 break
         return super().extract_info(url, download, ie_key, *args, **kwargs)
 
@@ -250,11 +250,11 @@ class _SourceDownloader(DoorDownloader):
         kind = get_suitable_downloader(info, self.params, to_stdout=False)
         if kind not in _THROUGH_THE_DOOR:
             raise _RefusedByKind(Reason.UNSUPPORTED, f"{info['protocol']} streams are not downloaded")
-        self._downloading, self.door.parts.in_fragments = kind, kind is not HttpFD
+        self._downloading, self.guard.parts.in_fragments = kind, kind is not HttpFD
         try:
             return super().dl(name, info, subtitle, test)
         finally:
-            self._downloading, self.door.parts.in_fragments = None, False
+            self._downloading, self.guard.parts.in_fragments = None, False
 
     def urlopen(self, req: Any) -> Any:
         response = super().urlopen(req)

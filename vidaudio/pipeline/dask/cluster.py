@@ -51,7 +51,7 @@ def connected(block: DaskBlock) -> Iterator[Client]:
     import dask
     from distributed import Client
 
-    from vidaudio.pipeline.dask.shared_rate_limit import serve_budget
+    from vidaudio.pipeline.dask.shared_rate_limit import serve_rate_limiter
 
     _silence_dask()
     if block.scheduler:
@@ -61,7 +61,7 @@ def connected(block: DaskBlock) -> Iterator[Client]:
     with dask.config.set(_CALM):
         if block.spans_machines:
             with job_cluster(block) as cluster, Client(cluster) as client:
-                serve_budget(client, cluster.scheduler_address)
+                serve_rate_limiter(client, cluster.scheduler_address)
                 yield client
         else:
             with _local_cluster(block) as cluster, Client(cluster) as client:
@@ -89,7 +89,7 @@ def check_scheduler(block: DaskBlock) -> None:
             pass
 
 
-def chains_in_flight(client: Client, block: DaskBlock) -> int:
+def max_in_flight(client: Client, block: DaskBlock) -> int:
     """Chains submitted and not finished: enough that no worker waits, few enough that memory stays flat.
 
     Two for every task that a worker lets in of one resource, and no fewer than the jobs still in their queue can do.
@@ -107,7 +107,7 @@ def chains_in_flight(client: Client, block: DaskBlock) -> int:
 def _running_cluster(address: str) -> Iterator[Client]:
     from distributed import Client
 
-    from vidaudio.pipeline.dask.shared_rate_limit import serve_budget
+    from vidaudio.pipeline.dask.shared_rate_limit import serve_rate_limiter
 
     try:
         with ThreadPoolExecutor(1) as aside:  # whoever calls this may be inside an event loop of its own
@@ -118,7 +118,7 @@ def _running_cluster(address: str) -> Iterator[Client]:
         raise CorpusError(f"no Dask scheduler answers at {address}: {why}") from error
     with client:
         _check_resources(client, address)
-        serve_budget(client, address)
+        serve_rate_limiter(client, address)
         yield client
 
 

@@ -16,7 +16,7 @@ from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers, SiteAnswers, Suspicion
 
 # Asking on makes these no better: the budget has paused for the site each time, and a disk does not empty itself.
-AT_ONCE = {Reason.RATE_LIMITED: 5, Reason.DISK: 3}
+TRIP_LIMITS = {Reason.RATE_LIMITED: 5, Reason.DISK: 3}
 # Fewer sources than this are no sign of anything.
 _FEWEST = 5
 _ADVICE = {
@@ -41,7 +41,7 @@ _EQUAL_ADVICE = (
 _EQUAL_SETTING = "download.stop_after_equal_answers=0 takes such answers as they are"
 
 
-class FetchingStopped(CorpusError):
+class FetchAborted(CorpusError):
     """Nothing comes through, for a reason that is not the videos' own; says what to do. Asking again now is no use.
 
     Attributes:
@@ -52,7 +52,7 @@ class FetchingStopped(CorpusError):
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class TrailingFailures:
     """How a shard ended: the last of its sources that failed alike, for one passing reason.
 
     Attributes:
@@ -68,18 +68,18 @@ class Tail:
     whole: bool = True
 
 
-def tail_of(outcomes: Iterable[Outcome]) -> Tail:
+def trailing_failures(outcomes: Iterable[Outcome]) -> TrailingFailures:
     """The tail of a shard's sources, in the order in which they stand."""
-    last, length, whole = Tail(), 0, True
+    last, length, whole = TrailingFailures(), 0, True
     for number, outcome in enumerate(outcomes):
         reason = outcome.reason if outcome.transient else None
         whole = whole and reason is not None and (number == 0 or reason is last.reason)
         length = 0 if reason is None else (length + 1 if reason is last.reason else 1)
-        last = Tail(reason, outcome.message if reason else "")
-    return Tail(last.reason, last.message, length, whole)
+        last = TrailingFailures(reason, outcome.message if reason else "")
+    return TrailingFailures(last.reason, last.message, length, whole)
 
 
-class RunStreak:
+class RunCircuitBreaker:
     """Sources in a row over the shards of a run, in the order in which these finish. Kept by the driver.
 
     Within a shard, its rounds watch over the list and write nothing down. Shards of a few sources are too small for
@@ -89,10 +89,10 @@ class RunStreak:
     def __init__(self, stop_after: int, stop_after_equal_answers: int = 0) -> None:
         self._stop_after = stop_after
         self._answers = EqualAnswers(stop_after_equal_answers)
-        self._last = Tail()
+        self._last = TrailingFailures()
         self._length = 0
 
-    def note(self, tail: Tail, answers: Sequence[SiteAnswers] = ()) -> str | None:
+    def note(self, trailing: TrailingFailures, answers: Sequence[SiteAnswers] = ()) -> str | None:
         """One more shard; the sentence that ends the run, where it was one too many.
 
         Args:
@@ -101,22 +101,22 @@ class RunStreak:
         """
         if any(self._answers.note_all(rows) for rows in answers):
             return _run_stopped_by(self._answers.suspicion)
-        if tail.whole and tail.reason is None:
+        if trailing.whole and trailing.reason is None:
             return None  # asked nothing of the network
-        goes_on = tail.whole and tail.reason is self._last.reason
-        self._length = self._length + tail.sources if goes_on else tail.sources
-        self._last = tail
+        goes_on = trailing.whole and trailing.reason is self._last.reason
+        self._length = self._length + trailing.sources if goes_on else trailing.sources
+        self._last = trailing
         limit = self._stop_after
-        if tail.reason is None or not limit or self._length < min(limit, AT_ONCE.get(tail.reason, limit)):
+        if trailing.reason is None or not limit or self._length < min(limit, TRIP_LIMITS.get(trailing.reason, limit)):
             return None
         return (
-            f"stopped: the last {self._length} sources all failed alike ({tail.reason.value}: {tail.message}); "
-            f"{_ADVICE[tail.reason]}. {_what_stays(tail.reason)}"
-            + _never_stopping(tail.reason, " download.stop_after_failures=0 never stops.")
+            f"stopped: the last {self._length} sources all failed alike ({trailing.reason.value}: {trailing.message}); "
+            f"{_ADVICE[trailing.reason]}. {_what_stays(trailing.reason)}"
+            + _never_stopping(trailing.reason, " download.stop_after_failures=0 never stops.")
         )
 
 
-class Streak:
+class CircuitBreaker:
     """Sources in a row with one passing failure within a shard, told by several threads.
 
     Attributes:
@@ -140,16 +140,16 @@ class Streak:
                 return
             self._length = self._length + 1 if outcome.reason is self._reason else 1
             self._reason = outcome.reason
-            limit = min(self._limit, AT_ONCE.get(outcome.reason, self._limit))
+            limit = min(self._limit, TRIP_LIMITS.get(outcome.reason, self._limit))
             if limit and self._length >= limit and self.broken_by is None:
                 self.broken_by = outcome
                 self.broken.set()
 
 
-def stopped_by(outcome: Outcome) -> FetchingStopped:
+def stopped_by(outcome: Outcome) -> FetchAborted:
     """What ends a shard whose rounds were broken off."""
     assert outcome.reason is not None, "only failures break a shard off"
-    stopped = FetchingStopped(
+    stopped = FetchAborted(
         f"stopped: nothing comes through ({outcome.reason.value}: {outcome.message}); {_ADVICE[outcome.reason]}. "
         "What was committed stays, these clips are not written down as failed, and the same command goes on"
         + _never_stopping(outcome.reason, "; download.stop_after_failures=0 writes them down instead")
@@ -159,9 +159,9 @@ def stopped_by(outcome: Outcome) -> FetchingStopped:
     return stopped
 
 
-def stopped_by_equal_answers(found: Suspicion) -> FetchingStopped:
+def stopped_by_equal_answers(found: Suspicion) -> FetchAborted:
     """Return what ends a shard whose sources were refused for good by one site."""
-    stopped = FetchingStopped(
+    stopped = FetchAborted(
         f"stopped: {found.site} {found.told} ({found.reason.value}: {found.message}), {_EQUAL_ADVICE}. What was "
         f"committed stays, these clips are not written down as failed, and the same command asks for them again; "
         f"{_EQUAL_SETTING}."

@@ -26,11 +26,11 @@ from vidaudio.shards.store import Store
 # Beside the journals of runs: no identity check reads it.
 FOLDER = "runs/trying"
 DEATHS_ALONE = 2
-TAKEN_FOR_GUILTY = Outcome.failed(Reason.CRASH, "each worker that decoded it, alone, died with it")
+POISON_CLIP = Outcome.failed(Reason.CRASH, "each worker that decoded it, alone, died with it")
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class AttemptRecord:
     """One try at extracting one shard, as its note says.
 
     Attributes:
@@ -52,13 +52,13 @@ class Try:
     namespace: int = 0
 
     @classmethod
-    def here(cls, **values: object) -> Try:
+    def here(cls, **values: object) -> AttemptRecord:
         """A try by this very process."""
         own = _identity(os.getpid()), _identity(os.getppid())
         here = _current_run(), socket.gethostname(), boot_id()
         return cls(*here, *own, namespace=namespace(), **values)  # type: ignore[arg-type]
 
-    def died_by_itself(self, now: Try) -> bool:
+    def died_by_itself(self, now: AttemptRecord) -> bool:
         """Whether its worker is gone while those that keep it running are still there, as seen by `now`.
 
         From another machine or container neither can be seen: there a note that was left behind in the same run must
@@ -71,22 +71,22 @@ class Try:
         return self.boot == now.boot and not _lives(self.process) and _lives(self.parent)
 
 
-class Trial:
+class Attempt:
     """One try at a shard that is going on.
 
     Attributes:
         alone: Whether to decode every clip in a process of its own: a worker has died in an earlier try.
     """
 
-    def __init__(self, store: Store, folder: str, earlier: list[Try]) -> None:
+    def __init__(self, store: Store, folder: str, earlier: list[AttemptRecord]) -> None:
         self._store, self._name = store, f"{folder}/{secrets.token_hex(8)}.json"
-        here = Try.here()
+        here = AttemptRecord.here()
         died = [one for one in earlier if one.died_by_itself(here)]
         self._deaths = Counter(one.clip for one in died if one.clip is not None)
         self.alone = bool(died)
         self._note(None)
 
-    def guilty(self, clip_id: str) -> bool:
+    def is_poisoned(self, clip_id: str) -> bool:
         """Whether workers have died at this clip alone often enough; from here on the note says that it is tried."""
         if not self.alone:
             return False
@@ -96,7 +96,7 @@ class Trial:
         return False
 
     def _note(self, clip_id: str | None) -> None:
-        data = json.dumps(asdict(Try.here(alone=self.alone, clip=clip_id))).encode()
+        data = json.dumps(asdict(AttemptRecord.here(alone=self.alone, clip=clip_id))).encode()
         with self._store.workspace() as scratch:
             note = scratch / "note"
             note.write_bytes(data)
@@ -104,14 +104,14 @@ class Trial:
 
 
 @contextmanager
-def trying(store: Store, shard: int) -> Iterator[Trial]:
+def attempt(store: Store, shard: int) -> Iterator[Attempt]:
     """A try at extracting a shard. Its note goes when it ends, also with an error, and stays when its worker dies.
 
     Once it has succeeded, the notes of the shard's earlier tries go, too.
     """
     folder = f"{FOLDER}/{shard:06d}"
     earlier = dict(_notes(store, folder))
-    trial = Trial(store, folder, list(earlier.values()))
+    trial = Attempt(store, folder, list(earlier.values()))
     try:
         yield trial
     except BaseException:
@@ -121,14 +121,14 @@ def trying(store: Store, shard: int) -> Iterator[Trial]:
         store.remove(name)
 
 
-def _notes(store: Store, folder: str) -> Iterator[tuple[str, Try]]:
+def _notes(store: Store, folder: str) -> Iterator[tuple[str, AttemptRecord]]:
     for entry in store.list(folder):
         name = f"{folder}/{entry}"
         try:
             note = json.loads(store.read(name))
         except FileNotFoundError:
             continue  # that try has just ended
-        yield name, Try(**{**note, "process": tuple(note["process"]), "parent": tuple(note["parent"])})
+        yield name, AttemptRecord(**{**note, "process": tuple(note["process"]), "parent": tuple(note["parent"])})
 
 
 def _current_run() -> str:

@@ -20,24 +20,24 @@ from vidaudio.corpus.corrupt_hashes import CorruptHashes, read_corrupt_hashes
 from vidaudio.corpus.tombstones import read_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip
-from vidaudio.media.fetch.rate_limit import Budget, FileBudget, Rates, SiteRate, users_budget_folder
+from vidaudio.media.fetch.rate_limit import FileRateLimiter, RateLimiter, Rates, SiteRate, user_rate_folder
 from vidaudio.media.fetch.types import ClipSpan, Fetched, FetchOptions
 from vidaudio.media.outcomes import State
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
-from vidaudio.pipeline.stages.circuit_breaker import Tail, tail_of
+from vidaudio.pipeline.stages.circuit_breaker import TrailingFailures, trailing_failures
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers, answers_of
-from vidaudio.pipeline.stages.negative_cache import Verdicts
+from vidaudio.pipeline.stages.negative_cache import NegativeCache
 from vidaudio.pipeline.stages.retry_rounds import (
-    CommittedElsewhere,
-    RoundRules,
-    RoundsReport,
+    AlreadyCommitted,
+    RetryPolicy,
+    RetryState,
     SourceJob,
     fetch_in_rounds,
 )
 from vidaudio.pipeline.stages.row_check import storable_outcome
 from vidaudio.shards.commit import CommitRecord, commit, read_record, table_name
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import ShardWriter, members
+from vidaudio.shards.tar import ShardWriter, list_members
 
 # How often a store that takes its time is asked whether another build has been first.
 REMOTE_LOOK_SECONDS = 30.0
@@ -77,7 +77,7 @@ class DownloadRecord(CommitRecord):
     refused: int = 0
     waited_seconds: float = 0.0
     source_tries: int = 0
-    tail: Tail = field(default_factory=Tail)
+    trailing: TrailingFailures = field(default_factory=TrailingFailures)
     answers: tuple[SiteAnswers, ...] = ()
 
 
@@ -88,7 +88,7 @@ def download_shard(
     run: RunSettings,
     advance: Advance = ignore_progress,
     *,
-    budget: Budget | None = None,
+    rate_limiter: RateLimiter | None = None,
 ) -> DownloadRecord:
     """Fetch every clip of a shard. Failures are rows of the table.
 
@@ -107,14 +107,14 @@ def download_shard(
     """
     with corpus.store.workspace() as scratch:
         try:
-            got = fetch_shard(corpus, shard, scratch, folder, run, advance, budget=budget)
-        except CommittedElsewhere as spent:
+            got = fetch_shard(corpus, shard, scratch, folder, run, advance, rate_limiter=rate_limiter)
+        except AlreadyCommitted as spent:
             return committed_elsewhere(corpus, shard, folder, spent)
         with spending(got.report):
             done = commit(
                 corpus.store, folder, shard, stage="download", plan_hash=corpus.plan_hash, table=got.table, tar=got.tar
             )
-    got.verdicts.settle()
+    got.cache.discard()
     return got.record(done)
 
 
@@ -128,8 +128,8 @@ class FetchedShard:
     table: pa.Table
     tar: Path
     jobs: Sequence[SourceJob]
-    report: RoundsReport
-    verdicts: Verdicts
+    report: RetryState
+    cache: NegativeCache
     stop_after_equal_answers: int
 
     def record(self, done: CommitRecord) -> DownloadRecord:
@@ -138,7 +138,7 @@ class FetchedShard:
         return DownloadRecord(
             **asdict(done),
             **_spent(self.report),
-            tail=tail_of(outcome for _, outcome in outcomes),
+            trailing=trailing_failures(outcome for _, outcome in outcomes),
             answers=answers_of(outcomes, self.stop_after_equal_answers),
         )
 
@@ -151,7 +151,7 @@ def fetch_shard(
     run: RunSettings,
     advance: Advance = ignore_progress,
     *,
-    budget: Budget | None = None,
+    rate_limiter: RateLimiter | None = None,
 ) -> FetchedShard:
     """Fetch every clip of a shard into a tar in `scratch`; arguments and errors as for `download_shard`.
 
@@ -163,7 +163,7 @@ def fetch_shard(
     removed = read_tombstones(corpus.store).among(rows)
     wanted = [clip for clip in rows if clip.id not in removed]
     policy = run.download
-    rules = RoundRules(
+    rules = RetryPolicy(
         tries=policy.tries,
         threads=run.dask.downloads_per_worker,
         wait_seconds=policy.retry_wait_seconds,
@@ -175,17 +175,17 @@ def fetch_shard(
     hashes = read_corrupt_hashes(corpus.store, [clip.id for clip in wanted]) if corpus.is_retried(shard) else {}
     jobs, report, options = (
         _jobs(wanted, hashes),
-        RoundsReport(advance=advance),
+        RetryState(advance=advance),
         fetch_options(corpus.settings.download, policy),
     )
-    verdicts = Verdicts(corpus.store, corpus.plan_hash, shard, options)
+    cache = NegativeCache(corpus.store, corpus.plan_hash, shard, options)
     for job in jobs:
         # Dead videos that a try which was killed has asked for already.
-        report.fetched |= verdicts.known(job.url, [span.id for span in job.spans])
+        report.fetched |= cache.known(job.url, [span.id for span in job.spans])
     with spending(report):
-        paid_from = budget or run_budget(run)
+        paid_from = rate_limiter or run_budget(run)
         standing = _Standing(corpus.store, table_name(folder, shard))
-        fetch_in_rounds(jobs, media, options, paid_from, rules, report, verdicts.note, standing, verdicts.retract)
+        fetch_in_rounds(jobs, media, options, paid_from, rules, report, cache.note, standing, cache.retract)
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
             for clip in wanted:
@@ -195,13 +195,13 @@ def fetch_shard(
                     writer.write(clip.id, {got.path.suffix[1:].lower(): got.path, "json": info})
                     got.path.unlink()
         table = _table(rows, removed, report.fetched, tar)
-        return FetchedShard(table, tar, jobs, report, verdicts, policy.stop_after_equal_answers)
+        return FetchedShard(table, tar, jobs, report, cache, policy.stop_after_equal_answers)
 
 
-def committed_elsewhere(corpus: Corpus, shard: int, folder: str, error: CommittedElsewhere) -> DownloadRecord:
+def committed_elsewhere(corpus: Corpus, shard: int, folder: str, error: AlreadyCommitted) -> DownloadRecord:
     """The record of a shard that another build has committed, with what had been spent on it here by then."""
     record = read_record(corpus.store, table_name(folder, shard))
-    return DownloadRecord(**asdict(record), **spent_by(error), tail=Tail())
+    return DownloadRecord(**asdict(record), **spent_by(error), trailing=TrailingFailures())
 
 
 class _Standing:
@@ -225,7 +225,7 @@ class _Standing:
 
 
 @contextlib.contextmanager
-def spending(report: RoundsReport) -> Iterator[None]:
+def spending(report: RetryState) -> Iterator[None]:
     """Errors inside know what had been spent by then: `spent_by(error)`."""
     try:
         yield
@@ -234,7 +234,7 @@ def spending(report: RoundsReport) -> Iterator[None]:
         raise
 
 
-def _spent(report: RoundsReport) -> dict[str, Any]:
+def _spent(report: RetryState) -> dict[str, Any]:
     return {
         "requests": report.traffic.requests,
         "refused": report.traffic.refused,
@@ -271,20 +271,20 @@ def site_rates(block: RateBlock) -> Rates:
     return Rates(default, {site: replace(default, **values) for site, values in own.items()})
 
 
-def shared_budget(block: RateBlock) -> FileBudget:
+def shared_budget(block: RateBlock) -> FileRateLimiter:
     """The budget that all processes of this user on this machine share, or all that name the same folder."""
-    return FileBudget(Path(block.folder) if block.folder else users_budget_folder(), site_rates(block))
+    return FileRateLimiter(Path(block.folder) if block.folder else user_rate_folder(), site_rates(block))
 
 
-def run_budget(run: RunSettings) -> Budget:
+def run_budget(run: RunSettings) -> RateLimiter:
     """The budget of a run: the folder that is named; else the scheduler's on a cluster; else this machine's."""
     rate = run.download.rate
     if rate.folder is None and run.dask.spans_machines:
-        from vidaudio.pipeline.dask.shared_rate_limit import cluster_budget
+        from vidaudio.pipeline.dask.shared_rate_limit import cluster_rate_limiter
 
-        budget = cluster_budget(site_rates(rate))
-        if budget is not None:
-            return budget
+        rate_limiter = cluster_rate_limiter(site_rates(rate))
+        if rate_limiter is not None:
+            return rate_limiter
     return shared_budget(rate)
 
 
@@ -332,7 +332,7 @@ def _facts(got: Fetched) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[Clip], removed: Collection[str], fetched: dict[str, Fetched], tar: Path) -> pa.Table:
-    inside = members(tar)
+    inside = list_members(tar)
     columns: dict[str, list] = {name: [] for name in SCHEMA.names}
     for clip in rows:
         if clip.id in removed:

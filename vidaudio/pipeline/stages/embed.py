@@ -20,7 +20,7 @@ from vidaudio.json_values import parse_object
 from vidaudio.media.pictures import read_frame
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
-from vidaudio.shards.corruption import Damaged
+from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.read import TarReader
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def embed_shard(
             try:
                 return encoder.square(read_frame(tar.read(offset, length), name=f"{corpus.url}/{name}: {member}"))
             except MediaError as error:
-                raise Damaged(name, f"{error}; `vidaudio verify` names the remedy") from error
+                raise CorruptFileError(name, f"{error}; `vidaudio verify` names the remedy") from error
 
         for group in _groups(spans, encoder.spec.batch_size * BATCHES_AHEAD):
             vectors.append(encoder.embed_squares(list(pool.map(square, group))))

@@ -21,10 +21,10 @@ from vidaudio.media.decode.pool import decoders
 from vidaudio.media.fetch.types import TIME_JUMPS, is_remote
 from vidaudio.media.outcomes import Outcome, Reason, State
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
-from vidaudio.pipeline.stages.crash_attribution import TAKEN_FOR_GUILTY, Trial, trying
+from vidaudio.pipeline.stages.crash_attribution import POISON_CLIP, Attempt, attempt
 from vidaudio.pipeline.stages.row_check import storable_outcome
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
-from vidaudio.shards.tar import Member, ShardWriter, members
+from vidaudio.shards.tar import Member, ShardWriter, list_members
 
 # Below this level a track is digital silence with, at most, dither.
 SILENT_DBFS = -70.0
@@ -111,7 +111,7 @@ def extract_fetched(
     """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
     options = ExtractOptions(**(run.extract.model_dump() | corpus.settings.extract.model_dump()))
-    with trying(corpus.store, shard) as trial, decoders.borrowed(options) as extractor:
+    with attempt(corpus.store, shard) as trial, decoders.borrowed(options) as extractor:
         tar = scratch / "av.tar"
         results: dict[str, Extracted] = {}
         with ShardWriter(tar) as writer:
@@ -128,13 +128,13 @@ def extract_fetched(
                     )
                 # The encoded members are in the tar now; only the facts are kept.
                 results[fetched["id"]] = Extracted(result.outcome, result.facts)
-        table = _table(results, members(tar))
+        table = _table(results, list_members(tar))
         before_commit(tar)
         return commit(corpus.store, folder, shard, stage="extract", plan_hash=corpus.plan_hash, table=table, tar=tar)
 
 
 def _extract_clip(
-    extractor: Extractor, trial: Trial, fetched: Mapping[str, Any], clip: Clip, tar_path: Path | None
+    extractor: Extractor, trial: Attempt, fetched: Mapping[str, Any], clip: Clip, tar_path: Path | None
 ) -> Extracted | None:
     """The clip's extraction; None where there is nothing to extract from."""
     if fetched["state"] != State.DONE:
@@ -153,8 +153,8 @@ def _extract_clip(
             changed = "the file has another size than when the corpus was begun"
             return Extracted(Outcome.failed(Reason.CORRUPT, changed))
         span = MediaSpan(path, start, end)
-    if trial.guilty(clip.id):
-        return Extracted(TAKEN_FOR_GUILTY)
+    if trial.is_poisoned(clip.id):
+        return Extracted(POISON_CLIP)
     return _with_jumps_of_cut(fetched, _as_fetched(clip, extractor.extract(span, alone=trial.alone)))
 
 

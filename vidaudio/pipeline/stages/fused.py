@@ -21,9 +21,9 @@ from vidaudio.errors import CorpusError
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.download import FetchedShard, committed_elsewhere, fetch_shard, spending
 from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
-from vidaudio.pipeline.stages.negative_cache import sweep_verdicts
-from vidaudio.pipeline.stages.retry_rounds import CommittedElsewhere
-from vidaudio.shards.checksum import seal_holds
+from vidaudio.pipeline.stages.negative_cache import sweep_negative_caches
+from vidaudio.pipeline.stages.retry_rounds import AlreadyCommitted
+from vidaudio.shards.checksum import checksum_ok
 from vidaudio.shards.commit import (
     CommitRecord,
     committed_shards,
@@ -74,11 +74,11 @@ def fetch_and_extract(
     with store.workspace() as scratch:
         try:
             fetched = fetch_shard(corpus, shard, scratch, folder, run, advance)
-        except CommittedElsewhere as spent:
+        except AlreadyCommitted as spent:
             return committed_elsewhere(corpus, shard, folder, spent)
         with spending(fetched.report):
             done = _commit_both(corpus, shard, folder, run, fetched, scratch)
-    fetched.verdicts.settle()
+    fetched.cache.discard()
     return fetched.record(done)
 
 
@@ -149,7 +149,7 @@ def finish_interrupted(corpus: Corpus, keep: str) -> None:
         keep: This run's `download.keep`.
     """
     names = corpus.store.list(CLIPS)
-    sweep_verdicts(corpus.store, committed_shards_in(names))
+    sweep_negative_caches(corpus.store, committed_shards_in(names))
     drafted = {int(match[1]) for name in names if (match := DRAFT.fullmatch(name))}
     if not drafted and keep == "all" and not any(n.endswith(".released") for n in names):
         return
@@ -212,4 +212,4 @@ def _read_draft(corpus: Corpus, draft: str) -> bytes | None:
         data = corpus.store.read(f"{CLIPS}/{draft}")
     except FileNotFoundError:
         return None  # settled by another build at this moment
-    return data if seal_holds(data) else None
+    return data if checksum_ok(data) else None

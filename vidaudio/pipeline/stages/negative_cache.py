@@ -40,7 +40,7 @@ _NAME = re.compile(r"(\d{6,})\.jsonl")
 _UNTOLD = ("cookiesfrombrowser", "usenetrc", "netrc_cmd")
 
 
-class Verdicts:
+class NegativeCache:
     """The verdicts on one shard's sources. Any number of threads may note them.
 
     Args:
@@ -52,7 +52,7 @@ class Verdicts:
 
     def __init__(self, store: Store, plan_hash: str, shard: int, options: FetchOptions) -> None:
         self._store, self._name = store, f"{FOLDER}/{shard:06d}.jsonl"
-        self._given = given(options, plan_hash)
+        self._given = request_fingerprint(options, plan_hash)
         self._lock = threading.Lock()
         self._lines = _read(store, self._name)
         self._known: dict[str, dict[str, Fetched]] = {}
@@ -98,7 +98,7 @@ class Verdicts:
                 (scratch / "verdicts").write_bytes(self._lines)
                 self._store.put(self._name, scratch / "verdicts")
 
-    def settle(self) -> None:
+    def discard(self) -> None:
         """The shard is committed: its verdicts stand in its table."""
         if self._lines:
             self._store.remove(self._name)
@@ -122,7 +122,7 @@ class Verdicts:
         return hashlib.sha256(f"{self._given} {url}".encode()).hexdigest()[:32]
 
 
-def sweep_verdicts(store: Store, committed: Collection[int]) -> None:
+def sweep_negative_caches(store: Store, committed: Collection[int]) -> None:
     """Delete the verdicts of shards that are committed: of a process that was killed, or was not the first to commit.
 
     Args:
@@ -135,7 +135,7 @@ def sweep_verdicts(store: Store, committed: Collection[int]) -> None:
             store.remove(f"{FOLDER}/{name}")
 
 
-def given(options: FetchOptions, plan_hash: str) -> str | None:
+def request_fingerprint(options: FetchOptions, plan_hash: str) -> str | None:
     """A hash of all that a verdict was given under; None where that cannot be told.
 
     The options, the contents of the files that they name, the proxies of the environment, and who understood the

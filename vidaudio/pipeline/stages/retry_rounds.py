@@ -19,17 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vidaudio.media.fetch.pool import fetch_in_process
-from vidaudio.media.fetch.rate_limit import Budget
+from vidaudio.media.fetch.rate_limit import RateLimiter
 from vidaudio.media.fetch.types import PAGE_FOR_A_FILE, ClipSpan, Fetched, FetchOptions, Traffic, is_remote
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
-from vidaudio.pipeline.stages.circuit_breaker import AT_ONCE, Streak, stopped_by, stopped_by_equal_answers
+from vidaudio.pipeline.stages.circuit_breaker import TRIP_LIMITS, CircuitBreaker, stopped_by, stopped_by_equal_answers
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers
 
 _LONGEST_WAIT_SECONDS = 120.0
 
 
-class CommittedElsewhere(Exception):
+class AlreadyCommitted(Exception):
     """Another build has committed these sources meanwhile: asking on would be for nothing."""
 
 
@@ -42,7 +42,7 @@ class SourceJob:
 
 
 @dataclass(frozen=True, slots=True)
-class RoundRules:
+class RetryPolicy:
     """How often and how long to ask.
 
     Attributes:
@@ -61,7 +61,7 @@ class RoundRules:
 
 
 @dataclass(slots=True)
-class RoundsReport:
+class RetryState:
     """What became of every clip, by id, and what it cost, whatever became of it.
 
     Attributes:
@@ -90,13 +90,13 @@ def fetch_in_rounds(
     jobs: Sequence[SourceJob],
     folder: Path,
     options: FetchOptions,
-    budget: Budget,
-    rules: RoundRules,
-    report: RoundsReport | None = None,
+    rate_limiter: RateLimiter,
+    rules: RetryPolicy,
+    report: RetryState | None = None,
     answered: Callable[[str, Sequence[Fetched]], None] = lambda url, clips: None,
     committed: Callable[[], bool] = lambda: False,
     retracted: Callable[[Sequence[str]], None] = lambda urls: None,
-) -> RoundsReport:
+) -> RetryState:
     """Fetch all sources into subfolders of `folder`.
 
     Args:
@@ -105,7 +105,7 @@ def fetch_in_rounds(
             has already nothing is asked.
         answered: Told at once, in any thread, what came of a source that is not a file of the user's own.
         committed: Asked before every source, in any thread: whether another build has all of them by now.
-        retracted: Told of the sources whose answers turned out to be suspicious, before `FetchingStopped` is raised.
+        retracted: Told of the sources whose answers turned out to be suspicious, before `FetchAborted` is raised.
 
     Raises:
         CommittedElsewhere: It has.
@@ -113,8 +113,8 @@ def fetch_in_rounds(
             too many for good alike.
         BudgetLost: Nobody can say any more whether a request may be sent.
     """
-    report = RoundsReport() if report is None else report
-    return _Rounds(jobs, folder, options, budget, rules, report, answered, committed, retracted).run()
+    report = RetryState() if report is None else report
+    return _Rounds(jobs, folder, options, rate_limiter, rules, report, answered, committed, retracted).run()
 
 
 def source_outcome(clips: Sequence[Fetched]) -> Outcome:
@@ -128,14 +128,20 @@ class _Rounds:
         jobs: Sequence[SourceJob],
         folder: Path,
         options: FetchOptions,
-        budget: Budget,
-        rules: RoundRules,
-        report: RoundsReport,
+        rate_limiter: RateLimiter,
+        rules: RetryPolicy,
+        report: RetryState,
         answered: Callable[[str, Sequence[Fetched]], None],
         committed: Callable[[], bool],
         retracted: Callable[[Sequence[str]], None],
     ) -> None:
-        self._jobs, self._folder, self._options, self._budget, self._rules = jobs, folder, options, budget, rules
+        self._jobs, self._folder, self._options, self._rate_limiter, self._rules = (
+            jobs,
+            folder,
+            options,
+            rate_limiter,
+            rules,
+        )
         # Also those that are decided already: the run stops where it would have stopped had it not been killed.
         self._remote = sum(is_remote(job.url) for job in jobs)
         # Clips not decided yet, and how often their source has failed by itself, by the source's number.
@@ -157,7 +163,7 @@ class _Rounds:
     def _outcome(self, job: SourceJob) -> Outcome:
         return source_outcome([self._report.fetched[span.id] for span in job.spans])
 
-    def run(self) -> RoundsReport:
+    def run(self) -> RetryState:
         wait, setbacks = self._rules.wait_seconds, 0
         with ThreadPoolExecutor(max_workers=self._rules.threads) as pool:
             while True:
@@ -167,7 +173,7 @@ class _Rounds:
                     raise stopped_by_equal_answers(self._equal.suspicion)
                 if cause is not None:
                     setbacks += 1
-                    if setbacks >= self._rules.tries or cause.reason in AT_ONCE:
+                    if setbacks >= self._rules.tries or cause.reason in TRIP_LIMITS:
                         raise stopped_by(cause)
                 if not self._wanted:
                     return self._report
@@ -176,21 +182,21 @@ class _Rounds:
 
     def _round(self, pool: ThreadPoolExecutor) -> Outcome | None:
         """Ask every undecided source once; what the round broke off for, if it did."""
-        streak = Streak(self._rules.stop_after, self._remote)
+        breaker = CircuitBreaker(self._rules.stop_after, self._remote)
         numbers = list(self._wanted)
-        answers = list(pool.map(lambda number: self._ask(number, streak), numbers))
+        answers = list(pool.map(lambda number: self._ask(number, breaker), numbers))
         for number, got in zip(numbers, answers, strict=True):
             if got:
                 # In a round that breaks off, a failure may not be the source's fault: it is not held against it.
-                self._tries[number] += streak.broken_by is None
+                self._tries[number] += breaker.broken_by is None
                 may_pass = self._tries[number] < self._rules.tries
                 again = {g.id for g in got if g.outcome.transient and may_pass}
                 self._report.fetched |= {g.id: g for g in got if g.id not in again}
                 self._wanted[number] = tuple(span for span in self._wanted[number] if span.id in again)
-                if streak.broken_by is None:
+                if breaker.broken_by is None:
                     self._remember(number, got)
         self._wanted = {number: spans for number, spans in self._wanted.items() if spans}
-        return streak.broken_by
+        return breaker.broken_by
 
     def _remember(self, number: int, got: Sequence[Fetched]) -> None:
         """What came for a source and was corrupt: the same bytes once more are final.
@@ -215,35 +221,37 @@ class _Rounds:
         decided = (job for job in self._jobs if all(span.id in self._report.fetched for span in job.spans))
         self._retracted([job.url for job in decided if self._equal.is_suspect(job.url, self._outcome(job))])
 
-    def _ask(self, number: int, streak: Streak) -> list[Fetched]:
+    def _ask(self, number: int, breaker: CircuitBreaker) -> list[Fetched]:
         """What became of a source's clips; nothing where the round broke off before it was through."""
-        if streak.broken.is_set():
+        if breaker.broken.is_set():
             return []
         if self._committed():
-            raise CommittedElsewhere
-        stop = _Stop(streak.broken, self._committed)
+            raise AlreadyCommitted
+        stop = _Stop(breaker.broken, self._committed)
         url, spans, traffic = self._jobs[number].url, self._spans(number), Traffic()
         folder = self._folder / f"{number:06d}"
         try:
-            got = fetch_in_process(url, spans, folder, self._options, budget=self._budget, traffic=traffic, stop=stop)
+            got = fetch_in_process(
+                url, spans, folder, self._options, rate_limiter=self._rate_limiter, traffic=traffic, stop=stop
+            )
         finally:
             with self._report.lock:
                 self._report.traffic.add(traffic)
                 self._report.tries += 1
         if self._committed():
-            raise CommittedElsewhere
+            raise AlreadyCommitted
         outcome = source_outcome(got)
         if is_remote(url):
             self._answered(url, got)
             if self._equal.note(url, outcome):
-                streak.broken.set()
-        if outcome.transient and streak.broken.is_set():
+                breaker.broken.set()
+        if outcome.transient and breaker.broken.is_set():
             return []
         if outcome.reason is Reason.DISK and not _has_room(self._folder):
-            streak.broken.set()
+            breaker.broken.set()
             raise stopped_by(outcome)
         if is_remote(url) or outcome.reason is Reason.DISK:  # the user's own files say nothing of the network
-            streak.note(outcome)
+            breaker.note(outcome)
         self._report.advance(sum(not clip.outcome.transient for clip in got))
         return got
 

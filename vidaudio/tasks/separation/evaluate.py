@@ -34,7 +34,7 @@ from vidaudio.tasks.separation.evaluation.methods import (
 from vidaudio.tasks.separation.evaluation.pairs import TestPair, draw_pairs
 from vidaudio.tasks.separation.evaluation.phrasings import load_phrasings
 from vidaudio.tasks.separation.evaluation.protocols import Protocol
-from vidaudio.tasks.separation.evaluation.report import About, EvaluationReport, counted
+from vidaudio.tasks.separation.evaluation.report import EvaluationReport, ReportHeader, counted
 from vidaudio.tasks.separation.evaluation.scorers import score_estimates
 from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown
 from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
@@ -133,7 +133,7 @@ def evaluate(
                 bar.update()
 
         scores = score_estimates(estimates(), scorer=scorer, processes=processes)
-    about = About(
+    about = ReportHeader(
         checkpoint=str(checkpoint),
         system=loaded.recipe.system,
         step=loaded.step,

@@ -24,7 +24,7 @@ _LABELS = "query.embedding.weight"
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class WeightTransfer:
     """What a run began with.
 
     Attributes:
@@ -51,7 +51,7 @@ def transfer_weights(
     *,
     encoder: dict[str, Any] | None,
     labels: Sequence[str] = (),
-) -> Transfer:
+) -> WeightTransfer:
     """Load another run's weights into a model, as far as they are of the same parts.
 
     Args:
@@ -88,7 +88,7 @@ def transfer_weights(
     taken = {name.split(".")[0] for name in common}
     if not taken:
         raise CheckpointError(f"{file} has no part in common with this system")
-    return Transfer(
+    return WeightTransfer(
         path=str(file),
         system=described["system"],
         step=described["step"],

@@ -18,18 +18,18 @@ from vidaudio.separation import Separator, candidate_masks, mix_sources, summari
 from vidaudio.separation.fast_sdr import image_sdr, scale_invariant_sdr
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.augment import augment_pictures
-from vidaudio.tasks.separation.queries import QueryMaker
+from vidaudio.tasks.separation.queries import QueryEncoder
 from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.tasks.separation.text_queries import TextTable
 from vidaudio.tasks.separation.wrong_queries import WrongQueries
 from vidaudio.training.blocks import Modality
-from vidaudio.training.distributed import copy_from_first, gathered, mean_over_ranks, summed
-from vidaudio.training.graceful_stop import keep_to_the_run
+from vidaudio.training.distributed import all_gather_object, all_reduce_sum, broadcast_from_rank0, mean_over_ranks
+from vidaudio.training.graceful_stop import loader_worker_init
 from vidaudio.training.loader_processes import LoaderProcesses
 from vidaudio.training.schedule import modality_at, rate_factor
 
 if TYPE_CHECKING:
-    from vidaudio.training.ema import WeightAverage
+    from vidaudio.training.ema import EmaCallback
 
 TRAIN, VALIDATION = "train", "validation"
 # Sums over a step, not means over its mixtures.
@@ -57,7 +57,7 @@ class SeparationModule(pl.LightningModule):
         recipe: TrainRecipe,
         train_stream: MixtureStream,
         validation_stream: MixtureStream | None,
-        maker: QueryMaker,
+        maker: QueryEncoder,
         text: dict[str, TextTable] | None = None,
     ) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class SeparationModule(pl.LightningModule):
         self.validation_stream = validation_stream
         self.maker = maker
         self.text = text or {}
-        self.average: WeightAverage | None = None
+        self.average: EmaCallback | None = None
         self.validation_numbers: dict[str, float] | None = None
         self.loader_processes = LoaderProcesses()
         self._sums: dict[str, Tensor | float] = {}
@@ -77,7 +77,7 @@ class SeparationModule(pl.LightningModule):
         self._wrong: WrongQueries | None = None
 
     @property
-    def judged(self) -> Separator:
+    def eval_model(self) -> Separator:
         """The model that is validated and saved as best: the average of the weights, where there is one."""
         return self.model if self.average is None else self.average.model
 
@@ -90,7 +90,7 @@ class SeparationModule(pl.LightningModule):
         if not self.maker.modalities:
             return None, None
         if modality == "image":
-            return self.maker.of_batch(batch).to(self.device), None
+            return self.maker.encode_batch(batch).to(self.device), None
         table = self.text[split]
         if table.of_row.device != batch["rows"].device:
             table = self.text[split] = table.to(batch["rows"].device)
@@ -141,7 +141,7 @@ class SeparationModule(pl.LightningModule):
         sums, self._sums = self._sums, {}
         names = sorted(sums)
         mine = [torch.as_tensor(sums[name], dtype=torch.float64).to(self.device) for name in names]
-        total = dict(zip(names, summed(torch.stack(mine)).tolist(), strict=True))
+        total = dict(zip(names, all_reduce_sum(torch.stack(mine)).tolist(), strict=True))
         mixtures = total.pop("mixtures")
         # Of a step in which every mixture was left out there are no means.
         numbers = {name: value for name, value in total.items() if name in COUNTS}
@@ -181,7 +181,7 @@ class SeparationModule(pl.LightningModule):
     def on_validation_start(self) -> None:
         # Each rank has statistics of its own parts; all are to judge the model that is saved, which is rank 0's.
         buffers = [*self.model.buffers(), *(self.average.model.buffers() if self.average is not None else ())]
-        copy_from_first([buffer for buffer in buffers if buffer.is_floating_point()])
+        broadcast_from_rank0([buffer for buffer in buffers if buffer.is_floating_point()])
         self._parts: dict[str, Tensor] = {}
         self._mixtures = 0
         self._gains: list[list[float]] = []
@@ -200,7 +200,7 @@ class SeparationModule(pl.LightningModule):
         if not len(audio):
             return
         # One measure over the whole run, whatever begins later: losses of different steps are compared.
-        for name, value in self.judged.loss(audio, queries, step=None).items():
+        for name, value in self.eval_model.loss(audio, queries, step=None).items():
             self._parts[name] = self._parts.get(name, 0.0) + value.double() * len(audio)
         self._mixtures += len(audio)
         self._gains += self._improvements(audio, queries, self._wrong.draw(batch, usable)).tolist()
@@ -212,7 +212,7 @@ class SeparationModule(pl.LightningModule):
             self._mixtures,
             self._gains,
         )
-        ranks = gathered(mine)
+        ranks = all_gather_object(mine)
         mixtures = sum(count for _, count, _ in ranks)
         if not mixtures:
             none = "no mixture of the validation split has a label for every source: nothing is validated"
@@ -221,7 +221,7 @@ class SeparationModule(pl.LightningModule):
             return
         names = next(sums for sums, count, _ in ranks if count)
         means = {name: torch.tensor(sum(sums.get(name, 0.0) for sums, _, _ in ranks) / mixtures) for name in names}
-        means["loss"] = self.judged.total(means)
+        means["loss"] = self.eval_model.total(means)
         numbers = {f"validation/{name}": float(value) for name, value in means.items()}
         gains = [row for *_, rows in ranks for row in rows]
         for place, name in enumerate(("si_sdr_improvement", "sdr_improvement", "over_wrong_query")):
@@ -239,7 +239,7 @@ class SeparationModule(pl.LightningModule):
         Of the better of mask and complement where nothing is asked. NaN where there is no wrong query, or silence.
         """
         sources, mixture = mix_sources(audio)
-        model = self.judged
+        model = self.eval_model
         spectrum = model.front_end.stft(mixture)
         if queries is None:
             masks = candidate_masks(model.masks(spectrum), "complement")
@@ -301,5 +301,5 @@ class SeparationModule(pl.LightningModule):
 
     def _loader(self, stream: MixtureStream, workers: int) -> DataLoader:
         loader = stream.loader(workers=workers)
-        loader.worker_init_fn = keep_to_the_run
+        loader.worker_init_fn = loader_worker_init
         return self.loader_processes.watch(loader)

@@ -1,6 +1,6 @@
 """What systems are asked with: from a batch in training, from words or pictures afterwards, always by the same encoder.
 
-A `QueryMaker` knows one kind of query: vectors of the corpus's encoder, numbers of labels, vectors of a BERT, or
+A `QueryEncoder` knows one kind of query: vectors of the corpus's encoder, numbers of labels, vectors of a BERT, or
 pictures themselves. What it makes goes into the model as it is.
 """
 
@@ -28,7 +28,7 @@ from vidaudio.tasks.separation.query_encoder import (
     load_query_encoder,
     query_from_text,
     refuse_empty,
-    say_not_needed,
+    warn_unused_encoder,
 )
 from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.tasks.separation.systems import modalities
@@ -38,7 +38,7 @@ from vidaudio.training.blocks import Modality, QueryBlock
 BERT_TEMPLATES = ("{}",)
 
 
-class QueryMaker:
+class QueryEncoder:
     """Makes queries of one kind.
 
     Attributes:
@@ -55,28 +55,28 @@ class QueryMaker:
     labels: tuple[str, ...] = ()
     image_size: int = 224
 
-    def of_batch(self, batch: Mapping[str, Any]) -> Tensor:
+    def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
         """Image queries of a batch's sources, `[B, N, ...]`."""
         raise QueryError("this system cannot be asked by pictures")
 
-    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+    def encode_text(self, text: str, *, training: bool = False) -> Tensor:
         """The query of a label or of words, `[...]`; in training, by training's templates."""
         raise QueryError("this system cannot be asked in words")
 
-    def of_images(self, images: Sequence[Image.Image]) -> Tensor:
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """The query of one or more pictures together, `[...]`."""
         raise QueryError("this system cannot be asked by pictures")
 
-    def knows(self, label: str) -> bool:
+    def supports(self, label: str) -> bool:
         """Whether there are words for a label: whoever is asked in sentences knows all."""
         return "text" in self.modalities
 
-    def together(self, texts: Sequence[str]) -> list[Tensor]:
+    def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:
         """Queries that together ask for several sounds; one sentence, 'A and B', where the system knows sentences."""
-        return [self.of_words(text) for text in texts]
+        return [self.encode_text(text) for text in texts]
 
 
-class CorpusQueries(QueryMaker):
+class CorpusQueries(QueryEncoder):
     """Vectors of the encoder that the corpus was embedded with; it is loaded when words or new pictures come."""
 
     def __init__(self, encoder: dict[str, Any], query: QueryBlock, weights: str | None = None) -> None:
@@ -94,26 +94,26 @@ class CorpusQueries(QueryMaker):
     def _loaded(self) -> PictureEncoder:
         return load_query_encoder(self.encoder, self._weights)
 
-    def of_batch(self, batch: Mapping[str, Any]) -> Tensor:
+    def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
         return image_queries(batch["vectors"])
 
-    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+    def encode_text(self, text: str, *, training: bool = False) -> Tensor:
         if not isinstance(self._loaded, ClipEncoder):
             raise QueryError(
                 f"this system's encoder, {self.encoder['architecture']}, knows no words; ask by a picture (--image)"
             )
         return query_from_text(self._loaded, text, self._query.train_templates if training else self._query.templates)
 
-    def of_images(self, images: Sequence[Image.Image]) -> Tensor:
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         return torch.from_numpy(self._loaded.embed_images(images).mean(axis=0))
 
-    def together(self, texts: Sequence[str]) -> list[Tensor]:
+    def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:
         for text in texts:
             refuse_empty(text)
-        return [self.of_words(" and ".join(text.strip() for text in texts))] if texts else []
+        return [self.encode_text(" and ".join(text.strip() for text in texts))] if texts else []
 
 
-class BertQueries(QueryMaker):
+class BertQueries(QueryEncoder):
     """Vectors of a frozen BERT, of the label's words as they are (BERTSep)."""
 
     modalities = frozenset({"text"})
@@ -131,15 +131,15 @@ class BertQueries(QueryMaker):
                 "encoders do not mix. Name the right one: --encoder-weights"
             )
 
-    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+    def encode_text(self, text: str, *, training: bool = False) -> Tensor:
         refuse_empty(text)
         return torch.from_numpy(self._bert.embed_label(text, BERT_TEMPLATES))
 
-    def together(self, texts: Sequence[str]) -> list[Tensor]:
-        return [self.of_words(" and ".join(texts))] if texts else []
+    def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:
+        return [self.encode_text(" and ".join(texts))] if texts else []
 
 
-class LabelQueries(QueryMaker):
+class LabelQueries(QueryEncoder):
     """Numbers of the labels met in training (LabelSep)."""
 
     modalities = frozenset({"text"})
@@ -151,13 +151,13 @@ class LabelQueries(QueryMaker):
         self._number = {_plain(label): number for number, label in reversed(list(enumerate(self.labels)))}
         self._number |= {label: number for number, label in enumerate(self.labels)}
 
-    def knows(self, label: str) -> bool:
+    def supports(self, label: str) -> bool:
         return self._of(label) is not None
 
     def _of(self, label: str) -> int | None:
         return self._number.get(label, self._number.get(_plain(label)))
 
-    def of_words(self, text: str, *, training: bool = False) -> Tensor:
+    def encode_text(self, text: str, *, training: bool = False) -> Tensor:
         refuse_empty(text)
         number = self._of(text)
         if number is None:
@@ -167,12 +167,12 @@ class LabelQueries(QueryMaker):
         return torch.tensor(number)
 
 
-class PictureQueries(QueryMaker):
+class PictureQueries(QueryEncoder):
     """Pictures as they are, for a system whose picture encoder is part of it (the original Sound-of-Pixels)."""
 
     modalities = frozenset({"image"})
 
-    def of_batch(self, batch: Mapping[str, Any]) -> Tensor:
+    def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
         if "frames" not in batch:
             raise CorpusError(
                 "this system looks at the pictures themselves, and the loader gives none: pack the corpus with "
@@ -180,7 +180,7 @@ class PictureQueries(QueryMaker):
             )
         return batch["frames"]
 
-    def of_images(self, images: Sequence[Image.Image]) -> Tensor:
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
         resize, crop = Resize(self.image_size, InterpolationMode.BICUBIC), CenterCrop(self.image_size)
@@ -206,25 +206,25 @@ class FrozenPictureQueries(PictureQueries):
                 "the model was trained on features of another ResNet; name the right one: --encoder-weights"
             )
 
-    def of_batch(self, batch: Mapping[str, Any]) -> Tensor:
-        return self._resnet.embed_pixels(super().of_batch(batch)).mean(dim=2).clone()
+    def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        return self._resnet.embed_pixels(super().encode_batch(batch)).mean(dim=2).clone()
 
-    def of_images(self, images: Sequence[Image.Image]) -> Tensor:
+    def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         return torch.from_numpy(self._resnet.embed_images(images).mean(axis=0))
 
 
-class NoQueries(QueryMaker):
+class NoQueries(QueryEncoder):
     """Of a system that is not asked (PIT)."""
 
 
-def query_maker(
+def query_encoder(
     recipe: TrainRecipe,
     *,
     encoder: dict[str, Any] | None,
     labels: Sequence[str] = (),
     weights: str | None = None,
     trained: bool = False,
-) -> QueryMaker:
+) -> QueryEncoder:
     """What makes a recipe's queries.
 
     Args:
@@ -241,7 +241,7 @@ def query_maker(
     recorded = encoder if trained else None
     own = query.kind == "pictures" and query.pictures.trained and trained
     if weights is not None and (own or query.kind in ("label", "none")):
-        say_not_needed(weights, recipe.system)
+        warn_unused_encoder(weights, recipe.system)
     if query.kind == "corpus":
         check_vectors(query, encoder)
         return CorpusQueries(encoder, query, weights)

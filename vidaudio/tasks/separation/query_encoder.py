@@ -109,7 +109,7 @@ def load_query_encoder(fingerprint: dict[str, Any], weights: str | None = None) 
     return encoder
 
 
-def say_not_needed(weights: str, system: str) -> None:
+def warn_unused_encoder(weights: str, system: str) -> None:
     """Say that a system whose queries need no encoder takes no weights of one.
 
     Raises:

@@ -17,13 +17,13 @@ from vidaudio.errors import QueryError
 from vidaudio.media.audio_files import Sound, check_output, read_sound, write_result
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.separation import Request, resample, separate_all_long, separate_long
-from vidaudio.tasks.separation.queries import QueryMaker, open_images, query_maker
+from vidaudio.tasks.separation.queries import QueryEncoder, open_images, query_encoder
 from vidaudio.text import number_of
 from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
-class Separated:
+class SeparationResult:
     """What was written.
 
     Attributes:
@@ -73,7 +73,7 @@ def separate(
     threshold: float | None = None,
     encoder_weights: str | None = None,
     progress: bool = False,
-) -> Separated:
+) -> SeparationResult:
     """Pull the sound that a query describes out of a sound file or a video.
 
     The model hears the mixture at its own rate (16 kHz), so the result holds nothing above 8 kHz; it is written at the
@@ -106,7 +106,7 @@ def separate(
     # A name that cannot be written is found now, not after the work.
     check_output(out, mixture)
     loaded = load_checkpoint(checkpoint)
-    maker = query_maker(
+    maker = query_encoder(
         loaded.recipe, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
     )
     request = None
@@ -136,7 +136,7 @@ def separate(
         sounds = _separated(loaded, heard, request, threshold, show)
     for path, sound in zip(paths, sounds, strict=True):
         write_result(path, sound, mixture)
-    return Separated(
+    return SeparationResult(
         tuple(paths),
         heard.seconds,
         heard.samples.shape[0],
@@ -156,7 +156,7 @@ def _rounded(decibels: float) -> float | None:
 
 def _request(
     loaded: Checkpoint,
-    maker: QueryMaker,
+    maker: QueryEncoder,
     words: Sequence[str],
     without: Sequence[str],
     images: Sequence[str | Path],
@@ -164,14 +164,14 @@ def _request(
     video_span: str,
 ) -> Request:
     if images:
-        wanted = [maker.of_images(open_images(images))]
+        wanted = [maker.encode_images(open_images(images))]
     elif video is not None:
         most = loaded.recipe.data.window_frames if video_span == "middle" else None
         # In this process: the decoder of corpora, `media.extract`, has a deadline, but refuses what has no sound.
-        wanted = [maker.of_images(video_pictures(video, maker.image_size, most=most))]
+        wanted = [maker.encode_images(video_pictures(video, maker.image_size, most=most))]
     else:
-        wanted = maker.together(words)
-    unwanted = [maker.of_words(word) for word in without]
+        wanted = maker.encode_joint(words)
+    unwanted = [maker.encode_text(word) for word in without]
     like = (wanted or unwanted)[0]
     return Request(_stacked(wanted, like), _stacked(unwanted, like))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
-from vidaudio.tasks.separation.queries import QueryMaker
+from vidaudio.tasks.separation.queries import QueryEncoder
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class TextTable:
         return self.queries[labels.clamp_min(0)], labels >= 0
 
 
-def text_table(indexes: Sequence[TrainingIndex], maker: QueryMaker, *, training: bool = False) -> TextTable:
+def text_table(indexes: Sequence[TrainingIndex], maker: QueryEncoder, *, training: bool = False) -> TextTable:
     """Look-up from the rows of one index or several to the text query of their first label.
 
     Raises:
         CorpusError: No row has a label that the system knows.
     """
     first = [row[0] if row else None for index in indexes for row in index.table["labels"].to_pylist()]
-    known = sorted({label for label in first if label is not None and maker.knows(label)})
+    known = sorted({label for label in first if label is not None and maker.supports(label)})
     if not known:
         raise CorpusError(
             "text queries need a label on the clips, and none of this split has one that the system knows; "
@@ -63,7 +63,7 @@ def text_table(indexes: Sequence[TrainingIndex], maker: QueryMaker, *, training:
     of_row = torch.tensor([-1 if label is None else number.get(label, -1) for label in first])
     ends = list(accumulate(len(index) for index in indexes))
     return TextTable(
-        torch.stack([maker.of_words(label, training=training) for label in known]),
+        torch.stack([maker.encode_text(label, training=training) for label in known]),
         of_row,
         torch.tensor([0, *ends[:-1]]),
         int((of_row < 0).sum()),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DECIBELS = 80.0
 
 
-class Showcase(pl.Callback):
+class ValidationSampleLogger(pl.Callback):
     """Logs pictures and sounds of the first mixtures of the validation split after every validation, on rank 0.
 
     A picture has the spectrograms of mixture, target and estimate, the mask, and where the system has noise heads their
@@ -68,7 +68,7 @@ class Showcase(pl.Callback):
 
 def _separated(module: SeparationModule, batch: dict[str, Any]) -> dict[str, Tensor] | None:
     """Sounds `[M, samples]` and masks `[M, bins, frames]` of a batch's mixtures that can be asked for; None of none."""
-    model = module.judged
+    model = module.eval_model
     was_training = model.training
     model.eval()
     queries, usable = module.queries(batch, module.recipe.query.validation, VALIDATION)
@@ -103,7 +103,7 @@ def _panels(shown: dict[str, Tensor], number: int, module: SeparationModule) -> 
 
 def _decibels(sound: Tensor, module: SeparationModule) -> np.ndarray:
     """Log spectrogram in [0, 1], the loudest pixel 1 and what is 80 dB below it 0; `[bins, frames]`."""
-    front_end = module.judged.front_end
+    front_end = module.eval_model.front_end
     missing = front_end.config.window_samples - sound.shape[-1]
     magnitude = front_end.stft(torch.nn.functional.pad(sound[None].float(), (0, missing)))[0].abs()
     decibels = 20 * (magnitude / magnitude.amax().clamp_min(1e-8)).clamp_min(1e-10).log10()

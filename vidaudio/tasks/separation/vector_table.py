@@ -68,5 +68,5 @@ class TableQueries(LabelQueries):
                 f"the model was trained on other vectors than those in {path}; name the right table: --encoder-weights"
             )
 
-    def of_words(self, text: str, *, training: bool = False) -> Tensor:
-        return self._vectors[super().of_words(text)]
+    def encode_text(self, text: str, *, training: bool = False) -> Tensor:
+        return self._vectors[super().encode_text(text)]

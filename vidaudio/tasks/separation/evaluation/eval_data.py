@@ -9,7 +9,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.stream.index import encoder_in_words, open_index
 from vidaudio.stream.windows import WindowShape
 from vidaudio.tasks.separation.evaluation.eval_mixtures import TestSet, plan_lists, plan_split
-from vidaudio.tasks.separation.evaluation.locate import Corpus
+from vidaudio.tasks.separation.evaluation.locate import EvalCorpus
 from vidaudio.tasks.separation.evaluation.protocols import (
     ListedClip,
     Protocol,
@@ -95,7 +95,7 @@ def _lists(material: TestMaterial, protocol: Protocol | None) -> tuple[list[List
     )
 
 
-def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint, *, asked: bool) -> Corpus:
+def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint, *, asked: bool) -> EvalCorpus:
     index = open_index(data, split)
     rate = loaded.recipe.model.front_end.sample_rate
     if index.sample_rate != rate:
@@ -106,7 +106,7 @@ def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint
             f"{data} holds vectors of {encoder_in_words(index.encoder)}, and {loaded.path} was trained with "
             f"{encoder_in_words(loaded.encoder)}; build the test clips with that encoder"
         )
-    return Corpus.of(index, shape)
+    return EvalCorpus.of(index, shape)
 
 
 def window_shape(loaded: Checkpoint) -> WindowShape:

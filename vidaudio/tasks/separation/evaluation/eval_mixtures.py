@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vidaudio.errors import CorpusError
-from vidaudio.tasks.separation.evaluation.locate import Corpus, Finder, Place
+from vidaudio.tasks.separation.evaluation.locate import ClipLocator, EvalCorpus, LocatedWindow
 from vidaudio.tasks.separation.evaluation.pairs import draw_pairs, published_pairs
 from vidaudio.tasks.separation.evaluation.protocols import ListedClip, Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Sounding:
+class MixtureSource:
     """One sound of a mixture: where it lies, and what it is a sound of (empty: not known)."""
 
-    corpus: Corpus
-    place: Place
+    corpus: EvalCorpus
+    place: LocatedWindow
     label: str
 
     @property
@@ -30,12 +30,12 @@ class Sounding:
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class EvalMixture:
     """A test mixture: number in the protocol, target, and what is mixed with it."""
 
     number: int
-    target: Sounding
-    interference: Sounding
+    target: MixtureSource
+    interference: MixtureSource
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class TestSet:
 
     __test__ = False  # not a class of tests, whatever its name begins with
 
-    items: tuple[Item, ...]
+    items: tuple[EvalMixture, ...]
     planned: int
     missing_targets: int = 0
     missing_interference: int = 0
@@ -63,7 +63,7 @@ class TestSet:
     def complete(self) -> bool:
         return len(self.items) == self.planned
 
-    def absent_label(self, item: Item) -> str:
+    def absent_label(self, item: EvalMixture) -> str:
         """A kind that is not in the mixture, drawn by the mixture's number.
 
         Raises:
@@ -74,7 +74,7 @@ class TestSet:
             raise CorpusError("a wrong query needs a kind that is not in the mixture; the split has only two kinds")
         return random.Random(f"wrong {item.number}").choice(absent)
 
-    def absent_sound(self, item: Item) -> Sounding:
+    def absent_sound(self, item: EvalMixture) -> MixtureSource:
         """Another mixture's target, whose source and kind are not in this mixture.
 
         Raises:
@@ -90,7 +90,7 @@ class TestSet:
         raise CorpusError("a wrong picture needs a clip of a kind that is not in the mixture, and no target is one")
 
 
-def plan_split(corpus: Corpus, *, different_labels: bool, both_directions: bool, mixtures: int | None) -> TestSet:
+def plan_split(corpus: EvalCorpus, *, different_labels: bool, both_directions: bool, mixtures: int | None) -> TestSet:
     """Mixtures of a split: every clip is a target once, its partner drawn from the others, middle windows.
 
     Raises:
@@ -99,8 +99,8 @@ def plan_split(corpus: Corpus, *, different_labels: bool, both_directions: bool,
     labels = corpus.labels
     pairs = draw_pairs(corpus.index, corpus.windows, labels if different_labels else None, mixtures)
 
-    def sounding(row: int) -> Sounding:
-        return Sounding(corpus, Place(row, corpus.windows.middle(row)), labels[row])
+    def sounding(row: int) -> MixtureSource:
+        return MixtureSource(corpus, LocatedWindow(row, corpus.windows.middle(row)), labels[row])
 
     items = _items([(n, (sounding(p.target), sounding(p.interference))) for n, p in enumerate(pairs)], both_directions)
     return TestSet(items, len(items), labels=tuple(sorted(set(labels) - {""})))
@@ -110,7 +110,7 @@ def plan_lists(
     protocol: Protocol,
     targets: Sequence[ListedClip],
     interference: Sequence[ListedClip],
-    corpora: tuple[Corpus, Corpus],
+    corpora: tuple[EvalCorpus, EvalCorpus],
     *,
     mixtures: int | None,
 ) -> TestSet:
@@ -125,7 +125,7 @@ def plan_lists(
     Raises:
         CorpusError: None of the mixtures can be made.
     """
-    finders = [Finder(corpus) for corpus in corpora]
+    finders = [ClipLocator(corpus) for corpus in corpora]
     published = protocol.crop == "published"
     pairs = published_pairs(len(targets), len(interference))
     planned = len(pairs) * (1 + protocol.both_directions)
@@ -138,7 +138,7 @@ def plan_lists(
             if place is None:
                 missing[side] += 1
             else:
-                sounds.append(Sounding(corpora[side], place, clips[row].label))
+                sounds.append(MixtureSource(corpora[side], place, clips[row].label))
         if len(sounds) == 2:
             mixed.append((number, (sounds[0], sounds[1])))
     if not mixed:
@@ -167,8 +167,12 @@ def _how_to_get(protocol: Protocol) -> str:
     )
 
 
-def _items(mixed: Sequence[tuple[int, tuple[Sounding, Sounding]]], both_directions: bool) -> tuple[Item, ...]:
+def _items(
+    mixed: Sequence[tuple[int, tuple[MixtureSource, MixtureSource]]], both_directions: bool
+) -> tuple[EvalMixture, ...]:
     """Numbered by the list's row; with both directions by twice the row, and one more for the way back."""
     if not both_directions:
-        return tuple(Item(number, *pair) for number, pair in mixed)
-    return tuple(Item(2 * number + back, *(pair[::-1] if back else pair)) for number, pair in mixed for back in (0, 1))
+        return tuple(EvalMixture(number, *pair) for number, pair in mixed)
+    return tuple(
+        EvalMixture(2 * number + back, *(pair[::-1] if back else pair)) for number, pair in mixed for back in (0, 1)
+    )

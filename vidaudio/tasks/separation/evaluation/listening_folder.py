@@ -16,7 +16,7 @@ import soundfile
 
 from vidaudio.errors import CorpusError
 from vidaudio.files import name_for_c
-from vidaudio.tasks.separation.evaluation.eval_mixtures import Item, TestSet
+from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, TestSet
 from vidaudio.tasks.separation.evaluation.methods import Estimates, Estimator
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport
 from vidaudio.training.spectrograms import Panel, draw_panels
@@ -77,7 +77,7 @@ def write_sounds(
     return folder / "index.html"
 
 
-def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: str) -> list[Item]:
+def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: str) -> list[EvalMixture]:
     """The mixtures to show; `best` and `worst` by the SI-SDR gain of the first method that is not the mixture.
 
     Raises:
@@ -114,7 +114,7 @@ def _of_methods(estimates: Estimates, report: EvaluationReport) -> dict[str, np.
     return sounds
 
 
-def _described(item: Item, report: EvaluationReport, sounds: dict[str, np.ndarray]) -> Sequence[dict[str, str]]:
+def _described(item: EvalMixture, report: EvaluationReport, sounds: dict[str, np.ndarray]) -> Sequence[dict[str, str]]:
     described = []
     for method in sounds:
         score = report.scores[item.number].get(method)

@@ -21,7 +21,7 @@ from vidaudio.tasks.separation.evaluation.protocols import ListedClip
 
 
 @dataclass(frozen=True)
-class Corpus:
+class EvalCorpus:
     """A packed corpus to draw test sounds from.
 
     Attributes:
@@ -35,7 +35,7 @@ class Corpus:
     reader: SampleReader
 
     @classmethod
-    def of(cls, index: TrainingIndex, shape: WindowShape) -> Corpus:
+    def of(cls, index: TrainingIndex, shape: WindowShape) -> EvalCorpus:
         return cls(index, Windows(index, shape), SampleReader(index))
 
     @functools.cached_property
@@ -50,17 +50,17 @@ class Corpus:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LocatedWindow:
     """A window of a sample."""
 
     row: int
     window: Window
 
 
-class Finder:
+class ClipLocator:
     """Finds the clips of lists in a corpus."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: EvalCorpus) -> None:
         self.corpus = corpus
         self.ambiguous = 0
         self._keys = corpus.index.table["key"].to_pylist()
@@ -74,7 +74,7 @@ class Finder:
             if self._ids[row] not in self._ids_of[source]:
                 self._ids_of[source].append(self._ids[row])
 
-    def find(self, clip: ListedClip, *, published_crop: bool) -> Place | None:
+    def find(self, clip: ListedClip, *, published_crop: bool) -> LocatedWindow | None:
         """The scored window of a listed clip; None where the corpus has none of it.
 
         A list that names videos means any cut of them: of several, the one with the list's label, else the first by id;
@@ -96,15 +96,15 @@ class Finder:
             ids = same or ids
         return ids[0] if ids else None
 
-    def _whole(self, row: int, seconds: float | None) -> Place | None:
+    def _whole(self, row: int, seconds: float | None) -> LocatedWindow | None:
         if row not in self.corpus.usable:
             return None
         # A pack of middles (`pack.window: middle`) holds nothing else: its middle is all there is.
         if seconds is None or "-w" in self._keys[row].removeprefix(self._ids[row]):
-            return Place(row, self.corpus.windows.middle(row))
+            return LocatedWindow(row, self.corpus.windows.middle(row))
         return self._around(row, seconds)
 
-    def _in_segments(self, rows: list[int], seconds: float | None) -> Place | None:
+    def _in_segments(self, rows: list[int], seconds: float | None) -> LocatedWindow | None:
         suffix = self._keys[rows[0]].removeprefix(self._ids[rows[0]])
         if not suffix.startswith("-s"):
             raise CorpusError(
@@ -123,17 +123,17 @@ class Finder:
         best = int(np.argmin(np.abs(middles - centre)))
         return self._around(rows[best], (centre - starts[best]) / rate)
 
-    def _around(self, row: int, seconds: float) -> Place | None:
+    def _around(self, row: int, seconds: float) -> LocatedWindow | None:
         """None where the sound ends too early for a window there: then it is not what the list means."""
         if row not in self.corpus.usable:
             return None
         window = around(self.corpus, row, seconds)
         allowed = self.corpus.windows.shape.max_padding_seconds * self.corpus.index.sample_rate
         over = max(-window.first_sample, window.first_sample + window.samples - int(self._samples[row]))
-        return Place(row, window) if over <= allowed else None
+        return LocatedWindow(row, window) if over <= allowed else None
 
 
-def around(corpus: Corpus, row: int, seconds: float) -> Window:
+def around(corpus: EvalCorpus, row: int, seconds: float) -> Window:
     """Sound exactly around a time of the sample's sound, and the pictures of the window nearest to it."""
     windows, rate = corpus.windows, corpus.index.sample_rate
     first = round(seconds * rate) - windows.shape.samples // 2

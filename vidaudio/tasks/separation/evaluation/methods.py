@@ -17,9 +17,9 @@ from torch import Tensor
 
 from vidaudio.errors import CorpusError, QueryError
 from vidaudio.separation import FixedFilters, candidate_masks, ideal_binary_mask, mix_sources
-from vidaudio.tasks.separation.evaluation.eval_mixtures import Item, Sounding, TestSet
+from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, MixtureSource, TestSet
 from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, phrased_query, plain_words
-from vidaudio.tasks.separation.queries import query_maker
+from vidaudio.tasks.separation.queries import query_encoder
 from vidaudio.tasks.separation.systems import modalities
 from vidaudio.training.checkpoint import Checkpoint, best_device
 
@@ -132,7 +132,7 @@ class Estimator:
         if self.keeps_noise and getattr(self.model, "noise", None) is None:
             raise CorpusError(f"{loaded.recipe.system} has no noise heads to keep; leave --noise-heads at drop")
         make = functools.partial(
-            query_maker, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
+            query_encoder, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
         )
         self.maker = make(loaded.recipe)
         self.pictures = loaded.recipe.query.kind == "pictures"
@@ -142,7 +142,7 @@ class Estimator:
         self._plain = make(plain_words(loaded.recipe)) if phrasings else None
 
     @torch.no_grad()
-    def estimate(self, item: Item) -> Estimates:
+    def estimate(self, item: EvalMixture) -> Estimates:
         """All methods that this mixture allows."""
         audio = np.stack([_sound(item.target), _sound(item.interference)])
         sources, mixture = mix_sources(torch.from_numpy(audio)[None].to(self.device))
@@ -160,7 +160,7 @@ class Estimator:
         first = (("mixture", 0),) if "mixture" in self.methods else ()
         return Estimates(item.number, sources[0, :, : self.samples], mixed, (*first, *names), torch.cat(sounds))
 
-    def _masks(self, item: Item, sources: Tensor, spectrum: Tensor) -> Iterator[tuple[tuple[str, int], Tensor]]:
+    def _masks(self, item: EvalMixture, sources: Tensor, spectrum: Tensor) -> Iterator[tuple[tuple[str, int], Tensor]]:
         """Method, candidate, and the target's mask on linear bins, `[bins, frames]`."""
         front_end = self.model.front_end
         queries = {method: query for method in self.methods if (query := self._query(method, item)) is not None}
@@ -189,7 +189,7 @@ class Estimator:
         noise = [self.model.noise_masks(spectrum, queries[:, n : n + 1])[0] for n in range(queries.shape[1])]
         return (masks + torch.stack(noise)).clamp(max=1)
 
-    def _query(self, method: str, item: Item) -> Tensor | None:
+    def _query(self, method: str, item: EvalMixture) -> Tensor | None:
         """What a method asks about a mixture; None where it does not ask, or cannot ask about this one."""
         if method == "image":
             return self._image(item.target)
@@ -205,7 +205,7 @@ class Estimator:
             return self._text(method, item.target.label)
         return None
 
-    def _absent(self, method: str, item: Item, find: Callable[[Item], T]) -> T | None:
+    def _absent(self, method: str, item: EvalMixture, find: Callable[[EvalMixture], T]) -> T | None:
         """What `find` finds that is not in a mixture; None where there is nothing and nobody asked for the method."""
         try:
             return find(item)
@@ -215,14 +215,14 @@ class Estimator:
             self.without_wrong_query.add(item.number)
             return None
 
-    def _image(self, sound: Sounding) -> Tensor:
+    def _image(self, sound: MixtureSource) -> Tensor:
         reader, place = sound.corpus.reader, sound.place
         vectors = reader.vectors(place.row)[list(place.window.frames)]
         batch = {"vectors": torch.from_numpy(vectors)[None, None].to(self.device)}
         if self.pictures:
             seen = reader.pictures(place.row, place.window.frames)
             batch["frames"] = torch.from_numpy(seen)[None, None].to(self.device)
-        return self.maker.of_batch(batch)[0, 0].to(self.device)
+        return self.maker.encode_batch(batch)[0, 0].to(self.device)
 
     def _text(self, method: str, label: str) -> Tensor | None:
         """The query of a label, made once; None for a label that a system of labels does not know."""
@@ -232,7 +232,7 @@ class Estimator:
                 if method in self._phrasings:
                     query = phrased_query(self._plain, self._phrasings[method], label)
                 else:
-                    query = self.maker.of_words(label)
+                    query = self.maker.encode_text(label)
             except QueryError:
                 if not self.maker.labels:
                     raise
@@ -242,5 +242,5 @@ class Estimator:
         return self._words.get(key)
 
 
-def _sound(sound: Sounding) -> np.ndarray:
+def _sound(sound: MixtureSource) -> np.ndarray:
     return sound.corpus.reader.window_sound(sound.place.row, sound.place.window)

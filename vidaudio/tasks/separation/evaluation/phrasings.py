@@ -14,7 +14,7 @@ from torch import Tensor
 from vidaudio.config.recipes import RecipeModel, check, load_values
 from vidaudio.encoders.prompts import check_templates, fill
 from vidaudio.errors import QueryError
-from vidaudio.tasks.separation.queries import QueryMaker
+from vidaudio.tasks.separation.queries import QueryEncoder
 from vidaudio.tasks.separation.recipe import TrainRecipe
 
 PHRASING_FOLDER = "manifests/phrasings"
@@ -58,7 +58,7 @@ def plain_words(recipe: TrainRecipe) -> TrainRecipe:
     return recipe.model_copy(update={"query": recipe.query.model_copy(update={"templates": ("{}",)})})
 
 
-def phrased_query(maker: QueryMaker, phrasing: Phrasing, label: str) -> Tensor:
+def phrased_query(maker: QueryEncoder, phrasing: Phrasing, label: str) -> Tensor:
     """Mean of the sentences' queries; `maker` takes words as they come.
 
     Raises:
@@ -66,4 +66,4 @@ def phrased_query(maker: QueryMaker, phrasing: Phrasing, label: str) -> Tensor:
     """
     if maker.labels:
         raise QueryError("this system knows labels and no sentences; it cannot be asked in other words")
-    return torch.stack([maker.of_words(sentence) for sentence in fill(phrasing.sentences, label)]).mean(dim=0)
+    return torch.stack([maker.encode_text(sentence) for sentence in fill(phrasing.sentences, label)]).mean(dim=0)

@@ -14,7 +14,7 @@ from vidaudio.text import number_of
 
 
 @dataclass(frozen=True)
-class About:
+class ReportHeader:
     """What was evaluated on what.
 
     Attributes:
@@ -58,7 +58,7 @@ class EvaluationReport:
         oracles: Methods whose score is the best of several estimates, or that know the sources.
     """
 
-    about: About
+    about: ReportHeader
     methods: tuple[str, ...]
     mixtures: int
     scores: Mapping[int, MixtureScores]
