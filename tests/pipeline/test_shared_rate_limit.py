@@ -140,14 +140,14 @@ def test_a_worker_asks_again_only_when_it_may_be_served():
     class Counting(ClusterRateLimiter):
         def _ask(self, call: str, site: str, told: float | None = None) -> float:
             asked.append(call)
-            return 0.2 if call == "turn" else 60.0
+            return 0.2 if call == "try_acquire" else 60.0
 
     rate_limiter = Counting(Gone(), Rates(SiteRate()))  # type: ignore[arg-type]
     assert [rate_limiter.try_acquire("s") > 0 for _ in range(50)] == [True] * 50
-    assert asked == ["turn"]
+    assert asked == ["try_acquire"]
     time.sleep(0.21)
     rate_limiter.try_acquire("s")
     rate_limiter.report_throttled("s", None)
-    assert asked == ["turn", "turn", "refused"]
+    assert asked == ["try_acquire", "try_acquire", "report_throttled"]
     assert rate_limiter.try_acquire("s") > 50
     assert len(asked) == 3

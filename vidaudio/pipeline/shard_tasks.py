@@ -158,9 +158,9 @@ def run_shard_tasks(
 
 def _noted(breaker: RunCircuitBreaker, record: Mapping[str, Any]) -> str | None:
     """What a shard's record says against going on; None for one of another stage, or one that was there before."""
-    if "tail" not in record:
+    if "trailing" not in record:
         return None
-    return breaker.note(TrailingFailures(**record["tail"]), [SiteAnswers(**row) for row in record["answers"]])
+    return breaker.note(TrailingFailures(**record["trailing"]), [SiteAnswers(**row) for row in record["answers"]])
 
 
 def run_pack_tasks(

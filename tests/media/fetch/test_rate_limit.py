@@ -159,9 +159,9 @@ def test_retry_after_in_all_its_forms(header: str | None, seconds: float | None)
 def test_processes_share_a_folder_and_its_interval(tmp_path: Path):
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom vidaudio.media.fetch.rate_limit import *\n"
-        "budget = FileBudget(Path(sys.argv[1]), Rates(SiteRate(minimum_interval_seconds=0.02)))\n"
+        "limiter = FileRateLimiter(Path(sys.argv[1]), Rates(SiteRate(minimum_interval_seconds=0.02)))\n"
         "for _ in range(20):\n"
-        "    while wait := budget.turn('s'):\n        time.sleep(wait)\n"
+        "    while wait := limiter.try_acquire('s'):\n        time.sleep(wait)\n"
         "    print(time.time(), flush=True)\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "budget")]
@@ -174,8 +174,8 @@ def test_processes_share_a_folder_and_its_interval(tmp_path: Path):
 def test_a_killed_process_leaves_neither_lock_nor_half_a_file(tmp_path: Path):
     code = (
         "import sys\nfrom pathlib import Path\nfrom vidaudio.media.fetch.rate_limit import *\n"
-        "budget = FileBudget(Path(sys.argv[1]))\nprint('ready', flush=True)\n"
-        "while True:\n    budget.turn('s'), budget.refused('t', 0.0)\n"
+        "limiter = FileRateLimiter(Path(sys.argv[1]))\nprint('ready', flush=True)\n"
+        "while True:\n    limiter.try_acquire('s'), limiter.report_throttled('t', 0.0)\n"
     )
     rate_limiter = FileRateLimiter(tmp_path)
     for _ in range(5):

@@ -207,9 +207,9 @@ class _Session:
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """Answer one question of the process's. Whatever else the budget raises is raised here."""
         call, thread = message["call"], message["thread"]
-        self.clock.note(thread, waits=call == "turn")
+        self.clock.note(thread, waits=call == "try_acquire")
         try:
-            if call == "turn":
+            if call == "try_acquire":
                 wait = self._turn(message["site"])
                 self.clock.note(thread, waits=wait > 0)
                 return {"value": wait}
@@ -229,11 +229,11 @@ class _Session:
     def _other(self, call: str, message: dict[str, Any]) -> Any:
         if call == "stopped":
             return self._stop.is_set()
-        if call == "answered":
+        if call == "report_ok":
             return self._rate_limiter.report_ok(message["site"])
-        if call == "unanswered":
+        if call == "report_no_response":
             return self._rate_limiter.report_no_response(message["site"])
-        if call == "refused":
+        if call == "report_throttled":
             pause = self._rate_limiter.report_throttled(message["site"], message["retry_after_seconds"])
             self._traffic.refused += 1
             _log.info("%s refuses requests and is paused for %.0f s", message["site"], pause)

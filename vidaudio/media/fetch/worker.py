@@ -81,16 +81,16 @@ class _ParentsBudget:
         self._parent = parent
 
     def try_acquire(self, site: str) -> float:
-        return self._parent.ask("turn", site=site)
+        return self._parent.ask("try_acquire", site=site)
 
     def report_throttled(self, site: str, retry_after_seconds: float | None) -> float:
-        return self._parent.ask("refused", site=site, retry_after_seconds=retry_after_seconds)
+        return self._parent.ask("report_throttled", site=site, retry_after_seconds=retry_after_seconds)
 
     def report_ok(self, site: str) -> None:
-        self._parent.ask("answered", site=site)
+        self._parent.ask("report_ok", site=site)
 
     def report_no_response(self, site: str) -> None:
-        self._parent.ask("unanswered", site=site)
+        self._parent.ask("report_no_response", site=site)
 
 
 class _ParentsStop(threading.Event):

@@ -69,7 +69,7 @@ class TrailingFailures:
 
 
 def trailing_failures(outcomes: Iterable[Outcome]) -> TrailingFailures:
-    """The tail of a shard's sources, in the order in which they stand."""
+    """The tail of a shard's sources, in the order of the list."""
     last, length, whole = TrailingFailures(), 0, True
     for number, outcome in enumerate(outcomes):
         reason = outcome.reason if outcome.transient else None
@@ -96,7 +96,7 @@ class RunCircuitBreaker:
         """One more shard; the sentence that ends the run, where it was one too many.
 
         Args:
-            tail: How it ended.
+            trailing: Failures at the end of the shard that was downloaded last.
             answers: Of each site, in order.
         """
         if any(self._answers.note_all(rows) for rows in answers):

@@ -69,7 +69,7 @@ class DownloadRecord(CommitRecord):
         refused: Of these, answered with 429 or 503.
         waited_seconds: For the budget, over all threads.
         source_tries: How often a source was asked.
-        tail: The failures in a row with which the shard ended; the driver watches them over all shards.
+        trailing: The failures in a row with which the shard ended; the driver watches them over all shards.
         answers: The last answers of each site, likewise.
     """
 
