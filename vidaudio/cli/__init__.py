@@ -1,6 +1,6 @@
-"""The command line: a thin layer, one command to one documented Python call.
+"""Command line: a thin layer in which each command is one call of a documented Python function.
 
-Only the standard library and Typer are imported here; what a command needs is imported when it runs.
+Only the standard library and Typer are imported here; a command imports what it needs when it runs.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import sys
 from types import FrameType
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-# Of an error's text, the characters shown: of twenty bad rows each has its reason.
+# Maximum length of a printed error, in characters: enough for twenty bad rows, each with its reason.
 LONGEST_ERROR = 100_000
-# Options that may stand without a value, and what they mean then.
+# Options whose value may be omitted, and the value that is then used.
 BARE_OPTIONS = {"--retry-failed": "transient"}
 
 
 def main() -> None:
-    """Run the command line; errors meant for people become one line and an exit code."""
+    """Run the command line; an error for users is printed as one message and becomes an exit code."""
     from vidaudio.cli.app import app
     from vidaudio.errors import VidaudioError
     from vidaudio.text import storable_text
 
-    # A file name that is not UTF-8, or a terminal that is not, must not end a command that has done its work.
+    # A file name or a terminal that is not UTF-8 must not make a command fail that has done its work.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -33,12 +33,13 @@ def main() -> None:
     try:
         app(args=_with_values(sys.argv[1:]))
     except VidaudioError as error:
-        # It may quote a list or a site: no escape sequence of theirs reaches the terminal.
+        # The error may quote a list or a site: their escape sequences must not reach the terminal.
         text = storable_text(f"error: {error}", max_characters=LONGEST_ERROR, keep_line_ends=True)
         print(text, file=sys.stderr)
         raise SystemExit(error.exit_code) from None
     except OSError as error:
-        # A folder that may not be written, a full disk: the system's own words and the name say what to do.
+        # For example a read-only folder or a full disk: the file name and the system's message tell the user what to
+        # do.
         print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
         raise SystemExit(1) from None
     except SystemExit as stop:
@@ -48,14 +49,14 @@ def main() -> None:
 
 
 def _speaks() -> bool:
-    """Whether what a stop means is this process's to say: of several ranks' it is the first's, or their launcher's."""
+    """Return whether this process reports a stop: of several ranks, only rank 0 or the launcher does."""
     from vidaudio.training.signals import LAUNCHED
 
     return LAUNCHED not in os.environ and os.environ.get("RANK", "0") == "0"
 
 
 def _going_on(arguments: list[str]) -> str:
-    """What is left of a stopped command, and what to type to go on."""
+    """Return what remains of a stopped command, and what to type to continue."""
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     if command in ("evaluate", "separate"):
         return "the same command begins anew"
@@ -65,7 +66,7 @@ def _going_on(arguments: list[str]) -> str:
 
 
 def _with_values(arguments: list[str]) -> list[str]:
-    """Options that stand bare get their value: Typer's own options either always or never take one."""
+    """Add the default value to options without a value: a Typer option either always or never takes one."""
     filled = []
     for place, argument in enumerate(arguments):
         following = arguments[place + 1] if place + 1 < len(arguments) else "-"
@@ -75,8 +76,11 @@ def _with_values(arguments: list[str]) -> list[str]:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """Ctrl-C and SIGTERM unwind: workers are stopped, states saved and scratch removed; the code says which it was."""
-    # Batch systems may say it twice, which must not break into the unwinding; a person's second Ctrl-C ends at once.
+    """Handle SIGINT and SIGTERM: raise SystemExit with 128 + the signal's number.
+
+    The stack unwinds, so that workers stop, states are saved and scratch files are removed.
+    """
+    # Batch systems may send SIGTERM twice, which must not interrupt the unwinding; a second Ctrl-C ends at once.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise SystemExit(128 + number)

@@ -1,4 +1,4 @@
-"""All commands under one name."""
+"""The Typer app with all commands."""
 
 from __future__ import annotations
 

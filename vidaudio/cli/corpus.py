@@ -1,4 +1,4 @@
-"""`vidaudio build`, `status` and `pack`."""
+"""Commands `vidaudio build`, `status` and `pack`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
 
 
 def _known_reasons(text: str | None) -> str | None:
-    """Refuse what are no reasons first: bare, the option may have taken the recipe, which then seems to be missing."""
+    """Refuse invalid reasons early: a bare option may have taken the recipe, which would then seem to be missing."""
     if text is not None:
         from vidaudio.pipeline.retry import parse_reasons
 
@@ -49,7 +49,7 @@ def build(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Build a corpus from a manifest, or go on with one: download, extract, embed, pack."""
+    """Build a corpus from a manifest, or continue one: download, extract, embed, pack."""
     from vidaudio.config.corpus import load_corpus_recipe, with_scheduler
     from vidaudio.pipeline.build import build as run_build
 
@@ -81,7 +81,7 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show how many clips came through each stage, and why the others did not."""
+    """Show how many clips passed each stage, and why the others did not."""
     from vidaudio.maintenance.status import corpus_status
 
     found = corpus_status(corpus)
@@ -101,25 +101,25 @@ def pack(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Pack a finished corpus into training shards, once more under another name or selection."""
+    """Pack a finished corpus into training shards; also again under another name or with another selection."""
     from vidaudio.config.corpus import PackBlock
     from vidaudio.config.recipes import check, override
     from vidaudio.corpus.corpus import open_corpus
     from vidaudio.packs.selection import SelectionError
     from vidaudio.pipeline.build import pack as run_pack
 
-    # Settings are known by their names in a recipe, `pack.window`, and may be called `window` where all are a pack's.
+    # In a recipe the settings are named `pack.window`; here, where all settings are a pack's, `window` works too.
     bare = [setting.removeprefix("pack.") for setting in settings or []]
     stored = open_corpus(corpus).pack.model_dump(mode="json")
     if any(setting.partition("=")[0] in ("window", "windows_per_clip") for setting in bare):
-        # The two say one thing together: what is asked for replaces both.
+        # The two settings belong together: a new value for one replaces both.
         del stored["window"], stored["windows_per_clip"]
     values = override(stored, bare)
     values |= {key: value for key, value in (("name", name), ("where", where)) if value is not None}
     try:
         packed = run_pack(corpus, check(PackBlock, values, "pack"), scheduler=scheduler, progress=not quiet)
     except SelectionError as error:
-        if where is None:  # it stands in the recipe, or was said by --set
+        if where is None:  # the selection is from the recipe or from --set
             raise
         raise error.called("--where") from error
     typer.echo(json.dumps(packed.as_dict(), indent=2) if as_json else str(packed))

@@ -1,4 +1,4 @@
-"""`vidaudio demo`."""
+"""Command `vidaudio demo`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the table and the folder, not the steps.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The whole path on one machine, small: render, serve, download, build, train, evaluate, separate."""
+    """Run the whole path in small on one machine: render, serve, download, build, train, evaluate, separate."""
     from vidaudio.demo.run import run_demo
 
     def tell(text: str) -> None:
-        # With --json, standard output is the answer alone.
+        # With --json, standard output contains only the JSON.
         if not quiet:
             typer.echo(text, err=as_json)
 

@@ -1,4 +1,4 @@
-"""`vidaudio evaluate`: a run by a protocol, several runs side by side, a sweep over a setting, or sounds in files."""
+"""Command `vidaudio evaluate`: one run, several runs side by side, a sweep over a setting, or sounds in files."""
 
 from __future__ import annotations
 
@@ -20,17 +20,23 @@ if TYPE_CHECKING:
 
 
 class NoiseHeads(StrEnum):
+    """Values of `--noise-heads`."""
+
     drop = "drop"
     keep = "keep"
     both = "both"
 
 
 class Scorer(StrEnum):
+    """Values of `--scorer`."""
+
     museval = "museval"
     batched = "batched"
 
 
 class SoundsChoice(StrEnum):
+    """Values of `--sounds-choice`."""
+
     first = "first"
     best = "best"
     worst = "worst"
@@ -196,6 +202,6 @@ def _show(
 
 
 def _name(run: Path, runs: Sequence[Path]) -> str:
-    """A folder's name for a run: its own where that tells the runs apart, else with its number in front."""
+    """Return a run's folder name: its own name, with its number in front if another run has the same name."""
     same = sum(other.name == run.name for other in runs) > 1
     return f"{runs.index(run) + 1}-{run.name}" if same else run.name

@@ -1,4 +1,4 @@
-"""`vidaudio remove` and `export`: what happens to clips after a corpus is built."""
+"""Commands `vidaudio remove` and `export`, for the clips of a finished corpus."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def remove(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Take clips out of a corpus for good: from every column and pack, and never fetched again.
+    """Remove clips from a corpus for good: from every column and pack, and they are never fetched again.
 
-    Exit code 1 where an entry names nothing in the corpus; what the others name is removed all the same.
+    Exit code 1 if an entry matches nothing in the corpus; the clips of the other entries are removed all the same.
     """
     from vidaudio.maintenance.remove import read_ids
     from vidaudio.maintenance.remove import remove as run_remove
@@ -50,9 +50,9 @@ def export(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Write clips as loose files: wav, jpg, and a csv of what they are.
+    """Write clips as loose files: wav, jpg, and a csv that describes them.
 
-    Exit code 1 where the corpus does not hold a clip whole; the others are written all the same.
+    Exit code 1 if a clip is incomplete in the corpus; the others are written all the same.
     """
     from vidaudio.maintenance.export import export as run_export
     from vidaudio.maintenance.remove import read_ids

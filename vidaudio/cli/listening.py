@@ -1,4 +1,4 @@
-"""`vidaudio listening-test`."""
+"""Command `vidaudio listening-test`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from vidaudio.cli.corpus import Json
 
 
 class KindOption(StrEnum):
+    """Values of `--kind`."""
+
     WHICH = "which"
     MOS = "mos"
 
 
 class LevelOption(StrEnum):
+    """Values of `--level`."""
+
     AS_IS = "as-is"
     PEAK = "peak"
     RMS = "rms"
@@ -57,7 +61,7 @@ def listening_test(
     quiet: Annotated[bool, typer.Option("--quiet", help="Name the page and its key, without notes.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a blind listening test from folders of sounds, or sum up what listeners answered."""
+    """Make a blind listening test from folders of sounds, or sum up the listeners' answers."""
     if tally:
         if key is None:
             raise typer.BadParameter("--tally needs --key, the file that was written beside the page.")

@@ -1,7 +1,7 @@
-"""`vidaudio manifest`: a list of videos, in the format it is published in, becomes a manifest.
+"""Commands `vidaudio manifest`: convert a published list of videos to a manifest.
 
-A command a format; each is one call of the reader of that name in `vidaudio.manifest`, and the same ending for all:
-join with media, write, say what was done.
+There is one command per format. Each calls the reader of that format in `vidaudio.manifest`, and all end in the same
+steps: join with media, write, report.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def vggsound(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """VGGSound's csv (id, start, label, split) or its two-column test list."""
+    """Read VGGSound's csv (id, start, label, split) or its two-column test list."""
     from vidaudio.manifest import read_vggsound
 
     listing = read_vggsound(*lists, split=split, skip_bad_rows=skip_bad_rows)
@@ -72,7 +72,7 @@ def music(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """MUSIC's json: solos, duets, MUSIC-21 (whole videos)."""
+    """Read MUSIC's json: solos, duets, MUSIC-21 (whole videos)."""
     from vidaudio.manifest import read_music
 
     listing = read_music(*lists, split=split, skip_bad_rows=skip_bad_rows)
@@ -91,7 +91,7 @@ def audiocaps(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """AudioCaps' csv; the captions of a clip are gathered."""
+    """Read AudioCaps' csv; all captions of a clip are collected."""
     from vidaudio.manifest import read_audiocaps
 
     listing = read_audiocaps(*lists, split=split, skip_bad_rows=skip_bad_rows)
@@ -113,7 +113,7 @@ def audioset(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """AudioSet's segment csv; label ids become names."""
+    """Read AudioSet's segment csv; label ids become names."""
     from vidaudio.manifest import read_audioset
 
     listing = read_audioset(*lists, class_labels=class_labels, split=split, skip_bad_rows=skip_bad_rows)
@@ -136,7 +136,7 @@ def clipsep(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """CLIPSep's index lists, for evaluation: videos and labels, the cuts from another list."""
+    """Read CLIPSep's index lists, for evaluation: videos and labels; the cuts come from another list."""
     from vidaudio.manifest import read_clipsep
 
     listing = read_clipsep(*lists, starts_from=starts_from, split=split, skip_bad_rows=skip_bad_rows)
@@ -179,7 +179,7 @@ def table(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """A table of URLs, YouTube ids or paths, its columns mapped to fields."""
+    """Read a table of URLs, YouTube ids or paths; its columns are mapped to fields."""
     from vidaudio.manifest import TableOptions, read_table
 
     options = TableOptions(
@@ -209,7 +209,7 @@ def folder(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """A folder of videos, every file one clip."""
+    """Read a folder of videos; every file is one clip."""
     from vidaudio.manifest import read_folder
 
     listing = read_folder(path, label_from=label_from, dataset=dataset, split=split, skip_bad_rows=skip_bad_rows)
@@ -230,7 +230,7 @@ def esc(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """ESC-50's csv of sound files; folds become splits. For `vidaudio pack-sounds`."""
+    """Read ESC-50's csv of sound files; folds become splits. For `vidaudio pack-sounds`."""
     from vidaudio.manifest import read_esc
 
     listing = read_esc(
@@ -251,7 +251,7 @@ def show(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only the counts, no rows.")] = False,
     as_json: Json = False,
 ) -> None:
-    """What a manifest holds: clips, sources, splits, labels, the first rows."""
+    """Show the contents of a manifest: clips, sources, splits, labels, the first rows."""
     from dataclasses import asdict
 
     from vidaudio.manifest import describe_manifest
@@ -287,7 +287,7 @@ def _finish(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Join with media where asked, write the manifest, and say what was read, joined and written."""
+    """Join with media if requested, write the manifest, and report what was read, joined and written."""
     from vidaudio.errors import ManifestError
     from vidaudio.manifest import write_manifest
 
@@ -315,7 +315,7 @@ def _finish(
 def _with_media(
     clips: tuple[Clip, ...], media: str | None, keep_missing: bool, report: Path | None
 ) -> tuple[tuple[Clip, ...], dict[str, int | str] | None]:
-    """The clips with their media's places, and the counts of the join (None where nothing was joined)."""
+    """Return the clips with the paths of their media, and the counts of the join (None if nothing was joined)."""
     from vidaudio.errors import ManifestError
     from vidaudio.manifest import fill_template, is_template, join_media, write_join_report
 
@@ -373,13 +373,13 @@ def _written(done: dict) -> str:
 
 
 def _counts(counts: dict[str, int], shown: int = 10) -> str:
-    """The largest counts in one line."""
+    """Return the largest counts in one line."""
     texts = [f"{name or '(none)'} {number:,}" for name, number in list(counts.items())[:shown]]
     return ", ".join(texts) + (f", and {len(counts) - shown:,} more" if len(counts) > shown else "")
 
 
 def _mapping(pairs: Sequence[str]) -> dict[str, list[str]]:
-    """`label=category` pairs as a field's columns, in the order given."""
+    """Return the columns of each field from `label=category` pairs, in the given order."""
     from vidaudio.errors import ManifestError
 
     columns: dict[str, list[str]] = {}

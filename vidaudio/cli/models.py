@@ -1,4 +1,4 @@
-"""`vidaudio train` and `separate`."""
+"""Commands `vidaudio train` and `separate`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train a system on a packed corpus, or on several."""
+    """Train a system on one or more packed corpora."""
     from vidaudio.tasks.separation.recipe import load_train_recipe
     from vidaudio.training.signals import LAUNCHED, alias_sigusr1
 
@@ -117,7 +117,7 @@ def separate(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Pull the sound that words, a picture or a video describe out of a sound file or a video."""
+    """Extract the sound that words, a picture or a video describe from a sound file or a video."""
     from vidaudio.tasks.separation.separate import separate as run_separation
 
     done = run_separation(

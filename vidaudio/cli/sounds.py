@@ -1,4 +1,4 @@
-"""`vidaudio pack-sounds`."""
+"""Command `vidaudio pack-sounds`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pack_sounds(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Answer as JSON.")] = False,
 ) -> None:
-    """Pack labelled sound files, without pictures, for LabelSep, PIT and systems that are asked in words."""
+    """Pack labelled sound files, without pictures, for LabelSep, PIT and systems with text queries."""
     from vidaudio.config.corpus import PackBlock
     from vidaudio.config.recipes import check, override
     from vidaudio.packs.audio_only import pack_sounds as run_pack

@@ -1,4 +1,4 @@
-"""`vidaudio verify`."""
+"""Command `vidaudio verify`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def verify(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Check that a corpus holds what was committed to it; exit code 1 and a list where it does not."""
+    """Check that a corpus contains everything that was committed to it; if not, list the faults, exit code 1."""
     from vidaudio.maintenance.verify import verify_corpus
 
     report = verify_corpus(corpus, sample=sample, trust_encoder=trust_encoder, progress=not quiet)

@@ -1,1 +1,1 @@
-"""How recipes are read: YAML, the packaged recipes they extend, and what is said of a mistake in one."""
+"""Recipes: YAML files, the packaged recipes that they extend, their models, and messages about mistakes in them."""

@@ -1,4 +1,4 @@
-"""What a recipe says of a batch system: `dask.cluster`, and what of it can be checked without one."""
+"""Settings of a batch system, `dask.cluster`, with the checks that are possible without the batch system."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ListenAddress = Annotated[str, AfterValidator(_listen)]
 Memory = Annotated[str, AfterValidator(_memory)]
 Walltime = Annotated[str, AfterValidator(_walltime)]
 
-# What the other keys of the block say already, or what vidaudio counts on.
+# Options that the block's other keys set, or that vidaudio relies on.
 _NOT_EXTRA = frozenset(
     {
         *("cores", "memory", "queue", "walltime", "interface", "processes", "name", "scheduler", "protocol"),
@@ -59,7 +59,7 @@ Extra = Annotated[dict[str, Any], AfterValidator(_extra)]
 
 
 class GpuJobsBlock(RecipeModel):
-    """Jobs that embed, each with one GPU. What is left out is as for the other jobs; `extra` adds to theirs."""
+    """Jobs that embed, each with one GPU. Omitted keys are those of the other jobs; `extra` adds to their extra."""
 
     jobs: int = Field(1, ge=1)
     cores: int | None = Field(None, ge=1)
@@ -70,8 +70,10 @@ class GpuJobsBlock(RecipeModel):
 
 
 class ClusterBlock(RecipeModel):
-    """Jobs of a batch system, by dask-jobqueue: one Dask worker a job, which fetches and decodes, and embeds where no
-    `gpu` jobs do."""
+    """Jobs of a batch system, submitted by dask-jobqueue.
+
+    Each job runs one Dask worker, which fetches and decodes. It also embeds, unless there are `gpu` jobs.
+    """
 
     kind: Literal["slurm", "pbs", "sge", "lsf", "htcondor", "oar", "moab", "local"]
     jobs: int = Field(ge=1, description="how many; those that end at their wall time are submitted anew")

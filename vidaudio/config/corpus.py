@@ -1,4 +1,4 @@
-"""What a build does: the blocks of a corpus recipe, and which of them decide the bytes."""
+"""The blocks of a corpus recipe: the settings of a build, and which of them decide a corpus's bytes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from vidaudio.paths import local_list
 from vidaudio.shards.store import check_shared
 
 STAGES = ("download", "extract", "embed", "pack")
-# Settings of a corpus that older versions do not know, and the value that stands for what those did.
+# Settings that older versions do not have, with the value that corresponds to what those versions did.
 LEFT_OUT = {"extract.channel": "mix"}
 
 
 class SiteRateBlock(RecipeModel):
-    """What one site is asked for where it differs from the others, see vidaudio.media.fetch.rate_limit.SiteRate."""
+    """Rates of one site where they differ from the others, see vidaudio.media.fetch.rate_limit.SiteRate."""
 
     requests_per_hour: float | None = Field(None, gt=0)
     minimum_interval_seconds: float | None = Field(None, ge=0)
@@ -33,7 +33,7 @@ class SiteRateBlock(RecipeModel):
 
 
 class RateBlock(RecipeModel):
-    """What every site is asked for at most, by all processes that share `folder` together."""
+    """Upper limits of the requests to every site, for all processes that share `folder` together."""
 
     requests_per_hour: float | None = Field(None, gt=0, description="spread evenly; no limit by default")
     minimum_interval_seconds: float = Field(0.0, ge=0, description="between two requests")
@@ -45,7 +45,7 @@ class RateBlock(RecipeModel):
 
 
 class FetchedMedia(RecipeModel):
-    """Which bytes are fetched: the part of the download settings that belongs to a corpus."""
+    """Which bytes are fetched: the download settings that belong to a corpus."""
 
     min_short_side: int = Field(224, ge=16, description="smallest format whose short side covers this, pixels")
     copy_local: bool = Field(False, description="copy local files into the corpus instead of referring to them")
@@ -53,9 +53,9 @@ class FetchedMedia(RecipeModel):
 
 
 class FetchPolicy(RecipeModel):
-    """How sources are reached: the part of the download settings that belongs to one run.
+    """How sources are reached: the download settings that belong to one run.
 
-    `ytdlp` is handed to yt-dlp as it is (cookies, proxy ...).
+    `ytdlp` is passed to yt-dlp unchanged (cookies, proxy ...).
     """
 
     keep: Literal["all", "until_extracted", "none"] = Field(
@@ -78,11 +78,11 @@ class FetchPolicy(RecipeModel):
 
 
 class DownloadBlock(FetchedMedia, FetchPolicy):
-    """Fetching."""
+    """All download settings."""
 
 
 class ExtractedMedia(RecipeModel):
-    """What is decoded: the part of the extract settings that belongs to a corpus."""
+    """What is decoded: the extract settings that belong to a corpus."""
 
     frame_size: int = Field(224, ge=16, le=2048)
     frames_per_second: float = Field(1.0, gt=0, le=60)
@@ -96,18 +96,18 @@ class ExtractedMedia(RecipeModel):
 
 
 class ExtractLimits(RecipeModel):
-    """What one decoder may take: the part of the extract settings that belongs to one run."""
+    """Limits of one decoder: the extract settings that belong to one run."""
 
     deadline_seconds: float = Field(120.0, gt=0)
     memory_gib: float = Field(4.0, ge=0.5, description="of one decoder; a clip that wants more is failed (crash)")
 
 
 class ExtractBlock(ExtractedMedia, ExtractLimits):
-    """Decoding, see vidaudio.media.decode.extractor.ExtractOptions."""
+    """All extract settings, see vidaudio.media.decode.extractor.ExtractOptions."""
 
 
 class EncoderBlock(RecipeModel):
-    """Which encoder, see vidaudio.encoders.clip.EncoderSpec."""
+    """Settings of the encoder, see vidaudio.encoders.clip.EncoderSpec."""
 
     architecture: str = "ViT-B-32"
     pretrained: str | None = "openai"
@@ -117,16 +117,18 @@ class EncoderBlock(RecipeModel):
     @model_validator(mode="before")
     @classmethod
     def _by_name(cls, values: Any) -> Any:
-        """Take an encoder's name alone, too: `encoder: demo`, `encoder: ViT-B-32/openai`."""
+        """Accept an encoder's name alone, too: `encoder: demo`, `encoder: ViT-B-32/openai`."""
         return named_encoder(values) if isinstance(values, str) else values
 
 
 class EmbedBlock(RecipeModel):
+    """All embed settings."""
+
     encoder: EncoderBlock = EncoderBlock()
 
 
 def _window_kind(value: Any) -> Any:
-    """Say what a length in seconds would mean; what is no kind of window otherwise is left to pydantic."""
+    """Reject a length in seconds with an explanation; pydantic rejects other wrong values."""
     if isinstance(value, int | float) or (isinstance(value, str) and value.strip()[:1].isdigit()):
         raise ValueError(
             "wants whole, middle or drawn (a packed window always has 4.096 s and 3 pictures: windows_per_clip says "
@@ -136,7 +138,7 @@ def _window_kind(value: Any) -> Any:
 
 
 class PackBlock(RecipeModel):
-    """Training shards. One corpus may be packed many times under different names."""
+    """Settings of training shards. One corpus may be packed many times under different names."""
 
     name: str = Field("default", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     audio: Literal["flac", "pcm16"] = Field("flac", description="flac saves disk, pcm16 saves the loader's time")
@@ -157,7 +159,7 @@ class PackBlock(RecipeModel):
     @model_validator(mode="before")
     @classmethod
     def _read_old_window(cls, values: Any) -> Any:
-        """Read `window: 10`, as ten drawn windows were once asked for; a number of windows alone draws them, too."""
+        """Convert the older form `window: 10` to ten drawn windows; `windows_per_clip` alone also means `drawn`."""
         if not isinstance(values, Mapping):
             return values
         window, number = values.get("window"), values.get("windows_per_clip")
@@ -184,7 +186,7 @@ class PackBlock(RecipeModel):
         return self.window if self.windows_per_clip is None else self.windows_per_clip
 
     def identity(self) -> dict[str, Any]:
-        """The settings as plans hash them: equal packs have equal hashes, also where `window` was a number."""
+        """Return the settings as plans hash them: equal packs have equal hashes, also where `window` was a number."""
         values = self.model_dump(mode="json", exclude={"windows_per_clip"})
         return values | {"window": self.window_rule}
 
@@ -201,12 +203,12 @@ class DaskBlock(RecipeModel):
 
     @property
     def spans_machines(self) -> bool:
-        """True where workers may run on other machines than the driver."""
+        """Whether workers may run on other machines than the driver."""
         return bool(self.scheduler) or (self.cluster is not None and self.cluster.kind != "local")
 
 
 class CorpusSettings(RecipeModel):
-    """The settings that decide committed bytes. They belong to a corpus, which refuses to continue under others."""
+    """The settings that decide committed bytes. A corpus stores them and refuses to continue under others."""
 
     shard_clips: int = Field(256, ge=1)
     download: FetchedMedia = FetchedMedia()
@@ -216,7 +218,8 @@ class CorpusSettings(RecipeModel):
     def identity(self) -> dict[str, Any]:
         """Return the settings as JSON values; their hash is part of every plan hash.
 
-        A setting that came later is left out at its default, so that the plan hashes of older corpora stay the same.
+        A setting that was added later is omitted at its default, so that the plan hashes of older corpora stay the
+        same.
         """
         values = self.model_dump(mode="json")
         for name, default in LEFT_OUT.items():
@@ -229,8 +232,8 @@ class CorpusSettings(RecipeModel):
 class RunSettings(RecipeModel):
     """The settings of one run: how sites are reached, at which rate, with which limits, on which workers.
 
-    They are never read from a corpus, and a corpus object cannot hold them. So whatever opens a
-    corpus again (a retry, a growth) cannot replace the settings that the user has just given with older ones.
+    They are never read from a corpus, and a corpus object cannot hold them. So code that opens a corpus again (for a
+    retry, or after growth) cannot replace the settings that the user has just given with older ones.
     """
 
     download: FetchPolicy = FetchPolicy()
@@ -239,7 +242,7 @@ class RunSettings(RecipeModel):
 
 
 class CorpusRecipe(RecipeModel):
-    """A corpus: which list, which settings, where."""
+    """A corpus recipe: the manifest, the settings, and the corpus's folder or URL."""
 
     name: str = "corpus"
     manifest: str | None = None
@@ -279,24 +282,24 @@ def load_corpus_recipe(name: str, settings: Sequence[str] = ()) -> CorpusRecipe:
     """Read a recipe of `pipelines/` by name or path, with `key=value` overrides.
 
     Raises:
-        RecipeError: What is wrong, and whether the recipe or an override says it.
+        RecipeError: When a value is wrong; the message says whether the recipe or an override contains it.
     """
     values, where = load_values(name, "pipelines"), f"recipe {Path(name).name}"
     try:
         return check(CorpusRecipe, override(values, settings), where)
     except RecipeError as error:
         if settings:
-            # Not right by itself either: then this sentence is the one to mend first.
+            # If the recipe alone is wrong, too, its error comes first.
             check(CorpusRecipe, values, where)
             raise RecipeError(str(error).replace(where, "--set", 1)) from None
         raise
 
 
 def with_scheduler(block: DaskBlock, address: str) -> DaskBlock:
-    """Return the settings with another scheduler, as `--scheduler` names it.
+    """Return the settings with the scheduler that `--scheduler` names.
 
     Raises:
-        RecipeError: It is no address of one.
+        RecipeError: When the address is not a scheduler's.
     """
     try:
         address = TypeAdapter(SchedulerAddress).validate_python(address)
@@ -307,16 +310,16 @@ def with_scheduler(block: DaskBlock, address: str) -> DaskBlock:
 
 
 def wanted_stages(only: str | Sequence[str] | None) -> list[str]:
-    """The stages of `--only`, in their order; all where it is not given.
+    """Return the stages of `--only`, in the order in which they run; all stages without `--only`.
 
     Args:
-        only: Names of stages, or a text of them with commas between.
+        only: Names of stages, as a list or as one string with commas; None for all.
 
     Raises:
-        CorpusError: No stage is named, or one that does not exist.
+        CorpusError: When no stage is named, or one does not exist.
     """
     if isinstance(only, str):
-        # An empty text is no `--only` left out: an unset variable of a script must not run all stages.
+        # An empty string is not an omitted `--only`: an unset variable of a script must not run all stages.
         only = [stage.strip() for stage in only.split(",")]
     if only is not None and not any(only):
         raise CorpusError(f"--only names no stage; leave it out for all, or name some of {', '.join(STAGES)}")
@@ -329,11 +332,11 @@ def wanted_stages(only: str | Sequence[str] | None) -> list[str]:
 
 
 def required_paths(recipe: CorpusRecipe, manifest: str | None, corpus: str | None) -> tuple[str, str]:
-    """Where the corpus is and which list it is of: as given, else as the recipe says.
+    """Return folder or URL of the corpus and path of the manifest: the arguments, else the recipe's.
 
     Raises:
-        CorpusError: One of them is named nowhere, or the corpus would be where only this process sees it.
-        ManifestError: The list is a URL.
+        CorpusError: When one of them is not given, or only this process could see the corpus.
+        ManifestError: When the manifest is a URL.
     """
     where, path = corpus or recipe.corpus, manifest or recipe.manifest
     if not where:
@@ -345,5 +348,5 @@ def required_paths(recipe: CorpusRecipe, manifest: str | None, corpus: str | Non
 
 
 def stable_hash(values: Any) -> str:
-    """SHA-256 of JSON-able values, independent of key order."""
+    """Return SHA-256 of JSON-able values, independent of key order."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

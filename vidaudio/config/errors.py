@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in plain words: which key, what it wants, what stands there."""
+"""Messages about mistakes in a recipe, in plain words: which key, what it wants, and which value it has."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 _LONGEST_VALUE = 80
-# What a key wants, by pydantic's kind of mistake; in braces, what pydantic knows of it.
+# What a key wants, by pydantic's type of error; names in braces come from the error's context.
 _WANTS = {
     "int_parsing": "a whole number",
     "int_type": "a whole number",
@@ -45,9 +45,9 @@ _WANTS = {
 
 
 def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
-    """A phrase for every key with a mistake, in the recipe's order.
+    """Return a phrase for every key with a mistake, in the recipe's order.
 
-    Where a key takes one of several kinds of values, pydantic finds a mistake with each; they become one phrase.
+    If a key accepts one of several kinds of values, pydantic reports a mistake for each kind; they become one phrase.
     """
     by_key: dict[str, list[Mapping[str, Any]]] = {}
     for item in error.errors():
@@ -65,7 +65,7 @@ def _phrase(model: type[BaseModel], key: str, items: Sequence[Mapping[str, Any]]
     if first["type"] == "missing":
         return f"{key} is missing"
     told = [item for item in items if item["type"] == "value_error"]
-    if told:  # our own words
+    if told:  # messages of our own validators
         of_one_value = not isinstance(told[0]["input"], Mapping | BaseModel)
         place, value = f"{key}: " if key else "", f", not {_shown(told[0]['input'])}" if of_one_value else ""
         return f"{place}{told[0]['ctx']['error']}{value}"
@@ -82,7 +82,7 @@ def _shown(value: Any) -> str:
 
 
 def _key(model: type[BaseModel], location: Sequence[str | int]) -> str:
-    """The key as it is written in the recipe; pydantic's names for the kinds of a value left out."""
+    """Return the key as the recipe writes it, without pydantic's names for the kinds of a value."""
     annotation: Any = model
     parts = []
     for part in location:
@@ -100,7 +100,7 @@ def _keys_beside(model: type[BaseModel], location: Sequence[str | int]) -> list[
 
 
 def _step(annotation: Any, part: str | int) -> tuple[Any, bool]:
-    """What stands below `part`, and whether that is a key or an index and not one of several kinds."""
+    """Return the annotation below `part`, and whether `part` is a key or an index rather than a kind of value."""
     kinds = _kinds(annotation)
     for kind in kinds:
         if _is_model(kind) and part in kind.model_fields:

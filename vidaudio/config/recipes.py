@@ -1,7 +1,7 @@
-"""Recipes: YAML files, found by name or path, checked key by key against a pydantic model.
+"""Loader of recipes: YAML files, found by name or path, checked key by key against a pydantic model.
 
-`vidaudio build vggsound` and `vidaudio train clipsep` name files of the recipe folders that travel with the package. A
-recipe may begin with `extends: other` and then lists only what differs.
+`vidaudio build vggsound` and `vidaudio train clipsep` name files in the recipe folders of the package. A recipe may
+begin with `extends: other` and then lists only the differences.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from vidaudio.config.errors import explain
 from vidaudio.errors import RecipeError
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
-# What the files of a folder are called, and what has a name there without being a file.
+# What the files of a folder are called, and names that exist there without a file.
 _CALLED = {"manifests/protocols": "protocol", "manifests/phrasings": "list of phrasings"}
 _ALSO = {"manifests/protocols": ("split", "manifest")}
 
 
 class RecipeModel(BaseModel):
-    """A block of a recipe: unknown keys are mistakes, values do not change once read."""
+    """A block of a recipe: unknown keys are mistakes, and values cannot change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def recipe_folder(kind: str) -> Path:
-    """The folder `pipelines`, `manifests` or `train`: inside an installed package, or beside it in a checkout."""
+    """Return the folder `pipelines`, `manifests` or `train`: in an installed package, or beside it in a checkout."""
     installed = PACKAGE_FOLDER / "_recipes" / kind
     return installed if installed.is_dir() else PACKAGE_FOLDER.parent / kind
 
 
 def recipe_names(kind: str) -> list[str]:
-    """Names that can be used instead of a path."""
+    """Return the names that can be used instead of a path."""
     return sorted(path.stem for path in recipe_folder(kind).glob("*.yaml"))
 
 
 def find_recipe(name: str, kind: str) -> Path:
-    """The file of a recipe given by path or by name."""
+    """Return the file of a recipe that is given by path or by name."""
     path, what = Path(name), _CALLED.get(kind, "recipe")
     if path.suffix in (".yaml", ".yml"):
         if path.is_file():
@@ -54,14 +54,14 @@ def find_recipe(name: str, kind: str) -> Path:
     names = [*_ALSO.get(kind, ()), *recipe_names(kind)]
     near = difflib.get_close_matches(name, names, n=1)
     guess = f"did you mean {near[0]}? " if near else ""
-    # Recipes are many and have a list in the documents; of the others all can be named.
+    # There are too many recipes to list here; the documentation lists them. Of the other kinds all names are listed.
     listed = "" if near and kind not in _CALLED else f"There are: {', '.join(names)}. "
     hint = f"{guess}{listed}"
     raise RecipeError(f"there is no {what} {name!r} in {kind}/; {hint[0].lower()}{hint[1:]}A path must end in .yaml.")
 
 
 def load_values(name: str, kind: str) -> dict[str, Any]:
-    """The plain values of a recipe, what it `extends` merged in underneath."""
+    """Return the plain values of a recipe, merged over those of the recipe that it `extends`."""
     return _load_chain(find_recipe(name, kind), kind, ())
 
 
@@ -80,14 +80,14 @@ def _load_chain(path: Path, kind: str, above: tuple[Path, ...]) -> dict[str, Any
         return values
     if not isinstance(base, str):
         raise RecipeError(f"{path}: extends wants the name or the path of one recipe, not {base!r}")
-    # A path is meant from the file that names it.
+    # A path is relative to the file that names it.
     beside = path.parent / base
     found = beside if beside.suffix in (".yaml", ".yml") and beside.is_file() else find_recipe(base, kind)
     return merge(_load_chain(found, kind, (*above, path.resolve())), values)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, mapping by mapping; lists are replaced whole."""
+    """Return `base` with the values of `over`, merged mapping by mapping; lists are replaced as a whole."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -96,14 +96,14 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def override(values: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Apply `--set key.sub=value` texts; values are read as YAML."""
+    """Apply `--set key.sub=value` settings; values are read as YAML."""
     merged = dict(values)
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key:
             raise RecipeError(f"--set wants key=value, not {setting!r}")
         try:
-            # What begins with the package's folder is a path, though YAML sees a mapping begin there.
+            # A value that begins with {package} is a path, though YAML would read a mapping.
             value = text if text.startswith("{package}") else yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise RecipeError(f"--set {key}: {text!r} is not a YAML value; put quotes around a text") from error
@@ -120,8 +120,14 @@ ModelT = typing.TypeVar("ModelT", bound=BaseModel)
 def check(model: type[ModelT], values: Mapping[str, Any], where: str) -> ModelT:
     """Validate values against a model.
 
+    Args:
+        model: Model of the recipe.
+        values: Values of the recipe.
+        where: Origin of the values, which begins the message.
+
     Raises:
-        RecipeError: Names each wrong key or value, what was expected there, and the nearest key that exists.
+        RecipeError: When a key or value is wrong; the message names each one, what was expected, and the nearest
+            existing key.
     """
     try:
         return model.model_validate(values)

@@ -1,1 +1,1 @@
-"""What a corpus on disk is: its settings, the list in parts, the columns of its shards, and what was removed."""
+"""A corpus on disk: its settings, its manifest in parts, the columns of its shards, and its tombstones."""

@@ -1,8 +1,8 @@
-"""A corpus: the folder, the settings it was begun with, and its list. Opened by the driver and by every worker.
+"""A corpus: its folder, the settings it was created with, and its manifest. The driver and every worker open it.
 
-The list grows in parts. The first is `manifest.parquet`; rows that a later list adds, and failed clips that are to be
-tried again, become a further part with shards of its own. A part is created exclusively and never changes, so what a
-shard holds is settled for good the moment its part appears.
+The manifest grows in parts. The first part is `manifest.parquet`. Rows that a later manifest adds, and failed clips
+that are tried again, become further parts with shards of their own. A part is created exclusively and never changes, so
+a shard's rows are fixed once its part exists.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ RECORDED_VERSIONS = ("vidaudio", "av", "pillow", "soundfile", "open_clip_torch",
 
 @dataclass(frozen=True, slots=True)
 class CorpusRef:
-    """Which corpus a task belongs to, for whoever opens it elsewhere.
+    """Reference with which a task opens its corpus in another process.
 
     Attributes:
-        url: Folder or fsspec URL.
-        plan_hash: Of its settings and first list.
-        list_digest: Of all parts of its list that it had; tells apart two corpora that were begun at the same URL one
-            after the other.
+        url: Folder or fsspec URL of the corpus.
+        plan_hash: Plan hash of the corpus, over settings and first manifest part.
+        list_digest: Digest of all manifest parts that existed. It distinguishes two corpora that were created at the
+            same URL one after the other.
     """
 
     url: str
@@ -60,13 +60,13 @@ class Corpus:
     """An opened corpus.
 
     Attributes:
-        store: Its files.
-        settings: What decides its bytes, as it was begun with, dtype resolved. The settings of a run are no part of
-            a corpus (`vidaudio.config.corpus.RunSettings`).
-        pack: Settings of a pack where nothing else is asked for.
-        plan_hash: Of settings and first list; every committed table carries it.
-        parts: Of the list, in order.
-        files: What they are read from.
+        store: Store of the corpus's files.
+        settings: Settings that decide the corpus's bytes, as it was created, with the dtype resolved. The settings of a
+            run are not part of a corpus (`vidaudio.config.corpus.RunSettings`).
+        pack: Settings of a pack where no others are given.
+        plan_hash: Hash of settings and first manifest part; every committed table contains it.
+        parts: Parts of the manifest, in order.
+        files: Reader of the parts.
     """
 
     store: Store
@@ -78,60 +78,61 @@ class Corpus:
 
     @property
     def shards(self) -> int:
-        """Shards over all parts, numbered from 0."""
+        """Number of shards over all parts; shards are numbered from 0."""
         return self.parts[-1].first_shard + self.parts[-1].shards
 
     @property
     def clips(self) -> int:
-        """Clips; those that are tried again count once."""
+        """Number of clips; a clip that is tried again counts once."""
         return sum(part.clips for part in self.parts if part.kind != "retry")
 
     @property
     def url(self) -> str:
+        """Folder or URL of the corpus."""
         return self.store.url
 
     @property
     def ref(self) -> CorpusRef:
-        """What a task is given to open the corpus by."""
+        """Reference with which a task opens the corpus."""
         return CorpusRef(self.url, self.plan_hash, self.list_digests()[-1])
 
     def list_digests(self) -> list[str]:
-        """Return a digest of the list as it was with each part, in order: that of part `n` covers parts 0 to `n`."""
+        """Return a digest of the manifest after each part, in order: that of part `n` covers parts 0 to `n`."""
         digests: list[str] = []
         for part in self.parts:
             digests.append(stable_hash([*digests[-1:], self.files[part.name].digest]))
         return digests
 
     def rows(self, shard: int) -> list[Clip]:
-        """The list's rows of one shard."""
+        """Return the manifest's rows of one shard, as clips."""
         return clips_from_table(self.table(shard))
 
     def table(self, shard: int) -> pa.Table:
-        """`rows` as a table."""
+        """Return the manifest's rows of one shard, as a table."""
         return self.files[self._part(shard).name].rows(shard)
 
     def is_retried(self, shard: int) -> bool:
-        """Whether a shard's clips were tried in an older shard before."""
+        """Return whether a shard's clips were tried in an older shard before."""
         return self._part(shard).kind == "retry"
 
     def _part(self, shard: int) -> ManifestPart:
         return next(p for p in self.parts if p.first_shard <= shard < p.first_shard + p.shards)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows of every part, in order, a row group at a time; clips that are tried again come once a try."""
+        """Yield the rows of every part, in order, by row groups; a clip that is tried again occurs once per try."""
         for part in self.parts:
             yield from self.files[part.name].tables(columns)
 
     def manifest(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Every clip once, in the shard that speaks for it: the newest, where it was tried again. In memory, whole.
+        """Return every clip once, completely in memory. A clip that was tried again has the row of its newest shard.
 
         Args:
-            columns: Those that are needed, `id` among them; all by default.
+            columns: Needed columns, `id` among them; all by default.
         """
         table = pa.concat_tables(self.tables(columns))
         if all(part.kind != "retry" for part in self.parts):
             return table
-        # By hashes first: of the millions of ids that come once no text is held.
+        # Compare hashes first: the texts of the millions of ids that occur once are not held.
         places = np.flatnonzero(pd.Series(hashed(table["id"])).duplicated(keep=False))
         older = table["id"].take(pa.array(places)).to_pandas().duplicated(keep="last").to_numpy(bool)
         kept = np.ones(table.num_rows, bool)
@@ -139,13 +140,18 @@ class Corpus:
         return table.filter(pa.array(kept))
 
     def clips_by_shard(self) -> np.ndarray:
-        """How many rows each shard has, int64 `[shards]`."""
+        """Return the number of rows of each shard, int64 `[shards]`."""
         return np.concatenate([self.files[part.name].shard_clips for part in self.parts])
 
     def grown(self, rows: RowSource, kind: str) -> Corpus:
-        """The corpus with one more part, holding `rows` in new shards.
+        """Add a part with `rows` in new shards; return the corpus opened again.
 
-        Another build may add a part at the same moment: then nothing is written, and the corpus is as that one left it.
+        If another build adds a part at the same time, nothing is written, and the corpus is returned as that build left
+        it.
+
+        Args:
+            rows: Rows of the new part.
+            kind: Why the part is made: `added` or `retry`.
         """
         plan = plan_shards(rows, self.settings.shard_clips)
         name = PART_FILE.format(len(self.parts))
@@ -155,10 +161,10 @@ class Corpus:
 
 
 def check_corpus_name(url: str) -> None:
-    """Refuse a corpus whose folder's name is not UTF-8: Arrow could not open its tables.
+    """Check that the name of the corpus's folder is UTF-8; Arrow could not open tables in it otherwise.
 
     Raises:
-        CorpusError: It is not.
+        CorpusError: When the name is not UTF-8.
     """
     place = str(url) if "://" in str(url) else os.path.abspath(url)
     if not is_utf8(place):
@@ -166,16 +172,16 @@ def check_corpus_name(url: str) -> None:
 
 
 def open_corpus(url: str) -> Corpus:
-    """Open a corpus that exists.
+    """Open an existing corpus.
 
     Raises:
-        CorpusError: There is none, or it is of a newer format.
-        ListDamaged: A part of its list is not there, or cannot be read.
+        CorpusError: When there is no corpus, or its format is another than this version reads.
+        ListDamaged: When a part of its manifest is missing or cannot be read.
     """
     check_corpus_name(url)
     store = open_store(url)
     if not store.exists(CORPUS_FILE):
-        store.list("")  # which has its own words where not even the bucket is there
+        store.list("")  # raises its own error where not even the bucket exists
         raise CorpusError(f"there is no corpus at {url} (no {CORPUS_FILE}); `vidaudio build` makes one")
     described = read_corpus_file(store)
     recipe = check(CorpusRecipe, described["recipe"], f"{url}/{CORPUS_FILE}")
@@ -184,7 +190,7 @@ def open_corpus(url: str) -> Corpus:
     files = ManifestPartReader(store, sizes)
     further = [name for name in sizes if name.startswith("manifest-") and name.endswith(".parquet")]
     for number in range(1, len(further) + 1):
-        # Counted and not just listed: without one of them, the numbers of all shards behind it would mean other clips.
+        # Counted, not listed: if a part were missing, all later shard numbers would mean other clips.
         name = PART_FILE.format(number)
         part = files[name].described
         if part.first_shard != parts[-1].first_shard + parts[-1].shards:
@@ -195,13 +201,13 @@ def open_corpus(url: str) -> Corpus:
 
 @functools.lru_cache(maxsize=8)
 def cached_corpus(ref: CorpusRef) -> Corpus:
-    """`open_corpus`, once a process: a worker runs thousands of tasks on the same corpus.
+    """Open a corpus, once per process: a worker runs thousands of tasks on the same corpus.
 
     Args:
-        ref: The corpus that the task was made for; it may have grown since.
+        ref: Reference to the corpus that the task was made for; the corpus may have grown since.
 
     Raises:
-        CorpusError: Another corpus than the task's is there by now.
+        CorpusError: When another corpus exists at the URL by now.
     """
     corpus = open_corpus(ref.url)
     if corpus.plan_hash != ref.plan_hash or ref.list_digest not in corpus.list_digests():
@@ -212,17 +218,19 @@ def cached_corpus(ref: CorpusRef) -> Corpus:
 
 
 def create_or_open(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.Table) -> Corpus:
-    """Begin a corpus, or open the one that stands there if it was begun with the same settings.
+    """Create a corpus, or open the existing one if it was created with the same settings.
 
-    Rows that the list has and the corpus has not become new shards at the end.
+    Rows of the manifest that the corpus does not have become new shards at its end.
 
     Args:
-        url: Where the corpus is or will be.
-        recipe: Settings, dtype resolved.
-        manifest: The list's rows, or a table of them.
+        url: Folder or URL of the corpus.
+        recipe: Settings, with the dtype resolved.
+        manifest: Rows of the manifest, or a table of them.
 
     Raises:
-        CorpusError: It was begun otherwise; names every difference. Nothing is changed.
+        CorpusError: When the corpus was created with other settings (the message names every difference), its rows are
+            missing from the manifest or changed, or a build of another manifest has just begun or was interrupted
+            there. Nothing is changed then.
     """
     check_corpus_name(url)
     store = open_store(url)
@@ -242,7 +250,7 @@ def create_or_open(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.Tabl
         "machine": platform.machine(),
     }
     if not store.exists(CORPUS_FILE):
-        # The manifest first: a corpus exists once corpus.json does, and must then be whole.
+        # Write the manifest first: a corpus exists once corpus.json does, and must then be complete.
         part = ManifestPart(MANIFEST_FILE, "list", 0, len(plan.clips), rows.num_rows)
         first = create_part(store, part, plan.clips, planned_tables(rows, plan))
         if not first and _standing_hash(store) != list_hash and not store.exists(CORPUS_FILE):
@@ -262,18 +270,18 @@ def create_or_open(url: str, recipe: CorpusRecipe, manifest: RowSource | pa.Tabl
 
 
 def check_settings(url: str, settings: CorpusSettings) -> None:
-    """Whether a corpus that stands was begun with these settings.
+    """Check that an existing corpus was created with these settings.
 
     Args:
-        url: Of the corpus.
-        settings: Those asked for, dtype resolved.
+        url: Folder or URL of the corpus.
+        settings: Requested settings, with the dtype resolved.
 
     Raises:
-        CorpusError: It was begun otherwise; names every difference.
+        CorpusError: When it was created with other settings; the message names every difference.
     """
     check_corpus_name(url)
     standing = read_corpus_file(open_store(url))
-    # Settings that the identity leaves out at their default have it.
+    # Settings that the identity omits have their default value.
     was, now = (LEFT_OUT | _flat(values) for values in (standing.get("identity", {}), settings.identity()))
     lines = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in sorted(now) if was.get(key) != now[key]]
     if lines:

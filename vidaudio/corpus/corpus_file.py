@@ -1,7 +1,7 @@
-"""`corpus.json`: what a corpus says of itself, read and checked at one place.
+"""`corpus.json`: the description of a corpus, read and checked in one place.
 
-A corpus may come from somebody else. What its settings decide is its bytes; where work runs, and how sites are reached,
-is never taken from it: a scheduler's address in there would have this machine's code talk to a stranger's.
+A corpus may come from somebody else. Its settings decide its bytes. Where work runs and how sites are reached is never
+read from it: a scheduler's address in the file would make this machine's code connect to a stranger's.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from vidaudio.shards.store import Store
 
 CORPUS_FILE = "corpus.json"
 FORMAT = 1
-# Shards have numbers of six digits and more; a list has at most so many clips.
+# Upper limits of what a corpus may claim; shard numbers have six digits or more.
 MAX_SHARDS = 10_000_000
 MAX_CLIPS = 1 << 40
 
 
 def read_corpus_file(store: Store) -> dict[str, Any]:
-    """Return the description of a corpus, without the settings that are a run's own.
+    """Return the description of a corpus, without the settings of a run.
 
     Raises:
-        CorpusError: It cannot be read, is of another format, or says what no build writes.
-        FileNotFoundError: There is none.
+        CorpusError: When it cannot be read, has another format, or contains what no build writes.
+        FileNotFoundError: When the file does not exist.
     """
     at = f"{store.url}/{CORPUS_FILE}"
     data = store.read(CORPUS_FILE)

@@ -1,7 +1,7 @@
-"""What came for clips that are tried once more, when it was corrupt: so that the same bytes are not fetched for ever.
+"""Hashes of corrupt files that were fetched for retried clips, so that the same bytes are not fetched again and again.
 
-Beside the journals of runs: no identity check reads it, and without it a clip is fetched once more than needed. One
-table for each part of the list that was planned for another try, `runs/corrupt/<part>`.
+They are stored beside the run logs. No identity check reads them; without them a clip is fetched once more than needed.
+There is one table per manifest part that was planned for a retry, `runs/corrupt/<part>`.
 """
 
 from __future__ import annotations
@@ -31,39 +31,44 @@ _CORRUPT = (Reason.CORRUPT.value, Reason.CORRUPT_FETCHED.value)
 
 @dataclass(frozen=True, slots=True)
 class CorruptHashes:
-    """Hashes of what came for one clip: what was refused when it came, and its files that could not be decoded."""
+    """SHA-256 hashes of the corrupt files of one clip.
+
+    Attributes:
+        fetched: Hashes of files that the download refused.
+        undecodable: Hashes of files that could not be decoded.
+    """
 
     fetched: tuple[str, ...] = ()
     undecodable: tuple[str, ...] = ()
 
 
 def write_corrupt_hashes(corpus: Corpus, part: str, rows: RowSource, ids_by_shard: Mapping[int, pa.Array]) -> None:
-    """Write what came for the clips of a part that was planned for another try.
+    """Write the hashes of corrupt files for the clips of a part that was planned for a retry.
 
     Args:
-        corpus: Whose.
+        corpus: The corpus.
         part: File of the part.
-        rows: The part's rows.
-        ids_by_shard: Ids of its clips by the shard in which they were tried last.
+        rows: Rows of the part.
+        ids_by_shard: Ids of the part's clips, by the shard in which they were tried last.
     """
     found = pa.concat_tables([SCHEMA.empty_table(), *(_tried(corpus, s, ids) for s, ids in ids_by_shard.items())])
     if not found.num_rows:
         return
     sink = io.BytesIO()
     pq.write_table(_own(found, rows), sink)
-    # Without the file the clips are fetched once more than needed: no reason to end anything.
+    # Without the file the clips are fetched once more than needed: no reason to stop.
     with contextlib.suppress(OSError, CorpusError):
         corpus.store.create(f"{FOLDER}/{PurePosixPath(part).name}", sink.getvalue())
 
 
 def read_corrupt_hashes(store: Store, clip_ids: Collection[str]) -> dict[str, CorruptHashes]:
-    """Return what is known of these clips, by id."""
+    """Return the known hashes of these clips, by id."""
     wanted, known = pa.array(sorted(clip_ids), pa.string()), {}
     for name in sorted(store.list(FOLDER)):
         try:
             table = pq.read_table(io.BytesIO(store.read(f"{FOLDER}/{name}")), schema=SCHEMA)
         except (pa.ArrowException, OSError, CorpusError):
-            continue  # half written or damaged: as if it were not there
+            continue  # incomplete or damaged: ignored
         for row in table.filter(pc.is_in(table["id"], wanted)).to_pylist():
             before = known.get(row["id"], CorruptHashes())
             if row["decoded"]:
@@ -74,7 +79,7 @@ def read_corrupt_hashes(store: Store, clip_ids: Collection[str]) -> dict[str, Co
 
 
 def _tried(corpus: Corpus, shard: int, ids: pa.Array) -> pa.Table:
-    """Of one shard's clips: hashes of what the download refused, and of files that the decoder did."""
+    """Return the hashes of files of one shard's clips that the download or the decoder refused."""
     clips = _columns(corpus, "clips", shard, ("id", "state", "reason", "sha256"))
     clips = clips.filter(pc.and_(pc.is_in(clips["id"], ids), pc.greater(pc.utf8_length(clips["sha256"]), 0)))
     done = pc.equal(clips["state"], State.DONE.value)
@@ -101,7 +106,7 @@ def _hashes(clips: pa.Table, *, decoded: bool) -> pa.Table:
 
 
 def _own(found: pa.Table, rows: RowSource) -> pa.Table:
-    """Without bytes that were refused for several sources: a site's error page, which says nothing of any of them."""
+    """Return the hashes without refused files shared by several sources: these are a site's error page."""
     wanted = pc.unique(found["id"])
     listed = pa.concat_tables(table.filter(pc.is_in(table["id"], wanted)) for table in rows.tables(["id", "source"]))
     joined = found.join(listed, "id")

@@ -1,4 +1,4 @@
-"""The files of a corpus, listed with few requests that are under way at once."""
+"""Listing of a corpus's files, with few requests that run in parallel."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from vidaudio.corpus.columns import COLUMNS, PACKS
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.shards.parallel_read import in_parallel
 
-# The folders of the stages that every corpus has, and those with a folder a model.
+# Folders of the stages that every corpus has, and of those with one subfolder per model.
 STAGES = {column.stage: column.folder for column in COLUMNS if not column.per_model}
 NAMED_STAGES = {column.stage: column.folder for column in COLUMNS if column.per_model}
 
-# Names and sizes in bytes of the files in each folder.
+# Names and sizes in bytes of the files, by folder.
 Listings = Mapping[str, Mapping[str, int]]
 
 
 def list_stages(corpus: Corpus) -> Listings:
-    """The files of every stage's and every pack's folder.
+    """Return names and sizes of the files in every stage's and every pack's folder.
 
-    Of a stage's folder those that belong to a shard: their names begin with its number. A large folder is listed by
-    stretches of a thousand shards, since a store gives one page after the other.
+    Of a stage's folder, only files of a shard are listed: their names begin with its number. A large folder is listed
+    in parallel ranges of a thousand shards, since a store returns one page after the other.
     """
     store = corpus.store
     kinds = [*NAMED_STAGES.values(), PACKS]
@@ -36,6 +36,6 @@ def list_stages(corpus: Corpus) -> Listings:
 
 
 def _prefixes(shards: int) -> list[str]:
-    """Beginnings of the six-digit numbers of so many shards."""
+    """Return prefixes that cover the six-digit numbers of so many shards."""
     thousands = -(-shards // 1000)
     return [""] if thousands <= 1 or thousands > 1000 else [f"{number:03d}" for number in range(thousands)]

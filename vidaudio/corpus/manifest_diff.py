@@ -1,6 +1,6 @@
-"""A list against the one that a corpus has: which rows are new, and whether all others are there unchanged.
+"""Comparison of a manifest with a corpus: finds new rows, and checks that all other rows are unchanged.
 
-Rows are compared by 64-bit hashes of their ids and contents, so that ten million of them take little memory.
+Rows are compared by 64-bit hashes of their ids and contents, so that ten million rows take little memory.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ def new_rows(
     rows: RowSource,
     removed: Tombstones | None = None,
 ) -> RowSource | None:
-    """Rows of a list that a corpus has not; None where it has them all.
+    """Return the rows of a manifest that a corpus does not have; None where it has them all.
 
-    Clips that were removed may be missing from the list, and sources that were removed bring no new ones.
+    Removed clips may be missing from the manifest, and no new clips of removed sources are added.
 
     Args:
-        url: Of the corpus, for messages.
-        standing: Its rows, all columns or some; a clip that was tried again may come more than once.
-        rows: The list.
-        removed: From the corpus.
+        url: URL of the corpus, for messages.
+        standing: Function that yields the corpus's rows, with all columns or some; a retried clip may occur more than
+            once.
+        rows: The manifest.
+        removed: Tombstones of the corpus; None for none.
 
     Raises:
-        CorpusError: Rows that the corpus has are missing from the list or changed.
+        CorpusError: When rows of the corpus are missing from the manifest or changed.
     """
     there, contents = _hashes(standing(None))
     added = np.ones(rows.num_rows, bool)
@@ -78,7 +79,7 @@ def new_rows(
 
 
 def _removed_among(tables: Iterable[pa.Table], there: np.ndarray, removed: Tombstones) -> np.ndarray:
-    """Which of the clips with these hashes were removed."""
+    """Return which of the clips with these id hashes were removed, bool `[clips]`."""
     gone = np.zeros(len(there), bool)
     for table in tables:
         ids = hashed(table["id"])[is_removed(table, removed)]
@@ -87,16 +88,16 @@ def _removed_among(tables: Iterable[pa.Table], there: np.ndarray, removed: Tombs
 
 
 def is_removed(table: pa.Table, removed: Tombstones) -> np.ndarray:
-    """Which rows of a list were removed, by themselves or with their source; bool `[rows]`."""
+    """Return which rows were removed, by themselves or with their source, bool `[rows]`."""
     ids, sources = (pa.array(sorted(names), pa.string()) for names in (removed.ids, removed.sources))
     mask = pc.or_(pc.is_in(table["id"], ids), pc.is_in(table["source"], sources))
     return mask.to_numpy(zero_copy_only=False) if isinstance(mask, pa.Array) else mask.to_numpy()
 
 
 def _hashes(tables: Iterable[pa.Table]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids, sorted and each once, and the contents of their rows; uint64 `[clips]` both."""
+    """Return sorted unique hashes of ids, and the hashes of their rows' contents, both uint64 `[clips]`."""
     ids, contents = zip(*((hashed(table["id"]), _contents(table)) for table in tables), strict=True)
-    # Tries of one clip have the same contents, whichever is taken.
+    # Retries of a clip have the same contents, so any of them will do.
     unique, places = np.unique(np.concatenate(ids), return_index=True)
     return unique, np.concatenate(contents)[places]
 
@@ -110,7 +111,7 @@ def _first_among(tables: Iterable[pa.Table], wanted: np.ndarray) -> str | None:
 
 
 def _contents(table: pa.Table) -> np.ndarray:
-    """A hash of every row but its shard, uint64 `[rows]`; of its words as they are when a list is read today."""
+    """Return a hash of every row except its shard, uint64 `[rows]`; texts are normalized as a manifest is read now."""
     table = storable_table(table)
     total = np.zeros(table.num_rows, np.uint64)
     for name in SCHEMA.names:
@@ -124,11 +125,11 @@ def _contents(table: pa.Table) -> np.ndarray:
 
 
 def _simple(column: pa.Array) -> list[np.ndarray]:
-    """Hashes that together tell any two values of a column apart."""
+    """Return hashes that together distinguish any two values of a column."""
     null = column.is_null().to_numpy(zero_copy_only=False).astype(np.uint64)
     if pa.types.is_list(column.type):
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(np.uint64)
-        # Lengths of the items in front: ["ab", "c"] must not look like ["a", "bc"].
+        # Put each item's length in front: ["ab", "c"] must not look like ["a", "bc"].
         items = column.flatten()
         sizes = pc.cast(pc.binary_length(items), pa.string())
         marked = pc.binary_join_element_wise(sizes, items, ":")

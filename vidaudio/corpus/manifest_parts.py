@@ -1,7 +1,7 @@
-"""Parts of a corpus's list on disk: written once in a stream, sealed, and read a row group at a time.
+"""Parts of a corpus's manifest on disk: written once in a stream, with a checksum, and read by row groups.
 
-A part's row groups end where shards end, and its description says how many rows every shard has. So the rows of one
-shard are found without a search, in one row group, however long the list and wherever it lies.
+A part's row groups end where shards end, and its metadata contains the number of rows of every shard. So the rows of
+one shard are found without a search, in one row group, however long the manifest is and wherever it is stored.
 """
 
 from __future__ import annotations
@@ -31,24 +31,25 @@ from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import ID_PATTERN, check_texts
 
 ROW_GROUP_CLIPS = 4096
-# A list is made of checked clips; one that somebody else made may not be.
+# A build writes checked clips only, but the part may come from somebody else.
 ROW_TEXTS = {"id": ID_PATTERN, "source": r"\A[^:\x00]+:[^\x00]+\z", "url": r"\A[^\x00]+\z"}
 _PART_KEY = b"vidaudio"
 _SHARDS_KEY = b"vidaudio.shard_clips"
 _DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, EOFError, zlib.error, IndexError)
 _DAMAGE += (AttributeError, OverflowError, MemoryError)
 KINDS = ("list", "added", "retry")
-# Read at once from an object store: the end of a file with its description, and a stretch of one that is read through.
+# Bytes that one request reads from an object store: the end of a file, with its metadata, and a range of a file that is
+# read completely.
 TAIL_BYTES = 1 << 20
 STRETCH_BYTES = 16 << 20
 
 
 class ListDamaged(CorpusError):
-    """A part of the list is not what it was.
+    """A part of the manifest is missing or damaged.
 
     Attributes:
-        name: Of the part.
-        what: Is wrong with it.
+        name: File name of the part.
+        what: What is wrong with the part, as part of a sentence.
     """
 
     def __init__(self, url: str, name: str, what: str) -> None:
@@ -58,7 +59,7 @@ class ListDamaged(CorpusError):
 
 @dataclass(frozen=True, slots=True)
 class ManifestPart:
-    """A part of the list: its file, why it was made (`list`, `added` or `retry`), and its shards."""
+    """A part of the manifest: its file, why it was made (`list`, `added` or `retry`), and its shards."""
 
     name: str
     kind: str
@@ -68,12 +69,12 @@ class ManifestPart:
 
 
 def create_part(store: Store, part: ManifestPart, shard_clips: np.ndarray, tables: Iterable[pa.Table]) -> bool:
-    """Write a part unless it exists; False where somebody was first.
+    """Write a part unless it exists; return False where it exists already.
 
     Args:
-        store: Of the corpus.
-        part: What it is.
-        shard_clips: Rows of each of its shards, int `[shards]`.
+        store: Store of the corpus.
+        part: Description of the part.
+        shard_clips: Number of rows of each of the part's shards, int `[shards]`.
         tables: The planned rows, in order, in pieces of any size.
     """
     counts = base64.b64encode(zlib.compress(np.asarray(shard_clips, "<i4").tobytes(), 9))
@@ -89,7 +90,7 @@ def create_part(store: Store, part: ManifestPart, shard_clips: np.ndarray, table
 
 
 def _group_rows(shard_clips: np.ndarray) -> list[int]:
-    """Rows of every row group: whole shards, until there are enough."""
+    """Return the number of rows of every row group: whole shards, at least `ROW_GROUP_CLIPS` rows but for the last."""
     groups, held = [], 0
     for clips in shard_clips.tolist():
         held += clips
@@ -100,7 +101,7 @@ def _group_rows(shard_clips: np.ndarray) -> list[int]:
 
 
 def _regrouped(tables: Iterable[pa.Table], sizes: Sequence[int]) -> Iterator[pa.Table]:
-    """The same rows in tables of these sizes."""
+    """Yield the same rows in tables of these sizes."""
     pieces, held = [], 0
     stream = iter(tables)
     for size in sizes:
@@ -108,16 +109,16 @@ def _regrouped(tables: Iterable[pa.Table], sizes: Sequence[int]) -> Iterator[pa.
             pieces.append(next(stream))
             held += pieces[-1].num_rows
         whole = pa.concat_tables(pieces)
-        # Copied out of what it was cut from, so that equal rows are written as equal bytes.
+        # Copied out of the larger table, so that equal rows are written as equal bytes.
         yield whole.slice(0, size).combine_chunks()
         pieces, held = [whole.slice(size)], held - size
 
 
 class ManifestPartReader:
-    """The parts of one corpus, each opened when it is first asked for and kept open.
+    """The parts of one corpus, each opened on first use and kept open.
 
     Args:
-        store: Of the corpus.
+        store: Store of the corpus.
         sizes: Bytes of the files in the corpus's own folder, by name.
     """
 
@@ -129,7 +130,7 @@ class ManifestPartReader:
 
     @property
     def names(self) -> Collection[str]:
-        """Of all files in the corpus's own folder when it was opened."""
+        """Names of all files in the corpus's own folder when the corpus was opened."""
         return self._sizes.keys()
 
     def __getitem__(self, name: str) -> ManifestPartFile:
@@ -142,15 +143,15 @@ class ManifestPartReader:
 
 
 class ManifestPartFile:
-    """Reads one part. Any number of threads may; a remote part is fetched by ranges.
+    """Reader of one part. Any number of threads may use it; a remote part is fetched by ranges.
 
     Args:
-        store: Of the corpus.
-        name: Of the part.
-        size_bytes: Of the file.
+        store: Store of the corpus.
+        name: File name of the part.
+        size_bytes: Size of the file.
 
     Raises:
-        ListDamaged: As do all methods.
+        ListDamaged: When the part is damaged; all methods raise it, too.
     """
 
     def __init__(self, store: Store, name: str, size_bytes: int) -> None:
@@ -165,10 +166,10 @@ class ManifestPartFile:
                 self._ranges = _Ranges(store, name, size_bytes)
             else:
                 _check_bytes(local)
-            # Read anew where a part has to be read in another way, see `read_within`.
+            # `read_within` opens the source again where the part must be read in another way.
             self._source = local if local is not None else self._ranges
             self._file = pq.ParquetFile(self._source)
-            # Of all bytes of the file, which it carries itself.
+            # Digest of all bytes of the file, stored in the file itself.
             self.digest = self._file.metadata.metadata.get(SEAL_KEY, b"").decode()
             _check_schema(self._file.schema_arrow)
             metadata = self._file.schema_arrow.metadata
@@ -179,7 +180,7 @@ class ManifestPartFile:
             self._group_ends = np.cumsum([self._file.metadata.row_group(number).num_rows for number in groups])
 
     def rows(self, shard: int) -> pa.Table:
-        """The rows of one shard, by its number in the corpus."""
+        """Return the rows of one shard, by its number in the corpus."""
         place = shard - self.described.first_shard
         if not 0 <= place < len(self._shard_ends):
             raise ListDamaged(self._url, self._name, f"does not have the shard {shard}")
@@ -195,7 +196,7 @@ class ManifestPartFile:
         return rows
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """All rows, in order, a row group at a time."""
+        """Yield all rows, in order, by row groups."""
         for number in range(self._file.num_row_groups):
             with self._lock, self._damage_named():
                 if self._ranges is not None:
@@ -208,12 +209,12 @@ class ManifestPartFile:
             if self._ranges is not None:
                 self._ranges.load(*_span(self._file.metadata.row_group(number)))
             table = self._checked(number)
-            # Neighbouring shards are asked for one after the other: the last two groups will do.
+            # Neighbouring shards are read one after the other, so the last two groups are enough.
             self._recent = {**dict(list(self._recent.items())[-1:]), number: table}
         return self._recent[number]
 
     def _checked(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One row group, its ids and sources found to be such."""
+        """Return one row group, after a check of its ids, sources and URLs."""
         table = read_within(self._file, lambda: self._source, [number], columns).replace_schema_metadata(None)
         table.validate(full=True)
         for name, pattern in ROW_TEXTS.items():
@@ -233,23 +234,23 @@ class ManifestPartFile:
 
 
 def _check_bytes(path: Path) -> None:
-    """A local part is hashed before its footer is believed: over some garbled ones Arrow ends the whole process."""
+    """Check a local part's checksum before its footer is parsed: some damaged footers crash the process in Arrow."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
-        # A list of before there were checksums has none.
+        # Parts from before there were checksums have none.
         if SEAL_KEY in file.read() and not file_seal_holds(path):
             raise ValueError("its checksum does not fit its contents")
 
 
 def _check_schema(schema: pa.Schema) -> None:
-    """A part has the columns of a list."""
+    """Check that a part has the columns of a manifest."""
     for field in SCHEMA:
         if schema.get_field_index(field.name) < 0 or schema.field(field.name).type != field.type:
             raise ValueError(f"its column {field.name} is missing, or is not {field.type}")
 
 
 def _part_of(told: Mapping[str, Any], name: str) -> ManifestPart:
-    """What a part says of itself, if that can be."""
+    """Return a part's description of itself, after a check of its values."""
     part = ManifestPart(**told)
     counts = (part.first_shard, part.shards, part.clips)
     if not all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts):
@@ -260,8 +261,8 @@ def _part_of(told: Mapping[str, Any], name: str) -> ManifestPart:
 
 
 def _unpacked_counts(packed: bytes, part: ManifestPart) -> np.ndarray:
-    """Rows of each of a part's shards, int64 `[shards]`."""
-    # No further than so many numbers are long: a few bytes can unpack to any number.
+    """Return the number of rows of each of a part's shards, int64 `[shards]`."""
+    # Limit the output: a few bytes can unpack to any size.
     data = zlib.decompressobj().decompress(base64.b64decode(packed), 4 * part.shards + 1)
     counts = np.frombuffer(data, "<i4").astype(np.int64)
     if (len(counts), counts.sum()) != (part.shards, part.clips) or (counts < 0).any():
@@ -270,7 +271,7 @@ def _unpacked_counts(packed: bytes, part: ManifestPart) -> np.ndarray:
 
 
 def _span(group: pq.RowGroupMetaData) -> tuple[int, int]:
-    """Where in the file a row group's bytes begin and end."""
+    """Return begin and end of a row group's bytes in the file."""
     columns = [group.column(number) for number in range(group.num_columns)]
     begins = [min(filter(None, (c.dictionary_page_offset, c.data_page_offset))) for c in columns]
     ends = [begin + c.total_compressed_size for begin, c in zip(begins, columns, strict=True)]
@@ -278,7 +279,7 @@ def _span(group: pq.RowGroupMetaData) -> tuple[int, int]:
 
 
 class _Ranges(io.RawIOBase):
-    """A file in a store, read through a window that is fetched whole."""
+    """A file in a store, read through a window that is fetched as a whole."""
 
     def __init__(self, store: Store, name: str, size: int) -> None:
         self._store, self._name, self._size = store, name, size
@@ -288,7 +289,7 @@ class _Ranges(io.RawIOBase):
         self.load(max(0, size - TAIL_BYTES), size)
 
     def load(self, begin: int, end: int) -> None:
-        """Fetch these bytes, for the reads to come."""
+        """Fetch these bytes into the window, for later reads."""
         self._begin, self._window = begin, self._store.read_range(self._name, begin, end - begin)
         self.stretch = 0
 

@@ -1,7 +1,7 @@
-"""The plan: which clip belongs to which shard. A pure function of manifest and settings, so every run agrees on it.
+"""The shard plan: which clip belongs to which shard. A pure function of manifest and settings, so all runs agree on it.
 
-A list of any length is planned from one column read in pieces, and its rows are put in the order of their shards in
-pieces too; what stays in memory is a few numbers a row.
+A manifest of any length is planned from one column, read in pieces. Its rows are put in the order of their shards in
+pieces, too. Only a few numbers a row stay in memory.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import RowSource, TableRows, hashed
 from vidaudio.shards.scratch import temporary_folder
 
-# Rows that are brought into another order go through files on disk with so many rows each.
+# Rows per temporary file, where rows are brought into another order.
 BUCKET_ROWS = 200_000
 
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Where the rows of a list go.
+    """Assignment of a manifest's rows to shards.
 
     Attributes:
-        clips: Rows of every shard, int64 `[shards]`.
-        positions: Of every listed row among the planned ones, int32 `[rows]`; None where the order stays as it is.
+        clips: Number of rows of every shard, int64 `[shards]`.
+        positions: Position of every manifest row among the planned rows, int32 `[rows]`; None where the order does not
+            change.
     """
 
     clips: np.ndarray
@@ -39,13 +40,18 @@ class ShardPlan:
 
 
 def plan_shards(rows: RowSource, shard_clips: int) -> ShardPlan:
-    """Divide a list into shards.
+    """Divide a manifest into shards.
 
-    Clips of one source stay together, in one shard, so that a source is fetched once; sources keep the order of their
-    first clip. A shard is closed once it holds `shard_clips` clips, so only a source with very many makes it larger.
+    Clips of one source stay together in one shard, so that a source is fetched once. Sources keep the order of their
+    first clip. A shard is closed once it holds `shard_clips` clips; it exceeds that number only by the last source's
+    clips.
+
+    Args:
+        rows: Rows of the manifest.
+        shard_clips: Number of clips at which a shard is closed.
 
     Raises:
-        CorpusError: The list is empty.
+        CorpusError: When the manifest is empty.
     """
     if rows.num_rows == 0:
         raise CorpusError("the manifest has no clips")
@@ -53,7 +59,7 @@ def plan_shards(rows: RowSource, shard_clips: int) -> ShardPlan:
     ends = np.cumsum(np.bincount(codes))
     bounds = [0]
     while bounds[-1] < len(codes):
-        # The first source with which the shard is full closes it.
+        # The first source that fills the shard closes it.
         last = min(int(np.searchsorted(ends, bounds[-1] + shard_clips)), len(ends) - 1)
         bounds.append(int(ends[last]))
     positions = None
@@ -64,7 +70,7 @@ def plan_shards(rows: RowSource, shard_clips: int) -> ShardPlan:
 
 
 def planned_tables(rows: RowSource, plan: ShardPlan, first_shard: int = 0) -> Iterator[pa.Table]:
-    """The rows in the order of their shards, each with its shard's number, in pieces of any size."""
+    """Yield the rows in the order of their shards, with shard numbers, in pieces of any size."""
     bounds = np.cumsum(plan.clips)
     place = SCHEMA.get_field_index("shard")
     first = 0
@@ -75,13 +81,13 @@ def planned_tables(rows: RowSource, plan: ShardPlan, first_shard: int = 0) -> It
 
 
 def assign_shards(manifest: pa.Table, shard_clips: int) -> pa.Table:
-    """`plan_shards` and `planned_tables` of a list in memory."""
+    """Return a manifest in memory with its shards assigned, by `plan_shards` and `planned_tables`."""
     rows = TableRows(manifest)
     return pa.concat_tables(planned_tables(rows, plan_shards(rows, shard_clips))).combine_chunks()
 
 
 def manifest_hash(planned: pa.Table | Iterable[pa.Table]) -> str:
-    """SHA-256 over every value of the planned rows, in order; the same however the rows are divided into pieces."""
+    """Return SHA-256 over every value of the planned rows, in order; independent of the division into pieces."""
     columns: dict[str, hashlib._Hash] = {}
 
     def add(name: str, values: np.ndarray | pa.Buffer) -> None:
@@ -95,7 +101,7 @@ def manifest_hash(planned: pa.Table | Iterable[pa.Table]) -> str:
         elif pa.types.is_string(column.type):
             filled = pc.fill_null(column, "")
             add(f"{name}.length", pc.binary_length(filled).to_numpy().astype("<i4"))
-            # Joined, since the buffer of a piece may hold its neighbours' texts too.
+            # Joined, since the buffer of a piece may also hold texts of neighbouring pieces.
             add(f"{name}.text", pc.binary_join(_one_list(filled), "")[0].as_buffer())
         else:
             kind = "<i4" if pa.types.is_integer(column.type) else "<f8"
@@ -116,7 +122,7 @@ def _one_list(texts: pa.Array) -> pa.Array:
 
 
 def _by_first_appearance(values: np.ndarray) -> np.ndarray:
-    """Number equal values alike, by where each comes first: int32 `[rows]`, in less memory than a table of them."""
+    """Number equal values alike, in the order of first occurrence: int32 `[rows]`, in less memory than a hash table."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     begins = np.r_[True, ordered[1:] != ordered[:-1]]
@@ -130,7 +136,7 @@ def _by_first_appearance(values: np.ndarray) -> np.ndarray:
 
 
 def _in_order(rows: RowSource, positions: np.ndarray) -> Iterator[pa.Table]:
-    """The rows by their positions; long lists by way of files on disk, each with a stretch of the positions."""
+    """Yield the rows by their positions; long manifests go through files on disk, one per range of positions."""
     buckets = -(-rows.num_rows // BUCKET_ROWS)
     if buckets == 1:
         yield _sorted(pa.concat_tables(rows.tables()), positions)

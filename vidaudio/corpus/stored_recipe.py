@@ -1,8 +1,8 @@
-"""What a corpus keeps of the recipe it was begun with, and so what is believed of a corpus that somebody else made.
+"""The part of a recipe that a corpus stores, and thus what is trusted of a corpus that somebody else made.
 
-The settings of a run are those of whoever runs it: where the work is done, how sites are reached, which code reads
-them. They are neither written into a corpus nor read from one. A `corpus.json` that holds some all the same, since
-another version or a stranger wrote it, cannot make a command import a module, submit a job or ask an address.
+The settings of a run belong to whoever runs it: where work runs, how sites are reached, which code reads them. They are
+neither written into a corpus nor read from one. Another version or a stranger may have written some into a
+`corpus.json`. They cannot make a command import a module, submit a job or contact an address.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from vidaudio.config.corpus import ExtractLimits, FetchPolicy
 
-# Settings of a run, as pydantic's `exclude` takes them. Cookies and proxies may hold passwords besides.
+# Settings of a run, in the form of pydantic's `exclude`. Cookies and proxies may also contain passwords.
 RUN_SETTINGS: Mapping[str, Any] = {
     "dask": True,
     "manifest": True,
@@ -23,7 +23,7 @@ RUN_SETTINGS: Mapping[str, Any] = {
 
 
 def without_run_settings(recipe: Any) -> Any:
-    """Return a stored recipe without the settings of a run; what is no recipe at all comes back as it is."""
+    """Return a stored recipe without the settings of a run; a value that is no mapping is returned as it is."""
     if not isinstance(recipe, Mapping):
         return recipe
     kept = {}

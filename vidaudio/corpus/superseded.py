@@ -1,4 +1,4 @@
-"""Clips that were tried again: of each only the newest shard speaks, and its rows in older shards count no more."""
+"""Superseded rows: rows in older shards of clips that were tried again. Only a clip's newest shard is current."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from vidaudio.manifest.source import hashed
 
 
 class Superseded:
-    """Ids whose rows count no more, by shard.
+    """Ids whose rows are superseded, by shard.
 
-    Attributes:
-        since: How many parts of the list were looked at.
+    Args:
+        shards: Shard of each superseded row, int64 `[rows]`.
+        ids: Clip id of each superseded row.
+        since: Number of manifest parts that were read; also an attribute.
     """
 
     def __init__(self, shards: np.ndarray, ids: pa.Array, since: int) -> None:
@@ -27,26 +29,26 @@ class Superseded:
 
     @property
     def shards(self) -> np.ndarray:
-        """Shards with such clips, each once."""
+        """Shards with superseded rows, each once."""
         return np.unique(self._shards)
 
     def ids(self, shard: int) -> frozenset[str]:
-        """Ids of one shard's clips for which a newer shard speaks."""
+        """Return the ids of one shard's clips that have a newer shard."""
         first, last = np.searchsorted(self._shards, [shard, shard + 1])
         return frozenset(self._ids.slice(first, last - first).to_pylist())
 
     def is_current(self, shard: int, ids: Iterable[str]) -> list[bool]:
-        """For the clips of one shard: whether it speaks for them."""
+        """Return for each of one shard's clips whether the shard's row is current."""
         gone = self.ids(shard)
         return [clip_id not in gone for clip_id in ids]
 
 
 def superseded(corpus: Corpus, since: int = 0) -> Superseded:
-    """The clips that parts made for another try took over from older shards.
+    """Return the rows in older shards that retry parts superseded.
 
     Args:
-        corpus: Opened.
-        since: Only those taken over by the parts from this one on.
+        corpus: An opened corpus.
+        since: Number of the first manifest part whose retries count.
     """
     later = [part for part in corpus.parts[since:] if part.kind == "retry"]
     if not later:
@@ -54,7 +56,7 @@ def superseded(corpus: Corpus, since: int = 0) -> Superseded:
     newest = pd.concat(_ids(corpus.files[part.name].tables(["id", "shard"])) for part in later)
     newest = newest.drop_duplicates("id", keep="last")
     hashes = np.sort(pd.util.hash_array(newest["id"].to_numpy(object), categorize=False))
-    # By hashes first, so that of the millions of clips that were not tried again none is held.
+    # Compare hashes first, so that the millions of clips that were not tried again are not held.
     rows = _ids(_meeting(corpus.tables(["id", "shard"]), hashes))
     rows = rows.merge(newest, on="id", suffixes=("", "_newest"))
     rows = rows[rows["shard"] < rows["shard_newest"]]

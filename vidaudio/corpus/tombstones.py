@@ -1,7 +1,7 @@
-"""Tombstones: which clips were taken out of a corpus for good, so that nothing ever brings them back.
+"""Tombstones: clips that were removed from a corpus for good, recorded so that no run ever brings them back.
 
-Each removal is one table, `removed-000000.parquet` and so on: created exclusively, sealed, never changed. It is written
-before anything else is touched, so whatever is interrupted afterwards is known to be owed.
+Each removal is one table, `removed-000000.parquet` and so on. It is created exclusively, carries a checksum, and never
+changes. It is written before anything else is changed, so that an interrupted removal is known and can be finished.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vidaudio.shards.table_checks import check_texts
 TOMBSTONE_FILE = "removed-{:06d}.parquet"
 _TOMBSTONE_NAME = re.compile(r"removed-\d{6}\.parquet")
 _METADATA_KEY = b"vidaudio"
-# A clip has its id and source; a whole source, clips that a later list may bring included, has no id.
+# A removed clip has id and source. A removed source, with all clips that a later manifest may add, has no id.
 SCHEMA = pa.schema([("id", pa.string()), ("source", pa.string())])
 
 
@@ -41,9 +41,9 @@ class Tombstones:
     """Everything that was ever removed from a corpus.
 
     Attributes:
-        ids: Of clips.
-        sources: Removed whole.
-        tables: How many removals there were.
+        ids: Ids of removed clips.
+        sources: Sources that were removed completely.
+        tables: Number of removals.
     """
 
     ids: frozenset[str] = frozenset()
@@ -54,29 +54,29 @@ class Tombstones:
         return bool(self.ids or self.sources)
 
     def covers(self, clip_id: str, source: str) -> bool:
-        """Whether this clip was removed, by itself or with its source."""
+        """Return whether this clip was removed, by itself or with its source."""
         return clip_id in self.ids or source in self.sources
 
     def among(self, clips: Iterable[Clip]) -> frozenset[str]:
-        """Ids of those of `clips` that were removed."""
+        """Return the ids of the removed clips among `clips`."""
         return frozenset(clip.id for clip in clips if self.covers(clip.id, clip.source))
 
 
 def read_tombstones(store: Store) -> Tombstones:
-    """The tombstones that stand at this moment.
+    """Read the tombstones that exist at this moment.
 
     Raises:
-        CorpusError: One of their tables is damaged.
+        CorpusError: When one of the tables is damaged.
     """
     return tombstones_among(store, store.list(""))
 
 
 def tombstones_among(store: Store, names: Collection[str]) -> Tombstones:
-    """The tombstones among the files of a corpus's own folder, for those who have listed it already."""
+    """Read the tombstones among the files of a corpus's own folder, if these are listed already."""
     tables = tuple(sorted(name for name in names if _TOMBSTONE_NAME.fullmatch(name)))
     if not tables:
         return Tombstones()
-    # The names alone do not say what is in them: another corpus may have been begun at the same URL.
+    # Names do not identify the contents: another corpus may have been created at the same URL.
     return _read(store.url, tuple((name, store.version(name)) for name in tables))
 
 
@@ -84,10 +84,10 @@ def write_tombstones(store: Store, ids: Mapping[str, str], sources: Sequence[str
     """Add a table of tombstones.
 
     Args:
-        store: Of the corpus.
-        ids: Of the removed clips, with their sources.
-        sources: Removed whole.
-        note: Why, in the words of whoever removes; kept with the table.
+        store: Store of the corpus.
+        ids: Ids of the removed clips, with their sources.
+        sources: Sources that are removed completely.
+        note: The user's reason for the removal; stored in the table. None for none.
     """
     rows = [{"id": clip_id, "source": source} for clip_id, source in sorted(ids.items())]
     rows += [{"id": None, "source": source} for source in sorted(sources)]
@@ -103,12 +103,12 @@ def write_tombstones(store: Store, ids: Mapping[str, str], sources: Sequence[str
 
 
 def is_tombstone_file(name: str) -> bool:
-    """Whether a file of this name holds tombstones."""
+    """Return whether a file of this name contains tombstones."""
     return _TOMBSTONE_NAME.fullmatch(name) is not None
 
 
 def describe_tombstones(store: Store, name: str) -> dict[str, Any]:
-    """When a removal was, and why: `removed_at` (UTC), `note`."""
+    """Return time and reason of a removal: `removed_at` (UTC), `note`."""
     return parse_object(pq.read_schema(io.BytesIO(store.read(name))).metadata[_METADATA_KEY])
 
 
@@ -124,23 +124,23 @@ def _read(url: str, tables: tuple[tuple[str, str], ...]) -> Tombstones:
             table = _checked(data)
         except TABLE_DAMAGE as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            # Read wrongly it would bring back what somebody was promised is gone: rather nothing is done.
+            # If it were misread, clips that somebody was promised are gone would come back; stop instead.
             raise CorpusError(
                 f"{url}/{name} is damaged ({reason}), and says which clips were removed: take it back from a copy of "
                 "the corpus, or delete it and remove them again"
             ) from error
         is_whole = pc.is_null(table["id"])
-        # Each once: a small file can repeat a text millions of times.
+        # Unique values only: a small file can repeat a text millions of times.
         sources.update(pc.unique(table["source"].filter(is_whole)).to_pylist())
         ids.update(pc.unique(table["id"].drop_null()).to_pylist())
     return Tombstones(frozenset(ids), frozenset(sources), len(tables))
 
 
 def _checked(data: bytes) -> pa.Table:
-    """Return a table of tombstones, which may come from somebody else, with ids and sources that are such.
+    """Return a table of tombstones after checks; the table may come from somebody else.
 
     Raises:
-        One of `TABLE_DAMAGE`: The bytes were changed, or are not what a removal writes.
+        One of `TABLE_DAMAGE`: When the bytes were changed, or are not what a removal writes.
     """
     if not checksum_ok(data):
         raise ValueError("its bytes do not give the hash it carries")

@@ -1,1 +1,1 @@
-"""Frozen encoders behind one door, and the sentences that text queries are wrapped in."""
+"""Frozen encoders of images and text, and the prompt templates of text queries."""

@@ -1,7 +1,7 @@
-"""BERT through transformers: sentences to vectors, for BERTSep, whose queries are labels in a language model's terms.
+"""BERT through transformers: converts sentences to vectors, for BERTSep, whose queries are labels encoded by BERT.
 
-CLIPSep's code reads a table label -> vector of 256 numbers from a file that was never published; which BERT made it is
-not known, the size points to a small BERT with 256 hidden numbers.
+CLIPSep's code reads a table of label -> vector of 256 numbers from a file that was never published. It is not known
+which BERT made the table; the size points to a small BERT with a hidden size of 256.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 @dataclass(frozen=True, slots=True)
 class BertSpec:
-    """Which BERT, and which of its outputs stands for a sentence.
+    """Choice of a BERT model, and of the output that represents a sentence.
 
     Attributes:
-        model: A folder with `config.json`, weights and vocabulary, or a hub's name. `{package}` stands for the folder
-            of this package.
+        model: A folder with `config.json`, weights and vocabulary, or a hub's name. `{package}` is replaced by the
+            folder of this package.
         pooling: `cls`, the first token's last state, or `mean` over the sentence's tokens.
-        named_by: The checkpoint that names the model; None where the user does, see vidaudio.encoders.named_by.
+        named_by: The checkpoint that names the model; None if the user names it, see vidaudio.encoders.named_by.
     """
 
     model: str = "google/bert_uncased_L-4_H-256_A-4"
@@ -44,10 +44,15 @@ class BertSpec:
 class BertEncoder:
     """A frozen BERT. Embeddings are raw, float32.
 
+    Args:
+        spec: Choice of the model and its output.
+        model: The loaded model.
+        tokenizer: The model's tokenizer.
+
     Attributes:
-        spec: What was asked for.
-        dimensions: Of a vector.
-        weights_sha256: Of the weights' names and float32 values.
+        spec: Choice of the model and its output.
+        dimensions: Dimensions of a vector.
+        weights_sha256: Hash of the weights' names, shapes and float32 values.
     """
 
     def __init__(self, spec: BertSpec, model: torch.nn.Module, tokenizer: Any) -> None:
@@ -57,12 +62,12 @@ class BertEncoder:
         self.dimensions = model.config.hidden_size
         self._model = model.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
-        # A vocabulary alone does not say how many tokens the model has places for.
+        # A tokenizer alone does not know the model's maximum number of tokens.
         self._most_tokens = min(tokenizer.model_max_length, model.config.max_position_embeddings)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that shapes an embedding, JSON-able."""
+        """Return everything that affects an embedding, JSON-able."""
         return {
             "architecture": "bert",
             "pretrained": self.spec.model,
@@ -73,9 +78,9 @@ class BertEncoder:
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed sentences one by one, so that a vector does not depend on the others; float32 `[texts, dimensions]`.
+        """Embed sentences one by one, so that no vector depends on the others; float32 `[texts, dimensions]`.
 
-        Of a sentence longer than the model has places for, the beginning counts.
+        A sentence that is longer than the model's maximum is cut at its end.
         """
         rows = [np.zeros((0, self.dimensions), np.float32)]
         for text in texts:
@@ -87,17 +92,17 @@ class BertEncoder:
         return np.concatenate(rows)
 
     def embed_label(self, label: str, templates: tuple[str, ...] = ("{}",)) -> np.ndarray:
-        """Mean of the embeddings of a label in every template; float32 `[dimensions]`."""
+        """Return the mean of the embeddings of a label in every template; float32 `[dimensions]`."""
         from vidaudio.encoders.prompts import fill
 
         return self.embed_texts(fill(templates, label)).mean(axis=0)
 
 
 def load_bert(spec: BertSpec) -> BertEncoder:
-    """Load a BERT from a folder or, where the name is not one, from its hub.
+    """Load a BERT from a folder or, if the name is not a folder, from its hub.
 
     Raises:
-        EncoderError: It cannot be had; says what to name instead.
+        EncoderError: When the BERT cannot be loaded; the message explains what to name instead.
     """
     name = spec.model.replace("{package}", str(PACKAGE_FOLDER))
     folder = Path(name).is_dir() if spec.named_by is None else _HUB_NAME.fullmatch(name) is None
@@ -107,20 +112,20 @@ def load_bert(spec: BertSpec) -> BertEncoder:
 
 
 def _loaded(spec: BertSpec, name: str, *, folder: bool) -> tuple[torch.nn.Module, Any]:
-    """Model and tokenizer."""
+    """Load model and tokenizer."""
     from transformers import AutoModel, AutoTokenizer
 
     try:
         with quiet_libraries(), progress_bars.hidden(), cache_only_where_hub_is_silent(not folder):
-            # A name that a file gives is a hub's, whatever lies under it here.
+            # A name from a file is a hub's name, even if a folder of that name exists here.
             options = {"local_files_only": True} if spec.named_by is not None and not folder else {}
-            # transformers reads safetensors, or other files of weights without unpickling anything else.
+            # transformers reads safetensors, or other weights files without unpickling anything except the weights.
             model = AutoModel.from_pretrained(
                 name, weights_only=True, trust_remote_code=False, dtype=torch.float32, **options
             )
             return model, AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
     except Exception as error:
-        # Hubs, caches and folders fail in dozens of types; whichever it was, the user can do the same two things.
+        # Hubs, caches and folders raise dozens of error types; the user can do the same two things for each of them.
         first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
         raise EncoderError(
             f"the BERT {spec.model} cannot be loaded ({type(error).__name__}: {first}). If this machine cannot fetch "

@@ -1,7 +1,7 @@
-"""CLIP through open_clip: pictures and sentences to vectors of one space, and a fingerprint that says which space.
+"""CLIP through open_clip: converts images and sentences to vectors of one space, with a fingerprint of that space.
 
-Vectors of two encoders must never be compared, so everything that shapes them (architecture, weights, preprocessing,
-dtype, batch size) is in the fingerprint, which travels with the corpus and with every model trained on it.
+Vectors of two encoders must never be compared. Everything that affects them (architecture, weights, preprocessing,
+dtype, batch size) is therefore in the fingerprint, which is stored with the corpus and with every model trained on it.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from vidaudio.errors import EncoderError
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 CONFIG_NAME = "open_clip_config.json"
 RESNET = "resnet18-dilated"
-# How names begin that are of folders and hubs, not of open_clip's own list.
+# Prefixes of names of folders and hubs, which are not in open_clip's own list.
 _ELSEWHERE = ("hf-hub:", "local-dir:")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
-    """Which encoder, and how it is run.
+    """Choice of an encoder, and how it is run.
 
     Attributes:
         architecture: A name that open_clip knows (`ViT-B-32`), an `hf-hub:` name, a folder with `open_clip_config.json`
-            and weights, or a model config `.json`. `{package}` stands for the folder of this package.
-            `resnet18-dilated` is Sound-of-Pixels' picture encoder, see vidaudio.encoders.resnet.
+            and weights, or a model config `.json`. `{package}` is replaced by the folder of this package.
+            `resnet18-dilated` is Sound-of-Pixels' image encoder, see vidaudio.encoders.resnet.
         pretrained: A tag of open_clip (`openai`) or a local weights file; not used for folders and hubs.
-        precision: `auto` (bfloat16 where the processor computes in it, else float32), or a dtype's name.
-        batch_size: Pictures a forward pass; part of the identity, since in bfloat16 it changes the last bits.
-        named_by: The corpus or checkpoint that names the encoder; None where the user does. What a file names is not
-            fetched, and read only from places that the user has named before.
+        precision: `auto`, see `best_precision`, or a dtype's name.
+        batch_size: Images per forward pass; part of the identity, since in bfloat16 it changes the last bits.
+        named_by: The corpus or checkpoint that names the encoder; None if the user names it. An encoder that a file
+            names is not downloaded, and is read only from places that the user has named before.
     """
 
     architecture: str = "ViT-B-32"
@@ -57,7 +57,11 @@ class EncoderSpec:
     named_by: NamedByFile | None = field(default=None, compare=False)
 
     def resolved(self) -> EncoderSpec:
-        """The same with `auto` decided for this machine."""
+        """Return a copy with the precision `auto` replaced by this machine's best one.
+
+        Raises:
+            EncoderError: When there is no such precision.
+        """
         precision = best_precision() if self.precision == "auto" else self.precision
         if precision not in DTYPES:
             raise EncoderError(f"precision {precision!r} is not one of auto, {', '.join(DTYPES)}")
@@ -65,7 +69,7 @@ class EncoderSpec:
 
 
 def best_precision() -> str:
-    """`bfloat16` on a GPU or a processor with bfloat16 arithmetic, else `float32`."""
+    """Return `bfloat16` on a GPU or CPU that supports it, `float16` on other GPUs, otherwise `float32`."""
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     native = any(
@@ -75,7 +79,14 @@ def best_precision() -> str:
 
 
 class ClipEncoder(PictureEncoder):
-    """A frozen open_clip model: pictures and sentences to raw vectors of one space."""
+    """A frozen open_clip model: converts images and sentences to raw vectors of one space.
+
+    Args:
+        spec: Choice of the encoder, with the precision resolved.
+        model: The loaded model.
+        preprocess: open_clip's image preprocessing of that model.
+        tokenizer: The model's tokenizer.
+    """
 
     def __init__(self, spec: EncoderSpec, model: torch.nn.Module, preprocess: Any, tokenizer: Any) -> None:
         size = model.visual.image_size
@@ -86,10 +97,10 @@ class ClipEncoder(PictureEncoder):
             std=config.get("std", open_clip.OPENAI_DATASET_STD),
             interpolation=config.get("interpolation", "bicubic"),
             resize_mode=config.get("resize_mode", "shortest"),
-            # open_clip's own steps up to the tensor: whatever a model's configuration asks for, this is its view.
+            # open_clip's own steps up to the tensor: they follow the model's configuration, whatever it is.
             geometry=list(itertools.takewhile(lambda step: not isinstance(step, ToTensor), preprocess.transforms)),
         )
-        # Sentences are few: they stay in float32, and only the picture tower runs in the fast dtype.
+        # Sentences are few: the text tower stays in float32, and only the image tower runs in the fast dtype.
         super().__init__(spec, copy.deepcopy(model.visual), DTYPES[spec.precision], view, weights_hash(model))
         self._model = model.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
@@ -97,25 +108,28 @@ class ClipEncoder(PictureEncoder):
 
     def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
         output = self._visual(pixels)
-        # CoCa's tower gives its tokens too; the vector comes first.
+        # CoCa's tower also returns its tokens; the vector comes first.
         return output[0] if isinstance(output, tuple) else output
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed sentences as they stand; float32 `[sentences, dimensions]`."""
+        """Embed sentences unchanged; float32 `[sentences, dimensions]`."""
         tokens = self._tokenizer(list(texts)).to(self.device)
         return self._model.encode_text(tokens).float().cpu().numpy()
 
     def embed_label(self, label: str, templates: tuple[str, ...] = CLIPSEP_TEMPLATES) -> np.ndarray:
-        """Mean of the raw embeddings of the label in every template (CLIPSep, section 4.1); float32 `[dimensions]`."""
+        """Return the label's mean raw embedding over the templates (CLIPSep, section 4.1); float32 `[dimensions]`."""
         return self.embed_texts(fill(templates, label)).mean(axis=0)
 
 
 def load_encoder(spec: EncoderSpec) -> PictureEncoder:
-    """Load an encoder, fetching its weights only where a tag or hub name asks for it; only a CLIP embeds sentences too.
+    """Load an encoder; only CLIP encoders also embed sentences.
+
+    Weights are downloaded only for a tag or a hub name.
 
     Raises:
-        EncoderError: Unknown architecture or tag, weights out of reach or unreadable; says what to name instead.
+        EncoderError: When the architecture or tag is unknown, or weights are unavailable or unreadable; the message
+            explains what to name instead.
     """
     spec = spec.resolved()
     with loading(spelled(spec), local_places(spec), spec.named_by):
@@ -128,14 +142,14 @@ def load_encoder(spec: EncoderSpec) -> PictureEncoder:
 
 
 def spelled(spec: EncoderSpec) -> str:
-    """An encoder as people write it: architecture and weights."""
+    """Return an encoder as users write it: architecture and weights."""
     return spec.architecture if spec.pretrained is None else f"{spec.architecture}/{spec.pretrained}"
 
 
 def local_places(spec: EncoderSpec) -> list[str]:
-    """The files and folders of this machine that an encoder is read from, but for those of this package.
+    """Return the files and folders on this machine that an encoder is read from, except those in this package.
 
-    Nothing is looked at on disk: a name that no list knows is taken for a place.
+    The disk is not read: a name that is in no list is taken for a path.
     """
     architecture, weights = spec.architecture, spec.pretrained
     places = []
@@ -149,7 +163,7 @@ def local_places(spec: EncoderSpec) -> list[str]:
         tags = open_clip.list_pretrained_tags_by_model(architecture)
     else:
         places.append(architecture.removeprefix("local-dir:"))
-        # A folder has its own weights; a config names none.
+        # A folder has its own weights; a config does not.
         tags = open_clip.list_pretrained_tags_by_model(Path(architecture).stem)
         weights = weights if architecture.endswith(".json") else None
     if weights and weights not in tags:
@@ -163,13 +177,13 @@ def _in_package(place: str) -> bool:
 
 
 def check_encoder_files(spec: EncoderSpec) -> int | None:
-    """What `load_encoder` would find wrong with names and local files, found without loading or fetching weights.
+    """Detect errors of `load_encoder` in names and local files, without loading or downloading weights.
 
     Returns:
-        The side of the pictures that its configuration asks for, in pixels; None where only loading tells.
+        The side of the images that the configuration asks for, in pixels; None if it is known only after loading.
 
     Raises:
-        EncoderError: As `load_encoder`.
+        EncoderError: When `load_encoder` would raise it for names and local files.
     """
     if spec.architecture.startswith(RESNET):
         return None
@@ -180,7 +194,7 @@ def check_encoder_files(spec: EncoderSpec) -> int | None:
         try:
             config = json.loads(_folder_config(name).read_text())["model_cfg"]
         except (ValueError, KeyError, TypeError):
-            return None  # the loader has words of its own for that
+            return None  # the loader reports this error itself
     else:
         _check_weights(spec, name)
         config = open_clip.get_model_config(name)
@@ -189,7 +203,7 @@ def check_encoder_files(spec: EncoderSpec) -> int | None:
 
 
 def _known_name(spec: EncoderSpec) -> str:
-    """The architecture as open_clip takes it: a name that it knows, or one that begins with `local-dir:`, `hf-hub:`."""
+    """Return the architecture's name for open_clip: a known name, or one that begins with `local-dir:` or `hf-hub:`."""
     name = spec.architecture.replace("{package}", str(PACKAGE_FOLDER))
     if name.startswith(_ELSEWHERE):
         return name
@@ -206,7 +220,7 @@ def _known_name(spec: EncoderSpec) -> str:
 
 
 def _register_config(path: Path) -> None:
-    """Make open_clip know a model config, once it is sure to be one: a bad one would spoil every later look-up."""
+    """Register a model config with open_clip after a check: an invalid one would break every later look-up."""
     if not path.is_file():
         raise EncoderError(f"there is no model config {path}")
     try:
@@ -245,12 +259,12 @@ def _load_named(spec: EncoderSpec, name: str) -> ClipEncoder:
                 pretrained=weights,
                 precision="fp32",
                 return_transform=True,
-                # OpenAI's weights under a plain architecture name would otherwise compute with another activation.
+                # OpenAI's weights under a plain architecture name would otherwise run with another activation.
                 force_quick_gelu=bool((open_clip.get_pretrained_cfg(name, weights) or {}).get("quick_gelu")),
             )
             tokenizer = open_clip.get_tokenizer(name)
     except Exception as error:
-        # Hubs, caches and pickles fail in dozens of types; whichever it was, the user can do the same two things.
+        # Hubs, caches and pickles raise dozens of error types; the user can do the same two things for each of them.
         raise out_of_reach(f"{name}/{weights}", error, _published_at(name, weights)) from error
     return ClipEncoder(spec, model, preprocess, tokenizer)
 
@@ -278,7 +292,7 @@ def _load_folder_or_hub(spec: EncoderSpec, name: str) -> ClipEncoder:
 
 
 def _tokenizer_options(folder: Path) -> dict[str, Any]:
-    """A vocabulary named in the folder's config lies in that folder."""
+    """Return tokenizer options; a relative vocabulary path in the folder's config is relative to that folder."""
     try:
         config = json.loads((folder / CONFIG_NAME).read_text())
     except json.JSONDecodeError as error:
@@ -289,7 +303,7 @@ def _tokenizer_options(folder: Path) -> dict[str, Any]:
 
 
 def _published_at(name: str, tag: str | None) -> str:
-    """Return where the weights of one of open_clip's tags are published, in words; empty for a file of one's own."""
+    """Return where the weights of an open_clip tag are published, in words; empty for a local file."""
     config = open_clip.get_pretrained_cfg(name, tag or "") or {}
     places = [str(config["url"])] if config.get("url") else []
     repository, _, file = str(config.get("hf_hub") or "").rpartition("/")
@@ -307,12 +321,12 @@ def _hub_page(name: str) -> str:
 
 
 def out_of_reach(name: str, error: Exception, published_at: str = "") -> EncoderError:
-    """Return what to tell the user whose encoder cannot be loaded.
+    """Return the error for the user whose encoder cannot be loaded.
 
     Args:
-        name: Of the encoder.
-        error: What the library raised.
-        published_at: Which file is wanted and where it is published, as far as that is known.
+        name: Name of the encoder.
+        error: The library's error.
+        published_at: The file that is needed and where it is published; empty if unknown.
     """
     first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
     wanted = f"fetch {published_at} elsewhere, copy it here" if published_at else "copy the file here"

@@ -1,4 +1,4 @@
-"""Local files of an encoder, and a text that changes with them: caches of loaded encoders are keyed by it."""
+"""Local files of an encoder, and their versions, which are cache keys of loaded encoders."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 
 
 def local_files(*names: str | None) -> Iterator[Path]:
-    """Yield the files behind an encoder's names, where those are local paths; sorted within each folder.
+    """Yield the files of those names that are local paths; sorted within each folder.
 
     Args:
-        names: Architecture and weights, as `EncoderSpec` takes them.
+        names: Architecture and weights, as in `EncoderSpec`; None is skipped.
     """
     for name in names:
         path = Path(name.replace("{package}", str(PACKAGE_FOLDER))).expanduser() if name else None
@@ -24,8 +24,8 @@ def local_files(*names: str | None) -> Iterator[Path]:
 
 
 def file_versions(*names: str | None) -> tuple[tuple[str, int, int], ...]:
-    """Return path, bytes and modification time of every local file of an encoder, arguments as for `local_files`.
+    """Return path, size in bytes and modification time of every local file of an encoder, see `local_files`.
 
-    Weights may be replaced under their name between two builds of one process.
+    Weights may be replaced under the same name between two builds of one process.
     """
     return tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in local_files(*names))

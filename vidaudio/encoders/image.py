@@ -1,7 +1,7 @@
-"""What every frozen picture encoder does: a picture to its own view of it, views to vectors in fixed batches.
+"""Base class of frozen image encoders: preprocessing of images, and embedding in batches of a fixed size.
 
-Vectors of two encoders must never be compared, so everything that shapes them (architecture, weights, preprocessing,
-dtype, batch size) is in the fingerprint, which travels with the corpus and with every model trained on it.
+Vectors of two encoders must never be compared. Everything that affects them (architecture, weights, preprocessing,
+dtype, batch size) is therefore in the fingerprint, which is stored with the corpus and with every model trained on it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PictureView:
-    """How an encoder looks at a picture.
+    """Image preprocessing of an encoder.
 
     Attributes:
         image_size: Side of the model's input, pixels.
-        mean, std: Of its normalisation, by channel, for values in [0, 1].
-        interpolation, resize_mode: As open_clip names them.
-        geometry: Steps from any RGB picture to the square one.
+        mean: Mean of the normalisation, by channel, for values in [0, 1].
+        std: Standard deviation of the normalisation, by channel, for values in [0, 1].
+        interpolation: Interpolation of the resizing, as open_clip names it.
+        resize_mode: Mode of the resizing, as open_clip names it.
+        geometry: Steps from any RGB image to the square one.
     """
 
     image_size: int
@@ -41,13 +43,20 @@ class PictureView:
 
 
 class PictureEncoder:
-    """A frozen picture tower. Embeddings are raw: not normalised, float32.
+    """A frozen image tower. Embeddings are raw: not normalised, float32.
+
+    Args:
+        spec: Choice of the encoder, with the precision resolved.
+        tower: Module that converts normalised images to vectors.
+        dtype: Dtype of the tower.
+        view: Image preprocessing.
+        weights_sha256: Hash of the weights.
 
     Attributes:
-        spec: What was asked for, with the dtype resolved.
-        dimensions: Of the embeddings.
+        spec: Choice of the encoder, with the precision resolved.
+        dimensions: Dimensions of the embeddings.
         image_size: Side of the model's input, pixels.
-        weights_sha256: Of the weights' names and float32 values, whatever file they came in.
+        weights_sha256: Hash of the weights' names, shapes and float32 values, independent of their file format.
     """
 
     dimensions: int
@@ -67,12 +76,12 @@ class PictureEncoder:
 
     @property
     def name(self) -> str:
-        """Folder name of this encoder's embeddings."""
+        """Return the folder name of this encoder's embeddings."""
         return encoder_name(self.spec.architecture, self.spec.precision, self.weights_sha256)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that shapes an embedding, JSON-able. Two encoders may be mixed only where this is equal."""
+        """Return everything that affects an embedding, JSON-able; encoders may be mixed only if it is equal."""
         return {
             "architecture": self.spec.architecture,
             "pretrained": self.spec.pretrained,
@@ -88,7 +97,7 @@ class PictureEncoder:
         }
 
     def square(self, image: Image.Image) -> np.ndarray:
-        """The model's own view of a picture, resized and cropped; uint8 `[image_size, image_size, 3]`."""
+        """Return the image resized and cropped to the model's input; uint8 `[image_size, image_size, 3]`."""
         image = image.convert("RGB")
         for step in self._view.geometry:
             image = step(image)
@@ -96,10 +105,10 @@ class PictureEncoder:
 
     @torch.inference_mode()
     def embed_squares(self, squares: Sequence[np.ndarray]) -> np.ndarray:
-        """Embed pictures made by `square`, in order; float32 `[pictures, dimensions]`.
+        """Embed images made by `square`, in order; float32 `[images, dimensions]`.
 
-        Batches have one fixed size, the last one filled up with blanks, so that a vector does not depend on how many
-        others were embedded with it.
+        Batches have one fixed size, and the last one is filled with black images, so that a vector does not depend on
+        the number of images that are embedded with it.
         """
         batch_size = self.spec.batch_size
         rows = []
@@ -113,16 +122,16 @@ class PictureEncoder:
         return torch.cat(rows).numpy() if rows else np.zeros((0, self.dimensions), np.float32)
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """Embed pictures of any size; float32 `[pictures, dimensions]`."""
+        """Embed images of any size; float32 `[images, dimensions]`."""
         return self.embed_squares([self.square(image) for image in images])
 
     def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised pictures `[B, 3, image_size, image_size]` -> vectors `[B, dimensions]`."""
+        """Return vectors of normalised images: `[B, 3, image_size, image_size]` -> `[B, dimensions]`."""
         return self._visual(pixels)
 
 
 def weights_hash(model: torch.nn.Module) -> str:
-    """SHA-256 over the names, shapes and float32 values of a model's weights."""
+    """Return the SHA-256 over the names, shapes and float32 values of a model's weights."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())

@@ -1,7 +1,7 @@
-"""Settings of the model libraries for the thread that loads a model, and for no other.
+"""Thread-local settings of the model libraries, for the thread that loads a model.
 
-The libraries keep these settings once a process. Switched and switched back around a load, they would hold for every
-thread meanwhile, and two loads at once could leave them switched for good.
+The libraries keep these settings per process. Setting and resetting them around a load would affect every other thread
+meanwhile, and two simultaneous loads could leave them changed for good.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ _guard = threading.Lock()
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Drop this thread's log messages: hub clients log every retry, and the error raised in the end says the same."""
+    """Drop this thread's log messages up to ERROR.
+
+    Hub clients log every retry, and the final error contains the same information.
+    """
 
     class OtherThreads(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
@@ -42,12 +45,12 @@ def quiet_libraries() -> Iterator[None]:
 
 @contextlib.contextmanager
 def cache_only_where_hub_is_silent(wanted: bool) -> Iterator[None]:
-    """Ask the hub one quick question first, and let this thread's loads look only into the cache where it is silent.
+    """Send the hub one quick request first; without an answer, restrict this thread's loads to the local cache.
 
-    Out of the hub's reach, its client retries for most of a minute before it says so.
+    Without a connection, the hub's client would retry for most of a minute before it fails.
 
     Args:
-        wanted: Whether the load would ask the hub at all.
+        wanted: Whether the load would contact the hub at all.
     """
     from huggingface_hub import constants
 
@@ -59,7 +62,7 @@ def cache_only_where_hub_is_silent(wanted: bool) -> Iterator[None]:
 
 
 class _ProgressBars:
-    """Counts the loads that want no progress bars of transformers: the last one lets them be shown again."""
+    """Counter of the loads that hide transformers' progress bars: the end of the last load shows them again."""
 
     def __init__(self) -> None:
         self._loads = 0
@@ -67,7 +70,7 @@ class _ProgressBars:
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """Hide them: a model is read in a moment, and the bar that is drawn for it would stay in every log."""
+        """Hide the bars: a model loads in a moment, and its bar would remain in every log."""
         from transformers.utils import logging as bars
 
         with _guard:
@@ -92,7 +95,7 @@ def _is_logger(entry: object) -> bool:
 
 
 def _answers(url: str) -> bool:
-    """Return whether a server speaks HTTP at `url`, whatever it says."""
+    """Return whether an HTTP server responds at `url`, with any status."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=HUB_ANSWERS_WITHIN_SECONDS):
             return True

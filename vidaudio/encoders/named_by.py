@@ -1,8 +1,8 @@
-"""Who named an encoder: the user, or a corpus or checkpoint that somebody else may have made.
+"""Permission to load an encoder, which depends on who names it: the user, or a corpus or checkpoint of unknown origin.
 
-What the user names may be fetched and opened. What a file names causes no request, and no path of this machine is
-opened for it, unless the user has named that very place before. Such places are noted in the user's cache folder, so
-that a corpus built here is verified, packed and trained on here without a word more.
+An encoder that the user names may be downloaded and opened. For an encoder that a file names, no request is sent and no
+path of this machine is opened, unless the user has named exactly that path before. Such paths are recorded in the
+user's cache folder, so that a corpus built here can be verified, packed and trained on here without further options.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class NamedByFile:
 
     Attributes:
         file: The corpus or checkpoint.
-        remedy: What the user can type to name the encoder himself.
+        remedy: What the user can type to name the encoder.
     """
 
     file: str
@@ -42,15 +42,15 @@ class NamedByFile:
 
 @contextlib.contextmanager
 def loading(encoder: str, places: Sequence[str | os.PathLike[str]], named_by: NamedByFile | None) -> Iterator[None]:
-    """Load an encoder in here, as far as whoever named it may have it loaded.
+    """Load an encoder inside this context, with the permissions of whoever named it.
 
     Args:
-        encoder: What messages call the encoder.
-        places: The files and folders of this machine that it is read from; none of this package's own.
-        named_by: The file that names the encoder; None where the user does.
+        encoder: Name of the encoder in messages.
+        places: Files and folders on this machine that it is read from, except those in this package.
+        named_by: The file that names the encoder; None if the user names it.
 
     Raises:
-        EncoderError: A place that the user has not named, or a model that this machine does not have.
+        EncoderError: When a path was not named by the user, or the model is not on this machine.
     """
     if named_by is None:
         _note(places)
@@ -75,15 +75,15 @@ def loading(encoder: str, places: Sequence[str | os.PathLike[str]], named_by: Na
 
 
 def may_be_opened(place: str | os.PathLike[str], named_by: NamedByFile | None) -> bool:
-    """Whether a place of this machine was named by the user, now or before."""
+    """Return whether the user has named a path, now or before."""
     return named_by is None or _note_of(place).exists()
 
 
 def _note(places: Sequence[str | os.PathLike[str]]) -> None:
-    """Note places that the user has named, for files that name them later."""
+    """Record paths that the user has named, for files that name them later."""
     for place in places:
         noted = _note_of(place)
-        # Where nothing can be noted, a corpus that names the place asks for it once more: no reason to end anything.
+        # A failed record is no reason to stop: the user will only have to name the path once more.
         with contextlib.suppress(OSError):
             if not noted.exists():
                 noted.parent.mkdir(parents=True, exist_ok=True)
@@ -96,14 +96,14 @@ def _note_of(place: str | os.PathLike[str]) -> Path:
 
 
 class Unreachable(OSError):
-    """A connection that was refused here, since a file and not the user asked for it."""
+    """A connection that was refused here, because a file and not the user asked for it."""
 
 
 @contextlib.contextmanager
 def no_requests() -> Iterator[None]:
-    """Let this thread open no connection in here, whichever library tries.
+    """Forbid this thread to open connections inside this context, in any library.
 
-    Hub clients take what they have in their cache then. Other threads are not touched.
+    Hub clients then use only their cache. Other threads are not affected.
     """
     _watch_connections()
     _make_hub_switch_thread_wise()
@@ -115,7 +115,7 @@ def no_requests() -> Iterator[None]:
 
 
 def _watch_connections() -> None:
-    """Install, once a process, the hook that refuses connections of threads inside `no_requests`."""
+    """Install, once per process, the hook that refuses connections of threads inside `no_requests`."""
     global _guarded
     with _guard:
         if not _guarded:
@@ -129,7 +129,7 @@ def _refuse_connections(event: str, arguments: tuple[object, ...]) -> None:
 
 
 class _HubOffline:
-    """The hub client's switch `HF_HUB_OFFLINE` with a value a thread, since loading elsewhere must go on."""
+    """Thread-wise replacement of the hub client's switch `HF_HUB_OFFLINE`, since loads in other threads must go on."""
 
     def __init__(self, others: object) -> None:
         self._others = others

@@ -1,4 +1,4 @@
-"""Prompt templates: the four sentences whose mean embedding stands for a label at test time.
+"""Prompt templates: four sentences whose mean embedding represents a label at test time.
 
 Source: CLIPSep (Dong et al., ICLR 2023). The released evaluation script lists the second one twice and ends each with a
 full stop; the paper's four are used here.
@@ -13,19 +13,19 @@ CLIPSEP_TEMPLATES = (
 
 # The single prompt that CLIPSep-Text trains with.
 TRAINING_TEMPLATE = "a photo of {}"
-# Each label is encoded once a template; CLIP's own list for ImageNet has 80.
+# Each label is encoded once per template; CLIP's own list for ImageNet has 80.
 MAX_TEMPLATES = 500
 
 
 def check_templates(templates: tuple[str, ...], word: str = "template") -> tuple[str, ...]:
-    """Return the templates, which may come from somebody else's checkpoint, once they are found to be such.
+    """Return the templates after a check; they may come from another person's checkpoint.
 
     Args:
-        templates: As they were stated.
-        word: What they are called where they are stated.
+        templates: Sentences with {} for the label.
+        word: Word for a template in error messages.
 
     Raises:
-        ValueError: There is none, there are too many, or one has no single place for the label.
+        ValueError: When there are none or too many, or one does not have exactly one {}.
     """
     if not templates or not all(template.count("{}") == 1 for template in templates):
         raise ValueError(f"every {word} has one {{}} for the label, and there is at least one")
@@ -35,7 +35,7 @@ def check_templates(templates: tuple[str, ...], word: str = "template") -> tuple
 
 
 def fill(templates: tuple[str, ...], label: str) -> list[str]:
-    """The label set into every template; underscores, as MUSIC writes its labels, become spaces."""
+    """Insert the label into every template; underscores, as in MUSIC's labels, become spaces."""
     words = label.replace("_", " ").strip()
-    # Not `format`: other braces of a template are text.
+    # Not `format`: other braces in a template are plain text.
     return [template.replace("{}", words) for template in templates]

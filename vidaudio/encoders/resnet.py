@@ -1,7 +1,7 @@
-"""The picture encoder of Sound-of-Pixels as CLIPSep re-implemented it: a frozen ResNet-18, and no words.
+"""Image encoder of Sound-of-Pixels as re-implemented in CLIPSep: a frozen ResNet-18, without text.
 
-ResNet-18 whose last stage is dilated, the maximum over all places of a picture: 512 numbers. Pictures are normalised as
-CLIP's are, not as ImageNet's (CLIPSep's loader gives all systems the same pictures).
+A ResNet-18 whose last stage is dilated, and the maximum over all positions of an image: 512 dimensions. Images are
+normalised as for CLIP, not as for ImageNet (CLIPSep's loader gives all systems the same images).
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ _NAME = re.compile(r"resnet18-dilated(?:-(\d+))?")
 
 
 class ResNetEncoder(PictureEncoder):
-    """A frozen dilated ResNet-18 with global max pooling. It knows pictures only."""
+    """A frozen dilated ResNet-18 with global max pooling. It encodes only images.
+
+    Args:
+        spec: Choice of the encoder, with the precision resolved.
+        model: The loaded network.
+        image_size: Side of the input images, pixels.
+    """
 
     def __init__(self, spec: EncoderSpec, model: DilatedResNet18, image_size: int) -> None:
         geometry: list[Callable[[Image.Image], Image.Image]] = [
@@ -39,7 +45,7 @@ class ResNetEncoder(PictureEncoder):
         view = PictureView(
             image_size, open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD, "bicubic", "shortest", geometry
         )
-        # BatchNorm counts its batches in a buffer that shapes no vector; torchvision's older files lack it.
+        # BatchNorm counts its batches in a buffer that affects no vector; torchvision's older files do not have it.
         for part in model.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.num_batches_tracked.zero_()
@@ -51,10 +57,10 @@ class ResNetEncoder(PictureEncoder):
 
     @torch.inference_mode()
     def embed_pixels(self, pictures: Tensor) -> Tensor:
-        """Embed pictures that are on the device already: uint8 `[..., 3, H, W]` -> float32 `[..., dimensions]`.
+        """Embed image tensors: uint8 `[..., 3, H, W]` -> float32 `[..., dimensions]`.
 
-        As CLIPSep computes them in every step, in batches of whatever size comes; `embed_squares` is the exact way. In
-        the encoder's own dtype whatever the autocast, as whoever asks by pictures later will compute them.
+        All images are one batch of any size, as CLIPSep computes them in every step; `embed_squares` is the exact way.
+        The encoder's own dtype is used even inside autocast, so that later image queries are computed alike.
         """
         pixels = pictures.flatten(0, -4).to(self.device).float() / 255
         pixels = (pixels - self._mean.to(self.device)) / self._std.to(self.device)
@@ -63,10 +69,10 @@ class ResNetEncoder(PictureEncoder):
 
 
 def load_resnet_encoder(spec: EncoderSpec) -> ResNetEncoder:
-    """Load the encoder `resnet18-dilated`, or `resnet18-dilated-112` for pictures of 112 px; as wide as its weights.
+    """Load `resnet18-dilated`, or `resnet18-dilated-112` for images of 112 px; the weights decide the width.
 
     Raises:
-        EncoderError: Another name, or weights that cannot be had.
+        EncoderError: When the name is another one, or the weights cannot be loaded.
     """
     spec = spec.resolved()
     match = _NAME.fullmatch(spec.architecture)
@@ -81,7 +87,7 @@ def load_resnet_encoder(spec: EncoderSpec) -> ResNetEncoder:
 
 
 def _width(tensors: dict[str, Any]) -> int:
-    """Of the ResNet that these weights are of, by their last stage; ResNet-18's where that cannot be told."""
+    """Return the ResNet's width, inferred from its last stage's weights; ResNet-18's if it cannot be inferred."""
     last = tensors.get("layer4.1.bn2.weight")
     return WIDTH if last is None or last.ndim != 1 or len(last) < 8 else len(last) // 8
 
@@ -90,12 +96,12 @@ def load_resnet_weights(model: DilatedResNet18, weights: str) -> None:
     """Fill a ResNet from torchvision's weights.
 
     Args:
-        model: To fill.
+        model: The network to fill.
         weights: A `.safetensors` or `.pth` file with torchvision's names (its classifier is left out), or one of
-            torchvision's own names, `IMAGENET1K_V1`, which is fetched. `{package}` is the folder of this package.
+            torchvision's own names, `IMAGENET1K_V1`, which is downloaded. `{package}` is the folder of this package.
 
     Raises:
-        EncoderError: No such file or name, or weights of something else.
+        EncoderError: When there is no such file or name, or the weights belong to another network.
     """
     _fill(model, _read(weights), weights)
 
@@ -116,7 +122,7 @@ def _read(weights: str) -> dict[str, Any]:
         try:
             return dict(ResNet18_Weights[weights].get_state_dict(progress=False, weights_only=True))
         except Exception as error:
-            # Downloads fail in dozens of types; whichever it was, the user can do the same.
+            # Downloads raise dozens of error types; the user can do the same for each of them.
             raise EncoderError(
                 f"torchvision's weights {weights} cannot be fetched ({type(error).__name__}: {error}); copy the file "
                 "here and name it: embed.encoder.pretrained=FILE for a corpus, query.pictures.weights=FILE in training"
@@ -130,7 +136,7 @@ def _read(weights: str) -> dict[str, Any]:
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        # Zip files, pickles and headers break in a dozen types; whichever it was, this is no file of weights.
+        # Broken zip files, pickles and headers raise a dozen error types; all mean that this is not a weights file.
         raise EncoderError(f"{path} cannot be read as weights ({type(error).__name__})") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise EncoderError(f"{path} holds no table of weights")

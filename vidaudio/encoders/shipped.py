@@ -1,4 +1,4 @@
-"""Short names of the encoders that come with the package or are named often: `--set embed.encoder=demo`."""
+"""Short names of encoders in the package, and the one-text form of encoder names: `--set embed.encoder=demo`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHIPPED: dict[str, dict[str, Any]] = {
         "pretrained": "{package}/demo/resnet/resnet18.safetensors",
     },
 }
-# What takes no tag behind a slash: hubs, folders, paths.
+# Prefixes of names that have no tag after a slash: hubs, folders, paths.
 _WHOLE = ("hf-hub:", "local-dir:", "{package}", "/", "./", "../", "~")
 
 
@@ -20,7 +20,7 @@ def named_encoder(name: str) -> dict[str, Any]:
     """Return architecture and weights of an encoder that is given by one text.
 
     Args:
-        name: A short name (`demo`), an architecture with its tag (`ViT-B-32/openai`), a folder, or a name of a hub.
+        name: A short name (`demo`), an architecture with its tag (`ViT-B-32/openai`), a folder, or a hub's name.
     """
     if name in SHIPPED:
         return dict(SHIPPED[name])

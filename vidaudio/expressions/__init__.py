@@ -1,9 +1,9 @@
-"""Expressions over the columns of clips, such as `not silent and seconds >= 4`: a small language of its own.
+"""A small language of expressions over the columns of clips, such as `not silent and seconds >= 4`.
 
-Expressions are stored in corpora and packs, and a corpus may come from a stranger. So nothing here is evaluated by
-Python or pandas: a text becomes tokens, the tokens become a tree of a dozen kinds of nodes, every node is checked
-against the kinds of the columns, and the tree is evaluated over Arrow and NumPy columns. What the grammar does not have
-cannot be said in it, and the length of a text, the depth and number of its nodes and the size of its constants are
+Expressions are stored in corpora and packs, and a corpus may come from a stranger. So neither Python nor pandas
+evaluates anything here. A text becomes tokens, and the tokens become a tree of a dozen kinds of nodes. Every node is
+checked against the kinds of the columns, and the tree is evaluated over Arrow and NumPy columns. Only what the grammar
+contains can be expressed. The length of a text, the depth and number of its nodes and the size of its constants are
 bounded.
 """
 

@@ -1,4 +1,4 @@
-"""Whether an expression fits the columns: the kind of every part, or a sentence that says how to ask instead."""
+"""Checks that an expression fits the columns: finds the kind of every part, or reports what to write instead."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from vidaudio.expressions.tree import (
     columns_of,
 )
 
-# Methods of pandas that work on a list as a whole there; the others ask texts and give nothing for lists.
+# Methods that pandas applies to a list as a whole; its other methods test texts and give nothing for lists.
 _METHODS_OF_LISTS = frozenset({".str.len()", ".str.join()"})
 
 
 def check_condition(text: str, tree: Node, columns: Mapping[str, Kind]) -> None:
-    """Refuse an expression that is no condition over these columns.
+    """Refuse an expression that is not a condition over these columns.
 
     Args:
         text: The expression.
-        tree: The same, parsed.
-        columns: The kind of every column that it may look at.
+        tree: The parsed expression.
+        columns: Kind of every column that the expression may use.
 
     Raises:
-        ExpressionError: A column or a function does not exist, kinds do not go together, the whole is not true or
-            false for every row, or it looks at no column.
+        ExpressionError: When a column does not exist, kinds do not fit together, the expression as a whole is not true
+            or false for every row, or it uses no column.
     """
     _Checker(text, columns).condition(tree)
 
@@ -103,7 +103,7 @@ class _Checker:
             raise self._error(node, f"{reason}{narrow}")
 
     def _condition(self, node: Node, kind: Kind) -> str:
-        """Return how to make a condition of something that is none."""
+        """Return how to make a condition out of a part that is not one."""
         shown = self._shown(node)
         if kind.is_list:
             return _of_list(shown, kind)
@@ -136,7 +136,7 @@ class _Checker:
         raise ExpressionError(self._text, left.start, right.end, f"{reason}: they cannot be compared{hint}")
 
     def _one_of_list(self, left: Node, sign: str, right: Node) -> None:
-        """`==` and `!=` with a list mean `in` and `not in`, as they do in pandas' expressions."""
+        """Check `==` and `!=` with a list, which mean `in` and `not in`, as in pandas' expressions."""
         if sign not in ("==", "!=") or (isinstance(left, ConstantList) and isinstance(right, ConstantList)):
             raise ExpressionError(self._text, left.start, right.end, "a list is asked with `in` and `not in`")
         value, listed = (left, right) if isinstance(right, ConstantList) else (right, left)
@@ -227,13 +227,13 @@ class _Checker:
 
 
 def _of_list(column: str, kind: Kind, wanted: Node | None = None, sign: str = "==") -> str:
-    """Return how a column of lists is asked.
+    """Return how to write a condition on a column of lists.
 
     Args:
-        column: As it was written.
+        column: The column as it was written.
         kind: A list of texts or numbers.
-        wanted: What it was compared with.
-        sign: The comparison.
+        wanted: What the column was compared with; None if it was compared with nothing.
+        sign: Sign of the comparison.
     """
     if kind is Kind.NUMBERS:
         return f"ask len({column}), min({column}), max({column}), or 1.0 in {column}"

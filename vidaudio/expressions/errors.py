@@ -1,4 +1,4 @@
-"""The error of an expression: the place in its text, what is wrong there, and what to write instead."""
+"""The error of an expression: the position in its text, what is wrong there, and what to write instead."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ SHOWN_CHARACTERS = 40
 
 
 class ExpressionError(VidaudioError):
-    """An expression that is not one of this language, or that does not fit the columns.
+    """An expression that is not valid in this language, or that does not fit the columns.
 
     Attributes:
-        start, end: The place in the text, characters counted from 0.
+        start: Start of the faulty part in the text, characters counted from 0.
+        end: End of the faulty part, exclusive.
         reason: What is wrong there and what to write instead.
     """
 
     def __init__(self, text: str, start: int, end: int, reason: str) -> None:
-        # All four, so that the error survives a journey between processes.
+        # All four arguments, so that the error can be pickled between processes.
         super().__init__(text, start, end, reason)
         self.start, self.end, self.reason = start, end, reason
 

@@ -1,7 +1,7 @@
-"""The value of a checked expression for all rows at once, over NumPy and Arrow columns.
+"""The evaluation of a checked expression for all rows at once, over NumPy and Arrow columns.
 
-A comparison with a null is false, and true with `!=` and `not in`; so `not` turns true and false alone. Arithmetic with
-a null gives null. Dividing by zero gives an infinity or null, as floats do.
+A comparison with a null is false, but true with `!=` and `not in`; so `not` only ever sees true and false. Arithmetic
+with a null gives null. Division by zero gives an infinity or null, as with floats.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def evaluate(node: Node, columns: Mapping[str, Any]) -> Any:
     """Return the value of a node.
 
     Args:
-        node: Of an expression that `check` has passed.
-        columns: As `value_of` gives them.
+        node: Node of an expression that `check_condition` has accepted.
+        columns: Columns by name, as returned by `value_of`.
     """
     match node:
         case Constant():

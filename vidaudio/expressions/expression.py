@@ -1,4 +1,4 @@
-"""An expression that is known to fit its columns, ready to be evaluated."""
+"""An expression that fits its columns and is ready to be evaluated."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Expression:
     """A condition over the columns of a table, true or false for every row.
 
     Attributes:
-        text: As it was written.
-        columns: The kinds of the columns that it looks at, by name.
+        text: The expression as it was written.
+        columns: Kinds of the columns that the expression uses, by name.
     """
 
     text: str
@@ -31,10 +31,10 @@ class Expression:
 
     @classmethod
     def parse(cls, text: str, columns: Mapping[str, Kind]) -> Expression:
-        """Read a text as a condition over these columns.
+        """Parse a text as a condition over columns, given by their names and kinds.
 
         Raises:
-            ExpressionError: It is none; points at the place and says what to write instead.
+            ExpressionError: When the text is not such a condition; names the position and what to write instead.
         """
         tree = parse(text)
         check_condition(text, tree, columns)
@@ -44,7 +44,7 @@ class Expression:
         """Return for every row whether the condition holds, bool `[rows]`.
 
         Args:
-            table: The columns that the expression looks at, of the same length, by name.
+            table: Columns that the expression uses, by name, all of the same length.
         """
         values = {name: value_of(table[name], kind) for name, kind in self.columns.items()}
         rows = len(table[next(iter(self.columns))])

@@ -1,7 +1,7 @@
-"""The functions that an expression may call, each with the kinds it takes and gives; there are no others.
+"""The functions that an expression may call, each with the kinds of its arguments and result; there are no others.
 
-None makes a text longer than the texts of the columns it is given, but for `join`, whose separator is short. Patterns
-are RE2's, which takes time linear in the text and refuses patterns that would need much memory.
+Results stay about as long as the texts in the columns: only `join` adds text, and its separator is short. Patterns are
+RE2's, which takes time linear in the text and refuses patterns that would need much memory.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Function:
     """A function of expressions.
 
     Attributes:
-        usage: How it is called, for messages.
-        results: The kind it gives, by the kinds it takes.
-        apply: Computes it for all rows.
-        constants: Arguments that must be written as a constant text, counted from 0.
-        longest_constant: Characters of such a text.
-        repeats: It takes two or more arguments of the last kind.
+        usage: Examples of a call, for messages.
+        results: Kind of the result, by the kinds of the arguments.
+        apply: Callable that computes the result for all rows.
+        constants: Numbers of the arguments that must be constant texts, counted from 0.
+        longest_constant: Limit of the length of such a text, characters.
+        repeats: Whether the function takes two or more arguments of the last kind.
     """
 
     usage: str
@@ -43,7 +43,7 @@ class Function:
 
 
 def check_pattern(pattern: str) -> str:
-    """Return what is wrong with a pattern; empty where nothing is."""
+    """Return what is wrong with a pattern; empty for a valid pattern."""
     try:
         pc.match_substring_regex(pa.array([""]), pattern)
     except pa.ArrowInvalid as error:
@@ -63,7 +63,7 @@ def _texts(change: Callable[[str], str]) -> Callable[[Any], Any]:
 
 
 def _holds(match: Callable[[pa.Array, str], pa.Array]) -> Callable[[Any, str], np.ndarray]:
-    """Return a function that asks something of every text of a column; of a column of lists, of any element."""
+    """Return a function that tests every text of a column; for a column of lists, whether any element passes."""
 
     def asked(value: Any, part: str) -> np.ndarray:
         if isinstance(value, Lists):
@@ -87,7 +87,7 @@ def _joined(value: Lists, separator: str) -> pa.Array:
 
 
 def _extreme(extreme: np.ufunc, start: float) -> Callable[..., np.ndarray]:
-    """Return a function: the smallest or largest of a list's numbers, or of several numbers; of none, null."""
+    """Return a function for the smallest or largest number of a list or of arguments; null for an empty list."""
 
     def found(*values: Any) -> np.ndarray:
         with np.errstate(all="ignore"):
@@ -139,7 +139,7 @@ FUNCTIONS: Mapping[str, Function] = {
     "is_null": Function("is_null(split)", {(_NUMBER,): _BOOLEAN, (_TEXT,): _BOOLEAN}, _is_null),
 }
 
-# Methods of pandas that older selections were written with, and the function that each stands for.
+# Methods of pandas that older selections use, and the function that replaces each.
 METHODS: Mapping[str, str] = {
     "str.len": "len",
     "str.contains": "matches",

@@ -1,4 +1,4 @@
-"""Kinds of values in an expression: what a column holds, and what a part of an expression gives."""
+"""Kinds of values in an expression: of a column, and of the result of a part."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 
 class Kind(enum.Enum):
-    """What a value is; the value of a member is how messages name it."""
+    """The kind of a value; a member's value is its name in messages."""
 
     NUMBER = "a number"
     BOOLEAN = "true or false"
@@ -18,11 +18,12 @@ class Kind(enum.Enum):
 
     @property
     def is_list(self) -> bool:
+        """True for lists of texts or numbers."""
         return self in (Kind.TEXTS, Kind.NUMBERS)
 
     @property
     def is_numeric(self) -> bool:
-        """True for numbers, and for true and false, which count as 1 and 0 beside numbers."""
+        """True for numbers and for booleans, which count as 1 and 0 among numbers."""
         return self in (Kind.NUMBER, Kind.BOOLEAN)
 
 
@@ -30,7 +31,7 @@ def kind_of(data_type: pa.DataType) -> Kind:
     """Return the kind of a column of an Arrow type.
 
     Raises:
-        TypeError: No expression can look at such a column.
+        TypeError: When expressions cannot use such a column.
     """
     if pa.types.is_boolean(data_type):
         return Kind.BOOLEAN

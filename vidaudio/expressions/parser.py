@@ -1,9 +1,9 @@
-"""The grammar of expressions: tokens become a tree, or a sentence that points at what does not fit.
+"""The parser of expressions: turns tokens into a tree, or raises an error that points at what does not fit.
 
-Loosest first: `or` and `|`; `and` and `&`; `not`; comparisons, which may be chained; `+ -`; `* / // %`; a sign; the
-methods of pandas that have a function here. As in pandas, and not as in Python, `&` and `|` bind like `and` and `or`:
-`seconds > 4 & motion > 1` needs no parentheses. Python's own parser could not give that, and what it takes changes from
-version to version.
+Operators from loosest to tightest: `or` and `|`; `and` and `&`; `not`; comparisons, which may be chained; `+ -`; `* /
+// %`; a sign; the methods of pandas that have a function here. As in pandas, and unlike in Python, `&` and `|` bind
+like `and` and `or`: `seconds > 4 & motion > 1` needs no parentheses. Python's own parser could not do that, and the
+language that it accepts changes from version to version.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def parse(text: str) -> Node:
     """Return the tree of an expression.
 
     Raises:
-        ExpressionError: It is not one, or it is too large.
+        ExpressionError: When the text is not an expression, or is too large.
     """
     try:
         return _Parser(text).whole()
     except ExpressionError as error:
-        # Without the frames of the descent: processes that send tracebacks along would nest as deep as those are many.
+        # Drop the frames of the recursive descent: processes that pickle a traceback would nest as deep as its frames.
         raise error.with_traceback(None) from None
 
 
@@ -208,7 +208,7 @@ class _Parser:
         while not self._take(closing):
             if len(items) >= MOST_LISTED:
                 raise self._error(self._next, f"a list has at most {MOST_LISTED:,} values")
-            # Of an item only a sign and a constant: no tree is built for a list, so its items are not counted either.
+            # An item is only a sign and a constant. No tree is built for a list, so its items are not counted as nodes.
             items.append(self._item(opening))
             if not self._take(","):
                 self._expect(closing, opening)
@@ -236,7 +236,7 @@ class _Parser:
         return self._counted(Call(name.start, end, str(name.value), arguments))
 
     def _arguments(self) -> tuple[Node, ...]:
-        """Read what is between the parentheses of a call, the closing one included."""
+        """Parse the arguments of a call, up to and including the closing parenthesis."""
         opening = self._tokens[self._place - 1]
         arguments: list[Node] = []
         while not self._take(")"):
@@ -251,7 +251,7 @@ class _Parser:
         return self._tokens[self._place]
 
     def _take(self, *signs: str) -> Token | None:
-        """Step over the next token where it is one of these signs."""
+        """Consume and return the next token if it is one of these signs; otherwise return None."""
         token = self._next
         if token.kind != "sign" or token.value not in signs:
             return None
@@ -272,7 +272,7 @@ class _Parser:
             raise self._error(self._next, self._unexpected())
 
     def _deeper(self, token: Token, part: Callable[[], PartT]) -> PartT:
-        """Parse what is nested one level deeper."""
+        """Parse a part that is nested one level deeper."""
         self._nested += 1
         if self._nested > MOST_NESTED:
             raise self._error(token, f"parentheses, functions, signs and `not` nest at most {MOST_NESTED} deep")

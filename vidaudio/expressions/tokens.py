@@ -1,4 +1,4 @@
-"""The words and signs of an expression, with their places in the text."""
+"""The tokens of an expression, words and signs, with their positions in the text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vidaudio.expressions.errors import ExpressionError
 
 LONGEST_EXPRESSION = 10_000
 LONGEST_CONSTANT_TEXT = 1_000
-# Beyond it a 64-bit float is no longer exact to one.
+# Above this number a 64-bit float cannot hold every whole number.
 LARGEST_NUMBER = 2**53
 
 KEYWORDS = frozenset({"and", "or", "not", "in", "True", "False"})
-# Words of Python and SQL that people write out of habit, and what to write here.
+# Words of Python and SQL that people write out of habit, and what to write instead.
 _FOREIGN_WORDS = {
     "None": "there is no None here; ask is_null(column) or not is_null(column)",
     "is": "there is no `is` here; write == or !=, or is_null(column)",
@@ -59,28 +59,29 @@ _FOREIGN_SIGNS = {
 }
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# How pandas' expressions quote a column.
+# A column quoted as in pandas' expressions.
 _QUOTED_NAME = re.compile(r"`([A-Za-z_][A-Za-z0-9_]*)`")
 _NUMBER = re.compile(r"(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")
 _TEXT = re.compile(r"(?P<raw>[rR]?)(?P<quote>['\"])(?P<inside>(?:\\.|(?!\\|(?P=quote)).)*)(?P=quote)", re.DOTALL)
 _SIGN = re.compile(r"==|!=|<=|>=|//|[<>+\-*/%()\[\],.&|~]")
-# Signs of two characters that begin like one of ours.
+# Signs of two characters that begin like a valid sign.
 _FOREIGN_PAIR = re.compile(r"\*\*|:=|<>|<<|>>|&&|\|\|")
 _FOREIGN_SIGN = re.compile(r"[=!@`^{};:$?#\\]")
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\", "'": "'", '"': '"'}
-# These mean a control character or need a table in Python; in a pattern people mean something else by them.
+# In Python these give a control character or need a table of names; in a pattern people mean something else.
 _REFUSED_ESCAPES = frozenset("abfvNxuU01234567\n\r")
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A word or sign.
+    """A word or sign of an expression.
 
     Attributes:
         kind: `name` (not a keyword), `number`, `text`, `sign` (signs and keywords), or `end`.
-        value: Its name, its sign, or the number or text that it stands for.
-        start, end: Its place in the expression.
+        value: The name, the sign, or the value of the number or text.
+        start: Start in the expression, characters counted from 0.
+        end: End in the expression, exclusive.
     """
 
     kind: Literal["name", "number", "text", "sign", "end"]
@@ -90,10 +91,10 @@ class Token:
 
 
 def tokens_of(text: str) -> list[Token]:
-    """Cut an expression into its tokens, the last of kind `end`.
+    """Cut an expression into its tokens, the last one of kind `end`.
 
     Raises:
-        ExpressionError: It is too long, or something in it belongs to no expression.
+        ExpressionError: When the text is too long, or contains something that no expression may contain.
     """
     if len(text) > LONGEST_EXPRESSION:
         raise ExpressionError(
@@ -146,7 +147,7 @@ def _constant_number(text: str, match: re.Match[str]) -> float:
     if following and (following.isalnum() or following in "._"):
         reason = "this is not a number; numbers are written 4, 0.5, 1_000 or 1e-3"
         raise ExpressionError(text, start, end + 1, reason)
-    # Looked at before it is converted, so that no number of 5,000 digits is ever made.
+    # The length is checked before the conversion, so that no number of 5,000 digits is ever made.
     if len(digits) > 40 or not abs(value := float(digits.replace("_", ""))) <= LARGEST_NUMBER:
         raise ExpressionError(text, start, end, f"numbers go up to 2**53, {LARGEST_NUMBER:,}")
     return value
@@ -162,7 +163,7 @@ def _constant_text(text: str, match: re.Match[str]) -> str:
     if not match["raw"]:
         inside = _ESCAPE.sub(lambda escape: _unescaped(text, start, end, escape), inside)
     for character in inside:
-        # A surrogate cannot be stored as UTF-8, so no column has one; other control characters hide in a message.
+        # A surrogate cannot be stored as UTF-8, so no column has one; other control characters are invisible.
         if unicodedata.category(character) in ("Cs", "Cc") and character not in "\n\r\t":
             reason = f"a text cannot hold the character U+{ord(character):04X}"
             raise ExpressionError(text, start, end, reason)
@@ -170,7 +171,7 @@ def _constant_text(text: str, match: re.Match[str]) -> str:
 
 
 def _unescaped(text: str, start: int, end: int, escape: re.Match[str]) -> str:
-    """Return the character that an escape in a text stands for; an unknown one stays as it is, as in Python."""
+    """Return the character that an escape in a text stands for; an unknown escape is kept, as in Python."""
     sign = escape[1]
     if len(sign) > 1:
         number = int(sign[1:], 16)

@@ -1,4 +1,4 @@
-"""The tree of an expression. Every node knows its place in the text, so that messages can point there."""
+"""The tree of an expression. Every node has its position in the text, so that messages can point there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ class Node:
     """A part of an expression.
 
     Attributes:
-        start, end: Its place in the text, characters counted from 0.
+        start: Start of the part in the text, characters counted from 0.
+        end: End of the part in the text, exclusive.
     """
 
     start: int
@@ -19,6 +20,7 @@ class Node:
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """Nodes directly below this one."""
         return ()
 
 
@@ -31,14 +33,14 @@ class Constant(Node):
 
 @dataclass(frozen=True, slots=True)
 class ConstantList(Node):
-    """A list of constants behind `in`."""
+    """A list of constants after `in`."""
 
     items: tuple[Constant, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Column(Node):
-    """A column by its name."""
+    """A column, given by its name."""
 
     name: str
 
@@ -51,24 +53,26 @@ class Negative(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operand."""
         return (self.operand,)
 
 
 @dataclass(frozen=True, slots=True)
 class Not(Node):
-    """The opposite of true or false; `sign` is how it was written, `not` or `~`."""
+    """The negation of a condition; `sign` is how it was written, `not` or `~`."""
 
     sign: str
     operand: Node
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operand."""
         return (self.operand,)
 
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic(Node):
-    """Two numbers and one of `+ - * / // %`."""
+    """An operation on two numbers, one of `+ - * / // %`."""
 
     sign: str
     left: Node
@@ -76,6 +80,7 @@ class Arithmetic(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The left and the right operand."""
         return (self.left, self.right)
 
 
@@ -84,8 +89,8 @@ class Comparison(Node):
     """A chain of comparisons, all of which must hold: `4 <= seconds < 10`.
 
     Attributes:
-        operands: One more than there are signs.
-        signs: Of `== != < <= > >= in` and `not in`.
+        operands: Compared values, one more than signs.
+        signs: Comparison signs, each one of `== != < <= > >= in` and `not in`.
     """
 
     operands: tuple[Node, ...]
@@ -93,27 +98,31 @@ class Comparison(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The operands."""
         return self.operands
 
 
 @dataclass(frozen=True, slots=True)
 class Logic(Node):
-    """Parts of which all (`and`) or any (`or`) must hold."""
+    """Conditions of which all (`and`) or any (`or`) must hold."""
 
     sign: str
     parts: tuple[Node, ...]
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The conditions."""
         return self.parts
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Node):
-    """A named function and its arguments.
+    """A call of a named function.
 
     Attributes:
-        method: How it was written where that was a method of pandas, such as `.str.len()`; else empty.
+        name: Name of the function.
+        arguments: Arguments of the function.
+        method: The call as it was written if it was a method of pandas, such as `.str.len()`; otherwise empty.
     """
 
     name: str
@@ -122,11 +131,12 @@ class Call(Node):
 
     @property
     def children(self) -> tuple[Node, ...]:
+        """The arguments."""
         return self.arguments
 
 
 def walk(node: Node) -> Iterator[Node]:
-    """Yield a node and everything below it."""
+    """Yield a node and all nodes below it."""
     waiting = [node]
     while waiting:
         node = waiting.pop()
@@ -135,5 +145,5 @@ def walk(node: Node) -> Iterator[Node]:
 
 
 def columns_of(node: Node) -> frozenset[str]:
-    """Return the names of the columns that a node looks at."""
+    """Return the names of the columns that a node uses."""
     return frozenset(part.name for part in walk(node) if isinstance(part, Column))

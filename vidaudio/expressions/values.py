@@ -1,7 +1,7 @@
-"""Columns as an expression computes with them.
+"""The form in which an expression computes with columns.
 
-Numbers are 64-bit floats, null is NaN. True and false are NumPy booleans, null is false. Texts are Arrow strings. A
-list column is its elements and the row of each; a null list is an empty one.
+Numbers are 64-bit floats, with NaN for null. Booleans are NumPy booleans, with False for null. Texts are Arrow strings.
+A list column is its elements and the row of each element; a null list is an empty list.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Lists:
     """A column of lists.
 
     Attributes:
-        elements: Of all rows, one after another: Arrow strings, or float64.
-        owners: The row of each element.
-        rows: How many rows there are.
+        elements: Elements of all rows, one after another: Arrow strings, or float64.
+        owners: Row of each element.
+        rows: Number of rows.
     """
 
     elements: Any
@@ -32,17 +32,18 @@ class Lists:
 
     @property
     def lengths(self) -> np.ndarray:
+        """Number of elements of each row, float64 `[rows]`."""
         return np.bincount(self.owners, minlength=self.rows).astype(np.float64)
 
     def any(self, holds: np.ndarray) -> np.ndarray:
-        """Return for every row whether something holds for any of its elements."""
+        """Return for every row whether `holds` is true for any of its elements."""
         found = np.zeros(self.rows, bool)
         found[self.owners[holds]] = True
         return found
 
 
 def value_of(column: pa.Array | pa.ChunkedArray, kind: Kind) -> Any:
-    """Return a column as expressions compute with it."""
+    """Return a column in the form in which expressions compute with it."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
     if kind is Kind.NUMBER:
@@ -57,7 +58,7 @@ def value_of(column: pa.Array | pa.ChunkedArray, kind: Kind) -> Any:
 
 
 def truth(column: pa.Array) -> np.ndarray:
-    """Return an Arrow array of booleans as NumPy's, null as false."""
+    """Return an Arrow array of booleans as a NumPy array, with False for null."""
     return pc.fill_null(column, False).to_numpy(zero_copy_only=False)
 
 

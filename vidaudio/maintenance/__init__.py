@@ -1,1 +1,1 @@
-"""What is done with a corpus beside building it: status, verify, remove, export."""
+"""Maintenance of an existing corpus: status, verify, remove and export."""

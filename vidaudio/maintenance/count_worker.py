@@ -1,7 +1,7 @@
-"""Counting the outcomes in committed tables: of many tables in an object store by several processes.
+"""Counts of clips by outcome in committed tables; for many remote tables, the work is shared among processes.
 
-A request to S3 costs its driver over a millisecond of one core, and a driver runs on one core of a process; tens of
-thousands of tables are therefore shared out. Each process is given names and gives back a table of counts.
+A request to S3 costs the client over a millisecond of one core, and the requests of one process share one core. Tens of
+thousands of tables are therefore divided among processes. Each process reads some tables and returns a table of counts.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from vidaudio.shards.table_checks import WORD_PATTERN, check_texts
 from vidaudio.text import storable_text
 
 LONGEST_EXAMPLE = 200
-# Once so many tables of a folder have said why clips failed for a reason, messages are read no more for that reason: a
-# column more costs as much as all the others. Of `unknown` they always are.
+# Messages for a reason are no longer read once more than this many tables of a folder had an example for it: the
+# message column costs as much as all other columns together. For `unknown`, messages are always read.
 ENOUGH_EXAMPLES = 100
-# Below so many remote tables a process is not worth its start.
+# With fewer remote tables per process, starting the process costs more than it saves.
 TABLES_A_PROCESS = 2_000
-# A row an outcome of a shard's table; a table without rows has one with no clips. `example` is what was said most often
-# of the clips that failed for this reason.
+# One row per outcome in a shard's table; a table without rows has one row with 0 clips. `example` is the most frequent
+# message of the clips that failed for this reason.
 SCHEMA = pa.schema(
     [
         ("folder", pa.string()),
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
         *notices.COLUMNS.items(),
     ]
 )
-# What is asked for: tables, and the ids in each whose rows count no more.
+# The tables to count, and the ids in each table whose rows are superseded and therefore not counted.
 ASKED = pa.schema(
     [
         ("folder", pa.string()),
@@ -60,17 +60,17 @@ ASKED = pa.schema(
 
 
 def count_tables(store: Store, asked: pa.Table) -> pa.Table:
-    """The outcomes in committed tables.
+    """Count the clips of each outcome in committed tables.
 
     Args:
-        store: Of the corpus.
-        asked: Rows of `ASKED`.
+        store: Store of the corpus.
+        asked: Tables to count, as rows of `ASKED`.
 
     Returns:
         Rows of `SCHEMA`.
 
     Raises:
-        CorpusError: A table is damaged.
+        CorpusError: When a table is damaged or disappears before it is counted.
     """
     processes = min(available_cores(), asked.num_rows // TABLES_A_PROCESS)
     if processes < 2 or store.local_path("") is not None:
@@ -101,11 +101,11 @@ def _counted(store: Store, row: dict, told: Counter[tuple[str, str]]) -> Iterato
     name = f"{row['folder']}/{row['table']}"
     try:
         data = store.read(name)
-        # One thread: Arrow's own may hold the last reference to a Python buffer and abort the process at exit.
+        # Use one thread: Arrow's own may hold the last reference to a Python buffer and abort the process at exit.
         file = pq.ParquetFile(io.BytesIO(data))
         record = record_of(file.schema_arrow)
         if "state" not in file.schema_arrow.names:
-            # A pack's: all that is in there came through.
+            # A pack's table has no state column: all of its rows are done.
             outcomes = [(State.DONE.value, None, record.rows, None)]
             noticed = notices.NONE
         else:
@@ -133,7 +133,7 @@ def _outcomes(
         return file.read(columns=[name], use_threads=False)[name].to_pylist()
 
     table = file.read(columns=["state", "reason"], use_threads=False)
-    # They are printed as they are.
+    # States and reasons are printed unchanged, so they are checked here.
     for name in table.column_names:
         check_texts(table[name], WORD_PATTERN, name)
     rows = list(zip(table["state"].to_pylist(), table["reason"].to_pylist(), strict=True))
@@ -153,12 +153,12 @@ def _outcomes(
 def _example(said: Mapping[str, Counter[str]], state: str, reason: str | None) -> str | None:
     if state != State.FAILED or reason not in said:
         return None
-    # Once more, as the message may be of a corpus that was built elsewhere.
+    # Clean the message again: the corpus may have been built by someone else.
     return storable_text(" ".join(said[reason].most_common(1)[0][0].split()), max_characters=LONGEST_EXAMPLE)
 
 
 def _count_elsewhere(url: str, asked: pa.Table) -> pa.Table:
-    """`_count_here` in a process of its own. Not of multiprocessing, which would import the user's script again."""
+    """Run `_count_here` in a new process, without multiprocessing, which would import the user's script again."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as found, tempfile.TemporaryFile() as said:
         with pa.ipc.new_stream(given, ASKED) as writer:
             writer.write_table(asked)

@@ -1,8 +1,8 @@
-"""`export`: clips of a corpus as loose files, for tools that read nothing else: wav, jpg and one csv.
+"""`export`: writes clips of a corpus as loose files (WAV, JPEG and one CSV file) for tools that read nothing else.
 
-Files are named by clip ids, which are safe names; what a site called a video goes nowhere near a path. Every file
-appears complete, `clips.csv` last of all, so the same command again goes on where it was stopped. A clip whose bytes
-are damaged is left out and named, and costs no other clip.
+Files are named by clip ids, which are safe file names; names from video sites are never used in a path. Every file
+appears only when it is complete, and `clips.csv` is written last, so the same command resumes an interrupted export. A
+clip with damaged bytes is left out and reported; the other clips are still exported.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class DamagedClip:
     """A clip that could not be exported.
 
     Attributes:
-        id: Of the clip.
-        file: Of the corpus, in which its sound and pictures lie.
-        what: Is wrong with it.
+        id: Clip id.
+        file: File of the corpus that contains the clip's sound and pictures.
+        what: Description of the damage.
     """
 
     id: str
@@ -62,15 +62,15 @@ class DamagedClip:
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What an export did.
+    """Result of an export.
 
     Attributes:
-        folder: Where the files are.
-        clips: In `clips.csv`.
-        files: Sounds and pictures, those of earlier runs included.
-        written: Of these, now.
-        unknown: Ids that were asked for and are not among the usable clips.
-        damaged: Clips that were left out, since the corpus does not hold them whole.
+        folder: Folder with the exported files.
+        clips: Number of clips in `clips.csv`.
+        files: Number of sound and picture files, including those of earlier runs.
+        written: Number of these files that this run wrote.
+        unknown: Requested ids that match no usable clip.
+        damaged: Clips that were left out because their data in the corpus is damaged.
     """
 
     folder: str
@@ -81,7 +81,7 @@ class ExportResult:
     damaged: tuple[DamagedClip, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for `--json`."""
+        """Return a JSON-serializable dict for `--json`."""
         return asdict(self) | {"unknown": list(self.unknown), "damaged": [asdict(clip) for clip in self.damaged]}
 
     def __str__(self) -> str:
@@ -117,19 +117,20 @@ def export(
     """Write clips of a corpus as loose files.
 
     Args:
-        corpus: Folder or fsspec URL.
-        folder: A folder of this machine: new, empty, or of the same export, which is gone on with.
-        pack: Only clips of this pack, with the splits they have there.
-        ids: Only these clips, by id or by source.
-        where: Only clips for which this holds, as for `pack --where`.
-        progress: Show a progress bar.
+        corpus: Folder or fsspec URL of the corpus.
+        folder: Local folder to write to: new, empty, or with the same export, which is then resumed.
+        pack: Name of a pack: export only its clips, with their splits in the pack. None exports all usable clips.
+        ids: Clip ids or sources to export; None for no such limit.
+        where: Expression that clips must satisfy, as for `pack --where`; None for no such limit.
+        progress: Whether to show a progress bar.
 
     Returns:
-        What was done; whoever must have every clip looks at `damaged`, which names those that were left out.
+        Counts of what was exported. Callers that need every clip must check `damaged`, which names the clips left out.
 
     Raises:
-        CorpusError: No such corpus or pack, no clips, a folder that holds something else or is a URL, a full disk.
-        RecipeError: `where` is no selection.
+        CorpusError: When the corpus or pack does not exist, no clip is selected, the folder contains something else or
+            is a URL, or the disk is full.
+        RecipeError: When `where` is not a valid selection.
     """
     opened = open_corpus(corpus)
     out = local_target(folder, "exports")
@@ -140,7 +141,8 @@ def export(
         total = opened.clips if splits is None else len(splits)
         met: set[str] = set()
         shards = _chosen_rows(opened, splits, wanted, where, met)
-        # A selection that is none, or chooses nothing, must leave no folder behind that is said to be of it.
+        # Evaluate the first rows before the folder is claimed: an invalid or empty selection must not leave a folder
+        # marked as its export.
         first = next((chosen_rows for chosen_rows in shards if not chosen_rows[1].empty), None)
         if first is None:
             raise CorpusError(f"nothing to export from {corpus}: {_nothing_chosen(wanted, met)}")
@@ -165,7 +167,7 @@ def export(
 
 
 def _nothing_chosen(wanted: Collection[str] | None, met: Collection[str]) -> str:
-    """Why no clip was chosen, as far as the entries that were asked for say."""
+    """Explain why no clip was chosen, as far as the requested entries show."""
     unknown = sorted(set(wanted or ()) - set(met))
     if not unknown:
         return "no usable clip is chosen"
@@ -177,7 +179,7 @@ def _first_of(entries: Sequence[str]) -> str:
 
 
 def _pack_splits(corpus: Corpus, name: str) -> dict[str, str]:
-    """The split of every clip in a pack."""
+    """Return the split of every clip in a pack."""
     folder = f"training/{name}"
     if "/" in name or not corpus.store.exists(f"{folder}/{PACK_FILE}"):
         names = ", ".join(corpus.store.folders("training")) or "none"
@@ -196,11 +198,11 @@ def _chosen_rows(
     where: str | None,
     met: set[str],
 ) -> Iterator[tuple[int, pd.DataFrame]]:
-    """By shard, the chosen clips: columns of the list and of av. Adds to `met` what of `wanted` there is."""
+    """Yield each shard's chosen clips, as columns of the manifest and of av; add the ids and sources found to `met`."""
     older = superseded(corpus)
     for shard in sorted(committed_shards(corpus.store, "av")):
         av = completed(read_table(corpus.store, table_name("av", shard))[0])
-        # Before pandas sees it: rows without facts would make floats of the offsets.
+        # Filter before the conversion to pandas: missing values would turn the integer offsets into floats.
         speaks = pa.array(older.is_current(shard, av["id"].to_pylist()), pa.bool_())
         done = av.filter(pc.and_(pc.equal(av["state"], "done"), speaks))
         facts = done.select([*(c for c in CLIP_FACTS if c != "state"), "frame_offsets", "frame_lengths"]).to_pandas()
@@ -221,7 +223,7 @@ def _export_shard(
     splits: Mapping[str, str] | None,
     damaged: list[DamagedClip],
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Write one shard's clips; each one's line of the table and how many files were new. Adds to `damaged`."""
+    """Write one shard's clips; yield each clip's CSV row and number of new files, or add it to `damaged`."""
     if rows.empty:
         return
     _, record = read_table(corpus.store, table_name("av", shard))
@@ -239,7 +241,7 @@ def _export_shard(
             frames = [f"{folder}/{clip.id}.{number:03d}.jpg" for number in range(len(clip.frame_offsets))]
             try:
                 missing = _missing_files(tar, clip, audio, frames, out)
-                # First, as its bytes may turn out to be damaged.
+                # Write the sound first: decoding may show that its bytes are damaged.
                 if audio in missing:
                     _write_sound(missing[audio], f"{corpus.url}/{name}", clip, out / audio)
             except CorruptFileError as error:
@@ -253,10 +255,10 @@ def _export_shard(
 
 
 def _missing_files(tar: TarReader, clip: Any, audio: str, frames: Sequence[str], out: Path) -> dict[str, bytes]:
-    """Those of a clip's files that do not stand yet, as the tar has them: the sound as FLAC.
+    """Return those of a clip's files that do not exist yet, with their bytes in the tar; the sound is FLAC.
 
     Raises:
-        Damaged: The tar does not hold them whole.
+        CorruptFileError: When the tar does not contain the files whole.
     """
     missing = {}
     if not (out / audio).exists():
@@ -268,10 +270,10 @@ def _missing_files(tar: TarReader, clip: Any, audio: str, frames: Sequence[str],
 
 
 def _write_sound(flac: bytes, tar_url: str, clip: Any, path: Path) -> None:
-    """Write a clip's sound as a WAV file; not by libsndfile, which does not say that a disk is full.
+    """Write a clip's sound as a WAV file, without libsndfile, which does not report a full disk.
 
     Raises:
-        Damaged: The bytes are no such sound; no file appears.
+        CorruptFileError: When the bytes do not decode to this sound; no file is left behind.
     """
     with _replaced(path) as temporary, temporary.open("wb") as file:
         try:
@@ -304,7 +306,7 @@ def _texts(values: Any) -> str:
 
 
 def _claim(out: Path, chosen: Mapping[str, Any]) -> None:
-    """Make the folder ours, or find that it is already."""
+    """Mark the folder as the target of this export, or check that it already is."""
     mark = json.dumps(chosen, indent=2, sort_keys=True) + "\n"
     if out.exists() and not out.is_dir():
         raise CorpusError(f"{out} is a file; name a folder to export to")
@@ -322,7 +324,7 @@ def _claim(out: Path, chosen: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _replaced(target: Path) -> Iterator[Path]:
-    """A temporary file beside `target` that takes its place when all went well."""
+    """Yield a temporary file beside `target`; it replaces `target` if no error occurs."""
     temporary = target.with_name(target.name + UNFINISHED)
     try:
         yield temporary

@@ -1,8 +1,8 @@
-"""Tallies: how many clips each committed shard of a stage has in each outcome; counted once and remembered.
+"""Counts of clips by outcome for every committed table, cached in `runs/status.parquet`.
 
-Committed shards do not change, but for a removal, which changes their size. So what was counted of a table of a given
-name and size stands in a snapshot, `runs/status.parquet`. It is nobody's truth: where it is missing, damaged or of
-another corpus it is counted again, and where nothing may be written nothing is.
+A committed table changes only when a removal rewrites it, which changes its size. A cached count is therefore valid for
+a table of the same name and size. The file is only a cache: if it is missing, damaged or of another corpus, the tables
+are counted again. If the corpus cannot be written to, no cache is written.
 """
 
 from __future__ import annotations
@@ -30,20 +30,21 @@ from vidaudio.text import storable_text
 
 SNAPSHOT_FILE = "runs/status.parquet"
 SNAPSHOT_FORMAT = 3
-# Tables of a folder whose messages are remembered, by reason; of `unknown` all, since their shares are told.
+# Tables per folder and reason whose example messages are kept. For `unknown` all are kept, since status ranks the
+# messages by their number of clips.
 EXAMPLE_TABLES = 8
-# More rows of one table, or more memory, no snapshot of ours takes.
+# Limits of a genuine snapshot: rows per table, and bytes in memory.
 MAX_OUTCOMES = len(State) * (len(Reason) + 1)
 MAX_SNAPSHOT_BYTES = 256 << 20
 _KEY = b"vidaudio"
 
 
 def tally(corpus: Corpus, tables: Mapping[str, Mapping[str, int]]) -> pd.DataFrame:
-    """The outcomes in all these tables, each clip's where its newest try stands.
+    """Count the outcomes in all given tables; a clip that was tried again counts only in its newest shard.
 
     Args:
-        corpus: Opened.
-        tables: Names and sizes in bytes of the committed tables in each folder.
+        corpus: Opened corpus.
+        tables: Names and sizes in bytes of the committed tables, by folder.
 
     Returns:
         Rows of `SCHEMA`.
@@ -62,7 +63,7 @@ def tally(corpus: Corpus, tables: Mapping[str, Mapping[str, int]]) -> pd.DataFra
 
 
 def _thinned(tallied: pd.DataFrame) -> pd.DataFrame:
-    """The same with the messages of the first few tables alone: what is remembered of a reason has a bound."""
+    """Keep example messages of the first few tables per folder and reason, which bounds the cache's size."""
     ordered = tallied.sort_values(["folder", "table"], kind="stable")
     told = ordered[ordered["example"].notna() & (ordered["reason"] != Reason.UNKNOWN)]
     further = told.index[told.groupby(["folder", "reason"]).cumcount() >= EXAMPLE_TABLES]
@@ -70,7 +71,7 @@ def _thinned(tallied: pd.DataFrame) -> pd.DataFrame:
 
 
 def _known(corpus: Corpus, standing: pd.DataFrame) -> pd.DataFrame:
-    """What the snapshot says of tables that stand as they did then."""
+    """Return the cached counts of tables that still exist with the same size."""
     empty = SCHEMA.empty_table().to_pandas()
     try:
         data = corpus.store.read(SNAPSHOT_FILE)
@@ -78,11 +79,11 @@ def _known(corpus: Corpus, standing: pd.DataFrame) -> pd.DataFrame:
         described = parse_object(file.schema_arrow.metadata[_KEY])
         if (described["format"], described["plan_hash"]) != (SNAPSHOT_FORMAT, corpus.plan_hash):
             return empty
-        # The snapshot is of this corpus as it was once: not of one that was begun at its place before.
+        # The snapshot must belong to an earlier state of this corpus, not to another corpus that was at the same URL.
         parts = corpus.list_digests().index(described["list_digest"]) + 1
         remembered = _checked(file, data, len(standing)).to_pandas()
     except (*TABLE_DAMAGE, CorpusError):
-        # Missing, damaged or not ours: whatever it is, all can be counted again.
+        # Missing, damaged or of another corpus: in each case everything can be counted again.
         return empty
     known = remembered.merge(standing, on=["folder", "table", "table_bytes"])
     if parts < len(corpus.parts):
@@ -91,15 +92,15 @@ def _known(corpus: Corpus, standing: pd.DataFrame) -> pd.DataFrame:
 
 
 def _checked(file: pq.ParquetFile, data: bytes, tables: int) -> pa.Table:
-    """Return the rows of a snapshot, which may come from somebody else, if all of them are such as are written here.
+    """Return the rows of a snapshot if all of them are valid; the file may come from someone else.
 
     Args:
-        file: Opened.
-        data: Its bytes.
-        tables: How many tables stand now.
+        file: Opened snapshot.
+        data: The snapshot's bytes.
+        tables: Number of tables that exist now.
 
     Raises:
-        One of `TABLE_DAMAGE`: They are not.
+        ValueError: When the rows are not valid; or another of `TABLE_DAMAGE`.
     """
     if not file.schema_arrow.equals(SCHEMA):
         raise ValueError("it has other columns")
@@ -118,7 +119,7 @@ def _checked(file: pq.ParquetFile, data: bytes, tables: int) -> pa.Table:
         fits = pc.and_(pc.is_finite(table[name]), pc.greater_equal(table[name], 0))
         if not pc.all(fits, min_count=0).as_py():
             raise ValueError(f"its column {name} holds what is no count")
-    # They are printed as they are.
+    # Examples are printed unchanged, so they are checked here.
     for example in pc.unique(table["example"]).to_pylist():
         if example is not None and storable_text(example, max_characters=LONGEST_EXAMPLE) != example:
             raise ValueError("its column example holds a text that is not fit to print")
@@ -132,7 +133,7 @@ def _count(corpus: Corpus, tables: pd.DataFrame, older: Superseded) -> pd.DataFr
 
 
 def _remember(corpus: Corpus, tallied: pd.DataFrame) -> None:
-    # A corpus that may only be read is counted anew each time, and so is one whose list is damaged.
+    # A corpus that is read-only or whose manifest is damaged is counted anew each time.
     with contextlib.suppress(OSError, CorpusError), corpus.store.workspace() as scratch:
         described = {"format": SNAPSHOT_FORMAT, "plan_hash": corpus.plan_hash, "list_digest": corpus.ref.list_digest}
         schema = SCHEMA.with_metadata({_KEY: json.dumps(described, sort_keys=True).encode()})

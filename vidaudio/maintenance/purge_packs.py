@@ -1,8 +1,8 @@
-"""Purging a pack: the samples of removed clips leave its tars, tables, index and card, and `pack.json` says so.
+"""Purge of packs: removes removed clips' samples from tars, tables, index and card, and records it in `pack.json`.
 
-A pack's shards get new tars under names with their hash, `train-000000.0a1b2c3d.tar`, so that a loader that has the old
-index open goes on with the old tar until it is deleted, last of all. The generation is raised: a position in the pack
-means another sample from now on.
+A rewritten tar gets a new name with its hash, `train-000000.0a1b2c3d.tar`. A loader that has the old index open keeps
+reading the old tar until it is deleted, as the last step. The generation is raised because a position in the pack now
+means another sample.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from vidaudio.stream.index import INDEX_FILE
 
 
 def purge_packs(corpus: Corpus, removed: Tombstones, damage: CorruptionLog) -> int:
-    """Take removed clips out of every pack; returns how many samples went.
+    """Remove removed clips from every pack; return how many samples were removed.
 
-    Only under `vidaudio.shards.maintenance_lock.maintenance_lock`. Interrupted anywhere and done again, it ends the
-    same.
+    Call only while holding `vidaudio.shards.maintenance_lock.maintenance_lock`. If it is interrupted anywhere and run
+    again, the result is the same.
 
     Args:
-        corpus: Whose packs.
-        removed: What goes.
-        damage: Notes the files that stay as they are, since they cannot be read whole.
+        corpus: Corpus whose packs are purged.
+        removed: Clips and sources to remove.
+        damage: Log that collects the files left unchanged because they cannot be read whole.
     """
     gone = 0
     for name in corpus.store.folders("training"):
@@ -59,7 +59,7 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: Corrup
             gone += _purge_shard(corpus, folder, name, described, removed)
         with damage.collecting():
             records[name] = read_record(store, f"{folder}/{name}.parquet")
-    # What is not packed yet is not missing: only what the standing tables have lost counts.
+    # Shards that are not packed yet have lost nothing: count only the samples that existing tables have lost.
     lost = described.removed_samples + gone
     if len(records) == len(described.shards):
         lost = described.samples - sum(record.rows for record in records.values())
@@ -67,7 +67,7 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: Corrup
         generation = max(removed.tables, described.generation + 1)
         changed = replace(described, removed_samples=lost, generation=generation)
         replace_file(store, f"{folder}/{PACK_FILE}", changed.encode())
-    # Whether or not anything changed just now: an earlier purge may have been interrupted here.
+    # Do this even if nothing changed in this run: an earlier purge may have been interrupted here.
     if lost and INDEX_FILE in standing:
         with damage.collecting():
             write_pack_index(corpus, folder)

@@ -1,10 +1,12 @@
-"""Purging: the members and rows of removed clips leave every column of a shard.
+"""Purge of shards: deletes the media and facts of removed clips from every column of a shard.
 
-Committed shards never change, but for this. A tar is written anew without the members, under the name of its new hash;
-the table is replaced by one that says `removed` and names the new tar; the old tar goes last. Interrupted anywhere and
-done again, it ends the same; whoever reads the old tar at that moment reads on.
+A purge is the only operation that changes committed shards. A tar is rewritten without the clips' members and named by
+its new hash. Its table is replaced by one that names the new tar and marks the clips as `removed`. The old tar is
+deleted last. If the purge is interrupted and run again, the result is the same; a reader that has the old tar open can
+finish.
 
-What is rewritten gets a new hash and a new seal. So the old ones are checked before: else damage would be sealed in.
+A rewritten file gets a new hash and checksum. The old ones are therefore verified first: otherwise a new checksum would
+cover existing damage.
 """
 
 from __future__ import annotations
@@ -37,15 +39,15 @@ from vidaudio.shards.tar import BadTar, Member, ShardWriter, list_members, sha25
 
 
 def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: CorruptionLog) -> int:
-    """Take clips out of every column of a shard; returns how many tables had to change.
+    """Remove clips from every column of a shard; return how many tables were changed.
 
-    Only under `vidaudio.shards.maintenance_lock.maintenance_lock`.
+    Call only while holding `vidaudio.shards.maintenance_lock.maintenance_lock`.
 
     Args:
-        corpus: Whose.
-        shard: Its number.
-        removed: Ids; those of other shards do no harm.
-        damage: Notes the columns that stay as they are, since they cannot be read whole.
+        corpus: Corpus to purge.
+        shard: Shard number.
+        removed: Ids of the clips to remove; ids of other shards have no effect.
+        damage: Log that collects the columns left unchanged because they cannot be read whole.
     """
     store = corpus.store
     changed = 0
@@ -65,10 +67,10 @@ def _stands(store: Store, folder: str, shard: int) -> bool:
 
 
 def read_whole_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
-    """A committed table and its record, of which every byte is as it was committed.
+    """Read a committed table and its record after verifying the checksum of all its bytes.
 
     Raises:
-        Damaged: It is not.
+        CorruptFileError: When the bytes do not match the checksum or cannot be decoded.
     """
     data = store.read(name)
     if not checksum_ok(data):
@@ -82,7 +84,7 @@ def read_whole_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
 
 
 def _purge_rows(store: Store, folder: str, shard: int, removed: Collection[str]) -> int:
-    """Of a table without a tar the rows go."""
+    """Delete the removed clips' rows from a table without a tar; return the number of tables changed."""
     name = table_name(folder, shard)
     table, record = read_whole_table(store, name)
     gone = pc.is_in(table["id"], pa.array(sorted(removed), pa.string()))
@@ -94,14 +96,14 @@ def _purge_rows(store: Store, folder: str, shard: int, removed: Collection[str])
 
 
 def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str], moved: Any) -> int:
-    """Of a table with a tar the rows stay, and say so."""
+    """Reduce removed rows of a table with a tar to id and state, and rewrite the tar; return tables changed."""
     name = table_name(folder, shard)
     table, record = read_whole_table(store, name)
     rows = table.to_pylist()
     going = {row["id"] for row in rows if row["id"] in removed and row["state"] != State.REMOVED}
     if not going:
         return 0
-    # Media that were let go need no new tar; the rows that are left go on saying where their own once were.
+    # Media that the corpus did not keep need no new tar; the remaining rows keep the offsets they had.
     has_tar = record.tar is not None and (folder != "clips" or not store.exists(release_name(shard)))
     if has_tar and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
         raise CorruptFileError(name, f"{store.url}/{name} names the tar {record.tar}, which is not this shard's")
@@ -132,7 +134,7 @@ def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str]
 
 
 class Places(dict[str, Member]):
-    """The members of a tar, by name; one that is missing is damage of that tar."""
+    """Members of a tar by name; looking up a missing member raises `CorruptFileError` for that tar."""
 
     def __init__(self, found: Mapping[str, Member], tar: str, url: str) -> None:
         super().__init__(found)
@@ -164,18 +166,18 @@ def _moved_av(row: Mapping[str, Any], places: Mapping[str, Member]) -> dict[str,
 def copy_without(
     store: Store, folder: str, record: CommitRecord, keys: Collection[str], target: Path, scratch: Path
 ) -> None:
-    """Write a shard's tar once more, without the samples of these keys; a sample at a time is held.
+    """Copy a shard's tar without the samples of some keys, with one sample in memory at a time.
 
     Args:
-        store: Of the corpus.
-        folder: Of the stage or pack.
-        record: Of the table that names the tar.
-        keys: Of samples.
-        target: The new tar.
-        scratch: For a copy of one that is remote.
+        store: Store of the corpus.
+        folder: Folder of the stage or pack.
+        record: Record of the table that names the tar.
+        keys: Keys of the samples to leave out.
+        target: Path of the new tar.
+        scratch: Local folder for a copy of a remote tar.
 
     Raises:
-        Damaged: The tar is gone, or has other bytes than were committed.
+        CorruptFileError: When the tar is missing, its bytes do not match the recorded hash, or it is not a valid tar.
     """
     name = f"{folder}/{record.tar}"
     source = store.local_path(name)
@@ -197,7 +199,7 @@ def copy_without(
 
 
 class LocalTar:
-    """A tar on local disk, read sample by sample."""
+    """A tar on local disk that is read sample by sample."""
 
     def __init__(self, path: Path) -> None:
         from vidaudio.shards.store import LocalStore
@@ -206,7 +208,7 @@ class LocalTar:
         self._reader = TarReader(LocalStore(path.parent), path.name)
 
     def samples(self) -> Iterator[tuple[str, dict[str, Member]]]:
-        """Key and members by ending, in the tar's order."""
+        """Yield each sample's key and its members by file ending, in the tar's order."""
         grouped: dict[str, dict[str, Member]] = {}
         for name, member in self._members.items():
             key, _, ending = name.partition(".")
@@ -214,6 +216,7 @@ class LocalTar:
         yield from grouped.items()
 
     def read(self, member: Member) -> bytes:
+        """Return the bytes of a member."""
         return self._reader.read(member.offset, member.length)
 
     def __enter__(self) -> LocalTar:
@@ -224,7 +227,7 @@ class LocalTar:
 
 
 def replace_file(store: Store, name: str, data: bytes) -> None:
-    """Put bytes in the place of a file, at once."""
+    """Replace a file's contents atomically."""
     with store.workspace() as scratch:
         (scratch / "new").write_bytes(data)
         store.put(name, scratch / "new")

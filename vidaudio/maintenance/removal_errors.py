@@ -1,4 +1,4 @@
-"""What a removal had to leave: files that are damaged, and what to do about each so that it can be finished."""
+"""The error for an incomplete removal: names the damaged files that were left, and how to repair each of them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SHOWN = 5
 
 
 class RemovalIncomplete(CorpusError):
-    """Removed clips may still be in files that are damaged; they are out of everything else.
+    """An error for removed clips that may remain in damaged files; everything else no longer contains them.
 
     Attributes:
-        files: Their names in the store.
+        files: Names of the damaged files in the store.
     """
 
     def __init__(self, corpus: Corpus, damage: Sequence[CorruptFileError]) -> None:
@@ -36,14 +36,14 @@ class RemovalIncomplete(CorpusError):
 
 
 def _remedy(corpus: Corpus, file: str) -> tuple[str, ...]:
-    """What to do about a damaged file; nothing where what was said of it says that, too."""
+    """Return how to repair a damaged file; empty if the error message already says it."""
     if file.startswith("training/"):
         return () if file.endswith(PACK_FILE) else ("delete the pack's folder and pack again",)
     if not file.endswith(".tar"):
         return ("delete it and build again",)
     if file.startswith("av/"):
         shard = int(PurePosixPath(file).name.partition(".")[0])
-        # Where the clips' table cannot be read, it is to be made again anyway, and this with it.
+        # If the clips' table cannot be read, it has to be rebuilt anyway, and this file with it.
         with contextlib.suppress(CorruptFileError, FileNotFoundError):
             if shards_without_media(corpus.store, [shard]):
                 return (fetch_again(shard),)

@@ -1,8 +1,8 @@
-"""`remove`: clips leave a corpus for good, from every column and every pack, and are never fetched again.
+"""`remove`: deletes clips from a corpus for good, from every column and pack, so that they are never fetched again.
 
-The tombstones come first. Whatever is interrupted afterwards is finished by the same command, by the next build, or by
-any other removal; what a build that was running at the same time has committed late is swept in the same way. A file
-that is damaged keeps nothing else from being done: it is named at the end, and owed until it is mended.
+The tombstones are written first. An interrupted removal is finished by the same command, by the next build or by any
+other removal. Data that a simultaneous build commits late is removed in the same way. A damaged file does not stop the
+removal: it is reported at the end, and its part is done after it is repaired.
 """
 
 from __future__ import annotations
@@ -33,25 +33,26 @@ from vidaudio.shards.orphans import sweep_orphans
 from vidaudio.shards.scratch import sweep_scratch
 from vidaudio.text import number_of
 
-# Of entries that name nothing; all of them stand in `--json`.
+# Unknown entries shown in messages; `--json` contains all of them.
 SHOWN = 20
 HASH_IS_PART = "a # in a source that has spaces is part of its name: give the comment a line of its own"
 _COMMENT = re.compile(r"\s+#")
-# A file may be called `a #2.mp4`; nobody calls one `a # 2.mp4`, and no site calls a video either.
+# A file may be named `a #2.mp4`, so after a file a comment needs whitespace on both sides of `#`: nobody names a file
+# `a # 2.mp4`. No site uses whitespace and `#` in a video id.
 _COMMENT_BEHIND_A_FILE = re.compile(r"\s+#(?=\s|$)")
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What a removal did.
+    """Result of a removal.
 
     Attributes:
-        corpus: Where.
-        clips: Of the corpus that the entries name.
-        newly: Of these, not removed before.
-        tables: Tables of columns that were replaced.
-        samples: Taken out of packs.
-        unknown: Entries that the corpus has nothing of.
+        corpus: URL of the corpus.
+        clips: Number of clips in the corpus that the entries name.
+        newly: Number of these clips that were not removed before.
+        tables: Number of column tables that were replaced.
+        samples: Number of samples removed from packs.
+        unknown: Entries that match nothing in the corpus.
     """
 
     corpus: str
@@ -62,7 +63,7 @@ class Removal:
     unknown: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for `--json`."""
+        """Return a JSON-serializable dict for `--json`."""
         return asdict(self) | {"unknown": list(self.unknown)}
 
     def __str__(self) -> str:
@@ -81,13 +82,14 @@ class Removal:
 
 
 def read_ids(path: str | Path) -> list[str]:
-    """Entries of a list of clips to remove or export: a clip id or a source a line, `#` begins a comment.
+    """Read a list of clips to remove or export: one clip id or source per line, with `#` for comments.
 
-    Behind a source, a comment begins with a `#` that has space before it (for files, on both sides). Where the source
-    itself has spaces in it, all of the line is the source.
+    After an id or a source, a comment begins at a `#` with whitespace before it (for files, on both sides). If the
+    source itself contains whitespace, the whole line is the source.
 
     Raises:
-        CorpusError: No such file, not a text, nothing in it, or a line that is neither; names the line.
+        CorpusError: When the file cannot be read, is not text, names no clip, or has a line that is neither a clip id
+            nor a source; the message names the line.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
@@ -128,21 +130,22 @@ def remove(
     ignore_unknown: bool = False,
     progress: bool = True,
 ) -> Removal:
-    """Take clips out of a corpus.
+    """Remove clips from a corpus for good.
 
     Args:
-        corpus: Folder or fsspec URL.
-        entries: Clip ids, and sources (`site:video id`) for all clips of a video, those of later lists included.
-        note: Why; kept with the tombstones.
-        ignore_unknown: It is no mistake if none of the entries names anything: one list for several corpora.
-        progress: Show a progress bar.
+        corpus: Folder or fsspec URL of the corpus.
+        entries: Clip ids, and sources (`site:video id`) for all clips of a video, including those of later manifests.
+        note: Reason for the removal, stored with the tombstones.
+        ignore_unknown: Whether to accept that no entry matches anything, so that one list can serve several corpora.
+        progress: Whether to show a progress bar.
 
     Returns:
-        What was done; whoever must be sure looks at `unknown`, which names the entries that nothing was done about.
+        Counts of what was removed. Callers that must be sure check `unknown`, the entries for which nothing was done.
 
     Raises:
-        CorpusError: There is no corpus, nothing in it is named, or another process is sweeping it.
-        RemovalUnfinished: Files that the clips may be in are damaged; all that could be done is done.
+        CorpusError: When the corpus does not exist, no entry matches anything in it, or another process holds its
+            maintenance lock.
+        RemovalIncomplete: When files that may contain the clips are damaged; everything else is done.
     """
     opened = open_corpus(corpus)
     with maintenance_lock(opened.store):
@@ -167,17 +170,19 @@ def remove(
 
 
 def enforce_removals(corpus: Corpus) -> None:
-    """Finish what removals have left to do in a corpus; only under `upkeep`. Cheap where nothing was ever removed.
+    """Finish what earlier removals left undone in a corpus.
+
+    Call only while holding `maintenance_lock`. The call is cheap if nothing was ever removed.
 
     Raises:
-        RemovalUnfinished: As `remove`.
+        RemovalIncomplete: As for `remove`.
     """
     if read_tombstones(corpus.store):
         _enforce(corpus, progress=False)
 
 
 def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
-    """Purge every shard and pack of what tombstones name; returns tables replaced and samples gone."""
+    """Purge every shard and pack of removed clips; return the tables replaced and the samples removed."""
     removed = read_tombstones(corpus.store)
     by_shard: dict[int, set[str]] = {}
     for clip, _, shard in _rows(corpus, removed.ids, removed.sources):
@@ -190,7 +195,7 @@ def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
         tables += purge_shard(corpus, shard, by_shard[shard], damage)
     samples = purge_packs(corpus, removed, damage)
     drop_all_sources(corpus.store)
-    # The old tars of purges that were interrupted, and what dead processes still hold of the clips.
+    # Delete old tars that interrupted purges left, and what dead processes still hold of the clips.
     for folder in ("clips", "av"):
         with damage.collecting():
             sweep_orphans(corpus.store, folder)
@@ -198,7 +203,7 @@ def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
     if root is not None:
         sweep_scratch(root)
     if tables or samples:
-        # A count of tables that are no more; `status` makes it again.
+        # The cached counts are of tables that were replaced; `status` counts again.
         corpus.store.remove(SNAPSHOT_FILE)
     if damage.found:
         raise RemovalIncomplete(corpus, damage.found)
@@ -206,7 +211,7 @@ def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
 
 
 def _rows(corpus: Corpus, ids: Collection[str], sources: Collection[str]) -> Iterator[tuple[str, str, int]]:
-    """Id, source and shard of the list's rows that are named; a clip that was tried again has several."""
+    """Yield id, source and shard of the named manifest rows; a clip that was tried again has several rows."""
     wanted_ids, wanted_sources = pa.array(sorted(ids), pa.string()), pa.array(sorted(sources), pa.string())
     for table in corpus.tables(["id", "source", "shard"]):
         rows = table.filter(pc.or_(pc.is_in(table["id"], wanted_ids), pc.is_in(table["source"], wanted_sources)))

@@ -1,4 +1,4 @@
-"""The funnel of a corpus: how many clips came through each stage, and why the others did not."""
+"""Status of a corpus: how many clips came through each stage, and why the others did not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidaudio.pipeline.notices import notice_lines
 from vidaudio.shards.commit import committed_shards_in, is_table
 from vidaudio.text import number_of
 
-# Of all failures; more of them than this are a sign that a site has changed.
+# Largest normal share of unknown reasons among all failures; a larger share is a sign that a site has changed.
 MOST_UNKNOWN = 0.05
 EXAMPLES = 3
 LEFT_OUT_WORDS = {"not_extracted": "not extracted", "where": "not selected", "too_short": "too short"}
@@ -28,17 +28,17 @@ LEFT_OUT_WORDS = {"not_extracted": "not extracted", "where": "not selected", "to
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One stage: shards committed, clips done, and the others by state and reason.
+    """Status of one stage: committed shards, clips done, and the other clips by state and reason.
 
     Attributes:
-        name: Of the stage.
-        shards: Committed.
-        done: Clips that came through.
-        others: State, reason and number of those that did not, most first.
-        unknown_messages: Of the clips that failed for an unknown reason, the most frequent messages.
-        examples: By reason, what was said of clips that failed for it: one message each.
-        noticed: What was mended in clips that came through, by kind; see `notices`.
-        of: The encoder's or scorer's name; empty for a stage that a corpus has once.
+        name: Name of the stage.
+        shards: Number of committed shards.
+        done: Number of clips that came through.
+        others: State, reason and number of the clips that did not come through, most frequent first.
+        unknown_messages: The most frequent messages of clips that failed for an unknown reason.
+        examples: By reason, one message of the clips that failed for it.
+        noticed: Repairs in clips that came through, by kind, as counts or seconds; see `notices`.
+        of: Name of the encoder or scorer; empty for a stage that a corpus has only once.
     """
 
     name: str
@@ -52,21 +52,21 @@ class StageStatus:
 
     @property
     def failed(self) -> int:
-        """Clips that failed, for whatever reason."""
+        """Number of clips that failed, for any reason."""
         return sum(clips for state, _, clips in self.others if state == State.FAILED)
 
     @property
     def unknown(self) -> int:
-        """Clips that failed for an unknown reason."""
+        """Number of clips that failed for an unknown reason."""
         return sum(clips for _, reason, clips in self.others if reason == Reason.UNKNOWN)
 
     @property
     def too_much_is_unknown(self) -> bool:
-        """Whether more of the failures have no known cause than should."""
+        """Whether unknown reasons exceed `MOST_UNKNOWN`, as a share of all failures."""
         return self.unknown > MOST_UNKNOWN * self.failed
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for `--json`."""
+        """Return a JSON-serializable dict for `--json`."""
         others = []
         for state, reason, clips in self.others:
             others.append({"state": state, "reason": reason, "clips": clips})
@@ -83,7 +83,7 @@ class StageStatus:
         return told
 
     def lines(self, shards: int) -> list[str]:
-        """For people; `shards` is how many the corpus has."""
+        """Return the lines of the text report; `shards` is the number of shards of the corpus."""
         partial = "" if self.shards == shards else f"  ({self.shards:,} of {shards:,} shards)"
         lines = [f"  {self.name:<10}{self.done:>9,} done{partial}"]
         lines += [f"  {'':<10}{number:>9} {text}" for number, text in notice_lines(self.noticed)]
@@ -94,7 +94,7 @@ class StageStatus:
             if reason == Reason.UNKNOWN:
                 told += f"  ({number / self.failed:.0%} of the failures)"
             lines.append(f"  {'':<10}{number:>9,} {told}")
-            # What is unknown beyond measure is told in the warning, with more of its messages.
+            # If too many failures are unknown, the warning shows their messages, and more of them.
             warned = reason == Reason.UNKNOWN and self.too_much_is_unknown
             if state == State.FAILED and reason in self.examples and not warned:
                 lines.append(f"  {'':<20}  e.g. {self.examples[reason]}")
@@ -103,7 +103,7 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class PackStatus:
-    """One pack: its name, training shards that stand, samples in them, and clips that were left out, by cause."""
+    """Status of one pack: name, number of existing training shards, their samples, and clips left out by cause."""
 
     name: str
     shards: int
@@ -113,11 +113,14 @@ class PackStatus:
 
 @dataclass(frozen=True, slots=True)
 class CorpusStatus:
-    """What stands in a corpus.
+    """Status of a corpus.
 
-    `removed` counts the clips that were taken out for good, `removed_sources` the sources that were named whole, which
-    bring no clips any more. `missing` names files of the list that are gone; `damaged` says what is wrong with
-    descriptions of packs.
+    Attributes:
+        clips: Number of clips; a clip that was tried again counts once.
+        removed: Number of clips that were removed for good.
+        removed_sources: Number of sources that were removed whole, and whose clips are never added again.
+        missing: Names of missing files of the manifest.
+        damaged: Error messages for unreadable descriptions of packs.
     """
 
     url: str
@@ -132,7 +135,7 @@ class CorpusStatus:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What whoever builds this corpus should look into."""
+        """Problems that whoever builds this corpus should look into."""
         told = [f"{name}, the list, is missing: take it back from a copy of the corpus" for name in self.missing]
         told += self.damaged
         for stage in self.stages:
@@ -147,7 +150,7 @@ class CorpusStatus:
         return tuple(told)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for `--json`. A stage with several encoders is told once for each, the others as `stage:name`."""
+        """Return a JSON-serializable dict for `--json`; a stage's second and later models are named `stage:model`."""
         stages: dict[str, Any] = {}
         for stage in self.stages:
             stages[stage.name if stage.name not in stages else f"{stage.name}:{stage.of}"] = stage.as_dict()
@@ -180,24 +183,27 @@ class CorpusStatus:
 
 
 def corpus_status(url: str) -> CorpusStatus:
-    """Count every committed table of a corpus; those counted before are remembered in `runs/status.parquet`.
+    """Count every committed table of a corpus; counts are cached in `runs/status.parquet`.
+
+    Args:
+        url: Folder or fsspec URL of the corpus.
 
     Raises:
-        CorpusError: There is no corpus at `url`, or a table that was not counted before is damaged.
+        CorpusError: When there is no corpus at `url`, or a table that was not counted before is damaged.
     """
     corpus = open_corpus(url)
     return status_of(corpus, list_stages(corpus))
 
 
 def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
-    """`corpus_status` of an opened corpus whose folders were listed."""
+    """Return the status of an opened corpus whose folders are already listed; see `corpus_status`."""
     packs, damaged = _described_packs(corpus, listings)
-    # What was extracted was embedded, in a shard whose vectors stand: their tables need not be read for that.
+    # Embedding tables need not be read: in a shard with committed vectors, every extracted clip is embedded.
     tables = {folder: sorted(n for n in listings[folder] if is_table(n)) for folder in STAGES.values()}
     tables |= {folder: [f"{shard}.parquet" for shard in pack.shards] for folder, pack in packs.items()}
     counted = tally(corpus, {folder: _sizes(listings[folder], names) for folder, names in tables.items()})
     stages = [_outcomes(counted, name, folder, listings) for name, folder in STAGES.items()]
-    if corpus.settings.extract.channel != "mix":  # then one channel is what was asked for
+    if corpus.settings.extract.channel != "mix":  # a single channel is then what the settings ask for
         stages = [replace(stage, noticed={**stage.noticed, "one_channel": 0}) for stage in stages]
     extracted = counted[(counted["folder"] == "av") & (counted["state"] == State.DONE)]
     done = extracted.groupby("shard")["clips"].sum()
@@ -239,7 +245,7 @@ def _outcomes(counted: pd.DataFrame, name: str, folder: str, listings: Listings)
 
 
 def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, PackDescription], list[str]]:
-    """What every pack's description says, by its folder; and in a sentence each, what is wrong with the others."""
+    """Return the descriptions of readable packs by folder, and the error messages of the others."""
     described, damaged = {}, []
     for folder in sorted(f for f, names in listings.items() if f.startswith(f"{PACKS}/") and PACK_FILE in names):
         try:

@@ -1,7 +1,7 @@
-"""Manifests: lists of videos in the formats they are published in, read into one table.
+"""Manifests: lists of videos, read from the formats in which they are published into one table.
 
-A reader a format gives a `Listing`; `join_media` or `fill_template` says where the media lies; `write_manifest` stores
-the clips and `read_manifest` checks them when they come back.
+The reader of each format returns a `Listing`. `join_media` or `fill_template` adds where the media is. `write_manifest`
+stores the clips, and `read_manifest` reads and checks them.
 """
 
 from vidaudio.manifest.audiocaps import read_audiocaps

@@ -1,4 +1,4 @@
-"""AudioCaps' lists: `audiocap_id,youtube_id,start_time,caption`, a row a caption; clips are 10 s long.
+"""Reader of AudioCaps' lists: `audiocap_id,youtube_id,start_time,caption`, one row per caption; clips are 10 s long.
 
 A clip of the validation and test lists has five captions, so five rows: 4,875 test rows are 975 clips.
 """
@@ -22,12 +22,12 @@ def read_audiocaps(*paths: str | Path, split: str | None = None, skip_bad_rows: 
     """Read AudioCaps lists, one after the other; the captions of a clip are gathered in order.
 
     Args:
-        paths: `train.csv`, `val.csv`, `test.csv`; the split is in the name.
-        split: Use this one for every row instead.
-        skip_bad_rows: Leave malformed rows out instead of refusing the list.
+        paths: `train.csv`, `val.csv`, `test.csv`; the split is taken from the name.
+        split: Split of every row; None takes the split from the file name.
+        skip_bad_rows: Whether malformed rows are left out; otherwise the list is refused.
 
     Raises:
-        ManifestError: As `collect`, or a list that is missing or lacks a column.
+        ManifestError: As `collect`; or when a list or one of its columns is missing.
     """
     return collect((row for path in paths for row in _rows(Path(path), split)), skip_bad_rows=skip_bad_rows)
 

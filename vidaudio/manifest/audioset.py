@@ -1,7 +1,7 @@
-"""AudioSet's segment lists: three comment lines, then `id, start, end, "label ids"`; starts may be fractions of a
-second.
+"""Reader of AudioSet's segment lists: three comment lines, then rows `id, start, end, "label ids"`.
 
-The label ids (`/m/09x0r`) are resolved to names through the class list that AudioSet publishes beside the segments.
+Starts may be fractions of a second. The label ids (`/m/09x0r`) are replaced by names, from the class list that AudioSet
+publishes with the segments.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ def read_audioset(
     Args:
         paths: `balanced_train_segments.csv`, `unbalanced_train_segments.csv`, `eval_segments.csv`; the first two are
             `train`, the last is `test`.
-        class_labels: AudioSet's class list (`index,mid,display_name`); by default `class_labels_indices.csv` beside
-            each list.
-        split: Use this one for every row instead.
-        skip_bad_rows: Leave malformed rows out instead of refusing the list.
+        class_labels: AudioSet's class list (`index,mid,display_name`); None means `class_labels_indices.csv` in the
+            folder of each list.
+        split: Split of every row; None takes the split from the file name.
+        skip_bad_rows: Whether malformed rows are left out; otherwise the list is refused.
 
     Raises:
-        ManifestError: As `collect`; a list or its class list is missing.
+        ManifestError: As `collect`; or when a list or its class list is missing.
     """
     rows = (row for path in paths for row in _rows(Path(path), class_labels, split))
     return collect(rows, skip_bad_rows=skip_bad_rows)
 
 
 def read_class_names(path: Path) -> dict[str, str]:
-    """AudioSet's names by label id.
+    """Return AudioSet's class names by label id.
 
     Raises:
-        ManifestError: The file lacks a column or has a malformed row.
+        ManifestError: When a column of the file is missing or a row is malformed.
     """
     _, rows = header_rows(path, required=("mid", "display_name"))
     names = {}

@@ -1,7 +1,7 @@
-"""What a row must satisfy to enter a manifest: for one clip of a list, and in columns for a table of clips.
+"""Checks of manifest rows: for a single clip of a list, and in columns for a table of clips.
 
-A `Clip` refuses what no stage could work with. The checks here are those of the door: they run when a list is read and
-when a build opens a manifest, so that a value which would block a shard later is found while its row can be named.
+A `Clip` refuses values that no stage could process. These further checks run when a list is read and when a build opens
+a manifest, so that a value which would block a shard later is found while its row can still be named.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from vidaudio.manifest.fields import MAX_SECONDS, RANGE
 from vidaudio.shards.names import is_name_part
 from vidaudio.text import CHANGED_IN_ARROW, number_of, storable_text
 
-# A field of a list. Longer ones are no captions: an open quote, a document, a picture in base64.
+# Limit of a field of a list. A longer field is no caption: it is an open quote, a document, a picture in base64.
 MAX_FIELD_CHARACTERS = 131_072
 
 _NAMES = ("dataset", "split")
 _WORDS = ("labels", "captions")
 _TEXTS = ("source", "dataset", "url", "split", "labels", "captions")
-# What no system takes: a NUL in a path; in a URL any control character.
+# What no system accepts: a NUL in a path, any control character in a URL.
 _BAD_URL = r"\x00|^(?:[A-Za-z][A-Za-z0-9+.-]*://|[Ff][Ii][Ll][Ee]:).*[\x01-\x1f\x7f]"
 _NO_SPLIT = "cannot be part of a file's name, as that of a training shard; name it otherwise, such as train"
 _BAD_URL_IN_PYTHON = re.compile(_BAD_URL, re.DOTALL)
 
 
 def checked_clip(clip: Clip) -> Clip:
-    """Return a list's clip with its words made storable.
+    """Return a list's clip with its texts made storable.
 
     Raises:
-        ManifestError: A field is too long, a time is out of range, the URL holds control characters, or the split
+        ManifestError: When a field is too long, a time is out of range, the URL holds control characters, or the split
             cannot be part of a training shard's name.
     """
     for name in _TEXTS:
@@ -62,10 +62,11 @@ def check_table(table: pa.Table, where: str) -> None:
 
     Args:
         table: Rows with all columns of a manifest.
-        where: They come from, for messages.
+        where: Origin of the rows, for messages.
 
     Raises:
-        ManifestError: Names the first clip, and how many there are.
+        ManifestError: When a value is invalid; for a text that is too long, names the column, otherwise the first clip
+            and the number of clips.
     """
     for name in _TEXTS:
         texts = pc.list_flatten(table[name]) if name in _WORDS else table[name]
@@ -86,7 +87,7 @@ def check_table(table: pa.Table, where: str) -> None:
 
 
 def storable_table(table: pa.Table) -> pa.Table:
-    """Return rows with their words made storable, for those of `dataset, split, labels, captions` that are there."""
+    """Return rows with their texts made storable, in those columns of `dataset, split, labels, captions` that exist."""
     for place, name in enumerate(table.column_names):
         column = table[name]
         if name in _NAMES and _changes(column, name):
@@ -100,11 +101,11 @@ def storable_table(table: pa.Table) -> pa.Table:
 
 
 def storable_words(words: Iterable[str | None], name: str) -> tuple[str, ...]:
-    """Return labels or captions made storable; where any changes, without those of which nothing is left, each once.
+    """Return labels or captions made storable; if any text changes, empty and repeated texts are removed.
 
     Args:
         words: The texts.
-        name: `labels`, which are lines, or `captions`, which may have several.
+        name: `labels`, which are single lines, or `captions`, which may have several lines.
     """
     keep = name == "captions"
     before = [word or "" for word in words]
@@ -115,12 +116,12 @@ def storable_words(words: Iterable[str | None], name: str) -> tuple[str, ...]:
 
 
 def too_many(characters: int) -> str:
-    """Return what is wrong with a field of so many characters, for messages."""
+    """Return a message part about a field with `characters` characters."""
     return f"{characters:,} characters; at most {MAX_FIELD_CHARACTERS:,} are read"
 
 
 def _is_split(split: str | None) -> bool:
-    """Return whether a split can be packed: its training shards are named after it. Without one, it is drawn."""
+    """Return whether a split can be packed, as it names its training shards; a missing split is drawn later."""
     return not split or is_name_part(split)
 
 

@@ -1,6 +1,6 @@
-"""A clip: one row of a manifest, and the checks that every row has passed.
+"""A clip: one row of a manifest, with the checks that every row has passed.
 
-A `Clip` cannot be built invalid, so nothing behind the readers has to ask again whether an id can be a member name or
+A `Clip` cannot be built with invalid values. So later code need not check again whether an id can be a member name or
 whether a cut ends after it starts.
 """
 
@@ -19,26 +19,29 @@ CLIP_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A stretch of one video, and what is said about it.
+    """A stretch of one video, with its labels and captions.
 
-    Where it is:
+    Location:
         id: `[A-Za-z0-9_-]{1,128}`, unique in a manifest.
-        source: `site:video id`, what the clip is cut from: the unit of splits, and of "never mix a video with itself".
-            A URL in it loses its password and signatures, since sources travel into every table and sample.
-        dataset: The list it comes from.
+        source: `site:video id` of the video that the clip is cut from: the unit of splits, and of the rule that a video
+            is never mixed with itself. Passwords and signatures of a URL in it are removed, since sources are copied
+            into every table and sample.
+        dataset: Name of the list that the clip comes from.
         url: A site's URL, the http(s) or file: URL of a file, or an absolute local path.
-        media_start_seconds: Where on the source's timeline time 0 of the file at `url` lies: None or 0 for a whole
-            video, the clip's start for a file that is a cut of just this clip.
-        start_seconds, end_seconds: The cut, seconds on the source's timeline; an end of None is the video's own end.
+        media_start_seconds: Position of time 0 of the file at `url` on the source's timeline, seconds: None or 0 for a
+            whole video, the clip's start for a file that is a cut of just this clip.
+        start_seconds: Start of the cut, seconds on the source's timeline.
+        end_seconds: End of the cut, seconds on the source's timeline; None means the end of the video.
 
-    What is said about it:
-        split: `train`, `val`, `test` or the list's own word; None where the list has none.
-        labels, captions: Texts, in the list's order, without repeats.
-        shard: None until a build assigns one.
+    Annotations:
+        split: `train`, `val`, `test` or the list's own word; None if the list has no splits.
+        labels: Labels in the list's order, without repeats.
+        captions: Captions in the list's order, without repeats.
+        shard: Shard number; None until a build assigns one.
 
     Raises:
-        ManifestError: A field that breaks these rules; the message is the reason alone, for a reader to put file and
-            line in front of.
+        ManifestError: When a field breaks these rules; the message is the reason alone, and readers put file and line
+            in front.
     """
 
     id: str

@@ -1,14 +1,14 @@
-"""CLIPSep's index lists: `audio path, frame folder, number of frames, label`, without a header; evaluation lists.
+"""Reader of CLIPSep's index lists: `audio path, frame folder, number of frames, label`, without a header.
 
-They name videos and labels, not cuts, and come in two layouts, told apart by the folders in the path:
+They are evaluation lists. They name videos and labels, not cuts, and have two layouts, recognised by the folders in the
+path:
 
-- `.../<instrument>/<id>.wav` (MUSIC): whole videos. Read as the `music` reader reads them, so ids agree.
+- `.../<instrument>/<id>.wav` (MUSIC): whole videos. They are read as the `music` reader reads them, so that ids agree.
 - `.../<first character>/<second character>/<id>.wav` (VGGSound): 10-s cuts *whose start the list does not state*. The
-  start is looked up in another list (`starts_from`). Where that list does not settle it, the row stays as an evaluation
-  row by source: id and source name the video, the cut is open (0 s to the end). Such a row is for choosing clips by
-      `source`, or
-  for files that are named by the video's id alone, as CLIPSep's own are; built from its URL it would be the whole
-  video.
+  start is looked up in another list (`starts_from`). If that list does not determine it, the row is kept as an
+  evaluation row by source: id and source name the video, and the cut is open (0 s to the end). Such a row serves to
+  choose clips by `source`, or for files that are named by the video's id alone, as CLIPSep's own are. Built from its
+  URL, it would be the whole video.
 """
 
 from __future__ import annotations
@@ -38,15 +38,16 @@ def read_clipsep(
     """Read CLIPSep index lists, one after the other.
 
     Args:
-        paths: `val.csv`, `test.csv`, `test-good.csv` ...; the split is in the name.
-        starts_from: Where the cuts of VGGSound rows are looked up by video id: VGGSound's csv, a manifest, or clips. A
-            clip found there gives id, cut and URL, and its label where that differs in commas alone (CLIPSep's lists
-            have lost theirs). A video with several cuts there is settled by its label or not at all.
-        split: Use this one for every row instead.
-        skip_bad_rows: Leave malformed rows out instead of refusing the list.
+        paths: `val.csv`, `test.csv`, `test-good.csv` ...; the split is taken from the name.
+        starts_from: Where the cuts of VGGSound rows are looked up by video id: VGGSound's csv, a manifest, or clips;
+            None looks nothing up. A clip found there gives id, cut and URL, and also its label if that differs only in
+            commas (CLIPSep's lists have lost them). If a video has several cuts there, the label must determine the
+            cut.
+        split: Split of every row; None takes the split from the file name.
+        skip_bad_rows: Whether malformed rows are left out; otherwise the list is refused.
 
     Raises:
-        ManifestError: As `collect`, or a list that is missing.
+        ManifestError: As `collect`; or when a list is missing.
     """
     known = _Cuts(_starts(starts_from)) if starts_from is not None else None
     found: Counter[str] = Counter()
@@ -57,7 +58,7 @@ def read_clipsep(
 
 
 class _Cuts:
-    """The known cuts of YouTube videos, by video id."""
+    """Known cuts of YouTube videos, by video id."""
 
     def __init__(self, clips: Iterable[Clip]) -> None:
         self._by_video: dict[str, list[Clip]] = defaultdict(list)
@@ -66,7 +67,7 @@ class _Cuts:
                 self._by_video[clip.video_id].append(clip)
 
     def find(self, video_id: str, label: str) -> tuple[Clip | None, str]:
-        """(the clip or None, `found`, `several` or `absent`)."""
+        """Return the clip or None, and `found`, `several` or `absent`."""
         clips = self._by_video.get(video_id, [])
         if len(clips) > 1:
             clips = [clip for clip in clips if label in map(_without_commas, clip.labels)] or clips
@@ -77,7 +78,7 @@ class _Cuts:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One index row. `cut`: it stands for a cut of unknown start, not for the whole video."""
+    """One index row; `cut` is True for a cut of unknown start, and False for the whole video."""
 
     video_id: str
     label: str

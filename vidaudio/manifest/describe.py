@@ -1,4 +1,4 @@
-"""What a manifest holds, in numbers: counted a piece of the list at a time."""
+"""Summary of a manifest in numbers, counted one piece of the list at a time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,16 @@ _COLUMNS = ("source", "dataset", "url", "start_seconds", "end_seconds", "split",
 class ManifestSummary:
     """Counts over a manifest.
 
-    clips, sources: Rows, and the distinct videos they are cut from.
-    datasets, splits, labels: Clips by each; clips without a split stand under "".
-    captions: Captions in all.
-    hours: Sum of the cuts that have an end; `open_cuts` counts those that have none.
-    local: Clips whose media is a file of this machine, by its path or as a `file:` URL.
+    Attributes:
+        clips: Number of rows.
+        sources: Number of distinct videos that the clips are cut from.
+        datasets: Number of clips by data set.
+        splits: Number of clips by split; clips without a split are counted under "".
+        labels: Number of clips by label.
+        captions: Number of captions in all clips.
+        hours: Total length of the cuts that have an end, hours.
+        open_cuts: Number of cuts without an end.
+        local: Clips whose media is a file of this machine, given by its path or as a `file:` URL.
     """
 
     clips: int
@@ -38,11 +43,13 @@ class ManifestSummary:
 
 
 def describe_manifest(manifest: pa.Table | RowSource) -> ManifestSummary:
-    """Count what a manifest holds; labels and splits with the most frequent first, equal ones as they come.
+    """Count what a manifest holds.
+
+    Data sets, splits and labels are sorted by frequency, equal ones in order of appearance.
 
     Args:
-        manifest: A table of `SCHEMA`, or a list as `open_manifest` gives it: of one of any length, what stays in memory
-            is a hash a source, and the counts.
+        manifest: A table of `SCHEMA`, or a list as returned by `open_manifest`. For a list of any length, only the
+            counts and one hash per source stay in memory.
     """
     rows = TableRows(manifest) if isinstance(manifest, pa.Table) else manifest
     datasets, splits, labels = Counter[str](), Counter[str](), Counter[str]()
@@ -57,7 +64,7 @@ def describe_manifest(manifest: pa.Table | RowSource) -> ManifestSummary:
         captions += pc.sum(pc.list_value_length(table["captions"])).as_py() or 0
         cuts = pc.subtract(table["end_seconds"], table["start_seconds"])
         open_cuts += cuts.null_count
-        # One after the other: however the list is cut into pieces, the sum is the same to the last digit.
+        # Summed in order: the sum is the same to the last digit, however the list is cut into pieces.
         seconds = float(np.cumsum(np.append(seconds, cuts.drop_null().to_numpy()))[-1])
         remote += pc.sum(are_remote(table["url"])).as_py() or 0
         pending.append(np.unique(hashed(table["source"])))
@@ -77,6 +84,6 @@ def describe_manifest(manifest: pa.Table | RowSource) -> ManifestSummary:
 
 
 def _count(counts: Counter[str], texts: pa.ChunkedArray) -> None:
-    """Count some texts in, new ones in the order in which they come."""
+    """Add texts to the counts, new ones in order of appearance."""
     for counted in pc.value_counts(texts).to_pylist():
         counts[counted["values"]] += counted["counts"]

@@ -1,7 +1,8 @@
-"""ESC-50 and ESC-10 (Piczak 2015): a csv of labelled sound files, with folds instead of splits.
+"""Reader of ESC-50 and ESC-10 (Piczak 2015): a csv of labelled sound files, with folds instead of splits.
 
-Files are named `<fold>-<freesound id>-<take>-<class>.wav`; copies in other formats leave the class out. Takes of one
-recording have one freesound id, which is the source, so that they are never mixed with one another nor split.
+Files are named `<fold>-<freesound id>-<take>-<class>.wav`; copies in other formats omit the class. Takes of one
+recording share one freesound id. That id is the source, so that takes of one recording are neither mixed with one
+another nor divided between splits.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ def read_esc(
     only_esc10: bool = False,
     skip_bad_rows: bool = False,
 ) -> Listing:
-    """Read ESC's csv. Labels are its categories, with spaces for underscores, since text encoders read them.
+    """Read ESC's csv; labels are its categories, with spaces for underscores, since text encoders read them.
 
     Args:
         path: `esc50.csv`, or a list with its columns `filename`, `fold` and `category`.
-        sounds: The folder with the files; by default the list's own.
-        test_folds, val_folds: Folds of these splits; the others are for training.
-        only_esc10: Only the rows that the column `esc10` marks.
-        skip_bad_rows: Leave malformed rows out (they are in the result) instead of refusing the list.
+        sounds: Folder of the sound files; None means the list's own folder.
+        test_folds: Folds of the split `test`; folds in neither split are `train`.
+        val_folds: Folds of the split `val`.
+        only_esc10: Whether to keep only the rows that the column `esc10` marks.
+        skip_bad_rows: Whether malformed rows are left out (the result lists them); otherwise the list is refused.
 
     Raises:
-        ManifestError: As `collect`; a list that is missing or without these columns; a fold that there is not, or in
-            two splits.
+        ManifestError: As `collect`; or when the list or a column is missing, or a fold does not exist or is in two
+            splits.
     """
     unknown = (set(test_folds) | set(val_folds)) - set(FOLDS)
     if unknown:

@@ -1,4 +1,4 @@
-"""Fields that several formats share: seconds, splits named by a file."""
+"""Parsers of fields that several formats share: times in seconds, and splits in file names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vidaudio.errors import ManifestError
 
-# 31 years: in nanoseconds still a 64-bit integer, as media files count time, and less than today in seconds since 1970.
+# 31 years: still a 64-bit integer in nanoseconds, as media files count time, and below today's seconds since 1970.
 MAX_SECONDS = 1e9
 RANGE = f"a time is 0 s or later and at most {MAX_SECONDS:g} s"
 _CLOCK = re.compile(r"(?:(\d{1,6}):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
@@ -16,10 +16,11 @@ _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def parse_seconds(text: str, what: str) -> float:
-    """`30`, `30.000` or a clock (`1:05`, `1:02:05.5`) in seconds; `what` is the field's name in the message.
+    """Return `30`, `30.000` or a clock time (`1:05`, `1:02:05.5`) in seconds; `what` names the field in messages.
 
     Raises:
-        ManifestError: It is neither, or not finite, negative, or beyond `MAX_SECONDS`.
+        ManifestError: When the text is neither a number nor a clock time, or a number is not finite, negative, or above
+            `MAX_SECONDS`.
     """
     text = text.strip()
     clock = _CLOCK.fullmatch(text)
@@ -38,7 +39,7 @@ def parse_seconds(text: str, what: str) -> float:
 
 
 def split_from_name(path: Path) -> str | None:
-    """The split that a published list's file name states: `train`, `val` or `test`; None where it states none.
+    """Return the split that a published list's file name states: `train`, `val` or `test`; None if it states none.
 
     `balanced_train_segments` and `unbalanced_train_segments` are train, `eval_segments` is test, `test-good` is test.
     """

@@ -1,4 +1,4 @@
-"""A folder of videos: every file one clip, whole."""
+"""Reader of a folder of videos: every file is one clip, the whole video."""
 
 from __future__ import annotations
 
@@ -26,22 +26,24 @@ def read_folder(
     split: str | None = None,
     skip_bad_rows: bool = False,
 ) -> Listing:
-    """Every video file below a folder, in the order of their paths.
+    """Read every video file below a folder as a clip, in the order of their paths.
 
-    The id comes from the path below the folder (see `ids`): `0001.mp4` is `0001`, `dog/0001.mp4` is `dog_0001-` and a
-    hash. The source is that path, so the same folder gives the same ids and splits wherever it lies; control characters
-    and line ends in it are percent-encoded. Leftovers of unfinished downloads and hidden files are left out, and a note
-    says how many.
+    The id comes from the path below the folder (see `ids`): `0001.mp4` becomes `0001`, `dog/0001.mp4` becomes
+    `dog_0001-` and a hash. The source is that path too, so the same folder gives the same ids and splits wherever it
+    is. Control characters and line ends in the source are percent-encoded. Hidden files and leftovers of unfinished
+    downloads are left out, and a note states their number.
 
     Args:
-        folder: Searched through all levels.
-        label_from: `parent`: the name of the folder that a file lies in is its label; files at the top have none.
-        dataset: By default the folder's name.
-        split: The split of every clip.
-        skip_bad_rows: Leave files out whose names are not UTF-8 instead of refusing the folder.
+        folder: Folder that is searched at all levels.
+        label_from: `parent` makes the name of a file's folder its label; files at the top have none. None gives no
+            labels.
+        dataset: Name of the data set; None means the folder's name.
+        split: Split of every clip.
+        skip_bad_rows: Whether files whose names are not UTF-8 are left out; otherwise the folder is refused.
 
     Raises:
-        ManifestError: No such folder, no such way to take labels, no video in it, or a file name that is not UTF-8.
+        ManifestError: When the folder is missing or holds no video, `label_from` is unknown, or a file name is not
+            UTF-8.
     """
     if label_from not in (None, "parent"):
         raise ManifestError(f"there is no way to take labels from {label_from!r}; the one way is parent")
@@ -73,7 +75,7 @@ def read_folder(
 
 
 def _left_out(scan: FolderScan) -> Iterator[str]:
-    """Return a sentence for each kind of file that counts as no video."""
+    """Yield a sentence for each kind of file that does not count as a video."""
     kinds = {
         "left over from unfinished downloads": scan.leftovers,
         "hidden": scan.hidden,

@@ -1,4 +1,4 @@
-"""Rows of a csv or tab-separated file with a header, by column name."""
+"""Reader of csv and tab-separated files with a header: rows by column name."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from vidaudio.manifest.tsv import tsv_rows
 def header_rows(
     path: Path, *, tabs: bool = False, required: Sequence[str] = ()
 ) -> tuple[list[str], Iterator[Parsed[dict[str, str]] | BadRow]]:
-    """The column names and the rows below them.
+    """Return the column names, and the rows below them.
 
     Args:
         path: The list.
-        tabs: It is tab-separated (see `vidaudio.manifest.tsv`), not csv.
-        required: Columns that it must have.
+        tabs: Whether the file is tab-separated (see `vidaudio.manifest.tsv`) instead of csv.
+        required: Columns that the file must have.
 
     Raises:
-        ManifestError: No header, a name twice, or a required column missing (the message names those there are).
+        ManifestError: When the header is missing or names a column twice, or a required column is missing (the message
+            names the existing columns).
     """
     rows = tsv_rows(path) if tabs else csv_rows(path)
     first = next(rows, None)

@@ -1,14 +1,13 @@
 """Ids: how the name of a video becomes the key of a clip.
 
-An id is a function of what a row names, not of where the row stands. A name that is made of letters, digits, `_` and
-`-` alone is its own id. Any other name is escaped, and carries a hash of the whole name behind the escaped text,
-because `a b` and `a.b` would otherwise both become `a_b`, and `cat/1` and `dog/1` may only differ where the id was cut
-short.
+An id depends on what a row names, not on the row's position. A name of letters, digits, `_` and `-` alone is its own
+id. Any other name is escaped, and a hash of the whole name follows the escaped text. Otherwise `a b` and `a.b` would
+both become `a_b`, and `cat/1` and `dog/1` might differ only in a part that was cut off.
 
-One rule has to look at the whole list: where two *different* names would get the same id, or ids that differ in case
-only (file systems that fold case would write one file over the other), each of them gets its hash. So a row added later
-can change the id of an earlier one in this case alone. Ids of YouTube clips are never changed: an eleven-character id
-means what it says, and two that differ in case are two videos.
+One rule depends on the whole list. If two *different* names would get the same id, or ids that differ only in case
+(file systems that ignore case would write one file over the other), each of them gets its hash. Only in this case can a
+row that is added later change the id of an earlier row. Ids of YouTube clips are never changed: an eleven-character id
+is exact, and two ids that differ in case are two videos.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from dataclasses import dataclass
 from vidaudio.manifest.clip import CLIP_ID
 
 MAX_LENGTH = 128
-# 10 characters of base32 are 50 bits: among 10^6 names that escape to one and the same text, two agree by chance with
-# p = 4e-4, and then the command stops at two rows with one id instead of losing one.
+# 10 characters of base32 are 50 bits: among 10^6 names that escape to the same text, two hashes are equal with
+# probability 4e-4. The command then stops at two rows with one id instead of losing a row.
 HASH_LENGTH = 10
 
 
 def start_suffix(start_seconds: float) -> str:
-    """`_000012` for 12 s, `_012500m` for 12.5 s: what tells the clips of one video apart, to the millisecond."""
+    """Return `_000012` for 12 s, `_012500m` for 12.5 s: a suffix for clips of one video, exact to the millisecond."""
     milliseconds = round(start_seconds * 1000)
     if milliseconds % 1000 == 0:
         return f"_{milliseconds // 1000:06d}"
@@ -39,13 +38,14 @@ def start_suffix(start_seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a row calls its clip, before that is an id.
+    """A row's name for its clip, from which the id is made.
 
-    full: The whole name: a path, a URL or the id that a table gives. Two rows mean one thing if and only if they agree
-        here.
-    stem: The part of it that should show in the id.
-    suffix: Added behind the stem, hash or not; made of id characters already (`start_suffix`).
-    fixed: The id is the stem and the suffix whatever else the list holds (YouTube).
+    Attributes:
+        full: The whole name: a path, a URL or the id that a table gives. Two rows mean the same clip if and only if
+            their full names are equal.
+        stem: The part of the name that should show in the id.
+        suffix: Text that follows the stem, or the hash if there is one; it holds only id characters (`start_suffix`).
+        fixed: Whether the id is stem and suffix, whatever else the list holds (YouTube).
     """
 
     full: str
@@ -54,27 +54,27 @@ class Name:
     fixed: bool = False
 
     def plain_id(self) -> str | None:
-        """The id without a hash; None if the name would have to be escaped or cut for it."""
+        """Return the id without a hash; None if the name would have to be escaped or cut."""
         candidate = self.stem + self.suffix
         return candidate if CLIP_ID.fullmatch(candidate) else None
 
     def hashed_id(self) -> str:
-        """The end of the escaped stem, a hash of the full name, the suffix: always a valid id."""
+        """Return the end of the escaped stem, a hash of the full name, and the suffix: always a valid id."""
         digest = base64.b32encode(hashlib.sha256(self.full.encode("utf-8", "surrogatepass")).digest()).decode().lower()
         tail = f"-{digest[:HASH_LENGTH]}{self.suffix}"
-        # The end of a long path names the file itself, its beginning the disk it lies on.
+        # The end of a long path names the file itself, its beginning only the disk.
         return escape(self.stem)[-(MAX_LENGTH - len(tail)) :] + tail
 
 
 def escape(text: str) -> str:
-    """Letters lose their accents, and every run of characters that an id cannot hold becomes one `_`."""
+    """Remove accents from letters, and replace every run of characters that an id cannot hold by one `_`."""
     decomposed = unicodedata.normalize("NFKD", text)
     bare = "".join(character for character in decomposed if not unicodedata.combining(character))
     return re.sub(r"[^A-Za-z0-9_-]+", "_", bare)
 
 
 def assign_ids(names: Sequence[Name]) -> list[str]:
-    """One id a name, in order; equal names get equal ids, different names different ones."""
+    """Return one id per name, in order; equal names get equal ids, different names different ids."""
     plain = [name.plain_id() for name in names]
     claimants: dict[str, set[str]] = defaultdict(set)
     for name, candidate in zip(names, plain, strict=True):

@@ -1,8 +1,8 @@
-"""Joining a list with files that exist already, cut or whole.
+"""Join of a list with files that exist already, as cuts or whole videos.
 
 Since the sites block bulk download, this is how most people will start: a list from its authors, media from a
-colleague, a mirror or an earlier project. File names are looked up, never parsed: every clip has a few names its file
-may have, in order of preference, and the folder is read once, so the work is O(files + rows).
+colleague, a mirror or an earlier project. File names are looked up, never parsed: every clip has a few possible file
+names, in order of preference, and the folder is read once. So the work is O(files + rows).
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ from vidaudio.text import is_utf8
 
 @dataclass(frozen=True, slots=True)
 class MediaJoin:
-    """What came of joining a list with a folder.
+    """The result of joining a list with a folder.
 
-    clips: In the list's order; those with a file have its path as URL.
-    matched: (clip id, file) of every clip that has one; files are relative to the folder.
-    cuts: How many of those files are cuts; the others are whole videos.
-    missing: Ids of the clips without a file.
-    copies: Files of listed clips that another file was preferred to.
-    unlisted: Files that no clip of the list is named like, and those left over from unfinished downloads.
-    unreadable: Files whose names are not UTF-8, which no table can hold; no clip is given one.
+    Attributes:
+        clips: Clips in the list's order; those with a file have its path as URL.
+        matched: Clip id and file of every clip that has a file; files are relative to the folder.
+        cuts: Number of those files that are cuts; the others are whole videos.
+        missing: Ids of the clips without a file.
+        copies: Files of listed clips that were not used, because another file was preferred.
+        unlisted: Files whose names match no clip of the list, and leftovers of unfinished downloads.
+        unreadable: Files whose names are not UTF-8 and fit in no table; no clip gets such a file.
     """
 
     clips: tuple[Clip, ...]
@@ -50,25 +51,24 @@ class MediaJoin:
 
 
 def join_media(clips: Iterable[Clip], folder: str | Path, *, keep_missing: bool = False) -> MediaJoin:
-    """Give clips the files that lie anywhere below a folder.
+    """Find each clip's file anywhere below a folder.
 
-    A clip's file may be named, in order of preference (any video ending, `{id}` being the video's id):
+    A clip's file may be named, in order of preference (any video ending, `{id}` is the video's id):
 
-    1. for its cut: `{clip id}`, `{id}_{start:06d}`, `{id}_{start_ms}_{end_ms}`; its time 0 is the clip's start;
-    2. the same with more behind a dot (`{id}_{start:06d}.h264_25fps.mp4`);
-    3. for the whole video: `{id}`; its time 0 is the video's;
-    4. the same with more behind a dot.
+    1. for its cut: `{clip id}`, `{id}_{start:06d}`, `{id}_{start_ms}_{end_ms}`; its time 0 is the clip's start; 2. the
+    same with more text after a dot (`{id}_{start:06d}.h264_25fps.mp4`); 3. for the whole video: `{id}`; its time 0 is
+    the video's; 4. the same with more text after a dot.
 
     A clip that is a whole video looks for 3 and 4 first. Among files of one name the ending decides
-    (`VIDEO_EXTENSIONS`), then the shorter path, then the alphabet.
+    (`VIDEO_EXTENSIONS`), then the shorter path, then alphabetical order.
 
     Args:
-        clips: A list's.
-        folder: Read once, all levels.
-        keep_missing: Keep clips without a file, with the URL they had.
+        clips: Clips of a list.
+        folder: Folder that is searched once, at all levels.
+        keep_missing: Whether clips without a file are kept, with the URL they had.
 
     Raises:
-        ManifestError: The folder cannot be read or its name is not UTF-8, or no clip has a file there.
+        ManifestError: When the folder cannot be read, its name is not UTF-8, or no clip has a file there.
     """
     root = local_folder(folder).absolute()
     check_folder_name(root)
@@ -110,11 +110,12 @@ def join_media(clips: Iterable[Clip], folder: str | Path, *, keep_missing: bool 
 
 
 def write_join_report(join: MediaJoin, path: str | Path) -> None:
-    """Write the names behind the counts as csv: `status,clip,file`, status one of matched, missing, copy, unlisted,
-    unreadable.
+    """Write the names behind the counts as csv: `status,clip,file`.
+
+    The status is one of matched, missing, copy, unlisted, unreadable.
 
     Raises:
-        ManifestError: The file cannot be written.
+        ManifestError: When the file cannot be written.
     """
     rows = [("matched", clip, file) for clip, file in join.matched]
     rows += [("missing", clip, "") for clip in join.missing]
@@ -144,7 +145,7 @@ class _Index:
                 self._longer[base].append(path)
 
     def files_of(self, clip: Clip) -> Iterator[tuple[str, bool]]:
-        """(file, whether it is a cut) for every file of a clip, the preferred one first."""
+        """Yield each file of a clip and whether the file is a cut, the preferred file first."""
         video = media_name(clip)
         whole = [video]
         cut = [name for name in _cut_names(clip, video) if name != video or clip.site in {"file", "web"}]

@@ -1,8 +1,8 @@
-"""MUSIC's lists: JSON of the form {"version": ..., "videos": {"flute": [ids], "flute violin": [ids]}}.
+"""Reader of MUSIC's lists: JSON of the form {"version": ..., "videos": {"flute": [ids], "flute violin": [ids]}}.
 
-Solos, duets and MUSIC-21 are three files of one form. The ids stand for whole videos: there are no cuts and no splits.
-The key of a duet names two instruments with a space between; within a name stands an underscore (`acoustic_guitar`),
-which becomes a space in the label, as the label is what a text encoder will read.
+Solos, duets and MUSIC-21 are three files of this form. The ids are whole videos: there are no cuts and no splits. The
+key of a duet names two instruments, separated by a space. An underscore within a name (`acoustic_guitar`) becomes a
+space in the label, since text encoders read labels.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _STRING_OR_LINE_END = re.compile(r'"(?:[^"\\]|\\.)*"|\r\n|\r|\n')
 
 
 def read_music(*paths: str | Path, split: str | None = None, skip_bad_rows: bool = False) -> Listing:
-    """Read MUSIC lists, one after the other; an id of several instruments is one clip with all their labels.
+    """Read MUSIC lists, one after the other; an id of several instruments becomes one clip with all their labels.
 
     Args:
         paths: `MUSIC_solo_videos.json`, `MUSIC_duet_videos.json`, `MUSIC21_solo_videos.json`.
-        split: The split of every row; the lists have none.
-        skip_bad_rows: Leave malformed rows out instead of refusing the list.
+        split: Split of every row, as the lists have none; None leaves it open.
+        skip_bad_rows: Whether malformed rows are left out; otherwise the list is refused.
 
     Raises:
-        ManifestError: As `collect`, or a list that is missing or not of this form.
+        ManifestError: As `collect`; or when a list is missing or does not have this form.
     """
 
     def parse(row: tuple[str, object]) -> Clip:
@@ -48,18 +48,18 @@ def read_music(*paths: str | Path, split: str | None = None, skip_bad_rows: bool
 
 
 def _rows(path: Path) -> Iterator[Parsed[tuple[str, object]] | BadRow]:
-    """(instruments, id) of every entry with the line it stands on."""
+    """Yield instruments and id of every entry, with the entry's line."""
     text = read_text(path)
     if not is_text(text):
         raise ManifestError(f"{path} holds bytes that are not UTF-8; save the list as UTF-8")
     try:
-        # Pairs, not a dict: json keeps the last of two equal keys and would drop the first one's videos.
+        # Pairs, not a dict: of two equal keys a dict keeps the last, and the videos of the first would be lost.
         document = parse_json(text, _Pairs)
     except json.JSONDecodeError as error:
         raise ManifestError(f"{path}:{error.lineno} is not JSON: {error.msg}") from error
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from error
-    # The strings of a document come in the same order from the text and from a walk over what was parsed.
+    # The strings of a document have the same order in the text and in a walk over the parsed document.
     lines = _string_lines(text)
     found = False
     for key, value in _top_level(document, path):
@@ -95,7 +95,7 @@ def _top_level(document: object, path: Path) -> _Pairs:
 
 
 def _string_lines(text: str) -> Iterator[int]:
-    """The line of every JSON string in the text, keys included, in order."""
+    """Yield the line of every JSON string in the text, keys included, in order."""
     line = 1
     for token in _STRING_OR_LINE_END.finditer(text):
         if token[0][0] == '"':
@@ -105,7 +105,7 @@ def _string_lines(text: str) -> Iterator[int]:
 
 
 def _pass_strings(value: object, lines: Iterator[int]) -> None:
-    """Move `lines` over the strings inside a value that is not read."""
+    """Advance `lines` past the strings inside a value that is not read."""
     waiting = [value]
     while waiting:
         inner = waiting.pop()

@@ -1,4 +1,4 @@
-"""Opening Parquet files that may be anything: what pyarrow raises for a damaged one becomes one sentence."""
+"""Opening of Parquet files that may be damaged: pyarrow's exceptions become one sentence."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pyarrow import parquet
 from vidaudio.errors import ManifestError
 from vidaudio.text import is_utf8, shown_name
 
-# A damaged file raises any of these, by where the damage is; texts that are not UTF-8 show when they become Python's.
+# Which one a damaged file raises depends on the damage; texts that are not UTF-8 raise when converted to Python.
 _DAMAGE = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 def open_parquet(path: Path) -> parquet.ParquetFile:
-    """The one file alone, not a data set: a folder named `split=train` must not become a column.
+    """Open a single Parquet file, not as a data set: a folder named `split=train` must not become a column.
 
     Raises:
-        ManifestError: It is not Parquet, or its name is not UTF-8.
+        ManifestError: When the file is not Parquet, or its name is not UTF-8.
     """
     check_name(path)
     try:
-        # By its whole path: a relative one such as `s3:a.parquet` would be taken for a URL.
+        # With the absolute path: a relative one such as `s3:a.parquet` would be taken for a URL.
         return parquet.ParquetFile(path.absolute())
     except _DAMAGE as error:
         raise ManifestError(
@@ -33,10 +33,10 @@ def open_parquet(path: Path) -> parquet.ParquetFile:
 
 
 def check_name(path: Path) -> None:
-    """Refuse a Parquet file that Arrow cannot name.
+    """Refuse a Parquet file whose name Arrow cannot take.
 
     Raises:
-        ManifestError: Its name is not UTF-8.
+        ManifestError: When the name is not UTF-8.
     """
     if not is_utf8(str(path)):
         raise ManifestError(f"the name {shown_name(str(path))} is not UTF-8, which Arrow needs; rename it")
@@ -44,7 +44,7 @@ def check_name(path: Path) -> None:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Turns what reading a damaged file raises into a `ManifestError`."""
+    """Convert the exceptions that reading a damaged file raises to a `ManifestError`."""
     try:
         yield
     except _DAMAGE as error:

@@ -1,8 +1,8 @@
-"""URLs without their secrets: what a list's URL may say in a source, a message, a table that travels.
+"""Public forms of URLs, without secrets, for sources, messages and tables that are passed on.
 
 A URL may hold a password (`https://user:password@host/`) or a signature (`?X-Amz-Signature=...`). The fetcher needs
-them and reads them from the manifest's column `url`. Everything else that is made of a URL is made of this form of it.
-Two signed URLs of one video differ in their signatures alone, so they have one public form.
+them and reads them from the manifest's column `url`. Everything else that is derived from a URL is derived from its
+public form. Two signed URLs of one video differ only in their signatures, so they have the same public form.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import re
 from pathlib import PurePosixPath
 from urllib.parse import quote, unquote, unquote_plus
 
-# Names of signatures and what belongs to them: they never tell one video from another.
+# Names of signatures and related parameters: they never distinguish one video from another.
 _SIGNATURES = re.compile(
     r"x-(amz|goog|oss|cos|obs|bce|ms|tos)-.+|x-oss-process-sign|q-(sign|ak|header|url-param|key|signature).*"
     r"|(aws|google|oss)?accesskeyid|googleaccessid|key-pair-id|sig|sign|signature|hmac|hdn(ts|ea|tl)|lsig|s_token"
     r"|akamai.?token|verify.?token|cdn.?token|wssecret|txsecret|auth_sig|auth_?signature|oauth_.+|hash_?sign"
 )
-# Names of keys: what they hold is secret, and in some URLs it is also all that names the video.
+# Names of keys: their values are secret, and in some URLs only the value identifies the video.
 _CREDENTIALS = re.compile(
     r".*(token|passw|passphrase|secret|credential|sess(ion)?_?-?id|session_?-?key).*"
     r"|(.*[_-])?key|(access|api|auth|licen[cs]e|private|resource|rl|secret|share|sign|stream)key"
     r"|sid|session|ticket|pw|pwd|pass|auth|authorization|jwt|bearer"
 )
-# Hashes, which are signatures where they stand beside the time at which they expire.
+# Hashes, which are signatures if the URL also has an expiry time.
 _HASHES = re.compile(r"md5|sha1|sha256|hash|h|st")
 _EXPIRY = re.compile(r"expire[sd]?|expiry|expiration|exp|e|valid(to|until)")
-# What a signature covers or limits; in a URL without a signature these are ordinary parameters.
+# Parameters that a signature covers or limits; in a URL without a signature they are ordinary parameters.
 _COMPANIONS = re.compile(
     r"expire[sd]?|expiry|expiration|exp|e|t|ts|st|se|sp|sv|sr|ss|srt|spr|sip|skoid|sktid|skt|ske|sks|skv|saoid|policy"
     r"|nonce|date|timestamp|time|valid(from|to|until)|nva|nvb|acl|algorithm|wstime|txtime|ip"
@@ -36,24 +36,24 @@ _COMPANIONS = re.compile(
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # Akamai's signed path, whose list of patterns may itself hold slashes.
 _SIGNED_PATH = re.compile(r"/[a-z0-9_-]+=(?:[^?#~]{0,1000}~){1,20}hmac=[^/?#]*", re.IGNORECASE)
-# A URL in the path of another, as archives have it.
+# A URL in the path of another URL, as in archives.
 _USER_IN_PATH = re.compile(r"(?<=/)([a-z][a-z0-9+.-]*:/{1,2})[^/?#@]*:[^/?#@]*@", re.IGNORECASE)
-# URLs in the parameters of a URL, and in theirs.
+# Nesting depth of URLs inside the parameters of URLs.
 _DEEPEST = 3
 _QUERY_OR_FRAGMENT = re.compile(r"([?#])([^?#]*)")
-# A password with a slash in it ends the host early, and makes a port of its beginning.
+# A slash in a password would end the host early, and the password's beginning would look like a port.
 _USER = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//(?:[^/?#]*@|[^/?#@\[\]]*:(?!\d*(?:[/?#]|$))[^@]*@)")
-# A path or the name of a file under the name of a key: S3 calls the names of objects so.
+# A path or file name in a parameter named `key`: S3 calls the names of objects keys.
 _FILE_NAME = re.compile(r".*(/|%2f|\.[a-z][a-z0-9]{1,4}$).*", re.IGNORECASE)
 _IDENTIFYING = frozenset({"v", "id", "vid", "video", "videoid", "video_id", "file", "filename", "name", "path", "clip"})
 _HASH_LENGTH = 10
 
 
 def public_url(url: str) -> str:
-    """Return a URL without password, keys and signatures; one that has none of them is returned as it is.
+    """Return a URL without password, keys and signatures; a URL without secrets is returned as it is.
 
-    Where a key is all that tells a URL's video from others of its site, a hash of the key takes its place. URLs that
-    are values of parameters are treated alike.
+    If only a key distinguishes the URL's video from others of its site, a hash of the key replaces it. URLs in the
+    values of parameters are treated the same way.
     """
     return _public(url, _DEEPEST)
 
@@ -79,7 +79,7 @@ def public_source(source: str) -> str:
 
 
 def _path_without_secrets(head: str, removed: list[str]) -> str:
-    """The part of a URL before its query without secret parameters (`;jsessionid=...`) and signed segments."""
+    """Return the part of a URL before its query, without secret parameters (`;jsessionid=...`) and signed segments."""
     head = _USER_IN_PATH.sub(r"\1", head)
     if "=" not in head:
         return head
@@ -96,7 +96,7 @@ def _path_without_secrets(head: str, removed: list[str]) -> str:
 
 
 def _without_secrets(mark: str, text: str, removed: list[str], depth: int) -> str:
-    """A query or a fragment without its secret parameters; the credentials among them are added to `removed`."""
+    """Return a query or fragment without its secret parameters; credentials among them are added to `removed`."""
     if "=" not in text:
         return mark + text
     pieces = re.split(r"([&;])", text)
@@ -119,7 +119,7 @@ def _without_secrets(mark: str, text: str, removed: list[str], depth: int) -> st
 
 
 def _with_public_value(parameter: str, depth: int) -> str:
-    """A parameter whose value, where that is a URL, is in its public form."""
+    """Return a parameter; if its value is a URL, with the value in its public form."""
     name, equals, value = parameter.partition("=")
     inner = unquote(value)
     if not depth or not _URL.match(inner):
@@ -131,7 +131,7 @@ def _with_public_value(parameter: str, depth: int) -> str:
 
 
 def _names_a_video(public: str) -> bool:
-    """Whether what is left of a URL tells one video of a site from another: a file's name, a number, an id."""
+    """Return whether the rest of a URL identifies a video among those of its site: by a file name, number or id."""
     head, _, query = public.partition("?")
     last = PurePosixPath(re.sub(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*", "", head.partition("#")[0])).name
     if PurePosixPath(last).suffix or any(character.isdigit() for character in last):

@@ -1,4 +1,4 @@
-"""Rows of a table in any of four formats, as dicts: csv, tsv, jsonl and Parquet."""
+"""Reader of table rows as dicts, in four formats: csv, tsv, jsonl and Parquet."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ FORMATS = {
 Record = Mapping[str, object]
 Records = Iterator[Parsed[Record] | BadRow]
 
-# Rows of Parquet held at once: a table may have columns of pictures that no row is asked for.
+# Parquet rows held at once: a table may have columns of pictures that are never read.
 PARQUET_ROWS = 4_096
-# What Arrow raises for a value that Python cannot hold: bytes that are not UTF-8, a date beyond the year 9999.
+# Exceptions for a value that Python cannot hold: bytes that are not UTF-8, a date beyond the year 9999.
 _CELL_DAMAGE = (pa.ArrowException, UnicodeDecodeError, ValueError, OverflowError)
 
 
 def read_records(path: Path, table_format: str | None = None) -> tuple[list[str], Records]:
-    """Column names and rows of a table.
+    """Return the column names and rows of a table.
 
     Args:
         path: The table.
-        table_format: `csv`, `tsv`, `jsonl` or `parquet`; by default what the file's ending says.
+        table_format: `csv`, `tsv`, `jsonl` or `parquet`; None means that the file's ending decides.
 
     Raises:
-        ManifestError: The file is missing or not of its format, or its ending says nothing.
+        ManifestError: When the file is missing or does not have its format, or its ending is unknown.
     """
     table_format = table_format or FORMATS.get(path.suffix.lower())
     if table_format == "csv":
@@ -104,7 +104,7 @@ def _parquet_rows(path: Path, file: parquet.ParquetFile) -> Records:
 
 
 class _ParquetRecord(Mapping[str, object]):
-    """A row of a batch, of which a cell becomes a Python value when it is asked for: others may be unreadable."""
+    """A row of a batch, whose cells become Python values only when accessed: other cells may be unreadable."""
 
     def __init__(self, columns: Mapping[str, pa.Array], row: int) -> None:
         self._columns, self._row = columns, row

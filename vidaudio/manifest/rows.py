@@ -1,7 +1,7 @@
-"""From the rows of a list to its clips: bad rows gathered, equal rows merged, contradictions named.
+"""From the rows of a list to its clips: bad rows are gathered, equal rows merged, contradictions reported.
 
 Every reader yields `Parsed` and `BadRow` in the list's order; `collect` makes the `Listing` that readers return. Bad
-rows are gathered instead of stopping at the first, so that one look at the message is enough to mend a list.
+rows are gathered instead of stopping at the first, so that one message is enough to repair a list.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vidaudio.manifest.public_url import public_url
 from vidaudio.text import storable_text
 
 SHOWN = 20
-# Of a reason, the characters shown at its beginning and at its end: it may quote a field of any length.
+# Characters of a reason shown from its beginning and its end: it may quote a field of any length.
 _SHOWN_OF_REASON = 120
 _LONGEST_LINE = 5_000
 CLEANED = "control characters, broken characters or marks of reading direction were taken out of the words"
@@ -29,7 +29,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a row stands: a file and its physical line (or the row of a Parquet table), counted from 1."""
+    """The position of a row: a file, and its physical line (or the row of a Parquet table), counted from 1."""
 
     path: Path
     number: int | None = None
@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
-    """A row that could not be read, and why."""
+    """A row that could not be read, and the reason."""
 
     place: Place
     reason: str
@@ -60,12 +60,12 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Parsed(Generic[Value]):
-    """What a row says, and where it stands.
+    """The parsed value of a row, and the row's position.
 
     Attributes:
         place: File and line.
-        value: What it says.
-        remarks: What is odd about it, though it can be read; the reader of the list is told how often.
+        value: Parsed value.
+        remarks: Oddities of a row that can still be read; the result counts them in a note.
     """
 
     place: Place
@@ -75,13 +75,15 @@ class Parsed(Generic[Value]):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list as read.
+    """The result of reading a list.
 
-    clips: One a distinct id, in the order of their first rows.
-    rows: Rows of data in the list (bad ones included; comments, header and blank lines are none).
-    merged: Rows that repeated the cut of an earlier one and gave it their labels and captions.
-    bad_rows: Left out; empty unless the reader was told to skip them.
-    notes: What else the user should know, one sentence each.
+    Attributes:
+        clips: Clips, one per distinct id, in the order of their first rows.
+        rows: Number of data rows, bad ones included (comments, the header and blank lines do not count).
+        merged: Number of rows that repeated an earlier row's cut, whose labels and captions were added to that row's
+            clip.
+        bad_rows: Rows that were left out; empty unless bad rows are skipped.
+        notes: Other information for the user, one sentence each.
     """
 
     clips: tuple[Clip, ...]
@@ -92,12 +94,12 @@ class Listing:
 
     @property
     def sources(self) -> int:
-        """Distinct videos."""
+        """Number of distinct videos."""
         return len({clip.source for clip in self.clips})
 
 
 def parse_rows(rows: Iterable[Parsed[Row] | BadRow], parse: Callable[[Row], Value]) -> Iterator[Parsed[Value] | BadRow]:
-    """Apply `parse` to every row; a `ManifestError` that it raises is the reason of a `BadRow`."""
+    """Apply `parse` to every row; a row for which it raises a `ManifestError` becomes a `BadRow` with that reason."""
     for row in rows:
         if isinstance(row, BadRow):
             yield row
@@ -111,15 +113,14 @@ def parse_rows(rows: Iterable[Parsed[Row] | BadRow], parse: Callable[[Row], Valu
 
 
 def collect(rows: Iterable[Parsed[Clip] | BadRow], *, skip_bad_rows: bool, notes: tuple[str, ...] = ()) -> Listing:
-    """Gather the clips of a list.
+    """Collect the clips of a list.
 
-    Rows with one id and the same cut, URL and split are one clip: labels and captions are put together in order,
-        without
-    repeats. A split that only one of them has is the clip's.
+    Rows with the same id, cut, source, URL and split are one clip: their labels and captions are joined in order,
+    without repeats. If only one of them has a split, the clip has that split. `notes` come first in the result's notes.
 
     Raises:
-        ManifestError: There are bad rows and `skip_bad_rows` is false; two rows of one id contradict each other; no row
-            is left. The first `SHOWN` places are named, with the number of the others.
+        ManifestError: When there are bad rows and `skip_bad_rows` is False, two rows of one id contradict each other,
+            or no row is left. The first `SHOWN` positions are named, with the number of the others.
     """
     good, bad = split_good_and_bad(map(_checked, rows))
     refuse_bad_rows(bad, skip_bad_rows=skip_bad_rows)
@@ -154,7 +155,7 @@ def collect(rows: Iterable[Parsed[Clip] | BadRow], *, skip_bad_rows: bool, notes
 
 
 def _checked(row: Parsed[Clip] | BadRow) -> Parsed[Clip] | BadRow:
-    """Return a row with its clip's words made storable, or why it cannot enter a manifest."""
+    """Return a row with its clip's texts made storable, or a `BadRow` if the clip is not valid."""
     if isinstance(row, BadRow):
         return row
     try:
@@ -165,7 +166,7 @@ def _checked(row: Parsed[Clip] | BadRow) -> Parsed[Clip] | BadRow:
 
 
 def _remarks(rows: Iterable[Parsed[Clip]]) -> tuple[str, ...]:
-    """Return a sentence for each kind of remark: in how many rows, and in which one first."""
+    """Return a sentence for each kind of remark: the number of rows and the first of them."""
     places: dict[str, list[Place]] = {}
     for row in rows:
         for remark in row.remarks:
@@ -177,7 +178,7 @@ def _remarks(rows: Iterable[Parsed[Clip]]) -> tuple[str, ...]:
 
 
 def split_good_and_bad(rows: Iterable[Parsed[Value] | BadRow]) -> tuple[list[Parsed[Value]], list[BadRow]]:
-    """The rows that could be read, and those that could not, each in order."""
+    """Return the rows that could be read and those that could not, each in order."""
     good: list[Parsed[Value]] = []
     bad: list[BadRow] = []
     for row in rows:
@@ -189,7 +190,11 @@ def split_good_and_bad(rows: Iterable[Parsed[Value] | BadRow]) -> tuple[list[Par
 
 
 def refuse_bad_rows(bad: list[BadRow], *, skip_bad_rows: bool) -> None:
-    """Raise a `ManifestError` that lists the bad rows, unless they are to be skipped."""
+    """Refuse bad rows.
+
+    Raises:
+        ManifestError: When there are bad rows and `skip_bad_rows` is False; lists them.
+    """
     if bad and not skip_bad_rows:
         raise ManifestError(
             f"{_count(len(bad), 'row')} cannot be read; mend them, or leave them out with --skip-bad-rows "
@@ -198,7 +203,7 @@ def refuse_bad_rows(bad: list[BadRow], *, skip_bad_rows: bool) -> None:
 
 
 def shown_rows(bad: Iterable[BadRow]) -> str:
-    """The first `SHOWN` bad rows, one a line, and how many more there are."""
+    """Return the first `SHOWN` bad rows, one per line, and the number of the others."""
     return _shown([str(row) for row in bad])
 
 
@@ -217,10 +222,10 @@ def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _difference(first: Clip, second: Clip) -> str | None:
-    """What keeps two rows of one id from being one clip, in words; None if nothing does."""
+    """Return in words why two rows of one id are not the same clip; None if they are."""
     if _cut(first) != _cut(second):
         return f"is {_cut_text(first)} and {_cut_text(second)}"
-    # Of two signed URLs of one file either will do.
+    # Two signed URLs of one file are interchangeable.
     one, other = public_url(first.url), public_url(second.url)
     if (first.source, one) != (second.source, other):
         return f"is at {one} and at {other}"
@@ -230,7 +235,7 @@ def _difference(first: Clip, second: Clip) -> str | None:
 
 
 def _cut(clip: Clip) -> tuple[float, float | None]:
-    # To the millisecond, as ids are: 30 and 30.0000001 are one start.
+    # To the millisecond, as in ids: 30 and 30.0000001 are the same start.
     return round(clip.start_seconds, 3), None if clip.end_seconds is None else round(clip.end_seconds, 3)
 
 

@@ -1,4 +1,4 @@
-"""The video files of a folder."""
+"""Search for the video files of a folder."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pathlib import Path, PurePosixPath
 from vidaudio.errors import ManifestError
 from vidaudio.text import is_utf8, shown_name
 
-# In order of preference where one name comes with several endings.
+# In order of preference if one name has several endings.
 VIDEO_EXTENSIONS = (
     ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".3gp", ".wmv", ".ogv",
 )  # fmt: skip
-# One stream of a video without its other half, named by the format's id, as yt-dlp leaves it when it is interrupted.
+# One stream of a video without its other half, named by the format id, as an interrupted yt-dlp leaves it.
 _STREAM = re.compile(r"\.f(\d+|hls|dash|https?|m3u8|mss|rtmp|ism|audio|video)(-[\w.=-]+)?$", re.IGNORECASE)
-# A file that was being put together.
+# A file that was being merged or written.
 _TEMPORARY = re.compile(r"\.(temp|part)$", re.IGNORECASE)
 _SOUND_EXTENSIONS = (".m4a", ".aac", ".mp3", ".opus", ".ogg", ".oga", ".weba", ".mka", ".flac", ".wav", ".ac3", ".eac3")
-# Files beside a video whose download has not come to its end, by what stands behind the video's own name.
+# Files next to a video whose download is unfinished, by what follows the video's own name.
 _MARKS_OF_UNFINISHED = (".ytdl", ".aria2")
 _UNFINISHED = re.compile(r"\.(part(-Frag\d+)?|ytdl|aria2|crdownload|partial)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderScan:
-    """What was found below a folder; paths relative to it, with `/` between, sorted by code point.
+    """The files found below a folder: paths relative to the folder, separated by `/`, sorted by code point.
 
     Attributes:
         videos: Files with a video's ending.
-        leftovers: Files of downloads that were not finished, which count as no videos.
-        hidden: Files with a video's ending whose names begin with a dot (macOS lays `._name.mp4` beside a file).
+        leftovers: Files of unfinished downloads, which do not count as videos.
+        hidden: Files with a video's ending whose names begin with a dot (macOS writes `._name.mp4` next to a file).
     """
 
     videos: tuple[str, ...]
@@ -40,18 +40,18 @@ class FolderScan:
 
 
 def scan_videos(folder: str | Path) -> list[str]:
-    """Paths of the videos below a folder, as `scan_folder` has them."""
+    """Return the paths of the videos below a folder, as in `FolderScan`."""
     return list(scan_folder(folder).videos)
 
 
 def scan_folder(folder: str | Path) -> FolderScan:
-    """Find all video files below a folder, and what only looks like one.
+    """Find all video files below a folder, and files that only look like videos.
 
-    Endings count in any case. Folders whose names begin with a dot are passed over. Links to folders are followed, each
+    Endings match in any case. Folders whose names begin with a dot are skipped. Links to folders are followed, each
     folder once.
 
     Raises:
-        ManifestError: The folder is missing, is a file, or cannot be read.
+        ManifestError: When the folder is missing, is a file, or cannot be read.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -96,11 +96,11 @@ def _sorted_out(files: list[str]) -> FolderScan:
 
 
 def _is_leftover(path: str, downloads: set[str]) -> bool:
-    """Return whether a video file was left by a download that was not finished, by its name and its neighbours.
+    """Return whether an unfinished download left a video file behind, by its name and its neighbours.
 
     Args:
-        path: The file, below the folder.
-        downloads: Paths without endings of videos that a downloader was at, `_stems_of_downloads`.
+        path: Path of the file, below the folder.
+        downloads: Paths without endings of videos that a downloader worked on, from `_stems_of_downloads`.
     """
     name = without_video_ending(path)
     if _TEMPORARY.search(name):
@@ -112,15 +112,15 @@ def _is_leftover(path: str, downloads: set[str]) -> bool:
 
 
 def _is_format_id(stream: re.Match[str]) -> bool:
-    """Return whether a name's `.f...` is surely a format's id: a protocol, or three digits, as YouTube's streams have.
+    """Return whether a name's `.f...` is surely a format id: a protocol, or three digits, as in YouTube's streams.
 
-    `race.f1.mp4` may as well be the first race: there, other files have to say that it is a stream.
+    `race.f1.mp4` may simply be the first race: then other files must show that it is a stream.
     """
     return not stream[1].isdecimal() or len(stream[1]) == 3
 
 
 def _stems_of_downloads(files: list[str]) -> set[str]:
-    """Return paths without endings of merged videos, of unfinished downloads, and of streams with a format's id."""
+    """Return paths without endings of merged videos, of unfinished downloads, and of streams with a format id."""
     stems = set()
     for file in files:
         finished = _UNFINISHED.sub("", file)
@@ -139,17 +139,17 @@ def check_folder_name(folder: Path) -> None:
     """Refuse a folder whose path is not UTF-8: no table can hold the paths of its files.
 
     Raises:
-        ManifestError: It is not.
+        ManifestError: When the path is not UTF-8.
     """
     if not is_utf8(str(folder)):
         raise ManifestError(f"the name of the folder {shown_name(str(folder))} is not UTF-8; rename it")
 
 
 def has_video_ending(name: str) -> bool:
-    """Whether the last ending of a file name or path is one of `VIDEO_EXTENSIONS`, in any case."""
+    """Return whether the last ending of a file name or path is one of `VIDEO_EXTENSIONS`, in any case."""
     return PurePosixPath(name).suffix.lower() in VIDEO_EXTENSIONS
 
 
 def without_video_ending(name: str) -> str:
-    """The name or path without its video ending; another ending stays."""
+    """Return the name or path without its video ending; another ending is kept."""
     return name[: -len(PurePosixPath(name).suffix)] if has_video_ending(name) else name

@@ -1,4 +1,4 @@
-"""The one table that every list becomes, and the way between its rows and `Clip`s."""
+"""The one table that every list becomes, and the conversion between its rows and `Clip`s."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ SCHEMA = pa.schema(
     ]
 )
 
-# Columns that every row must fill; the others may be null.
+# Columns without nulls; the other columns may be null.
 REQUIRED = ("id", "source", "dataset", "url", "start_seconds")
 
 
 def table_from_clips(clips: Iterable[Clip]) -> pa.Table:
-    """A table of `SCHEMA`, a row a clip, in order."""
+    """Return a table of `SCHEMA`, one row per clip, in order."""
     rows = list(clips)
     columns = {field.name: [getattr(clip, field.name) for clip in rows] for field in fields(Clip)}
     return pa.table(columns, schema=SCHEMA)
 
 
 def clips_from_table(table: pa.Table) -> list[Clip]:
-    """The clips of a table of `SCHEMA`, in order; a null list of labels or captions is an empty one.
+    """Return the clips of a table of `SCHEMA`, in order; a null list of labels or captions becomes an empty one.
 
     Raises:
-        ManifestError: A row that no `Clip` can be (see `Clip`); names its id.
+        ManifestError: When a row is not a valid `Clip`; names its id.
     """
     columns = [table.column(field.name).to_pylist() for field in fields(Clip)]
     clips = []

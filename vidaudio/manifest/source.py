@@ -1,7 +1,7 @@
-"""Lists of any length, read a piece at a time: what a build plans from, so that its memory does not grow with the list.
+"""Lists of any length, read one piece at a time, so that a build's memory does not grow with the list.
 
-A small list is read and checked whole, as `read_manifest` does. A large Parquet file is checked a piece at a time, and
-its ids by their hashes; those that meet are then compared as texts.
+A small list is read and checked as a whole, as in `read_manifest`. A large Parquet file is checked one piece at a time,
+and its ids are compared by hash; ids with equal hashes are then compared as texts.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from vidaudio.manifest.store import checked_table, read_manifest
 from vidaudio.paths import local_list
 from vidaudio.text import number_of
 
-# A list of fewer rows is held in memory.
+# A list of at most this many rows is held in memory.
 WHOLE_ROWS = 200_000
 PIECE_ROWS = 16_384
 
 
 class RowSource(abc.ABC):
-    """Rows of a list, in order, as often as they are asked for.
+    """Rows of a list, in order, which can be read repeatedly.
 
     Attributes:
-        num_rows: How many.
+        num_rows: Number of rows.
     """
 
     num_rows: int
 
     @abc.abstractmethod
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        """The rows in pieces of bounded size, with the manifest's columns or some of them."""
+        """Yield the rows in pieces of bounded size, with some columns; None means all columns of a manifest."""
 
 
 class TableRows(RowSource):
@@ -48,13 +48,14 @@ class TableRows(RowSource):
         self.num_rows = table.num_rows
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows in pieces of `PIECE_ROWS`."""
         chosen = self._table.select(columns or SCHEMA.names)
         for first in range(0, self.num_rows, PIECE_ROWS):
             yield chosen.slice(first, PIECE_ROWS)
 
 
 class ParquetRows(RowSource):
-    """Rows of a Parquet file, read anew each time.
+    """Rows of a Parquet file, which is read anew each time.
 
     Args:
         path: The file; its columns are those of a manifest, or hold the same values in other types.
@@ -65,6 +66,7 @@ class ParquetRows(RowSource):
         self.num_rows = open_parquet(path).metadata.num_rows
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the checked rows in pieces of at most `PIECE_ROWS`."""
         names = list(columns or SCHEMA.names)
         first = 0
         with open_parquet(self._path) as file:
@@ -83,8 +85,8 @@ class ChosenRows(RowSource):
     """Some rows of another source.
 
     Args:
-        source: All of them.
-        chosen: Which are taken, bool `[rows]`.
+        source: Source of all rows.
+        chosen: Whether each row is taken, bool `[rows]`.
     """
 
     def __init__(self, source: RowSource, chosen: np.ndarray) -> None:
@@ -92,6 +94,7 @@ class ChosenRows(RowSource):
         self.num_rows = int(np.count_nonzero(chosen))
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the chosen rows of each piece of the source."""
         first = 0
         for table in self._source.tables(columns):
             yield table.filter(pa.array(self._chosen[first : first + table.num_rows]))
@@ -99,7 +102,7 @@ class ChosenRows(RowSource):
 
 
 def open_manifest(path: str | Path) -> RowSource:
-    """A manifest of any length, checked like `read_manifest` and not held in memory where it is long.
+    """Open a manifest of any length, checked as in `read_manifest`; a long manifest is not held in memory.
 
     Raises:
         ManifestError: As `read_manifest`.
@@ -110,7 +113,7 @@ def open_manifest(path: str | Path) -> RowSource:
     file = open_parquet(path)
     missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
     if missing:
-        # The whole reader's sentence says more than this one would.
+        # `read_manifest` raises the error, with the fuller message.
         read_manifest(path)
     rows = ParquetRows(path)
     hashes = np.concatenate([hashed(table["id"]) for table in rows.tables()])
@@ -119,7 +122,7 @@ def open_manifest(path: str | Path) -> RowSource:
 
 
 def first_rows(rows: RowSource, count: int) -> pa.Table:
-    """So many of the first rows, or all where they are fewer."""
+    """Return the first `count` rows, or all rows if there are fewer."""
     pieces, held = [SCHEMA.empty_table()], 0
     for table in rows.tables():
         if held >= count:
@@ -130,12 +133,12 @@ def first_rows(rows: RowSource, count: int) -> pa.Table:
 
 
 def hashed(texts: pa.ChunkedArray) -> np.ndarray:
-    """A 64-bit hash of every text, uint64 `[rows]`; the same in every process of one version of pandas."""
+    """Return a 64-bit hash of every text, uint64 `[rows]`; equal in every process with the same version of pandas."""
     return pd.util.hash_array(texts.to_numpy(zero_copy_only=False), categorize=False)
 
 
 def _check_distinct(rows: RowSource, hashes: np.ndarray, path: Path) -> None:
-    """Refuse ids that come twice: texts are compared only where their hashes meet."""
+    """Refuse repeated ids; texts are compared only if their hashes are equal."""
     ordered = np.sort(hashes)
     met = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not len(met):

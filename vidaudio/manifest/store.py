@@ -1,4 +1,4 @@
-"""Manifests on disk: written whole or not at all, checked once when read."""
+"""Manifests on disk: written completely or not at all, and checked once when read."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ ROW_GROUP = 20_000
 
 
 def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
-    """Write clips as Parquet, in order, in row groups of `ROW_GROUP`; the parent folder is made.
+    """Write clips as Parquet, in order, in row groups of `ROW_GROUP`; the parent folder is created.
 
-    The file appears under its name only when it is complete; what stood there before stays until then.
+    The file appears under its name only when it is complete; an earlier file of that name is kept until then.
 
     Raises:
-        ManifestError: An id comes twice, or the file cannot be written, is a URL, or has a name that is not UTF-8.
+        ManifestError: When an id comes twice, or the file cannot be written, is a URL, or has a name that is not UTF-8.
     """
     path = local_list(path)
     if path.is_dir():
@@ -47,14 +47,14 @@ def write_manifest(clips: Iterable[Clip], path: str | Path) -> None:
 
 
 def read_manifest(path: str | Path) -> pa.Table:
-    """A manifest as a table of `SCHEMA`, checked.
+    """Read a manifest as a checked table of `SCHEMA`.
 
     Columns beyond the schema are left out, and types that hold the same values (such as pandas writes) are cast.
 
     Raises:
-        ManifestError: No such file, not Parquet, a column missing or of another type, a required value missing, an id
-            that is invalid or comes twice, a cut that does not end after its start, a time that is none, a text that is
-            too long.
+        ManifestError: When the file is missing or not Parquet, a column is missing or of another type, a required value
+            is missing, an id is invalid or comes twice, a cut does not end after its start, a time is invalid, or a
+            text is too long.
     """
     path = local_list(path)
     if not path.exists():
@@ -77,17 +77,17 @@ def read_manifest(path: str | Path) -> pa.Table:
 
 
 def checked_table(table: pa.Table, where: str, columns: Sequence[str]) -> pa.Table:
-    """Rows with their columns cast to the schema's types; values are checked where all columns are there.
+    """Return rows with their columns cast to the schema's types; values are checked if all columns are present.
 
-    Words (labels, captions, splits, data sets) are made storable.
+    Texts (labels, captions, splits, data sets) are made storable.
 
     Args:
         table: Rows of a list, with at least `columns`.
-        where: They come from, for messages.
-        columns: To keep, in this order.
+        where: Origin of the rows, for messages.
+        columns: Columns to keep, in this order.
 
     Raises:
-        ManifestError: As `read_manifest`, but that ids may come twice.
+        ManifestError: As `read_manifest`, except that ids may come twice.
     """
     table = _cast(table, where, columns)
     if list(columns) == SCHEMA.names:
@@ -135,7 +135,7 @@ def _check_distinct(table: pa.Table, path: Path) -> None:
 
 
 def _check(table: pa.Table, path: str) -> None:
-    """Refuse values that no `Clip` could have, column by column, so that a million rows take no Python loop."""
+    """Refuse values that no `Clip` could have, column by column, so that a million rows need no Python loop."""
     for name in REQUIRED:
         if table.column(name).null_count:
             raise ManifestError(f"{path}: {table.column(name).null_count:,} rows have no {name}")

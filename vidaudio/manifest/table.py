@@ -1,4 +1,4 @@
-"""A table of URLs or paths (csv, tsv, jsonl, Parquet), its columns mapped to the fields of a clip."""
+"""Reader of a table of URLs or paths (csv, tsv, jsonl, Parquet), whose columns become the fields of a clip."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from vidaudio.manifest.text import is_text
 from vidaudio.manifest.youtube import check_video_id, video_id_of, watch_url
 from vidaudio.text import escaped_name, storable_text
 
-# What a field's column is called where the mapping does not say. The fields without a name here are mapped or unused:
-# `duration` often is that of the whole video, and `source` any remark.
+# Names of a field's column if the mapping does not give one. Fields without a name here are unused unless mapped:
+# `duration` is often that of the whole video, and `source` any remark.
 DEFAULT_COLUMNS: dict[str, tuple[str, ...]] = {
     "url": ("url", "path", "file"),
     "youtube_id": ("youtube_id", "ytid"),
@@ -44,19 +44,21 @@ _BARE_SITE = re.compile(r"(www\.|(m\.)?youtube\.com/|youtu\.be/)", re.IGNORECASE
 
 @dataclass(frozen=True, slots=True)
 class TableOptions:
-    """How to read the rows of a table.
+    """Options for reading the rows of a table.
 
-    columns: Field to column, or several for `label` and `caption`; an empty text switches a field off. The fields:
-        `url` (a site's page, a file's http(s) or file: URL, a path) and `youtube_id`, of which a row needs one;
-        `start`, `end`, `duration` (seconds or a clock such as 1:05.5); `id`; `source` (`site:video id`); `label`,
-        `caption`, `split`.
-    label_separator, caption_separator: What stands between several texts in one field; by default a field is one text.
-        Lists in jsonl and Parquet need none.
-    root: Where relative paths begin; by default the table's folder.
-    dataset: By default the table's name.
-    split: The split of every row, instead of the column.
-    cut_files: Each file is a cut that begins at the row's start, not the whole video.
-    check_files: A path without a file makes a bad row; off, it is left to the build to find out.
+    Attributes:
+        columns: Column of each field, or several columns for `label` and `caption`; an empty text switches a field off.
+            The fields: `url` (a site's page, a file's http(s) or file: URL, a path) and `youtube_id`, of which a row
+            needs one; `start`, `end`, `duration` (seconds or a clock time such as 1:05.5); `id`; `source` (`site:video
+            id`); `label`, `caption`, `split`.
+        label_separator: Text between several labels in one field; None means one label per field. Lists in jsonl and
+            Parquet need no separator.
+        caption_separator: The same for captions.
+        root: Folder that relative paths begin at; None means the table's folder.
+        dataset: Name of the data set; None means the table's name.
+        split: Split of every row; None reads the split from its column.
+        cut_files: Whether each file is a cut that begins at the row's start, instead of the whole video.
+        check_files: Whether a path without a file makes a bad row; otherwise missing files show only in the build.
     """
 
     columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
@@ -76,21 +78,20 @@ def read_table(
     table_format: str | None = None,
     skip_bad_rows: bool = False,
 ) -> Listing:
-    """Read a table; a row a clip, several a video where starts are given.
+    """Read a table with one clip per row; with starts, a video may have several rows.
 
-    Ids: the table's own where it has them; `<video id>_<start>` for YouTube; else from the path below the root or from
-        the
-    URL (see `ids`), with the start behind it where the row has one.
+    The ids are the table's own if it has them, and `<video id>_<start>` for YouTube. Other ids are made from the path
+    below the root or from the URL (see `ids`), followed by the start if the row has one.
 
     Args:
         path: The table.
-        options: See `TableOptions`.
-        table_format: `csv`, `tsv`, `jsonl` or `parquet`; by default what the file's ending says.
-        skip_bad_rows: Leave malformed rows out instead of refusing the table.
+        options: How to read the rows; None means the defaults.
+        table_format: `csv`, `tsv`, `jsonl` or `parquet`; None means that the file's ending decides.
+        skip_bad_rows: Whether malformed rows are left out; otherwise the table is refused.
 
     Raises:
-        ManifestError: As `collect`; the table is missing or not of its format; a field is unknown, or mapped to a
-            column that the table has not (the message names those it has).
+        ManifestError: As `collect`; or when the table is missing or does not have its format, a field is unknown, or a
+            field is mapped to a column that does not exist (the message names the existing columns).
     """
     path = Path(path)
     options = options or TableOptions()
@@ -103,12 +104,12 @@ def read_table(
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A clip under a provisional id, and the name that its id will be made of once all rows are known.
+    """A clip with a provisional id, and the name that its id is made from once all rows are known.
 
     Attributes:
-        name: What the id is made of.
+        name: Name that the id is made from.
         clip: The clip.
-        cleaned: Characters were taken out of its words.
+        cleaned: Whether characters were removed from the clip's texts.
     """
 
     name: Name
@@ -126,7 +127,7 @@ def _with_id(row: Parsed[_Draft] | BadRow, ids: Iterator[str]) -> Parsed[Clip] |
 def _columns(
     mapping: Mapping[str, str | Sequence[str]], names: Sequence[str], path: Path
 ) -> dict[str, tuple[str, ...]]:
-    """The columns of every field, the mapping's or else the default ones that exist."""
+    """Return the columns of every field: those of the mapping, or else the default ones that exist."""
     unknown = [name for name in mapping if name not in DEFAULT_COLUMNS]
     if unknown:
         raise ManifestError(f"there is no field {unknown[0]!r}; the fields are {', '.join(DEFAULT_COLUMNS)}")
@@ -157,7 +158,7 @@ def _columns(
 
 
 class _RowReader:
-    """Reads the records of one table by its options and columns."""
+    """Reader of one table's records, by its options and columns."""
 
     def __init__(self, path: Path, options: TableOptions, columns: Mapping[str, tuple[str, ...]]) -> None:
         self._options = options
@@ -166,10 +167,10 @@ class _RowReader:
         self._dataset = storable_text(options.dataset or path.stem)
 
     def draft(self, record: Record) -> _Draft:
-        """The clip of a record.
+        """Return the clip of a record.
 
         Raises:
-            ManifestError: The reason why it is none.
+            ManifestError: When the record is not a valid clip; gives the reason.
         """
         start, end = self._cut(record)
         address, video = self._address(record), self._text(record, "youtube_id")
@@ -231,19 +232,19 @@ class _RowReader:
         return _Address(value, f"web:{public}", public, f"{parts.hostname}{unquote(parts.path)}")
 
     def _address_text(self, record: Record) -> str | None:
-        """The cell as it is: file names may hold characters that no text should."""
+        """Return the cell unchanged: file names may hold characters that other texts may not."""
         value = self._cell(record, "url")
         if value is not None and not is_text(value):
             raise ManifestError("its URL or path holds what is no text (bytes that are not UTF-8)")
         return value
 
     def _local(self, value: str) -> _Address:
-        # Of names that begin with a tilde, only the home folder's own: `~dog.mp4` is a file like others.
+        # Only `~/` means the home folder: `~dog.mp4` is an ordinary file name.
         given = Path(value).expanduser() if value.startswith("~/") else Path(value)
         path = Path(os.path.abspath(self._root / given))
         if self._options.check_files and not _is_file(path):
             raise ManifestError(f"there is no file {path}")
-        # Below the root the name does not depend on where the root lies.
+        # A name below the root does not depend on where the root is.
         name = path.relative_to(self._root).as_posix() if path.is_relative_to(self._root) else path.as_posix()
         return _Address(str(path), f"file:{escaped_name(name)}", name, name)
 
@@ -276,7 +277,7 @@ class _RowReader:
 
 @dataclass(frozen=True, slots=True)
 class _Address:
-    """Where a row's media is: its URL or path, its source, and the full and the readable name an id is made of."""
+    """The address of a row's media: URL or path, source, and the full and the readable name that an id is made from."""
 
     url: str
     source: str
@@ -285,7 +286,7 @@ class _Address:
 
 
 def _file_url(value: str) -> _Address:
-    """A `file:` URL as it stands: whether it is taken for a file of this machine is the build's affair."""
+    """Return the address of a `file:` URL, unchanged; only the build decides whether it is a file of this machine."""
     try:
         name = unquote(urlsplit(value).path)
     except ValueError as error:
@@ -296,7 +297,7 @@ def _file_url(value: str) -> _Address:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether there is such a file; a name that no file can have, as it is too long, names none."""
+    """Return whether the file exists; a name that is too long for any file counts as missing."""
     try:
         return path.is_file()
     except OSError:
@@ -313,10 +314,10 @@ def _name(own_id: str | None, address: _Address, start: float | None) -> Name:
 
 
 def _as_text(value: object, column: str) -> str | None:
-    """A cell as text; None where it is empty (null, NaN, blank)."""
+    """Return a cell as text; None if it is empty (null, NaN, blank)."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, bytes):  # how Parquet holds texts where their writer did not say that they are
+    if isinstance(value, bytes):  # Parquet texts whose writer did not mark them as text
         try:
             value = value.decode()
         except UnicodeDecodeError as error:
@@ -324,7 +325,7 @@ def _as_text(value: object, column: str) -> str | None:
     if isinstance(value, list | tuple | dict):
         raise ManifestError(f"the column {column!r} holds a {type(value).__name__}, where one value is expected")
     if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # pandas makes whole numbers floats as soon as one of them is missing
+        return str(int(value))  # pandas converts whole numbers to floats if one is missing
     text = str(value).strip()
     if len(text) > MAX_FIELD_CHARACTERS:
         raise ManifestError(f"the column {column!r} has {too_many(len(text))}")

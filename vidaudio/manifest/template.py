@@ -1,4 +1,4 @@
-"""URL templates: where the media of every clip would be, without looking whether it is there."""
+"""URL templates: where each clip's media should be, without checking that it exists."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ _WHOLE_NUMBER = re.compile(r"0?\d*d?")
 
 
 def is_template(media: str) -> bool:
-    """Whether `--media` names a template and not a folder."""
+    """Return whether `--media` is a template and not a folder."""
     return ("{" in media or "://" in media) and not Path(media).is_dir()
 
 
 def fill_template(clips: Iterable[Clip], template: str) -> tuple[Clip, ...]:
-    """The same clips with URLs from a template such as `https://host/{id}_{start:06d}.mp4`.
+    """Return the same clips with URLs from a template such as `https://host/{id}_{start:06d}.mp4`.
 
-    Fields: `{id}` the video's id, `{start}` and `{end}` in seconds, `{start_ms}` and `{end_ms}` in milliseconds (all
-        four
-    take a width, `{start:06d}`), `{clip}` the clip's id. A template that names the start or the clip means cuts, which
-    begin at the clip's start; one with `{id}` alone means whole videos.
+    The fields are `{id}`, the video's id; `{start}` and `{end}` in seconds; `{start_ms}` and `{end_ms}` in
+    milliseconds; and `{clip}`, the clip's id. The four times take a width, as in `{start:06d}`. A template with the
+    start or the clip means cuts, which begin at the clip's start; a template with `{id}` alone means whole videos.
 
     Raises:
-        ManifestError: A field that there is not, no field that tells videos apart, or a clip that a field cannot write
-            (an end that is open, a fraction of a second in a whole number).
+        ManifestError: When a field is unknown, no field distinguishes the videos, or a clip's value does not fit a
+            field (an open end, a fraction of a second in a whole number).
     """
     pieces = _parse(template)
     used = {name for _, name, _ in pieces if name}
@@ -51,7 +50,7 @@ def fill_template(clips: Iterable[Clip], template: str) -> tuple[Clip, ...]:
 
 
 def _parse(template: str) -> list[tuple[str, str | None, str]]:
-    """(text, field or None, width) for every piece."""
+    """Return text, field or None, and width of every piece."""
     try:
         parsed = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -98,5 +97,5 @@ def _value(clip: Clip, name: str, width: str) -> str:
 
 
 def media_name(clip: Clip) -> str:
-    """What files of a clip's video are named by: the video's id on a site, the clip's id for files and plain URLs."""
+    """Return a clip's name in file names: the site's video id, or the clip's own id for files and plain URLs."""
     return clip.id if clip.site in {"file", "web"} else clip.video_id

@@ -1,7 +1,7 @@
-"""Text files as people have them: byte order marks, three kinds of line end, bytes of other encodings, broken quotes.
+"""Reader of text files as they occur: byte order marks, three kinds of line end, other encodings, broken quotes.
 
-Lines are physical lines of the file, counted from 1, also behind a quoted field that spans several: a message that
-names a line must name the one that an editor shows.
+Line numbers are those of physical lines, counted from 1, even after a quoted field that spans several lines: a message
+must name the line that an editor shows.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from vidaudio.text import is_utf8
 NOT_TEXT = "it holds bytes that are not UTF-8; save the list as UTF-8"
 SEVERAL_LINES = "a quoted field runs over several lines and holds delimiters; make sure that it swallows no rows"
 _OPEN_QUOTE = "a quote opens here and is never closed"
-# Longer than any field that is taken, so that one that is merely long is told from one that never ends.
+# Longer than any accepted field, so that a long field is distinguished from a quote that is never closed.
 _LONGEST_READ = 1 << 24
 
 
 def read_text(path: Path) -> str:
-    """The text of a UTF-8 or (with its mark) UTF-16 file, without the mark.
+    """Return the text of a UTF-8 file, or of a UTF-16 file with a byte order mark, without the mark.
 
-    Bytes that are not UTF-8 stay in the text as lone surrogates (`is_text` finds them), so that they cost a row and not
-    the list.
+    Bytes that are not UTF-8 stay in the text as lone surrogates (`is_text` finds them), so that they make one row bad
+    and not the whole list.
 
     Raises:
-        ManifestError: There is no such file, or it is a folder or a URL, or it cannot be read.
+        ManifestError: When the file is missing, is a folder or a URL, or cannot be read.
     """
     path = local_list(path)
     if path.is_dir():
@@ -56,25 +56,25 @@ def read_text(path: Path) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    """Physical lines with their ends; a line ends at LF, CRLF or CR alone (`str.splitlines` knows ten more)."""
+    """Return physical lines with their ends; a line ends at LF, CRLF or CR alone (`str.splitlines` knows ten more)."""
     return list(io.StringIO(text, newline=""))
 
 
 def is_text(value: str) -> bool:
-    """Whether it can be written as UTF-8, so whether every byte of it was."""
+    """Return whether a text can be written as UTF-8, so whether all its bytes were UTF-8."""
     return is_utf8(value)
 
 
 def parse_json(text: str, make_object: Callable[[list[tuple[str, Any]]], Any] = dict) -> Any:
-    """Return the value of a JSON text; an integer of more digits than Python reads is a `Decimal`.
+    """Return the value of a JSON text; an integer with more digits than Python reads becomes a `Decimal`.
 
     Args:
         text: One JSON document.
-        make_object: Makes an object of its pairs.
+        make_object: Callable that makes an object from its pairs.
 
     Raises:
-        json.JSONDecodeError: It is not JSON.
-        ManifestError: It is nested too deeply to be read; the reason alone.
+        json.JSONDecodeError: When the text is not JSON.
+        ManifestError: When the JSON is nested too deeply to be read; the message is the reason alone.
     """
     try:
         return json.loads(text, parse_int=_parse_int, object_pairs_hook=make_object)
@@ -83,31 +83,31 @@ def parse_json(text: str, make_object: Callable[[list[tuple[str, Any]]], Any] = 
 
 
 def _parse_int(digits: str) -> int | Decimal:
-    # Up to here Python reads them whatever limit it was given.
+    # Up to this length Python reads integers whatever its limit is set to.
     return int(digits) if len(digits) <= sys.int_info.str_digits_check_threshold else Decimal(digits)
 
 
 def csv_rows(
     path: Path, *, delimiter: str = ",", skip_initial_space: bool = False, comment: str | None = None
 ) -> Iterator[Parsed[list[str]] | BadRow]:
-    """Rows of a csv file with the lines they begin on; fields are stripped, blank rows and comments left out.
+    """Return the rows of a csv file with the lines they begin on, stripped, without blank rows and comments.
 
-    A broken quote costs one row: reading goes on with the line behind the one it opened on, so that it can never
-    swallow the rest of the file unnoticed. So does a quote that is closed, but further down, when the lines between
-    are rows of their own. What still runs over several lines and holds delimiters has a remark.
+    A broken quote makes one row bad: reading continues at the line after the one with the quote, so that the quote
+    never swallows the rest of the file unnoticed. The same applies to a quote that is closed further down if the lines
+    between are rows by themselves. Other rows that span several lines and hold delimiters get a remark.
 
     Raises:
         ManifestError: As `read_text`, at the call.
     """
     lines = split_lines(read_text(path))
     if comment:
-        # Emptied before any quote is looked at: one that a comment opens must not swallow the rows below it.
+        # Comments are emptied before quotes are parsed: a quote in a comment must not swallow the rows below.
         lines = ["\n" if line.startswith(comment) else line for line in lines]
     return _csv_rows(path, _Quoting(lines, delimiter, skip_initial_space))
 
 
 def parsed_row(place: Place, fields: Sequence[str], remarks: tuple[str, ...] = ()) -> Parsed[list[str]] | BadRow | None:
-    """Return a row of a delimited file with its fields stripped; None for a blank one."""
+    """Return a row of a delimited file with its fields stripped; None for a blank row."""
     if not all(map(is_text, fields)):
         return BadRow(place, NOT_TEXT)
     longest = max(map(len, fields), default=0)
@@ -130,11 +130,11 @@ class _Quoting:
 
     def __init__(self, lines: list[str], delimiter: str, skip_initial_space: bool) -> None:
         self._lines, self._delimiter, self._skip_initial_space = lines, delimiter, skip_initial_space
-        # Fields of the first record that is not blank, which all others should have.
+        # Number of fields of the first record that is not blank, which all other records should have.
         self._width: int | None = None
 
     def records(self) -> Iterator[tuple[int, list[str] | str, tuple[str, ...]]]:
-        """(line, fields or reason, remarks) for every record."""
+        """Yield line, fields or reason, and remarks of every record."""
         begin = 0
         while begin < len(self._lines):
             reader = self._reader(itertools.islice(self._lines, begin, None), strict=True)
@@ -162,7 +162,7 @@ class _Quoting:
         return csv.reader(lines, delimiter=self._delimiter, skipinitialspace=self._skip_initial_space, strict=strict)
 
     def _fields(self, line: str) -> int:
-        """Return how many fields a line has when it is read on its own; 0 for a blank one."""
+        """Return the number of fields of a line that is read on its own; 0 for a blank line."""
         try:
             return len(next(self._reader([line]), [])) if line.strip() else 0
         except csv.Error:
@@ -172,7 +172,7 @@ class _Quoting:
         return any(self._delimiter in field and _spans_lines(field) for field in row)
 
     def _swallowed(self, row: list[str], lines: int) -> str | None:
-        """Return why a record of several lines is taken for several rows; None for one record."""
+        """Return why a record of several lines is taken for several rows; None if it is one record."""
         width = self._width
         if width is None:
             if not self._holds_delimiter(row):
@@ -194,27 +194,27 @@ class _Quoting:
         return len(line.partition(self._delimiter)[0].split()) > 1
 
     def _looks_like_rows(self, row: list[str], place: int) -> bool:
-        """Return whether the lines of a field that spans several are rows: alone they have as many fields as the list.
+        """Return whether the lines of a field of several lines are rows: alone, each has as many fields as the list.
 
-        Its first and last line share theirs with the record's other fields.
+        The field's first and last line share theirs with the record's other fields.
         """
         width, parts = len(row), split_lines(row[place])
         if place and len(row[0].split()) == 1 and any(map(self._begins_with_words, parts[1:])):
-            return False  # where a row begins with an id, what begins with several words is prose
+            return False  # if rows begin with an id, a line that begins with several words is prose
         first, last = place + self._fields(parts[0]), self._fields(parts[-1]) + width - 1 - place
         inner = [count for count in map(self._fields, parts[1:-1]) if count]
         if all(count == width for count in (first, *inner, last)):
             return True
-        # Rows among them that are malformed themselves.
+        # Rows among the lines may be malformed themselves.
         return width > 2 and (width in inner or (place == width - 1 and last == width))
 
 
 def next_record(reader: Iterator[list[str]]) -> list[str]:
-    """Return the next record of a csv reader, however long its fields; the limit of other readers stays as it is.
+    """Return the next record of a csv reader, with fields of any length; the limit of other readers is restored.
 
     Raises:
-        StopIteration: There is none.
-        csv.Error: Its quotes are broken.
+        StopIteration: When there is no further record.
+        csv.Error: When the record's quotes are broken.
     """
     before = csv.field_size_limit(_LONGEST_READ)
     try:

@@ -1,12 +1,12 @@
-"""Tab-separated text, which most programs write without any quoting and some with that of csv.
+"""Reader of tab-separated text, which most programs write without quoting, and some with the quoting of csv.
 
-A line is a row: a quotation mark is part of the text, as lists of captions have it. Quoting is honoured only where it
-is consistent:
+A line is a row: a quotation mark is part of the text, as in lists of captions. Quoting is honoured only if it is
+consistent:
 
-- a field that is quoted whole, its inner quotes doubled, is read without its quotes;
-- a quoted field may hold tabs and line ends, if the row then has the header's number of fields, and the lines are not
-  rows by themselves: neither any line inside the field, nor both the one that opens the quote and the one that closes
-  it; nor the one that closes it, where that begins with one word as the first does.
+- a field that is quoted as a whole, with its inner quotes doubled, is read without its quotes; - a quoted field may
+hold tabs and line ends if the row then has the header's number of fields, and its lines are not
+  rows by themselves. They are if a line inside the field has the header's number of fields, or both the line that opens
+  the quote and the line that closes it have it, or the closing line has it and begins with one word, as the first does.
 
 So a quote at the beginning of one caption and another at the end of a later one never swallow the rows between.
 """
@@ -21,12 +21,12 @@ from pathlib import Path
 from vidaudio.manifest.rows import BadRow, Parsed, Place
 from vidaudio.manifest.text import SEVERAL_LINES, next_record, parsed_row, read_text, split_lines
 
-# A row that runs over more lines than this is none.
+# Limit of the lines of one row.
 MAX_LINES_PER_ROW = 100
 
 
 def tsv_rows(path: Path) -> Iterator[Parsed[list[str]] | BadRow]:
-    """Rows of a tab-separated file with the lines they begin on; fields are stripped, blank rows left out.
+    """Return the rows of a tab-separated file with the lines they begin on, stripped, without blank rows.
 
     Raises:
         ManifestError: As `read_text`, at the call.
@@ -57,7 +57,7 @@ def _rows(path: Path, lines: list[str]) -> Iterator[Parsed[list[str]] | BadRow]:
 
 
 def _unquoted(field: str) -> str:
-    """Return a field without its quotes, where it is quoted whole by the rule; any other as it is."""
+    """Return a field without its quotes if it is quoted as a whole; any other field as it is."""
     field = field.strip()
     inner = field[1:-1]
     if len(field) > 1 and field[0] == field[-1] == '"' and '"' not in inner.replace('""', ""):
@@ -66,14 +66,14 @@ def _unquoted(field: str) -> str:
 
 
 def _opens_quote(field: str) -> bool:
-    """Return whether a field begins with a quote and is not quoted whole."""
+    """Return whether a field begins with a quote and is not quoted as a whole."""
     return field.startswith('"') and _unquoted(field) == field.strip()
 
 
 def _quoted_row(lines: list[str], index: int, width: int) -> tuple[list[str], int] | str | None:
-    """Return the row that begins on a line if quotes hold tabs or line ends, and how many lines it has.
+    """Return the row that begins on a line if quotes hold tabs or line ends, and its number of lines.
 
-    None where the line is a row by itself; a reason where a quote would swallow lines that are rows.
+    Returns None if the line is a row by itself, and a reason if a quote would swallow lines that are rows.
     """
     fields = lines[index].split("\t")
     if not any(map(_opens_quote, fields)):
@@ -94,16 +94,16 @@ def _quoted_row(lines: list[str], index: int, width: int) -> tuple[list[str], in
 
 
 def _begins_alike(line: str, other: str) -> bool:
-    """Return whether two lines begin with one word each, as rows with an id or a URL first do."""
+    """Return whether two lines begin with one word each, as do rows that begin with an id or a URL."""
     return all(len(text.partition("\t")[0].split()) == 1 and not text.startswith('"') for text in (line, other))
 
 
 def _by_quotes(lines: list[str], index: int) -> tuple[list[str], int]:
-    """Return the fields of a record by the rules of csv, and how many lines it has; none where its quotes are broken.
+    """Return the fields of a record by the rules of csv, and its number of lines; no fields if its quotes are broken.
 
     Args:
-        lines: Of the file, without their ends.
-        index: Of the line on which the record begins.
+        lines: Lines of the file, without their ends.
+        index: Index of the line on which the record begins.
     """
     some = itertools.islice(lines, index, index + MAX_LINES_PER_ROW)
     reader = csv.reader((f"{line}\n" for line in some), delimiter="\t", strict=True)

@@ -1,7 +1,7 @@
-"""VGGSound's lists: `id,start,label,split` without a header, and the test list `<id>_<start>.mp4,label`.
+"""Reader of VGGSound's lists: `id,start,label,split` without a header, and the test list `<id>_<start>.mp4,label`.
 
-Labels that hold commas are quoted. Every clip is 10 s long, and one video may have several clips, so that a store keyed
-by the video's id alone would lose some.
+Labels with commas are quoted. Every clip is 10 s long. One video may have several clips, so a store keyed by the
+video's id alone would lose some.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def read_vggsound(*paths: str | Path, split: str | None = None, skip_bad_rows: b
     """Read VGGSound lists of either form, one after the other.
 
     Args:
-        paths: `vggsound.csv` (four columns) or `test.csv` (two, all of them `test`).
-        split: Use this one for every row instead of the list's own.
-        skip_bad_rows: Leave malformed rows out (they are in the result) instead of refusing the list.
+        paths: `vggsound.csv` (four columns) or `test.csv` (two columns, all rows `test`).
+        split: Split of every row; None keeps the list's own splits.
+        skip_bad_rows: Whether malformed rows are left out (the result lists them); otherwise the list is refused.
 
     Raises:
-        ManifestError: As `collect`, or a list that is missing.
+        ManifestError: As `collect`; or when a list is missing.
     """
     parse = _parser(split)
     rows = (row for path in paths for row in parse_rows(csv_rows(Path(path)), parse))
@@ -56,7 +56,7 @@ def _parser(split: str | None) -> Callable[[list[str]], Clip]:
 
 
 def _fields(row: list[str]) -> tuple[str, str, str, str]:
-    """(video id, start, label, split) of a row of either form."""
+    """Return video id, start, label and split of a row of either form."""
     if len(row) == 4:
         if row[3] not in {"train", "val", "test"}:
             raise ManifestError(f"the split {row[3]!r} is none of train, val, test")

@@ -1,4 +1,4 @@
-"""YouTube's ids and URLs, and the clip that a list of YouTube cuts means."""
+"""YouTube's ids and URLs, and the clip of a row in a list of YouTube cuts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _HOSTS = {"youtube.com", "m.youtube.com", "music.youtube.com", "youtube-nocookie
 
 
 def check_video_id(text: str) -> str:
-    """The id itself.
+    """Return the id after checking its form.
 
     Raises:
-        ManifestError: It is not eleven letters, digits, `_` or `-`. Spreadsheets turn ids that begin with - or = into
-            formulas, and some tools drop the leading -.
+        ManifestError: When it is not eleven letters, digits, `_` or `-`. Spreadsheets turn ids that begin with - or =
+            into formulas, and some tools drop the leading -.
     """
     if not VIDEO_ID.fullmatch(text):
         raise ManifestError(f"{text!r} is not a YouTube id (11 letters, digits, _ or -)")
@@ -27,15 +27,15 @@ def check_video_id(text: str) -> str:
 
 
 def watch_url(video_id: str) -> str:
-    """The page of a video, in one spelling, so that equal videos have equal URLs."""
+    """Return the URL of a video's page in one spelling, so that equal videos have equal URLs."""
     return f"https://www.youtube.com/watch?v={video_id}"
 
 
 def video_id_of(url: str) -> str | None:
-    """The id in a YouTube URL of any spelling (watch, youtu.be, shorts, embed, live, v); None for another site.
+    """Return the id in a YouTube URL of any form (watch, youtu.be, shorts, embed, live, v); None for another site.
 
     Raises:
-        ManifestError: The URL is YouTube's and names no single video.
+        ManifestError: When the URL is YouTube's and names no single video.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").lower().removeprefix("www.")
@@ -65,10 +65,10 @@ def youtube_clip(
     labels: tuple[str, ...] = (),
     captions: tuple[str, ...] = (),
 ) -> Clip:
-    """The clip `<video id>_<start>` of a YouTube video.
+    """Return the clip `<video id>_<start>` of a YouTube video.
 
     Raises:
-        ManifestError: Not a YouTube id, or a cut that ends before it starts.
+        ManifestError: When the id is not a YouTube id, or the cut does not end after its start.
     """
     check_video_id(video_id)
     return Clip(

@@ -1,1 +1,1 @@
-"""One clip at a time: fetch it, decode it, say why it did not work. Knows nothing of Dask, shards or manifests."""
+"""Fetching and decoding of one clip at a time, with the reason of each failure, without Dask, shards or manifests."""

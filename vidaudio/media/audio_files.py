@@ -1,4 +1,4 @@
-"""Sound files and the sound of videos, read and written whole."""
+"""Reading and writing of sound files and of the sound of videos, each as a whole."""
 
 from __future__ import annotations
 
@@ -17,13 +17,19 @@ from vidaudio.media.decode.unstated_length import FlacWithoutLength, read_sound_
 from vidaudio.media.soundtrack import VIDEO_FORMATS, check_picture_fits, replace_soundtrack, write_soundtrack
 from vidaudio.shards.scratch import temporary_folder
 
-# Codecs pad and trim: an end is missing only where more than that is.
+# Codecs pad and trim: a file counts as cut off only if more than this is missing.
 MISSING_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """Samples float32 `[channels, samples]` in [-1, 1], their rate in Hz, and the format they were stored in."""
+    """Samples of a sound.
+
+    Attributes:
+        samples: Samples, float32 `[channels, samples]` in [-1, 1].
+        sample_rate: Sample rate, Hz.
+        subtype: Sample format in which the sound was stored, as libsndfile names it.
+    """
 
     samples: np.ndarray
     sample_rate: int
@@ -31,24 +37,26 @@ class Sound:
 
     @property
     def seconds(self) -> float:
+        """Duration, seconds."""
         return self.samples.shape[1] / self.sample_rate
 
 
 def read_sound(path: str | Path) -> Sound:
     """Read a sound file that libsndfile knows (wav, flac, ogg, mp3 ...), or the sound of any other media file.
 
-    Of a file that breaks off, what is there is read, and stderr says how much of what its header announces that is. One
-    that does not state its length is read to its end, and stderr says so.
+    If the file breaks off, the part that exists is read, and stderr reports how much of the announced length that is. A
+    file that does not state its length is read to its end, and stderr reports that.
 
     Raises:
-        MediaError: Missing, no media file, without sound, or with values that are not numbers.
+        MediaError: When the file is missing, is not a media file, has no sound, or contains values that are not
+            numbers.
     """
     if Path(path).is_dir():
         raise MediaError(f"{path} is a folder; name a sound file or a video in it")
     if not Path(path).is_file():
         raise MediaError(f"there is no sound file {path}")
     if looks_like_mp3(path):
-        # libsndfile takes its guess at the length of an MP3 that does not state it for the end.
+        # If an MP3 file does not state its length, libsndfile guesses the length and stops reading there.
         sound = _decoded(path)
     else:
         try:
@@ -74,7 +82,7 @@ def _decoded(path: str | Path) -> Sound:
         wav = folder / "sound.wav"
         write_soundtrack(path, wav)
         decoded = _read(wav)
-    # Decoded floats are no more exact than what was encoded.
+    # Decoded floats are no more exact than the encoded values.
     return Sound(decoded.samples.clip(-1, 1), decoded.sample_rate, "PCM_16")
 
 
@@ -91,11 +99,11 @@ def _read(path: str | Path) -> Sound:
 
 
 def check_output(out: str | Path, mixture: str | Path) -> None:
-    """Check that a result can be written under a name, before the work.
+    """Check, before the work, that the result for a mixture can be written under a name.
 
     Raises:
-        MediaError: Another suffix than can be written, a video wanted of what has no picture, or whose picture that
-            kind of file cannot hold, or the mixture itself.
+        MediaError: When the suffix cannot be written, `out` is the mixture itself, or `out` is a video and the mixture
+            has no picture or one that such a file cannot contain.
     """
     suffix = Path(out).suffix.lower()
     if suffix in VIDEO_FORMATS:
@@ -110,13 +118,13 @@ def check_output(out: str | Path, mixture: str | Path) -> None:
 
 
 def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> None:
-    """Write a sound file, or the mixture's picture with this sound, by the suffix.
+    """Write a sound file, or a video with the mixture's picture and this sound, depending on the suffix.
 
-    A sound is stored in the mixture's sample format where that is plain and the file's kind has it. The file appears
+    A sound file gets the sound's `subtype` if that is PCM or floats and the file format supports it. The file appears
     under its name only when it is complete.
 
     Raises:
-        MediaError: It cannot be written.
+        MediaError: When it cannot be written.
     """
     out = Path(out)
     suffix = out.suffix.lower()

@@ -1,4 +1,4 @@
-"""What cutting and merging need to know of a media file: its streams, its time 0, what it is called.
+"""Properties of a media file that cutting and merging need: its streams, its time 0, its format and extension.
 
 Time 0 of a file is its container's start time as libavformat reports it, edit lists applied.
 """
@@ -16,20 +16,20 @@ from vidaudio.media.decode.clip import CONTAINERS
 from vidaudio.media.decode.track_choice import ranked_tracks
 from vidaudio.media.ffmpeg import file_argument
 
-# Codecs a WebM may hold; anything else in a Matroska file stays Matroska.
+# Codecs that a WebM file may contain; a Matroska file with any other codec stays Matroska.
 WEBM_CODECS = frozenset({"vp8", "vp9", "av1", "opus", "vorbis"})
-# Codecs every player finds in an MP4.
+# Codecs that every player supports in an MP4 file.
 MP4_CODECS = frozenset({"h264", "hevc", "av1", "vp9", "mpeg4", "aac", "mp3", "ac3", "eac3", "opus", "flac", "alac"})
 
 
 def open_media(path: Path) -> Any:
-    """Open a media file and nothing it might name: play lists, scripts and other protocols stay closed.
+    """Open a media file, but nothing that it may refer to: play lists, scripts and other protocols are refused.
 
     Raises:
-        av.FFmpegError: It is not a media file that libavformat reads.
+        av.FFmpegError: When it is not a media file that libavformat reads.
     """
     return av.open(
-        # The protocol is named, so that no file name (2024-01-01T12:30:00.mp4) is read as one.
+        # The explicit protocol keeps a file name (2024-01-01T12:30:00.mp4) from being read as one.
         file_argument(path),
         mode="r",
         metadata_errors="replace",
@@ -38,22 +38,27 @@ def open_media(path: Path) -> Any:
 
 
 def start_time(container: Any) -> Fraction:
-    """Where the file's time 0 lies among its timestamps, seconds."""
+    """Return the file's time 0 among its time stamps, seconds."""
     return Fraction(container.start_time or 0, av.time_base)
 
 
 def main_streams(container: Any) -> list[Any]:
-    """The moving picture and the sound that players choose, in this order; cover pictures are neither."""
+    """Return the moving picture and the sound that players choose, in this order, without cover pictures."""
     return [stream for kind in ("video", "audio") for stream in ranked_tracks(container, kind)[:1]]
 
 
 def codec_names(streams: list[Any]) -> set[str]:
-    """Names of the streams' codecs; a codec this build does not know is the empty name, which fits no container."""
+    """Return the names of the streams' codecs; a codec unknown to this build is the empty name, which fits nothing."""
     return {stream.codec_context.name if stream.codec_context else "" for stream in streams}
 
 
 def muxer_for(format_name: str, codecs: set[str]) -> tuple[str, str]:
-    """The muxer and extension that keep the timestamps of a file of this format: its own kind, else Matroska."""
+    """Return the muxer and extension that keep the time stamps of a file: its own format's, otherwise Matroska's.
+
+    Args:
+        format_name: Format of the file as libavformat names it, possibly several names separated by commas.
+        codecs: Names of the codecs in the file.
+    """
     if "mp4" in format_name.split(","):
         return "mp4", "mp4"
     if format_name == "mpegts":
@@ -64,10 +69,10 @@ def muxer_for(format_name: str, codecs: set[str]) -> tuple[str, str]:
 
 
 def extension_of(path: Path) -> str:
-    """The extension a file deserves, from its first bytes; its own suffix decides only where they say nothing.
+    """Return a file's extension according to its first bytes; its own suffix decides only if the bytes show no format.
 
-    Sites name MPEG-TS `.mp4` and plain links have no suffix at all. Only bytes are looked at, so that no parser meets a
-    file before the decoder's own process does.
+    Sites name MPEG-TS files `.mp4`, and plain links have no suffix at all. Only bytes are examined, so that no parser
+    reads a file before the decoder process does.
     """
     with path.open("rb") as file:
         head = file.read(512)

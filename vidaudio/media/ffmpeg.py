@@ -1,7 +1,7 @@
-"""The one FFmpeg of a run: which executable it is, and how commands built with ffmpeg-python are run over it.
+"""The one FFmpeg executable of a run, and a runner for commands built with ffmpeg-python.
 
-FFmpeg on PATH comes first; where there is none that starts, the binary that imageio-ffmpeg carries does, so that pip
-alone is enough. That one brings no ffprobe: files are probed with PyAV.
+Executables on PATH are tried first. If none of them starts, the binary that comes with imageio-ffmpeg is used, so that
+pip alone is enough. That package has no ffprobe: files are probed with PyAV.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ import imageio_ffmpeg
 from vidaudio.errors import VidaudioError
 from vidaudio.text import is_utf8
 
-# An FFmpeg that has not said its version by then hangs.
+# An FFmpeg that has not printed its version by then counts as hanging.
 START_SECONDS = 20.0
-# FFmpeg says at which address of its memory a part lies: "[out#0/webm @ 0x563ed0b2fd80]".
+# FFmpeg prints memory addresses of its parts: "[out#0/webm @ 0x563ed0b2fd80]".
 _ADDRESS = re.compile(r"\[([^\[\]]*?) @ 0x[0-9a-f]+\]")
 
 
 class FfmpegError(Exception):
-    """A command that failed; the text is FFmpeg's own last line.
+    """Error of a command that failed; the text is FFmpeg's own last line.
 
     Attributes:
-        stderr: All that FFmpeg wrote.
-        executable: Path of the FFmpeg that ran. Not part of the text, which tables keep and which must not differ
-            between machines.
+        stderr: All output of FFmpeg on stderr.
+        executable: Path of the FFmpeg that ran. The text does not contain it, because tables keep the text and must not
+            differ between machines.
     """
 
     def __init__(self, message: str, stderr: str = "", executable: str = "") -> None:
@@ -44,23 +44,23 @@ class FfmpegError(Exception):
 
     @property
     def told(self) -> str:
-        """The text for whoever gave the command: with the FFmpeg that ran."""
+        """Error text for whoever ran the command, with the path of the FFmpeg that ran, if known."""
         return f"{self}; ran {self.executable}" if self.executable else str(self)
 
 
 class NoFfmpeg(VidaudioError, RuntimeError):
-    """No FFmpeg on this machine can be started; the text names each and what is wrong with it."""
+    """Error for a machine on which no FFmpeg starts; the text names each executable and what is wrong with it."""
 
 
 @functools.cache
 def ffmpeg_executable() -> str:
-    """Return the path of the FFmpeg to use: the first on PATH that starts, else the one imageio-ffmpeg carries.
+    """Return the path of the FFmpeg to use: the first on PATH that starts, otherwise the one of imageio-ffmpeg.
 
-    Each is started once. One that is there and cannot run (another machine's, a library missing, not executable) must
-    not stand before one that can.
+    Each candidate is started once. An FFmpeg that exists but cannot run (built for another machine, a library missing,
+    not executable) must not take precedence over one that runs.
 
     Raises:
-        NoFfmpeg: None can be started.
+        NoFfmpeg: When none can be started.
     """
     problems = []
     for candidate in _candidates(os.environ.get("PATH", "")):
@@ -86,7 +86,7 @@ def _candidates(path: str) -> Iterator[str]:
 
 
 def _problem_of(executable: str) -> str:
-    """Return what keeps an executable from being an FFmpeg that runs; empty where nothing does."""
+    """Return what keeps an executable from running as FFmpeg; empty if nothing does."""
     try:
         done = subprocess.run(
             [executable, "-hide_banner", "-version"],
@@ -106,16 +106,16 @@ def _problem_of(executable: str) -> str:
 
 
 def run_ffmpeg(stream: Any, *, timeout_seconds: float | None = None) -> None:
-    """Run a command built with ffmpeg-python, silently; its outputs are overwritten.
+    """Run a command built with ffmpeg-python silently and overwrite its outputs.
 
     Args:
-        stream: What `ffmpeg.output(...)` or `ffmpeg.merge_outputs(...)` gave.
-        timeout_seconds: The command is killed after this long.
+        stream: Result of `ffmpeg.output(...)` or `ffmpeg.merge_outputs(...)`.
+        timeout_seconds: Time after which the command is killed, seconds; None means no limit.
 
     Raises:
-        FfmpegError: The command failed.
-        NoFfmpeg: No FFmpeg can be started.
-        TimeoutError: It ran longer than `timeout_seconds`.
+        FfmpegError: When the command fails.
+        NoFfmpeg: When no FFmpeg can be started.
+        TimeoutError: When the command runs longer than `timeout_seconds`.
     """
     executable = ffmpeg_executable()
     _, *arguments = ffmpeg.compile(stream, cmd=executable, overwrite_output=True)
@@ -132,7 +132,7 @@ def run_ffmpeg(stream: Any, *, timeout_seconds: float | None = None) -> None:
 
 @contextlib.contextmanager
 def plainly_named(path: Path) -> Iterator[Path]:
-    """Yield a path that ffmpeg-python takes: this one, or a link to it where its name is not UTF-8."""
+    """Yield a path that ffmpeg-python accepts: this path, or a temporary link to it if the path is not UTF-8."""
     if is_utf8(str(path.absolute())):
         yield path
         return
@@ -143,5 +143,5 @@ def plainly_named(path: Path) -> Iterator[Path]:
 
 
 def file_argument(path: Path) -> str:
-    """How FFmpeg is told a local file, so that no name is read as an option or as a protocol."""
+    """Return the FFmpeg argument for a local file, so that no name is read as an option or a protocol."""
     return f"file:{path.absolute()}"

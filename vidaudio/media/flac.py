@@ -1,7 +1,7 @@
-"""The sounds that corpora hold, FLAC or WAV in memory, decoded within the memory that their length allows.
+"""Decoding of a corpus's sounds, FLAC or WAV in memory; their number of bytes bounds the memory that is used.
 
-libsndfile believes a header's number of samples, and memory is taken for all of them at once; and it opens two dozen
-formats, of which a corpus holds two.
+libsndfile trusts the sample count in a header and takes memory for all samples at once. It also opens two dozen
+formats, of which a corpus contains two.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ import soundfile
 FORMATS = ("FLAC", "WAV")
 # The shortest FLAC frame has 10 bytes or so and at most 65,535 samples.
 SAMPLES_PER_BYTE = 6_554
-# Read of one sound: two hours, to which extraction cuts, at the highest rate. Their values fit into a WAV file.
+# Maximum number of samples read of one sound: two hours, to which extraction cuts, at the highest rate. They still fit
+# into a WAV file.
 MAX_SAMPLES = 7_200 * 192_000
 BLOCK_SAMPLES = 1 << 20
 
 
 class BadSound(ValueError):
-    """Bytes that are no sound of ours; says why."""
+    """Error for bytes that are not a sound of a corpus; the text says why."""
 
 
 def decode_sound(
     data: bytes, samples: int | None = None, *, first: int = 0, count: int | None = None
 ) -> tuple[np.ndarray, int]:
-    """Return a mono sound's values, int16, and its rate in Hz.
+    """Return a mono sound's samples, int16, and its sample rate in Hz.
 
     Args:
-        data: Of the member of a tar.
-        samples: That the whole sound must have, where that is known.
-        first, count: Of the values that are wanted; all of them by default.
+        data: Content of a tar member.
+        samples: Number of samples that the whole sound must have; None if unknown.
+        first: First sample to return.
+        count: Number of samples to return; None means all from `first` on.
 
     Raises:
-        BadSound: The bytes are damaged, of another format, or of another length than was said.
+        BadSound: When the bytes are damaged, of another format, or of another length than stated.
     """
     with _opened(data, samples) as file:
         wanted = file.frames - first if count is None else count
@@ -53,15 +55,15 @@ def decode_sound(
 
 
 def write_wav(data: bytes, samples: int, out: BinaryIO) -> None:
-    """Write a mono sound as a WAV file of 16 bits, a block at a time: a small FLAC file can hold hours.
+    """Write a mono sound as a 16-bit WAV file, block by block, because a small FLAC file can contain hours.
 
     Args:
-        data: Of the member of a tar.
-        samples: That the whole sound must have.
-        out: Written to from its beginning; where this raises, what was written is of no use.
+        data: Content of a tar member.
+        samples: Number of samples that the whole sound must have.
+        out: Output file, written from its beginning. After an error, its content is unusable.
 
     Raises:
-        BadSound: As `decode_sound`.
+        BadSound: When the bytes are damaged, of another format, or of another length than stated.
     """
     with _opened(data, samples) as file:
         _check_length(samples)
@@ -78,7 +80,7 @@ def write_wav(data: bytes, samples: int, out: BinaryIO) -> None:
 
 @contextlib.contextmanager
 def _opened(data: bytes, samples: int | None) -> Iterator[soundfile.SoundFile]:
-    """Open a sound whose header can be believed; every fault of its bytes becomes a `BadSound`."""
+    """Open a sound with a plausible header; every fault of its bytes becomes a `BadSound`."""
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.format not in FORMATS or file.channels != 1:

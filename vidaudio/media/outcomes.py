@@ -1,7 +1,7 @@
-"""Why a clip did not come through: one closed list of reasons, so that failures can be counted and acted on by cause.
+"""Outcomes of clips: a closed list of reasons why a clip was dropped or failed, so that these can be counted by cause.
 
-Every clip leaves every stage with an `Outcome`: `done`; `dropped`, decided about the content and final; or `failed`,
-which is permanent (asking again changes nothing) or transient (asking later may).
+Every clip leaves every stage with an `Outcome`: `done`; `dropped`, a final decision about the content; or `failed`. A
+failure is permanent (a new try changes nothing) or transient (a later try may succeed).
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from vidaudio.text import storable_text
 
 
 class State(StrEnum):
+    """State of a clip after a stage, as tables record it."""
+
     DONE = "done"
     DROPPED = "dropped"
     FAILED = "failed"
@@ -20,7 +22,7 @@ class State(StrEnum):
 
 
 class Reason(StrEnum):
-    """Closed list; the value is what tables, reports and `--retry-failed` use."""
+    """Closed list of reasons; tables, reports and `--retry-failed` use the value."""
 
     PRIVATE = "private"
     REMOVED = "removed"
@@ -35,7 +37,7 @@ class Reason(StrEnum):
     NO_VIDEO = "no_video"
     TOO_SHORT = "too_short"
     CORRUPT = "corrupt"
-    CORRUPT_FETCHED = "corrupt_fetched"  # as it came over the network this time; a second transfer may be whole
+    CORRUPT_FETCHED = "corrupt_fetched"  # damaged in this transfer over the network; a second transfer may be intact
     CRASH = "crash"
     TOO_LARGE = "too_large"
     RATE_LIMITED = "rate_limited"
@@ -65,9 +67,14 @@ TRANSIENT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one clip left one stage. `message` is the tool's own first line, kept for people, never compared.
+    """State, reason and message with which one clip left one stage.
 
     A message may quote a site or a file, so it is made storable here: no outcome can break the table that it enters.
+
+    Attributes:
+        state: State of the clip after the stage.
+        reason: Why the clip was dropped or failed; None if it was done.
+        message: First line of the tool's own message, kept for people and never compared.
     """
 
     state: State
@@ -79,17 +86,20 @@ class Outcome:
 
     @property
     def transient(self) -> bool:
-        """True where trying again later may succeed."""
+        """True if a later try may succeed."""
         return self.state is State.FAILED and self.reason in TRANSIENT
 
     @classmethod
     def done(cls) -> Outcome:
+        """Return the outcome of a finished clip."""
         return cls(State.DONE)
 
     @classmethod
     def dropped(cls, reason: Reason, message: str = "") -> Outcome:
+        """Return the outcome of a clip that was dropped because of its content."""
         return cls(State.DROPPED, reason, message)
 
     @classmethod
     def failed(cls, reason: Reason, message: str = "") -> Outcome:
+        """Return the outcome of a failed clip, permanent or transient depending on the reason."""
         return cls(State.FAILED, reason, message)

@@ -1,8 +1,8 @@
-"""Pictures from outside, as a viewer shows them: upright, in sRGB, 8 bits a channel, on white where transparent.
+"""Reader of a user's pictures, as a viewer shows them: upright, in sRGB, 8 bits a channel, on white where transparent.
 
-People bring pictures in every form that cameras, scanners and image editors write. Taken as the file stores it, a
-sideways portrait or a 16-bit scan is another picture to an encoder than the one its owner sees. The format is told by
-the content and must be one of `FORMATS`: Pillow would hand a `.jpg` that is PostScript to Ghostscript.
+People bring pictures in every form that cameras, scanners and image editors write. If an encoder got the values as they
+are stored, a sideways portrait or a 16-bit scan would differ from the picture that its owner sees. The content
+determines the format, which must be one of `FORMATS`: Pillow would pass a `.jpg` that is PostScript to Ghostscript.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from vidaudio.errors import MediaError
 
-# AVIF and HEIF where this Pillow, or a plugin that the user has registered, reads them.
+# AVIF and HEIF only if this Pillow, or a plugin that the user has registered, reads them.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-# Decoded, a pixel takes 3 bytes, and several times that on the way. The largest phone pictures have 200 million pixels:
-# JPEGs of more than DRAFT_PIXELS are decoded at a half, a quarter or an eighth of their size.
+# A decoded pixel takes 3 bytes, and several times that during conversion. The largest phone pictures have 200 million
+# pixels: JPEGs of more than DRAFT_PIXELS are decoded at a half, a quarter or an eighth of their size.
 MAX_PIXELS = 100_000_000
 MAX_JPEG_PIXELS = 210_000_000
 DRAFT_PIXELS = 50_000_000
 DRAFT_SIZE = (2048, 2048)
 MAX_FILE_BYTES = 1 << 30
-# A frame of a corpus is a square of at most `extract.frame_size` = 2048.
+# A frame of a corpus is a square with a side of at most `extract.frame_size` = 2048.
 MAX_FRAME_PIXELS = 2048 * 2048
 _WHITE = (255, 255, 255, 255)
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
-# Of TIFF.
+# TIFF tags and their values.
 _BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _SAMPLE_FORMAT_TAG = 258, 262, 339
 _WHITE_IS_ZERO, _SIGNED = 0, 2
-# The colour spaces of ICC profiles that fit a mode.
+# ICC colour space that fits each mode.
 _PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
 
 def read_picture(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> Image.Image:
     """Return a picture as RGB, the way a viewer shows it.
 
-    The orientation that the camera noted is applied, transparency is laid on white, an embedded colour profile is
-    converted to sRGB, and of an animation the first frame is taken. 16-bit values are scaled, not clipped; the range of
-    floats and 32-bit integers is chosen by `to_eight_bits`.
+    The orientation recorded by the camera is applied, transparency is laid on white, an embedded colour profile is
+    converted to sRGB, and the first frame of an animation is taken. 16-bit values are scaled, not clipped;
+    `to_eight_bits` chooses the range of floats and 32-bit integers.
 
     Args:
-        source: A file's path, or the file's bytes.
-        name: What messages call the picture; the path by default.
+        source: Path or content of the file.
+        name: Name of the picture in messages; None means the path, or "the picture" for content.
 
     Raises:
-        MediaError: The file is missing, is no picture of a known format, is damaged, or has too many pixels.
+        MediaError: When the file is missing, is not a picture of a known format, is damaged, or has too many pixels.
     """
     called = name or ("the picture" if isinstance(source, bytes) else os.fspath(source))
     with _named(called), warnings.catch_warnings():
-        # Of large and of damaged pictures Pillow warns on stderr; here they are accepted, or refused in a sentence.
+        # Pillow warns on stderr about large and damaged pictures. Here they are accepted, or refused with an error.
         warnings.simplefilter("ignore")
         with _opened(source, called) as image:
             is_jpeg = isinstance(image, JpegImageFile)
@@ -72,13 +72,13 @@ def read_picture(source: str | os.PathLike[str] | bytes, *, name: str | None = N
 
 
 def read_frame(data: bytes, *, name: str) -> Image.Image:
-    """Return one of our own frames, a JPEG that a corpus holds, decoded as it is stored.
+    """Return one frame of a corpus, a JPEG, decoded as it is stored; `name` identifies it in messages.
 
-    Cheaper than `read_picture`: what `extract` wrote has no orientation, profile or transparency. A corpus may come
-    from somebody else, so the format and the number of pixels are checked all the same.
+    This is cheaper than `read_picture`, because frames that `extract` wrote have no orientation, profile or
+    transparency. A corpus may come from somebody else, so the format and the number of pixels are checked all the same.
 
     Raises:
-        MediaError: The bytes are no JPEG, are damaged, or are a larger picture than a corpus holds.
+        MediaError: When the bytes are not a JPEG, are damaged, or are a larger picture than a corpus contains.
     """
     with _named(name):
         image = Image.open(io.BytesIO(data), formats=("JPEG",))
@@ -91,10 +91,11 @@ def to_eight_bits(values: np.ndarray, largest: float | None = None) -> np.ndarra
     """Scale grey values of any range to uint8.
 
     Args:
-        values: Integers or floats, `[H, W]`. What is no number counts as 0.
-        largest: The value that is white, where the format says it. Otherwise the values decide: floats up to 1 (or a
-            little over) are shares of white, values up to 255 and up to 65,535 are 8- and 16-bit values, anything else
-            is stretched from its smallest to its largest value.
+        values: Integers or floats, `[H, W]`. Without `largest`, NaN counts as 0 and infinite values as the largest
+            finite one.
+        largest: The value of white if the format defines it. None derives it from the values: floats up to 1 (or a
+            little over) are fractions of white, values up to 255 and up to 65,535 are 8- and 16-bit values, and
+            anything else is stretched from its smallest to its largest value.
     """
     if largest is None:
         values = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=np.nan, neginf=np.nan)
@@ -112,7 +113,10 @@ def to_eight_bits(values: np.ndarray, largest: float | None = None) -> np.ndarra
 
 
 def _are_whole(values: np.ndarray) -> bool:
-    """Whether values are whole numbers, as 8-bit values kept in floats are; 0 and 1 alone are shares of white."""
+    """Return whether all values are whole numbers and some exceed 1, like 8-bit values kept in floats.
+
+    Values of only 0 and 1 are fractions of white.
+    """
     return bool((values == np.rint(values)).all()) and bool(values.max() > 1)
 
 
@@ -125,7 +129,7 @@ def _named(called: str) -> Iterator[None]:
     except FileNotFoundError:
         raise MediaError(f"there is no picture {called}") from None
     except Exception as error:
-        # Pillow's plugins fail on damaged files in dozens of types; whichever it was, the picture cannot be read.
+        # Pillow's plugins raise dozens of error types on damaged files; with any of them the picture cannot be read.
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         reason = re.sub(r" *<_io.BytesIO object[^>]*>", "", reason)
         raise MediaError(f"{called} is not a picture that can be read ({reason}); {_formats()} can be") from error
@@ -161,11 +165,11 @@ def _check_pixels(image: Image.Image, called: str, most: int) -> None:
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """The transposition that the picture's EXIF asks for, None where it asks for none that can be read."""
+    """Return the transposition that the picture's EXIF data ask for; None if there is none or it cannot be read."""
     try:
         noted = image.getexif().get(0x0112)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, struct.error):
-        # A damaged note about the picture is no damage of the picture: viewers show it as it is stored.
+        # Damaged EXIF data do not damage the picture: viewers show it as it is stored.
         return None
     return {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -179,7 +183,7 @@ def _orientation(image: Image.Image) -> Image.Transpose | None:
 
 
 def _flattened(image: Image.Image) -> Image.Image:
-    """RGB of a loaded picture of any mode, transparency laid on white."""
+    """Return a loaded picture of any mode as RGB, with transparency laid on white."""
     profile = image.info.get("icc_profile")
     alpha: Image.Image | None = None
     if image.mode in _SIXTEEN_BITS or image.mode in ("I", "F"):
@@ -198,7 +202,7 @@ def _flattened(image: Image.Image) -> Image.Image:
 
 
 def _from_wide_values(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Grey picture, and alpha where one value stands for transparency, of a mode with more than 8 bits a value."""
+    """Return a picture with over 8 bits a value as grey, and its alpha channel if one value means transparent."""
     values = np.asarray(image)
     grey = Image.fromarray(to_eight_bits(*_range_of(image, values)))
     if _tag(image, _PHOTOMETRIC_TAG) == _WHITE_IS_ZERO:
@@ -210,7 +214,7 @@ def _from_wide_values(image: Image.Image) -> tuple[Image.Image, Image.Image | No
 
 
 def _range_of(image: Image.Image, values: np.ndarray) -> tuple[np.ndarray, float | None]:
-    """Values and which of them is white, as far as the format says it, for `to_eight_bits`."""
+    """Return the values and the value of white, if the format defines it, as arguments for `to_eight_bits`."""
     bits, signed = _tag(image, _BITS_PER_SAMPLE_TAG), _tag(image, _SAMPLE_FORMAT_TAG) == _SIGNED
     if image.mode in _SIXTEEN_BITS:
         return values, float(2 ** (bits or 16) - 1)
@@ -222,16 +226,16 @@ def _range_of(image: Image.Image, values: np.ndarray) -> tuple[np.ndarray, float
 
 
 def _tag(image: Image.Image, number: int) -> int | None:
-    """The first value of a TIFF's tag; None where the picture is none, or has no such tag."""
+    """Return the first value of a TIFF tag; None if the picture is not a TIFF or has no such tag."""
     value = getattr(image, "tag_v2", {}).get(number)
     return value[0] if isinstance(value, tuple) and value else value if isinstance(value, int) else None
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB through the picture's own colour profile, where it has one that can be used; plainly converted otherwise."""
+    """Return RGB converted through the picture's own colour profile if that is usable, otherwise converted plainly."""
     source = _profile(image.mode, profile)
     if source is not None:
-        with contextlib.suppress(ImageCms.PyCMSError):  # a profile that cannot be used is passed over, as by viewers
+        with contextlib.suppress(ImageCms.PyCMSError):  # an unusable profile is ignored, as by viewers
             return ImageCms.profileToProfile(
                 image,
                 source,
@@ -252,7 +256,7 @@ def _profile(mode: str, profile: bytes | None) -> ImageCms.ImageCmsProfile | Non
         found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if found.profile.xcolor_space.strip() != _PROFILE_SPACES.get(mode):
             return None
-        # Pixels of a picture that is in sRGB already are left as they are.
+        # Pixels of a picture that already is in sRGB are left unchanged.
         return None if "srgb" in ImageCms.getProfileDescription(found).lower() else found
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
         return None

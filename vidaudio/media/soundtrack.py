@@ -1,7 +1,8 @@
-"""The sound of a whole media file as samples, another sound put in its place, and its pictures one a second.
+"""Soundtracks of whole media files: reading as samples, replacement by another sound, and one picture per second.
 
-For single files that a user names; corpora are read by `media.extract`. Time 0 is the container's: a sound that begins
-later than the picture begins with silence here, so that what is put back stays in step.
+This module is for single files that a user names; `media.decode.extractor` reads corpora. Time 0 is the container's. A
+sound that begins later than the picture is returned with silence at its beginning, so that a sound put back stays in
+sync.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vidaudio.media.decode.span import read_packets
 from vidaudio.media.decode.timeline import TimeLine, read_time_line
 from vidaudio.media.ffmpeg import FfmpegError, file_argument, plainly_named, run_ffmpeg
 
-# Suffixes of files that hold a picture too: FFmpeg's name of the container, and a sound codec its players know.
+# Suffixes of files with a picture, each with FFmpeg's container name and a sound codec that players of it support.
 VIDEO_FORMATS = {
     ".mp4": ("mp4", "aac"),
     ".m4v": ("mp4", "aac"),
@@ -39,7 +40,7 @@ def write_soundtrack(path: str | Path, wav: Path) -> None:
     """Decode a media file's sound, at its own rate and with its channels, into a WAV file of 32-bit floats.
 
     Raises:
-        MediaError: No media file, or one without sound.
+        MediaError: When the file is not a media file, has no sound, or its sound cannot be decoded.
     """
     index = _stream_index(path, "audio")
     if index is None:
@@ -54,11 +55,11 @@ def write_soundtrack(path: str | Path, wav: Path) -> None:
 
 
 def check_picture_fits(video: str | Path, out: str | Path) -> None:
-    """Check that a video's picture can be copied into a file of that suffix, one of `VIDEO_FORMATS`.
+    """Check that a video's picture can be copied into a file with the suffix of `out`, one of `VIDEO_FORMATS`.
 
     Raises:
-        MediaError: It is no media file, has no moving picture, or one of a codec that such a file cannot hold; says
-            which can.
+        MediaError: When the video is not a media file, has no moving picture, or its codec does not fit such a file. In
+            the last case, the message names the suffixes that fit.
     """
     index = _stream_index(video, "video")
     if index is None:
@@ -76,22 +77,22 @@ def check_picture_fits(video: str | Path, out: str | Path) -> None:
 
 
 def _holds(muxer: str) -> set[str]:
-    """Names of the codecs that a kind of container can hold."""
+    """Return the names of the codecs that a container format can contain."""
     with av.open(io.BytesIO(), "w", format=muxer) as container:
         return container.supported_codecs
 
 
 def replace_soundtrack(video: str | Path, wav: Path, out: Path, suffix: str) -> None:
-    """Write a video's picture, copied packet by packet, with another sound, encoded.
+    """Write a video's picture, copied packet by packet, with another sound, which is encoded.
 
     Args:
-        video: Whose picture is kept.
-        wav: The sound, beginning at the video's time 0.
-        out: File to write, of whatever name.
-        suffix: Its kind, one of `VIDEO_FORMATS`.
+        video: Path of the video whose picture is kept.
+        wav: Path of the sound, which begins at the video's time 0.
+        out: Path of the file to write, with any name.
+        suffix: Suffix that determines the container, one of `VIDEO_FORMATS`.
 
     Raises:
-        MediaError: No picture, or one of a codec that this kind of file cannot hold.
+        MediaError: When there is no picture, or such a file cannot contain its codec.
     """
     index = _stream_index(video, "video")
     if index is None:
@@ -110,15 +111,15 @@ def replace_soundtrack(video: str | Path, wav: Path, out: Path, suffix: str) -> 
 
 
 def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> list[Image.Image]:
-    """A video's pictures at 0, 1, 2 ... seconds, upright and square.
+    """Return a video's pictures at 0, 1, 2 ... seconds, upright and square.
 
     Args:
-        path: A video file.
+        path: Path of the video.
         size: Side of the pictures, pixels.
-        most: Only so many, from the middle of the video.
+        most: Maximum number of pictures, taken from the middle of the video; None means all.
 
     Raises:
-        MediaError: No video, or none of its pictures can be decoded.
+        MediaError: When the file has no video, or none of its pictures can be decoded.
     """
     index = _stream_index(path, "video")
     if index is None:
@@ -126,7 +127,7 @@ def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> l
     try:
         with open_media(Path(path)) as container:
             streams = main_streams(container)
-            # Without it an hour that the clock jumps would be an hour of pictures.
+            # Without the time line, a clock jump of an hour would become an hour of pictures.
             line = read_time_line(container, streams, read_packets(container, streams))
         with open_media(Path(path)) as container:
             stream = container.streams[index]
@@ -160,7 +161,7 @@ def _placed_frames(container: Any, stream: Any, line: TimeLine) -> Iterator[av.V
 
 
 def _stream_index(path: str | Path, kind: str) -> int | None:
-    """The number of the stream players choose; None where there is none of that kind."""
+    """Return the number of the stream that players choose; None if there is none of that kind."""
     if Path(path).is_dir():
         raise MediaError(f"{path} is a folder; name a file in it")
     if not Path(path).is_file():

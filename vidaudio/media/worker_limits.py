@@ -1,7 +1,7 @@
-"""What a worker process holds itself to, enforced by the kernel: it ends with its parent, and a job costs so much.
+"""Limits of a worker process, enforced by the kernel: it ends with its parent, and the cost of a job is bounded.
 
 Nothing here relies on Python code running in time. A regular expression holds the interpreter's lock until it is done,
-and no thread of the process can look at a clock meanwhile.
+and no thread of the process can check a clock meanwhile.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-# How soon a process ends whose parent is gone, where the kernel does not end it.
+# Interval at which a process checks for its parent, in case the kernel does not end it.
 WATCH_SECONDS = 0.5
 GIBIBYTE = 1 << 30
 
 
 class JobLimits:
-    """What one job may cost.
+    """Context manager that limits the cost of one job.
 
     Args:
-        seconds: Of the clock, and of processor time.
-        sizes: Bytes by limit (`resource.RLIMIT_AS`, ...). They stay until the next job sets others.
+        seconds: Limit of elapsed time and of processor time, seconds.
+        sizes: Size limits in bytes by limit (`resource.RLIMIT_AS`, ...). They stay until the next job sets others.
     """
 
     def __init__(self, seconds: float, sizes: Mapping[int, int]) -> None:
@@ -40,7 +40,7 @@ class JobLimits:
         return self
 
     def restart(self) -> None:
-        """Give the job all of its seconds again, from now on."""
+        """Restart the time limits: the job gets all of its seconds again from now on."""
         signal.setitimer(signal.ITIMER_REAL, self._seconds)
         spent = time.process_time()
         _set_soft_limit(resource.RLIMIT_CPU, math.ceil(spent + self._seconds) + 1)
@@ -50,33 +50,34 @@ class JobLimits:
 
 
 def _set_soft_limit(which: int, value: int) -> None:
-    """As far as the hard limit, which whoever started us may have set, lets it be."""
+    """Set a soft limit, at most to the hard limit, which may come from whoever started this process."""
     _, hard = resource.getrlimit(which)
     resource.setrlimit(which, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def become_worker() -> None:
-    """Prepare this process: it ends with its parent, leaves no core files, and goes first when memory runs short."""
+    """Prepare this process to end with its parent, leave no core files, and be killed first when memory runs short."""
     end_with_parent(os.getppid())
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _first_to_go()
 
 
 def _first_to_go() -> None:
-    """Let Linux, when the machine runs out of memory, end this process before any that has more to lose."""
+    """Make Linux kill this process before more important ones when the machine runs out of memory."""
     score = Path("/proc/self/oom_score_adj")
     if score.exists():
         score.write_text("1000")
 
 
 def end_with_parent(parent: int) -> None:
-    """End this process when its parent is gone, whatever it is busy with.
+    """End this process when the parent with this process id is gone, whatever this process is busy with.
 
-    The parent holds the other end of the pipe whose number is the program's argument. When that closes, the kernel
-    signals this process (its whole group, where it leads one), and the signal's default is to end it. A thread watches,
-    too: a process that was forked from the parent may hold that end open.
+    The parent holds the other end of the pipe whose file descriptor is the program's argument. When that end closes,
+    the kernel sends SIGIO to this process (or to its whole group, if it leads one), and the signal's default action is
+    to end it. A thread also checks the parent, because another process forked from the parent may keep that end open.
 
-    Not by the kernel's own signal for it (PR_SET_PDEATHSIG): that comes when the thread ends that started us.
+    The kernel's own signal for this (PR_SET_PDEATHSIG) is not used: it comes when the thread that started this process
+    ends.
     """
     if len(sys.argv) > 1:
         lifeline = int(sys.argv[1])

@@ -1,10 +1,11 @@
-"""The parent's side of a worker process: started when it is first needed, asked over a pipe, killed at a deadline.
+"""The parent's side of a worker process: started when first needed, asked over a pipe, killed at a deadline.
 
-Decoders and page parsers crash, hang and eat memory over what the web sends. In a process of their own they take one
-clip or one source with them and not a shard. Starting one costs as much as its work, so it is kept between requests.
-`vidaudio.media.worker_limits` is what runs inside the process.
+Decoders and page parsers crash, hang and use too much memory on what they get from the web. In a process of their own
+they cost one clip or one source and not a shard. Starting a process costs as much as its work, so it is kept between
+requests. `vidaudio.media.worker_limits` runs inside the process.
 
-It is started by `subprocess`: Dask's workers are daemonic, and may not have children of `multiprocessing`.
+The process is started by `subprocess`, because Dask's workers are daemonic and may not have children of
+`multiprocessing`.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from pathlib import Path
 from typing import IO, Any, ClassVar, Self
 
 READ_BYTES = 1 << 20
-# The folder this very package is imported from, for the worker process.
+# Folder from which this package is imported, for the worker process.
 PACKAGES = str(Path(__file__).resolve().parents[2])
 
 
 class WorkerDied(Exception):
-    """The process ended in the middle of a request.
+    """Error for a process that ended in the middle of a request.
 
     Attributes:
-        code: Its exit code; negative: the signal that ended it.
+        code: Exit code of the process; a negative number is the signal that ended it.
     """
 
     def __init__(self, what: str, code: int) -> None:
@@ -39,17 +40,17 @@ class WorkerDied(Exception):
 
 
 class WorkerLate(Exception):
-    """The process had not answered by the deadline."""
+    """Error for a process that did not answer by the deadline."""
 
 
 class WorkerProcess:
-    """One worker process, replaced after it has ended. Not to be shared between threads.
+    """One worker process, replaced after it has ended; must not be shared between threads.
 
     Messages are lines of JSON, which may be followed by raw bytes that the line announces.
 
     Attributes:
-        what: The process as messages call it.
-        own_group: Whether the process leads a process group, which ends with it: for workers that start programs.
+        what: Name of the process in messages.
+        own_group: Whether the process leads a process group that is killed with it, for workers that start programs.
     """
 
     what: ClassVar[str] = "the worker process"
@@ -67,10 +68,10 @@ class WorkerProcess:
         self.close()
 
     def close(self) -> None:
-        """End the process, and the programs it has started where it leads a group."""
+        """End the process, and also the programs that it started if it leads a process group."""
         if self._process is not None:
             if self.own_group:
-                # Whatever the process has started may outlive it.
+                # Programs that the process has started may outlive it.
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
@@ -90,12 +91,12 @@ class WorkerProcess:
         return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
     def _started(self, errors: IO[bytes] | int = subprocess.DEVNULL) -> subprocess.Popen:
-        """Return the process, and start it first where there is none or where it has ended."""
+        """Return the running process; start it if there is none or if it has ended."""
         if self._process is not None and self._process.poll() is not None:
             self.close()
         if self._process is None:
-            # The process holds one end of a pipe that nobody writes to. The kernel ends it when the other end goes,
-            # see `end_with_parent`.
+            # The process holds one end of a pipe that nobody writes to. When the other end closes, the kernel ends the
+            # process; see `end_with_parent`.
             read_end, self._lifeline = os.pipe()
             try:
                 self._process = subprocess.Popen(
@@ -115,7 +116,7 @@ class WorkerProcess:
         """Write one message.
 
         Raises:
-            WorkerDied: Nobody reads it any more.
+            WorkerDied: When the process no longer reads.
         """
         try:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
@@ -127,11 +128,11 @@ class WorkerProcess:
         """Return the next line.
 
         Args:
-            deadline: `time.monotonic()` by which it must have come.
+            deadline: Time limit as a value of `time.monotonic()`.
 
         Raises:
-            WorkerDied: The process has ended.
-            WorkerLate: The deadline has passed.
+            WorkerDied: When the process has ended.
+            WorkerLate: When the deadline has passed.
         """
         while (end := self._buffer.find(b"\n")) < 0:
             self._fill(deadline)
@@ -140,7 +141,7 @@ class WorkerProcess:
         return line
 
     def _read_exactly(self, length: int, deadline: float) -> bytes:
-        """Return the next `length` bytes; arguments and errors as for `_read_line`."""
+        """Return the next `length` bytes; argument and errors as for `_read_line`."""
         while len(self._buffer) < length:
             self._fill(deadline)
         data = bytes(self._buffer[:length])
@@ -150,7 +151,7 @@ class WorkerProcess:
     def _fill(self, deadline: float) -> None:
         left = deadline - time.monotonic()
         output = self._process.stdout.fileno()
-        # Not `select`, which takes no descriptor above 1023: long-lived workers may have more files open.
+        # `select` is not used: it takes no descriptor above 1023, and long-lived workers may have more files open.
         ready = select.poll()
         ready.register(output, select.POLLIN)
         if left <= 0 or not ready.poll(left * 1000):

@@ -1,1 +1,1 @@
-"""Training shards made from a corpus: planned, selected, gathered, written, described."""
+"""Training shards made from a corpus: selection, planning, gathering, writing and description."""

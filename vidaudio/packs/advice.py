@@ -1,4 +1,4 @@
-"""What whoever packs should know: why nothing is left to pack, and which splits are too small to be of use."""
+"""Advice for users who pack: why nothing is left to pack, and which splits are too small for training or evaluation."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from vidaudio.text import number_of
 if TYPE_CHECKING:
     from vidaudio.packs.selection import Splits
 
-# Training, its validation and `evaluate` mix sounds of so many different sources, and refuse a split that has fewer.
+# Number of different sources in a mixture: training, its validation and `evaluate` refuse a split that has fewer.
 SOURCES_NEEDED = StreamConfig().sources
-# Sources for which a draw that gives every split enough is looked for, and how many draws.
+# Largest number of sources for which other draws are tried, and number of draws tried.
 MOST_SOURCES_DRAWN = 2_000
 SEEDS_TRIED = 100
-# A share that a split should have where its own is too small.
+# Share proposed for a split whose own share is too small.
 LARGER_SHARE = 0.2
 CAUSES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SmallSplit:
-    """A split that no mixture can be made of.
+    """A split with too few sources for a mixture.
 
     Attributes:
-        name: Of the split.
-        clips: In it.
-        sources: Different ones with a clip that is long enough for a window.
+        name: Name of the split.
+        clips: Number of clips in the split.
+        sources: Number of different sources that have a clip long enough for a window.
     """
 
     name: str
@@ -53,13 +53,13 @@ class SmallSplit:
 
 
 def long_enough(samples: int, sample_rate: int, pictures: int) -> bool:
-    """Whether a clip can have a window of the usual shape at all, as far as its lengths say."""
+    """Return whether a clip is long enough for a window of the default shape; only its lengths are checked."""
     shape = WindowShape().at(sample_rate)
     return samples >= shape.samples - 2 * shape.max_padding_seconds * sample_rate and pictures >= shape.frames
 
 
 def changed_settings(settings: PackBlock, stored: PackBlock) -> dict[str, str]:
-    """Return the settings that differ from those a command uses by itself, as `--set` takes them; not the name."""
+    """Return the settings, except the name, that differ from a command's defaults, in the form of `--set`."""
     before = stored.model_dump(mode="json")
     return {
         key: f"{key}={json.dumps(value, ensure_ascii=False)}"
@@ -76,15 +76,15 @@ def split_warnings(
     command: str,
     changed: Mapping[str, str],
 ) -> tuple[str, ...]:
-    """Return a sentence where training or evaluation will refuse a split, and how to mend that; else nothing.
+    """Return a warning with a remedy if training or evaluation will refuse a split; otherwise an empty tuple.
 
     Args:
-        splits: Of all clips.
-        usable: Which of them can have a window.
-        texts: Their sources; None where they are too many to try other draws.
-        settings: Of the pack.
-        command: That packs under another name, where settings can be added.
-        changed: See `changed_settings`; they are repeated, so that the same clips are packed.
+        splits: Splits of all clips.
+        usable: Which of the clips can have a window, bool `[clips]`.
+        texts: Sources of the usable clips; None if there are too many to try other draws.
+        settings: Settings of the pack.
+        command: Command line that packs under another name, to which settings can be appended.
+        changed: Settings to repeat so that the same clips are packed; see `changed_settings`.
     """
     fractions = settings.split_fractions
     names, codes = splits.decided()
@@ -97,7 +97,7 @@ def split_warnings(
     if not drawn.any():
         remedy = f"{remedy}, which says itself which split a clip is in."
     else:
-        # Where the list places some sources, what a draw of the others gives is not known from them alone.
+        # If the manifest assigns splits to some sources, the result cannot be computed from the drawn sources alone.
         redrawn = redraw_settings(texts if drawn.all() else None, fractions, settings.seed)
         if redrawn is None:
             remedy = f"{remedy}: there are too few for {len(expected)} splits."
@@ -118,17 +118,17 @@ def small_splits(
     """Return the splits that have too few sources for a mixture.
 
     Args:
-        names: Of the splits.
-        codes: Of every clip, the place of its split in `names`.
-        sources: Of every clip, a hash of its source.
-        usable: Which clips can have a window.
-        expected: Splits that should have clips, whether or not any has.
+        names: Names of the splits.
+        codes: For every clip, the index of its split in `names`.
+        sources: For every clip, a hash of its source.
+        usable: Which clips can have a window, bool `[clips]`.
+        expected: Splits that should have clips, whether or not they have any.
     """
     found = [SmallSplit(name, 0, 0) for name in sorted(set(expected) - set(names))]
     for code, name in enumerate(names):
         inside = codes == code
         own = sources[inside & usable]
-        # Nearly all splits have two sources among their first clips, and none needs to be counted to the end.
+        # The cheap tests come first: counting different sources requires sorting them.
         few = len(own) < SOURCES_NEEDED or (own == own[0]).all() or len(np.unique(own)) < SOURCES_NEEDED
         clips = int(inside.sum())
         if few and (clips or name in expected):
@@ -137,12 +137,13 @@ def small_splits(
 
 
 def redraw_settings(sources: Collection[str] | None, fractions: Mapping[str, float], seed: int) -> list[str] | None:
-    """Return settings of a pack that draw enough sources into every split; None where there are too few for any.
+    """Return pack settings that draw enough sources into every split; None if there are too few sources for that.
 
     Args:
-        sources: Those that splits are drawn for; None where they are too many to try: only the shares are made larger.
-        fractions: The shares that were drawn by.
-        seed: That they were drawn with.
+        sources: Sources that splits are drawn for; None if they are too many to try, and only larger shares are
+            proposed.
+        fractions: Split fractions of the current draw.
+        seed: Seed of the current draw.
     """
     wanted = {name: share for name, share in sorted(fractions.items()) if share > 0}
     larger = {name: max(share / sum(wanted.values()), LARGER_SHARE) for name, share in wanted.items()}
@@ -164,19 +165,19 @@ def redraw_settings(sources: Collection[str] | None, fractions: Mapping[str, flo
 
 
 def why_nothing(corpus: Corpus, usable: int, where: str | None) -> str:
-    """Return why no clip is left to pack, with the commonest causes, and what to do.
+    """Explain why no clip is left to pack: the most frequent causes, and what to do.
 
     Args:
-        corpus: Opened.
-        usable: Clips that are extracted and embedded.
-        where: The selection that left all of these out.
+        corpus: Opened corpus.
+        usable: Number of clips that are extracted and embedded.
+        where: Selection that excluded all of these clips; None if there was none.
     """
     if usable:
         return (
             f"none of the {number_of(usable, 'usable clip')} is selected by {where!r}; loosen it, or pack all clips "
             "with --set where=null"
         )
-    # Only here: reading every table of two stages is for those who have nothing else to read.
+    # Read every table of two stages only here, where there is nothing else to read.
     from vidaudio.packs.card import funnel
 
     causes = [(clips, stage, *outcome.split(": ")) for stage, outcome, clips in funnel(corpus) if outcome != State.DONE]

@@ -1,8 +1,8 @@
-"""Labelled sound files to training shards, without pictures: what LabelSep, PIT and systems asked in words learn from.
+"""Packing of labelled sound files without pictures, for LabelSep, PIT and systems that are queried with words.
 
-There is nothing to fetch, no picture to decode and none to embed, so this is one pass in one process. What comes out is
-what `pack` writes: the same shards, the same index, the same loader. A corpus of videos takes its windows from the
-pictures' grid; here the grid is one of times alone, ten a second.
+Nothing is fetched, decoded to pictures or embedded, so a single pass in one process is enough. The result is what
+`pack` writes: the same shards, the same index, the same loader. A corpus of videos takes its windows from the grid of
+its pictures; here the grid contains only times, ten per second.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ from vidaudio.stream.windows import WindowShape
 DEFAULT_SAMPLE_RATE = 16_000
 TIMES_PER_SECOND = 10
 SHOWN_FAILURES = 20
-# Longer than any file: a cut without an end goes to the file's.
+# Longer than any file: the end of a cut that names no end.
 NO_END_SECONDS = 1e6
 
 
 @dataclass(frozen=True, slots=True)
 class SoundPack:
-    """What was packed.
+    """Result of packing sound files.
 
     Attributes:
-        folder: To train on.
-        clips, samples: Of the list, and what they became: long sound is cut into several samples.
-        seconds: Of sound, as packed.
-        splits: Samples of each split.
-        failed: Clip id to the reason it could not be read.
+        folder: Folder to train on.
+        clips, samples: Number of clips in the manifest, and of samples made from them: long sound is cut into several.
+        seconds: Duration of the packed sound, in seconds.
+        splits: Number of samples of each split.
+        failed: Reason that a clip could not be read, by clip id.
         warnings: What training or evaluation will refuse, and what to do.
     """
 
@@ -69,7 +69,7 @@ class SoundPack:
     warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return a JSON-serializable dict."""
         return {
             "folder": str(self.folder),
             "clips": self.clips,
@@ -101,18 +101,20 @@ def pack_sounds(
     settings: PackBlock | None = None,
     progress: bool = True,
 ) -> SoundPack:
-    """Pack the sound files of a list into a folder that systems without pictures are trained on.
+    """Pack the sound files of a manifest into a folder for training systems that use no pictures.
 
     Args:
-        manifest: A list of local files; labels and splits as it has them, splits drawn by source where it has none.
-        folder: To write; `index.arrow`, written last, makes it a corpus.
-        sample_rate: Of the packed sound, mono, Hz.
-        settings: `audio`, `clips_per_shard`, `split_fractions`, `max_segment_seconds` and `seed` of a pack.
-        progress: Show a progress bar.
+        manifest: Manifest of local files, with labels and optional splits; missing splits are drawn by source.
+        folder: Folder to write. `index.arrow` is written last and makes the folder usable for training.
+        sample_rate: Sample rate of the packed mono sound, Hz.
+        settings: Pack settings, of which `audio`, `clips_per_shard`, `split_fractions`, `max_segment_seconds` and
+            `seed` apply; None for the defaults.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ManifestError: The list cannot be read.
-        CorpusError: The folder holds a pack already or is a URL, or no file of the list could be read.
+        ManifestError: When the manifest cannot be read.
+        CorpusError: When the folder already contains a pack or is a URL, the manifest lists no sound or a file that is
+            not local, or none of its files could be read.
     """
     settings = settings or PackBlock()
     folder = local_target(folder, "packed sounds")
@@ -133,7 +135,7 @@ def pack_sounds(
         with tqdm(total=len(clips), desc="packing", unit="sound", disable=not progress, dynamic_ncols=True) as bar:
             for split in sorted(set(splits)):
                 chosen = [clip for clip, its in zip(clips, splits, strict=True) if its == split]
-                # Ordering by a hash is a global shuffle that does not depend on the list's order.
+                # Ordering by a hash is a global shuffle that does not depend on the manifest's order.
                 chosen.sort(key=lambda clip: hashlib.sha256(f"{settings.seed}:{clip.id}".encode()).hexdigest())
                 for number, first in enumerate(range(0, len(chosen), settings.clips_per_shard)):
                     group = chosen[first : first + settings.clips_per_shard]
@@ -186,7 +188,7 @@ def _write_shard(
     failed: dict[str, str],
     bar: tqdm,
 ) -> pa.Table | None:
-    """Write one tar and return its rows; None where no file of it could be read."""
+    """Write one tar and return its table rows; None if none of its files could be read."""
     audio = sound_format(settings.audio)
     temporary = path.with_name(f".{path.name}.tmp")
     rows: list[dict[str, Any]] = []
@@ -215,11 +217,11 @@ def _write_shard(
 
 
 def read_clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
-    """A clip's cut of its file's sound, mono int16 `[samples]`, resampled as a corpus's sound is.
+    """Read a clip's section of a sound file as mono int16 `[samples]`, resampled in the same way as a corpus's sound.
 
     Raises:
-        ValueError: No sound in the file, or none in the cut.
-        OSError, av.FFmpegError: No such file, or none that can be decoded.
+        ValueError: When the file or the section contains no sound.
+        OSError, av.FFmpegError: When the file does not exist or cannot be decoded.
     """
     zero = clip.media_start_seconds or 0.0
     begin = clip.start_seconds - zero
@@ -244,7 +246,7 @@ def read_clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
 def _samples(
     clip: Clip, sound: np.ndarray | None, split: str, sample_rate: int, settings: PackBlock
 ) -> Iterator[tuple[Segment, dict[str, Any], dict[str, bytes]]]:
-    """Segments of a clip's sound, with the facts and the members of each; none where there is no sound."""
+    """Yield the segments of a clip's sound, each with its facts and tar members; nothing without sound."""
     if sound is None:
         return
     grid = (np.arange(-(-len(sound) * TIMES_PER_SECOND // sample_rate)) / TIMES_PER_SECOND).tolist()
@@ -274,8 +276,8 @@ def _finish(
     settings: PackBlock,
     failed: Mapping[str, str],
 ) -> None:
-    """Write what was packed and, last of all and under its name only when complete, the index."""
-    # Hashed as older versions described packed sounds, so that the same sounds have the same hash.
+    """Write `pack.json` and then the index, which appears under its name only when it is complete."""
+    # Hash the same description as older versions, so that equal sounds have equal hashes.
     hashed = {
         "settings": {**settings.model_dump(mode="json", include=SOUND_SETTINGS), "sample_rate": sample_rate},
         "shards": dict(zip(tars, hashes, strict=True)),

@@ -1,4 +1,4 @@
-"""The card of a pack: what it holds, where it came from and whose it is, as Markdown; no date, no host, sealed."""
+"""The card of a pack: Markdown with its contents, origin and rights; it has a checksum, but no date or host name."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _LEFT_OUT = {
 
 
 def write_card(corpus: Corpus, folder: str) -> None:
-    """Write the card of a pack whose shards all stand, in the place of one that stands."""
+    """Write or replace the card of a pack whose shards all exist."""
     with corpus.store.workspace() as scratch:
         (scratch / CARD_FILE).write_bytes(with_checksum(card_text(corpus, folder).encode()))
         corpus.store.put(f"{folder}/{CARD_FILE}", scratch / CARD_FILE)
 
 
 def card_text(corpus: Corpus, folder: str) -> str:
-    """The card with its seal still open."""
+    """Return the text of the card, with zeros in the place of its checksum."""
     described = read_pack_file(corpus.store, folder)
     about = read_corpus_file(corpus.store)
     counts = _count_samples(corpus, folder, described.shards)
@@ -114,13 +114,13 @@ def _window(settings: PackBlock) -> str:
 
 
 class _Samples:
-    """What the samples of a pack say of themselves.
+    """Counts over the samples of a pack.
 
     Attributes:
-        ids: Hashes of the clips, sorted, each once; uint64.
-        sources: How many.
-        seconds: Of sound.
-        splits, datasets, labels: Samples of each.
+        ids: Sorted hashes of the clips, each once; uint64.
+        sources: Number of different sources.
+        seconds: Duration of the sound, in seconds.
+        splits, datasets, labels: Number of samples of each split, dataset and label.
     """
 
     def __init__(self) -> None:
@@ -157,16 +157,16 @@ class _Owners:
 
 
 def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
-    """What the clips' pages said of who uploaded them and under which licence; each clip once.
+    """Count uploaders and licences as the clips' pages stated them, each clip once.
 
     Args:
-        corpus: Whose.
-        ids: Hashes of the clips that count, sorted.
+        corpus: Corpus of the pack.
+        ids: Sorted hashes of the clips to count.
     """
     counted = _Owners()
     if not len(ids):
         return counted
-    # A clip that was fetched twice, since its first try failed later on, speaks once.
+    # A clip that was fetched twice, because its first try failed at a later stage, counts once.
     older = superseded(corpus)
     names = (table_name("clips", shard) for shard in sorted(committed_shards(corpus.store, "clips")))
     for table, record in read_tables(corpus.store, names, columns=("id", "state", "info")):
@@ -183,7 +183,7 @@ def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
 
 
 def _info(text: Any) -> Mapping[str, Any]:
-    """What a clip's page said; nothing where a table of somebody else's has no such text."""
+    """Parse what a clip's page stated; empty if the table, perhaps from someone else, has no valid text."""
     try:
         return parse_object(text) if text and isinstance(text, str) else {}
     except ValueError:
@@ -191,7 +191,7 @@ def _info(text: Any) -> Mapping[str, Any]:
 
 
 def funnel(corpus: Corpus) -> Iterator[tuple[str, str, int]]:
-    """Stage, outcome and clips; of a clip that was tried again only the newest try counts."""
+    """Yield stage, outcome and number of clips; a clip that was tried again counts only with its newest try."""
     older = superseded(corpus)
     for stage, folder in (("download", "clips"), ("extract", "av")):
         counted: Counter[str] = Counter()
@@ -209,14 +209,14 @@ def _values(table: pa.Table, *names: str) -> list[list[Any]]:
 
 
 def _plain(text: Any) -> str:
-    """A text from outside as one cell of a table: no line breaks, no markup that would leave it."""
+    """Return an external text as one table cell, without line breaks and with Markdown characters escaped."""
     shown = str(text) if text and isinstance(text, str | int | float) else UNKNOWN
     words = storable_text(" ".join(shown.split()), max_characters=LONGEST_CELL)
     return "".join(f"\\{c}" if c in "\\|`*_[]<>" else c for c in words)
 
 
 def _cells(counted: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Return the texts of a list and their counts, for a table."""
+    """Return texts, escaped for a table, with their counts."""
     return ((_plain(text), number) for text, number in counted.items())
 
 

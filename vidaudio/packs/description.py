@@ -1,8 +1,8 @@
-"""`pack.json`: what a pack is; one format, one writer and one reader, for packs of a corpus and for packed sounds.
+"""`pack.json`, the description of a pack: one format, writer and reader for packs of a corpus and for packed sounds.
 
-Two older forms are read, too: that of a corpus, whose `window` may be a number of drawn windows, and that of packed
-sounds, whose `shards` map each tar to its SHA-256. Packs never change, so neither do the files that describe them; a
-removal writes the one that it changes in today's form.
+Two older formats can also be read: that of corpus packs, whose `window` may be a number of drawn windows, and that of
+packed sounds, whose `shards` map each tar to its SHA-256. Packs never change, so their descriptions keep their format;
+only a removal rewrites the description in the current format.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from vidaudio.shards.table_checks import LARGEST
 
 PACK_FILE = "pack.json"
 FORMAT = 2
-# The settings that decide what packed sounds are; a pack of a corpus has them all.
+# The settings that determine packed sounds; a pack of a corpus uses all settings.
 SOUND_SETTINGS = frozenset({"audio", "clips_per_shard", "split_fractions", "max_segment_seconds", "seed"})
 
 
 class PackDamaged(CorpusError):
-    """What describes a pack cannot be read; says what to do."""
+    """An error for an unreadable description of a pack; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackDescription:
-    """A pack, as its `pack.json` describes it.
+    """A pack as its `pack.json` describes it.
 
     Attributes:
-        settings: What it was packed with; settings that this version does not know are in `stored` alone.
-        plan_hash: Of settings, clips and their order.
-        encoder: Folder below `embeddings/` with its vectors; empty for packed sounds, which have none.
-        shards: Names of the training shards, in order, without an ending.
-        samples: How many were packed.
-        clips: How many clips they are of.
-        left_out: Clips that are in no sample, by cause; empty where an older version did not count them.
-        generation: Raised by every removal: what was learnt of positions in the pack holds within one generation.
-        removed_samples: Taken out since by removals.
-        sample_rate: Of packed sounds, Hz; a corpus says it itself.
-        tar_sha256: Of packed sounds, by name of the tar; the shards of a corpus have tables that say it.
-        failed: Of packed sounds, why files could not be read, by clip.
-        stored: The file as it is, so that what another version wrote is not lost when it is written again.
+        settings: Settings of the pack; settings unknown to this version are only in `stored`.
+        plan_hash: Hash of settings, clips and their order.
+        encoder: Folder below `embeddings/` with the pack's vectors; empty for packed sounds, which have none.
+        shards: Names of the training shards, in order, without a file ending.
+        samples: Number of samples that were packed.
+        clips: Number of clips that the samples were cut from.
+        left_out: Number of clips that are in no sample, by cause; empty if an older version did not count them.
+        generation: Number that every removal raises; positions in the pack are valid only within one generation.
+        removed_samples: Number of samples that removals have deleted since.
+        sample_rate: Sample rate of packed sounds, Hz; None for packs of a corpus, which records it itself.
+        tar_sha256: Hashes of the tars of packed sounds, by name; the shards of a corpus have tables that record them.
+        failed: Reason that a file of packed sounds could not be read, by clip id.
+        stored: The file's original contents, so that rewriting it keeps what another version wrote.
     """
 
     settings: PackBlock
@@ -63,7 +63,7 @@ class PackDescription:
 
     @property
     def unknown_settings(self) -> list[str]:
-        """Names of settings that this version does not know, and so cannot plan by."""
+        """Names of settings that this version does not know and therefore cannot plan with."""
         return sorted(set(self.stored.get("settings", {})) - set(PackBlock.model_fields) - {"sample_rate"})
 
     def encode(self) -> bytes:
@@ -88,10 +88,10 @@ class PackDescription:
 
 
 def decode_pack(data: bytes) -> PackDescription:
-    """Return what the contents of a `pack.json` say, in whichever form they are.
+    """Parse the contents of a `pack.json` of any supported format.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: They are not what a pack writes.
+        ValueError, KeyError, TypeError, AttributeError: When the contents do not describe a pack.
     """
     stored = json.loads(data)
     if stored.get("format", 1) not in (1, FORMAT):
@@ -128,12 +128,12 @@ def decode_pack(data: bytes) -> PackDescription:
 
 
 def is_plain_name(name: str) -> bool:
-    """Whether a name is one of a file in this folder: a pack may come from a stranger."""
+    """Return whether a name is a file directly in this folder: a pack may come from a stranger."""
     return bool(name) and not name.startswith(".") and not any(c in "/\\" or not c.isprintable() for c in name)
 
 
 def _old_sounds(stored: Mapping[str, Any], settings: PackBlock) -> PackDescription:
-    """Return what the first form of packed sounds says; how many samples and clips they are stands in their index."""
+    """Parse the first format of packed sounds; only their index contains the numbers of samples and clips."""
     rate, hashes = stored["settings"]["sample_rate"], dict(stored["shards"])
     if not hashes or not isinstance(rate, int) or not all(isinstance(text, str) for text in hashes.values()):
         raise TypeError("names no sample rate or no shards")
@@ -150,12 +150,12 @@ def read_pack_file(store: Store, folder: str) -> PackDescription:
     """Read the description of a pack.
 
     Args:
-        store: Of the corpus.
-        folder: `training/NAME`; empty where the store is the folder of the pack itself.
+        store: Store of the corpus, or of the pack's own folder.
+        folder: Folder of the pack, `training/NAME`; empty if the store is the pack's own folder.
 
     Raises:
-        PackDamaged: It is not what a pack writes.
-        FileNotFoundError: There is none.
+        PackDamaged: When the file does not describe a pack.
+        FileNotFoundError: When there is no such file.
     """
     name = f"{folder}/{PACK_FILE}" if folder else PACK_FILE
     try:

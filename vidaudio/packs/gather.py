@@ -1,8 +1,9 @@
-"""Gathering: what one training shard needs of many source shards, by byte ranges, through little memory.
+"""Gathering of the data of one training shard from many corpus shards, by byte ranges and with little memory.
 
-A globally shuffled shard of a large corpus draws every sample from another source shard. Each source shard is visited
-once: what is known of the clips in question is kept (see `pack_sources`), and of its tar the members in question,
-neighbours in one read, go into a spool file in scratch. On an object store several source shards are visited at a time.
+A globally shuffled training shard of a large corpus takes nearly every sample from another corpus shard. Each corpus
+shard is visited once: the facts of the wanted clips are kept (see `input_cache`), and their members are copied from its
+tar, neighbours in one read, into a spool file in scratch. On an object store, several corpus shards are visited at a
+time.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from vidaudio.packs.input_cache import GatheredClip, SourceClips, from_sources, 
 from vidaudio.packs.tasks import PackTask
 from vidaudio.shards.read import TarReader
 
-# Source shards visited at a time where waiting is most of the work.
+# Corpus shards visited at a time on an object store, where waiting takes most of the time.
 REMOTE_VISITS = 8
-# Members this near to one another are read together, up to so much at once.
+# Members with at most this gap between them are read together, up to this many bytes at once.
 GAP_BYTES = 64 << 10
 READ_BYTES = 4 << 20
 
 
 class GatheredClips:
-    """The clips of a training shard, their members in a spool file."""
+    """The clips of a training shard, with their members in a spool file."""
 
     def __init__(self, spool: int) -> None:
         self._spool = spool
         self._clips: dict[str, GatheredClip] = {}
-        # By source shard and offset in its tar: offset in the spool.
+        # By corpus shard and offset in its tar: offset in the spool.
         self._places: dict[tuple[int, int], int] = {}
         self._end = 0
         self._lock = threading.Lock()
@@ -42,11 +43,11 @@ class GatheredClips:
         return self._clips[clip_id]
 
     def read(self, offset: int, length: int, shard: int) -> bytes:
-        """A member's bytes, named by where they lie in the tar of its source shard."""
+        """Return a member's bytes, addressed by its offset and length in the tar of its corpus shard."""
         return os.pread(self._spool, length, self._places[shard, offset])
 
     def add(self, shard: int, clips: dict[str, GatheredClip], spans: Sequence[tuple[int, int]], tar: TarReader) -> None:
-        """Keep a source shard's clips, and copy the members at `spans` (offset, length) of its tar."""
+        """Add a corpus shard's clips, and copy the members at `spans` (offset, length) of its tar."""
         self._clips |= clips
         for first, last in runs_of(spans):
             begin = spans[first][0]
@@ -66,13 +67,13 @@ def gathered(corpus: Corpus, task: PackTask, encoder_name: str, scratch: Path) -
     """Gather everything that a training shard is made of.
 
     Args:
-        corpus: Where from.
+        corpus: Corpus to read from.
         task: The training shard.
-        encoder_name: Whose vectors.
-        scratch: For the spool, which becomes about as large as the shard.
+        encoder_name: Name of the encoder whose vectors are packed.
+        scratch: Local folder for the spool file, which becomes about as large as the training shard.
 
     Raises:
-        CorpusError: A clip of the plan is not there any more.
+        CorpusError: When a planned clip is no longer in the corpus.
     """
     wanted: dict[int, set[str]] = {}
     for sample in task.samples:
@@ -94,7 +95,7 @@ def gathered(corpus: Corpus, task: PackTask, encoder_name: str, scratch: Path) -
 
 
 def runs_of(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """First and last of the neighbours that are read together, of spans (offset, length) in order."""
+    """Group ordered spans (offset, length) to read together; return the first and last index of each group."""
     runs: list[tuple[int, int]] = []
     for number, (offset, length) in enumerate(spans):
         if runs:
@@ -132,7 +133,7 @@ def _visit(
 
 
 def _found(corpus: Corpus, shard: int, wanted: Collection[str], encoder_name: str, sources: str | None) -> SourceClips:
-    """The clips in question, from where they were made ready; from the tables where they were not, or that is gone."""
+    """Return the wanted clips of a corpus shard, from the input cache or, if they are not there, the tables."""
     if sources is not None:
         with contextlib.suppress(FileNotFoundError):
             return from_sources(corpus.store, shard, wanted, sources)

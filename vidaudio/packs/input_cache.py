@@ -1,12 +1,12 @@
-"""Sources of a pack: the clips of one shard of the corpus, written so that each can be read by its range.
+"""Input cache of a pack: the clips of each corpus shard, written so that each clip can be read by its byte range.
 
-A training shard of a large corpus draws nearly every sample from another source shard. Read from the corpus's tables,
-one clip costs the whole table of its shard's vectors, and the row group of the list that it stands in, once for every
-training shard. So a pack that would read every source shard often has each read once, into a file in `runs/`: the
-places of its clips, and one record a clip, with its rows of the list and of av, and its vectors.
+A training shard of a large corpus takes nearly every sample from another corpus shard. Read from the corpus's tables,
+one clip costs the whole vector table of its shard and the row group of the manifest that contains it, again for every
+training shard. A pack that would read every corpus shard often therefore reads each of them once and writes a file in
+`runs/`: the places of the shard's clips, and one record per clip with its manifest row, its av row and its vectors.
 
-These files are no part of the pack. They go when it is finished, and when clips are removed; where one is missing, the
-tables are read, and the pack is the same.
+These files are not part of the pack. They are deleted when the pack is finished or clips are removed. If a file is
+missing, the tables are read instead, and the pack is the same.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.store import Store
 
 SOURCES_FOLDER = "runs/packs"
-# Source shards are made ready where they would otherwise be read this often each.
+# An input cache is written if corpus shards would otherwise be read more often than this on average.
 PAYS_FROM_VISITS = 4
-# Read at once for the places of a shard's clips; where they are more, a second read follows.
+# Size of the first read of a file's head, which lists the clips' places; a longer head needs a second read.
 HEAD_BYTES = 32 << 10
 _LENGTH = struct.Struct("<Q")
 SOURCE_DAMAGE = (struct.error, ValueError, KeyError, TypeError, AttributeError, OverflowError, ManifestError)
@@ -43,7 +43,7 @@ SOURCE_DAMAGE = (struct.error, ValueError, KeyError, TypeError, AttributeError, 
 
 @dataclass(frozen=True, slots=True)
 class GatheredClip:
-    """What is known of one clip: its row in av, its vectors float16 `[frames, D]`, its row of the list."""
+    """Facts of one clip: its av row, its vectors (float16 `[frames, D]`) and its manifest row."""
 
     facts: dict[str, Any]
     vectors: np.ndarray
@@ -52,29 +52,29 @@ class GatheredClip:
 
 @dataclass(frozen=True, slots=True)
 class SourceClips:
-    """Some clips of one source shard, by id, and the tar in av that their places are in."""
+    """Some clips of one corpus shard, by id, and the av tar that contains their members."""
 
     clips: dict[str, GatheredClip]
     tar: str
 
 
 def is_worthwhile(tasks: PackTasks) -> bool:
-    """Whether reading every source shard once more, to write its clips by themselves, saves reading."""
+    """Return whether an input cache saves reads, although writing it reads every corpus shard once more."""
     return tasks.visits() > PAYS_FROM_VISITS * len(tasks.source_shards())
 
 
 def sources_folder(plan_hash: str) -> str:
-    """Where the sources of a plan lie."""
+    """Return the folder of a plan's input cache."""
     return f"{SOURCES_FOLDER}/{plan_hash[:16]}"
 
 
 def source_name(shard: int) -> str:
-    """The file of one source shard."""
+    """Return the name of the file that caches one corpus shard."""
     return f"{shard:06d}.clips"
 
 
 def write_sources(corpus: Corpus, shard: int, encoder_name: str, folder: str) -> int:
-    """Write the usable clips of a source shard, unless they are there; returns how many there are."""
+    """Write the usable clips of a corpus shard, unless the file exists; return the number of clips."""
     found = from_tables(corpus, shard, encoder_name, None)
     records, places, end = [], {}, 0
     for clip_id, clip in found.clips.items():
@@ -91,15 +91,21 @@ def write_sources(corpus: Corpus, shard: int, encoder_name: str, folder: str) ->
 
 
 def from_sources(store: Store, shard: int, wanted: Collection[str], folder: str) -> SourceClips:
-    """Some clips of a source shard, each read by its range.
+    """Read some clips of a corpus shard from the input cache, each by its byte range.
+
+    Args:
+        store: Store of the corpus.
+        shard: Number of the corpus shard.
+        wanted: Ids of the clips; ids that the file does not contain are ignored.
+        folder: Folder of the input cache.
 
     Raises:
-        FileNotFoundError: The source shard was not written, is gone again, or cannot be read.
+        FileNotFoundError: When the file was not written, was deleted, or cannot be parsed.
     """
     try:
         return _read_sources(store, f"{folder}/{source_name(shard)}", wanted)
     except SOURCE_DAMAGE as error:
-        # It is a copy of what the tables say: they are read where it cannot be.
+        # The file only copies what the tables contain, so the caller reads the tables instead.
         raise FileNotFoundError(f"{store.url}/{folder}/{source_name(shard)} is damaged") from error
 
 
@@ -130,7 +136,7 @@ def _clip(record: bytes) -> GatheredClip:
 
 
 def from_tables(corpus: Corpus, shard: int, encoder_name: str, wanted: Collection[str] | None) -> SourceClips:
-    """Clips of a source shard, from the corpus's tables; all usable ones for `wanted` None."""
+    """Read clips of a corpus shard from the corpus's tables; `wanted` None means all usable clips."""
     store = corpus.store
     av, record = read_table(store, table_name("av", shard))
     usable = av.filter(pc.equal(av["state"], "done"))
@@ -145,17 +151,17 @@ def from_tables(corpus: Corpus, shard: int, encoder_name: str, wanted: Collectio
 
 
 def drop_sources(store: Store, folder: str) -> None:
-    """Delete the sources of one plan."""
+    """Delete the input cache of one plan."""
     for name in store.list(folder):
         store.remove(f"{folder}/{name}")
     local = store.local_path(folder)
     if local is not None:
-        with contextlib.suppress(OSError):  # somebody is writing there at this moment, or nothing is there
+        with contextlib.suppress(OSError):  # another process is writing there, or the folder is missing
             local.rmdir()
 
 
 def drop_all_sources(store: Store) -> None:
-    """Delete the sources of every plan: they hold clips that were removed meanwhile."""
+    """Delete the input cache of every plan: they may contain clips that were removed meanwhile."""
     for name in store.folders(SOURCES_FOLDER):
         drop_sources(store, f"{SOURCES_FOLDER}/{name}")
 
@@ -165,7 +171,7 @@ def _only(table: pa.Table, wanted: Collection[str] | None) -> pa.Table:
 
 
 def _vectors(embedded: pa.Table) -> dict[str, np.ndarray]:
-    """By clip, vectors of its pictures; copies, so that the table they come from can go."""
+    """Return the vectors of each clip's pictures, as copies, so that the table's memory can be freed."""
     return {clip_id: rows.copy() for clip_id, rows in _rows_by_clip(embedded)}
 
 

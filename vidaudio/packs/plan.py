@@ -1,7 +1,7 @@
-"""The plan of a pack: which samples of which clips go into which training shard, in which order.
+"""The plan of a pack: which samples of which clips go into which training shard, and in which order.
 
-A pure function of what is committed and of the pack settings, so that every run and every task agrees on it. The corpus
-is read a few thousand clips at a time; what stays in memory are columns of numbers (see `pack_tasks`).
+The plan depends only on what is committed and on the pack settings, so every run and every task computes the same plan.
+The corpus is read a few thousand clips at a time; only columns of numbers stay in memory (see `tasks`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from vidaudio.packs.tasks import PackTasks, SampleColumns, hash_of_plan
 from vidaudio.shards.names import is_name_part
 from vidaudio.shards.store import Store
 
-# Of every clip, whatever the selection.
+# Columns that planning needs of every clip, in addition to those that the selection reads.
 PLANNED_BY = ("id", "source", "split", "shard", "samples", "audio_start_seconds", "grid_seconds")
 
 
 class PackExistsError(CorpusError):
-    """A pack of this name stands and is not the one planned.
+    """An error for a pack of this name that exists and differs from the planned one.
 
     Attributes:
-        only_grown: The settings are the same; the corpus has other clips to pack by now.
+        only_grown: Whether the settings are the same and only the clips of the corpus that can be packed differ.
     """
 
     def __init__(self, message: str, *, only_grown: bool) -> None:
@@ -58,13 +58,13 @@ class PackPlan:
     """All output shards of one pack, in order.
 
     Attributes:
-        folder: `training/NAME`.
-        settings, plan_hash: Of the pack.
-        tasks: The output shards, each made when it is asked for.
-        clips: Selected, of which the samples are cut.
-        left_out: Clips of the list that are in no sample, by cause: `not_extracted` (no usable media), `where` (not
-            selected), `too_short` (without a whole window).
-        warnings: What training on the pack, or evaluating on it, will refuse, and what to do.
+        folder: Folder of the pack, `training/NAME`.
+        settings, plan_hash: Settings of the pack, and hash of the whole plan.
+        tasks: The output shards; each task is created when it is accessed.
+        clips: Number of selected clips, from which the samples are cut.
+        left_out: Number of clips that are in no sample, by cause: `not_extracted` (no usable media), `where` (not
+            selected), `too_short` (no whole window).
+        warnings: What training or evaluation on the pack will refuse, and what to do.
     """
 
     folder: str
@@ -77,16 +77,16 @@ class PackPlan:
 
     @property
     def samples(self) -> int:
-        """Over all output shards."""
+        """Number of samples in all output shards."""
         return self.tasks.samples
 
 
 def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPlan:
-    """Select, split, cut, shuffle and divide.
+    """Plan a pack: select clips, assign splits, cut samples, shuffle them and divide them into shards.
 
     Raises:
-        CorpusError: Nothing is left to pack.
-        RecipeError: `where` is not an expression over the clips' columns, or a split's share is wrong.
+        CorpusError: When nothing is left to pack, or a shard is not embedded yet.
+        RecipeError: When `where` is not an expression over the clips' columns, or the split fractions are invalid.
     """
     found = _Gathering(settings, corpus.settings.extract)
     usable = 0
@@ -115,12 +115,12 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
     return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out, found.warnings(corpus))
 
 
-# As `SampleColumns` has them.
+# Fields of a segment, as in `SampleColumns`.
 _SEGMENT = np.dtype([("numbers", "i4"), ("starts", "i8"), ("lengths", "i8"), ("first_frames", "i4"), ("frames", "i4")])
 
 
 class _Gathering:
-    """The samples of selected clips, added a few thousand clips at a time and kept in columns."""
+    """Samples of the selected clips, added a few thousand clips at a time and kept in columns."""
 
     def __init__(self, settings: PackBlock, extract: ExtractedMedia) -> None:
         self._settings, self._extract = settings, extract
@@ -131,12 +131,12 @@ class _Gathering:
         self._segments: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
         self._long_enough = bytearray()
-        # Texts of few sources alone: they are for those who have too few.
+        # Source names are kept only while they are few: only packs with few sources need other draws.
         self._texts: set[str] | None = set()
         self.clips = self.samples = self.too_short = 0
 
     def add(self, clips: pd.DataFrame) -> None:
-        """Cut and place the samples of some clips, in the list's order."""
+        """Cut and shuffle the samples of some clips; call in manifest order."""
         self._splits.add(clips)
         self._ids.append(pa.array(clips["id"], pa.string()))
         self._shards.append(clips["shard"].to_numpy(np.int32))
@@ -153,7 +153,7 @@ class _Gathering:
                 number = int(segment.suffix[2:]) if segment.suffix else -1
                 begin = 0 if segment.whole else segment.start_sample
                 segments.append((number, begin, segment.samples, segment.first_frame, segment.frames))
-                # Ordering by a hash is a global shuffle that does not depend on the order things were read in.
+                # Ordering by a hash is a global shuffle that does not depend on the order of reading.
                 key = f"{self._settings.seed}:{clip_id}{segment.suffix}"
                 positions += hashlib.sha256(key.encode()).digest()[:16]
         if self._texts is not None:
@@ -174,7 +174,7 @@ class _Gathering:
         return split_warnings(self._splits, usable, self._texts, self._settings, command, changed)
 
     def arranged(self) -> tuple[SampleColumns, tuple[tuple[str, int, int, int], ...]]:
-        """The samples in the order of the output shards; split, number and range of samples of each of those."""
+        """Return the samples in output order, and each output shard's split, number and range of samples."""
         names, codes = self._splits.decided()
         for name in names:
             if not is_name_part(name):
@@ -187,7 +187,7 @@ class _Gathering:
         splits = codes[clips]
         order = np.lexsort((positions[:, 1], positions[:, 0], splits))
         del positions
-        # A column at a time: the whole table twice would be the largest thing that a plan holds.
+        # Reorder one column at a time: two copies of all columns would be the plan's largest memory use.
         segments = _emptied(self._segments)
         columns = SampleColumns(
             pa.chunked_array(self._ids, pa.string()).combine_chunks(),
@@ -207,27 +207,27 @@ class _Gathering:
 
 
 def _emptied(pieces: list[np.ndarray]) -> np.ndarray:
-    """The pieces as one; the list is empty afterwards, so that they are not held twice."""
+    """Concatenate the pieces and clear the list, so that they are not held in memory twice."""
     whole = np.concatenate(pieces)
     pieces.clear()
     return whole
 
 
 def check_selection(settings: PackBlock) -> None:
-    """Find a `where` or shares that cannot work before anything is built.
+    """Check `where` and the split fractions, before anything is built.
 
     Raises:
-        RecipeError: As `plan_pack` would.
+        RecipeError: As for `plan_pack`.
     """
     named_columns(settings.where)
     Splits(settings)
 
 
 def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
-    """Write down what is packed, or check that the same was begun before.
+    """Write `pack.json`, or check that the same pack was begun before.
 
     Raises:
-        PackStands: Other settings or other clips stand under this name.
+        PackExistsError: When a pack of this name exists with other settings or other clips.
     """
     described = PackDescription(
         settings=plan.settings,
@@ -243,10 +243,10 @@ def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
 
 
 def check_standing_pack(corpus: Corpus, settings: PackBlock) -> PackDescription | None:
-    """What is written down of a pack of this name, in `pack.json`; None where there is none yet.
+    """Return the description of the existing pack of this name; None if there is none yet.
 
     Raises:
-        PackStands: It was packed with other settings.
+        PackExistsError: When it was packed with other settings.
     """
     folder = f"training/{settings.name}"
     if not corpus.store.exists(f"{folder}/{PACK_FILE}"):
@@ -260,10 +260,10 @@ def check_standing_pack(corpus: Corpus, settings: PackBlock) -> PackDescription 
 
 
 def check_standing_plan(corpus: Corpus, plan: PackPlan) -> None:
-    """Whether a pack can go on by this plan; it can where there is none of its name yet.
+    """Check that a pack can be begun or continued with this plan.
 
     Raises:
-        PackStands: Other settings or other clips stand under this name.
+        PackExistsError: When a pack of this name exists with other settings or other clips.
     """
     standing = check_standing_pack(corpus, plan.settings)
     if standing is None or standing.plan_hash == plan.plan_hash:
@@ -283,7 +283,7 @@ def _stands(corpus: Corpus, folder: str, what: str, *, only_grown: bool) -> Pack
 
 
 def missing_tasks(store: Store, plan: PackPlan) -> PackTasks:
-    """The plan's shards that are not committed yet."""
+    """Return the plan's tasks whose shards are not committed yet."""
     return plan.tasks.missing(store.list(plan.folder))
 
 

@@ -1,4 +1,4 @@
-"""What a build would pack: the pack's plan where its clips are there already, else that they come first."""
+"""Preview of what a build would pack: the pack's plan if its clips exist already, or that their shards come first."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vidaudio.text import number_of
 
 @dataclass(frozen=True, slots=True)
 class PackPreview:
-    """What a build would pack.
+    """Preview of what a build would pack.
 
     Attributes:
-        folder: `training/NAME`.
-        when: `now`; `after_shards`, where what goes in is known only once the shards before it are done; `stands`,
-            where such shards are to be done and the pack was made before; `never`, where it was made before the corpus
-            grew or lost clips, and stays as it is.
-        shards, samples: Training shards that are not packed yet, and what goes into them; None where not known yet.
+        folder: Folder of the pack, `training/NAME`.
+        when: `now`; `after_shards` if the contents are known only after shards are built; `stands` if shards will be
+            built but the pack exists already; `never` if the pack was made before the corpus grew or lost clips, and
+            stays as it is.
+        shards, samples: Number of training shards that are not packed yet, and of their samples; None if not known yet.
     """
 
     folder: str
@@ -54,18 +54,18 @@ def plan_packing(
     *,
     finished: bool,
 ) -> PackPreview:
-    """What the pack of a build would be.
+    """Plan the pack of a build without writing anything.
 
     Args:
-        recipe: Of the build.
-        standing: The corpus, where it has been begun.
-        listings: Of its files.
+        recipe: Recipe of the build.
+        standing: The corpus; None if it has not been begun.
+        listings: Listings of the corpus's folders.
         missing: By wanted stage, which shards are not committed, bool `[shards]`.
         embedded: Which shards are embedded, bool `[shards]`.
-        finished: The same build has come to its end there, and nothing has changed since: no clip need be looked at.
+        finished: Whether the same build has finished and nothing has changed since, so that no clip needs to be read.
 
     Raises:
-        CorpusError: As the build would: shards are not embedded and would not be, or nothing is left to pack.
+        CorpusError: As for the build: when shards are not embedded and would not be, or nothing is left to pack.
     """
     folder = f"training/{recipe.pack.name}"
     if not embedded.all() and "embed" in missing:
@@ -80,14 +80,14 @@ def plan_packing(
     try:
         check_standing_plan(standing, plan)
     except PackExistsError:
-        # Other settings were refused at the door: it is the clips that are others.
+        # The preflight check has refused other settings, so only the clips can differ.
         return PackPreview(folder, "never")
     tasks = missing_tasks(standing.store, plan)
     return PackPreview(folder, "now", len(tasks), tasks.samples)
 
 
 def fullest_encoder(listings: Listings) -> str | None:
-    """The encoder whose vectors a corpus has, by the name of their folder; of several the one that is furthest."""
+    """Return the folder name of the encoder with the most embedded shards; None if there are no vectors."""
     names = sorted(folder for folder in listings if folder.startswith("embeddings/"))
     folder = max(names, key=lambda name: len(committed_shards_in(listings[name])), default="")
     return folder.partition("/")[2] or None

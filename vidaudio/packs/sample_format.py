@@ -1,4 +1,4 @@
-"""A sample of a pack as the loader reads it: its sound, its vectors, and what is said of it."""
+"""Format of a sample in a pack, as the loader reads it: sound, vectors and description."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from vidaudio.stream.reader import WAV_HEADER_BYTES
 
 
 def sound_format(audio: str) -> str:
-    """`wav` or `flac`, for the setting `pack.audio`: the ending of the members with sound."""
+    """Return `wav` or `flac` for the setting `pack.audio`: the file ending of members with sound."""
     return "wav" if audio == "pcm16" else "flac"
 
 
 def encode_sound(values: np.ndarray, sample_rate: int, audio: str) -> bytes:
-    """A sound file of int16 `[samples]` in the format `wav` or `flac`.
+    """Encode int16 `[samples]` as a sound file in the format `wav` or `flac`.
 
     Raises:
-        ValueError: This libsndfile writes other WAV files than the loader reads.
+        ValueError: When this libsndfile writes WAV headers of another size than the loader skips.
     """
     sink = io.BytesIO()
     soundfile.write(sink, values, sample_rate, format=audio.upper(), subtype="PCM_16")
@@ -43,15 +43,16 @@ def describe(
     frame_seconds: Sequence[float],
     grid_seconds: Sequence[float],
 ) -> dict[str, Any]:
-    """What is said of a sample: in its JSON member, and in the row of its table.
+    """Return the description of a sample, for its JSON member and its table row.
 
     Args:
-        clip: It is cut from.
-        split: It is in.
-        start_seconds: Of the sample in the clip's source.
-        samples: Of its sound.
-        audio_start_seconds: Of its first sound sample; this and what follows on the sample's own clock.
-        frame_seconds, grid_seconds: Of its pictures, and the times they stand for.
+        clip: Clip that the sample is cut from.
+        split: Split of the sample.
+        start_seconds: Start of the sample in the clip's source, in seconds.
+        samples: Number of sound samples.
+        audio_start_seconds: Time of the first sound sample; this and the following times are on the sample's own clock.
+        frame_seconds: Times of the pictures, in seconds.
+        grid_seconds: Grid times that the pictures were taken for, in seconds.
     """
     return {
         "id": clip.id,
@@ -69,7 +70,7 @@ def describe(
 
 
 def sample_members(audio: str, sound: bytes, vectors: np.ndarray, described: dict[str, Any]) -> dict[str, bytes]:
-    """The members of a sample by ending: sound, vectors `[frames, D]`, description."""
+    """Return the tar members of a sample by file ending: sound, vectors `[frames, D]` and description."""
     array = io.BytesIO()
     np.lib.format.write_array(array, np.ascontiguousarray(vectors), allow_pickle=False)
     return {

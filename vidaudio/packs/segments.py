@@ -1,7 +1,7 @@
-"""Segments: which stretch of a clip's sound and which of its pictures go into one training sample.
+"""Segments: the parts of a clip's sound and pictures that form training samples.
 
-A clip goes in whole unless its sound is long, as whole videos are: then it is cut into overlapping segments, so that a
-loader never reads megabytes for four seconds and every window of the clip still lies inside one segment.
+A clip is one sample unless its sound is long, as that of whole videos is. Long sound is cut into overlapping segments:
+a loader then does not read megabytes for four seconds, and every window of the clip is still inside one segment.
 """
 
 from __future__ import annotations
@@ -14,21 +14,22 @@ import numpy as np
 
 from vidaudio.stream.windows import WindowShape, grid_step, valid_centres
 
-# Two neighbours share this much, more than a window of 4.096 s: no centre is lost at a cut.
+# Overlap of neighbouring segments: longer than a window of 4.096 s, so that no centre is lost at a cut.
 OVERLAP_SECONDS = 4.5
-# What `window: middle` and `window: N` write: CLIPSep's example, 3 pictures 1 s apart and 65,535 samples at 16 kHz.
+# Window of `window: middle` and `window: drawn`: CLIPSep's example, 3 pictures 1 s apart and 65,535 samples at 16 kHz.
 WINDOW = WindowShape(samples=65_535)
 WINDOW_SECONDS = WINDOW.samples / 16_000
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A sample of a clip.
+    """The part of a clip that forms one sample.
 
     Attributes:
-        suffix: Added to the clip's id to make the sample's key; empty for a whole clip.
-        start_sample, samples: Of the clip's sound; None for all of it as it stands.
-        first_frame, frames: Of the clip's pictures.
+        suffix: Text appended to the clip's id to form the sample's key; empty for a whole clip.
+        start_sample, samples: First sample and number of samples of the clip's sound; `start_sample` is None for a
+            whole clip, whose sound is used unchanged.
+        first_frame, frames: First picture and number of pictures of the clip.
     """
 
     suffix: str
@@ -39,13 +40,14 @@ class Segment:
 
     @property
     def whole(self) -> bool:
+        """Whether the segment is the whole clip."""
         return self.start_sample is None
 
 
 def whole_segments(
     samples: int, sample_rate: int, audio_start_seconds: float, grid_seconds: Sequence[float], max_seconds: float
 ) -> list[Segment]:
-    """The clip whole, or in segments of at most `max_seconds` with `OVERLAP_SECONDS` in common."""
+    """Return the whole clip, or segments of at most `max_seconds` that overlap by `OVERLAP_SECONDS`."""
     limit = int(max_seconds * sample_rate)
     if samples <= limit:
         return [Segment("", None, samples, 0, len(grid_seconds))]
@@ -71,10 +73,10 @@ def window_segments(
     window: str | int,
     seed: int,
 ) -> list[Segment]:
-    """Just the pictures and the sound of `WINDOW`, around the middle or around N drawn centres.
+    """Return segments with exactly the pictures and sound of `WINDOW`, around the middle or around N drawn centres.
 
-    The centres are those that a loader finds in the whole clip; on a grid finer than the window's, the pictures between
-    come along, so that the sample keeps the corpus's grid.
+    The centres are those that a loader finds in the whole clip. On a grid finer than the window's, the pictures in
+    between are included, so that the sample keeps the corpus's grid.
     """
     shape = replace(WINDOW, samples=round(WINDOW_SECONDS * sample_rate))
     step = grid_step(shape, frames_per_second)

@@ -1,4 +1,4 @@
-"""Which clips a pack takes, and on which side each goes: the corpus read in pieces, a few numbers a clip kept."""
+"""Selection of a pack's clips and of their splits: the corpus is read in batches, and few numbers per clip are kept."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from vidaudio.pipeline.stages.extract import completed
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.parallel_read import read_tables
 
-# Columns of the extract stage that a selection sees and a sample is cut by.
+# Columns of the extract stage that selections can read and that samples are cut by.
 CLIP_FACTS = [c for c in AV_SCHEMA.names if c not in ("reason", "message", "frame_offsets", "frame_lengths")]
-# The columns that `where` may look at. Every clip of a selection is done, so its state says nothing.
+# Columns that `where` may read. Every clip of a selection is done, so its state carries no information.
 SELECTABLE = {
     field.name: field.type for field in (*LIST_SCHEMA, *AV_SCHEMA) if field.name in {*LIST_SCHEMA.names, *CLIP_FACTS}
 }
@@ -34,22 +34,22 @@ del SELECTABLE["state"]
 LONGEST_SHOWN = 200
 LONGEST_SPLIT = 64
 MOST_SPLITS = 1_000
-# Clips looked at together: enough that pandas' own time does not count.
+# Clips per batch: enough that pandas' overhead does not matter.
 BATCH_CLIPS = 8192
 
 
 def usable_clips(corpus: Corpus, encoder_name: str, columns: Collection[str] | None = None) -> Iterator[pd.DataFrame]:
-    """Clips that are extracted and embedded, a row each, some thousands at a time, in the list's order.
+    """Yield the clips that are extracted and embedded, one row each, some thousands at a time, in manifest order.
 
-    The columns are the list's, and the facts of sound and pictures. A clip that was tried again comes once.
+    The columns are those of the manifest and the facts of sound and pictures. A clip that was tried again occurs once.
 
     Args:
-        corpus: Opened.
-        encoder_name: Of the folder with its vectors.
-        columns: Those that are needed, and `id`; all by default.
+        corpus: Opened corpus.
+        encoder_name: Name of the embeddings folder with the clips' vectors.
+        columns: Columns that are needed besides `id`; None for all.
 
     Raises:
-        CorpusError: A shard is not embedded yet.
+        CorpusError: When a shard is not embedded yet.
     """
     embedded = committed_shards(corpus.store, f"embeddings/{encoder_name}")
     check_embedded(corpus.url, len(embedded), corpus.shards)
@@ -62,10 +62,11 @@ def usable_clips(corpus: Corpus, encoder_name: str, columns: Collection[str] | N
     facts: list[pa.Table] = []
     held = 0
     read = read_tables(corpus.store, names, columns=of_av)
-    # Both in the order of the shards; the list in long stretches, and not a request for every few shards.
+    # Both are read in the order of the shards. The manifest is read in long stretches, not with one request for every
+    # few shards.
     for (shard, listed), (av, _) in zip(_rows_by_shard(corpus, of_list), read, strict=True):
         rows.append(listed.filter(pa.array(older.is_current(shard, listed["id"].to_pylist()), pa.bool_())))
-        # Before pandas sees it: rows without facts would make floats of whole numbers.
+        # Filter before the conversion to pandas: missing values would turn integers into floats.
         facts.append(completed(av, of_av).select(of_av).filter(pc.equal(av["state"], "done")).drop_columns(["state"]))
         held += listed.num_rows
         if held >= BATCH_CLIPS:
@@ -76,7 +77,7 @@ def usable_clips(corpus: Corpus, encoder_name: str, columns: Collection[str] | N
 
 
 def _rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
-    """Every shard and its rows of the list, in order; `shard` is among the columns."""
+    """Yield every shard and its manifest rows, in order; `columns` must include `shard`."""
     expected = 0
     for table in corpus.tables(columns):
         shards = table["shard"].to_numpy()
@@ -90,10 +91,10 @@ def _rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa
 
 
 def check_embedded(url: str, embedded: int, shards: int) -> None:
-    """Whether a corpus can be packed: all its shards, and those that it is about to get, must be embedded.
+    """Check that a corpus can be packed: all shards that it has or is about to get must be embedded.
 
     Raises:
-        CorpusError: A shard is not.
+        CorpusError: When a shard is not embedded.
     """
     if embedded < shards:
         raise CorpusError(f"{shards - embedded} of {shards} shards of {url} are not embedded yet; build first")
@@ -102,18 +103,18 @@ def check_embedded(url: str, embedded: int, shards: int) -> None:
 def _joined(rows: list[pa.Table], facts: list[pa.Table]) -> pd.DataFrame:
     listed, known = (pa.concat_tables(tables).to_pandas(use_threads=False) for tables in (rows, facts))
     for name in {"labels", "captions"} & set(listed.columns):
-        # As everywhere else no list is an empty one, also to an expression over the columns.
+        # A missing list counts as an empty one here as elsewhere, also in an expression over the columns.
         listed[name] = [() if texts is None else texts for texts in listed[name]]
     return listed.merge(known, on="id", how="inner", validate="one_to_one")
 
 
 class SelectionError(RecipeError):
-    """An expression that is no selection.
+    """An error for an expression that is not a valid selection.
 
     Args:
-        expression: As it was given.
-        reason: What is wrong with it.
-        named: What whoever wrote the expression calls it.
+        expression: The expression as it was given.
+        reason: What is wrong with the expression.
+        named: Name of the expression for its author, such as `pack.where`.
     """
 
     def __init__(self, expression: str, reason: str, named: str) -> None:
@@ -126,19 +127,19 @@ class SelectionError(RecipeError):
         return f"{self.named} {shown!r} {self.reason}"
 
     def called(self, named: str) -> SelectionError:
-        """The same of an expression that goes by another name."""
+        """Return the same error with another name for the expression."""
         return SelectionError(self.expression, self.reason, named)
 
 
 def parse_selection(where: str, *, named: str = "pack.where") -> Expression:
-    """Read a selection over the clips' columns.
+    """Parse a selection over the clips' columns.
 
     Args:
         where: The expression, see `vidaudio.expressions`.
-        named: What whoever wrote the expression calls it, for messages.
+        named: Name of the expression for its author, used in messages.
 
     Raises:
-        SelectionError: It is none; points at the place, and names the columns or what to write instead.
+        SelectionError: When it is not valid; the message points at the place, and names the columns or what to write.
     """
     try:
         return Expression.parse(where, {name: kind_of(type_) for name, type_ in SELECTABLE.items()})
@@ -147,19 +148,19 @@ def parse_selection(where: str, *, named: str = "pack.where") -> Expression:
 
 
 def named_columns(where: str | None) -> set[str] | None:
-    """Return the columns that a selection looks at, for `usable_clips`, where None stands for all.
+    """Return the columns that a selection reads, for `usable_clips`, where None means all columns.
 
     Raises:
-        SelectionError: It is no selection.
+        SelectionError: When the selection is not valid.
     """
     return set(parse_selection(where).columns) if where else set()
 
 
 def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:
-    """Return the rows for which an expression over their columns holds; all without one. Each row is judged by itself.
+    """Return the rows that satisfy an expression over their columns, or all rows without one; rows are independent.
 
     Raises:
-        SelectionError: It is no such expression; calls it by `named`.
+        SelectionError: When the expression is not valid.
     """
     if not where:
         return clips
@@ -169,13 +170,13 @@ def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where
 
 
 class Splits:
-    """The list's own split, or one drawn by a hash of the source, so that a source is never on both sides.
+    """Split of every clip: the manifest's own, or one drawn by a hash of the source, so draws never divide a source.
 
-    A clip without a split of its own goes where the list has put another clip of its source. Sources are known by
-    64-bit hashes.
+    A clip without its own split gets the split that the manifest gives another clip of the same source. Sources are
+    identified by 64-bit hashes.
 
     Raises:
-        RecipeError: The settings' shares are none.
+        RecipeError: When the split fractions are invalid.
     """
 
     def __init__(self, settings: PackBlock) -> None:
@@ -189,7 +190,7 @@ class Splits:
         self._sources: list[np.ndarray] = []
 
     def add(self, clips: pd.DataFrame) -> None:
-        """Some clips, in the list's order."""
+        """Add some clips, in manifest order."""
         own = [s if isinstance(s, str) and s else None for s in clips["split"]]
         codes = [
             self._code(split) if split is not None else self._code(drawn_split(source, self._seed, self._bounds))
@@ -200,11 +201,11 @@ class Splits:
         self._sources.append(hashed(pa.chunked_array([pa.array(clips["source"], pa.string())])))
 
     def decided(self) -> tuple[list[str], np.ndarray]:
-        """Names of the splits, sorted, and of every clip that was added the place of its split among them."""
+        """Return the sorted names of the splits, and for every added clip the index of its split in them."""
         chosen, listed = np.concatenate(self._chosen), np.concatenate(self._listed)
         if listed.any() and not listed.all():
             sources = np.concatenate(self._sources)
-            # Of several splits of a source's clips the first counts.
+            # If the clips of a source have several splits, the first one applies.
             known, first = np.unique(sources[listed], return_index=True)
             places = np.minimum(np.searchsorted(known, sources), len(known) - 1)
             led = ~listed & (known[places] == sources)
@@ -216,11 +217,11 @@ class Splits:
         return names, ranks[chosen]
 
     def hashed_sources(self) -> np.ndarray:
-        """Return a hash of the source of every clip that was added, uint64."""
+        """Return a hash of the source of every added clip, uint64 `[clips]`."""
         return np.concatenate(self._sources)
 
     def drawn(self) -> np.ndarray:
-        """Return which of the clips that were added have no split of their own, bool."""
+        """Return which of the added clips have no split in the manifest, bool `[clips]`."""
         return ~np.concatenate(self._listed)
 
     def _code(self, split: str) -> int:

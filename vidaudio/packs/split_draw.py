@@ -1,4 +1,4 @@
-"""The split of a source that the list gives none: drawn by a hash, so it depends on source and seed alone."""
+"""The draw of splits for sources without one in the manifest: by a hash, so it depends only on source and seed."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from vidaudio.errors import RecipeError
 
 @dataclass(frozen=True, slots=True)
 class ShareBounds:
-    """Splits in the order of their names, and where each one's part of the numbers from 0 to 1 ends."""
+    """Splits sorted by name, and the end of each split's interval within 0 to 1."""
 
     names: tuple[str, ...]
     ends: tuple[float, ...]
 
 
 def share_bounds(fractions: Mapping[str, float]) -> ShareBounds:
-    """Return the bounds of shares.
+    """Return the intervals of the splits within 0 to 1.
+
+    Args:
+        fractions: Share of each split; the shares need not sum to 1.
 
     Raises:
-        RecipeError: They are no shares.
+        RecipeError: When there is no share, one is negative, or their sum is not positive and finite.
     """
-    # By name: a corpus and a pack describe themselves with sorted keys, and what was written in another order
-    # before must draw the same.
+    # Sort by name: a corpus and a pack store settings with sorted keys, and settings that were written in another order
+    # before must draw the same splits.
     shares = dict(sorted(fractions.items()))
     total = sum(shares.values())
     if not shares or not 0 < total < float("inf") or min(shares.values()) < 0:

@@ -1,4 +1,4 @@
-"""Counting texts of which there may be millions, such as names of uploaders: in columns, some forty bytes a text."""
+"""Counts of strings of which there may be millions, such as uploader names: in columns, some 40 bytes per string."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _SCHEMA = pa.schema([("text", pa.large_string()), ("count", pa.int64())])
-# Newly counted texts are brought together with the others once they are so many, and as many as those.
+# New counts are merged with the others once they are this many, and at least as many as the others.
 PENDING_TEXTS = 100_000
 
 
 class TextCounts:
-    """How often each text came."""
+    """Number of occurrences of each string."""
 
     def __init__(self) -> None:
         self._counted = _SCHEMA.empty_table()
@@ -22,7 +22,7 @@ class TextCounts:
         self._pending_rows = self.total = 0
 
     def add(self, texts: Iterable[str]) -> None:
-        """Some texts more."""
+        """Count some more strings."""
         counts = Counter(texts)
         self.total += counts.total()
         self._pending.append(pa.table([list(counts), list(counts.values())], schema=_SCHEMA))
@@ -31,15 +31,15 @@ class TextCounts:
             self._together()
 
     def largest(self, most: int) -> list[tuple[str, int]]:
-        """The texts that came most often, at most so many; of equal ones the first by name."""
+        """Return the `most` most frequent strings with their counts; ties are broken alphabetically."""
         keys = [("count", "descending"), ("text", "ascending")]
         table = self._together()
         chosen = table.take(pc.select_k_unstable(table, k=min(most, table.num_rows), sort_keys=keys))
-        # What is left open between equal ones, by code points as Python has them.
+        # Sort again, so that ties are ordered by code points, as Python compares strings.
         return sorted(_pairs(chosen), key=lambda pair: (-pair[1], pair[0]))
 
     def __len__(self) -> int:
-        """How many different texts."""
+        """Return the number of different strings."""
         return self._together().num_rows
 
     def __contains__(self, text: str) -> bool:

@@ -1,7 +1,7 @@
-"""The output shards of a pack: planned in columns, so that ten million samples take little memory, and made when asked.
+"""Output shards of a pack, planned in columns so that ten million samples need little memory.
 
-What a plan holds is some sixty bytes a sample and the clips' ids; a task, and the samples in it, comes to be when it is
-taken from `PackTasks`, and is forgotten when it is done.
+A plan holds some sixty bytes per sample and the clips' ids. A task and its samples are created when the task is taken
+from `PackTasks`, and are freed when it is done.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SEGMENT_FIELDS = tuple(each.name for each in fields(Segment))
 
 @dataclass(frozen=True, slots=True)
 class PackedSample:
-    """One sample of the plan: a segment of a clip, and the shard that the clip is in."""
+    """One sample of the plan: a segment of a clip, and the corpus shard that contains the clip."""
 
     key: str
     clip_id: str
@@ -33,14 +33,14 @@ class PackedSample:
 
 @dataclass(frozen=True, slots=True)
 class PackTask:
-    """One output shard: small enough to travel to a worker.
+    """One output shard, small enough to be sent to a worker.
 
     Attributes:
-        split, number: What its name is made of.
-        folder: Of the pack, inside the corpus.
-        settings, plan_hash: Of the whole pack.
-        samples: What goes in, in order.
-        sources: Folder with the clips of every source shard, made ready to be read by ranges; None: from their tables.
+        split, number: Split of the shard and its number within the split, which form its name.
+        folder: Folder of the pack inside the corpus.
+        settings, plan_hash: Settings and plan hash of the whole pack.
+        samples: Samples of the shard, in order.
+        sources: Folder of the input cache; None to read the corpus's tables.
     """
 
     split: str
@@ -53,22 +53,23 @@ class PackTask:
 
     @property
     def name(self) -> str:
+        """Name of the shard's files, without a file ending."""
         return f"{self.split}-{self.number:06d}"
 
 
 @dataclass(frozen=True)
 class SampleColumns:
-    """All samples of a plan in order, a column a fact.
+    """All samples of a plan in order, with one column per fact.
 
     Attributes:
-        ids: Of the selected clips.
-        shards: Of the selected clips, int32.
-        clips: Of every sample, the place of its clip in `ids`, int32.
-        numbers: Of the sample within its clip, int32; -1 where the clip goes in whole.
-        starts: First sample of its sound, int64; meaningless where it goes in whole.
-        lengths: Samples of sound, int64.
-        first_frames, frames: Of its pictures, int32.
-        kind: What the sample's number is preceded by in its key, `s` or `w`.
+        ids: Ids of the selected clips.
+        shards: Corpus shard of each selected clip, int32.
+        clips: For every sample, the index of its clip in `ids`, int32.
+        numbers: Number of the sample within its clip, int32; -1 for a whole clip.
+        starts: First sound sample, int64; meaningless for a whole clip.
+        lengths: Number of sound samples, int64.
+        first_frames, frames: First picture and number of pictures, int32.
+        kind: Letter before the sample's number in its key, `s` or `w`.
     """
 
     ids: pa.Array
@@ -85,7 +86,7 @@ class SampleColumns:
         return len(self.clips)
 
     def between(self, first: int, last: int) -> tuple[PackedSample, ...]:
-        """Some of the samples."""
+        """Return the samples from `first` to before `last`."""
         part = slice(first, last)
         clips = self.clips[part]
         ids = self.ids.take(pa.array(clips)).to_pylist()
@@ -102,22 +103,22 @@ class SampleColumns:
         return PackedSample(f"{clip_id}{suffix}", clip_id, shard, segment)
 
     def source_shards(self, first: int, last: int) -> np.ndarray:
-        """Shards that some of the samples are taken from, each once."""
+        """Return the corpus shards that these samples are taken from, each once."""
         return np.unique(self.shards[self.clips[first:last]])
 
 
 @dataclass(frozen=True)
 class PackTasks(Sequence[PackTask]):
-    """Output shards of a pack in order; each task is made anew whenever it is asked for.
+    """Output shards of a pack in order; every access creates a new task.
 
-    Two of them are equal where they are of the same plan and stand for the same output shards.
+    Instances compare equal if all fields except `columns` are equal: the plan hash covers the columns.
     """
 
     folder: str
     settings: PackBlock
     plan_hash: str
     columns: SampleColumns = field(repr=False, compare=False)
-    # Split, number, first sample and the one behind the last.
+    # Split, number, first sample and the sample after the last.
     places: tuple[tuple[str, int, int, int], ...] = field(repr=False)
     sources: str | None = None
 
@@ -136,29 +137,29 @@ class PackTasks(Sequence[PackTask]):
 
     @property
     def names(self) -> list[str]:
-        """Of the output shards."""
+        """Names of the output shards."""
         return [f"{split}-{number:06d}" for split, number, _, _ in self.places]
 
     @property
     def samples(self) -> int:
-        """Over all output shards."""
+        """Number of samples in all output shards."""
         return sum(last - first for _, _, first, last in self.places)
 
     def source_shards(self) -> np.ndarray:
-        """Shards of the corpus that any of them reads, each once."""
+        """Return the corpus shards that any of the tasks reads, each once."""
         return np.unique(np.concatenate([self._own(place) for place in self.places] or [np.zeros(0, np.int32)]))
 
     def visits(self) -> int:
-        """How often a shard of the corpus is read, over all of them."""
+        """Return how often a corpus shard is read, summed over all tasks."""
         return sum(len(self._own(place)) for place in self.places)
 
     def missing(self, standing: Any) -> PackTasks:
-        """Those whose table is not among the files of the pack's folder."""
+        """Return the tasks whose table is not among the files `standing` of the pack's folder."""
         named = zip(self.places, self.names, strict=True)
         return self._of(tuple(place for place, name in named if f"{name}.parquet" not in standing))
 
     def reading(self, sources: str) -> PackTasks:
-        """The same, from clips that were made ready in this folder."""
+        """Return the same tasks, reading clips from the input cache in the folder `sources`."""
         return PackTasks(self.folder, self.settings, self.plan_hash, self.columns, self.places, sources)
 
     def _of(self, places: tuple[tuple[str, int, int, int], ...]) -> PackTasks:
@@ -169,18 +170,18 @@ class PackTasks(Sequence[PackTask]):
 
 
 def hash_of_plan(described: dict[str, Any], columns: SampleColumns, places: Sequence[tuple[str, int, int, int]]) -> str:
-    """`stable_hash` of what is described together with the content of every output shard, without holding that."""
+    """Return `stable_hash` of `described` plus every output shard's content, without holding that in memory."""
     digest = hashlib.sha256(b'{"content":[')
     for nth, (split, number, first, last) in enumerate(places):
         group = [split, number, [_values(sample) for sample in columns.between(first, last)]]
         digest.update(b"," * (nth > 0) + _json(group))
-    # Sorted by name, "content" comes first.
+    # The keys are sorted, so "content" comes first.
     digest.update(b"]," + _json(described)[1:])
     return digest.hexdigest()
 
 
 def _values(sample: PackedSample) -> dict[str, Any]:
-    """What `dataclasses.asdict` gives, which copies every number: half of the time of a plan."""
+    """Return what `dataclasses.asdict` would; it copies every number, which took half of the planning time."""
     return {
         "key": sample.key,
         "clip_id": sample.clip_id,

@@ -1,7 +1,8 @@
-"""pack: committed clips to the training shards that a loader streams; each output shard is one task.
+"""Packing of committed clips into the training shards that a loader streams; each output shard is one task.
 
-Members are read by range from the committed tars (see `gather`). Training tars keep plain names, so that any WebDataset
-reader can list them; the first complete tar under a name stands, and its table, created last, describes that very tar.
+Members are read from the committed tars by byte range (see `gather`). Training tars keep plain names, so that any
+WebDataset reader can list them. The first complete tar under a name is kept, and its table, created last, describes
+exactly that tar.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from vidaudio.stream.index_writer import IndexWriter
 
 
 def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecord:
-    """Write one training shard and its table; returns what stands."""
+    """Write one training shard and its table, unless the table exists; return the record of the shard."""
     store = corpus.store
     table_at = f"{task.folder}/{task.name}.parquet"
     if store.exists(table_at):
@@ -58,7 +59,7 @@ def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecor
 
 
 def finish_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
-    """Write the index that loaders map into memory, and the card, once every shard stands."""
+    """Write the index, which loaders map into memory, and the card; call when every shard exists."""
     from vidaudio.packs.card import CARD_FILE, write_card
 
     standing = corpus.store.list(plan.folder)
@@ -70,12 +71,12 @@ def finish_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
 
 
 def write_pack_index(corpus: Corpus, folder: str) -> None:
-    """Write a pack's index, in the place of one that stands: all its tables, one after another.
+    """Write or replace a pack's index: all its tables, one after another.
 
-    A pure function of `pack.json` and the tables, so whoever writes it writes the same.
+    The index depends only on committed files of the corpus, so every process writes the same one.
 
     Raises:
-        Damaged: A table, or what describes the encoder, is.
+        CorruptFileError: When a table or the description of the encoder is damaged.
     """
     described = read_pack_file(corpus.store, folder)
     tars: list[str | None] = []
@@ -112,7 +113,7 @@ def _encoder_described(store: Store, encoder: str) -> Any:
 def _encode(
     clips: GatheredClips, sample: PackedSample, audio: str, *, split: str, with_frames: bool
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Facts and members of one sample."""
+    """Return the facts and the tar members of one sample."""
     gathered_clip = clips[sample.clip_id]
     facts, vectors, clip = gathered_clip.facts, gathered_clip.vectors, gathered_clip.row
     segment = sample.segment
@@ -130,7 +131,7 @@ def _encode(
                 "the remedy"
             ) from error
         if not segment.whole:
-            # A segment is a little clip of its own: its clock starts at its first sample.
+            # A segment is treated as a small clip: its clock starts at its first sample.
             shift = start_seconds + segment.start_sample / rate
             start_seconds = 0.0
             values = _cut(values, segment.start_sample, segment.samples)
@@ -153,7 +154,7 @@ def _encode(
 
 
 def _cut(values: np.ndarray, start: int, samples: int) -> np.ndarray:
-    """`samples` values from `start`, zeros where there are none."""
+    """Return `samples` values from `start`, with zeros where the sound has none."""
     cut = np.zeros(samples, np.int16)
     begin, end = max(0, start), min(len(values), start + samples)
     if end > begin:
@@ -179,7 +180,7 @@ def _sample_table(described: Sequence[Mapping[str, Any]], inside: Mapping[str, M
 
 
 def _standing_tar(store: Store, name: str, scratch) -> tuple[dict[str, Member], str, int]:
-    """Describe the tar that another task completed first."""
+    """Return members, SHA-256 and size of the tar that another task completed first."""
     local = store.local_path(name)
     if local is None:
         local = scratch / "standing.tar"

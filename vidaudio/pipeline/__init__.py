@@ -1,1 +1,1 @@
-"""From a manifest to a packed corpus: the recipe, the plan, the stages, and their run on Dask."""
+"""Building a corpus: the build driver, its preflight checks, the stages, and their execution on Dask."""

@@ -1,7 +1,8 @@
-"""A build: what is missing is found, done by Dask, and reported; and a pack, which is the last part of one.
+"""Builds and packs: finds the missing work, runs it on Dask, and reports the result.
 
-A task is a shard. Its chain download -> extract -> embed has no barrier between stages, so one shard downloads while
-another is decoded. Futures carry commit records, never media; the store, not the scheduler, says what is done.
+Each task processes one shard. The tasks of a shard, download -> extract -> embed, run without a barrier between stages,
+so one shard downloads while another is decoded. Futures carry commit records, never media. The store, not the
+scheduler, decides what is done.
 """
 
 from __future__ import annotations
@@ -52,23 +53,23 @@ def build(
     retry_failed: str | Collection[str] | None = None,
     progress: bool = True,
 ) -> CorpusStatus:
-    """Build a corpus, or go on with it: download, extract, embed and pack whatever is not committed yet.
+    """Build or continue a corpus: download, extract, embed and pack whatever is not committed yet.
 
-    Rows that were added to the list become new shards. A pack that stands is left as it is when the corpus has grown
+    Rows that were added to the manifest become new shards. An existing pack stays as it is when the corpus has grown
     since; `pack` makes another.
 
     Args:
-        recipe: Settings.
-        manifest: Path of the list; `recipe.manifest` by default.
-        corpus: Folder or fsspec URL; `recipe.corpus` by default.
-        only: Some of `download`, `extract`, `embed`, `pack`, as a list or with commas between; all by default.
-        retry_failed: Plan clips that failed once more, into new shards: `transient`, `all`, or reasons, as a list or
-            with commas between.
-        progress: Show a progress bar and where the dashboard is.
+        recipe: Settings of the corpus and of this run.
+        manifest: Path of the manifest; `recipe.manifest` by default.
+        corpus: Folder or fsspec URL of the corpus; `recipe.corpus` by default.
+        only: Some of `download`, `extract`, `embed`, `pack`, as a list or separated by commas; all by default.
+        retry_failed: Failed clips to plan once more, into new shards: `transient`, `all`, or reasons, as a list or
+            separated by commas; None for no retry.
+        progress: Whether to show a progress bar and the address of the dashboard.
 
     Raises:
-        ManifestError, CorpusError, EncoderError: With what to do about it; what was committed stays. Where the request
-            itself is refused, nothing is written.
+        ManifestError, CorpusError, EncoderError: When the build is refused or fails; the message says what to do.
+            Committed work stays. A refused request writes nothing.
     """
     from vidaudio.manifest.source import open_manifest
 
@@ -82,7 +83,7 @@ def build(
         if listings is not None:
             return status_of(standing, listings)
     listed = open_manifest(path)
-    # What would stop the run later is found before anything is written.
+    # Find everything that would stop the run later before anything is written.
     check_request(request)
     if {"embed", "pack"} & set(stages):
         check_encoder(recipe.corpus_settings())
@@ -126,13 +127,13 @@ def pack(
     """Pack a finished corpus once more, under another name or with other settings.
 
     Args:
-        corpus: Folder or fsspec URL.
-        settings: Those of the corpus's recipe by default.
-        scheduler: `tcp://host:port` of a Dask scheduler; a local cluster by default.
-        progress: Show a progress bar.
+        corpus: Folder or fsspec URL of the corpus.
+        settings: Settings of the pack; those of the corpus's recipe by default.
+        scheduler: Address of a Dask scheduler, `tcp://host:port`; a local cluster by default.
+        progress: Whether to show a progress bar.
 
     Raises:
-        CorpusError, RecipeError, EncoderError: With what to do about it.
+        CorpusError, RecipeError, EncoderError: When packing is refused or fails; the message says what to do.
     """
     opened = open_corpus(corpus)
     run = RunSettings(dask=with_scheduler(DaskBlock(), scheduler)) if scheduler is not None else RunSettings()
@@ -148,17 +149,17 @@ def pack(
 
 
 def _resolved(recipe: CorpusRecipe) -> CorpusRecipe:
-    """The recipe with its dtype decided, by this machine where no corpus has decided it yet."""
+    """Return the recipe with its dtype decided; this machine decides where the recipe says `auto`."""
     if recipe.embed.encoder.precision != "auto":
         return recipe
-    # Here and not at the top: a run that only fetches need not load PyTorch.
+    # Imported here: a run that only fetches need not load PyTorch.
     from vidaudio.encoders.clip import best_precision
 
     return with_precision(recipe, best_precision())
 
 
 def _plan_retry(corpus: Corpus, reasons: frozenset[Reason]) -> Corpus:
-    """Plan failed clips once more; where there are none, that is said, and why."""
+    """Plan failed clips once more. If no clip is planned, print why."""
     grown = plan_retry(corpus, reasons)
     if len(grown.parts) == len(corpus.parts):
         tqdm.write(nothing_retried(corpus, reasons), file=sys.stderr)
@@ -174,7 +175,7 @@ def _pack_or_leave(
     report: RunLog,
     progress: bool,
 ) -> bool:
-    """Pack as part of a build: a pack made before the corpus grew is left as it is, and that is said (False)."""
+    """Pack as part of a build. If a pack predates the corpus's growth, leave it, print that, and return False."""
     try:
         _pack(corpus, settings, encoder, client, run, report, progress)
     except PackExistsError as standing:
@@ -190,7 +191,7 @@ def _pack_or_leave(
 
 
 def _sweep(corpus: Corpus, run: RunSettings) -> None:
-    """Finish or undo what dead processes left: their scratch, tars that lost a race, removals, media to be let go."""
+    """Clean up after dead processes: scratch files, tars that lost a race, removals, and media to be released."""
     try:
         with maintenance_lock(corpus.store):
             root = corpus.store.local_path("")
@@ -205,7 +206,7 @@ def _sweep(corpus: Corpus, run: RunSettings) -> None:
 
 
 def _sweep_late(corpus: Corpus) -> None:
-    """Clips that were removed while this run was at work may have been committed by it afterwards."""
+    """Enforce removals again: this run may have committed clips that were removed while it worked."""
     if read_tombstones(corpus.store):
         with contextlib.suppress(LockHeld), maintenance_lock(corpus.store):
             enforce_removals(corpus)
@@ -220,6 +221,7 @@ def _pack(
     report: RunLog,
     progress: bool,
 ) -> None:
+    """Plan a pack, run the tasks that are missing, and finish the pack if no task failed."""
     from vidaudio.packs.write import finish_pack
 
     plan = plan_pack(corpus, settings, encoder)
@@ -237,7 +239,7 @@ def _pack(
 
 
 def _raise_errors(corpus: Corpus, report: RunLog) -> None:
-    """One sentence for all that failed, every cause once, however many tasks met it."""
+    """Raise one error for all failed tasks; each cause is named once, with the tasks that met it."""
     if not report.failed:
         return
     tasks_by_cause: dict[str, list[str]] = {}

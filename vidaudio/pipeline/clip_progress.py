@@ -1,7 +1,8 @@
-"""Progress inside a shard: workers report how many of its clips a stage has done, and the driver's bar moves by them.
+"""Progress inside a shard: workers report how many clips a stage has done, and the driver moves its bar.
 
-A shard may take minutes and a short build has only a few, so a bar that moves by whole shards says nothing for long.
-Reports travel as Dask events, at most one a second and task. They decide nothing: a lost one costs only a late bar.
+A shard may take minutes and a short build has only a few shards, so a bar that moves by whole shards shows nothing for
+long. Reports travel as Dask events, at most one a second and task. They decide nothing: a lost report only delays the
+bar.
 """
 
 from __future__ import annotations
@@ -17,19 +18,21 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_REPORTS = 1.0
 
-# What a stage calls as it works, with the number of clips that it has done since the last call.
+# Progress callback of a stage; its argument is the number of clips done since the last call.
 Advance = Callable[[int], None]
 
 
 def ignore_progress(clips: int) -> None:
-    """Report nothing: a stage that is called by hand has nobody to tell."""
+    """Ignore the report: a stage that is called directly has no driver."""
 
 
 def report_progress(topic: str, shard: int, stage: str) -> Advance:
-    """Return what a stage calls on a Dask worker; from any of its threads.
+    """Return the progress callback of a stage; it may be called from any of the stage's threads.
+
+    Outside a Dask worker, return `ignore_progress`.
 
     Args:
-        topic: The run's, as `watch_progress` listens to it.
+        topic: Dask topic of the run, the one that `watch_progress` subscribes to.
         shard: Shard number.
         stage: Name of the stage.
     """
@@ -56,7 +59,7 @@ def report_progress(topic: str, shard: int, stage: str) -> Advance:
 
 @contextmanager
 def watch_progress(client: Client, topic: str, heard: Callable[[int, str, int], None]) -> Iterator[None]:
-    """Call `heard(shard, stage, clips)` for every report of a run, in a thread of the client's."""
+    """Call `heard(shard, stage, clips)` for every report of a run, in a thread of the Dask client."""
 
     def handle(event: tuple[Any, dict[str, Any]]) -> None:
         _, report = event

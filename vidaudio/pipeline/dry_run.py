@@ -1,6 +1,6 @@
-"""`build --dry-run`: what a build would do, counted from the list and from what is committed, without doing it.
+"""`build --dry-run`: counts what a build would do, from the manifest and the committed shards, without doing it.
 
-The list is read in pieces, as a build reads it; what stays in memory are a few numbers a row.
+The manifest is read in pieces, as a build reads it; only a few numbers a row stay in memory.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from vidaudio.pipeline.up_to_date import is_up_to_date, request_hash
 from vidaudio.shards.commit import committed_shards_in
 from vidaudio.text import number_of
 
-# The stages of a shard's chain; a pack is of the whole corpus.
+# The stages that run per shard; packing covers the whole corpus.
 CHAIN = STAGES[:-1]
-# One extraction of the page and one transfer; sites with separate sound and picture take one transfer more, and a video
-# that is gone takes none.
+# Extracting the page and one transfer. Sites with separate audio and video need one transfer more; a deleted video
+# needs none.
 REQUESTS_PER_SOURCE = 2
 _CLIPS_TAR = re.compile(r"(\d{6,})\.[0-9a-f]{8}\.tar")
 
@@ -46,21 +46,23 @@ class BuildPlan:
     """What a build would do.
 
     Attributes:
-        corpus: Where.
-        exists: Whether it has been begun.
-        clips, sources, shards: Of the list.
-        missing_shards: By stage, those that are not committed.
-        pack: What would be packed; None where packing is not asked for.
-        retried_clips: That failed and are planned once more, into shards of their own (`--retry-failed`).
-        nothing_retried: Why none are, where that was asked for.
-        without_media: Shards that would be extracted, and whose media were not kept: the build says so, and how they
-            are fetched again.
-        requests: To sites, for the shards that are not downloaded: a page and a file a source.
-        requests_by_site: The same by site, as budgets call it.
-        web_sources: That would be fetched from sites; how many bytes they are is known only once they are fetched.
-        local_bytes: Of the local files that would be read.
-        missing_files: Local paths that are not there.
-        released_shards, released_bytes: Tars with raw media that stand, and would be deleted (`download.keep`).
+        corpus: Folder or URL of the corpus.
+        exists: Whether the corpus exists already.
+        clips, sources, shards: Numbers of the whole corpus after the build's new rows are added.
+        missing_shards: Number of uncommitted shards by stage.
+        pack: What would be packed; None where packing is not requested.
+        retried_clips: Number of failed clips that are planned once more, into shards of their own (`--retry-failed`).
+        nothing_retried: Why no clip is retried; None where clips are retried or no retry is requested.
+        without_media: Number of shards that would be extracted but whose media were not kept. The build refuses these
+            and says how to fetch them again.
+        requests: Estimated number of requests to sites for the shards that are not downloaded: a page and a file a
+            source.
+        requests_by_site: The same estimate by site, under the names that the rate limiter uses.
+        web_sources: Number of sources that would be fetched from sites; their bytes are known only after the fetch.
+        local_bytes: Bytes of the local files that would be read.
+        missing_files: Number of local paths that do not exist.
+        released_shards, released_bytes: Number and bytes of existing tars with raw media that would be deleted
+            (`download.keep`).
     """
 
     corpus: str
@@ -82,7 +84,7 @@ class BuildPlan:
     released_bytes: int
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return the plan as a dictionary that JSON can hold."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -116,7 +118,7 @@ class BuildPlan:
 
 
 def _count(number: int, one: str) -> str:
-    """As `number_of`, with the numbers of all lines below one another."""
+    """Return `number_of` with the number right-aligned, so that the numbers of all lines form a column."""
     return f"{number:>9,}{number_of(number, one).removeprefix(f'{number:,}')}"
 
 
@@ -128,11 +130,12 @@ def dry_run(
     only: str | Sequence[str] | None = None,
     retry_failed: str | Collection[str] | None = None,
 ) -> BuildPlan:
-    """Count what a build would do; arguments as for `build`. Nothing is written and no encoder is loaded.
+    """Count what a build would do; the arguments are those of `build`. Writes nothing and loads no encoder.
 
     Raises:
-        ManifestError, CorpusError, RecipeError, EncoderError: As the build would, by the same checks. Only what the
-            weights of an encoder or a pack over shards that are not there yet would say is left to the build.
+        ManifestError, CorpusError, RecipeError, EncoderError: When the build would raise them, by the same checks. Only
+            two checks are left to the build: those that need an encoder's weights, and those of a pack over shards that
+            do not exist yet.
     """
     from vidaudio.manifest.source import open_manifest
 
@@ -141,7 +144,7 @@ def dry_run(
     check_request(request)
     recipe, standing, stages = request.recipe, request.standing, request.stages
     if standing is None and {"embed", "pack"} & set(stages):
-        # The encoder of a corpus that stands is the one it was begun with, as has been checked by now.
+        # check_request has compared an existing corpus's encoder with the recipe's already.
         check_encoder_named(recipe.corpus_settings())
     added: RowSource | None = listed
     retried: RowSource | None = None
@@ -192,13 +195,14 @@ def dry_run(
 
 
 def _why_nothing_is_retried(request: Request, retried: RowSource | None) -> str | None:
+    """Return why no clip is retried; None where clips are retried or no retry is requested."""
     if request.standing is None or request.reasons is None or (retried is not None and retried.num_rows):
         return None
     return nothing_retried(request.standing, request.reasons)
 
 
 def _done(standing: Corpus | None, listings: Listings, shards: int, new_shards: int) -> dict[str, np.ndarray]:
-    """By stage, which of the shards that the corpus would have are committed: bool `[shards + new_shards]`."""
+    """Return by stage which of the shards of the future corpus are committed, bool `[shards + new_shards]`."""
     committed = _committed(standing, listings) if standing is not None else {}
     done = {}
     for stage in CHAIN:
@@ -208,9 +212,9 @@ def _done(standing: Corpus | None, listings: Listings, shards: int, new_shards: 
 
 
 def _committed(corpus: Corpus, listings: Listings) -> dict[str, set[int]]:
-    """Shards that each stage has committed."""
+    """Return the shards that each stage has committed."""
     encoder = fullest_encoder(listings)
-    # What was fetched and extracted in one go and killed between the two commits is known, and not fetched again.
+    # A shard that was fetched and extracted in one task and killed between the two commits is not fetched again.
     return {
         "download": committed_shards_in(listings["clips"]) | drafted_shards(corpus),
         "extract": committed_shards_in(listings["av"]),
@@ -219,14 +223,14 @@ def _committed(corpus: Corpus, listings: Listings) -> dict[str, set[int]]:
 
 
 def _count_sources(standing: Corpus | None, added: RowSource | None) -> int:
-    """Sources over all rows, old and new."""
+    """Return the number of distinct sources over old and new rows."""
     old = standing.tables(["source"]) if standing is not None else ()
     new = added.tables(["source"]) if added is not None else ()
     return len(np.unique(np.concatenate([hashed(table["source"]) for table in chain(old, new)])))
 
 
 def _count_without_media(corpus: Corpus, listings: Listings, missing: Mapping[str, np.ndarray]) -> int:
-    """Shards that would be extracted from media that are not there any more."""
+    """Return the number of shards that would be extracted but whose media no longer exist."""
     if "extract" not in missing:
         return 0
     downloaded = committed_shards_in(listings["clips"])
@@ -236,12 +240,12 @@ def _count_without_media(corpus: Corpus, listings: Listings, missing: Mapping[st
 
 
 def _released(recipe: CorpusRecipe, listings: Listings, missing: Mapping[str, np.ndarray]) -> dict[int, int]:
-    """Shards with raw media that would be deleted, and bytes: they are extracted, or will be."""
+    """Return the shards whose raw media would be deleted, because they are or will be extracted, and the bytes."""
     names = listings.get("clips", {})
     standing = {int(match[1]): size for name, size in names.items() if (match := _CLIPS_TAR.fullmatch(name))}
     going = committed_shards_in(listings.get("av", {}))
     if recipe.download.keep == "all":
-        # A deletion that was interrupted is finished whatever the run's own setting is.
+        # An interrupted deletion is finished whatever this run's own setting is.
         standing = {shard: size for shard, size in standing.items() if f"{shard:06d}.released" in names}
     elif "extract" in missing:
         going |= set(np.flatnonzero(missing["extract"]).tolist())

@@ -1,8 +1,8 @@
-"""What extraction had to mend in clips that came through, counted: it is no failure, and whoever trains should know.
+"""Counts of what extraction had to mend in clips that succeeded. These are no failures, but training should know them.
 
-A clip may be done although its file's clock jumped, its sound had holes, its channels cancelled each other or its
-pictures were of high dynamic range. The av tables say so of every clip; here the clips of a table are counted. Tables
-of most shards have nothing to count, which their Parquet statistics say without a column being read.
+A clip may be done although its file's clock jumped, its audio had gaps, its channels cancelled each other or its
+pictures were HDR. The av tables record this for every clip; this module counts the clips of a table. Most tables have
+nothing to count, and their Parquet statistics show that without reading a column.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from vidaudio.media.outcomes import State
 
-# Names of the counts, as columns of the tallies, and their types.
+# Columns of the counts and their types.
 COLUMNS = {
     "time_jumps": pa.int32(),
     "filled_seconds": pa.float64(),
@@ -25,7 +25,7 @@ COLUMNS = {
 }
 NONE: Mapping[str, int | float] = dict.fromkeys(COLUMNS, 0)
 _SOURCES = {"one_channel": "audio_channel"}
-# Of a sound of which nothing else was taken.
+# Values that mean: the audio was not reduced to one channel.
 _ALL_CHANNELS = ("mix", None)
 
 
@@ -34,8 +34,8 @@ def count_notices(file: pq.ParquetFile, states: Sequence[str | None], counts_now
 
     Args:
         file: A committed table of any stage.
-        states: Of its rows.
-        counts_now: Whether each row still speaks for its clip.
+        states: State of each row.
+        counts_now: Whether each row is still the current outcome of its clip.
     """
     found: dict[str, Any] = dict(NONE)
     wanted = [name for name in COLUMNS if _may_have_any(file, _SOURCES.get(name, name))]
@@ -57,7 +57,7 @@ def count_notices(file: pq.ParquetFile, states: Sequence[str | None], counts_now
 
 
 def notice_lines(noticed: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return number and sentence of each kind that there is, for people."""
+    """Return number and description of each kind of notice whose count is not zero, for display."""
     number = {name: f"{round(value):,}" for name, value in noticed.items()}
     told = {
         "time_jumps": "done although their clock jumped; what followed was joined (time_jumps)",
@@ -70,7 +70,7 @@ def notice_lines(noticed: Mapping[str, float]) -> list[tuple[str, str]]:
 
 
 def _may_have_any(file: pq.ParquetFile, column: str) -> bool:
-    """Return whether a column has a value worth counting, as far as the file's statistics tell."""
+    """Return whether a column may have a value worth counting, according to the file's statistics."""
     if column not in file.schema_arrow.names:
         return False
     for number in range(file.metadata.num_row_groups):

@@ -1,6 +1,6 @@
-"""What would stop a run later, found at the door: before anything is written, submitted or fetched.
+"""Preflight checks: find what would stop a run later, before anything is written, submitted or fetched.
 
-A build and its dry run come through the same door, so that a dry run refuses what the build would refuse.
+A build and its dry run share these checks, so a dry run refuses what the build would refuse.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from vidaudio.shards.store import open_store
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a build.
+    """The arguments of a build, parsed.
 
     Attributes:
-        recipe: Settings; the encoder's dtype is that of the corpus, where there is one and the recipe leaves it open.
+        recipe: Settings. If the recipe leaves the encoder's dtype open and the corpus exists, the dtype is the
+            corpus's.
         where: Folder or URL of the corpus.
-        list_path: Of the manifest.
-        stages: Those wanted, in order.
-        reasons: Of the failures that are to be planned once more; None where that is not asked for.
-        standing: The corpus, where it has been begun.
+        list_path: Path of the manifest.
+        stages: Requested stages, in order.
+        reasons: Failure reasons whose clips are planned once more; None without `--retry-failed`.
+        standing: The existing corpus; None where the build begins one.
     """
 
     recipe: CorpusRecipe
@@ -48,10 +49,11 @@ def read_request(
     only: str | Sequence[str] | None,
     retry_failed: str | Collection[str] | None,
 ) -> Request:
-    """Understand what a build was asked for; arguments as for `vidaudio.pipeline.build.build`.
+    """Parse the arguments of a build; they are those of `vidaudio.pipeline.build.build`.
 
     Raises:
-        CorpusError: A stage or reason that does not exist, no place or no list, a corpus that cannot be opened.
+        CorpusError: When a stage or reason does not exist, corpus or manifest are not given, or the corpus cannot be
+            opened.
     """
     stages = wanted_stages(only)
     where, list_path = required_paths(recipe, manifest, corpus)
@@ -59,24 +61,24 @@ def read_request(
     store = open_store(where)
     standing = open_corpus(where) if store.exists(CORPUS_FILE) else None
     if standing is None:
-        store.list("")  # which has its own words where not even the bucket is there
+        store.list("")  # raises its own error where not even the bucket exists
     if standing is not None and recipe.embed.encoder.precision == "auto":
-        # Decided once: a corpus must not change its vectors because a later run has another processor.
+        # Keep the corpus's dtype: its vectors must not change because a later run uses another processor.
         recipe = with_precision(recipe, standing.settings.embed.encoder.precision)
     return Request(recipe, where, list_path, stages, reasons, standing)
 
 
 def with_precision(recipe: CorpusRecipe, precision: str) -> CorpusRecipe:
-    """The recipe with its encoder's dtype decided."""
+    """Return the recipe with the encoder's dtype set."""
     encoder = recipe.embed.encoder.model_copy(update={"precision": precision})
     return recipe.model_copy(update={"embed": recipe.embed.model_copy(update={"encoder": encoder})})
 
 
 def check_request(request: Request) -> None:
-    """Whether a build could do what it is asked for, as far as can be told without list and encoder.
+    """Check whether a build could do what is requested, as far as this can be decided without manifest and encoder.
 
     Raises:
-        RecipeError, CorpusError: What is wrong, where, and what to do.
+        RecipeError, CorpusError: When it could not; the message says what is wrong, where, and what to do.
     """
     recipe, stages = request.recipe, request.stages
     check_run(recipe, stages)
@@ -95,7 +97,7 @@ def check_request(request: Request) -> None:
 
 
 def _check_beginning(request: Request) -> None:
-    """A place where no corpus is may be a slip of the hand: only a run that can begin one does."""
+    """Check that the stages can begin a corpus; a path without a corpus may be a typing error."""
     if request.reasons is not None:
         raise CorpusError(
             f"there is no corpus at {request.where}, so nothing of it has failed; name one with --corpus, or leave "
@@ -111,14 +113,14 @@ def _check_beginning(request: Request) -> None:
 
 
 def check_run(recipe: CorpusRecipe, stages: Sequence[str]) -> None:
-    """Whether a run by this recipe could begin, as far as can be told without beginning it.
+    """Check whether a run by this recipe could begin, as far as this can be decided without starting it.
 
     Raises:
-        RecipeError, CorpusError: What is wrong, where, and what to do.
+        RecipeError, CorpusError: When it could not; the message says what is wrong, where, and what to do.
     """
     check_cluster(recipe.dask)
     if "download" in stages:
-        # Here and not at the top: only a run that fetches needs yt-dlp.
+        # Imported here: only a run that fetches needs yt-dlp.
         from vidaudio.media.fetch.ytdlp_options import check_site_names, check_ytdlp
         from vidaudio.pipeline.stages.download import fetch_options
 

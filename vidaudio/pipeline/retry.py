@@ -1,7 +1,7 @@
-"""`--retry-failed`: chosen clips that failed are planned again, into new shards at the end of the corpus.
+"""`--retry-failed`: plans chosen failed clips again, into new shards at the end of the corpus.
 
-Committed shards never change, so a clip that comes through at the second try stands in a new shard, which from then on
-speaks for it. What is still waiting in an unfinished shard is not planned twice.
+Committed shards never change. A clip that succeeds at the second try is stored in a new shard, and from then on that
+shard's row is the clip's current outcome. A clip that still waits in an unfinished shard is not planned twice.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ TRANSIENT_WORD, ALL_WORD = "transient", "all"
 
 
 def parse_reasons(asked: str | Collection[str]) -> frozenset[Reason]:
-    """Reasons from `transient` (all that may pass later), `all`, or reasons with commas between; or a list of such.
+    """Parse failure reasons, given as a string with commas or as a list of such strings.
+
+    `transient` means all reasons that may pass later, `all` every reason.
 
     Raises:
-        CorpusError: A reason that does not exist; names those that do. Or what is no text and no list of texts.
+        CorpusError: When a reason does not exist (the message names those that do), no reason is given, or the value is
+            neither a string nor a list of strings.
     """
     if isinstance(asked, Collection) and all(isinstance(word, str) for word in asked):
         listed = [asked] if isinstance(asked, str) else asked
@@ -54,17 +57,17 @@ def parse_reasons(asked: str | Collection[str]) -> frozenset[Reason]:
 
 
 def _hint(word: str) -> str:
-    """For whoever wrote the option bare in front of something else, which it took as its reasons."""
+    """Return a hint for a user who wrote the option without a value, so that it took the next word as its reasons."""
     if not Path(word).suffix and word not in recipe_names("pipelines"):
         return ""
     return f". It took {word!r} for one: write it in front of the option, or --retry-failed={TRANSIENT_WORD}"
 
 
 def plan_retry(corpus: Corpus, reasons: Collection[Reason]) -> Corpus:
-    """The corpus with the failed clips of these reasons planned once more; the same where there are none.
+    """Return the corpus with the failed clips of these reasons planned once more; the same corpus where there are none.
 
     Raises:
-        CorpusError: Another build grew the corpus at this moment.
+        CorpusError: When another build grew the corpus at the same time.
     """
     ids = _retried_ids(corpus, reasons)
     rows = _RetriedRows(corpus, ids)
@@ -79,12 +82,12 @@ def plan_retry(corpus: Corpus, reasons: Collection[Reason]) -> Corpus:
 
 
 def retried_rows(corpus: Corpus, reasons: Collection[Reason]) -> RowSource:
-    """The rows of the clips that `plan_retry` would plan once more."""
+    """Return the rows of the clips that `plan_retry` would plan once more."""
     return _RetriedRows(corpus, _retried_ids(corpus, reasons))
 
 
 def _retried_ids(corpus: Corpus, reasons: Collection[Reason]) -> dict[int, pa.Array]:
-    """Ids by shard: clips that failed, and fetched ones that earlier versions dropped as corrupt."""
+    """Return ids by shard: failed clips, and fetched clips that earlier versions dropped as corrupt."""
     chosen = dict(_by_shard(corpus, reasons, State.FAILED))
     for shard, ids in _by_shard(corpus, set(reasons) & {Reason.CORRUPT}, State.DROPPED):
         rows = corpus.table(shard)
@@ -95,7 +98,7 @@ def _retried_ids(corpus: Corpus, reasons: Collection[Reason]) -> dict[int, pa.Ar
 
 
 def nothing_retried(corpus: Corpus, reasons: Collection[Reason]) -> str:
-    """A sentence for whoever asked for clips once more where none is planned: why not."""
+    """Return a sentence that says why no clip is retried although a retry was requested."""
     dropped = sum(len(ids) for _, ids in _by_shard(corpus, reasons, State.DROPPED))
     named = "any reason" if reasons == frozenset(Reason) else ", ".join(sorted(reasons))
     said = f"--retry-failed plans nothing: no clip of {corpus.url} stands as failed for {named}"
@@ -106,12 +109,12 @@ def nothing_retried(corpus: Corpus, reasons: Collection[Reason]) -> str:
 
 
 def failed_clips(corpus: Corpus, reasons: Collection[Reason]) -> Sequence[str]:
-    """Ids of the clips whose newest outcome is a failure for one of these reasons, in order of shards."""
+    """Return the ids of the clips whose newest outcome is a failure for one of these reasons, in shard order."""
     return [clip_id for ids in _retried_ids(corpus, reasons).values() for clip_id in ids.to_pylist()]
 
 
 def _by_shard(corpus: Corpus, reasons: Collection[Reason], state: State) -> Iterator[tuple[int, pa.Array]]:
-    """Shards with clips whose newest outcome is this state for one of these reasons, and their ids."""
+    """Yield each shard that has clips whose newest outcome is this state for one of these reasons, and their ids."""
     if not reasons:
         return
     older = superseded(corpus)
@@ -130,7 +133,7 @@ def _by_shard(corpus: Corpus, reasons: Collection[Reason], state: State) -> Iter
 
 
 class _RetriedRows(RowSource):
-    """The rows of chosen clips, read from the shards that they were tried in."""
+    """The rows of chosen clips, read from the shards in which they were tried before."""
 
     def __init__(self, corpus: Corpus, ids: dict[int, pa.Array]) -> None:
         self._corpus, self._ids = corpus, ids

@@ -1,7 +1,7 @@
-"""The journal of a run: what its tasks happened to cost, and which failed. No identity check reads it.
+"""The log of a run: what its tasks cost and which of them failed. No identity check reads it.
 
-A run may have hundreds of thousands of tasks, so their rows are kept as compressed row groups, a few bytes a task, and
-of the errors only the first ones in words.
+A run may have hundreds of thousands of tasks. Their rows are therefore kept as compressed row groups, a few bytes a
+task, and only the first errors are kept as text.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from vidaudio.shards.store import Store
 
 RUNS_FOLDER = "runs"
-# One row a finished task, and one a failed download that had sent requests.
+# One row per finished task, and one per failed download, with its cost until then.
 JOURNAL = pa.schema(
     [
         ("stage", pa.string()),
@@ -36,12 +36,12 @@ MOST_ERRORS_KEPT = 100
 
 
 class RunLog:
-    """What one run did, in little memory however long it was.
+    """What one run did, kept in little memory however long the run is.
 
     Attributes:
-        tasks: How many finished.
-        failed: How many met an unexpected error.
-        errors: The first line of each of the first errors, by task.
+        tasks: Number of finished tasks.
+        failed: Number of tasks that met an unexpected error.
+        errors: First line of each of the first errors, by task.
         seconds: Wall time of the run.
     """
 
@@ -54,17 +54,17 @@ class RunLog:
         self._writer: pq.ParquetWriter | None = None
 
     def finished(self, record: Mapping[str, Any]) -> None:
-        """A task came to its end; `record` is what it returned."""
+        """Add a finished task; `record` is what it returned."""
         self.tasks += 1
         self._row(record)
 
     def error(self, task: str, text: str, spent: Mapping[str, Any] | None = None) -> None:
-        """A task failed for a reason that is no clip's.
+        """Add a task that failed for a reason that belongs to no clip.
 
         Args:
-            task: `<stage>-<shard>`.
+            task: Name of the task, `<stage>-<shard>`; `run` for an error of the whole run.
             text: What happened.
-            spent: What it had cost by then, named as in a record; a row of its own, without clips.
+            spent: What the task had cost by then, named as in a record; written as a row of its own, without clips.
         """
         self.failed += 1
         if spent:
@@ -80,7 +80,7 @@ class RunLog:
             self._flush()
 
     def write(self, store: Store) -> None:
-        """Leave the journal as `runs/<time>/tasks.parquet`, once, at the end; a run that did nothing leaves none."""
+        """Write the log once, at the end, to `runs/<time>/tasks.parquet`; a run without tasks writes nothing."""
         if not self.tasks and not self.failed:
             return
         self._flush()

@@ -1,6 +1,6 @@
-"""The chains of a build: what each shard still needs, made into tasks one shard after the other.
+"""Tasks of a build: finds the stages that each shard still needs, and submits them to Dask, one shard after the other.
 
-A task is a shard's number and little else; what comes back is a commit record and a few counts.
+A task's arguments are a shard number and little else. It returns a commit record and a few counts.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from vidaudio.shards.commit import committed_shards, read_record, table_name
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-# A worker that dies takes its task with it; the task is tried elsewhere this often.
+# How often Dask repeats a task that raised an error.
 TASK_RETRIES = 2
 
 
 class MissingShards:
-    """Shards that are not finished and the stages each still needs: pairs of both, in order, made when asked for.
+    """Unfinished shards with the stages that each still needs, in order; the pairs are made on iteration.
 
     Args:
-        stages: Names, in the order of a chain.
+        stages: Names of the stages, in the order in which they run.
         missing: Which stage is missing in which shard, bool `[stages, shards]`.
     """
 
@@ -54,15 +54,15 @@ class MissingShards:
             yield int(shard), self.stages_of(shard)
 
     def stages_of(self, shard: int) -> list[str]:
-        """The stages that a shard still needs, in order."""
+        """Return the stages that a shard still needs, in order."""
         return [name for name, missing in zip(self._stages, self._missing[:, shard], strict=True) if missing]
 
 
 def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> MissingShards:
-    """Shards that are not finished, and which of the wanted stages each still needs.
+    """Return the unfinished shards, and which of the wanted stages each still needs.
 
     Raises:
-        CorpusError: A shard needs a stage whose input stands in no folder and is not wanted either.
+        CorpusError: When a shard needs a stage whose input is neither committed nor wanted.
     """
     chain = shard_stages(encoder)
     done = np.zeros((len(chain), corpus.shards), bool)
@@ -76,15 +76,15 @@ def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> Missi
 
 
 def check_order(names: Sequence[str], wanted: np.ndarray, done: np.ndarray) -> None:
-    """Whether every wanted stage finds what it reads, or that is made on the way.
+    """Check that the input of every wanted stage is committed, or is wanted itself.
 
     Args:
-        names: Of the stages, in the order of a chain.
-        wanted: Which of them are to be done, bool `[stages]`.
+        names: Names of the stages, in the order in which they run.
+        wanted: Which stages are to be done, bool `[stages]`.
         done: Which stage is committed in which shard, bool `[stages, shards]`.
 
     Raises:
-        CorpusError: A shard needs a stage whose input stands in no folder and is not wanted either.
+        CorpusError: When a shard needs a stage whose input is neither committed nor wanted.
     """
     missing = ~done & wanted[:, None]
     for before, (name, name_before) in enumerate(zip(names[1:], names, strict=False)):
@@ -104,7 +104,7 @@ def run_shard_tasks(
     *,
     progress: bool,
 ) -> None:
-    """Every missing shard's chain, a bounded number at a time."""
+    """Run the missing stages of every unfinished shard, with a bounded number of shards in flight."""
     resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
     clips, ref = corpus.clips_by_shard(), corpus.ref
     run_id = f"{time.time_ns():x}"
@@ -125,7 +125,7 @@ def run_shard_tasks(
                     chain[-1] if chain else None,
                     key=f"{stage}-{shard:06d}-{run_id}",
                     resources={resources[stage]: 1},
-                    # A download that gave up has tried often enough; asking again at once would burn the list.
+                    # A download has its own retries; repeating it at once would waste requests on the whole list.
                     retries=0 if stage == "download" else TASK_RETRIES,
                     pure=False,
                 )
@@ -139,7 +139,7 @@ def run_shard_tasks(
 
     def inside(shard: int, stage: str, done: int) -> None:
         stages = missing.stages_of(shard)
-        # Every stage of a chain counts the same.
+        # Every stage of a shard counts the same.
         bar.inside(shard, (stages.index(stage) * int(clips[shard]) + min(done, int(clips[shard]))) // len(stages))
 
     with watch_progress(client, f"vidaudio-{run_id}", inside):
@@ -157,7 +157,10 @@ def run_shard_tasks(
 
 
 def _noted(breaker: RunCircuitBreaker, record: Mapping[str, Any]) -> str | None:
-    """What a shard's record says against going on; None for one of another stage, or one that was there before."""
+    """Pass a record to the circuit breaker; return the sentence that ends the run, or None.
+
+    Records of other stages, and of shards that were committed before, are ignored.
+    """
     if "trailing" not in record:
         return None
     return breaker.note(TrailingFailures(**record["trailing"]), [SiteAnswers(**row) for row in record["answers"]])
@@ -173,7 +176,10 @@ def run_pack_tasks(
     *,
     progress: bool,
 ) -> None:
-    """Every training shard that is not packed yet, a bounded number at a time; made ready before, what pays."""
+    """Write every training shard that is not packed yet, with a bounded number in flight.
+
+    Where it is worthwhile, the clips of every source shard are first written once, so that pack tasks can read ranges.
+    """
     if is_worthwhile(tasks):
         tasks = tasks.reading(sources_folder(tasks.plan_hash))
         _run_source_tasks(client, corpus, tasks, encoder, run, report, progress=progress)
@@ -201,7 +207,7 @@ def _run_source_tasks(
     *,
     progress: bool,
 ) -> None:
-    """The clips of every source shard, written once so that pack tasks can read each by its range."""
+    """Write the clips of every source shard once, so that pack tasks can read each clip by its byte range."""
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
     ref, run_id = corpus.ref, f"{time.time_ns():x}"
@@ -230,15 +236,16 @@ def run_task(
     topic: str,
     after: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """One task on a worker; returns a small record.
+    """Run one stage of one shard on a worker, unless it is committed already; return a small record.
 
     Args:
-        ref: The corpus.
-        encoder: Name of its encoder.
-        stage, shard: What to do.
-        run: How this run reaches the sites (cookies, proxy, rates), its deadlines and numbers of threads.
-        topic: Of the Dask events that carry progress inside the shard.
-        after: The record of the stage before; only orders this one behind it.
+        ref: Reference to the corpus.
+        encoder: Name of the corpus's encoder.
+        stage: Name of the stage.
+        shard: Shard number.
+        run: Settings of this run: how it reaches the sites (cookies, proxy, rates), deadlines, numbers of threads.
+        topic: Topic of the Dask events that report progress inside the shard.
+        after: Record of the stage before; unused, it only makes Dask run that stage first.
     """
     load_libraries()
     corpus = cached_corpus(ref)
@@ -253,7 +260,7 @@ def run_task(
 
 
 def run_pack_task(ref: CorpusRef, encoder: str, task: PackTask) -> dict[str, Any]:
-    """One training shard on a worker."""
+    """Write one training shard on a worker."""
     load_libraries()
     from vidaudio.packs.write import pack_shard
 
@@ -263,7 +270,7 @@ def run_pack_task(ref: CorpusRef, encoder: str, task: PackTask) -> dict[str, Any
 
 
 def run_source_task(ref: CorpusRef, encoder: str, folder: str, shard: int) -> dict[str, Any]:
-    """The clips of one source shard, made ready to be packed, on a worker."""
+    """Write the clips of one source shard on a worker, ready to be packed."""
     load_libraries()
     began = time.monotonic()
     clips = write_sources(cached_corpus(ref), shard, encoder, folder)

@@ -1,6 +1,7 @@
-"""Driving: a bounded number of task chains in flight, whatever they do, and a bar that says what came of them.
+"""The task loop: keeps a bounded number of task chains in flight, whatever they do, and shows their outcomes in a bar.
 
-Work comes from an iterator and is forgotten when it is through, so that a run of any length takes the same memory.
+A chain is the sequence of tasks of one work item. Work comes from an iterator and is forgotten once it has finished, so
+a run of any length takes the same memory.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ if TYPE_CHECKING:
 
 Work = TypeVar("Work")
 
-# Unexpected errors in this many tasks with no success between them end the run: something is wrong with all of them.
+# Unexpected errors in this many tasks in a row end the run: something is wrong with all of them.
 MAX_FAILURES_IN_A_ROW = 5
 MOST_REASONS_SHOWN = 4
 SCHEDULER_GONE = "the Dask scheduler is gone"
 
 
 class Progress:
-    """A bar over the clips of all shards; it also shows how many shards are done and what came of their clips.
+    """A progress bar over the clips of all shards; it also shows the number of finished shards and the clips' outcomes.
 
-    It moves when a shard is finished, and before that by what is reported from inside it (`inside`).
+    The bar moves when a shard is finished, and before that by reports from inside the shard (`inside`).
 
     Args:
-        title, unit: Of the bar.
-        total: Of all shards together, in units.
-        shards: How many there are to do.
+        title, unit: Title of the bar and name of its unit.
+        total: Units of all shards together.
+        shards: Number of shards to do.
         shown: False for no bar at all.
     """
 
@@ -47,14 +48,14 @@ class Progress:
         self._bar = tqdm(total=total, desc=title, unit=unit, disable=not shown, dynamic_ncols=True)
         self._shards = shards
         self._inside: dict[int, int] = {}
-        # Reports from inside a shard come in another thread.
+        # Reports from inside a shard arrive in another thread.
         self._lock = threading.Lock()
         self.through = 0
         self._outcomes: Counter[str] = Counter()
         self._show(0)
 
     def begun(self, shard: int) -> None:
-        """A shard is in flight; only then do reports from inside it count."""
+        """Mark a shard as in flight; reports from inside it count only from now on."""
         with self._lock:
             self._inside[shard] = 0
 
@@ -68,7 +69,7 @@ class Progress:
     def finished(
         self, units: int, records: Sequence[Mapping[str, Any]], failed_tasks: int, shard: int | None = None
     ) -> None:
-        """One more shard is through, with what its tasks returned; `failed_tasks` of all so far have failed."""
+        """Add a finished shard with the records of its tasks; `failed_tasks` counts all failures of the run so far."""
         with self._lock:
             self.through += 1
             self._outcomes.update(chain_outcomes(records))
@@ -76,6 +77,7 @@ class Progress:
             self._bar.update(units - (self._inside.pop(shard, 0) if shard is not None else 0))
 
     def close(self) -> None:
+        """Close the bar."""
         self._bar.close()
 
     def _show(self, failed_tasks: int) -> None:
@@ -85,7 +87,7 @@ class Progress:
 
 
 def chain_outcomes(records: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    """How many clips of a shard came through all its stages (`done`), and why the others did not."""
+    """Count the clips of a shard that came through all its stages (`done`), and the reasons of the others."""
     counted: Counter[str] = Counter()
     done = None
     for outcomes in (record.get("outcomes") for record in records):
@@ -96,7 +98,7 @@ def chain_outcomes(records: Sequence[Mapping[str, Any]]) -> Counter[str]:
 
 
 def progress_text(through: int, shards: int, outcomes: Mapping[str, int], failed_tasks: int) -> str:
-    """For the bar: `12/40 shards, 231 done, 14 private, 3 no_audio`."""
+    """Return the text behind the bar: `12/40 shards, 231 done, 14 private, 3 no_audio`."""
     text = [f"{through:,}/{shards:,} shards"]
     if "done" in outcomes:
         text.append(f"{outcomes['done']:,} done")
@@ -120,17 +122,18 @@ def run_tasks(
     verdict: Callable[[Mapping[str, Any]], str | None] = lambda record: None,
     shard_of: Callable[[Work], int | None] = lambda item: None,
 ) -> None:
-    """Keep `limit` chains in flight until none is left, or until everything fails.
+    """Keep `limit` chains in flight until no work is left, or until everything fails.
 
     Args:
-        work: What is to be done, a chain of tasks each; taken from only when there is room.
-        submit: From one of them to the futures of its chain, in order.
-        limit: Chains in flight.
-        units: How much of the bar one of them is.
-        report: Where finished and failed tasks are written down.
-        progress: The bar; left open.
-        verdict: Told of every record in the order they come; a sentence from it ends the run, and says why.
-        shard_of: From one of them to its shard number, where progress is reported from inside shards.
+        work: Work items, each for one chain of tasks; the next is taken only when there is room.
+        submit: Function from a work item to the futures of its chain, in order.
+        limit: Number of chains in flight.
+        units: Function from a work item to its share of the bar, in units.
+        report: Log of finished and failed tasks.
+        progress: The bar; it is left open.
+        verdict: Function that is called with every record, in order of arrival; a sentence that it returns ends the run
+            and is logged as the cause.
+        shard_of: Function from a work item to its shard number, where progress is reported from inside shards.
     """
     from distributed import as_completed
 
@@ -138,7 +141,8 @@ def run_tasks(
     flying: dict[str, tuple[Work, list[Future]]] = {}
     failures_in_a_row = 0
     stopped = False
-    # What ends the run is met by all shards in flight, each in words of its own: those of the first stand for all.
+    # All shards in flight meet the cause that ends the run, each with its own message; the first message is used for
+    # all.
     causes: dict[Reason, str] = {}
 
     def feed() -> None:
@@ -163,7 +167,7 @@ def run_tasks(
                 text = causes.setdefault(cause, text)
             report.error(culprit.key.rsplit("-", 1)[0], text, spent_by(culprit.exception()))
             stopped = stopped or _ends_the_run(culprit)
-        # What a chain did before one of its tasks failed was done and spent all the same.
+        # Tasks that finished before another task of the chain failed still count, with their cost.
         records, lost = _records(chain)
         if lost and not stopped:
             report.error("run", SCHEDULER_GONE)
@@ -175,14 +179,14 @@ def run_tasks(
                 stopped = True
         through = records if future.status == "finished" else ()
         progress.finished(units(item), through, report.failed, shard_of(item))
-        # A future that is still named here would keep its task with the scheduler until the next one ends.
+        # A future that is still referenced here would keep its task in the scheduler until the next one ends.
         del future, item, chain, records, through
         if failures_in_a_row < MAX_FAILURES_IN_A_ROW and not stopped:
             feed()
 
 
 def _records(chain: Sequence[Future]) -> tuple[list[dict[str, Any]], bool]:
-    """What the finished tasks of a chain returned, and whether the scheduler went before it could be asked for."""
+    """Return what the finished tasks of a chain returned, and whether the scheduler was lost before the last."""
     records = []
     for link in chain:
         if link.status == "finished":
@@ -194,13 +198,13 @@ def _records(chain: Sequence[Future]) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _ends_the_run(future: Future) -> bool:
-    """Whether going on would only fail the same way."""
+    """Return whether all further tasks would fail the same way."""
     error = future.exception()
     return _given_up(future) or isinstance(error, FetchAborted) or _disk_is_full(error)
 
 
 def _shared_cause(future: Future) -> Reason | None:
-    """What a failed task has met that every other would meet, too."""
+    """Return the reason of a failure that every other task would meet, too; None for another failure."""
     error = future.exception()
     if isinstance(error, FetchAborted):
         return error.reason
@@ -208,7 +212,7 @@ def _shared_cause(future: Future) -> Reason | None:
 
 
 def _given_up(future: Future) -> bool:
-    """The scheduler has gone, and has taken the task along."""
+    """Return whether the task was lost together with the scheduler."""
     return future.status in ("cancelled", "lost")
 
 

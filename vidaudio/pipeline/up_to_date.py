@@ -1,8 +1,8 @@
-"""A build that finds nothing to do should find it at once, however large the corpus.
+"""Up-to-date check: lets a build that has nothing to do end at once, however large the corpus is.
 
-A build that came to its end leaves a note of what it was given and of every file that stood then, by name and size, in
-`runs/finished.json`. Where the same is given again and the same files stand, there is nothing to do, and neither list,
-encoder nor tables need be read to know it. The note is nobody's truth: without it a build looks for itself.
+A completed build records in `runs/finished.json` a hash of its inputs, and a hash of the names and sizes of all files.
+If a later build has the same inputs and the same files exist, there is nothing to do, and neither manifest, encoder nor
+tables are read. The file is only a cache: without it, a build checks the corpus itself.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ FINISHED_FILE = "runs/finished.json"
 
 
 def request_hash(recipe: CorpusRecipe, list_path: str, stages: Sequence[str]) -> str:
-    """A hash of all that a build is given: settings, the list's bytes, stages, and the encoder's own files.
+    """Return a hash of all inputs of a build.
+
+    The inputs are settings, the manifest's bytes, stages, the encoder's own files, and the version of this package.
 
     Raises:
-        OSError: The list is not a file that can be read.
+        OSError: When the manifest is not a file that can be read.
     """
     with open(list_path, "rb") as file:
         list_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -43,7 +45,7 @@ def request_hash(recipe: CorpusRecipe, list_path: str, stages: Sequence[str]) ->
 
 
 def is_up_to_date(corpus: Corpus, request: str) -> Listings | None:
-    """The files of its stages, where a build with this request ended and nothing has changed since."""
+    """Return the files of the corpus's stages if a build with this request completed and nothing changed; else None."""
     try:
         noted = parse_object(corpus.store.read(FINISHED_FILE))
         if noted["request"] != request:
@@ -51,12 +53,12 @@ def is_up_to_date(corpus: Corpus, request: str) -> Listings | None:
         listings = list_stages(corpus)
         return listings if noted["files"] == _files_hash(corpus, listings) else None
     except (CorpusError, OSError, ValueError, KeyError, TypeError):
-        # Whatever is wrong, the build itself will find it and say so.
+        # Whatever is wrong, the build itself will find and report it.
         return None
 
 
 def record_up_to_date(corpus: Corpus, listings: Listings, request: str) -> None:
-    """Leave the note; a place that takes no more files goes without."""
+    """Record a completed build; storage errors are ignored."""
     noted = {"request": request, "files": _files_hash(corpus, listings)}
     with contextlib.suppress(OSError, CorpusError), corpus.store.workspace() as scratch:
         path = scratch / "finished.json"
@@ -65,6 +67,7 @@ def record_up_to_date(corpus: Corpus, listings: Listings, request: str) -> None:
 
 
 def _files_hash(corpus: Corpus, listings: Listings) -> str:
+    """Return a hash of the names and sizes of all files of the stages and of the corpus's own folder."""
     own = {name: size for name, size in corpus.store.list("").items() if not name.startswith(".")}
     digest = hashlib.sha256()
     for folder, names in sorted({**listings, "": own}.items()):

@@ -1,1 +1,1 @@
-"""What people look at and listen to: pages made from a corpus, and from a system's sounds."""
+"""Reports for people to view and listen to: pages made from a corpus, and from a system's sounds."""

@@ -1,7 +1,7 @@
-"""Sound separation in plain PyTorch: front end, U-Net, query path, fusion, losses, separation of whole sounds, scores.
+"""Sound separation in plain PyTorch: front end, U-Net, query path, fusion, losses, separation of long sounds, scores.
 
-Knows neither files nor the training framework. Names are loaded when first used, so that the processes that only score
-(`score_many`) never load PyTorch.
+The package depends neither on files nor on the training framework. Names are imported on first use, so that processes
+that only compute scores (`score_many`) never load PyTorch.
 """
 
 from __future__ import annotations

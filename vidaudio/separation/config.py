@@ -1,8 +1,8 @@
-"""What a separation system is made of: the choices in which the systems of the papers differ, and nothing else.
+"""Configuration of a separation system: only the choices in which the systems of the papers differ.
 
-Every system has the same front end and U-Net. They differ in what a query is and how it becomes numbers (`query`), in
-the heads (`noise`, or heads without queries), and in the loss. Where a paper and its code disagree, the choice is a
-named option here whose default is the form that works.
+Every system has the same front end and U-Net. Systems differ in the kind of query and how it is encoded (`query`), in
+the heads (`noise` heads, or heads without queries), and in the loss. Where a paper and its code disagree, the choice is
+a named option here; its default is the form that works.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from vidaudio.separation.frontend import FrontEndConfig
 from vidaudio.separation.unet import UNetConfig
 
 QueryKind = Literal["vector", "label", "pictures", "none"]
-# The assignments of n heads to n sources are tried one by one, n! of them.
+# All n! assignments of n heads to n sources are tried one by one.
 MAX_PERMUTED_SOURCES = 6
 
 
 @dataclass(frozen=True, slots=True)
 class FusionConfig:
-    """How feature pictures and query numbers make a mask, see `vidaudio.separation.fusion`.
+    """How feature maps and query coefficients are combined into a mask, see `vidaudio.separation.fusion`.
 
     Args:
-        sigmoid: `outside`, one sigmoid over the weighted sum (CLIPSep's code); or `inside`, one a feature picture
-            (the form the paper prints), here averaged instead of summed, since the sum is no probability.
-        query_activation: `sigmoid` (the code) or `none` (the paper) on the query numbers.
+        sigmoid: `outside`, one sigmoid over the weighted sum (CLIPSep's code); or `inside`, one sigmoid per feature map
+            (the form printed in the paper). The `inside` terms are averaged here instead of summed, since their sum is
+            not a probability.
+        query_activation: Activation of the query coefficients: `sigmoid` (the code) or `none` (the paper).
     """
 
     sigmoid: Literal["outside", "inside"] = "outside"
@@ -35,20 +36,20 @@ class FusionConfig:
 
 @dataclass(frozen=True, slots=True)
 class NoiseConfig:
-    """Noise invariant training (CLIPSep-NIT, section 3.2): as many noise heads as sources.
+    """Noise invariant training (CLIPSep-NIT, section 3.2), with as many noise heads as sources.
 
     Args:
-        input: The noise heads see the `mean` of the query vectors (the code) or their `sum` (the paper).
-        gamma: Total noise activation that costs nothing.
-        activation_weight: What activation above gamma costs, the paper's lambda.
-        query_weight: Coefficient of the second regulariser, 0 in the published code: what it costs that a query mask
-            together with its noise mask explains a source hardly better than the noise mask alone.
-        query_margin: By how much the loss must be lower with the query mask for that to cost nothing (the published
-            code's epsilon).
-        start_step: Optimiser steps of training without the noise heads first.
+        input: Input of the noise heads: the `mean` of the query vectors (the code) or their `sum` (the paper).
+        gamma: Total noise activation up to which there is no penalty.
+        activation_weight: Penalty weight of the activation above gamma, the paper's lambda.
+        query_weight: Coefficient of the second regulariser, 0 in the published code. The regulariser penalises sources
+            that the query mask and its noise mask together explain hardly better than the noise mask alone.
+        query_margin: Amount by which the query mask must lower the loss to avoid that penalty (the published code's
+            epsilon).
+        start_step: Number of optimiser steps to train without the noise heads first.
 
     Raises:
-        RecipeError: A number below 0.
+        RecipeError: When a number is below 0.
     """
 
     input: Literal["mean", "sum"] = "mean"
@@ -66,11 +67,12 @@ class NoiseConfig:
 
 @dataclass(frozen=True, slots=True)
 class LossConfig:
-    """How the errors of pixels and sources are put together.
+    """How the errors of pixels and sources are combined.
 
     Args:
-        pixel_weight: `clamped_log`, log(1 + |X|) in [0.001, 10] (the code), or `magnitude`, |X| (the paper).
-        sources: `mean` over the sources (the code) or their `sum` (the paper).
+        pixel_weight: Weight of a pixel: `clamped_log`, log(1 + |X|) clamped to [0.001, 10] (the code), or `magnitude`,
+            |X| (the paper).
+        sources: Reduction over the sources: `mean` (the code) or `sum` (the paper).
     """
 
     pixel_weight: Literal["clamped_log", "magnitude"] = "clamped_log"
@@ -82,20 +84,21 @@ class SeparatorConfig:
     """Parts and sizes of a system; the defaults are CLIPSep's.
 
     Args:
-        query: What a query is: a `vector` of a frozen encoder, the number of a `label`, `pictures` whose encoder is
-            part of the model, or `none`: the model puts out all sources and learns by permutations (PIT).
-        query_dimensions: Of the vectors, or of the learned vector a label has.
-        labels: How many labels there are, where queries are labels.
-        sources: Of a training mixture: the heads that PIT has, and the noise heads that NIT has.
-        channels: Feature pictures the U-Net puts out, k.
-        noise: Noise heads, or None.
-        fusion, loss: Options.
+        query: Kind of query: a `vector` of a frozen encoder, the number of a `label`, `pictures` whose encoder is part
+            of the model, or `none`: the model outputs all sources and is trained with permutations (PIT).
+        query_dimensions: Dimensions of the query vectors, or of the learned vector per label.
+        labels: Number of labels; above 0 exactly if the queries are labels.
+        sources: Sources per training mixture; also the number of heads of PIT and of noise heads of NIT.
+        channels: Feature maps that the U-Net outputs, the paper's k.
+        noise: Options of the noise heads; None for no noise heads.
+        fusion: Options of the fusion of feature maps and queries.
+        loss: Options of the loss.
         front_end: Sizes of the spectrogram.
         unet: Sizes of the U-Net.
 
     Raises:
-        RecipeError: A size below 1, parts that do not go together, or a spectrogram whose sides the U-Net cannot halve
-            `unet.levels` times.
+        RecipeError: When a size is too small, options contradict each other, there are too many sources to permute, or
+            a side of the spectrogram cannot be halved `unet.levels` times.
     """
 
     query: QueryKind = "vector"

@@ -1,6 +1,6 @@
-"""What a training step compares: the picture of a mixture, and of each of its sources the mask that would pull it out.
+"""Training examples: the spectrogram of a mixture and, for each of its sources, the mask that would extract it.
 
-Shared by every system: they differ in the query path, the heads and the loss, not in what they look at.
+All systems share them: systems differ in the query path, the heads and the loss, not in their input and targets.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ MAGNITUDE_FLOOR = 1e-10
 
 @dataclass(frozen=True, slots=True)
 class MixtureExample:
-    """Pictures of B mixtures of N sources, float32, without gradients.
+    """Spectrograms and targets of B mixtures of N sources, float32, without gradients.
 
-    `log_magnitude` [B, 1, H, W] is the networks' input, `targets` [B, N, H, W] are the binary masks, `weights`
-    [B, H, W] say how much each pixel counts.
+    Attributes:
+        log_magnitude: Input of the networks, [B, 1, H, W].
+        targets: Binary masks of the sources, [B, N, H, W].
+        weights: Weight of each pixel in the loss, [B, H, W].
     """
 
     log_magnitude: Tensor
@@ -39,22 +41,23 @@ def make_example(
     *,
     pixel_weight: Literal["clamped_log", "magnitude"] = "clamped_log",
 ) -> MixtureExample:
-    """Mix, transform and warp on the device of the samples.
+    """Mix the sources, transform and warp them, on the device of the samples.
 
     Args:
-        audio: int16 or float [B, N, L], L the front end's window_samples.
-        gains: [B, N] or None, see `mix_sources`.
-        pixel_weight: See `pixel_weights`.
+        front_end: The model's STFT and warp.
+        audio: Samples of the sources, int16 or float [B, N, L]; L is the front end's window_samples.
+        gains: Gains of the sources, [B, N], or None for 1, see `mix_sources`.
+        pixel_weight: Kind of pixel weights, see `pixel_weights`.
 
     Raises:
-        ValueError: L is not what the front end's frames need.
+        ValueError: When L is not the front end's window_samples.
     """
     expected = front_end.config.window_samples
     if audio.shape[-1] != expected:
         raise ValueError(f"The sources have {audio.shape[-1]} samples; the front end's window has {expected}.")
     sources, mixture = mix_sources(audio, gains)
     magnitudes = front_end.to_log(front_end.stft(torch.cat([sources, mixture[:, None]], dim=1)).abs())
-    # The warp's weights sum to 1: the floor may as well be added after it.
+    # The warp's weights sum to 1: adding the floor after the warp is the same as before it.
     source_magnitudes, magnitude = magnitudes[:, :-1], magnitudes[:, -1] + MAGNITUDE_FLOOR
     return MixtureExample(
         log_magnitude=magnitude.log()[:, None],
@@ -64,5 +67,5 @@ def make_example(
 
 
 def mixture_magnitude(front_end: FrontEnd, spectrum: Tensor) -> Tensor:
-    """Warped |X| + 1e-10, so that its logarithm exists: complex [..., bins, T] -> float32 [..., log_rows, T]."""
+    """Return the warped |X| + 1e-10, which has a logarithm: complex [..., bins, T] -> float32 [..., log_rows, T]."""
     return front_end.to_log(spectrum.abs() + MAGNITUDE_FLOOR)

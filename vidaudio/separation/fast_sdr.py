@@ -1,13 +1,13 @@
-"""BSSEval v4 (image version, mono, one global window) in batches: the scores of museval, many estimates at a time.
+"""BSSEval v4 scores (image version, mono, one global window) in batches: museval's scores of many estimates at a time.
 
 With mono signals and one window the image SDR needs no filters at all: distortion, interference and artifacts add up to
-the plain difference of estimate and reference. SIR and SAR take one block-Toeplitz system per set of references, solved
-once for all the estimates of it. Vincent et al., Performance measurement in blind audio source separation, IEEE TASLP
-14(4), 2006; Liutkus et al., The 2018 Signal Separation Evaluation Campaign, LVA/ICA 2018.
+the plain difference of estimate and reference. SIR and SAR need one block-Toeplitz system per set of references, which
+is solved once for all estimates of that set. Vincent et al., Performance measurement in blind audio source separation,
+IEEE TASLP 14(4), 2006; Liutkus et al., The 2018 Signal Separation Evaluation Campaign, LVA/ICA 2018.
 
-SDR equals museval's always. SIR and SAR do wherever the references fill their band down to a noise floor, as anything
-that was once int16 does; references band-limited down to double precision make the system singular in it, and there
-museval's own SIR and SAR hang on rounding (a few hundredths of a dB).
+SDR always equals museval's. SIR and SAR do so where the references fill their band down to a noise floor, as anything
+that was once int16 does. References that are band-limited down to double precision make the system singular in double
+precision; there museval's own SIR and SAR depend on rounding (a few hundredths of a dB).
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from vidaudio.separation.sdr import FILTER_TAPS, SILENCE
 
 
 def image_sdr(references: Tensor, estimates: Tensor) -> Tensor:
-    """Image SDR, 10 log10(sum s^2 / sum (s - e)^2), equal to museval's for mono signals and one global window.
+    """Return the image SDR, 10 log10(sum s^2 / sum (s - e)^2); equals museval's for mono and one global window.
 
     Args:
-        references: [..., L].
-        estimates: [..., L], broadcast against the references.
+        references: True signals s, [..., L].
+        estimates: Estimates e, [..., L], broadcast against the references.
 
     Returns:
-        dB, float64 [...]; inf where they are equal, NaN where one is silent (absolute sum at most 1e-5).
+        dB, float64 [...]; inf where both are equal, NaN where one is silent (absolute sum at most 1e-5).
     """
     references, estimates = references.double(), estimates.double()
     ratio = _energy(references) / _energy(references - estimates)
@@ -35,7 +35,7 @@ def image_sdr(references: Tensor, estimates: Tensor) -> Tensor:
 
 
 def scale_invariant_sdr(references: Tensor, estimates: Tensor) -> Tensor:
-    """SI-SDR as `vidaudio.separation.sdr.si_sdr` has it; shapes and silence as in `image_sdr`."""
+    """Return SI-SDR as defined in `vidaudio.separation.sdr.si_sdr`; shapes and silence are as in `image_sdr`."""
     references, estimates = references.double(), estimates.double()
     scaled = (estimates * references).sum(dim=-1, keepdim=True) / _energy(references)[..., None] * references
     ratio = _energy(scaled) / _energy(scaled - estimates)
@@ -43,18 +43,18 @@ def scale_invariant_sdr(references: Tensor, estimates: Tensor) -> Tensor:
 
 
 def fast_scores(references: Tensor, estimates: Tensor, *, taps: int = FILTER_TAPS) -> dict[str, Tensor]:
-    """SDR, SIR, SAR and SI-SDR of estimates of the target, in float64 on the device of the tensors.
+    """Return SDR, SIR, SAR and SI-SDR of estimates of the target, in float64 on the device of the tensors.
 
     Args:
-        references: The true sources of B mixtures, target first, [B, n, L].
-        estimates: M estimates of the target of each, [B, M, L].
-        taps: Length of the distortion filters.
+        references: True sources of B mixtures, target first, [B, n, L].
+        estimates: M estimates of each mixture's target, [B, M, L].
+        taps: Length of the distortion filters, samples.
 
     Returns:
         `sdr`, `sir`, `sar`, `si_sdr`, float64 [B, M], in dB; NaN where a reference or the estimate is silent.
 
     Raises:
-        ValueError: Shapes other than those.
+        ValueError: When the shapes differ from these.
     """
     if references.ndim != 3 or estimates.ndim != 3 or references.shape[::2] != estimates.shape[::2]:
         raise ValueError(
@@ -99,7 +99,7 @@ def _audible(signal: Tensor) -> Tensor:
 
 
 def _gram(spectra: Tensor, fft_length: int, taps: int) -> Tensor:
-    """Inner products of all delayed references, [B, n, taps, n, taps]: (j, p, i, q) is <s_j(t - p), s_i(t - q)>."""
+    """Return products of all delayed references, [B, n, taps, n, taps]: (j, p, i, q) is <s_j(t - p), s_i(t - q)>."""
     correlation = torch.fft.irfft(spectra[:, :, None] * spectra.conj()[:, None], fft_length)
     delay = torch.arange(taps, device=spectra.device)
     lag = (delay[None, :] - delay[:, None]) % fft_length
@@ -107,16 +107,16 @@ def _gram(spectra: Tensor, fft_length: int, taps: int) -> Tensor:
 
 
 def _project(gram: Tensor, products: Tensor, spectra: Tensor, fft_length: int) -> Tensor:
-    """Least-squares projections of the estimates onto the delayed references, [B, M, fft_length]."""
+    """Return least-squares projections of the estimates onto the delayed references, [B, M, fft_length]."""
     batch, sources, taps = gram.shape[:3]
     size = sources * taps
-    # The same tiny ridge as museval's, so that references without some frequencies are solved alike.
+    # The same tiny ridge as museval's, so that references without some frequencies have the same solution.
     ridge = torch.finfo(torch.float64).eps * torch.eye(size, dtype=torch.float64, device=gram.device)
     matrix = gram.reshape(batch, size, size) + ridge
     right = products.reshape(batch, size, -1)
     filters, info = torch.linalg.solve_ex(matrix, right)
     for index in info.nonzero().flatten().tolist():
-        # Exactly singular; gelsd, as in NumPy's lstsq, gives the solution of least norm.
+        # Exactly singular: gelsd, which NumPy's lstsq uses too, returns the solution of least norm.
         filters[index] = torch.linalg.lstsq(matrix[index].cpu(), right[index].cpu(), driver="gelsd").solution
     filters = filters.reshape(batch, sources, taps, -1).transpose(-1, -2)
     filtered = torch.fft.rfft(filters, fft_length) * spectra[:, :, None]

@@ -1,9 +1,9 @@
-"""Front end: from sound to the log-frequency picture the networks see, and back.
+"""Front end: converts sound to the log-frequency spectrogram that the networks read, and masks back to sound.
 
-A mixture of 65,535 samples becomes a complex spectrum [513 bins, 256 frames]; magnitudes are warped along frequency to
-256 log-spaced rows (time is left alone), and masks are warped back. The warp is bilinear grid sampling with aligned
+A mixture of 65,535 samples becomes a complex spectrum [513 bins, 256 frames]. Magnitudes are warped along frequency to
+256 log-spaced rows (time stays as it is), and masks are warped back. The warp is bilinear grid sampling with aligned
 corners (Zhao et al. 2018; CLIPSep, section 3.1). As the grid moves along frequency only, it is one fixed interpolation
-between two bins per row, done here as two row gathers and a lerp: exact under any matmul precision setting.
+between two bins per row, computed here as two row gathers and a lerp: exact under any matmul precision setting.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ class FrontEndConfig:
     """Sizes of the spectrogram (defaults: CLIPSep, appendix; the demo uses hop 512, 128 frames, 128 rows).
 
     Args:
-        sample_rate: Of the sound the model hears, Hz.
-        n_fft: Samples a frame of the STFT; also the length of its Hann window.
+        sample_rate: Sample rate of the model's input and output, Hz.
+        n_fft: Samples per frame of the STFT; also the length of its Hann window.
         hop: Samples between frames.
-        window_samples: Samples one example has.
-        log_rows: Rows of the log-frequency picture.
-        frames: Its columns; must be what `window_samples` and `hop` give.
+        window_samples: Samples per example.
+        log_rows: Rows of the log-frequency spectrogram.
+        frames: Columns of the log-frequency spectrogram; must match `window_samples` and `hop`.
 
     Raises:
-        RecipeError: A size is not positive, or the sizes do not fit together; says which would.
+        RecipeError: When a size is too small, n_fft is odd, or the sizes do not fit together; the message names a value
+            that fits.
     """
 
     sample_rate: int = 16000
@@ -65,31 +66,31 @@ class FrontEndConfig:
 
     @property
     def bins(self) -> int:
-        """Frequency bins of the STFT, n_fft / 2 + 1."""
+        """Return the number of frequency bins of the STFT, n_fft / 2 + 1."""
         return self.n_fft // 2 + 1
 
     @property
     def output_samples(self) -> int:
-        """Samples the inverse STFT gives for one window, hop (frames - 1): 65,280 by default."""
+        """Return the samples that the inverse STFT gives for one window, hop (frames - 1): 65,280 by default."""
         return self.hop * (self.frames - 1)
 
 
 def warp_coordinates(log_rows: int, bins: int) -> Tensor:
-    """Where each log row lies on the linear axis: (g(y) + 1) / 2 * (bins - 1), in bins, float64 [log_rows]."""
+    """Return each log row's position on the linear axis: (g(y) + 1) / 2 * (bins - 1), in bins, float64 [log_rows]."""
     y = torch.linspace(-1, 1, log_rows, dtype=torch.float64)
     g = (WARP_BASE ** ((y + 1) / 2) - (WARP_BASE + 1) / 2) / ((WARP_BASE - 1) / 2)
     return (g + 1) / 2 * (bins - 1)
 
 
 def unwarp_coordinates(bins: int, log_rows: int) -> Tensor:
-    """Where each linear bin lies among the log rows: (u(v) + 1) / 2 * (log_rows - 1), in rows, float64 [bins]."""
+    """Return each bin's position among the log rows: (u(v) + 1) / 2 * (log_rows - 1), in rows, float64 [bins]."""
     v = torch.linspace(-1, 1, bins, dtype=torch.float64)
     u = 2 * torch.log((WARP_BASE - 1) / 2 * v + (WARP_BASE + 1) / 2) / math.log(WARP_BASE) - 1
     return (u + 1) / 2 * (log_rows - 1)
 
 
 class RowInterpolation(nn.Module):
-    """Linear interpolation between the rows (dimension -2) of a float32 picture at fixed fractional positions."""
+    """Linear interpolation between the rows (dimension -2) of a float32 spectrogram at fixed fractional positions."""
 
     def __init__(self, coordinates: Tensor, rows: int) -> None:
         super().__init__()
@@ -98,12 +99,12 @@ class RowInterpolation(nn.Module):
         self.register_buffer("weight", (coordinates - lower).clamp(0, 1).float()[:, None], persistent=False)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """[..., rows, T] -> [..., len(coordinates), T]."""
+        """Interpolate the rows: [..., rows, T] -> [..., len(coordinates), T]."""
         return torch.lerp(picture.index_select(-2, self.lower), picture.index_select(-2, self.lower + 1), self.weight)
 
 
 class FrontEnd(nn.Module):
-    """STFT, its inverse, and the log-frequency warp. Holds no parameters and nothing that a checkpoint must carry."""
+    """STFT, its inverse, and the log-frequency warp. It has no parameters and nothing that must be in a checkpoint."""
 
     def __init__(self, config: FrontEndConfig | None = None) -> None:
         super().__init__()
@@ -113,12 +114,12 @@ class FrontEnd(nn.Module):
         self.unwarp = RowInterpolation(unwarp_coordinates(config.bins, config.log_rows), config.log_rows)
 
     def stft(self, audio: Tensor) -> Tensor:
-        """Complex spectrum of sound: Hann window (periodic), centred frames, zeros beyond the edges.
+        """Return the complex spectrum of sound: Hann window (periodic), centred frames, zeros beyond the edges.
 
-        As librosa 0.9.2 computes it with its defaults, always in float32.
+        The result is as librosa 0.9.2 computes it with its defaults, always in float32.
 
         Args:
-            audio: [..., L], L >= 1, in [-1, 1].
+            audio: Sound in [-1, 1], [..., L], L >= 1.
 
         Returns:
             complex64 [..., bins, 1 + L // hop].
@@ -137,11 +138,11 @@ class FrontEnd(nn.Module):
         return spectrum.reshape(*shape[:-1], *spectrum.shape[-2:])
 
     def istft(self, spectrum: Tensor, length: int | None = None) -> Tensor:
-        """Sound from a complex spectrum, by least squares (windowed overlap-add over the summed squared windows).
+        """Return sound from a complex spectrum by least squares (windowed overlap-add over the summed squared windows).
 
         Args:
-            spectrum: complex [..., bins, T].
-            length: Samples to return; hop (T - 1) if not given, as librosa's inverse does.
+            spectrum: Complex spectrum, [..., bins, T].
+            length: Samples to return; None for hop (T - 1), as librosa's inverse returns.
 
         Returns:
             float32 [..., length].
@@ -159,7 +160,7 @@ class FrontEnd(nn.Module):
         return audio.reshape(*shape[:-2], audio.shape[-1])
 
     def to_log(self, picture: Tensor) -> Tensor:
-        """Warp a real picture from linear bins to log rows, in float32: [..., bins, T] -> [..., log_rows, T]."""
+        """Warp a real spectrogram from linear bins to log rows, in float32: [..., bins, T] -> [..., log_rows, T]."""
         return self.warp(picture.float())
 
     def to_linear(self, mask: Tensor) -> Tensor:

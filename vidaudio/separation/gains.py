@@ -1,8 +1,8 @@
-"""Whether a gain comes from what was asked: the right query against a wrong one, mixture by mixture.
+"""Gains that come from the query: comparison of the right query with a wrong one, mixture by mixture.
 
 A system that has learned nothing still gains SDR over a mixture: it makes everything quieter, and SDR counts an error
-in level as distortion. A wrong query gains as much. SI-SDR does not see level, and the difference to a wrong query is
-what asking brings.
+in level as distortion. A wrong query gains as much. SI-SDR ignores the level, and the difference to a wrong query is
+the gain that the query itself brings.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ STANDARD_ERRORS = 2.0
 
 
 def is_above_error(mean: float, standard_error: float) -> bool | None:
-    """Whether a mean of paired differences lies above 2 standard errors; None where there are too few to tell."""
+    """Return whether a mean of paired differences is above 2 standard errors; None if either number is NaN."""
     if math.isnan(mean) or math.isnan(standard_error):
         return None
     return mean > STANDARD_ERRORS * standard_error
 
 
 def gain_words(gain: float, above_wrong: bool | None) -> str:
-    """An SDR gain in words: dB, or `none` with dB in brackets where a wrong query gains as much."""
+    """Format an SDR gain: dB, or `none` with dB in brackets where a wrong query gains as much; `-` for NaN."""
     if math.isnan(gain):
         return "-"
     return f"none ({gain:+.2f})" if above_wrong is False and gain > 0 else f"{gain:+.2f}"
 
 
 def headline_figures(numbers: Mapping[str, float], prefix: str = "validation/") -> dict[str, str]:
-    """The three figures that say whether a system learns, as words: SI-SDR gain, gain over a wrong query, SDR gain.
+    """Return the three figures that show whether a system learns: SI-SDR gain, gain over a wrong query, SDR gain.
 
     Args:
-        numbers: As a validation logs them.
-        prefix: Of their names.
+        numbers: Numbers as a validation logs them.
+        prefix: Prefix of their names.
 
     Returns:
-        Name to dB; those that were not measured are left out.
+        Name to dB as text; figures that were not measured are left out.
     """
     found = {name: numbers.get(prefix + name, math.nan) for name in _NAMES}
     above = is_above_error(found["over_wrong_query"], found["over_wrong_query_error"])

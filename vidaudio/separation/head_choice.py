@@ -1,7 +1,7 @@
-"""Which mask stands for the target where a system cannot be asked (PIT): all a listener could try, or one.
+"""Choice of the target's mask for a system without queries (PIT): all masks that a listener could try, or one.
 
 The published evaluation of PIT tries the first mask and its complement and keeps the better one, an oracle's choice.
-With n heads an oracle may choose among all of them; without one, the first head is as good as any.
+With n heads an oracle can choose among all n masks; without an oracle, the first head is as good as any.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ HEAD_CHOICES: tuple[str, ...] = get_args(HeadChoice)
 
 
 def candidate_masks(masks: Tensor, choice: HeadChoice) -> Tensor:
-    """The masks to try as the target's; the best score of them counts.
+    """Return the masks to try as the target's; the best of their scores counts.
 
     Args:
-        masks: Of all heads, in [0, 1], [B, N, bins, frames].
-        choice: `complement`: the first mask and 1 - it (CLIPSep's evaluation of PIT, whatever N); `heads`: each head's;
-            `first`: the first head's, without an oracle.
+        masks: Masks of all heads, in [0, 1], [B, N, bins, frames].
+        choice: `complement`: the first mask and 1 minus it (CLIPSep's evaluation of PIT, for any N); `heads`: each
+            head's mask; `first`: the first head's mask, without an oracle.
 
     Returns:
         [B, candidates, bins, frames].
 
     Raises:
-        ValueError: Another choice.
+        ValueError: When `choice` is none of these.
     """
     if choice == "heads":
         return masks

@@ -1,7 +1,8 @@
 """Targets, pixel weights and losses of mask training (CLIPSep, sections 3.1 and 3.2, and its published code).
 
-All work on magnitudes that are already warped to the log-frequency picture, in float32 whatever the autocast. A loss of
-one mask about one source is the mean over pixels of weight * BCE; `[B, N]` tables of those are put together here.
+All functions take magnitudes that are already warped to the log-frequency spectrogram, and compute in float32 whatever
+the autocast. The loss of one mask for one source is the mean over pixels of weight * BCE; the functions here combine
+`[B, N]` tables of these losses.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WEIGHT_RANGE = (1e-3, 10.0)
-# What the logarithm of a probability of 0 counts, as in PyTorch's own binary cross entropy.
+# Value used for the logarithm of a probability of 0, as in PyTorch's own binary cross entropy.
 LOG_OF_ZERO = -100.0
 
 
 def binary_targets(source_magnitudes: Tensor, mixture_magnitude: Tensor) -> Tensor:
-    """1 where a source has more than half of the mixture's magnitude, |S_n| > 0.5 |X|; two sources may both have.
+    """Return 1 where a source has over half of the mixture's magnitude, |S_n| > 0.5 |X|; several sources may have 1.
 
     Args:
-        source_magnitudes: [B, N, H, W].
-        mixture_magnitude: [B, H, W].
+        source_magnitudes: Magnitudes of the sources, [B, N, H, W].
+        mixture_magnitude: Magnitude of their mixture, [B, H, W].
 
     Returns:
         0 or 1, float32 [B, N, H, W].
@@ -32,20 +33,21 @@ def binary_targets(source_magnitudes: Tensor, mixture_magnitude: Tensor) -> Tens
 
 
 def pixel_weights(mixture_magnitude: Tensor, kind: Literal["clamped_log", "magnitude"] = "clamped_log") -> Tensor:
-    """How much each pixel counts: log(1 + |X|) clamped to [0.001, 10], or |X| as the paper prints. Any shape."""
+    """Return each pixel's weight: log(1 + |X|) clamped to [0.001, 10], or |X| as printed in the paper. Any shape."""
     if kind == "magnitude":
         return mixture_magnitude
     return torch.log1p(mixture_magnitude).clamp(*WEIGHT_RANGE)
 
 
 def mask_losses(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean over pixels of weight * BCE(sigmoid(logit), target), mask by mask.
+    """Return the mean over pixels of weight * BCE(sigmoid(logit), target), for each mask.
 
-    Computed from logits, so that it neither overflows nor saturates.
+    It is computed from logits, so that it neither overflows nor saturates.
 
     Args:
-        logits, targets: Same shape [B, N, H, W].
-        weights: [B, H, W], shared by the sources.
+        logits: Mask logits, [B, N, H, W].
+        targets: Target masks, [B, N, H, W].
+        weights: Pixel weights, [B, H, W], shared by the sources.
 
     Returns:
         float32 [B, N].
@@ -56,18 +58,20 @@ def mask_losses(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def union_losses(logits: Tensor, noise_logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """As `mask_losses`, of min(1, query mask + noise mask), for masks and noise masks pair by pair (CLIPSep-NIT).
+    """Return the losses of min(1, query mask + noise mask), pair by pair (CLIPSep-NIT); otherwise as `mask_losses`.
 
     Args:
-        logits, noise_logits, targets: Same shape [B, N, H, W].
-        weights: [B, H, W].
+        logits: Logits of the query masks, [B, N, H, W].
+        noise_logits: Logits of the noise masks, [B, N, H, W].
+        targets: Target masks, [B, N, H, W].
+        weights: Pixel weights, [B, H, W].
 
     Returns:
         float32 [B, N].
     """
     with torch.autocast(logits.device.type, enabled=False):
         query, noise = logits.float(), noise_logits.float()
-        # What neither claims, 1 - min(1, sum), from sigmoid(-x) and not from 1 - sigmoid(x), which would round it off.
+        # The share of neither mask, 1 - min(1, sum). It uses sigmoid(-x), since 1 - sigmoid(x) would lose small values.
         rest = F.relu(torch.sigmoid(-query) - torch.sigmoid(noise))
         claimed = (torch.sigmoid(query) + torch.sigmoid(noise)).clamp(max=1)
         entropy = -(targets * _log(claimed) + (1 - targets) * _log(rest))
@@ -75,13 +79,13 @@ def union_losses(logits: Tensor, noise_logits: Tensor, targets: Tensor, weights:
 
 
 def _log(probability: Tensor) -> Tensor:
-    """The logarithm, no less than `LOG_OF_ZERO`, with a gradient of 0 (and not of NaN) where the probability is 0."""
+    """Return the logarithm, at least `LOG_OF_ZERO`, with a gradient of 0 (and not NaN) where the probability is 0."""
     floor = torch.finfo(probability.dtype).tiny
     return torch.where(probability > 0, probability.clamp_min(floor).log(), LOG_OF_ZERO)
 
 
 def over_sources(losses: Tensor, sources: Literal["mean", "sum"] = "mean") -> Tensor:
-    """Mean or sum over the last dimension: [..., N] -> [...]."""
+    """Return the mean or sum over the last dimension: [..., N] -> [...]."""
     return losses.mean(dim=-1) if sources == "mean" else losses.sum(dim=-1)
 
 
@@ -90,7 +94,7 @@ def assignment_losses(pairs: Tensor, sources: Literal["mean", "sum"] = "mean") -
 
     Args:
         pairs: Loss of source n explained by head m, [B, N, N] (source, head).
-        sources: How the sources of an assignment are put together.
+        sources: Reduction over the sources of an assignment.
 
     Returns:
         [B, N!].
@@ -105,26 +109,27 @@ def assignment_losses(pairs: Tensor, sources: Literal["mean", "sum"] = "mean") -
 
 
 def best_assignment(pairs: Tensor, sources: Literal["mean", "sum"] = "mean") -> Tensor:
-    """The loss of each example under its best assignment of heads to sources: [B, N, N] -> [B]."""
+    """Return the loss of each example under its best assignment of heads to sources: [B, N, N] -> [B]."""
     return assignment_losses(pairs, sources).amin(dim=1)
 
 
 def weighted_mask_loss(
     logits: Tensor, targets: Tensor, weights: Tensor, sources: Literal["mean", "sum"] = "mean"
 ) -> Tensor:
-    """CLIPSep's loss: mean over the batch of the mean (or sum) over sources of `mask_losses`; a float32 scalar."""
+    """Return CLIPSep's loss: batch mean of the mean (or sum) over sources of `mask_losses`; a float32 scalar."""
     return over_sources(mask_losses(logits, targets, weights), sources).mean()
 
 
 def permutation_loss(
     logits: Tensor, targets: Tensor, weights: Tensor, sources: Literal["mean", "sum"] = "mean"
 ) -> Tensor:
-    """PIT's loss: every head may be any source, and each example takes its best assignment; a float32 scalar.
+    """Return PIT's loss: each example is scored under its best assignment of heads to sources; a float32 scalar.
 
     Args:
-        logits: Of N heads, [B, N, H, W].
-        targets: Of N sources, [B, N, H, W].
-        weights: [B, H, W].
+        logits: Mask logits of N heads, [B, N, H, W].
+        targets: Target masks of N sources, [B, N, H, W].
+        weights: Pixel weights, [B, H, W].
+        sources: Reduction over the sources of an assignment.
     """
     heads = [mask_losses(head[:, None].expand_as(targets), targets, weights) for head in logits.unbind(dim=1)]
     return best_assignment(torch.stack(heads, dim=2), sources).mean()
@@ -137,13 +142,14 @@ def noise_invariant_loss(
     weights: Tensor,
     sources: Literal["mean", "sum"] = "mean",
 ) -> Tensor:
-    """CLIPSep-NIT's loss: query masks united with noise masks, under each example's best assignment of noise heads.
+    """Return CLIPSep-NIT's loss: query masks united with noise masks, under the best assignment of noise heads.
 
     Args:
-        logits: Of the N queries, [B, N, H, W].
-        noise_logits: Of N noise heads, [B, N, H, W].
-        targets: [B, N, H, W].
-        weights: [B, H, W].
+        logits: Mask logits of the N queries, [B, N, H, W].
+        noise_logits: Mask logits of the N noise heads, [B, N, H, W].
+        targets: Target masks of the N sources, [B, N, H, W].
+        weights: Pixel weights, [B, H, W].
+        sources: Reduction over the sources of an assignment.
 
     Returns:
         A float32 scalar, without the regularisers.
@@ -161,14 +167,14 @@ def regularised_noise_loss(
     weight: float,
     margin: float,
 ) -> tuple[Tensor, Tensor]:
-    """CLIPSep-NIT's loss with the second regulariser of its published code.
+    """Return CLIPSep-NIT's loss with the second regulariser of its published code.
 
-    Of each example and source, weight * max(0, loss with query and noise mask - loss with the noise mask alone +
+    For each example and source, weight * max(0, loss with query and noise mask - loss with the noise mask alone +
     margin) is added before the best assignment of noise heads is chosen.
 
     Returns:
         The loss of the masks and the regulariser, each under the assignments that are best for their sum; float32
-        scalars.
+            scalars.
     """
     union = _union_pairs(logits, noise_logits, targets, weights)
     heads = [mask_losses(head[:, None].expand_as(targets), targets, weights) for head in noise_logits.unbind(dim=1)]
@@ -180,7 +186,7 @@ def regularised_noise_loss(
 
 
 def _union_pairs(logits: Tensor, noise_logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Loss of each source explained by its query mask and each noise mask, [B, N, N] (source, head)."""
+    """Return the loss of each source explained by its query mask and each noise mask, [B, N, N] (source, head)."""
     heads = [
         union_losses(logits, head[:, None].expand_as(logits), targets, weights) for head in noise_logits.unbind(dim=1)
     ]
@@ -188,6 +194,6 @@ def _union_pairs(logits: Tensor, noise_logits: Tensor, targets: Tensor, weights:
 
 
 def noise_activation(noise_logits: Tensor) -> Tensor:
-    """The total noise mask, sum over heads, mean over batch and pixels (the paper's A), in [0, N]; float32 scalar."""
+    """Return the summed noise masks, averaged over batch and pixels (the paper's A), in [0, N]; a float32 scalar."""
     with torch.autocast(noise_logits.device.type, enabled=False):
         return torch.sigmoid(noise_logits.float()).sum(dim=1).mean()

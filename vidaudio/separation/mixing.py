@@ -1,4 +1,4 @@
-"""Mixtures made on the device: the loader ships int16 samples, everything after that is arithmetic on tensors."""
+"""Mixing of sources on the device: the loader delivers int16 samples, and tensor arithmetic does the rest."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ INT16_SCALE = 32768.0
 def mix_sources(audio: Tensor, gains: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Scale, clip and sum the sources of each example, as CLIPSep's loader does.
 
-    int16 becomes float by 1/32768; each source is multiplied by its gain, clipped to [-1, 1] and divided by N, so that
-    the mixture, their sum, stays in [-1, 1].
+    int16 samples are divided by 32768. Each source is multiplied by its gain, clipped to [-1, 1] and divided by N, so
+    that the mixture, their sum, stays in [-1, 1].
 
     Args:
         audio: Samples of N sources, int16 or floating point in [-1, 1], shape [B, N, L].
-        gains: Gain of each source, shape [B, N] (training: uniform in [0.5, 1.5]); 1 if not given.
+        gains: Gain of each source, shape [B, N] (training: uniform in [0.5, 1.5]); None for 1.
 
     Returns:
         Sources float32 [B, N, L] and mixture float32 [B, L], on audio's device.
 
     Raises:
-        ValueError: A shape or type other than those.
+        ValueError: When a shape or type differs from these.
     """
     if audio.ndim != 3:
         raise ValueError(f"audio has shape {tuple(audio.shape)}; expected [batch, sources, samples].")

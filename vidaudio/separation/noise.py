@@ -1,4 +1,4 @@
-"""Noise heads of CLIPSep-NIT: masks for what no query asks for, such as off-screen sound; used in training only."""
+"""Noise heads of CLIPSep-NIT: masks for sound that no query describes, such as off-screen sound; only for training."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vidaudio.separation.unet import initialise
 
 
 class NoiseHeads(nn.Module):
-    """N linear layers, each making one noise query vector of all the query vectors of a mixture together.
+    """N linear layers; each makes one noise query vector from all query vectors of a mixture together.
 
     Args:
-        heads: How many.
-        channels: Numbers of a query vector.
+        heads: Number of noise heads.
+        channels: Dimensions of a query vector.
         pooling: `mean` or `sum` over the query vectors, before their activation.
     """
 
@@ -26,6 +26,6 @@ class NoiseHeads(nn.Module):
         initialise(self)
 
     def forward(self, query_vectors: Tensor) -> Tensor:
-        """Query vectors [B, N, channels] -> noise query vectors [B, heads, channels]."""
+        """Return noise query vectors: [B, N, channels] -> [B, heads, channels]."""
         pooled = query_vectors.mean(dim=1) if self.pooling == "mean" else query_vectors.sum(dim=1)
         return torch.stack([head(pooled) for head in self.heads], dim=1)

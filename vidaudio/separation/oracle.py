@@ -1,8 +1,8 @@
-"""What could be had at best: ideal masks, and the best filter per kind of sound that does not change over time.
+"""Upper bounds for a model: ideal masks, and the best filter per kind of sound that does not change over time.
 
-All masks live on the model's own log-frequency picture, so that they share its limits. The ideal masks know the sources
-of the very mixture; the fixed filters only what kind of sound is asked for: a model that does not beat them is an
-equaliser.
+All masks are on the model's own log-frequency spectrogram, so that they share its limits. The ideal masks know the
+sources of the mixture itself. The fixed filters know only the kind of sound that the query asks for: a model that does
+not beat them is an equaliser.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ FilterKind = Literal["binary", "ratio", "wiener"]
 
 
 def ideal_binary_mask(front_end: FrontEnd, sources: Tensor) -> Tensor:
-    """The training target: 1 where a source has more than half of the mixture's magnitude.
+    """Return the training target: 1 where a source has more than half of the mixture's magnitude.
 
     Args:
-        front_end: The model's.
-        sources: float [B, N, L], whose sum is the mixture.
+        front_end: The model's STFT and warp.
+        sources: Sources whose sum is the mixture, float [B, N, L].
 
     Returns:
         float32 [B, N, log_rows, frames].
@@ -34,18 +34,18 @@ def ideal_binary_mask(front_end: FrontEnd, sources: Tensor) -> Tensor:
 
 
 def ideal_ratio_mask(front_end: FrontEnd, sources: Tensor) -> Tensor:
-    """A source's share of the summed magnitudes, |S_n| / sum_m |S_m|; shapes as in `ideal_binary_mask`."""
+    """Return a source's share of the summed magnitudes, |S_n| / sum_m |S_m|; shapes are as in `ideal_binary_mask`."""
     magnitudes = front_end.to_log(front_end.stft(sources).abs())
     return magnitudes / (magnitudes.sum(dim=1, keepdim=True) + MAGNITUDE_FLOOR)
 
 
 def separate_with_mask(front_end: FrontEnd, mixture: Tensor, mask: Tensor) -> Tensor:
-    """Apply a mask as the model applies its own: unwarped, on the mixture's spectrum, inverse STFT, clip to [-1, 1].
+    """Apply a mask as the model applies its own: unwarp, multiply the mixture's spectrum, invert, clip to [-1, 1].
 
     Args:
-        front_end: The model's.
-        mixture: float [B, window_samples].
-        mask: [B, log_rows, frames], or anything that broadcasts to it after the batch.
+        front_end: The model's STFT and warp.
+        mixture: Mixtures, float [B, window_samples].
+        mask: [B, log_rows, frames], or anything that broadcasts to that shape.
 
     Returns:
         float32 [B, output_samples].
@@ -57,13 +57,17 @@ def separate_with_mask(front_end: FrontEnd, mixture: Tensor, mask: Tensor) -> Te
 class FixedFilters:
     """The best mask per kind of sound that is constant in time, learned from training mixtures.
 
-    Each log row keeps a ratio of two sums over the mixtures and frames of a kind:
+    Each log row stores a ratio of two sums over the mixtures and frames of a kind:
 
     - `binary`: the mean of the ideal binary mask.
     - `ratio`: the mean of the ideal ratio mask.
-    - `wiener`: Re sum S X* / sum |X|^2 within [0, 1], which leaves the least squared error of all fixed filters.
+    - `wiener`: Re sum S X* / sum |X|^2 within [0, 1], which has the least squared error of all fixed filters.
 
-    The first two average over frames in which the mixture sounds at all in that row.
+    The first two average over frames in which the mixture is not silent in that row.
+
+    Args:
+        front_end: The model's STFT and warp.
+        kind: Kind of ratio.
     """
 
     def __init__(self, front_end: FrontEnd, kind: FilterKind = "binary") -> None:
@@ -76,17 +80,17 @@ class FixedFilters:
 
     @property
     def labels(self) -> set[Hashable]:
-        """The kinds it has heard."""
+        """Return the kinds of sound seen in training mixtures so far."""
         return set(self._numerators)
 
     def fit(self, batches: Iterable[tuple[Tensor, Sequence[Sequence[Hashable]]]]) -> FixedFilters:
-        """Learn from mixtures; a second call goes on from the first.
+        """Learn from mixtures; a second call continues from the first.
 
         Args:
-            batches: Pairs of sources (float [B, N, L], as `mix_sources` gives them) and their labels (B rows of N).
+            batches: Pairs of sources (float [B, N, L], as `mix_sources` returns them) and their labels (B rows of N).
 
         Raises:
-            ValueError: Labels that are not one a source.
+            ValueError: When there is not one label per source.
         """
         for sources, labels in batches:
             if len(labels) != sources.shape[0] or any(len(row) != sources.shape[1] for row in labels):
@@ -99,10 +103,10 @@ class FixedFilters:
         return self
 
     def mask(self, label: Hashable) -> Tensor:
-        """The filter of a kind, float32 [log_rows, 1]: broadcasts over time.
+        """Return the filter of a kind of sound, float32 [log_rows, 1]; it broadcasts over time.
 
         Raises:
-            KeyError: A kind that no training mixture had.
+            KeyError: When no training mixture had a source of that kind.
         """
         if label not in self._numerators:
             raise KeyError(f"no training mixture had a source of the kind {label!r}")
@@ -110,7 +114,7 @@ class FixedFilters:
         return gains.clamp(0, 1).float()[:, None]
 
     def _sums(self, sources: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums over time, float64: numerators [B, N, log_rows] and denominators [B, log_rows]."""
+        """Return sums over time, float64: numerators [B, N, log_rows] and denominators [B, log_rows]."""
         spectra = self.front_end.stft(sources)
         mixture = spectra.sum(dim=1)
         if self.kind == "wiener":

@@ -1,9 +1,9 @@
 """Separation of sound of any length: overlapping windows of the model's own size, cross-faded.
 
 Windows are spread evenly, half a window apart or less, so that all of them lie inside the sound. A sound that is
-shorter than a window is repeated until the window is full, as CLIPSep's training and inference do: the model has never
-seen a window that is mostly silent. The sum of the faded windows is divided by the sum of the fades: the weights of any
-sample sum to 1, at the edges too.
+shorter than a window is repeated until the window is full, as in CLIPSep's training and inference: the model was never
+trained on a window that is mostly silent. The sum of the faded windows is divided by the sum of the fades, so that the
+weights of any sample sum to 1, also at the edges.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Progress = Callable[[int, int], None]
 
 
 def window_starts(samples: int, window: int) -> list[int]:
-    """First samples of the fewest windows, spread evenly over [0, samples), that overlap by at least half."""
+    """Return the first samples of the fewest windows, spread evenly over [0, samples), that overlap at least half."""
     if samples <= window:
         return [0]
     count = math.ceil((samples - window) / (window // 2)) + 1
@@ -30,11 +30,11 @@ def window_starts(samples: int, window: int) -> list[int]:
 
 
 def repeat_to(sound: Tensor, samples: int) -> Tensor:
-    """Return the sound, repeated from its beginning along the last axis until it has at least so many samples.
+    """Return the sound, repeated from its beginning along the last axis until it has at least `samples` samples.
 
     Args:
-        sound: [..., L], L >= 1.
-        samples: Wanted.
+        sound: Sound, [..., L], L >= 1.
+        samples: Minimum length of the result.
 
     Returns:
         [..., max(L, samples)].
@@ -46,7 +46,7 @@ def repeat_to(sound: Tensor, samples: int) -> Tensor:
 
 
 def crossfade(window: int) -> Tensor:
-    """How much a window counts at each of its samples, before normalisation: a squared sine, float32 [window]."""
+    """Return the weight of each sample of a window, before normalisation: a squared sine, float32 [window]."""
     return (torch.sin(math.pi * (torch.arange(window, dtype=torch.float64) + 0.5) / window) ** 2).float()
 
 
@@ -60,26 +60,26 @@ def separate_long(
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Pull the sound that a query describes out of a mixture of any length.
+    """Extract the sound that a query describes from a mixture of any length.
 
-    The mask comes from the mean of the channels and is applied to the spectrum of each, so that a stereo picture is
-    kept.
+    The mask is computed from the mean of the channels and applied to each channel's spectrum, which keeps the stereo
+    image.
 
     Args:
-        model: A system that is asked.
-        mixture: float [channels, L], L >= 1, at the model's sample rate, in [-1, 1].
+        model: A system that takes queries.
+        mixture: Sound at the model's sample rate, float [channels, L], L >= 1, in [-1, 1].
         query: One query as the model takes it (an embedding [query_dimensions], a label's number ...), or a request of
-            several.
-        threshold: See `Separator.mask`.
-        batch_size: Windows at a time.
-        progress: Called with the number of windows done and of all, at the beginning and after each batch.
+            several queries.
+        threshold: Threshold of a binary mask, or None for a soft one, see `Separator.mask`.
+        batch_size: Windows per batch.
+        progress: Called with the number of windows done and the total, at the beginning and after each batch.
 
     Returns:
         float32 [channels, L], in [-1, 1], on the mixture's device.
 
     Raises:
-        ValueError: The mixture has another number of dimensions, or is empty.
-        RuntimeError: The model is in training mode.
+        ValueError: When the mixture does not have two dimensions, or is empty.
+        RuntimeError: When the model is in training mode.
     """
     request = (Request.for_one(query) if isinstance(query, Tensor) else query).to(model.front_end.window.device)
 
@@ -98,10 +98,10 @@ def separate_all_long(
     batch_size: int = 8,
     progress: Progress | None = None,
 ) -> Tensor:
-    """All sources of a mixture of any length, by a system that is not asked (PIT).
+    """Separate all sources of a mixture of any length, with a system without queries (PIT).
 
-    Which head is which source may change from window to window: heads are put in the order in which they resemble most
-    what they overlap with.
+    The source of a head may change from window to window: heads are reordered to resemble the overlapping part of the
+    earlier windows as much as possible.
 
     Returns:
         float32 [heads, channels, L]; otherwise as `separate_long`.
@@ -121,13 +121,13 @@ def _overlap_add(
     batch_size: int,
     progress: Progress | None,
 ) -> Tensor:
-    """Sounds of one mask or several: spectra [B, bins, frames] -> masks [B, H, bins, frames] gives [H, channels, L]."""
+    """Return the sounds of H masks, [H, channels, L]; `masks` maps spectra [B, bins, T] to [B, H, bins, T]."""
     if mixture.ndim != 2 or 0 in mixture.shape:
         raise ValueError(f"The mixture has shape {tuple(mixture.shape)}; expected [channels, samples], not empty.")
     config = model.front_end.config
     device = model.front_end.window.device
     samples = mixture.shape[1]
-    # A window counts for what the inverse STFT gives back in full; the few samples the STFT sees beyond are context.
+    # A window contributes the samples that the inverse STFT restores in full; the few samples beyond are only context.
     starts = window_starts(samples, config.output_samples)
     fade = crossfade(config.output_samples)
     repeated = repeat_to(mixture, starts[-1] + config.window_samples)
@@ -150,7 +150,7 @@ def _overlap_add(
 
 
 def _in_order(sounds: Tensor, before: Tensor) -> Tensor:
-    """The sounds [H, channels, T] in the order in which they resemble most what was there before."""
+    """Return the sounds [H, channels, T] in the order in which they resemble the earlier output most."""
     if len(sounds) == 1:
         return sounds
     alike = torch.einsum("hct,gct->hg", before, sounds)

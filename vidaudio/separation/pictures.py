@@ -1,4 +1,4 @@
-"""The query path of the original Sound-of-Pixels (Zhao et al. 2018): a picture encoder that is trained along."""
+"""Query path of the original Sound-of-Pixels (Zhao et al. 2018): an image encoder that is trained with the model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class PictureQuery(nn.Module):
-    """Dilated ResNet-18, a 3x3 convolution to `channels`, the maximum over places and pictures.
+    """Dilated ResNet-18, a 3x3 convolution to `channels`, the maximum over positions and images.
 
-    As in the published code, `project` begins with PyTorch's own initial values, not with those of the audio side, and
-    the pictures of one source at a time pass the ResNet: in training, BatchNorm normalises by them alone. `body` waits
-    for pretrained weights.
+    As in the published code, `project` starts with PyTorch's own initial values, not with those of the audio side. The
+    images of one source at a time pass through the ResNet: in training, BatchNorm normalises over them alone. `body` is
+    meant to be loaded with pretrained weights.
+
+    Args:
+        channels: Dimensions of a query vector.
     """
 
     def __init__(self, channels: int = 32) -> None:
@@ -27,11 +30,11 @@ class PictureQuery(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 
     def forward(self, queries: Tensor) -> Tensor:
-        """Pictures uint8 [B, N, F, 3, H, W] -> query vectors [B, N, channels]."""
+        """Return query vectors of images: uint8 [B, N, F, 3, H, W] -> [B, N, channels]."""
         return torch.stack([self._of_source(pictures) for pictures in queries.unbind(dim=1)], dim=1)
 
     def _of_source(self, pictures: Tensor) -> Tensor:
-        """Pictures uint8 [B, F, 3, H, W] -> query vectors [B, channels]."""
+        """Return query vectors of one source's images: uint8 [B, F, 3, H, W] -> [B, channels]."""
         pixels = (pictures.flatten(0, 1).float() / 255 - self.mean) / self.std
         response = self.project(self.body(pixels)).flatten(2).amax(dim=2)
         return response.view(*pictures.shape[:2], -1).amax(dim=1)

@@ -1,7 +1,7 @@
-"""Query paths: from what a query is (a vector, a label, pictures) to one number per feature picture.
+"""Query paths: from a query (a vector, a label, images) to one coefficient per feature map.
 
-All of them give query vectors [B, N, channels] before the activation of the fusion, so that any of them can stand
-before any head.
+All of them return query vectors [B, N, channels] before the activation of the fusion, so that any query path can be
+combined with any head.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from vidaudio.separation.unet import initialise
 class LinearQuery(nn.Module):
     """One linear layer shared by all sources, CLIPSep's query path: q = W e + b.
 
-    Embeddings are taken as the encoder gives them, not normalised to unit length.
+    Embeddings are used as the encoder returns them, not normalised to unit length.
+
+    Args:
+        dimensions: Dimensions of an embedding.
+        channels: Dimensions of a query vector.
     """
 
     def __init__(self, dimensions: int = 512, channels: int = 32) -> None:
@@ -24,12 +28,18 @@ class LinearQuery(nn.Module):
         initialise(self)
 
     def forward(self, queries: Tensor) -> Tensor:
-        """Embeddings [B, N, D], any floating type -> query vectors [B, N, channels]."""
+        """Return query vectors of embeddings: [B, N, D], any floating type -> [B, N, channels]."""
         return self.linear(queries.to(self.linear.weight.dtype))
 
 
 class LabelQuery(nn.Module):
-    """LabelSep's query path: a learned vector a label, then the same linear layer."""
+    """LabelSep's query path: a learned vector per label, followed by a linear layer.
+
+    Args:
+        labels: Number of labels.
+        dimensions: Dimensions of a label's vector.
+        channels: Dimensions of a query vector.
+    """
 
     def __init__(self, labels: int, dimensions: int = 512, channels: int = 32) -> None:
         super().__init__()
@@ -38,12 +48,12 @@ class LabelQuery(nn.Module):
         initialise(self)
 
     def forward(self, queries: Tensor) -> Tensor:
-        """Numbers of labels, int64 [B, N] -> query vectors [B, N, channels]."""
+        """Return query vectors of label numbers: int64 [B, N] -> [B, N, channels]."""
         return self.linear(self.embedding(queries))
 
 
 def query_path(config: SeparatorConfig) -> nn.Module:
-    """The query path that a configuration asks for."""
+    """Return a new query path of the kind that a configuration names."""
     if config.query == "vector":
         return LinearQuery(config.query_dimensions, config.channels)
     if config.query == "label":

@@ -1,7 +1,7 @@
-"""What may be asked for at once: several sounds together, everything but some, or both.
+"""Requests that combine queries: several sounds together, everything except some sounds, or both.
 
-A mask says which share of each pixel is wanted, so requests are put together of masks: the largest mask of the wanted
-sounds (of everything, where none is named), times what each unwanted sound leaves over, 1 - mask.
+A mask is the wanted share of each pixel, so requests combine masks: the largest mask of the wanted sounds (1 where none
+is named) times 1 - mask of each unwanted sound.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from vidaudio.separation.separator import Separator
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Queries of the sounds wanted and of those not wanted, [Q, ...] each, Q >= 0; not both empty."""
+    """Queries of the wanted and the unwanted sounds.
+
+    Attributes:
+        wanted: Queries of the wanted sounds, [Q, ...], Q >= 0; empty for everything.
+        unwanted: Queries of the unwanted sounds, [Q, ...], Q >= 0; not empty if `wanted` is.
+    """
 
     wanted: Tensor
     unwanted: Tensor
@@ -27,21 +32,22 @@ class Request:
 
     @classmethod
     def for_one(cls, query: Tensor) -> Request:
-        """One query, [...]."""
+        """Return a request of one wanted query, [...]."""
         return cls(query[None], query[None][:0])
 
     def to(self, device: torch.device) -> Request:
+        """Return a copy on the given device."""
         return Request(self.wanted.to(device), self.unwanted.to(device))
 
 
 def request_mask(model: Separator, spectrum: Tensor, request: Request, *, threshold: float | None = None) -> Tensor:
-    """The mask of a request about each spectrum.
+    """Return the mask of a request for each spectrum.
 
     Args:
-        model: In eval mode.
-        spectrum: complex [B, bins, frames].
-        request: Of what.
-        threshold: Makes the mask binary; None leaves it soft.
+        model: A system that takes queries, in eval mode.
+        spectrum: Spectra of the mixtures, complex [B, bins, frames].
+        request: Wanted and unwanted sounds, the same for all spectra.
+        threshold: Threshold of a binary mask; None for a soft mask.
 
     Returns:
         float32 [B, bins, frames].

@@ -1,4 +1,4 @@
-"""Any sample rate to any other, by polyphase filtering at the exact rational ratio."""
+"""Resampling between any two sample rates, by polyphase filtering at the exact rational ratio."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ def resample(audio: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     """Resample along the last axis with scipy's linear-phase anti-aliasing filter (Kaiser window, beta 5).
 
     Args:
-        audio: Floating point [..., L].
-        from_rate: Its sample rate, Hz.
-        to_rate: The wanted one, Hz.
+        audio: Sound, floating point [..., L].
+        from_rate: Sample rate of the sound, Hz.
+        to_rate: Sample rate of the result, Hz.
 
     Returns:
         float32 [..., ceil(L to_rate / from_rate)]; a copy when the rates are equal.
 
     Raises:
-        ValueError: A rate below 1, or integer samples (scale them first).
+        ValueError: When a rate is below 1, or the samples are not floating point (scale integers first).
     """
     if from_rate < 1 or to_rate < 1:
         raise ValueError(f"Sample rates must be at least 1 Hz; got {from_rate} and {to_rate}.")

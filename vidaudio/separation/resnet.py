@@ -1,7 +1,7 @@
-"""A ResNet-18 for places in pictures: dilated, so that its last map keeps 1/16 of each side instead of 1/32.
+"""Dilated ResNet-18 for positions in images: its last map keeps 1/16 of each side instead of 1/32.
 
-As Sound-of-Pixels (Zhao et al. 2018) uses it: the last of the four stages does not halve the map again; its later
-convolutions look twice as far instead.
+As in Sound-of-Pixels (Zhao et al. 2018), the last of the four stages does not halve the map again; its later
+convolutions have a dilation of 2 instead.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class DilatedResNet18(nn.Module):
     """torchvision's ResNet-18 without its classifier, output stride 16; its weights keep torchvision's names.
 
     Args:
-        width: Channels of the first stage; 64 is ResNet-18, less is a small one of the same shape.
+        width: Channels of the first stage; 64 is ResNet-18, less is a smaller network of the same shape.
     """
 
     channels = 8 * WIDTH
@@ -40,13 +40,13 @@ class DilatedResNet18(nn.Module):
                 _dilate(part)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised pictures [B, 3, H, W] -> maps [B, channels, H / 16, W / 16]."""
+        """Return feature maps of normalised images: [B, 3, H, W] -> [B, channels, H / 16, W / 16]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(pixels))))
         return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
 def _stage(incoming: int, channels: int, stride: int) -> nn.Sequential:
-    """Two residual blocks, the first of which halves the map where `stride` is 2."""
+    """Return two residual blocks; the first halves the map if `stride` is 2."""
     shortcut = None
     if stride != 1 or incoming != channels:
         projection = nn.Conv2d(incoming, channels, kernel_size=1, stride=stride, bias=False)

@@ -1,6 +1,6 @@
-"""Many evaluations at once: a pool of processes, each with one thread, that hold a bounded number of items in memory.
+"""Parallel scoring: a pool of processes, each with one thread, that holds a bounded number of items in memory.
 
-This module stays free of NumPy at its top: a worker sets its thread counts first and loads the linear algebra after.
+This module does not import NumPy at its top: a worker sets its thread counts first and loads the linear algebra later.
 """
 
 from __future__ import annotations
@@ -29,15 +29,16 @@ def score_many(
     *,
     progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, float] | None]:
-    """`museval_scores` of many items, in their order.
+    """Return `museval_scores` of many items, in their order.
 
     Args:
-        items: Pairs of references and estimates, each [n, L]; drawn as workers need them, two a worker ahead at most.
-        processes: Worker processes; 1 scores in this one.
-        progress: Called with the number of items done, after each.
+        items: Pairs of references and estimates, each [n, L]; drawn as workers need them, at most two per worker ahead.
+        processes: Number of worker processes; 1 scores in the calling process.
+        progress: Called with the number of items done, after each item.
 
     Raises:
-        ValueError: `processes` is below 1, or what `museval_scores` raises.
+        ValueError: When `processes` is below 1, or `museval_scores` raises it.
+        VidaudioError: When a worker process dies.
     """
     if processes < 1:
         raise ValueError(f"processes is {processes}: it must be at least 1.")
@@ -83,7 +84,7 @@ def _readable_deaths() -> Iterator[None]:
 
 
 def _prepare(parent: int) -> None:
-    """In a worker: one thread, and an end with the process that started it."""
+    """Limit the worker to one thread, and end it with the process that started it."""
     end_with_parent(parent)
     for name in THREAD_VARIABLES:
         os.environ[name] = "1"

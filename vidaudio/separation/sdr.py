@@ -1,4 +1,4 @@
-"""BSSEval v4 scores of the separated target, by museval, as CLIPSep's evaluation takes them.
+"""BSSEval v4 scores of the separated target, computed by museval as in CLIPSep's evaluation.
 
 One global window, 512-tap filters, the image version, no permutation; only source 0, the target, is kept. museval's
 metrics module is loaded by itself: its package imports a dataset reader that refuses to load where FFmpeg is not
@@ -22,19 +22,19 @@ FILTER_TAPS = 512
 
 
 def is_scorable(references: np.ndarray, estimates: np.ndarray) -> bool:
-    """Whether every reference and estimate has an absolute sum above 1e-5; CLIPSep's evaluation skips other items."""
+    """Return whether all signals have an absolute sum above 1e-5; CLIPSep's evaluation skips other items."""
     return bool((np.abs(references).sum(axis=-1) > SILENCE).all() and (np.abs(estimates).sum(axis=-1) > SILENCE).all())
 
 
 def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Scale-invariant SDR: 10 log10 |a s|^2 / |a s - e|^2 with a = <e, s> / |s|^2 (Le Roux et al., ICASSP 2019).
+    """Return scale-invariant SDR: 10 log10 |a s|^2 / |a s - e|^2, a = <e, s> / |s|^2 (Le Roux et al., ICASSP 2019).
 
     Args:
-        reference: s, float64 [L], not silent.
-        estimate: e, float64 [L]. Means are left in.
+        reference: True signal s, float64 [L], not silent. Its mean is not subtracted.
+        estimate: Estimate e, float64 [L]. Its mean is not subtracted.
 
     Returns:
-        dB; -inf where the estimate has nothing of the reference, inf where it has nothing else.
+        dB; -inf where the estimate contains nothing of the reference, inf where it contains nothing else.
     """
     scaled = np.dot(estimate, reference) / np.dot(reference, reference) * reference
     with np.errstate(divide="ignore"):
@@ -42,18 +42,18 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
 
 
 def museval_scores(references: np.ndarray, estimates: np.ndarray) -> dict[str, float] | None:
-    """SDR, SIR and SAR of the target by museval, and its SI-SDR.
+    """Return SDR, SIR and SAR of the target by museval, and its SI-SDR.
 
     Args:
-        references: The true sources, target first, [n, L].
-        estimates: Their estimates in the same order, [n, L]; for one query of two sources the second is what the
-            complement of the mask gives.
+        references: True sources, target first, [n, L].
+        estimates: Their estimates in the same order, [n, L]; for one query of two sources, the second estimate comes
+            from the complement of the mask.
 
     Returns:
         `sdr`, `sir`, `sar`, `si_sdr` in dB, or None where a signal is silent (see `is_scorable`).
 
     Raises:
-        ValueError: The shapes differ or are not [n, L].
+        ValueError: When the shapes differ or are not [n, L].
     """
     references = np.asarray(references, dtype=np.float64)
     estimates = np.asarray(estimates, dtype=np.float64)
@@ -63,7 +63,7 @@ def museval_scores(references: np.ndarray, estimates: np.ndarray) -> dict[str, f
         )
     if not is_scorable(references, estimates):
         return None
-    # museval multiplies the frame index 0 by the infinite hop. Said to NumPy, for this thread alone.
+    # museval multiplies the frame index 0 by the infinite hop: silence NumPy's warning, in this thread only.
     with np.errstate(all="ignore"):
         sdr, _, sir, sar, _ = _museval_metrics().bss_eval(
             references[..., None],
@@ -84,13 +84,13 @@ def museval_scores(references: np.ndarray, estimates: np.ndarray) -> dict[str, f
 
 
 def mixture_scores(references: np.ndarray, mixture: np.ndarray) -> dict[str, float] | None:
-    """What doing nothing scores: the mixture [L] as the estimate of every one of the references [n, L]."""
+    """Return the scores without any separation: the mixture [L] is the estimate of each of the references [n, L]."""
     return museval_scores(references, np.broadcast_to(mixture, np.shape(references)))
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Mean, its standard error (ddof 1), median and count of scores; NaN where there are too few to tell."""
+    """Mean, its standard error (ddof 1), median and count of scores; NaN where there are too few scores."""
 
     mean: float
     standard_error: float
@@ -99,12 +99,12 @@ class Summary:
 
 
 def summarise(values: Iterable[float]) -> Summary:
-    """Summarise scores in dB as the paper's tables do."""
+    """Return the summary of scores in dB, as in the paper's tables."""
     scores = [float(value) for value in values]
     if not scores:
         return Summary(mean=math.nan, standard_error=math.nan, median=math.nan, count=0)
     with np.errstate(invalid="ignore"):
-        # Of an infinite score, such as the SAR of the mixture itself, there is no deviation.
+        # Infinite scores, such as the SAR of the mixture itself, have no deviation.
         error = float(np.std(scores, ddof=1)) / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
     return Summary(float(np.mean(scores)), error, statistics.median(scores), len(scores))
 

@@ -1,8 +1,8 @@
-"""The systems: one front end and one U-Net, and on them either masks that are asked for or masks of all sources.
+"""Separation systems: one front end and one U-Net, followed by masks for queries or by masks of all sources.
 
-`QuerySeparator` is CLIPSep and whatever differs from it in query path, noise heads or options; with the defaults it has
-30,290,659 parameters, with noise heads 30,292,771. `PermutationSeparator` is PIT. Which it is follows from
-`SeparatorConfig.query`. Encoders are not part of the models, but for the pictures of the original Sound-of-Pixels.
+`QuerySeparator` is CLIPSep and the systems that differ from it in query path, noise heads or options; with the defaults
+it has 30,290,659 parameters, with noise heads 30,292,771. `PermutationSeparator` is PIT. `SeparatorConfig.query`
+decides between them. Encoders are not part of the models, except the image encoder of the original Sound-of-Pixels.
 
 Dong et al., CLIPSep: Learning Text-queried Sound Separation with Noisy Unlabeled Videos, ICLR 2023; sizes and formulas
 as in its published code.
@@ -35,9 +35,12 @@ BatchMean = Callable[[Tensor], Tensor]
 
 
 class Separator(nn.Module, ABC):
-    """What all systems share: front end, U-Net, and how masks become sound.
+    """Base class of all systems: front end, U-Net, and the way from masks to sound.
 
     Move it to channels_last and run it under bfloat16 autocast for speed: the front end and the loss stay in float32.
+
+    Args:
+        config: Parts and sizes of the system.
     """
 
     def __init__(self, config: SeparatorConfig) -> None:
@@ -48,11 +51,11 @@ class Separator(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
-        """Mask logits about each mixture; their sigmoid is the mask.
+        """Return mask logits for each mixture; their sigmoid is the mask.
 
         Args:
             log_magnitude: Natural log of the warped mixture magnitude, float32 [B, 1, log_rows, frames].
-            queries: What is asked for, [B, N, ...]; None where the system is not asked.
+            queries: Queries of the wanted sounds, [B, N, ...]; None for a system without queries.
 
         Returns:
             [B, N, log_rows, frames].
@@ -68,38 +71,38 @@ class Separator(nn.Module, ABC):
         step: int | None = 0,
         batch_mean: BatchMean | None = None,
     ) -> dict:
-        """The training loss and its parts.
+        """Return the training loss and its parts.
 
         Args:
             audio: The N sources of each mixture, int16 or float in [-1, 1], [B, N, window_samples].
-            queries: One a source, [B, N, ...]; None where the system is not asked.
-            gains: [B, N] in training, None for 1.
-            step: Optimiser steps done, for what begins later; None: the loss with all that begins later, which is one
-                measure for a whole run (validation).
-            batch_mean: Where these mixtures are a part of a batch: makes a mean over the part one over the batch, with
-                gradient. Terms that are no means over mixtures need it.
+            queries: One query per source, [B, N, ...]; None for a system without queries.
+            gains: Gains of the sources in training, [B, N]; None for 1.
+            step: Number of optimiser steps done, for terms that begin later. None includes all such terms, so that a
+                validation measures the same loss during a whole run.
+            batch_mean: For mixtures that are part of a larger batch: turns a mean over the part into a mean over the
+                batch, with gradient. Terms that are no means over mixtures need it.
 
         Returns:
-            `loss`, a float32 scalar with gradient; beside it, where a system has several terms, the terms.
+            `loss`, a float32 scalar with gradient; if a system has several terms, also the terms.
         """
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """The loss over many batches, out of the means of its parts over them."""
+        """Return the loss over many batches, from the means of its parts over the batches."""
         return parts["loss"]
 
     @torch.no_grad()
     def masks(self, spectrum: Tensor, queries: Tensor | None = None) -> Tensor:
-        """The masks of N queries (or of all heads) about each spectrum, on linear bins.
+        """Return the masks of N queries (or of all heads) for each spectrum, on linear bins.
 
         Args:
-            spectrum: Of the mixtures, complex [B, bins, frames].
-            queries: [B, N, ...]; None where the system is not asked.
+            spectrum: Spectra of the mixtures, complex [B, bins, frames].
+            queries: Queries of the wanted sounds, [B, N, ...]; None for a system without queries.
 
         Returns:
-            In [0, 1], float32 [B, N, bins, frames].
+            Masks in [0, 1], float32 [B, N, bins, frames].
 
         Raises:
-            RuntimeError: The model is in training mode, where masks depend on the batch and change its statistics.
+            RuntimeError: When the model is in training mode, where masks depend on the batch and change its statistics.
         """
         if self.training:
             raise RuntimeError("The model is in training mode: call model.eval() before separating.")
@@ -107,12 +110,12 @@ class Separator(nn.Module, ABC):
         return self.front_end.to_linear(torch.sigmoid(self(log_magnitude, queries).float()))
 
     def mask(self, spectrum: Tensor, query: Tensor, *, threshold: float | None = None) -> Tensor:
-        """The mask of one query for each spectrum: [B, ...] queries -> float32 [B, bins, frames], see `masks`.
+        """Return the mask of one query for each spectrum: [B, ...] queries -> float32 [B, bins, frames], see `masks`.
 
         Args:
-            spectrum: Of the mixtures, complex [B, bins, frames].
-            query: One a mixture.
-            threshold: Makes the mask binary (1 above it); None, as in the paper, leaves it soft.
+            spectrum: Spectra of the mixtures, complex [B, bins, frames].
+            query: One query per mixture, [B, ...].
+            threshold: Threshold of a binary mask (1 above it); None, as in the paper, for a soft mask.
         """
         mask = self.masks(spectrum, query[:, None])[:, 0]
         return mask if threshold is None else (mask > threshold).float()
@@ -124,23 +127,23 @@ class Separator(nn.Module, ABC):
         For sound of another length see `separate_long`.
 
         Args:
-            mixture: float [B, window_samples], in [-1, 1].
-            query: One a mixture, [B, ...].
-            threshold: See `mask`.
+            mixture: Mixtures, float [B, window_samples], in [-1, 1].
+            query: One query per mixture, [B, ...].
+            threshold: Threshold of a binary mask, or None for a soft one, see `mask`.
 
         Returns:
             float32 [B, output_samples] (65,280 by default).
 
         Raises:
-            ValueError: Another number of samples.
-            RuntimeError: The model is in training mode.
+            ValueError: When the mixture does not have window_samples samples.
+            RuntimeError: When the model is in training mode.
         """
         spectrum = self._window_spectrum(mixture)
         return self.front_end.istft(spectrum * self.mask(spectrum, query, threshold=threshold)).clamp(-1, 1)
 
     @torch.no_grad()
     def separate_all(self, mixture: Tensor, queries: Tensor | None = None) -> Tensor:
-        """As `separate`, for N queries or all heads at once.
+        """Separate one window for N queries or all heads at once; otherwise as `separate`, always with soft masks.
 
         Returns:
             float32 [B, N, output_samples].
@@ -156,7 +159,11 @@ class Separator(nn.Module, ABC):
 
 
 class QuerySeparator(Separator):
-    """Masks that are asked for: a query path and the fusion on the U-Net, and in training maybe noise heads."""
+    """System with queries: a query path and the fusion on top of the U-Net, and optional noise heads for training.
+
+    Args:
+        config: Parts and sizes of the system; None for CLIPSep.
+    """
 
     def __init__(self, config: SeparatorConfig | None = None) -> None:
         super().__init__(config or SeparatorConfig())
@@ -168,6 +175,7 @@ class QuerySeparator(Separator):
             self.noise = NoiseHeads(config.sources, config.channels, config.noise.input)
 
     def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
+        """Return mask logits of the queries, see `Separator.forward`."""
         return self.fusion(self.unet(log_magnitude), self._vectors(queries))
 
     def loss(
@@ -179,10 +187,11 @@ class QuerySeparator(Separator):
         step: int | None = 0,
         batch_mean: BatchMean | None = None,
     ) -> dict:
-        """Weighted BCE of the masks of the sources, each asked for by its own query.
+        """Return the weighted BCE of the masks of the sources, each with its own query.
 
-        With noise heads: of the masks united with the noise masks, and parts `mask_loss`, `noise_activation` (the
-        paper's A) and `noise_penalty`; with a `query_weight` also `query_penalty`, the second regulariser.
+        With noise heads, it is the loss of the masks united with the noise masks, and the parts are `mask_loss`,
+        `noise_activation` (the paper's A), `noise_penalty`, and with a `query_weight` also `query_penalty`, the second
+        regulariser. Before `start_step`, the noise masks are not used and there are no penalties.
         """
         options = self.config.loss
         example = make_example(self.front_end, audio, gains, pixel_weight=options.pixel_weight)
@@ -194,7 +203,7 @@ class QuerySeparator(Separator):
         return self._noise_loss(logits, self.fusion(features, self.noise(vectors)), example, step, mean)
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """With noise heads the regulariser of the mean activation, not the mean of each batch's."""
+        """Return the total loss; the noise regulariser is computed from the mean activation, not per batch."""
         if "noise_penalty" not in parts:
             return parts["loss"]
         return parts["loss"] - parts["noise_penalty"] + self._noise_penalty(parts["noise_activation"])
@@ -211,7 +220,7 @@ class QuerySeparator(Separator):
         activation = batch_mean(noise_activation(noise_logits))
         if step is not None and step < options.start_step:
             mask_loss = weighted_mask_loss(logits, *pictures, sources)
-            # Times 0 and not left out: ranks that train together expect a gradient, if of 0, for every parameter.
+            # Multiplied by 0 and not left out: DDP expects a gradient, even a zero one, for every parameter.
             return {"loss": mask_loss + 0 * activation, "mask_loss": mask_loss, "noise_activation": activation}
         penalty = self._noise_penalty(activation)
         if options.query_weight == 0:
@@ -235,17 +244,17 @@ class QuerySeparator(Separator):
 
     @torch.no_grad()
     def noise_masks(self, spectrum: Tensor, queries: Tensor) -> Tensor:
-        """The masks of the noise heads, for a look at what they have learned; separation leaves them out.
+        """Return the masks of the noise heads, to inspect what they have learned; separation does not use them.
 
         Args:
-            spectrum: complex [B, bins, frames].
-            queries: [B, N, ...].
+            spectrum: Spectra of the mixtures, complex [B, bins, frames].
+            queries: Queries of the wanted sounds, [B, N, ...].
 
         Returns:
             float32 [B, heads, bins, frames].
 
         Raises:
-            ValueError: The system has no noise heads.
+            ValueError: When the system has no noise heads.
         """
         if self.noise is None:
             raise ValueError("This system has no noise heads.")
@@ -260,7 +269,11 @@ class QuerySeparator(Separator):
 
 
 class PermutationSeparator(Separator):
-    """PIT: N masks at once, of nothing in particular; which is whose is decided by the best assignment in training."""
+    """PIT: N masks at once, without queries; in training, the best assignment decides which head is which source.
+
+    Args:
+        config: Parts and sizes of the system, with `query` `none`.
+    """
 
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__(config)
@@ -268,6 +281,7 @@ class PermutationSeparator(Separator):
         initialise(self.heads)
 
     def forward(self, log_magnitude: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Return mask logits of all heads, see `Separator.forward`."""
         if queries is not None:
             raise ValueError("This system cannot be asked for a sound; it puts out all sources (queries=None).")
         return self.heads(self.unet(log_magnitude))
@@ -281,10 +295,10 @@ class PermutationSeparator(Separator):
         step: int | None = 0,
         batch_mean: BatchMean | None = None,
     ) -> dict:
-        """Each example's best assignment of heads to sources, of the weighted BCE.
+        """Return the weighted BCE under each example's best assignment of heads to sources.
 
         Raises:
-            ValueError: Another number of sources than heads.
+            ValueError: When the number of sources differs from the number of heads.
         """
         if audio.shape[1] != self.config.sources:
             raise ValueError(f"The mixtures have {audio.shape[1]} sources and the model {self.config.sources} heads.")
@@ -295,6 +309,6 @@ class PermutationSeparator(Separator):
 
 
 def build_separator(config: SeparatorConfig | None = None) -> Separator:
-    """A freshly initialised system of a configuration; CLIPSep by default."""
+    """Return a freshly initialised system of a configuration; CLIPSep by default."""
     config = config or SeparatorConfig()
     return PermutationSeparator(config) if config.query == "none" else QuerySeparator(config)

@@ -1,4 +1,4 @@
-"""The audio U-Net: from one log-magnitude picture to k feature pictures of the same size.
+"""Audio U-Net: from one log-magnitude spectrogram to k feature maps of the same size.
 
 The pix2pix-style network of Sound-of-Pixels (Zhao et al. 2018) as CLIPSep uses it: 7 levels, 30,274,210 parameters at
 its default sizes for k = 32.
@@ -22,12 +22,12 @@ class UNetConfig:
     """Sizes of the U-Net.
 
     Args:
-        levels: Halvings of both sides of the picture; both must be multiples of 2**levels.
+        levels: Number of halvings of both sides of the spectrogram; both sides must be multiples of 2**levels.
         width: Channels of the first level.
-        max_multiplier: Channels double a level up to width * max_multiplier.
+        max_multiplier: Limit of the channels, in widths: channels double per level up to width * max_multiplier.
 
     Raises:
-        RecipeError: Fewer than 2 levels, or a width or multiplier below 1.
+        RecipeError: When there are fewer than 2 levels, or a width or multiplier is below 1.
     """
 
     levels: int = 7
@@ -43,12 +43,18 @@ class UNetConfig:
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Channels each level's encoder puts out: (64, 128, 256, 512, 512, 512, 512) by default."""
+        """Return each encoder level's output channels: (64, 128, 256, 512, 512, 512, 512) by default."""
         return tuple(self.width * min(2**level, self.max_multiplier) for level in range(self.levels))
 
 
 class DownBlock(nn.Module):
-    """Conv 4x4 stride 2 without bias, then BatchNorm: halves both sides. `AudioUNet` activates its input."""
+    """Conv 4x4 stride 2 without bias, then BatchNorm: halves both sides. `AudioUNet` activates its input.
+
+    Args:
+        inputs: Input channels.
+        outputs: Output channels.
+        norm: Whether there is a BatchNorm.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, norm: bool) -> None:
         super().__init__()
@@ -56,11 +62,18 @@ class DownBlock(nn.Module):
         self.norm = nn.BatchNorm2d(outputs) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the halved maps: [B, inputs, H, W] -> [B, outputs, H / 2, W / 2]."""
         return self.norm(self.conv(x))
 
 
 class UpBlock(nn.Module):
-    """ReLU, bilinear x2 (corners aligned), conv 3x3, BatchNorm; the outermost has a bias in place of the norm."""
+    """ReLU, bilinear x2 (corners aligned), conv 3x3, BatchNorm; the outermost block has a bias instead of the norm.
+
+    Args:
+        inputs: Input channels.
+        outputs: Output channels.
+        norm: Whether there is a BatchNorm; if not, the convolution has a bias.
+    """
 
     def __init__(self, inputs: int, outputs: int, *, norm: bool) -> None:
         super().__init__()
@@ -68,17 +81,25 @@ class UpBlock(nn.Module):
         self.norm = nn.BatchNorm2d(outputs) if norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the doubled maps: [B, inputs, H, W] -> [B, outputs, 2 H, 2 W]."""
         x = F.interpolate(F.relu(x), scale_factor=2, mode="bilinear", align_corners=True)
         return self.norm(self.conv(x))
 
 
 class AudioUNet(nn.Module):
-    """U-Net from [B, in_channels, H, W] to [B, out_channels, H, W]; H and W multiples of 2**levels.
+    """U-Net from [B, in_channels, H, W] to [B, out_channels, H, W]; H and W are multiples of 2**levels.
 
-    Its input passes a BatchNorm first, which brings log magnitudes to unit scale (and is in the parameter count).
+    The input passes through a BatchNorm first, which brings log magnitudes to unit scale (and is in the parameter
+    count).
 
-    A skip carries the *activated* (LeakyReLU) input of the deeper level: in the original an in-place activation changes
-    it after the fact; here it is said outright. (The ReLU of the level above makes the two the same.)
+    A skip connection carries the *activated* (LeakyReLU) input of the deeper level. In the original, an in-place
+    activation changes that input as a side effect; here the activation is explicit. (The ReLU of the level above makes
+    the two the same.)
+
+    Args:
+        config: Sizes of the U-Net; None for the defaults.
+        in_channels: Input channels.
+        out_channels: Feature maps of the output.
     """
 
     def __init__(self, config: UNetConfig | None = None, *, in_channels: int = 1, out_channels: int = 32) -> None:
@@ -101,10 +122,10 @@ class AudioUNet(nn.Module):
         initialise(self)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """[B, in_channels, H, W] -> [B, out_channels, H, W], without a final activation.
+        """Return feature maps: [B, in_channels, H, W] -> [B, out_channels, H, W], without a final activation.
 
         Raises:
-            ValueError: A side that is not a multiple of 2**levels.
+            ValueError: When a side is not a multiple of 2**levels.
         """
         multiple = 2**self.config.levels
         if picture.shape[-2] % multiple or picture.shape[-1] % multiple:
@@ -124,9 +145,9 @@ class AudioUNet(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """CLIPSep's initial weights: conv N(0, 0.001), BatchNorm N(1, 0.02) with bias 0, linear N(0, 0.0001), by deviation.
+    """Set CLIPSep's initial weights: conv N(0, 0.001), BatchNorm N(1, 0.02) with bias 0, linear N(0, 0.0001).
 
-    Biases of conv and linear layers keep PyTorch's own initial values.
+    The second number is the standard deviation. Biases of conv and linear layers keep PyTorch's own initial values.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d):

@@ -1,1 +1,1 @@
-"""Shards: write, commit, read. Knows nothing of Dask, media or models."""
+"""Shards: writing, committing and reading. Independent of Dask, media and models."""

@@ -1,7 +1,7 @@
-"""Seals: a table that carries the hash of its own bytes, so that one flipped bit anywhere in it shows.
+"""Checksums embedded in tables, so that a single flipped bit anywhere in the file is detected.
 
-Parquet and Arrow files keep texts of a schema's metadata as they stand. A file is written with a seal of zeros in
-there, hashed like that, and the hash put in the zeros' place: whoever checks puts the zeros back and hashes again.
+Parquet and Arrow files store texts of a schema's metadata unchanged. A file is first written with a checksum of zeros
+in its metadata and hashed in that form; then the hash replaces the zeros. A check puts the zeros back and hashes again.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _SEAL = re.compile(re.escape(_MARK) + rb"([0-9a-f]{64})")
 
 
 def with_checksum(data: bytes) -> bytes:
-    """The file with its seal filled in; it must hold `OPEN_SEAL` among its metadata."""
+    """Return the file with its checksum filled in; the file must contain `OPEN_SEAL` in its metadata."""
     if OPEN_SEAL not in data:
         raise ValueError("the file has no open seal among its metadata")
     return data.replace(OPEN_SEAL, _MARK + hashlib.sha256(data).hexdigest().encode())
 
 
 def seal_file(path: Path) -> None:
-    """`sealed`, in place, for a file too large to hold in memory."""
+    """Fill in a file's checksum as `with_checksum` does, but in place, for a file too large to hold in memory."""
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
         places = _places(data)
         if not places:
@@ -37,7 +37,7 @@ def seal_file(path: Path) -> None:
 
 
 def checksum_ok(data: bytes | mmap.mmap) -> bool:
-    """Whether the bytes are those that were sealed; a file without a seal is not."""
+    """Return whether the bytes match their checksum; False for a file without a checksum."""
     places = _places(data)
     if not places:
         return False
@@ -54,7 +54,7 @@ def checksum_ok(data: bytes | mmap.mmap) -> bool:
 
 
 def file_seal_holds(path: Path) -> bool:
-    """`checksum_ok` of a file, through little memory."""
+    """Return `checksum_ok` of a file, using little memory."""
     if path.stat().st_size == 0:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -62,5 +62,5 @@ def file_seal_holds(path: Path) -> bool:
 
 
 def _places(data: bytes | mmap.mmap) -> list[int]:
-    """Where the 64 digits of every seal begin."""
+    """Return the positions where the 64 digits of every checksum begin."""
     return [match.start(1) for match in _SEAL.finditer(data)]

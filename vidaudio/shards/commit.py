@@ -1,7 +1,8 @@
-"""The commit of one shard of one stage: a tar named by its hash, then a table that is created last and only once.
+"""Commit of one shard of one stage: a tar named by its hash, then a table that is created last and only once.
 
-A shard exists exactly when its table does. Whoever creates the table first has committed; a loser removes its own tar.
-Tables hold nothing that differs between two runs of the same plan, and a seal that shows any change of a byte.
+A shard exists exactly if its table exists. The first process to create the table has committed; any other process
+removes its own tar. Tables hold nothing that differs between two runs of the same plan, and a checksum that detects any
+changed byte.
 """
 
 from __future__ import annotations
@@ -29,15 +30,16 @@ from vidaudio.shards.tar import sha256_of
 _METADATA_KEY = b"vidaudio"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _TABLE = re.compile(r"\d{6,}\.parquet")
-# What reading a damaged table raises.
+# Exceptions that reading a damaged table raises.
 TABLE_DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """What a table says of itself; small enough to travel in a future.
+    """Metadata that a table holds about itself; small enough to be sent in a future.
 
-    `outcomes` counts its clips: those `done`, and the others by reason; empty where a table has no outcomes.
+    `outcomes` counts the table's clips: those `done`, and the others by reason. It is empty if the table has no
+    outcomes.
     """
 
     stage: str
@@ -51,16 +53,23 @@ class CommitRecord:
 
 
 def table_name(folder: str, shard: int) -> str:
-    """`folder/000012.parquet`."""
+    """Return the name of a shard's table, such as `folder/000012.parquet`."""
     return f"{folder}/{shard:06d}.parquet"
 
 
 def commit(
     store: Store, folder: str, shard: int, *, stage: str, plan_hash: str, table: pa.Table, tar: Path | None = None
 ) -> CommitRecord:
-    """Commit one shard; returns what stands afterwards, ours or that of whoever was first.
+    """Commit one shard; return the record that exists afterwards, from this call or from whoever committed first.
 
-    `tar` is a finished file in a workspace of this store; its offsets are in `table` already.
+    Args:
+        store: Store of the corpus.
+        folder: Folder of the stage.
+        shard: Shard number.
+        stage: Name of the stage.
+        plan_hash: Hash of the plan that the shard was made by.
+        table: Table of the shard; it already contains the offsets in the tar.
+        tar: Finished file in a workspace of this store; None if the stage has no tar.
     """
     tar_name = tar_sha = None
     tar_bytes = 0
@@ -68,7 +77,7 @@ def commit(
         tar_sha = sha256_of(tar)
         tar_bytes = tar.stat().st_size
         tar_name = f"{shard:06d}.{tar_sha[:8]}.tar"
-        # Equal names mean equal bytes, so putting it over an existing one changes nothing a reader could see.
+        # Equal names mean equal bytes, so replacing an existing tar changes nothing that a reader could see.
         store.put(f"{folder}/{tar_name}", tar)
     record = CommitRecord(stage, shard, plan_hash, table.num_rows, tar_name, tar_sha, tar_bytes, count_outcomes(table))
     name = table_name(folder, shard)
@@ -81,7 +90,7 @@ def commit(
 
 
 def count_outcomes(table: pa.Table) -> dict[str, int]:
-    """Clips of a stage's table that are `done`, and the others by reason."""
+    """Return how many clips of a stage's table are `done`, and how many are not by reason."""
     if not {"state", "reason"} <= set(table.column_names):
         return {}
     pairs = zip(table["state"].to_pylist(), table["reason"].to_pylist(), strict=True)
@@ -89,9 +98,9 @@ def count_outcomes(table: pa.Table) -> dict[str, int]:
 
 
 def encode_table(table: pa.Table, record: CommitRecord) -> bytes:
-    """Parquet bytes with the record in the schema's metadata, sealed; a pure function of both.
+    """Return the table as Parquet bytes, with the record and a checksum in the schema's metadata.
 
-    The record's outcomes are counted anew, from the table.
+    The result depends on the two arguments only. The record's outcomes are counted again from the table.
     """
     record = replace(record, outcomes=count_outcomes(table))
     metadata = {_METADATA_KEY: json.dumps(asdict(record), sort_keys=True).encode(), SEAL_KEY: OPEN_SEAL}
@@ -101,10 +110,10 @@ def encode_table(table: pa.Table, record: CommitRecord) -> bytes:
 
 
 def read_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
-    """Return a committed table and its record, both checked: see `vidaudio.shards.table_checks`.
+    """Return a committed table and its record, both checked; see `vidaudio.shards.table_checks`.
 
     Raises:
-        Damaged: It is not as it was committed, or holds what no commit writes.
+        CorruptFileError: When the table differs from what was committed, or holds what no commit writes.
     """
     data = store.read(name)
     try:
@@ -117,11 +126,11 @@ def decode_table(data: bytes, columns: Sequence[str] | None = None) -> tuple[pa.
     """Return the table and record in bytes that `encode_table` made.
 
     Args:
-        data: Of the file.
-        columns: Those that are needed; all by default. A name that the table does not have is left out.
+        data: Bytes of the file.
+        columns: Columns to read; None means all. A column that the table does not have is left out.
 
     Raises:
-        One of `TABLE_DAMAGE`: The bytes were changed, or are none of ours.
+        One of `TABLE_DAMAGE`: When the bytes were changed, or were not made by `encode_table`.
     """
     record = decode_record(data)
     table = read_whole(data, columns)
@@ -137,7 +146,7 @@ def read_record(store: Store, name: str) -> CommitRecord:
     """Return only the record of a committed table.
 
     Raises:
-        Damaged: It cannot be read as one.
+        CorruptFileError: When the table or its record cannot be read.
     """
     data = store.read(name)
     try:
@@ -147,10 +156,10 @@ def read_record(store: Store, name: str) -> CommitRecord:
 
 
 def decode_record(data: bytes) -> CommitRecord:
-    """Return the record in bytes that `encode_table` made, once their seal is found to hold.
+    """Return the record in bytes that `encode_table` made, after checking their checksum.
 
     Raises:
-        One of `TABLE_DAMAGE`: The bytes were changed, or are none of ours.
+        One of `TABLE_DAMAGE`: When the bytes were changed, or were not made by `encode_table`.
     """
     if not checksum_ok(data):
         raise ValueError("its bytes do not give the hash it carries")
@@ -158,23 +167,23 @@ def decode_record(data: bytes) -> CommitRecord:
 
 
 def damaged_table(store: Store, name: str, error: Exception) -> CorruptFileError:
-    """What to raise where reading a committed table raised `error`, one of `TABLE_DAMAGE`."""
+    """Return the exception to raise if reading a committed table raised `error`, one of `TABLE_DAMAGE`."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return CorruptFileError(name, f"the table {store.url}/{name} is damaged ({reason})")
 
 
 def committed_shards(store: Store, folder: str) -> set[int]:
-    """Numbers of the shards whose table stands in `folder`."""
+    """Return the numbers of the shards whose table exists in `folder`."""
     return committed_shards_in(store.list(folder))
 
 
 def committed_shards_in(names: Iterable[str]) -> set[int]:
-    """Numbers of the shards whose tables are among the files of a stage's folder."""
+    """Return the numbers of the shards whose tables are among the file names of a stage's folder."""
     return {int(name.removesuffix(".parquet")) for name in names if is_table(name)}
 
 
 def is_table(name: str) -> bool:
-    """Whether a file of a stage's folder is a shard's table."""
+    """Return whether a file name of a stage's folder is that of a shard's table."""
     return _TABLE.fullmatch(name) is not None
 
 
@@ -182,11 +191,11 @@ def record_of(schema: pa.Schema) -> CommitRecord:
     """Return the record in the schema of a committed table, its values checked.
 
     Raises:
-        One of `TABLE_DAMAGE`: There is none, or it says what no commit writes.
+        One of `TABLE_DAMAGE`: When there is no record, or it holds what no commit writes.
     """
     told = parse_json((schema.metadata or {})[_METADATA_KEY])
     known = {each.name for each in fields(CommitRecord)}
-    # A later version may tell more.
+    # A later version may store more fields.
     record = CommitRecord(**{key: value for key, value in told.items() if key in known})
     counts = (record.shard, record.rows, record.tar_bytes)
     if not all(isinstance(count, int) and not isinstance(count, bool) and 0 <= count < LARGEST for count in counts):

@@ -1,4 +1,4 @@
-"""Damage: a committed file that is not what it was. Told apart from a store that fails, which may pass by itself."""
+"""Corruption of committed files, kept apart from failures of a store, which may be transient."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from vidaudio.errors import CorpusError
 
 
 class CorruptFileError(CorpusError):
-    """A committed file is gone, cut short, or has other bytes than were committed.
+    """A committed file that is missing, is cut short, or has other bytes than were committed.
+
+    Args:
+        file: Name of the file in the store.
+        message: Description for people.
 
     Attributes:
-        file: Its name in the store.
+        file: Name of the file in the store.
     """
 
     def __init__(self, file: str, message: str) -> None:
@@ -20,15 +24,15 @@ class CorruptFileError(CorpusError):
         self.file = file
 
     def __reduce__(self) -> tuple[type[CorruptFileError], tuple[str, str]]:
-        # Tasks raise it in other processes.
+        # Needed for pickling: tasks raise it in other processes.
         return type(self), (self.file, str(self))
 
 
 class CorruptionLog:
-    """Damage that was met on the way and did not keep the rest from being done.
+    """Log of corrupt files that were found while the rest of the work went on.
 
     Attributes:
-        found: In the order it was met, each file once.
+        found: Errors in the order they were found, one per file.
     """
 
     def __init__(self) -> None:
@@ -36,7 +40,7 @@ class CorruptionLog:
 
     @contextlib.contextmanager
     def collecting(self) -> Iterator[None]:
-        """Note what is damaged in here, and go on behind it."""
+        """Catch and record a `CorruptFileError` of the block, so that the work after the block goes on."""
         try:
             yield
         except CorruptFileError as damaged:

@@ -1,9 +1,9 @@
-"""Symbolic links in a local corpus: followed inside it, never out of it.
+"""Checks of symbolic links in a local corpus: links inside the corpus are followed, links out of it are refused.
 
-A corpus may come from somebody else, in an archive that holds links. Followed, such a link would have a file of this
-machine read as if it were the corpus's, or deleted by `remove`. So a link that leads out of the corpus is refused, for
-reading, writing and deleting alike. The corpus's folder itself may be a link, since the user names it. Whoever keeps a
-stage's folder on another disk says where links may lead: in the environment, where no corpus can say it.
+A corpus may come from another person, in an archive that contains links. If such a link were followed, a file of this
+machine would be read as a file of the corpus, or deleted by `remove`. So a link that leads out of the corpus is refused
+for reading, writing and deleting alike. The corpus's folder itself may be a link, since the user names it. Users who
+keep a stage's folder on another disk allow its target in an environment variable, which no corpus can set.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ LINKS_VARIABLE = "VIDAUDIO_LINKED_FOLDERS"
 
 
 class NotFollowed(CorruptFileError):
-    """A file of a corpus is a link out of it, or no regular file: a device, a pipe."""
+    """A file of a corpus that is a link out of the corpus, or not a regular file (a device, a pipe)."""
 
 
 def check_inside(root: Path, name: str, *, entry: bool = False) -> Path:
-    """Return the path of a file below `root`, which may not exist.
+    """Return the path of a file below `root`; the file need not exist.
 
     Args:
-        root: The corpus's folder.
-        name: A name that `check_name` has passed.
-        entry: Only the directory entry is meant, not what a link under that name leads to: to delete or replace it.
+        root: Folder of the corpus.
+        name: Name that `check_name` has accepted.
+        entry: Whether the path is for deleting or replacing the directory entry itself, not the target of a link.
 
     Raises:
-        NotFollowed: A link on the way leads out of `root` and of the folders that the user allows.
+        NotFollowed: When a link in the path leads out of `root` and of the folders that the user allows.
     """
     path = root / name
     looked_at = path.parent if entry and name else path
@@ -44,10 +44,10 @@ def check_inside(root: Path, name: str, *, entry: bool = False) -> Path:
 
 
 def leaves(root: Path, path: Path) -> bool:
-    """Whether `path`, links followed, lies outside `root` and the folders that the user allows."""
+    """Return whether `path`, with links followed, lies outside `root` and the folders that the user allows."""
     real = os.path.realpath(path)
     if os.path.islink(real):
-        return True  # a circle of links
+        return True  # a cycle of links
     allowed = [os.path.realpath(root), *_allowed_folders()]
     return not any(real == folder or real.startswith(folder.rstrip(os.sep) + os.sep) for folder in allowed)
 
@@ -58,15 +58,15 @@ def _allowed_folders() -> list[str]:
 
 
 def open_regular(path: Path, name: str) -> int:
-    """Open a file for reading, without waiting for the other end of what turns out to be a pipe.
+    """Open a regular file for reading, and return its descriptor; a pipe does not block the call.
 
     Args:
-        path: Of the file.
-        name: In the corpus.
+        path: Path of the file.
+        name: Name of the file in the corpus, for the message.
 
     Raises:
-        NotFollowed: It is no regular file.
-        FileNotFoundError: It does not exist.
+        NotFollowed: When it is not a regular file.
+        FileNotFoundError: When it does not exist.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -76,10 +76,10 @@ def open_regular(path: Path, name: str) -> int:
 
 
 def check_regular(path: Path, name: str) -> None:
-    """Refuse what is neither a file nor a folder; what does not exist passes.
+    """Refuse anything that is neither a file nor a folder; a missing path passes.
 
     Raises:
-        NotFollowed: It is a device, a pipe or a socket.
+        NotFollowed: When it is a device, a pipe or a socket.
     """
     try:
         mode = path.stat().st_mode

@@ -1,7 +1,7 @@
-"""Upkeep: at most one process at a time deletes or replaces files of a corpus, on any machine.
+"""Maintenance lock: at most one process at a time, on any machine, deletes or replaces files of a corpus.
 
-Commits need no lock. Sweeping orphans and removing clips do: between a new tar and the table that names it, the tar is
-an orphan to everybody else.
+Commits need no lock. Sweeping orphans and removing clips do: after a new tar is written and before its table names it,
+the tar looks like an orphan to other processes.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ LOCK_FILE = "upkeep.lock"
 
 
 class LockHeld(CorpusError):
-    """Somebody else is at it; says who, and what to do if that is not so."""
+    """The lock is held by another process; the message names the process, and what to do if it is no longer running."""
 
 
 @contextlib.contextmanager
 def maintenance_lock(store: Store) -> Iterator[None]:
-    """Hold a corpus's upkeep; it is given back whatever happens, and taken over from processes that died.
+    """Hold a corpus's maintenance lock; it is released in any case, and taken over from processes that died.
 
-    Whether the holder of an old lock lives can be seen from its own machine and container. From elsewhere its lock's
-    age decides: a holder touches it every few minutes, which only local and network disks allow, so that at a URL the
-    lock of another machine stays until somebody deletes it.
+    Whether the holder of an existing lock lives can be seen only from its own machine and container. From elsewhere,
+    the age of the lock file decides: a holder touches it every few minutes. Only local and network disks allow that, so
+    at a URL the lock of another machine stays until a person deletes it.
 
     Raises:
-        UpkeepBusy: Another process holds it.
-        CorpusError: The corpus may not be written to.
+        LockHeld: When another process holds the lock.
+        CorpusError: When the corpus may not be written to.
     """
     with _alone_on_this_machine(store):
         holder = f"{this_process()}-{uuid.uuid4().hex[:8]}"
@@ -59,10 +59,11 @@ def maintenance_lock(store: Store) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone_on_this_machine(store: Store) -> Iterator[None]:
-    """Exclude other processes of this machine by locks that die with their holder.
+    """Exclude other processes of this machine by locks that end with their holder.
 
-    So of two that find the lock file of a dead process only one takes it over. The corpus's folder itself is locked,
-    which containers and users share, and a file of this user, for stores that have no folder or no locks on it.
+    So if two processes find the lock file of a dead process, only one takes it over. Two paths are locked: the corpus's
+    folder, which containers and users share, and a temporary file of this user, for stores without a folder or without
+    locks on it.
     """
     name = f"vidaudio-{os.getuid()}-{hashlib.sha256(store.url.encode()).hexdigest()[:16]}.lock"
     root = store.local_path("")
@@ -77,7 +78,7 @@ def _hold(held: contextlib.ExitStack, store: Store, path: Path, flags: int) -> N
     try:
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     except (FileNotFoundError, PermissionError):
-        return  # a corpus that does not exist yet, or one that will be refused where it is written to
+        return  # a corpus that does not exist yet, or one that will be refused when it is written to
     held.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -87,7 +88,7 @@ def _hold(held: contextlib.ExitStack, store: Store, path: Path, flags: int) -> N
         ) from None
     except OSError:
         return  # a network disk without locks on folders
-    # Before it is closed: a process that was forked meanwhile has the same open file, and would keep the lock.
+    # Unlock before closing: a process that was forked meanwhile has the same open file, and would keep the lock.
     held.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
 
 
@@ -125,7 +126,7 @@ def _is_dead(store: Store, told: dict[str, str]) -> bool:
 
 
 def _remove_lock(store: Store, found: bytes) -> None:
-    """Remove the lock file that was judged, and not one that somebody put in its place meanwhile."""
+    """Remove the lock file that was examined, but not one that another process has put in its place meanwhile."""
     local = store.local_path(LOCK_FILE)
     if local is None:
         store.remove(LOCK_FILE)
@@ -139,7 +140,7 @@ def _remove_lock(store: Store, found: bytes) -> None:
 
 
 def _parsed(data: bytes) -> dict[str, str]:
-    """What a lock says of its holder; nothing where it is none of ours."""
+    """Return what a lock file states about its holder; empty if vidaudio did not write it."""
     try:
         told = parse_object(data)
     except ValueError:

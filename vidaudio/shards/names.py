@@ -1,7 +1,7 @@
-"""Names of the files of a corpus, checked where they become paths.
+"""Checks of the names of a corpus's files, applied before they become paths.
 
-Tables, descriptions and indexes name files, and a corpus may have been made by somebody else. A name is relative, has
-no `..`, and holds nothing that a file system or a terminal takes for more than a name.
+Tables, descriptions and indexes name files, and a corpus may have been made by another person. A valid name is
+relative, has no `..`, and contains nothing that has a special meaning to a file system or a terminal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def is_name_part(part: str) -> bool:
-    """Whether a text can be the name of one file or folder of a corpus."""
+    """Return whether a text can be the name of one file or folder of a corpus."""
     if part in ("", ".", "..") or "/" in part or "\\" in part or not part.isprintable():
         return False
     try:
@@ -26,23 +26,23 @@ def is_name_part(part: str) -> bool:
 
 
 def is_tar_name(name: object) -> bool:
-    """Whether a value that a table or an index gives can be the name of a tar in the same folder."""
+    """Return whether a value from a table or an index can be the name of a tar in the same folder."""
     return isinstance(name, str) and name.endswith(".tar") and not name.startswith(".") and is_name_part(name)
 
 
 def check_name(name: str, corpus: str) -> str:
-    """Return a name below a corpus's folder as it is; the empty name is the folder itself.
+    """Return a name below a corpus's folder unchanged if it is valid; the empty name is the folder itself.
 
     Args:
-        name: Parts joined by `/`.
-        corpus: What messages call the corpus.
+        name: Name of a file or folder: parts joined by `/`.
+        corpus: Name of the corpus in messages.
 
     Raises:
-        CorpusError: The name could lead elsewhere, or is none.
+        CorpusError: When the name is invalid or could lead out of the corpus.
     """
     if name == "":
         return name
-    # A slash at the end names a folder.
+    # A trailing slash names a folder.
     parts = name.removesuffix("/").split("/")
     if not all(map(is_name_part, parts)) or _DRIVE.match(name) or len(name.encode()) > MAX_NAME_BYTES:
         raise CorpusError(f"{name[:200]!r} is not a name inside the corpus {corpus}")

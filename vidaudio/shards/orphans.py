@@ -1,8 +1,8 @@
-"""Orphans: tars that interrupted or beaten tasks left in a stage's folder, and that no table will ever name.
+"""Removal of orphans: tars of interrupted or losing tasks in a stage's folder, which no table will ever name.
 
-A shard's table is created once and stands for good, so a tar beside a table that names another one is dead from then
-on: it can be removed at any moment, whoever else is at work. A tar without a table may be somebody's next commit, and
-usually is made again, under the same name, by the next build; it is left alone unless the caller knows better.
+A shard's table is created once and never changes. So a tar beside a table that names another tar is dead, and can be
+removed at any time, even while other processes work. A tar without a table may belong to a commit in progress, and the
+next build usually makes it again under the same name. It is kept unless the caller knows that it is abandoned.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _STAGE_TAR = re.compile(r"(\d{6})\.[0-9a-f]{8}\.tar")
 
 
 def sweep_orphans(store: Store, folder: str, *, abandoned_after: float | None = None) -> list[str]:
-    """Remove a stage's orphaned tars; returns their names.
+    """Remove a stage's orphaned tars; return their names.
 
     Args:
-        store: Of the corpus.
-        folder: Of the stage, such as `av`.
-        abandoned_after: Also remove tars of shards without a table that are older than this, in seconds. Only where no
-            task can still be between its tar and its table: its commit would name a tar that is gone. None leaves them.
+        store: Store of the corpus.
+        folder: Folder of the stage, such as `av`.
+        abandoned_after: Age in seconds after which tars of shards without a table are removed too; None keeps them.
+            Only safe if no task can be between writing its tar and its table: its commit would name a missing tar.
     """
     found = store.list(folder)
     tars: dict[str, list[str]] = {}
@@ -34,7 +34,7 @@ def sweep_orphans(store: Store, folder: str, *, abandoned_after: float | None = 
     for shard, names in sorted(tars.items()):
         table = f"{shard}.parquet"
         if table in found:
-            # One tar beside a table is the table's own in all but a damaged corpus: no need to read it.
+            # A single tar beside a table is the table's own, except in a damaged corpus: the table need not be read.
             orphans = [] if len(names) == 1 else _not_of(store, f"{folder}/{table}", names)
         elif abandoned_after is None or store.exists(f"{folder}/{table}"):
             orphans = []
@@ -48,5 +48,5 @@ def sweep_orphans(store: Store, folder: str, *, abandoned_after: float | None = 
 
 def _not_of(store: Store, table: str, names: list[str]) -> list[str]:
     own = read_record(store, table).tar
-    # A table whose own tar is gone is damage, and what lies beside it may help to mend it.
+    # If the table's own tar is missing, the corpus is damaged, and the other tars may help to repair it.
     return [name for name in names if name != own] if own in names else []

@@ -1,6 +1,6 @@
-"""Many small files of a store at once: where each answer takes long, waiting for one at a time would take days.
+"""Parallel reading of many small files of a store: with slow answers, reading one at a time would take days.
 
-Answers come in the order asked for, and only a bounded number is held at a time.
+Results come in the order of the requests, and only a limited number of results is held at a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ LOCAL_READERS = 4
 def in_order(
     pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], *, ahead: int
 ) -> Iterator[Result]:
-    """`map(work, items)` in the threads of `pool`, with at most `ahead` items begun whose result was not taken."""
+    """Yield `map(work, items)` from the threads of `pool`, in order.
+
+    At most `ahead` items are begun whose result has not been yielded.
+    """
     waiting: deque[Future[Result]] = deque()
     for item in items:
         if len(waiting) == ahead:
@@ -36,7 +39,7 @@ def in_order(
 
 
 def in_parallel(store: Store, ask: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map(ask, items)` with as many questions open as the store is worth, in order."""
+    """Yield `map(ask, items)` in order, with a number of threads that suits the store (local or remote)."""
     readers = REMOTE_READERS if store.local_path("") is None else LOCAL_READERS
     with ThreadPoolExecutor(readers) as pool:
         try:
@@ -48,15 +51,15 @@ def in_parallel(store: Store, ask: Callable[[Item], Result], items: Iterable[Ite
 def read_tables(
     store: Store, names: Iterable[str], *, columns: Sequence[str] | None = None
 ) -> Iterator[tuple[pa.Table, CommitRecord]]:
-    """Committed tables and their records, in order, read side by side.
+    """Yield committed tables and their records, in order, read in parallel.
 
     Args:
-        store: Of the corpus.
-        names: Of the tables.
-        columns: Those that are needed; all by default. Of a name that a table has not, nothing comes.
+        store: Store of the corpus.
+        names: Names of the tables.
+        columns: Columns to read; None means all. A column that a table does not have is left out.
 
     Raises:
-        Damaged: A table is.
+        CorruptFileError: When a table is damaged.
     """
 
     def read(name: str) -> tuple[pa.Table, CommitRecord]:

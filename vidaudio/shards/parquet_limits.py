@@ -1,8 +1,8 @@
-"""Parquet that may come from anybody, read within a bound of memory.
+"""Reading of Parquet files from untrusted sources within a memory limit.
 
-A file of a few kilobytes can stand for billions of rows or for one text repeated a million times. What a file unpacks
-to is estimated from its footer; where that is much, texts are read as numbers of a dictionary, measured, and only then
-written out.
+A file of a few kilobytes can contain billions of rows, or one text repeated a million times. The unpacked size is
+estimated from the file's footer. If the estimate is large, texts are read as dictionary indices, measured, and only
+then expanded.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-# A shard's table has some megabytes, a row group of the list a few.
+# A shard's table has some megabytes, a row group of the manifest a few.
 MAX_UNPACKED_BYTES = 2 << 30
-# Up to here an estimate is believed: it is far too high for texts that repeat.
+# Estimates up to this size need no closer look. For texts that repeat, the estimate is far too high.
 LIKELY_BYTES = 256 << 20
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
 
 
 class TooLarge(ValueError):
-    """A file that unpacks to more than any file of ours."""
+    """A file that unpacks to more than the allowed size."""
 
 
 def read_within(
@@ -36,14 +36,14 @@ def read_within(
     """Return row groups of a Parquet file, read in one thread.
 
     Args:
-        file: Opened.
-        reopen: Gives what the file is read from once more, where it has to be read in another way.
+        file: Opened Parquet file.
+        reopen: Function that returns the input of `file` again, for a second way of reading it.
         groups: Numbers of the row groups.
-        columns: Those that are needed; all by default.
-        most: Bytes that the table may take.
+        columns: Columns to read; None means all.
+        most: Largest size of the table in bytes.
 
     Raises:
-        TooLarge: It would take more.
+        TooLarge: When the table would be larger.
     """
     wanted = None if columns is None else list(columns)
     fixed, texts = _estimate(file, groups)
@@ -67,7 +67,7 @@ def read_whole(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _estimate(file: pq.ParquetFile, groups: Sequence[int]) -> tuple[int, int]:
-    """Bytes of values of a fixed width, and the most that texts may take."""
+    """Return the bytes of fixed-width values (with dictionary indices of texts), and the most that texts may take."""
     fixed = texts = 0
     for number in groups:
         group = file.metadata.row_group(number)
@@ -89,7 +89,7 @@ def _text_columns(file: pq.ParquetFile) -> list[str]:
 
 
 def _unpacked_bytes(column: pa.ChunkedArray) -> int:
-    """What a column's texts take once they are written out."""
+    """Return the bytes that a column's texts take once they are expanded."""
     if pa.types.is_list(column.type):
         return sum(_unpacked_bytes(pa.chunked_array([chunk.values])) for chunk in column.chunks)
     if not pa.types.is_dictionary(column.type):

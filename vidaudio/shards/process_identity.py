@@ -1,8 +1,8 @@
-"""Who a process is, told honestly between machines and containers that share a disk.
+"""Identity of a process that is valid across machines and containers which share a disk.
 
-Containers have equal host names as often as not, and each has a process 1. So a process is named by the machine's
-present boot, the namespace its number is counted in, the number, and when it started. Whether a process lives can be
-seen only from the same namespace of the same boot; from anywhere else, nothing is known.
+Containers often have equal host names, and each has a process 1. So a process is identified by the machine's current
+boot, the namespace of its process number, the number, and its start time. Whether a process lives can be seen only from
+the same namespace of the same boot; from anywhere else it is unknown.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _TEXT = re.compile(r"([0-9a-f]{8})([0-9a-f]{8})-(\d+)-(\d+)-(\d+)(?!\d)")
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process of all machines and times.
+    """Identity of one process among those of all machines and times.
 
     Attributes:
-        boot: Hash of the kernel's present boot; containers of one machine share it.
-        host: Hash of the host's name, which tells virtual machines apart that were begun from one snapshot.
-        namespace: Inode of the namespace of process numbers; 0 where the system has none.
-        number: The process id in that namespace.
-        started: When it started, in the system's ticks since boot; 0 where that is unknown.
+        boot: Hash of the kernel's current boot id; containers of one machine share it.
+        host: Hash of the host's name, which distinguishes virtual machines that were started from one snapshot.
+        namespace: Inode of the namespace of process numbers; 0 if the system has none.
+        number: Process id in that namespace.
+        started: Start time in the system's ticks since boot; 0 if unknown.
     """
 
     boot: str
@@ -37,11 +37,11 @@ class ProcessIdentity:
     started: int
 
     def __str__(self) -> str:
-        """Text for a file's name, without dots and slashes; `parse_identity` reads it."""
+        """Return a text for file names, without dots and slashes; `parse_identity` reads it."""
         return f"{self.boot}{self.host}-{self.namespace}-{self.number}-{self.started}"
 
     def sees(self, other: ProcessIdentity) -> bool:
-        """Whether this process can tell if another one lives."""
+        """Return whether this process can find out if another process lives."""
         return (self.boot, self.host, self.namespace) == (other.boot, other.host, other.namespace)
 
 
@@ -52,13 +52,13 @@ def this_process() -> ProcessIdentity:
 
 
 def parse_identity(text: str) -> ProcessIdentity | None:
-    """Read an identity from the beginning of a text; None where there is none."""
+    """Return the identity at the beginning of a text; None if there is none."""
     found = _TEXT.match(text)
     return ProcessIdentity(found[1], found[2], *map(int, found.groups()[2:])) if found else None
 
 
 def is_alive(process: ProcessIdentity) -> bool | None:
-    """Return whether a process lives; None where that cannot be seen from here."""
+    """Return whether a process lives; None if that cannot be seen from here."""
     if not this_process().sees(process):
         return None
     try:
@@ -69,21 +69,21 @@ def is_alive(process: ProcessIdentity) -> bool | None:
 
 
 def started(number: int) -> int:
-    """Return the ticks from boot to a process's start; 0 where the system does not show them.
+    """Return the ticks from boot to a process's start; 0 if the system does not show them.
 
-    Unlike a time of day, this number stays the same when the clock is set. A process that has ended and that nobody
-    has waited for yet counts as gone.
+    Unlike a time of day, this number does not change when the clock is set. A process that has ended but has not been
+    waited for counts as gone.
 
     Raises:
-        ProcessLookupError: No such process.
+        ProcessLookupError: When no such process exists.
     """
     if not _proc_counts_as_we_do():
         return _started_without_proc(number)
     try:
-        # The name, in brackets, may hold anything.
+        # The process name, in brackets, may contain any character.
         fields = Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        # It may be hidden and not gone.
+        # The process may be hidden rather than gone.
         _require_process(number)
         return 0
     except OSError:
@@ -95,13 +95,13 @@ def started(number: int) -> int:
 
 @functools.cache
 def boot_id() -> str:
-    """Return what the kernel calls its present boot; empty where it has no name for it."""
+    """Return the kernel's id of its current boot; empty if it has none."""
     told = Path("/proc/sys/kernel/random/boot_id")
     return told.read_text().strip() if told.exists() else ""
 
 
 def namespace() -> int:
-    """Return the inode of this process's namespace of process numbers; 0 where there is none."""
+    """Return the inode of this process's namespace of process numbers; 0 if there is none."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -113,7 +113,7 @@ def _hash(text: str) -> str:
 
 
 def _proc_counts_as_we_do() -> bool:
-    """Whether /proc shows the namespace of this process, and not that of a container around it."""
+    """Return whether /proc shows the namespace of this process, not that of an outer container."""
     try:
         return os.readlink("/proc/self") == str(os.getpid())
     except OSError:

@@ -1,4 +1,4 @@
-"""Byte ranges of one committed tar: by pread on local disk, by request or from a copy where it is remote."""
+"""Reader of byte ranges of one committed tar: by pread on local disk, by requests or from a copy if it is remote."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vidaudio.shards.store import Store
 
 
 class TarReader:
-    """Reads members by offset; thread-safe.
+    """Reader of a tar's members by offset; thread-safe.
 
     Args:
-        store: Where the tar lies.
-        name: Of the tar.
-        whole: Most of it will be read: of a remote tar a copy is fetched first, into a file that vanishes on closing.
-            Otherwise every member is a request.
+        store: Store that holds the tar.
+        name: Name of the tar.
+        whole: Whether most of the tar will be read. A remote tar is then copied first, into a file that vanishes on
+            closing. Otherwise every member is a request.
 
     Raises:
-        Damaged: The tar is gone.
+        CorruptFileError: When the tar is missing.
     """
 
     def __init__(self, store: Store, name: str, *, whole: bool = True) -> None:
@@ -44,10 +44,10 @@ class TarReader:
                 self._descriptor = os.open(copy, os.O_RDONLY)
 
     def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`.
+        """Return `length` bytes from `offset`.
 
         Raises:
-            Damaged: The tar ends before that, or is gone.
+            CorruptFileError: When the tar ends before that, or is missing.
         """
         if offset < 0 or length < 0 or self._ends_before(offset + length):
             raise self._short()
@@ -64,7 +64,7 @@ class TarReader:
         return data
 
     def _ends_before(self, end: int) -> bool:
-        """Whether a local tar is too short: found before memory is taken for what it should hold."""
+        """Return whether a local tar is too short; checked before memory is allocated for the bytes."""
         return self._descriptor is not None and end > os.fstat(self._descriptor).st_size
 
     def _short(self) -> CorruptFileError:
@@ -75,6 +75,7 @@ class TarReader:
         return CorruptFileError(self._name, f"{self._store.url}/{self._name} is gone, though its table stands")
 
     def close(self) -> None:
+        """Close the local file, if any."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,7 +1,8 @@
-"""A corpus in an object store, through fsspec: S3 and what speaks it, Google Cloud Storage, Azure.
+"""Store in an object store, through fsspec: S3 and compatible stores, Google Cloud Storage, Azure.
 
-An upload appears whole when it ends, never before. An exclusive write asks the store itself (`If-None-Match` on S3),
-so that of two machines exactly one wins. Where a store cannot promise that, `exclusive_create` says so.
+An upload becomes visible as a whole when it ends, never before. An exclusive write relies on the store itself
+(`If-None-Match` on S3), so that exactly one of two machines wins. If a store cannot guarantee that, `exclusive_create`
+is False.
 """
 
 from __future__ import annotations
@@ -37,20 +38,24 @@ from vidaudio.shards.store import Store
 Result = TypeVar("Result")
 
 S3 = ("s3", "s3a")
-# Stores without folders, whose drivers hand an exclusive write on to the store; s3fs since 2024.10.
+# Stores without folders, whose drivers pass an exclusive write on to the store; s3fs since 2024.10.
 OBJECT_STORES = (*S3, "gs", "gcs", "az", "abfs", "abfss")
 TRIES = 3
 FIRST_PAUSE_SECONDS = 0.2
-# Uploads go in parts, so that a tar of any size passes through PARTS_AT_ONCE * PART_BYTES of memory.
+# Uploads go in parts, so that a tar of any size needs PARTS_AT_ONCE * PART_BYTES of memory.
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 4
 MOST_PARTS = 9_000
-# Drivers of the process that this one was forked from. Freed, they would close connections on a loop that stayed there.
+# Drivers inherited through a fork. If freed, they would close connections on the parent's event loop.
 _INHERITED: list[tuple[int, Any]] = []
 
 
 class RemoteStore(Store):
-    """Any fsspec file system, under a URL. Opened once a process: drivers do not survive a fork."""
+    """Any fsspec file system, under a URL. Opened once per process, since drivers do not survive a fork.
+
+    Args:
+        url: fsspec URL of the corpus.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -60,13 +65,13 @@ class RemoteStore(Store):
 
     @property
     def fs(self) -> Any:
-        """The file system, of this process."""
+        """Return the file system of this process."""
         if self._opened is None or self._opened[0] != os.getpid():
             self._open()
         return self._opened[1]
 
     def _open(self) -> tuple[Any, str]:
-        # Others write here too: a listing kept from before would deny what stands by now.
+        # Other processes write here too: a cached listing would miss files that exist by now.
         options: dict[str, Any] = {"use_listings_cache": False} if self.scheme in OBJECT_STORES else {}
         if self.scheme in S3:
             options |= s3_options(self.scheme)
@@ -89,20 +94,23 @@ class RemoteStore(Store):
         return f"{self.root}/{check_name(name, self.url)}"
 
     def exists(self, name: str) -> bool:
+        """Return whether a file exists."""
         path = self._path(name)
         return self._reading(name, lambda: self._fresh().exists(path))
 
     def list(self, folder: str, prefix: str = "") -> dict[str, int]:
+        """Return names and sizes in bytes of the files directly in `folder` whose names begin with `prefix`."""
         entries = self._beginning(folder, prefix) if prefix and self.scheme in S3 else self._entries(folder)
         files = [(n, entry) for n, entry in entries if entry["type"] == "file" and is_name_part(n)]
         return {n: entry["size"] for n, entry in files if n.startswith(prefix)}
 
     def folders(self, folder: str) -> list[str]:
+        """Return the names of the folders directly in `folder`, sorted."""
         entries = self._entries(folder)
         return sorted(name for name, entry in entries if entry["type"] == "directory" and is_name_part(name))
 
     def _beginning(self, folder: str, prefix: str) -> list[tuple[str, dict[str, Any]]]:
-        """Entries of a folder by the beginning of their names, which S3 looks for by itself."""
+        """Return the entries of a folder whose names begin with `prefix`, which S3 selects itself."""
         path = self._path(folder).rstrip("/")
         found = self._reading(folder, lambda: self._fresh().find(path, prefix=prefix, detail=True))
         below = [(name.removeprefix(f"{path}/"), entry) for name, entry in found.items()]
@@ -115,25 +123,29 @@ class RemoteStore(Store):
         except FileNotFoundError:
             return []
         named = [(e["name"].rstrip("/").rsplit("/", 1)[-1], e) for e in entries]
-        # Some tools leave an empty object in the place of a folder; it is listed as the folder itself.
+        # Some tools leave an empty object in the place of a folder; it is listed under the folder's own name.
         return [(name, entry) for name, entry in named if entry["name"].strip("/") != path.strip("/")]
 
     def modified(self, name: str) -> float:
+        """Return when the file was written, in seconds since 1970."""
         path = self._path(name)
         return self._reading(name, lambda: self._fresh().modified(path)).timestamp()
 
     def version(self, name: str) -> str:
+        """Return a text that changes when the file is replaced."""
         path = self._path(name)
-        # All that the store tells of it: an ETag or generation where it has one, size and time anywhere.
+        # All that the store reports about the file: an ETag or generation if it has one, size and time anywhere.
         return self._reading(name, lambda: self._fresh().ukey(path))
 
     def read(self, name: str) -> bytes:
+        """Return a file's bytes."""
         path = self._path(name)
-        # One request: s3fs would first ask how large the file is.
+        # One request: s3fs would first ask for the file's size.
         options = {"max_concurrency": 1} if self.scheme in S3 else {}
         return self._reading(name, lambda: self._fresh().cat_file(path, **options))
 
     def read_range(self, name: str, offset: int, length: int) -> bytes:
+        """Return at most `length` bytes from `offset`; fewer at the end of the file."""
         path = self._path(name)
         if length <= 0:
             return b""
@@ -143,10 +155,11 @@ class RemoteStore(Store):
             return b""
 
     def download(self, name: str, target: Path) -> None:
-        # By ranges: s3fs would start again from nothing where the connection breaks off.
+        """Copy a file to the local path `target`, using little memory."""
+        # In ranges: s3fs would start again from the beginning after a broken connection.
         with target.open("wb", buffering=0) as file:
             received, size = self._receive(name, file, 0, PART_BYTES)
-            # What came before a connection broke off may have been longer.
+            # An attempt whose connection broke may have written more bytes.
             file.truncate(received)
             if received < PART_BYTES or received == size:
                 return
@@ -162,7 +175,7 @@ class RemoteStore(Store):
                 list(pool.map(fetch, range(PART_BYTES, size, PART_BYTES)))
 
     def _receive(self, name: str, file: FileIO, offset: int, length: int) -> tuple[int, int | None]:
-        """Write a range to its place in a local file: bytes written, and the size of all where the store tells it."""
+        """Write a range to its place in a local file; return the bytes written, and the whole size if it is stated."""
         write = functools.partial(_write, file)
         if self.scheme not in S3:
             data = self.read_range(name, offset, length)
@@ -174,10 +187,12 @@ class RemoteStore(Store):
         return 0, None
 
     def create(self, name: str, data: bytes) -> bool:
+        """Write a file unless it exists; return whether it was written."""
         path = self._path(name)
         return self._exclusively(name, lambda: self.fs.pipe_file(path, data, mode="create"))
 
     def put(self, name: str, source: Path) -> None:
+        """Move a local file to `name`, replacing an existing file."""
         path = self._path(name)
         with self._in_sentences(f"writing {name}"):
             self._make_folder(path)
@@ -185,6 +200,7 @@ class RemoteStore(Store):
         source.unlink()
 
     def put_new(self, name: str, source: Path) -> bool:
+        """Move a local file to `name` unless that exists; return whether it was written."""
         path = self._path(name)
         options = self._upload_options(source)
         won = self._exclusively(name, lambda: self.fs.put_file(str(source), path, mode="create", **options))
@@ -192,21 +208,23 @@ class RemoteStore(Store):
         return won
 
     def remove(self, name: str) -> None:
+        """Delete a file; a missing file is no error."""
         path = self._path(name)
         with self._in_sentences(f"removing {name}"), contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(path)
 
     @contextlib.contextmanager
     def workspace(self) -> Iterator[Path]:
+        """Provide a scratch folder among the system's temporary files."""
         with temporary_folder() as folder:
             yield folder
 
     @functools.cached_property
     def exclusive_create(self) -> bool:
-        """Asked of the store, once: does it refuse to write where something stands?
+        """Return whether the store refuses to write over an existing file; tested once, by writing.
 
-        Only drivers that leave the decision to the store are asked. The others look first and write then, which passes
-        any test of one process and still lets two machines both win.
+        Only stores whose drivers leave the decision to the store are tested. Other drivers check first and write
+        afterwards. That passes any test in one process and still lets two machines both win.
         """
         if self.scheme not in OBJECT_STORES:
             return False
@@ -217,14 +235,14 @@ class RemoteStore(Store):
             self.remove(name)
 
     def _fresh(self) -> Any:
-        """The file system, with nothing remembered of earlier listings."""
+        """Return the file system, without cached listings."""
         fs = self.fs
         if self.scheme not in OBJECT_STORES:
             fs.invalidate_cache()
         return fs
 
     def _make_folder(self, path: str) -> None:
-        # Object stores have no folders, and asked for one, s3fs would make a bucket that is missing.
+        # Object stores have no folders, and makedirs of s3fs would create a missing bucket.
         if self.scheme not in OBJECT_STORES:
             self.fs.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
 
@@ -235,7 +253,7 @@ class RemoteStore(Store):
         return {"chunksize": part, "max_concurrency": PARTS_AT_ONCE}
 
     def _exclusively(self, name: str, write: Callable[[], Any]) -> bool:
-        """Run an exclusive write; True where it wrote."""
+        """Run an exclusive write; return whether it wrote."""
         pause = FIRST_PAUSE_SECONDS
         for tries_left in reversed(range(TRIES)):
             try:
@@ -253,7 +271,7 @@ class RemoteStore(Store):
         raise AssertionError("a write that neither succeeded nor failed")
 
     def _reading(self, name: str, read: Callable[[], Result]) -> Result:
-        """Run a reading request, again where it failed for a reason that may pass."""
+        """Run a reading request; repeat it after an error that may be transient."""
         pause = FIRST_PAUSE_SECONDS
         for tries_left in reversed(range(TRIES)):
             try:
@@ -292,12 +310,12 @@ def _write(file: FileIO, data: bytes, offset: int) -> None:
 
 
 class _Lost(Exception):
-    """An exclusive write met what stands there."""
+    """An exclusive write found an existing file."""
 
 
 class _Conflict(Exception):
-    """Two exclusive writes met, and the store wants another try."""
+    """Two exclusive writes met, and the store asks for another try."""
 
 
 class _OutOfRange(Exception):
-    """A range behind the end of a file."""
+    """A range begins beyond the end of a file."""

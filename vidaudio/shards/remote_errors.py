@@ -1,7 +1,7 @@
-"""What an object store's driver raises, as one sentence that says what to do.
+"""Translation of an object store driver's exceptions into one sentence that says what to do.
 
-The drivers of fsspec raise the exceptions of the libraries beneath them: botocore's for S3, aiohttp's, Google's,
-Azure's. Only libraries that a driver has loaded by then are looked at, so that none has to be installed.
+The drivers of fsspec raise the exceptions of their libraries: botocore's for S3, aiohttp's, Google's, Azure's. Only
+libraries that a driver has already loaded are considered, so that none has to be installed.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _NO_ANSWER = {"EndpointConnectionError", "ConnectTimeoutError", "ClientConnector
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _LOST_RACE = {"PreconditionFailed", "412"}
 _TRY_AGAIN = {"ConditionalRequestConflict", "OperationAborted"}
-# What trying again cannot change.
+# Errors that trying again cannot change.
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 
 def driver_errors() -> tuple[type[BaseException], ...]:
-    """The exceptions that a failing store can raise, of the libraries that are loaded."""
+    """Return the exception types that a failing store can raise, of the libraries that are loaded."""
     found = [getattr(sys.modules[module], name) for module, name in _RAISED_BY_DRIVERS if module in sys.modules]
     return (OSError, *found)
 
 
 def is_final(error: BaseException) -> bool:
-    """True where the same request would fail the same way."""
+    """Return True if the same request would fail the same way."""
     return (
         isinstance(error, _FINAL)
-        # Drivers ask a store that does not answer several times themselves, for ten seconds and more.
+        # Drivers themselves retry a store that does not answer, for ten seconds and more.
         or bool(_names(error) & (_NO_CREDENTIALS | _NO_ANSWER))
         or is_without_bucket(error)
         or is_out_of_range(error)
@@ -47,27 +47,27 @@ def is_final(error: BaseException) -> bool:
 
 
 def is_without_bucket(error: BaseException) -> bool:
-    """True where not the file is missing but all of the bucket."""
+    """Return True if the whole bucket is missing, not only the file."""
     return bool(_codes(error) & _NO_BUCKET)
 
 
 def is_out_of_range(error: BaseException) -> bool:
-    """True where a range began at or behind the end of the file."""
+    """Return True if a range began at or beyond the end of the file."""
     return bool(_codes(error) & {"InvalidRange", "416"})
 
 
 def lost_race(error: BaseException) -> bool:
-    """True where an exclusive write was refused because something stands there."""
+    """Return True if an exclusive write was refused because the file exists."""
     return isinstance(error, FileExistsError) or bool(_codes(error) & _LOST_RACE)
 
 
 def was_in_conflict(error: BaseException) -> bool:
-    """True where two exclusive writes met and the store decided neither: S3 asks for another try then."""
+    """Return True if two exclusive writes met and the store accepted neither: S3 then asks for another try."""
     return bool(_codes(error) & _TRY_AGAIN)
 
 
 def to_user_error(error: BaseException, url: str, doing: str) -> CorpusError:
-    """The error for people; `doing` is what was tried, such as `writing clips/000003.parquet`."""
+    """Return the error for people; `doing` is the attempted action, such as `writing clips/000003.parquet`."""
     scheme, _, rest = url.partition("://")
     bucket = rest.split("/")[0]
     if is_without_bucket(error) or (isinstance(error, FileNotFoundError) and doing.startswith("writing")):

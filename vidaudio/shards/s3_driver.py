@@ -1,7 +1,7 @@
-"""How s3fs is set up: as many connections as there are readers, and listings read without a guess at a field's form.
+"""Setup of s3fs: as many connections as there are readers, and fast parsing of listings.
 
-Left to itself the driver opens ten connections, so that a store 50 ms away answers no more than two hundred requests a
-second, and most of a listing's time goes into working out the form of every file's date, then of its other fields.
+By default the driver opens ten connections, so that a store 50 ms away answers at most two hundred requests a second.
+Most of the time of a listing goes into guessing the format of every file's date, then of its other fields.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import fsspec
 import fsspec.asyn
 
 CONNECTIONS = 64
-# As much as the event loop takes from a connection at a time.
+# Bytes that the event loop reads from a connection at a time.
 PIECE_BYTES = 256 << 10
 
 
 def s3_options(scheme: str) -> dict[str, Any]:
-    """Options for s3fs. What a user's own fsspec configuration says about the same stays as it is.
+    """Return options for s3fs. The user's own fsspec configuration takes precedence.
 
     Args:
-        scheme: Under which the user may have configured it, `s3` or `s3a`.
+        scheme: Scheme under which the user may have configured the driver, `s3` or `s3a`.
     """
     configured = fsspec.config.conf.get(scheme, {})
     options: dict[str, Any] = {
@@ -40,24 +40,25 @@ def s3_options(scheme: str) -> dict[str, Any]:
 def receive_range(
     fs: Any, path: str, offset: int, length: int, write: Callable[[bytes, int], object]
 ) -> tuple[int, int]:
-    """Hand on the bytes of an object piece by piece as they come; s3fs would gather all of them, and copy them twice.
+    """Pass on the bytes of an object piece by piece as they arrive; s3fs would collect them all and copy them twice.
 
     Args:
-        fs: s3fs.
-        path: Of the object, as s3fs has it.
-        offset, length: In bytes; the object may end before.
-        write: Is given each piece and its place in the object, in s3fs's own thread.
+        fs: The s3fs file system.
+        path: Path of the object, in the form of s3fs.
+        offset: First byte of the range.
+        length: Length of the range in bytes; the object may end before.
+        write: Called with each piece and its place in the object, in s3fs's own thread.
 
     Returns:
-        Bytes handed on, size of the whole object.
+        Number of bytes passed on, size of the whole object in bytes.
 
     Raises:
-        OSError, BotoCoreError, ClientError: As of s3fs, botocore and aiohttp; some pieces may have come by then.
+        OSError, BotoCoreError, ClientError: When s3fs, botocore or aiohttp fails; some pieces may have been passed on.
     """
     bucket, key, _ = fs.split_path(path)
     answer = fs.call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={offset}-{offset + length - 1}")
     received = fsspec.asyn.sync(fs.loop, _hand_on, answer["Body"], offset, write)
-    # A store that knows no ranges has sent the whole object, and says nothing of one.
+    # A store without support for ranges has sent the whole object, without a Content-Range.
     size = answer.get("ContentRange", "").rpartition("/")[2]
     return received, int(size) if size.isdigit() else received
 
@@ -75,7 +76,10 @@ async def _hand_on(body: Any, offset: int, write: Callable[[bytes, int], object]
 
 @functools.lru_cache(maxsize=1)
 def _session(_process_id: int) -> Any:
-    """One a process: drivers that share a session are one driver to fsspec, and sessions do not survive a fork."""
+    """Return one session per process, since sessions do not survive a fork.
+
+    fsspec treats drivers that share a session as one driver.
+    """
     try:
         from aiobotocore.session import AioSession
     except ImportError:
@@ -87,9 +91,10 @@ def _session(_process_id: int) -> Any:
 
 
 def _check_listings_quickly(session: Any) -> None:
-    """S3 may answer 200 and tell of an error, or break off: the driver reads every answer twice to find that out.
+    """Make the driver check a listing by its end only.
 
-    Of a listing its end tells it.
+    S3 may answer 200 and report an error in the body, or break off. To detect that, the driver parses every answer
+    twice. For a listing, the end of the body is enough.
     """
     from botocore import handlers
 
@@ -107,13 +112,13 @@ def _check_listings_quickly(session: Any) -> None:
 
 
 def _parsers() -> Any:
-    """aiobotocore's parsers of answers, but for S3 with one that reads the objects of a listing in one go."""
+    """Return aiobotocore's parsers of answers; the one for S3 reads the objects of a listing directly."""
     from aiobotocore.parsers import AioResponseParserFactory, AioRestXMLParser
 
     class ListingParser(AioRestXMLParser):
         def _handle_structure(self, shape: Any, node: Any) -> dict[str, Any]:
             if shape.name == "Object":
-                # Whatever has another form than usual is left to the driver.
+                # Objects of an unusual form are left to the driver.
                 with contextlib.suppress(KeyError, ValueError, TypeError):
                     return dict(map(_field, node))
             return super()._handle_structure(shape, node)
@@ -128,10 +133,10 @@ def _parsers() -> Any:
 
 
 def _field(element: Any) -> tuple[str, Any]:
-    """Name and value of one field of a listed object.
+    """Return the name and value of one field of a listed object.
 
     Raises:
-        KeyError, ValueError, TypeError: It is not one of the plain ones, or is empty.
+        KeyError, ValueError, TypeError: When the field is not one of `_PLAIN_FIELDS`, or is empty.
     """
     name = element.tag.rpartition("}")[2]
     return name, _PLAIN_FIELDS[name](element.text)
@@ -144,7 +149,7 @@ def _text(text: str | None) -> str:
 
 
 def parse_time(text: str | float) -> datetime:
-    """A time as S3 writes it: ISO 8601 in bodies, RFC 1123 in headers. Whatever else there is, botocore may know."""
+    """Return a time that S3 wrote: ISO 8601 in bodies, RFC 1123 in headers. Other forms are left to botocore."""
     for parse in (datetime.fromisoformat, parsedate_to_datetime) if isinstance(text, str) else ():
         with contextlib.suppress(ValueError):
             return parse(text)
@@ -153,7 +158,7 @@ def parse_time(text: str | float) -> datetime:
     return parse_timestamp(text)
 
 
-# Of an object in a listing: what S3 says of every one, in the order of its documentation.
+# Fields that S3 states of every object in a listing, in the order of its documentation.
 _PLAIN_FIELDS: Mapping[str, Callable[[str], Any]] = {
     "Key": _text,
     "LastModified": parse_time,

@@ -1,9 +1,9 @@
-"""Scratch folders that name the process they belong to, so that those of dead processes can be told apart and removed.
+"""Scratch folders whose names identify their process, so that those of dead processes can be recognised and removed.
 
-Three signs say that an owner lives: the system knows its process (asked only where the process can be seen, see
-`vidaudio.shards.process_identity`), a lock on the folder that ends with the process, and the folder's age: while it is
-in use it is touched every few minutes. A folder goes when its process is known to be dead; where that cannot be seen,
-from another container or machine, only when it has not been touched for long.
+Three signs show that an owner lives. The system knows its process (checked only if the process is visible, see
+`vidaudio.shards.process_identity`). A lock on the folder is held, which ends with the process. The folder is recent:
+while it is in use, it is touched every few minutes. A folder is removed when its process is known to be dead. If that
+cannot be seen, from another container or machine, it is removed only when it has not been touched for long.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from pathlib import Path
 from vidaudio.shards.process_identity import is_alive, parse_identity, this_process
 
 PREFIX = ".tmp-"
-# Of scratch folders in the system's folder for temporary files.
+# Prefix of scratch folders in the system's folder for temporary files.
 TEMPORARY_PREFIX = "vidaudio-"
 HEARTBEAT_SECONDS = 300.0
-# Without a sign of life. A process may be stopped for a while, or its machine asleep.
+# Time without a sign of life. A process may be stopped for a while, or its machine asleep.
 ABANDONED_SECONDS = 24 * 3600.0
-# The same where nobody holds the folder's lock and its owner ran on this kernel: between making and locking a folder.
+# The same if the folder's lock is free and its owner ran on this kernel: the time between creating and locking a
+# folder.
 UNLOCKED_SECONDS = 3600.0
 
 
 class Lock(enum.Enum):
-    """What trying a folder's lock shows; network disks may not have locks on folders."""
+    """State of a folder's lock; network disks may not support locks on folders."""
 
     HELD = "held"
     FREE = "free"
@@ -40,13 +41,13 @@ class Lock(enum.Enum):
 
 
 def scratch_prefix(prefix: str = PREFIX) -> str:
-    """Return what the names of this process's scratch folders and files begin with."""
+    """Return the beginning of the names of this process's scratch folders and files."""
     return f"{prefix}{this_process()}-"
 
 
 @contextlib.contextmanager
 def scratch_folder(parent: Path, prefix: str = PREFIX) -> Iterator[Path]:
-    """Make a scratch folder of this process, show that it is in use while the block runs, and remove it."""
+    """Create a scratch folder of this process, mark it as in use while the block runs, then remove it."""
     with tempfile.TemporaryDirectory(prefix=scratch_prefix(prefix), dir=parent) as name:
         folder = Path(name)
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -61,7 +62,7 @@ def scratch_folder(parent: Path, prefix: str = PREFIX) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Make a scratch folder in the system's folder for temporary files; those of dead processes go first."""
+    """Create a scratch folder among the system's temporary files; remove those of dead processes first."""
     parent = Path(tempfile.gettempdir())
     _sweep_once(parent)
     with scratch_folder(parent, TEMPORARY_PREFIX) as folder:
@@ -69,11 +70,11 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def sweep_scratch(root: Path, prefix: str = PREFIX) -> list[str]:
-    """Remove scratch folders whose process is dead, or has shown no sign of life for long; returns their names."""
+    """Remove scratch folders whose process is dead, or has shown no sign of life for long; return their names."""
     swept = []
     for entry in sorted(root.iterdir()) if root.is_dir() else ():
         if entry.name.startswith(prefix):
-            # Held until it is gone: its owner cannot begin to use it meanwhile.
+            # Locked until it is removed, so that its owner cannot begin to use it meanwhile.
             with _tried_lock(entry) as lock:
                 if _is_left_over(entry, prefix, lock) and _removed(entry):
                     swept.append(entry.name)
@@ -89,7 +90,7 @@ def is_left_over(entry: Path, prefix: str = PREFIX) -> bool:
 def _is_left_over(entry: Path, prefix: str, lock: Lock) -> bool:
     owner = parse_identity(entry.name.removeprefix(prefix))
     if owner is None and prefix != PREFIX:
-        return False  # somebody's own folder of a like name
+        return False  # another user's own folder with a similar name
     alive = None if owner is None else is_alive(owner)
     same_kernel = owner is not None and owner.boot == this_process().boot
     idle_seconds = 0.0 if alive is not None else disk_time(entry.parent) - _last_change(entry)
@@ -100,10 +101,10 @@ def is_abandoned(*, alive: bool | None, lock: Lock, same_kernel: bool, idle_seco
     """Return whether a scratch folder may be removed.
 
     Args:
-        alive: Whether its process lives; None where that cannot be seen.
-        lock: Whether somebody holds the folder's lock.
-        same_kernel: The owner ran on this machine since it was booted, maybe in another container.
-        idle_seconds: Since anything in the folder changed.
+        alive: Whether its process lives; None if that cannot be seen.
+        lock: State of the folder's lock.
+        same_kernel: Whether the owner ran on this machine since its last boot, perhaps in another container.
+        idle_seconds: Seconds since anything in the folder changed.
     """
     if lock is Lock.HELD:
         return False
@@ -113,14 +114,14 @@ def is_abandoned(*, alive: bool | None, lock: Lock, same_kernel: bool, idle_seco
 
 
 def owner_lives(name: str, prefix: str = PREFIX) -> bool | None:
-    """Return whether the process that made scratch of this name lives; None where that cannot be seen from here."""
+    """Return whether the process that made scratch of this name lives; None if that cannot be seen from here."""
     owner = parse_identity(name.removeprefix(prefix))
     return None if owner is None else is_alive(owner)
 
 
 @contextlib.contextmanager
 def heartbeat(path: Path) -> Iterator[None]:
-    """Touch a path every few minutes while the block runs: others see by its age that this process lives."""
+    """Touch a path every few minutes while the block runs, so that its age shows others that this process lives."""
     _beats.add(path)
     try:
         yield
@@ -129,7 +130,7 @@ def heartbeat(path: Path) -> Iterator[None]:
 
 
 class _Heartbeats:
-    """One thread a process that touches what is in use."""
+    """One thread per process that touches the paths in use."""
 
     def __init__(self) -> None:
         self._paths: list[Path] = []
@@ -151,7 +152,7 @@ class _Heartbeats:
         with self._guard:
             paths = list(self._paths)
         for path in paths:
-            # It may have just ended, or its disk may be away for a while.
+            # The path may have just been removed, or its disk may be unreachable for a while.
             with contextlib.suppress(OSError):
                 os.utime(path)
 
@@ -165,7 +166,7 @@ _beats = _Heartbeats()
 
 
 def _forget_after_fork() -> None:
-    """The child of a fork has no such thread, and uses none of its parent's folders."""
+    """Start with no heartbeats in the child of a fork: it has no such thread, and uses none of its parent's folders."""
     global _beats
     _beats = _Heartbeats()
 
@@ -176,7 +177,7 @@ _swept: set[Path] = set()
 
 
 def _sweep_once(parent: Path) -> None:
-    """Sweep a folder of temporary files at this process's first use of it."""
+    """Sweep a folder of temporary files when this process first uses it."""
     if parent not in _swept:
         _swept.add(parent)
         with contextlib.suppress(OSError):
@@ -185,7 +186,7 @@ def _sweep_once(parent: Path) -> None:
 
 @contextlib.contextmanager
 def _tried_lock(path: Path) -> Iterator[Lock]:
-    """Take a scratch folder's lock where it is free, and say how it was."""
+    """Take a scratch folder's lock if it is free, and yield its previous state."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
@@ -205,21 +206,21 @@ def _tried_lock(path: Path) -> Iterator[Lock]:
 
 
 def _last_change(path: Path) -> float:
-    """When anything in a folder changed last, by the clock of its disk."""
+    """Return when anything in a folder last changed, by the clock of its disk."""
     try:
         newest = path.lstat().st_mtime
     except OSError:
         return 0.0
     for folder, _, files in () if path.is_symlink() else os.walk(path):
         for name in (".", *files):
-            # It may go meanwhile.
+            # The file may be removed meanwhile.
             with contextlib.suppress(OSError):
                 newest = max(newest, os.lstat(os.path.join(folder, name)).st_mtime)
     return newest
 
 
 def disk_time(folder: Path) -> float:
-    """Return the present by the clock of a folder's disk: a server's may differ from this machine's."""
+    """Return the current time by the clock of a folder's disk: a server's clock may differ from this machine's."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             return os.fstat(file.fileno()).st_mtime
@@ -228,7 +229,7 @@ def disk_time(folder: Path) -> float:
 
 
 def _removed(entry: Path) -> bool:
-    """Remove a scratch folder or file; False where this user may not."""
+    """Remove a scratch folder or file; return False if this user may not."""
     try:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)

@@ -1,8 +1,9 @@
-"""Checks of a committed table's values, at the one place where they are read.
+"""Checks of a committed table's values, in the one place where tables are read.
 
-A table's ids become names of files, its places become reads, its counts become memory. A corpus may come from somebody
-else, with seals that are right: so whoever reads a table gets values of the types and ranges that a commit writes, or
-an error that names the column. What several columns must have in common with the list or a tar's headers is `verify`'s.
+A table's ids become file names, its places become reads, and its counts become memory. A corpus may come from another
+person, with correct checksums. So a reader of a table gets values of the types and ranges that a commit writes, or an
+error that names the column. Checks across columns, against the manifest or against a tar's headers are the task of
+`verify`.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ import pyarrow.compute as pc
 
 from vidaudio.shards.names import is_name_part
 
-# As vidaudio.manifest.clip.CLIP_ID, for a whole column at a time; a training sample's key may have a suffix.
+# Same as vidaudio.manifest.clip.CLIP_ID, for a whole column; the key of a training sample may have a suffix.
 ID_PATTERN = r"\A[A-Za-z0-9_-]{1,128}\z"
 KEY_PATTERN = r"\A[A-Za-z0-9_-]{1,160}\z"
 _MEMBER_PATTERN = r"\A[A-Za-z0-9_-]{1,160}\.[A-Za-z0-9_.]{1,32}\z"
 WORD_PATTERN = r"\A[a-z_]{1,64}\z"
-# The shortest FLAC frame has 10 bytes or so and at most 65,535 samples.
+# The shortest FLAC frame has about 10 bytes, and at most 65,535 samples.
 FLAC_SAMPLES_PER_BYTE = 6_554
 MAX_VECTOR_LENGTH = 1 << 16
 LARGEST = 1 << 62
 
-# What readers rely on, by stage; a stage that is not named here is checked by the rules for names alone.
+# Columns that readers rely on, by stage; for other stages, only the rules for names apply.
 STAGE_COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
     "download": {
         "id": pa.string(),
@@ -72,7 +73,7 @@ STAGE_COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "vectors_length": pa.int64(),
     },
 }
-# Columns that a clip which is done must fill, by stage; all rows of a pack are done.
+# Columns that must have values for every clip that is done, by stage; all rows of a pack are done.
 _FILLED = {
     "extract": (
         *("samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "audio_offset", "audio_length"),
@@ -95,14 +96,14 @@ def check_table(table: pa.Table, stage: str, tar_bytes: int = 0) -> None:
     """Check the values of a committed table, or of some of its columns.
 
     Args:
-        table: As it was read.
-        stage: That committed it.
-        tar_bytes: Size of the shard's tar; 0 where there is none or the size is not known.
+        table: Table as it was read.
+        stage: Stage that committed the table.
+        tar_bytes: Size of the shard's tar; 0 if there is none or the size is unknown.
 
     Raises:
-        ValueError: A value that no commit writes; says the column.
+        ValueError: When a value is one that no commit writes; names the column.
     """
-    # Offsets of texts and lists that lead out of their buffers would be read all the same.
+    # Without this, offsets of texts and lists that lead out of their buffers would still be read.
     table.validate(full=True)
     types = STAGE_COLUMNS.get(stage, {})
     for name in table.column_names:
@@ -122,7 +123,7 @@ def check_columns(names: list[str], stage: str) -> None:
     """Check that a whole table has the columns that readers rely on.
 
     Raises:
-        ValueError: It lacks one.
+        ValueError: When a column is missing.
     """
     lacking = [name for name in STAGE_COLUMNS.get(stage, {}) if name not in names]
     if lacking:
@@ -133,7 +134,7 @@ def check_texts(column: pa.ChunkedArray, pattern: str, name: str) -> None:
     """Check that every text of a column matches a pattern; nulls pass.
 
     Raises:
-        ValueError: One does not; shows it.
+        ValueError: When a text does not match; shows the text.
     """
     wrong = column.filter(pc.invert(pc.match_substring_regex(column, pattern)))
     if len(wrong):
@@ -155,7 +156,7 @@ def _check_names(table: pa.Table) -> None:
 
 
 def _check_filled(table: pa.Table, stage: str) -> None:
-    """Clips that are done have all of their facts."""
+    """Check that clips that are done have all their values."""
     if stage == "extract":
         if "state" not in table.column_names:
             return  # only some columns were read
@@ -169,7 +170,7 @@ def _check_filled(table: pa.Table, stage: str) -> None:
 
 
 def _check_places(table: pa.Table, tar_bytes: int) -> None:
-    """Places lie inside the tar, however large their numbers are."""
+    """Check that places lie inside the tar, however large their numbers are."""
     most = tar_bytes or LARGEST
     for offset, length in _SPANS:
         if {offset, length} <= set(table.column_names):
@@ -190,7 +191,7 @@ def _check_span(offsets: pa.ChunkedArray, lengths: pa.ChunkedArray, most: int, n
 
 
 def _check_samples(table: pa.Table) -> None:
-    """A sound has no more samples than its bytes can hold, since memory is taken for all of them at once."""
+    """Check that a sound has no more samples than its bytes can hold, since memory for all is allocated at once."""
     if "samples" in table.column_names:
         if not _within(table["samples"], 0, LARGEST):
             raise ValueError("its column samples holds numbers that no sound has")

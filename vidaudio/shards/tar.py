@@ -1,4 +1,4 @@
-"""Shards as plain WebDataset tars: written byte for byte the same each time, read by offset without unpacking."""
+"""Shards as plain WebDataset tars: written with identical bytes each time, read by offset without unpacking."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MAX_MEMBERS = 1 << 20
 
 
 class BadTar(ValueError):
-    """A file that is no tar of ours; says why."""
+    """A file that is not a valid tar of a shard; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file in a tar: its name and where its bytes lie."""
+    """One file in a tar: its name, and the offset and length of its bytes."""
 
     name: str
     offset: int
@@ -29,10 +29,14 @@ class Member:
 
 
 class ShardWriter:
-    """Writes samples with `webdataset.TarWriter`: fixed times and owners, so equal samples give equal bytes."""
+    """Writer of samples with `webdataset.TarWriter`: fixed times and owners, so equal samples give equal bytes.
+
+    Args:
+        path: Path of the tar to write.
+    """
 
     def __init__(self, path: Path) -> None:
-        # Here and not at the top: it brings PyTorch along, which whoever only reads has no need of.
+        # Imported here because it imports PyTorch, which readers do not need.
         import webdataset
 
         self.path = path
@@ -40,7 +44,7 @@ class ShardWriter:
         self._keys: set[str] = set()
 
     def write(self, key: str, parts: Mapping[str, bytes | Path]) -> None:
-        """Add one sample: member `key.extension` for each part, its bytes or the file that holds them."""
+        """Add one sample: a member `key.extension` for each part, from its bytes or from the file that holds them."""
         if key in self._keys:
             raise ValueError(f"sample {key} was written twice to {self.path}")
         self._keys.add(key)
@@ -52,7 +56,7 @@ class ShardWriter:
                 self._writer.write({"__key__": key, extension: part})
 
     def _write_file(self, name: str, path: Path) -> None:
-        """Add a file as `webdataset.TarWriter` adds bytes, which takes nothing that does not fit in memory."""
+        """Add a file as `webdataset.TarWriter` adds bytes; that writer accepts only what fits in memory."""
         member = tarfile.TarInfo(name)
         member.size = path.stat().st_size
         member.mtime = self._writer.mtime
@@ -62,6 +66,7 @@ class ShardWriter:
             self._writer.tarstream.addfile(member, file)
 
     def close(self) -> None:
+        """Finish and close the tar."""
         self._writer.close()
 
     def __enter__(self) -> ShardWriter:
@@ -72,18 +77,18 @@ class ShardWriter:
 
 
 def list_members(path: Path) -> dict[str, Member]:
-    """Return every regular file in the tar, by name. Reads the headers only.
+    """Return every regular file in the tar, by name. Only the headers are read.
 
     Raises:
-        BadTar: It is no tar that a shard can be: headers that are damaged or nested, a name that is none or comes
-            twice, bytes outside the file, more members than any shard has.
+        BadTar: When it cannot be the tar of a shard: damaged or nested headers, an invalid or repeated name, bytes
+            outside the file, more than `MAX_MEMBERS` members.
     """
     size = os.stat(path).st_size
     found: dict[str, Member] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
-                # tarfile would keep every header it has read.
+                # Otherwise tarfile would keep every header it has read.
                 tar.members = []
                 if not member.isreg():
                     continue
@@ -105,6 +110,6 @@ def list_members(path: Path) -> dict[str, Member]:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with naming(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,9 +1,9 @@
-"""Training shards to batches: which samples in which order, which window of each, read and put together.
+"""Loaders that turn the training shards of a packed corpus into batches.
 
     from vidaudio.stream import MixtureStream, webdataset
 
-`MixtureStream` is the exact loader, `EpochLoader` cuts it into epochs for a plain PyTorch loop; `webdataset` is the
-plain WebDataset door to the same shards.
+`MixtureStream` is the exact loader: sample order and windows depend on the seed alone. `EpochLoader` cuts it into
+epochs for a plain PyTorch loop. `webdataset` reads the same shards as an ordinary WebDataset pipeline.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The memory of a batch: how it comes from the process that reads it to the one that trains.
+"""Memory of a batch that is sent from a loader process to the training process.
 
-PyTorch copies every tensor that a loader process hands on into shared memory, unless it lies there already, and the
-receiver asks for each piece of such memory over a connection of its own, which takes as long as reading some windows.
-So what is large lies in one shared piece from the beginning, and what is small goes with the message itself.
+PyTorch copies every tensor that a loader process sends into shared memory, unless the tensor is there already. The
+receiver opens each piece of shared memory over a connection of its own, which takes as long as reading some windows. So
+the large tensors of a batch share one piece of memory from the beginning, and small tensors are sent inside the
+message.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ SMALL_BYTES = 1 << 16
 
 
 def allocate_shared(parts: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> dict[str, Tensor]:
-    """Tensors of unset values, behind one another in one piece of memory, which a loader's processes share.
+    """Return uninitialised tensors, one after another in one piece of memory, shared when called in a loader process.
 
     Args:
-        parts: Shape and type of each tensor, by name.
+        parts: Shape and data type of each tensor, by name.
     """
     starts, total = {}, 0
     for name, (shape, dtype) in parts.items():
         starts[name] = total
         total += -(-math.prod(shape) * dtype.itemsize // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    # As PyTorch's own collation does it: memory that became shared later would be copied for that.
+    # As in PyTorch's own collation: memory that is made shared later is copied.
     storage = torch.UntypedStorage(total) if get_worker_info() is None else torch.UntypedStorage._new_shared(total)
     whole = torch.empty(0, dtype=torch.uint8).set_(storage)
     found = {}
@@ -46,10 +47,10 @@ def allocate_shared(parts: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) ->
 
 
 def write_pictures(pictures: np.ndarray, place: Tensor) -> None:
-    """Write a sample's pictures to their place in a batch, both uint8 `[F, 3, H, W]`.
+    """Copy a sample's pictures into a batch, both uint8 `[F, 3, H, W]`.
 
     Raises:
-        CorpusError: They are of another size than the batch's first.
+        CorpusError: When the pictures differ in size from the batch's first.
     """
     if pictures.shape != place.shape:
         raise CorpusError(
@@ -60,7 +61,11 @@ def write_pictures(pictures: np.ndarray, place: Tensor) -> None:
 
 
 def shareable(batch: dict[str, Any]) -> Any:
-    """A DataLoader's last touch to a batch: in a loader's process, what becomes the same batch where it arrives."""
+    """Wrap a batch for transfer from a loader process, as the `collate_fn` of a DataLoader.
+
+    The wrapped batch is unpickled as the same dictionary in the training process. In the main process, the batch is
+    returned as it is.
+    """
     worker = get_worker_info()
     if worker is None:
         return batch
@@ -71,10 +76,10 @@ def shareable(batch: dict[str, Any]) -> Any:
 
 
 class _Sent:
-    """On its way: the other process makes a dictionary of it again.
+    """A pickled batch that unpickles as the batch's dictionary.
 
-    It is pickled here and not by the queue's own thread, which prints an error (no file descriptor left, no shared
-    memory) and drops the batch, for which the other process would then wait for ever.
+    The batch is pickled here and not by the queue's own thread. That thread prints an error (no file descriptor left,
+    no shared memory) and drops the batch, and the training process would wait for the batch for ever.
     """
 
     def __init__(self, batch: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Local copies of remote shards: bounded, shared by all processes of a machine, each shard fetched once.
+"""Local copies of remote shards: bounded in size, shared by all processes of a machine, each shard fetched once.
 
-A copy appears whole under its name or not at all. Who fetches a shard holds a lock that the system takes back when its
-process dies; the others wait for it. When there is no room, the copies used longest ago go. A process that has such a
-copy open reads on: only the name is gone.
+A copy appears under its name only when it is complete. The process that fetches a shard holds a file lock, which the
+system releases when the process dies; the other processes wait for the lock. When space runs out, the least recently
+used copies are deleted. A process that has a deleted copy open can still read it: only the name is gone.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from vidaudio.shards.scratch import PREFIX, owner_lives, scratch_prefix
 from vidaudio.shards.store import Store
 from vidaudio.stream.index import TrainingIndex
 
-# Unfinished downloads of other machines, whose processes cannot be asked after, are given up after so long.
+# Unfinished downloads of other machines, whose processes cannot be checked from here, are deleted after this time.
 ABANDONED_SECONDS = 24 * 3600
 ROOM_LOCK = ".room.lock"
 
 
 class ShardCache:
-    """Copies in one folder, of all corpora and streams that use it.
+    """Copies of remote files in one folder, which several corpora and streams can share.
 
     Args:
-        folder: Made where it does not exist.
-        limit_bytes: All copies together, those being made included.
+        folder: Folder of the copies, created if it does not exist.
+        limit_bytes: Limit of all copies together, unfinished ones included.
+
+    Raises:
+        CorpusError: When the folder cannot be created.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -48,20 +51,21 @@ class ShardCache:
             ) from None
 
     def open(self, store: Store, name: str, identity: str, size: int | None = None) -> int:
-        """A descriptor of a local copy, fetched first where there is none.
+        """Return a file descriptor of a local copy; the file is fetched first if there is no copy.
 
         Args:
-            store, name: Of the file.
-            identity: Of its contents: another one is another copy.
-            size: In bytes, where it is known.
+            store: Store of the remote file.
+            name: Name of the file in the store.
+            identity: Identity of the file's contents: each identity has a copy of its own.
+            size: Expected size in bytes; None if unknown, and then the size is not checked.
 
         Raises:
-            CorpusError: The store fails, or the copy does not fit into the cache.
-            FileNotFoundError: The store has no such file.
+            CorpusError: When the store fails, or the copy does not fit into the cache.
+            FileNotFoundError: When the store has no such file.
         """
         path = self._path(store, name, identity)
         while True:
-            # Another process may take the copy away between its fetching and its opening: then once more.
+            # Another process may delete the copy between the fetch and the open: then fetch it again.
             with contextlib.suppress(FileNotFoundError):
                 descriptor = os.open(path, os.O_RDONLY)
                 os.utime(descriptor)
@@ -69,7 +73,7 @@ class ShardCache:
             self._fetch(store, name, path, size, wait=True)
 
     def prefetch(self, store: Store, name: str, identity: str, size: int | None = None) -> None:
-        """Make a copy unless there is one, or another process is about to."""
+        """Fetch a copy, unless one exists or another process is fetching it."""
         path = self._path(store, name, identity)
         try:
             os.utime(path)
@@ -77,9 +81,10 @@ class ShardCache:
             self._fetch(store, name, path, size, wait=False)
 
     def open_index(self, store: Store, name: str) -> tuple[int, str]:
-        """A descriptor of a copy of a corpus's index, and what tells the file from one written under its name later.
+        """Return a file descriptor of a local copy of a corpus's index, and the version of the file.
 
-        An index may be replaced under its name: what its store tells of the file is its identity.
+        An index may be replaced under its name. The version that the store reports tells the files apart, and is the
+        identity of the copy.
         """
         size = store.list("", prefix=name).get(name)
         version = store.version(name)
@@ -105,8 +110,8 @@ class ShardCache:
 
     @contextlib.contextmanager
     def _room_for(self, path: Path, size: int) -> Iterator[Path]:
-        """A place to download to that counts as `size` from the beginning; what is left of it goes afterwards."""
-        # The name says how much is reserved, since the file grows only by and by.
+        """Yield a path to download to, with `size` bytes reserved; delete what is left at that path afterwards."""
+        # The name contains the reserved size, since the file itself grows only gradually.
         temporary = path.with_name(f"{scratch_prefix()}{size}x{uuid.uuid4().hex}")
         with _locked(self.folder / ROOM_LOCK, wait=True):
             self._make_room(size)
@@ -143,7 +148,7 @@ class ShardCache:
         for folder in kept:
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    # An unfinished download may become a copy, or go, while the folder is listed.
+                    # An unfinished download may be renamed or deleted while the folder is listed.
                     with contextlib.suppress(FileNotFoundError):
                         if not entry.name.endswith(".lock"):
                             yield entry, entry.stat()
@@ -153,26 +158,26 @@ class CachedTars:
     """The tars of one remote corpus, opened through a cache.
 
     Args:
-        cache: Shared with others.
-        index: Of the corpus.
-        sizes: Of its tars, bytes; those not listed are fetched without a check.
+        cache: Cache that holds the copies; other corpora may use it too.
+        index: Index of the corpus.
+        sizes: Sizes of the corpus's files by name, in bytes; tars that are not listed are fetched without a size check.
     """
 
     def __init__(self, cache: ShardCache, index: TrainingIndex, sizes: dict[str, int]) -> None:
         self._cache = cache
         self._store = index.store
         self._names = index.tars
-        # A pack that was deleted and made anew may have the plan of the old one, and other sounds.
+        # A pack that was deleted and made anew may have the same plan as the old pack, but other sounds.
         self._identity = f"{index.identity()}:{index.version}"
         self._sizes = sizes
 
     def open(self, shard: int) -> int:
-        """A descriptor of a shard's tar."""
+        """Return a file descriptor of a shard's tar."""
         name = self._names[shard]
         return self._cache.open(self._store, name, self._identity, self._sizes.get(name))
 
     def prefetch(self, shard: int) -> None:
-        """Fetch a shard's tar, unless somebody has or does."""
+        """Fetch a shard's tar, unless a copy exists or another process is fetching it."""
         name = self._names[shard]
         self._cache.prefetch(self._store, name, self._identity, self._sizes.get(name))
 
@@ -193,7 +198,10 @@ _held_guard = threading.Lock()
 
 @contextlib.contextmanager
 def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
-    """Hold a file's lock against all processes and threads; False where it is held elsewhere and `wait` is not set."""
+    """Hold a file's lock against all processes and threads.
+
+    Yields True while the lock is held. Yields False if the lock is held elsewhere and `wait` is False.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     with _held_guard:
         _held.add(descriptor)
@@ -211,7 +219,10 @@ def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
 
 
 def _let_go_after_fork() -> None:
-    """A child inherits the locks that its parent's threads hold, and would keep them after its parent has done."""
+    """Release inherited locks in a forked child.
+
+    A child inherits the locks that its parent's threads hold, and would keep them after the parent has released them.
+    """
     global _held_guard
     _held_guard = threading.Lock()
     for descriptor in _held:

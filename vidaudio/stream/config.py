@@ -1,4 +1,4 @@
-"""What a stream iterates, and how."""
+"""Settings of a stream: what it iterates, and how."""
 
 from __future__ import annotations
 
@@ -20,43 +20,45 @@ CACHE_VARIABLE = "VIDAUDIO_CACHE"
 
 
 def default_cache_folder() -> Path:
-    """Where copies of remote shards are kept unless told otherwise: `$VIDAUDIO_CACHE`, or a folder of the user's."""
+    """Return the default folder for copies of remote shards: `$VIDAUDIO_CACHE`, or `~/.cache/vidaudio`."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "vidaudio")
 
 
 @dataclass(frozen=True, slots=True)
 class StreamConfig:
-    """What to iterate, and how.
+    """Settings of a stream: what it iterates, and how.
 
     What:
-        split: Of the packed corpus.
-        sources: Different sources a mixture; 1: single samples.
-        shape: Of a window; by default three pictures 1 s apart and 4.096 s of sound, at any rate.
-        frames: Deliver the window's pictures as well; the pack must hold them.
-        sample_rate: Refuse a corpus whose sound has another, Hz; None: any will do.
+        split: Split of the packed corpus.
+        sources: Number of different sources in a mixture; 1 yields single samples.
+        shape: Shape of a window; by default three pictures 1 s apart and 4.096 s of sound, at any sample rate.
+        frames: Whether batches contain the window's pictures too; the pack must hold pictures.
+        sample_rate: Required sample rate, Hz; a corpus with another rate is refused. None accepts any rate.
 
     How:
-        batch_size: Mixtures a global batch; ranks divide it.
-        shuffle: False gives packed order and middle windows, each group once: evaluation.
-        seed: Of order, windows and gains.
-        gain_range: Bounds of the uniform gain of each source; None for none (CLIPSep trains with 0.5 to 1.5).
-        block_shards: Shards mixed with one another in an epoch.
+        batch_size: Mixtures in a global batch, which the ranks divide among themselves.
+        shuffle: False yields samples in packed order with middle windows, each group once: for evaluation.
+        seed: Seed of order, windows and gains.
+        gain_range: Bounds of the gain of each source, drawn uniformly; None applies no gain (CLIPSep trains with 0.5 to
+            1.5).
+        block_shards: Number of shards that are mixed with one another in an epoch.
 
     With whom a sample is mixed:
-        partners: `neighbours`: an epoch is cut into groups, each sample comes once. `uniform`: each sample comes once,
-            and with it others drawn from all (Sound of Pixels, CLIPSep). `distant`: each sample comes once, and with
-            it those of `distant_candidates` drawn from its block whose pictures are least like its own.
-        distant_candidates: See there.
-        same_source: With `uniform`, let a source be mixed with itself, as the papers' code does.
-        across_corpora: Of several corpora, let one mixture hold samples of more than one.
+        partners: `neighbours`: an epoch is cut into groups, and each sample comes once. `uniform`: each sample comes
+            once, together with others drawn from the whole corpus (Sound of Pixels, CLIPSep). `distant`: each sample
+            comes once, together with those among `distant_candidates` samples drawn from its block whose pictures are
+            least similar to its own.
+        distant_candidates: Number of samples drawn to choose each `distant` partner from.
+        same_source: With `uniform`, whether a source may be mixed with itself, as in the papers' code.
+        across_corpora: With several corpora, whether one mixture may hold samples of more than one.
 
     Remote corpora:
-        cache_folder: For copies of their shards; None: `$VIDAUDIO_CACHE` or `~/.cache/vidaudio`.
-        cache_bytes: What the copies of all streams that share the folder may take; 0: no copies, every member by a
-            request of its own.
+        cache_folder: Folder for copies of their shards; None means `$VIDAUDIO_CACHE` or `~/.cache/vidaudio`.
+        cache_bytes: Limit in bytes of the copies of all streams that share the folder; 0 makes no copies, and each
+            member is read by a request of its own.
 
     Raises:
-        CorpusError: A setting that no stream can have; names it.
+        CorpusError: When a setting has an invalid value; names the setting.
     """
 
     split: str = "train"
@@ -91,15 +93,15 @@ _LEAST = {"sources": 1, "batch_size": 1, "seed": 0, "block_shards": 1, "distant_
 
 
 def is_whole(value: Any, least: int) -> bool:
-    """Whether a value is a whole number, NumPy's included, of at least so much."""
+    """Return whether a value is a whole number, NumPy's included, of at least `least`."""
     return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
 
 
 def check_setting(name: str, value: Any, wanted: str, fits: bool) -> None:
-    """Refuse the value of a setting, in a sentence that names both.
+    """Refuse a setting whose value does not fit, in a message that names the value and what is wanted.
 
     Raises:
-        CorpusError: It does not fit.
+        CorpusError: When `fits` is False.
     """
     if not fits:
         raise CorpusError(f"{name} must be {wanted}, not {value!r}")

@@ -13,32 +13,32 @@ from vidaudio.stream.loader import MixtureStream, make_loader
 
 
 class EpochLoader:
-    """One epoch an iteration, over DataLoader workers; what it yields are the stream's batches, each once.
+    """A loader that yields one epoch of a stream's batches in each iteration, with DataLoader workers.
 
         loader = EpochLoader(stream, workers=4)
-        loader.load_state_dict(saved)               # to go on
+        loader.load_state_dict(saved)               # to resume
         while loader.epoch < 10:
             for batch in loader:                    # len(loader) batches
                 ...
                 saved = loader.state_dict()         # after the optimiser's step
 
-    A batch is never cut at the border of two epochs: it belongs to the epoch in which it begins. So some epochs have a
-    batch more than others, and the batches of all epochs are those of `stream`, none left out.
+    A batch is never cut at the border of two epochs: it belongs to the epoch in which it begins. So some epochs have
+    one batch more than others. The batches of all epochs together are those of `stream`, each once.
 
-    Iterating again goes on with the next epoch; `set_epoch` chooses another.
+    The next iteration continues with the next epoch; `set_epoch` chooses another.
 
     Args:
-        stream: What to read.
-        workers: Loader processes; 0: none.
-        prefetch: Batches each of them reads ahead.
-        persistent: Keep the processes from one epoch to the next.
+        stream: The stream to read.
+        workers: Number of loader processes; 0 reads in this process.
+        prefetch: Number of batches that each loader process reads ahead.
+        persistent: Whether to keep the loader processes from one epoch to the next.
     """
 
     def __init__(self, stream: MixtureStream, *, workers: int = 0, prefetch: int = 4, persistent: bool = False) -> None:
         self.stream = stream
         self._epoch = 0
         self._next = 0
-        # In shared memory, since processes that stay from epoch to epoch hold copies of all else.
+        # In shared memory: persistent loader processes only have copies of everything else.
         self._bounds = torch.zeros(2, dtype=torch.int64).share_memory_()
         stretch = _Stretch(stream, self._bounds)
         self._loader = make_loader(stretch, workers=workers, prefetch=prefetch, persistent=persistent)
@@ -49,10 +49,10 @@ class EpochLoader:
         return self._epoch if self._next < self._end(self._epoch) else self._epoch + 1
 
     def set_epoch(self, epoch: int) -> None:
-        """Begin this epoch with the next iteration; one that a loaded state left in the middle goes on there.
+        """Choose the epoch of the next iteration; an epoch that a loaded state left in the middle continues there.
 
         Raises:
-            CorpusError: There is no such epoch.
+            CorpusError: When the epoch is not a whole number, 0 or more.
         """
         check_setting("epoch", epoch, "a whole number, 0 or more", is_whole(epoch, 0))
         if not self._begin(epoch) <= self._next < self._end(epoch):
@@ -60,7 +60,7 @@ class EpochLoader:
         self._epoch = epoch
 
     def __len__(self) -> int:
-        """Batches that the next iteration yields."""
+        """Return the number of batches that the next iteration yields."""
         epoch = self.epoch
         return self._end(epoch) - max(self._begin(epoch), self._next if epoch == self._epoch else 0)
 
@@ -74,14 +74,17 @@ class EpochLoader:
         self._next = end
 
     def state_dict(self) -> dict[str, Any]:
-        """The position: batches handed out so far, whatever was read ahead; and on what data."""
+        """Return the position, and the identity of the data.
+
+        The position counts the batches handed out so far, without those that were only read ahead.
+        """
         return self.stream.state_dict(self._next)
 
     def load_state_dict(self, state: Mapping[str, Any], *, other_data: bool = False) -> None:
-        """Go on where `state_dict` was taken, at any number of workers.
+        """Resume where `state_dict` was called, with any number of workers.
 
         Raises:
-            CorpusError: It is no state of a loader, or was taken on other data and `other_data` does not allow that.
+            CorpusError: When `state` is no state of a loader, or was saved on other data and `other_data` is False.
         """
         self.stream.load_state_dict(state, other_data=other_data)
         self._next = self.stream.start_step
@@ -89,7 +92,7 @@ class EpochLoader:
         self._epoch = self._next * size // groups if self.stream.config.shuffle else 0
 
     def _begin(self, epoch: int) -> int:
-        """The first batch that begins in an epoch."""
+        """Return the first batch that begins in an epoch."""
         if not self.stream.config.shuffle:
             return 0
         return -(-epoch * self.stream.groups_per_epoch // self.stream.config.batch_size)
@@ -99,7 +102,7 @@ class EpochLoader:
 
 
 class _Stretch(IterableDataset):
-    """Batches of a stream between two bounds that may move from one iteration to the next."""
+    """Batches of a stream between two bounds, which may change from one iteration to the next."""
 
     def __init__(self, stream: MixtureStream, bounds: torch.Tensor) -> None:
         super().__init__()

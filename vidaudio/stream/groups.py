@@ -1,7 +1,8 @@
-"""Groups: which samples are mixed with one another. Each is a function of seed and its position, found alone.
+"""Groups: which samples are mixed with one another.
 
-A position counts groups from the run's first on, over the borders of epochs. Three rules say what a group is, see
-`StreamConfig.partners`; all of them walk through the same block shuffle.
+Each group is a pure function of the seed and of the group's position, and is computed without the groups before it. A
+position counts groups from the first of the run, across epochs. Three rules define a group, see
+`StreamConfig.partners`; all of them use the same block shuffle.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from vidaudio.stream.samples import UsableSamples
 
 KEPT_BLOCKS = 3
 KEPT_VECTORS = 8192
-# A look at a shard's rows maps pages around them, up to a megabyte a column on some systems.
+# Reading a shard's rows maps the pages around them, up to a megabyte per column on some systems.
 SHARDS_BETWEEN_RELEASES = 4
 
 Vectors = Callable[[int], np.ndarray | None]
@@ -37,27 +38,27 @@ class BlockOrder:
         self._groups: LruCache[np.ndarray] = LruCache(KEPT_BLOCKS)
 
     def group(self, position: int) -> np.ndarray:
-        """Index rows of one group, int `[size]`."""
+        """Return the index rows of one group, int `[size]`."""
         epoch, block, place = self._locate(position)
         return self._groups.get((epoch, block), lambda: self._cut(epoch, block))[place]
 
     def block_rows(self, position: int) -> np.ndarray:
-        """Index rows of the block that a group belongs to, in its order."""
+        """Return the index rows of the block that a group belongs to, in the block's order."""
         epoch, block, _ = self._locate(position)
         return self._order(epoch, block)
 
     def block(self, position: int) -> tuple[int, int]:
-        """Epoch and block of a group."""
+        """Return the epoch and the block of a group."""
         return self._locate(position)[:2]
 
     def shards(self, epoch: int, block: int) -> np.ndarray:
-        """The shards of a block, and of the one before where its last samples are needed too."""
+        """Return the shards of a block, and those of the block before if its last samples are needed too."""
         layout = self._layout(epoch)
         own = layout.shards(block)
         return np.r_[own, layout.shards(block - 1)] if layout.samples[block] % self.size else own
 
     def after(self, epoch: int, block: int) -> tuple[int, int]:
-        """The block that follows."""
+        """Return the epoch and the number of the block that follows."""
         return (epoch, block + 1) if block + 1 < self._layout(epoch).blocks else (epoch + 1, 0)
 
     def _locate(self, position: int) -> tuple[int, int, int]:
@@ -95,10 +96,10 @@ class BlockOrder:
         return generator(BLOCK_ORDER, self.config.seed, epoch, block).permutation(rows)
 
     def _cut(self, epoch: int, block: int) -> np.ndarray:
-        """All groups of a block, int `[groups, size]`.
+        """Return all groups of a block, int `[groups, size]`.
 
-        Samples that do not fill a last group go to the next block, so that each comes once an epoch. They are the last
-        of the block's own order: the block before needs not be cut to know them.
+        Samples that do not fill a last group go to the next block, so that each sample comes once in an epoch. They are
+        the last samples of the block's own order, so they are known without cutting the block before into groups.
         """
         before, end = (int(n) for n in self._layout(epoch).samples[block : block + 2])
         last = block + 1 == self._layout(epoch).blocks
@@ -112,7 +113,10 @@ class BlockOrder:
         return groups
 
     def _complete(self, group: np.ndarray, epoch: int, place: int) -> None:
-        """Fill empty places from the whole corpus: the block is of fewer sources than a group."""
+        """Fill a group's empty places from the whole corpus.
+
+        Places are empty if the block has fewer sources than a group needs.
+        """
         rng = generator(PARTNERS, self.config.seed, epoch * self.groups_per_epoch + place)
         for slot in np.flatnonzero(group < 0).tolist():
             present = {self.samples.source(row) for row in group if row >= 0}
@@ -120,33 +124,38 @@ class BlockOrder:
 
 
 class Groups(abc.ABC):
-    """What a mixture is made of, by position."""
+    """The samples of each mixture, by position."""
 
     order: BlockOrder
 
     @abc.abstractmethod
     def group(self, position: int) -> np.ndarray:
-        """Index rows of one group, int `[sources]`."""
+        """Return the index rows of one group, int `[sources]`."""
 
 
 class AdjacentGroups(Groups):
-    """An epoch is a permutation cut into groups."""
+    """Groups that are cut from a permutation of the epoch's samples."""
 
     def __init__(self, samples: UsableSamples, config: StreamConfig, size: int) -> None:
         self.order = BlockOrder(samples, config, size)
 
     def group(self, position: int) -> np.ndarray:
+        """Return the index rows of one group, int `[size]`."""
         return self.order.group(position)
 
 
 class RandomGroups(Groups):
-    """Each sample of an epoch once, and with it others drawn from all of the corpus (Sound of Pixels, CLIPSep)."""
+    """Groups of one sample and others drawn from the whole corpus (Sound of Pixels, CLIPSep).
+
+    Each sample of an epoch comes first in one group.
+    """
 
     def __init__(self, samples: UsableSamples, config: StreamConfig, size: int) -> None:
         self.order = BlockOrder(samples, config, 1)
         self._size = size
 
     def group(self, position: int) -> np.ndarray:
+        """Return the index rows of one group, int `[size]`."""
         rows = self.order.group(position).tolist()
         samples, config = self.order.samples, self.order.config
         rng = generator(PARTNERS, config.seed, position)
@@ -157,7 +166,11 @@ class RandomGroups(Groups):
 
 
 class DissimilarGroups(Groups):
-    """Each sample of an epoch once, and with it what looks least like it among some drawn from its block."""
+    """Groups of one sample and others of its block whose pictures are least similar.
+
+    Each sample of an epoch comes first in one group. Each partner is the least similar of some samples drawn from the
+    block.
+    """
 
     def __init__(self, samples: UsableSamples, config: StreamConfig, size: int, vectors: Vectors) -> None:
         self.order = BlockOrder(samples, config, 1)
@@ -166,6 +179,7 @@ class DissimilarGroups(Groups):
         self._looks: LruCache[np.ndarray] = LruCache(KEPT_VECTORS)
 
     def group(self, position: int) -> np.ndarray:
+        """Return the index rows of one group, int `[size]`."""
         rows = self.order.group(position).tolist()
         samples, config = self.order.samples, self.order.config
         rng = generator(PARTNERS, config.seed, position)
@@ -181,12 +195,12 @@ class DissimilarGroups(Groups):
         return np.asarray(rows, np.int64)
 
     def _closest(self, row: int, others: list[int]) -> float:
-        """The highest cosine similarity to any of the others; what cannot be read is like everything."""
+        """Return the highest cosine similarity to any of the others; 1 if the row's vectors cannot be read."""
         look = self._look(row)
         return max(float(look @ self._look(other)) for other in others) if look.any() else 1.0
 
     def _look(self, row: int) -> np.ndarray:
-        """The mean of a sample's CLIP vectors, of length 1; zeros where they cannot be read."""
+        """Return the mean of a sample's CLIP vectors, scaled to length 1; zeros if they cannot be read."""
         return self._looks.get(row, lambda: self._mean(row))
 
     def _mean(self, row: int) -> np.ndarray:
@@ -198,7 +212,10 @@ class DissimilarGroups(Groups):
 
 
 def make_groups(samples: UsableSamples, config: StreamConfig, size: int, vectors: Vectors) -> Groups:
-    """The rule that the configuration names; a group of one needs none."""
+    """Return the groups that `config.partners` asks for; groups of one sample are always `AdjacentGroups`.
+
+    `vectors` returns the vectors of an index row, or None if they cannot be read.
+    """
     if size == 1 or config.partners == "neighbours":
         return AdjacentGroups(samples, config, size)
     if config.partners == "uniform":

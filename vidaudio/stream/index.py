@@ -1,7 +1,7 @@
-"""The index of a packed corpus: where every sample lies, as one Arrow file that processes map into memory and share.
+"""The index of a packed corpus: the position of every sample, in one Arrow file that processes map and share.
 
-Nothing here copies the rows: a process looks at the pages of the samples it is about to read and lets them go again, so
-that a loader of ten million samples needs no more memory than one of ten thousand.
+The rows of a mapped file stay in the file. A process reads the pages of the samples that it is about to load and then
+releases them, so that a loader of ten million samples needs no more memory than one of ten thousand.
 """
 
 from __future__ import annotations
@@ -51,37 +51,42 @@ SAMPLE_SCHEMA = pa.schema(
 )
 
 ROWS_AT_ONCE = 1024
-# What reading a file that is no index raises, by what is wrong with it.
+# Exceptions that reading an invalid index file can raise, depending on what is wrong.
 INDEX_DAMAGE = (pa.ArrowException, KeyError, TypeError, ValueError, IndexError, OverflowError, MemoryError, OSError)
 
-# In the place of an encoder's fingerprint, in packs of sounds without pictures: samples have vectors of no numbers.
+# Replaces the encoder's fingerprint in packs of sounds without pictures: their vectors have 0 dimensions.
 NO_VECTORS = {"architecture": "none", "pretrained": None, "weights_sha256": "none", "dimensions": 0}
 
 
 class RemoteFiles(Protocol):
-    """Keeps copies of remote files on local disk; see `vidaudio.stream.cache.ShardCache`."""
+    """A cache of remote files on local disk; see `vidaudio.stream.cache.ShardCache`."""
 
-    def open_index(self, store: Store, name: str) -> tuple[int, str]: ...
+    def open_index(self, store: Store, name: str) -> tuple[int, str]:
+        """Return a file descriptor of a local copy of an index, and the version of the file."""
 
 
 @dataclass(frozen=True)
 class TrainingIndex:
-    """Samples of one split of a packed corpus, or of all.
+    """The samples of a packed corpus, of one split or of all.
 
     Attributes:
         store: The folder `training/<name>`.
         table: Rows of `SAMPLE_SCHEMA`, in packed order.
-        tars: File names by the number in column `shard`.
-        audio: `flac` or `wav`.
-        sample_rate: Of the sound, Hz.
-        frames_per_second: Of the picture grid.
-        encoder: Fingerprint of what made the vectors.
-        splits: All splits of the corpus and their sample counts.
-        plan_hash: Of the pack.
-        generation: How often samples have been taken out of the pack since.
-        version: Of a remote index's file: age and size. A pack that is made anew at the same place has another one.
-        stamp: Of the mapped file: device, number, size and age; None where it is read into memory.
-        tar_numbers, tar_rows: The tars of these samples, in order, and how many of the rows each has.
+        tars: File names of the tars, by the number in column `shard`.
+        audio: Sound format, `flac` or `wav`.
+        sample_rate: Sample rate of the sound, Hz.
+        frames_per_second: Rate of the picture grid.
+        encoder: Fingerprint of the encoder that made the vectors.
+        splits: Sample count of each split of the corpus.
+        plan_hash: Hash of the pack's plan.
+        generation: Number of times that samples have been removed from the pack.
+        version: Version of a cached remote index file, as its store reports it: a pack that is made anew at the same
+            place has another one. Otherwise empty.
+        stamp: Device, inode number, size and modification time of the mapped file; None if the file was read into
+            memory.
+        tar_numbers: Tar number of each run of consecutive rows in one split and tar, in order.
+        tar_rows: Number of rows of each such run.
+        mapping: Memory map of the file; None if the file was read into memory.
     """
 
     store: Store
@@ -105,24 +110,24 @@ class TrainingIndex:
 
     @property
     def dimensions(self) -> int:
-        """Of the embeddings."""
+        """Length of the embedding vectors."""
         return self.encoder["dimensions"]
 
     def identity(self) -> str:
-        """What a run that resumes must find again: the pack's plan, and how often samples were taken out of it."""
+        """Return what must be unchanged when a run resumes: the pack's plan hash and its generation."""
         return f"{self.plan_hash}:{self.generation}"
 
     def column(self, name: str) -> np.ndarray:
-        """A fixed-width column as NumPy, without a copy where Arrow allows."""
+        """Return a fixed-width column as NumPy array, without a copy where Arrow allows."""
         return self._array(name).to_numpy(zero_copy_only=False)
 
     def codes(self, name: str, rows: np.ndarray | None = None) -> np.ndarray:
-        """A text column, or some rows of it, as integers that are equal where the texts are."""
+        """Return a text column, or some of its rows, as integers that are equal where the texts are equal."""
         if rows is None:
             return self._array(name).dictionary_encode().indices.to_numpy()
         column, order = self.table[name], np.argsort(rows)
         pieces = []
-        # Neighbours together, and their pages given back, so that a block never has them all mapped at once.
+        # Sorted rows are read in pieces and their pages released, so that a block's pages are never all mapped at once.
         for first in range(0, len(rows), ROWS_AT_ONCE):
             pieces.append(column.take(pa.array(rows[order[first : first + ROWS_AT_ONCE]])).combine_chunks())
             self.release_pages()
@@ -132,17 +137,17 @@ class TrainingIndex:
         return found
 
     def text(self, name: str, row: int) -> str:
-        """One row of a text column."""
+        """Return one row of a text column."""
         return self.table[name][int(row)].as_py()
 
     def lists(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """A list column as flat values and `[rows + 1]` offsets into them; the first offset need not be 0."""
+        """Return a list column as flat values and `[rows + 1]` offsets into them; the first offset may be above 0."""
         column = self._array(name)
         offsets = column.offsets.to_numpy()
         return column.values.to_numpy(zero_copy_only=False)[: offsets[-1]], offsets
 
     def release_pages(self) -> None:
-        """Give mapped pages back to the system; they come again when they are looked at."""
+        """Release mapped pages to the system; they are loaded again when they are read."""
         _let_pages_go(self.mapping)
 
     def _array(self, name: str) -> pa.Array:
@@ -156,9 +161,9 @@ def _let_pages_go(mapping: mmap.mmap | None) -> None:
 
 
 def write_index(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
-    """Write the index file: rows of `SAMPLE_SCHEMA`, uncompressed, so that it can be mapped, and sealed.
+    """Write the index file: rows of `SAMPLE_SCHEMA`, uncompressed so that they can be mapped, with a checksum.
 
-    Where splits and shards begin is written down beside the rows: a reader need not look through them for it.
+    The metadata contains where splits and shards begin, so that a reader does not have to search the rows.
     """
     table = table.combine_chunks().replace_schema_metadata(index_metadata(metadata, layout_of(table)))
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -167,7 +172,7 @@ def write_index(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
 
 
 def index_metadata(metadata: dict[str, Any], layout: list[tuple[str, int, int]]) -> dict[bytes, bytes]:
-    """What the index file says of itself, its seal still open; `layout` as `layout_of` has it."""
+    """Return the schema metadata of the index file, with an unset checksum; `layout` is the result of `layout_of`."""
     return {
         _METADATA_KEY: json.dumps(metadata, sort_keys=True).encode(),
         SEAL_KEY: OPEN_SEAL,
@@ -178,15 +183,15 @@ def index_metadata(metadata: dict[str, Any], layout: list[tuple[str, int, int]])
 def read_index(
     source: pa.BufferReader, let_go: Callable[[], None] = lambda: None, *, is_known: bool = False
 ) -> tuple[pa.Table, dict[str, Any], list[tuple[str, int, int]]]:
-    """Return rows, metadata and layout as `write_index` took them, all of them checked.
+    """Return the rows, metadata and layout that `write_index` wrote, all of them checked.
 
     Args:
         source: The file, in memory or mapped.
-        let_go: Gives mapped pages back to the system.
-        is_known: The same file has been checked by another process of this run: its rows are not looked through again.
+        let_go: Releases mapped pages to the system.
+        is_known: Whether another process of this run has checked the same file: then the rows are not checked again.
 
     Raises:
-        One of `INDEX_DAMAGE`: It is no index of ours.
+        One of `INDEX_DAMAGE`: When the file is not a valid index.
     """
     table = read_batches(source, SAMPLE_SCHEMA, let_go, is_known=is_known)
     described = described_in(table.schema.metadata or {}, _METADATA_KEY)
@@ -203,16 +208,18 @@ def read_index(
 def open_index(
     url: str, split: str | None = None, *, cache: RemoteFiles | None = None, known: tuple[int, ...] | None = None
 ) -> TrainingIndex:
-    """Open `CORPUS/training/NAME`.
+    """Open the index of the pack `CORPUS/training/NAME`.
 
     Args:
         url: The folder with `index.arrow`, or a corpus whose only pack is named `default`.
-        split: Only this split's samples; None for all.
-        cache: Where a copy of a remote index is kept and mapped; without it, it is read into memory.
-        known: The `stamp` of an index that another process of this run has checked: that very file is opened faster.
+        split: Split whose samples are kept; None keeps all samples.
+        cache: Cache that keeps a copy of a remote index, which is then mapped; None reads a remote index into memory.
+        known: The `stamp` of an index that another process of this run has checked: if the file is the same, its rows
+            are not checked again.
 
     Raises:
-        CorpusError: No packed corpus there, several of them, or no such split; names those there are.
+        CorpusError: When there is no packed corpus, there are several, or the split is missing; names the existing
+            ones.
     """
     store = open_store(url)
     if not store.exists(INDEX_FILE):
@@ -263,15 +270,15 @@ def open_index(
 
 
 def encoder_in_words(encoder: Mapping[str, Any]) -> str:
-    """An encoder in a sentence: what it is, the length of its vectors, and how its weights' hash begins."""
+    """Describe an encoder: its architecture, the length of its vectors, and how its weights' hash begins."""
     weights = str(encoder.get("weights_sha256", ""))[:16] or "unknown"
     return f"{encoder.get('architecture', 'an encoder')} ({encoder.get('dimensions')} dimensions, weights {weights})"
 
 
 def _mapped(store: Store, cache: RemoteFiles | None) -> tuple[mmap.mmap | None, str, tuple[int, ...] | None]:
-    """The index file in memory without being read, the version of a remote one, and the file's stamp.
+    """Return the mapped index file, the version of a remote file, and the file's stamp.
 
-    It is the local file, or a local copy; None for a remote one without a cache.
+    The mapped file is the local file or a local copy. The map is None for a remote file without a cache.
     """
     local = store.local_path(INDEX_FILE)
     if local is None and cache is None:
@@ -291,7 +298,7 @@ def _mapped(store: Store, cache: RemoteFiles | None) -> tuple[mmap.mmap | None, 
 
 
 def layout_of(table: pa.Table) -> list[tuple[str, int, int]]:
-    """Runs of rows of one split in one shard, in order: split, shard number, rows."""
+    """Return the runs of consecutive rows in one split and shard, in order: split, shard number, rows."""
     if not len(table):
         return []
     shards = table["shard"].to_numpy()
@@ -304,7 +311,10 @@ def layout_of(table: pa.Table) -> list[tuple[str, int, int]]:
 
 
 def _only(table: pa.Table, runs: list, split: str) -> tuple[pa.Table, list]:
-    """One split's rows: a slice, without a copy, where they stand together, as `pack` writes them."""
+    """Return the rows and runs of one split.
+
+    The rows are a slice, without a copy, if they are adjacent, as `pack` writes them.
+    """
     starts = np.cumsum([0, *(rows for _, _, rows in runs)])
     mine = [place for place, run in enumerate(runs) if run[0] == split]
     if mine == list(range(mine[0], mine[-1] + 1)):

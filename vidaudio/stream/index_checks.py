@@ -1,7 +1,7 @@
-"""Checks of an index's rows and description, at the one place where they are read.
+"""Checks of an index's rows and description, made once, when the file is read.
 
-The file is mapped and its numbers are believed from then on: an offset of a list that leads out of its buffer would
-read, or end, the process. The description's tars become paths, its counts become memory.
+The file is mapped, and its numbers are trusted afterwards. A list offset outside its buffer would read foreign memory
+or crash the process. The description's tar names become paths, and its counts become memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.table_checks import FLAC_SAMPLES_PER_BYTE, LARGEST, MAX_VECTOR_LENGTH
 
 AUDIO = ("flac", "wav")
-# `pack` begins another batch where 32-bit offsets run over: after 2 GiB of texts.
+# `pack` begins a new batch before 32-bit offsets overflow: after 2 GiB of text.
 MAX_BATCHES = 4096
 ROWS_AT_ONCE = 1 << 15
 MAX_RATE = 1_000_000
@@ -29,7 +29,7 @@ MAX_ID_LENGTH, MAX_KEY_LENGTH = 128, 160
 _IN_IDS = np.zeros(256, bool)
 _IN_IDS[list(string.ascii_letters.encode() + string.digits.encode() + b"_-")] = True
 _MAY_BE_NULL = ("dataset", "labels", "captions")
-# Of Arrow's flatbuffers: numbers of fields, and lengths in bytes.
+# Layout of Arrow's flatbuffers: field numbers, and lengths in bytes.
 _FOOTER_DICTIONARIES, _FOOTER_BATCHES, _MESSAGE_HEADER, _BATCH_COMPRESSION = 2, 3, 2, 3
 _TAIL_BYTES, _BLOCK_BYTES = 10, 24
 _CONTINUED = 0xFFFFFFFF
@@ -39,22 +39,22 @@ _ENCODER_TEXTS += ("pooling",)
 
 
 class BadIndex(ValueError):
-    """A file that is no index of ours; says why."""
+    """A file that is not a valid index; the message says why."""
 
 
 def read_batches(
     source: pa.BufferReader, schema: pa.Schema, let_go: Callable[[], None], *, is_known: bool = False
 ) -> pa.Table:
-    """Return the rows of an index file, checked, without copying them.
+    """Return the checked rows of an index file, without copying them.
 
     Args:
         source: The mapped file.
-        schema: Columns that the rows must have, and in the end have.
-        let_go: Gives looked-at pages back to the system.
-        is_known: The values have been checked already.
+        schema: Columns that the file must have, and that the returned table has.
+        let_go: Releases pages that have been read to the system.
+        is_known: Whether the values have been checked already.
 
     Raises:
-        BadIndex, or what Arrow raises: It is no index.
+        BadIndex: When the file is not a valid index; Arrow may raise its own errors instead.
     """
     size = source.size()
     _refuse_compression(memoryview(source.read_buffer()))
@@ -67,7 +67,7 @@ def read_batches(
             raise BadIndex(f"its column {field.name} is missing, or is not {field.type}")
     batches = []
     for number in range(file.num_record_batches):
-        # All columns: told to leave some out, Arrow would copy the others.
+        # Read all columns: if some are left out, Arrow copies the others.
         batch = file.get_batch(number).select(schema.names)
         if batch.num_rows > size:
             raise BadIndex(f"it says that it has {batch.num_rows:,} rows")
@@ -80,17 +80,17 @@ def read_batches(
 
 
 def _refuse_compression(data: memoryview) -> None:
-    """An index is written to be mapped; compressed, some bytes could stand for any number.
+    """Refuse a compressed index: an index is written to be mapped, and a few compressed bytes could claim any size.
 
-    Arrow would unpack such a piece before anybody could ask how large it becomes, so the file's footer and the headers
-    of the pieces it names are read here: flatbuffers, see Arrow's File.fbs and Message.fbs.
+    Arrow would decompress such a piece before its size could be checked. So the file's footer, and the headers of the
+    record batches that it names, are read here: flatbuffers, see Arrow's File.fbs and Message.fbs.
     """
     footer = data[-_TAIL_BYTES - _u32(data, len(data) - _TAIL_BYTES) : -_TAIL_BYTES]
     root = _u32(footer, 0)
     if _blocks(footer, root, _FOOTER_DICTIONARIES):
         raise BadIndex("it holds dictionaries, and an index never does")
     for offset in _blocks(footer, root, _FOOTER_BATCHES):
-        # Before the header stands its length, and before that, in files of today, a mark.
+        # The header is preceded by its length and, in the present file format, by a continuation marker before that.
         begin = offset + (8 if _u32(data, offset) == _CONTINUED else 4)
         message = data[begin : begin + _u32(data, begin - 4)]
         header = _field(message, _u32(message, 0), _MESSAGE_HEADER)
@@ -99,7 +99,7 @@ def _refuse_compression(data: memoryview) -> None:
 
 
 def _blocks(footer: memoryview, root: int, number: int) -> list[int]:
-    """Where the pieces of a file begin that one of its footer's lists names."""
+    """Return where the pieces of a file begin that one of the footer's lists names."""
     place = _field(footer, root, number)
     if place is None:
         return []
@@ -110,7 +110,7 @@ def _blocks(footer: memoryview, root: int, number: int) -> list[int]:
 
 
 def _field(data: memoryview, table: int, number: int) -> int | None:
-    """Where a field of a flatbuffer's table lies; None where it is not set."""
+    """Return where a field of a flatbuffer table begins; None if the field is not set."""
     virtual = table - int.from_bytes(data[table : table + 4], "little", signed=True)
     place = 4 + 2 * number
     if place >= int.from_bytes(data[virtual : virtual + 2], "little"):
@@ -124,10 +124,10 @@ def _u32(data: memoryview, place: int) -> int:
 
 
 def described_in(metadata: Mapping[bytes, bytes], key: bytes) -> dict[str, Any]:
-    """Return the description in an index's schema, its values checked.
+    """Return the checked description in an index's schema metadata.
 
     Raises:
-        BadIndex, KeyError, ValueError: There is none, or a value in it cannot be.
+        BadIndex, KeyError, ValueError: When the description is missing, or one of its values is invalid.
     """
     described = parse_object(metadata[key])
     tars = described["tars"]
@@ -147,10 +147,10 @@ def described_in(metadata: Mapping[bytes, bytes], key: bytes) -> dict[str, Any]:
 
 
 def check_fingerprint(encoder: Any) -> dict[str, Any]:
-    """Return what describes an encoder, once the types of what it says are found right.
+    """Return an encoder's fingerprint after checking the types of its values.
 
     Raises:
-        BadIndex: It is no such description.
+        BadIndex: When it is not a fingerprint of an encoder.
     """
     if not isinstance(encoder, dict):
         raise BadIndex("it describes no encoder")
@@ -182,10 +182,10 @@ def check_fingerprint(encoder: Any) -> dict[str, Any]:
 
 
 def read_runs(runs: Any, rows: int, tars: int) -> list[tuple[str, int, int]]:
-    """Return the runs of rows of one split in one shard that an index names.
+    """Return the runs of consecutive rows in one split and shard that an index names.
 
     Raises:
-        BadIndex: They are none, or not of so many rows and tars.
+        BadIndex: When they are not such runs, or do not match the number of rows or tars.
     """
     if not isinstance(runs, list):
         raise BadIndex(_NO_RUNS)
@@ -203,10 +203,10 @@ def read_runs(runs: Any, rows: int, tars: int) -> list[tuple[str, int, int]]:
 
 
 def check_runs(runs: Sequence[tuple[str, int, int]], table: pa.Table) -> None:
-    """Check that an index's rows are of the splits and shards that its runs say.
+    """Check that the rows of an index have the splits and shards that its runs state.
 
     Raises:
-        BadIndex: They are not.
+        BadIndex: When they do not.
     """
     _check_splits(runs, table["split"])
     _check_shards(runs, table["shard"])
@@ -235,10 +235,10 @@ def _check_shards(runs: Sequence[tuple[str, int, int]], column: pa.ChunkedArray)
 
 
 def check_rows(table: pa.Table, tars: int, audio: str, let_go: Callable[[], None]) -> None:
-    """Check the values of all rows, some ten thousand at a time.
+    """Check the values of all rows, `ROWS_AT_ONCE` rows at a time.
 
     Raises:
-        BadIndex: A value that no pack writes.
+        BadIndex: When a row has a value that no pack writes.
     """
     for first in range(0, table.num_rows, ROWS_AT_ONCE):
         rows = table.slice(first, ROWS_AT_ONCE)
@@ -253,7 +253,7 @@ def check_rows(table: pa.Table, tars: int, audio: str, let_go: Callable[[], None
 
 
 def _are_ids(texts: pa.StringArray, most: int) -> bool:
-    """Whether texts are ids of at most so many characters: many times faster than by a regular expression."""
+    """Return whether texts are ids of 1 to `most` characters; many times faster than a regular expression."""
     offsets = np.frombuffer(texts.buffers()[1], np.int32, count=len(texts) + 1, offset=4 * texts.offset)
     lengths = np.diff(offsets)
     if len(lengths) and not (lengths.min() >= 1 and lengths.max() <= most):
@@ -273,7 +273,7 @@ def _check_numbers(rows: pa.Table, tars: int, audio: str) -> None:
     if len(shard) and not (shard.min() >= 0 and shard.max() < tars):
         raise BadIndex("its column shard names tars that it does not list")
     for name, values in numbers.items():
-        # Sums of two of them must not run over.
+        # Sums of two such numbers must not overflow.
         if len(values) and not (values.min() >= 0 and values.max() < LARGEST // 2):
             raise BadIndex(f"its column {name} holds numbers that cannot be")
     lengths = numbers["audio_length"].astype(np.float64)
@@ -283,7 +283,7 @@ def _check_numbers(rows: pa.Table, tars: int, audio: str) -> None:
     if not np.isfinite(rows["audio_start_seconds"].to_numpy()).all():
         raise BadIndex("its column audio_start_seconds holds values that are no times")
     pictures, times = (pc.list_value_length(rows[name]) for name in ("frame_seconds", "grid_seconds"))
-    # A pack of sounds has times to which windows are drawn, and no pictures.
+    # A pack of sounds has grid times to place windows, and no pictures.
     if not pc.all(pc.or_(pc.equal(pictures, times), pc.equal(pictures, 0))).as_py():
         raise BadIndex("its columns frame_seconds and grid_seconds do not pair up")
 

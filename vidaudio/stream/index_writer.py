@@ -1,8 +1,8 @@
-"""The index file of a pack, written from pieces: what stays in memory is one piece, however many samples a pack has.
+"""A writer of a pack's index file that holds only one piece of the rows in memory, however many samples the pack has.
 
-The file holds one record batch, so that a reader maps every column in one stretch. Its buffers are as long as the pack:
-they grow in files of a scratch folder, a file a buffer, and are mapped when the batch is written from them. The bytes
-are those that `vidaudio.stream.index.write_index` writes of the same rows in memory.
+The file holds one record batch if 32-bit offsets suffice, so that a reader maps every column in one stretch. The
+batch's buffers are as long as the pack: each grows in a file of a scratch folder and is mapped when the batch is
+written. The resulting bytes equal those that `vidaudio.stream.index.write_index` writes for the same rows in memory.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import pyarrow as pa
 from vidaudio.shards.checksum import seal_file
 from vidaudio.stream.index import index_metadata, layout_of, write_index
 
-# Offsets of texts and lists have 32 bits: before they run over, another batch is begun.
+# Offsets of texts and lists have 32 bits: a new batch begins before they overflow.
 LARGEST_OFFSET = 2**31 - 1
 
 
 class IndexWriter:
-    """Writes one index; `with IndexWriter(schema, scratch) as writer`.
+    """A context manager that writes one index: `with IndexWriter(schema, scratch) as writer`.
 
     Args:
-        schema: Of the rows; whole numbers, floats, texts, and lists of these.
-        scratch: A folder on local disk that is emptied by whoever made it; it takes as much as the index.
+        schema: Schema of the rows: whole numbers, floats, texts, and lists of these.
+        scratch: Folder on local disk that takes as much space as the index; the caller deletes its contents.
     """
 
     def __init__(self, schema: pa.Schema, scratch: Path) -> None:
@@ -47,10 +47,10 @@ class IndexWriter:
         self._files.close()
 
     def add(self, rows: pa.Table) -> None:
-        """Some rows, behind those before."""
+        """Append rows."""
         self._tables += 1
         if self._tables == 1:
-            # A small pack is one table, and is written as it is.
+            # A small pack is one table and needs no files.
             self._first = rows
             return
         self._spool(self._first)
@@ -58,7 +58,7 @@ class IndexWriter:
         self._spool(rows)
 
     def write(self, path: Path, metadata: dict[str, Any]) -> None:
-        """Write the index file of all rows, sealed."""
+        """Write the index file of all rows, with its checksum."""
         if not self._batches:
             write_index(path, self._first, metadata)
             return
@@ -91,7 +91,7 @@ class IndexWriter:
 
 
 class _Column(ABC):
-    """A column that grows in files: which values are null, and what its kind adds."""
+    """A column that grows in files: which values are null, and the data that its subclasses add."""
 
     def __init__(self, kind: pa.DataType, at: Path, files: ExitStack) -> None:
         self._kind = kind
@@ -99,21 +99,21 @@ class _Column(ABC):
         self._valid = _Spool(at.with_name(f"{at.name}.valid"), files)
 
     def has_room(self, array: pa.Array) -> bool:
-        """Whether these rows can follow in the same batch."""
+        """Return whether these rows still fit into the same batch."""
         return True
 
     def add(self, array: pa.Array) -> None:
-        """Some rows."""
+        """Append rows."""
         self._rows += len(array)
         self._nulls += array.null_count
         self._valid.add(array.is_valid().to_numpy(zero_copy_only=False).view(np.uint8))
 
     @abstractmethod
     def mapped(self) -> pa.Array:
-        """All rows, in the pages of the files."""
+        """Return all rows, in mapped pages of the files."""
 
     def _validity(self) -> pa.Buffer | None:
-        """A bit a row, where one is null."""
+        """Return the validity bitmap, one bit a row; None if no row is null."""
         if not self._nulls:
             return None
         return pa.py_buffer(np.packbits(np.frombuffer(self._valid.mapped(), np.uint8), bitorder="little"))
@@ -135,7 +135,7 @@ class _Numbers(_Column):
 
 
 class _Stretches(_Column):
-    """Texts and lists: where each row ends among the values of all."""
+    """A column of texts or lists: stores where each row ends among the values of all rows."""
 
     def __init__(self, kind: pa.DataType, at: Path, files: ExitStack) -> None:
         super().__init__(kind, at, files)
@@ -194,7 +194,7 @@ def _column(kind: pa.DataType, at: Path, files: ExitStack) -> _Column:
 
 
 def _offsets(array: pa.Array) -> np.ndarray:
-    """Where the rows' values begin and end, int32 `[rows + 1]`."""
+    """Return where the rows' values begin and end, int32 `[rows + 1]`."""
     if not len(array):
         return np.zeros(1, np.int32)
     return np.frombuffer(array.buffers()[1], np.int32, count=len(array) + 1, offset=4 * array.offset)
@@ -206,7 +206,7 @@ def _items(array: pa.ListArray) -> pa.Array:
 
 
 class _Spool:
-    """A file that grows, and is mapped in the end."""
+    """A file that grows, and is mapped at the end."""
 
     def __init__(self, path: Path, files: ExitStack) -> None:
         self._path = path

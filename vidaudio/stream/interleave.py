@@ -1,4 +1,4 @@
-"""Several corpora as one: which corpus a position belongs to, and which position of that corpus it is."""
+"""Interleaving of several corpora: which corpus a position belongs to, and which position of that corpus it is."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from vidaudio.errors import CorpusError
 from vidaudio.stream.lru import LruCache
 from vidaudio.stream.order import CORPORA, generator
 
-# Positions whose corpora are dealt out together: exact shares in each such stretch, a random order inside.
+# Positions that are assigned together: exact shares in each such stretch, a random order inside.
 STRETCH = 1024
 
 
 class Interleave:
-    """Deals positions to corpora by weight.
+    """Assignment of positions to corpora by weight.
 
-    Up to any multiple of `STRETCH` each corpus has its share of the positions, to within one of them for every corpus;
-    within a stretch the order is drawn by seed. How many positions a corpus had before any other is known without
-    counting them, so that every corpus runs through its own epochs and none of its positions is skipped.
+    Up to any multiple of `STRETCH`, each corpus has its share of the positions, to within one position. Within a
+    stretch the order is drawn by seed. The number of positions that a corpus had before any other position is computed
+    without counting, so that every corpus runs through its own epochs and none of its positions is skipped.
 
     Args:
-        weights: Of the corpora, in any unit, greater than 0.
-        seed: Of the run.
+        weights: Weights of the corpora, in any unit, greater than 0.
+        seed: Seed of the run.
     """
 
     def __init__(self, weights: Sequence[float], seed: int) -> None:
@@ -39,7 +39,7 @@ class Interleave:
         self._stretches: LruCache[tuple[np.ndarray, np.ndarray]] = LruCache(4)
 
     def at(self, position: int) -> tuple[int, int]:
-        """Number of the corpus, and the position within that corpus."""
+        """Return the number of the corpus, and the position within that corpus."""
         if len(self.shares) == 1:
             return 0, position
         stretch, place = divmod(position, STRETCH)
@@ -58,7 +58,7 @@ class Interleave:
         return corpora, positions
 
     def _dealt(self, positions: int) -> list[int]:
-        """How many of the first positions belong to each corpus: differences of rounded running sums."""
+        """Return how many of the first `positions` belong to each corpus: differences of rounded running sums."""
         edges = [0]
         running = Fraction(0)
         for share in self.shares:

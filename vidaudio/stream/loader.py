@@ -1,8 +1,9 @@
-"""The loader: an endless, seeded stream of batches of mixtures-to-be.
+"""The loader: an endless, seeded stream of batches of samples that are still to be mixed.
 
-Batch k of the run is a pure function of seed and k. Ranks take their share of each batch and workers take turns with
-whole batches, so neither their number nor a restart changes what is seen: to resume, start at the step the optimiser
-reached. Mixing, gains and spectra belong to the training device; the loader only reads, cuts and stacks.
+Batch k of the run is a pure function of seed and k. Ranks take their share of each batch, and loader processes take
+turns with whole batches. So neither their number nor a restart changes what the training sees: to resume, start at the
+step that the optimiser reached. The loader only reads, cuts and stacks; mixing, gains and spectra are computed on the
+training device.
 """
 
 from __future__ import annotations
@@ -32,30 +33,32 @@ __all__ = ["MixtureStream", "StreamConfig"]
 
 
 class MixtureStream(IterableDataset):
-    """Batches of mixtures-to-be, for ever when shuffling, once through when not.
+    """Batches of samples that are still to be mixed: endless when shuffling, one pass when not.
 
-    A batch is a dictionary, B mixtures of this rank, N sources, F pictures:
+    A batch is a dictionary, with B mixtures of this rank, N sources, F pictures, D dimensions:
 
         audio     int16 `[B, N, samples]`
         vectors   float16 `[B, N, F, D]`
         gains     float32 `[B, N]`
-        frames    uint8 `[B, N, F, 3, H, W]`, where the configuration asks for them
-        rows      int64 `[B, N]`, of the index of the sample's corpus
+        frames    uint8 `[B, N, F, 3, H, W]`, if `config.frames` is set
+        rows      int64 `[B, N]`, row in the index of the sample's corpus
         corpora   int64 `[B, N]`, number of the corpus
-        step      int, which batch of the run this is
-        share     float, this rank's part of the global batch; weigh the loss with `share * world_size`
-        replaced  int, how many samples of the batch stand in for damaged ones
-        damage    list of str, what was wrong with those
+        step      int, number of the batch in the run
+        share     float, this rank's part of the global batch; weight the loss with `share * world_size`
+        replaced  int, number of samples that replace damaged ones
+        damage    list of str, what was wrong with the damaged samples
 
     Args:
         url: A packed corpus, `CORPUS/training/NAME`, local or at an fsspec URL; or several, with their weights.
-        config: What and how.
-        start_step: The first batch to yield: the optimiser's step after a restart.
-        rank, world_size: Of this process in distributed training.
+        config: What to iterate, and how; None means the defaults.
+        start_step: The first batch to yield: after a restart, the number of steps that the optimiser has done.
+        rank: Rank of this process in distributed training.
+        world_size: Number of processes in distributed training.
 
     Raises:
-        CorpusError: No such corpus or split, sound of another rate or no pictures where they are asked for, too few
-            sources or usable samples for one mixture, corpora that do not fit one another.
+        CorpusError: When a corpus or split is missing, the sample rate differs from the wanted one, wanted pictures are
+            missing, there are too few sources or usable samples for one mixture, or the corpora do not match one
+            another.
     """
 
     def __init__(
@@ -81,65 +84,65 @@ class MixtureStream(IterableDataset):
 
     @property
     def url(self) -> str:
-        """Of the corpus, or of all, with a comma between them."""
+        """URL of the corpus; several URLs are joined by commas."""
         return ", ".join(corpus.url for corpus in self.corpora)
 
     @property
     def index(self) -> TrainingIndex:
-        """Of the only corpus; of several, of the first."""
+        """Index of the first corpus."""
         return self.corpora[0].index
 
     @property
     def windows(self) -> Windows:
-        """Of the only corpus; of several, of the first."""
+        """Windows of the first corpus."""
         return self.corpora[0].windows
 
     @property
     def too_short(self) -> int:
-        """Samples left out because they have no window of the wanted shape."""
+        """Number of samples left out because they have no window of the wanted shape."""
         return sum(len(corpus.index) - corpus.counts.all_usable for corpus in self.corpora)
 
     def identity(self) -> str:
-        """What must be the same for a resumed run to see what the uninterrupted one would have seen."""
+        """Return what must be unchanged for a resumed run to see the same data as an uninterrupted run."""
         return " ".join(corpus.index.identity() for corpus in self.corpora)
 
     @property
     def groups_per_epoch(self) -> int:
-        """Mixtures an epoch; of several corpora, of all together."""
+        """Mixtures in an epoch, of all corpora together."""
         return self._picker.mixtures_per_epoch
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches an epoch, the last one maybe filled from the next epoch; without shuffling, batches in all.
+        """Batches in an epoch; the last one may be filled from the next epoch. Without shuffling, all batches.
 
-        Not `__len__`: a training loop that saw a length would end the iteration there and begin another at the step it
-        once started from. `EpochLoader` has one.
+        This is not `__len__`: a training loop that found a length would end the iteration there, and begin the next one
+        at the step that it first started from. `EpochLoader` has a length.
         """
         return math.ceil(self.groups_per_epoch / self.config.batch_size)
 
     def set_start_step(self, step: int) -> None:
-        """Where the next iteration begins.
+        """Set the batch that the next iteration begins with.
 
         Raises:
-            CorpusError: There is no such step.
+            CorpusError: When `step` is not a whole number, 0 or more.
         """
         check_setting("start_step", step, "a whole number, 0 or more", is_whole(step, 0))
         self.start_step = step
 
     def set_rank(self, rank: int, world_size: int) -> None:
-        """Whose part of every batch the next iteration reads."""
+        """Set the rank whose part of every batch the next iteration reads."""
         rank_rows(self.config.batch_size, rank, world_size)
         self.rank, self.world_size = rank, world_size
 
     def state_dict(self, optimiser_step: int) -> dict[str, Any]:
-        """What a checkpoint must hold to go on: the optimiser's steps, not what was prefetched, and on what data."""
+        """Return what resuming needs: the optimiser's steps, not prefetched ones, and the data's identity."""
         return {"start_step": optimiser_step, "identity": self.identity()}
 
     def load_state_dict(self, state: Mapping[str, Any], *, other_data: bool = False) -> None:
-        """Go on where `state_dict` was taken.
+        """Resume where `state_dict` was called.
 
         Raises:
-            CorpusError: It is no state of a stream, or was taken on other data and `other_data` does not allow that.
+            CorpusError: When `state` is no state of a stream, or was saved on other data and `other_data` is False.
         """
         if not isinstance(state, Mapping) or "start_step" not in state:
             raise CorpusError("this is no state of a stream or an EpochLoader (see state_dict): it has no start_step")
@@ -148,7 +151,11 @@ class MixtureStream(IterableDataset):
         self.set_start_step(state["start_step"])
 
     def require_identity(self, identity: str | None) -> None:
-        """Refuse data that is not what a run has begun with; None, of older states, is taken for the same."""
+        """Check that the data is the same as at the start of a run; None, as in older states, passes the check.
+
+        Raises:
+            CorpusError: When the data has changed.
+        """
         if identity is not None and identity != self.identity():
             raise CorpusError(
                 f"{self.url} is not what this run has seen so far: it was packed anew, or samples were taken out of "
@@ -159,7 +166,7 @@ class MixtureStream(IterableDataset):
         return self.batches(self.start_step, None if self.config.shuffle else self.batches_per_epoch)
 
     def batches(self, begin: int, end: int | None) -> Iterator[dict[str, Any]]:
-        """Batches `begin` to `end - 1` that fall to this worker; for ever where `end` is None."""
+        """Return an iterator over this loader process's batches from `begin` to `end - 1`; endless if `end` is None."""
         worker = get_worker_info()
         if worker is None:
             return self._batches(begin, end, 0, 1)
@@ -171,34 +178,34 @@ class MixtureStream(IterableDataset):
             corpus.begin(self.rank * workers + number, self.world_size * workers)
         step = begin + number
         while end is None or step < end:
-            # Of the last batch of an evaluation there may be nothing for this rank.
+            # The last batch of an evaluation may have no mixtures for this rank.
             if len(self.positions(step)):
                 yield self.batch(step)
             step += workers
 
     def loader(self, *, workers: int = 0, prefetch: int = 4) -> DataLoader:
-        """A DataLoader over this stream, batches ready-made, in order."""
+        """Return a DataLoader over this stream that yields complete batches, in order."""
         return make_loader(self, workers=workers, prefetch=prefetch)
 
     def positions(self, step: int) -> range:
-        """This rank's places in the endless sequence of mixtures for batch `step`."""
+        """Return this rank's positions of batch `step` in the endless sequence of mixtures."""
         begin, part = step * self.config.batch_size, self._part(step)
         return range(begin + part.start, begin + part.stop)
 
     def picks(self, step: int) -> list[list[SampleRef]]:
-        """The samples of batch `step` of this rank, before damaged ones are replaced."""
+        """Return this rank's samples of batch `step`, before damaged ones are replaced."""
         return [self._picker.pick(position) for position in self.positions(step)]
 
     def rows(self, step: int) -> np.ndarray:
-        """Index rows of batch `step` of this rank, int `[B, N]`."""
+        """Return this rank's index rows of batch `step`, int `[B, N]`."""
         rows = [[row for _, row, _ in picks] for picks in self.picks(step)]
         return np.asarray(rows, np.int64).reshape(-1, self.config.sources)
 
     def batch(self, step: int) -> dict[str, Any]:
-        """Read batch `step`."""
+        """Read this rank's part of batch `step`."""
         positions = self.positions(step)
         batch = self._empty_batch(len(positions))
-        # NumPy writes single samples sooner than PyTorch does.
+        # NumPy writes single samples faster than PyTorch does.
         written = {name: tensor.numpy() for name, tensor in batch.items()}
         replaced = 0
         for place, position in enumerate(positions):
@@ -239,7 +246,7 @@ class MixtureStream(IterableDataset):
         return allocate_shared(large) | {name: torch.ones(each, dtype=dtype) for name, dtype in small.items()}
 
     def _replace(self, error: DamagedSample, position: int, slot: int, picks: list[SampleRef]) -> tuple:
-        """Read another sample in the place of a damaged one, and put it into `picks`."""
+        """Read another sample in place of a damaged one, and store it in `picks`."""
         number, _, place = picks[slot]
         corpus = self.corpora[number]
         unlike = {self.corpora[n].samples.source(row) for other, (n, row, _) in enumerate(picks) if other != slot}
@@ -257,7 +264,7 @@ class MixtureStream(IterableDataset):
         raise AssertionError("spares are endless")
 
     def _mixtures(self, step: int) -> int:
-        """In batch `step`, of all ranks: less than a batch only at the end of an evaluation."""
+        """Return the number of mixtures in batch `step` over all ranks: less only at the end of an evaluation."""
         size = self.config.batch_size
         return size if self.config.shuffle else max(0, min(size, self.groups_per_epoch - step * size))
 
@@ -279,10 +286,10 @@ class MixtureStream(IterableDataset):
 
 
 def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persistent: bool = False) -> DataLoader:
-    """A DataLoader that hands on ready-made batches in the order of the run.
+    """Return a DataLoader that yields the complete batches of a dataset in order; see `EpochLoader` for the arguments.
 
     Raises:
-        CorpusError: A number of workers or of batches read ahead that there cannot be.
+        CorpusError: When `workers` or `prefetch` is invalid.
     """
     check_setting("workers", workers, "a whole number, 0 or more", is_whole(workers, 0))
     check_setting("prefetch", prefetch, "a whole number, 1 or more", is_whole(prefetch, 1) or not workers)

@@ -1,8 +1,8 @@
-"""Errors of loader processes in one sentence: what failed there, where, and what to do about it.
+"""Errors of loader processes, each in one sentence: what failed, where, and what to do about it.
 
-An exception reaches the training process as text, by way of pickle; one whose type pickle cannot find again (S3
-clients make such types as they run) would never arrive, and the training would wait for its batch for ever. So
-whatever is raised in a loader process becomes a `LoaderError` there.
+An exception is sent to the training process by pickle. An exception whose type pickle cannot find again (S3 clients
+create such types at run time) would never arrive, and the training would wait for its batch for ever. So every other
+exception in a loader process becomes a `LoaderError` there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vidaudio.errors import LoaderError, VidaudioError
 SHARED_MEMORY = Path("/dev/shm")
 FULL_BELOW_BYTES = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.ENOENT, errno.EACCES, errno.ENOSYS, errno.EROFS)
-# What PyTorch and the system say where batches find no room on their way from one process to another.
+# Messages of PyTorch and the system when shared memory has no room for a batch.
 _NO_SHARED_MEMORY = re.compile(
     r"allocate shared memory|open shared memory object|shared memory limit|out of shared memory|bus error|\(shm\)|"
     r"unable to (resize|mmap|open) (file|memory|\d+ bytes).*(torch_|filename not specified|No space|allocate memory)",
@@ -33,15 +33,15 @@ Item = TypeVar("Item")
 
 
 def with_readable_errors(batches: Iterator[Item], what: str) -> Iterator[Item]:
-    """Yield what an iterator in a loader process yields; an exception becomes an error that travels well.
+    """Yield the items of an iterator in a loader process; convert its exceptions to errors that can be pickled.
 
     Args:
-        batches: What is iterated.
-        what: Names the process.
+        batches: The iterator.
+        what: Name of the process, for the error message.
 
     Raises:
-        VidaudioError: As the iterator raised it.
-        LoaderError: Whatever else it raised.
+        VidaudioError: When the iterator raises one.
+        LoaderError: When the iterator raises anything else.
     """
     try:
         yield from batches
@@ -50,22 +50,22 @@ def with_readable_errors(batches: Iterator[Item], what: str) -> Iterator[Item]:
 
 
 def readable(error: Exception, what: str) -> VidaudioError:
-    """Return an error as one that can be sent to another process and shown to a person."""
+    """Return an error as one that can be sent to another process and shown to a user."""
     if isinstance(error, VidaudioError):
-        # Made again from its text alone: some kinds want more than that, and would not arrive.
+        # Pickle rebuilds an exception from its message: a class whose constructor takes more would not arrive.
         return error if type(error).__init__ is Exception.__init__ else LoaderError(str(error))
     return LoaderError(sentence(what, _in_words(error), error))
 
 
 def sentence(what: str, cause: str, error: BaseException | None = None) -> str:
-    """Return what is said of a failure in or around a loader process.
+    """Return the message for a failure in or around a loader process.
 
     Args:
         what: What failed.
-        cause: Why, in the words of the system.
-        error: Where it is an exception of this process.
+        cause: Reason that PyTorch or the system gave.
+        error: The exception, if it was raised in this process; None otherwise.
     """
-    # An error about a file that has a name is about that file's disk.
+    # An error that names a file concerns that file's disk, not shared memory.
     nameless = isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None
     if _NO_SHARED_MEMORY.search(cause) or (nameless and not _shared_memory_serves()):
         return (
@@ -82,11 +82,11 @@ def sentence(what: str, cause: str, error: BaseException | None = None) -> str:
 
 
 def sent_error(text: str) -> tuple[str, str] | None:
-    """Return type and message of an exception that PyTorch brought from another process or thread; None for others."""
+    """Return type and message of an exception that PyTorch sent from another process or thread; None for other text."""
     if not _FROM_ANOTHER.match(text):
         return None
     lines = text.rstrip().splitlines()
-    # The message stands behind the last line of code.
+    # The message follows the last line of code.
     code = max((place for place, line in enumerate(lines) if line.startswith("  ")), default=0)
     kind, _, message = "\n".join(lines[code + 1 :] or lines[-1:]).partition(": ")
     return kind.rpartition(".")[2].strip(), message.strip()

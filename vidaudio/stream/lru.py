@@ -1,4 +1,4 @@
-"""A small memory of what was worked out last."""
+"""A small LRU cache of computed values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Value = TypeVar("Value")
 
 
 class LruCache(Generic[Value]):
-    """Keeps the values asked for last, at most `limit` of them; `forget` is told of each that goes."""
+    """An LRU cache of at most `limit` values; `forget` is called with each value that is dropped."""
 
     def __init__(self, limit: int, forget: Callable[[Value], object] | None = None) -> None:
         self._limit = limit
@@ -18,7 +18,7 @@ class LruCache(Generic[Value]):
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value under `key`, made where it is not there."""
+        """Return the value under `key`; `make` computes it if it is missing."""
         value = self._values.get(key)
         if value is not None:
             self._values.move_to_end(key)
@@ -30,11 +30,12 @@ class LruCache(Generic[Value]):
         return value
 
     def drop(self, key: Hashable) -> None:
-        """Forget the value under `key`, if there is one."""
+        """Drop the value under `key`, if there is one."""
         if key in self._values:
             self._drop(self._values.pop(key))
 
     def clear(self) -> None:
+        """Drop all values."""
         while self._values:
             self._drop(self._values.popitem()[1])
 

@@ -1,4 +1,4 @@
-"""Which samples the mixtures of a run are made of: of which corpus, and which of its groups."""
+"""The samples of each mixture of a run: from which corpus, and from which of its groups."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from vidaudio.stream.interleave import Interleave
 from vidaudio.stream.order import PARTNERS, generator
 from vidaudio.stream.packed_corpus import PackedCorpus
 
-# One sample of a mixture-to-be: number of its corpus, its row there, its group's position there.
+# One sample of a mixture: number of its corpus, its row there, its group's position there.
 SampleRef = tuple[int, int, int]
 
 
 class MixtureSampler:
-    """The endless sequence of mixtures over one corpus or several; what stands where depends on seed and place alone.
+    """The endless sequence of mixtures over one corpus or several; each mixture depends on seed and position alone.
 
     Args:
-        urls: Of the corpora, opened here.
-        weights: Of each, for training; an evaluation goes through one after the other.
-        config: What and how.
+        urls: URLs of the corpora, which are opened here.
+        weights: Weight of each corpus in training; an evaluation reads one corpus after the other.
+        config: Settings of the stream.
     """
 
     def __init__(self, urls: Sequence[str], weights: Sequence[float], config: StreamConfig) -> None:
@@ -32,12 +32,12 @@ class MixtureSampler:
 
     @property
     def mixtures_per_epoch(self) -> int:
-        """Of all corpora together."""
+        """Mixtures in an epoch, of all corpora together."""
         groups = sum(corpus.groups_per_epoch for corpus in self.corpora)
         return math.ceil(groups / self._config.sources) if self._across else groups
 
     def pick(self, position: int) -> list[SampleRef]:
-        """The samples of one mixture."""
+        """Return the samples of one mixture."""
         if self._across:
             return self._pick_across(position)
         if self._config.shuffle:
@@ -47,7 +47,10 @@ class MixtureSampler:
         return [(number, row, place) for row in self.corpora[number].group(place).tolist()]
 
     def _pick_across(self, position: int) -> list[SampleRef]:
-        """One sample after another, each of the corpus whose turn it is; a source that two corpora share comes once."""
+        """Return samples of several corpora: each sample from the corpus of its position.
+
+        A source that several of the corpora contain comes only once in the mixture.
+        """
         picks: list[SampleRef] = []
         present: set[str] = set()
         for slot in range(self._config.sources):

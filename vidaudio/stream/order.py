@@ -1,8 +1,8 @@
-"""Order: which samples follow each other in an epoch. A pure function of seed, epoch and position.
+"""Order: which samples follow each other in an epoch, as a pure function of seed, epoch and position.
 
-Shards are permuted, blocks of consecutive shards are gathered, and samples are permuted inside a block: reads stay near
-each other while neighbours change every epoch, and whoever wants one position works out its block alone. `pack` has
-shuffled over the whole corpus already.
+Shards are permuted, consecutive shards are grouped in blocks, and samples are permuted inside a block. So reads stay
+near each other, neighbours change every epoch, and a position is found by computing its block alone. `pack` has already
+shuffled over the whole corpus.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from dataclasses import dataclass
 import numpy as np
 
 DEFAULT_BLOCK_SHARDS = 16
-# A block with fewer samples than this for each source of a mixture takes further shards: neighbours need company.
+# A block with fewer samples than this per source of a mixture takes further shards: a few samples cannot be grouped.
 LEAST_SAMPLES_A_SOURCE = 8
 # Keeps the grouping linear where one source fills most of a block.
 MAX_OPEN_LOOKED_AT = 64
 
-# What random numbers are for: the first number of every generator's key, so that no two uses share their draws.
+# Purposes of random numbers: the first number of every generator's key, so that no two uses share their draws.
 SHARD_ORDER, BLOCK_ORDER, WINDOWS, PARTNERS, SPARES, CORPORA = range(1, 7)
 
 
 def generator(purpose: int, seed: int, first: int, second: int = 0) -> np.random.Generator:
-    """A random generator that depends on nothing but the numbers given."""
-    # Always four of them: NumPy fills short keys up with zeros, and (1, 2) would be (1, 2, 0).
+    """Return a random generator that depends on the given numbers only."""
+    # Always four numbers: NumPy pads short keys with zeros, so (1, 2) would equal (1, 2, 0).
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((purpose, seed, first, second))))
 
 
@@ -35,9 +35,9 @@ class EpochLayout:
     """The blocks of one epoch.
 
     Attributes:
-        turn: Shards with samples, in the order of the epoch, int `[shards]`.
-        edges: Where in `turn` the blocks begin, and the end, int `[blocks + 1]`.
-        samples: How many samples lie before each block, and all, int `[blocks + 1]`.
+        shard_order: Shards with usable samples, in the order of the epoch, int `[shards]`.
+        edges: Where in `shard_order` the blocks begin, and where the last one ends, int `[blocks + 1]`.
+        samples: Number of samples before each block, and of all samples, int `[blocks + 1]`.
     """
 
     shard_order: np.ndarray
@@ -46,23 +46,24 @@ class EpochLayout:
 
     @property
     def blocks(self) -> int:
+        """Number of blocks."""
         return len(self.edges) - 1
 
     def shards(self, block: int) -> np.ndarray:
-        """Of a block, in the order of the epoch."""
+        """Return the shards of a block, in the order of the epoch."""
         return self.shard_order[self.edges[block] : self.edges[block + 1]]
 
     def first_group(self, block: int, size: int) -> int:
-        """Which group of the epoch is the block's first; of `blocks`, how many groups the epoch has.
+        """Return the number of a block's first group in the epoch; for `block == blocks`, of all groups in the epoch.
 
-        Groups are cut from the whole epoch, so that a group belongs to the block in which it ends; only the last of
-        the epoch may end nowhere.
+        Groups are cut from the whole epoch, and a group belongs to the block in which it ends. Only the last group of
+        the epoch may be incomplete.
         """
         samples = int(self.samples[block])
         return math.ceil(samples / size) if block == self.blocks else samples // size
 
     def block_of(self, group: int, size: int) -> int:
-        """Which block a group of the epoch belongs to."""
+        """Return the block that a group of the epoch belongs to."""
         firsts = self.samples[:-1] // size
         return int(np.searchsorted(firsts, group, side="right")) - 1
 
@@ -78,15 +79,16 @@ def epoch_layout(
 ) -> EpochLayout:
     """Permute the shards and cut them into blocks.
 
-    A block is closed when it has `block_shards` shards and samples enough for groups; a remainder with too few samples
+    A block is closed when it has `block_shards` shards and enough samples for groups; a remainder with too few samples
     joins the block before it.
 
     Args:
-        usable: Samples of each shard, int `[shards]`.
-        seed, epoch: Of the run; 0, 1, 2 ...
-        size: Sources a mixture.
-        block_shards: Shards mixed with one another.
-        shuffle: False leaves the shards as they are.
+        usable: Number of usable samples of each shard, int `[shards]`.
+        seed: Seed of the run.
+        epoch: Number of the epoch, from 0.
+        size: Number of sources in a mixture.
+        block_shards: Number of shards that are mixed with one another.
+        shuffle: False keeps the order of the shards.
     """
     shard_order = np.flatnonzero(usable)
     if shuffle:
@@ -111,15 +113,14 @@ def epoch_layout(
 def groups_of_different(order: np.ndarray, sources: np.ndarray, size: int) -> np.ndarray:
     """Cut an order into `ceil(samples / size)` groups whose sources all differ, int `[groups, size]`.
 
-    Every sample is in one group, next to its neighbours as far as their sources allow; places left over in the last
-    group are taken by earlier samples. Where a source has more samples than there are groups, that cannot be: as many
-    as must be of that source's last samples sit out, and others come twice. Where there are fewer sources than
-    `size`, places stay empty.
+    Every sample is in one group, next to its neighbours as far as their sources allow. Places left over in the last
+    group are filled with earlier samples. If a source has more samples than there are groups, its surplus last samples
+    are left out, and other samples come twice. If there are fewer sources than `size`, places stay empty.
 
     Args:
         order: Samples, each once, int `[samples]`.
-        sources: Code of the source of each place of `order`, int `[samples]`.
-        size: Sources a mixture.
+        sources: Source code of the sample at each place of `order`, int `[samples]`.
+        size: Number of sources in a mixture.
 
     Returns:
         Members of `order`; -1 in empty places.
@@ -130,7 +131,7 @@ def groups_of_different(order: np.ndarray, sources: np.ndarray, size: int) -> np
     codes = sources.tolist()
     groups, loose = _neighbours(_without_surplus(codes, wanted), codes, size)
     _loosen(groups, loose, codes, size, wanted=wanted)
-    # Dealing out what is sorted by source puts a source into a group twice only where there are too few groups.
+    # Dealing samples sorted by source puts a source into a group twice only if there are too few groups.
     loose.sort(key=codes.__getitem__)
     dealt = wanted - len(groups)
     several = len(set(codes)) >= size
@@ -147,7 +148,7 @@ def groups_of_different(order: np.ndarray, sources: np.ndarray, size: int) -> np
 
 
 def _without_surplus(codes: list[int], groups: int) -> list[int]:
-    """Places in order, without those for which no group is left that has not their source yet."""
+    """Return the places in order, without the last ones of each source that has more places than there are groups."""
     left = Counter({code: groups for code, count in Counter(codes).items() if count > groups})
     if not left:
         return list(range(len(codes)))
@@ -162,7 +163,7 @@ def _without_surplus(codes: list[int], groups: int) -> list[int]:
 
 
 def _neighbours(order: list[int], codes: list[int], size: int) -> tuple[list[list[int]], list[int]]:
-    """Full groups of samples near each other in the order, and the samples that found no company."""
+    """Return full groups of samples near each other in the order, and the samples that fitted into no full group."""
     groups: list[list[int]] = []
     open_groups: list[list[int]] = []
     for position in order:
@@ -182,13 +183,13 @@ def _neighbours(order: list[int], codes: list[int], size: int) -> tuple[list[lis
 
 
 def _loosen(groups: list[list[int]], loose: list[int], codes: list[int], size: int, *, wanted: int) -> None:
-    """Take groups apart, the last first, until what is loose can be dealt into no more than `wanted` groups in all."""
+    """Break up groups, the last first, until dealing the loose samples gives at most `wanted` groups in all."""
     if not loose:
         return
     counts = Counter(codes[position] for position in loose)
     crowd, most = counts.most_common(1)[0]
     for others_only in (True, False):
-        # Groups without the source that is left over help; the rest only where that was not enough.
+        # First break up groups without the most frequent loose source; others only if that is not enough.
         for place in reversed(range(len(groups))):
             if len(groups) + max(math.ceil(len(loose) / size), most) <= wanted:
                 return

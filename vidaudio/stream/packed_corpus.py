@@ -1,4 +1,4 @@
-"""One packed corpus as an endless sequence of groups of samples, and their reading, damaged ones replaced."""
+"""One packed corpus as an endless sequence of sample groups, with readers that replace damaged samples."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vidaudio.stream.windows import Window, Windows
 
 DAMAGED_IN_A_ROW = 100
 DRAWS_FROM_BLOCK = 64
-# The block that is read, the one being fetched, and one that a slower process still reads.
+# The block being read, the block being fetched, and a block that a slower process still reads.
 BLOCKS_IN_CACHE = 3
 GROUPS_BETWEEN_RELEASES = 256
 REBUILT = ("index", "windows", "samples", "groups", "reader", "_prefetcher")
@@ -31,21 +31,21 @@ REBUILT = ("index", "windows", "samples", "groups", "reader", "_prefetcher")
 
 @dataclass(slots=True)
 class Damage:
-    """Samples that could not be read: of a batch, and since one could be.
+    """Record of samples that could not be read.
 
     Attributes:
-        found: One sentence each, since the last `take`.
-        in_a_row: How many without one that was whole between them.
+        found: One sentence for each, since the last `take`.
+        in_a_row: Number of damaged samples since the last sample that could be read.
     """
 
     found: list[str] = field(default_factory=list)
     in_a_row: int = 0
 
     def add(self, error: DamagedSample) -> None:
-        """Count one.
+        """Record a damaged sample.
 
         Raises:
-            CorpusError: It is the hundredth in a row.
+            CorpusError: When it is the hundredth in a row.
         """
         self.found.append(str(error))
         self.in_a_row += 1
@@ -53,21 +53,22 @@ class Damage:
             raise CorpusError(f"{self.in_a_row} samples in a row could not be read; of the last: {error}") from None
 
     def take(self) -> list[str]:
+        """Return the recorded sentences and forget them."""
         found, self.found = self.found, []
         return found
 
 
 class PackedCorpus:
-    """A split of one corpus, opened again by every process that reads it.
+    """A split of one corpus, which every process that reads it opens for itself.
 
     Args:
         url: A packed corpus, `CORPUS/training/NAME`.
-        config: What and how.
-        size: Samples a group; the configuration's `sources`, or 1 where groups are made of several corpora.
+        config: Settings of the stream.
+        size: Samples in a group: the configuration's `sources`, or 1 if groups mix several corpora.
 
     Raises:
-        CorpusError: No such corpus or split; sound of another rate, or no pictures, where they are asked for; too few
-            sources or usable samples; a cache too small for its shards.
+        CorpusError: When the corpus or split is missing, the sample rate differs from the wanted one, wanted pictures
+            are missing, there are too few sources or usable samples, or the cache is too small for the shards.
     """
 
     def __init__(self, url: str, config: StreamConfig, size: int) -> None:
@@ -76,7 +77,7 @@ class PackedCorpus:
         self.size = size
         self._reader_index, self._reader_count = 0, 1
         self._watched: tuple[int, int] | None = None
-        # Of the index that this process looks through: others that are handed the same need not.
+        # Stamp of the index that this process has checked: a process that maps the same file skips the checks.
         self._checked: tuple[int, ...] | None = None
         self._groups_since_release = 0
         self._check_rate()
@@ -86,31 +87,36 @@ class PackedCorpus:
         self._check_cache()
         if config.frames:
             self._check_pictures()
-        # What the pack holds comes first: no other length of window would help where that is wrong.
+        # After the checks of what the pack holds: another window length would not help there.
         self.samples.require_sources(size, config.split, self.windows.shape)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Each process maps the index itself: its pages are shared, Python objects would be copied.
+        # Each process maps the index itself: mapped pages are shared, Python objects would be copied.
         return {k: v for k, v in self.__dict__.items() if k not in REBUILT} | {"_watched": None}
 
     @functools.cached_property
     def index(self) -> TrainingIndex:
+        """Index of the split, mapped by this process."""
         return open_index(self.url, self.config.split, cache=self._cache, known=self._checked)
 
     @functools.cached_property
     def windows(self) -> Windows:
+        """Windows of the index's samples, in the configured shape."""
         return Windows(self.index, self.config.shape)
 
     @functools.cached_property
     def samples(self) -> UsableSamples:
+        """Samples that have a window of the configured shape."""
         return UsableSamples(self.index, self.windows, self.counts)
 
     @functools.cached_property
     def groups(self) -> Groups:
+        """Groups of the samples, by the configured rule."""
         return make_groups(self.samples, self.config, self.size, self._vectors)
 
     @functools.cached_property
     def reader(self) -> SampleReader:
+        """Reader of the samples."""
         return SampleReader(self.index, self._tars)
 
     @functools.cached_property
@@ -131,15 +137,19 @@ class PackedCorpus:
 
     @property
     def groups_per_epoch(self) -> int:
+        """Number of groups in an epoch."""
         return self.groups.order.groups_per_epoch
 
     def begin(self, reader_index: int, reader_count: int) -> None:
-        """Reading begins, by process `turn` of `turns`; what a parent process has sent for is no help to its fork."""
+        """Start reading as reader `reader_index` of `reader_count`.
+
+        Call this after forking: prefetches of the parent process are not shared.
+        """
         self._reader_index, self._reader_count = reader_index, reader_count
         self._watched = None
 
     def group(self, position: int) -> np.ndarray:
-        """Index rows of one group of the endless sequence, int `[size]`; the shards of the next block are sent for."""
+        """Return the index rows of one group of the endless sequence, int `[size]`; prefetch the next shards."""
         self._groups_since_release += 1
         if self._groups_since_release >= GROUPS_BETWEEN_RELEASES:
             self._groups_since_release = 0
@@ -151,11 +161,13 @@ class PackedCorpus:
     def replacements(
         self, mixture: int, slot: int, position: int, unlike: Collection[str]
     ) -> Iterator[tuple[int, np.random.Generator]]:
-        """What to take in place of a damaged sample: rows, and what to draw their windows from; endlessly.
+        """Yield endlessly what may replace a damaged sample: a row, and the generator to draw its window from.
 
         Args:
-            mixture, slot: Place of the sample in the run: what is drawn depends on it alone.
-            position: Of the sample's group in this corpus: spares come from the same block, whose shards are at hand.
+            mixture: Position of the mixture in the run; with `slot`, it alone seeds the draws.
+            slot: Place of the damaged sample in the mixture.
+            position: Position of the sample's group in this corpus; replacements come from its block, whose shards are
+                local.
             unlike: Sources that are in the mixture already.
         """
         rng = generator(SPARES, self.config.seed, mixture, slot)
@@ -170,12 +182,17 @@ class PackedCorpus:
             yield row, rng
 
     def read(self, row: int, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Sound int16 `[samples]`, vectors float16 `[frames, D]`, and pictures uint8 `[frames, 3, H, W]` if wanted."""
+        """Return sound, vectors and pictures of a window.
+
+        Returns:
+            Sound int16 `[samples]`, vectors float16 `[frames, D]`, and pictures uint8 `[frames, 3, H, W]` if
+                `config.frames` is set, otherwise None.
+        """
         sound, vectors = self.reader.window(row, window)
         return sound, vectors, self.reader.pictures(row, window.frames) if self.config.frames else None
 
     def _watch(self, position: int) -> None:
-        """Send for the shards of the block that begins, and of the next."""
+        """Prefetch the shards of the block that begins, and of the next."""
         order = self.groups.order
         block = order.block(position)
         if block != self._watched:
@@ -208,7 +225,7 @@ class PackedCorpus:
             self.reader.pictures(int(first), (0,))
 
     def _check_cache(self) -> None:
-        """Refuse a cache in which the shards of neighbouring blocks would push one another out, over and over."""
+        """Refuse a cache in which the shards of neighbouring blocks would evict one another repeatedly."""
         sizes = [self.sizes.get(self.index.tars[number], 0) for number in self.index.tar_numbers.tolist()]
         if not sizes or self._cache is None:
             return
@@ -225,7 +242,7 @@ class PackedCorpus:
 
 
 def _windows_then(samples: int | None, before: int, then: int) -> str:
-    """What becomes of the windows of a recipe that is given another rate, Hz: it may state their samples or not."""
+    """Return a sentence on the windows of a recipe at another sample rate, Hz; the recipe may state their samples."""
     kept = ". Windows keep their length in seconds"
     if samples is None:
         return kept

@@ -1,4 +1,4 @@
-"""Fetching the next block's shards while this one is read."""
+"""Fetching of the next block's shards while the present block is read."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from collections.abc import Sequence
 from vidaudio.errors import CorpusError
 from vidaudio.stream.cache import CachedTars
 
-# Of a process alone, and of each where there are many: a store takes its time for every request and answers any number
-# of them at once, so one worker must have as many under way as several together would.
+# Threads of a single process, and the minimum for each of several processes. A store has a latency per request and
+# answers any number of requests at once, so a single process needs as many requests as several processes together.
 MOST_THREADS = 8
 LEAST_THREADS = 2
 
 
 class Prefetcher:
-    """Background threads that make copies of the shards last asked for. One a process.
+    """Background threads that make copies of the shards requested last, one prefetcher per process.
 
-    Every worker of a machine wants the same shards; each begins elsewhere in the list, and what one is fetching the
-    others pass over, so that together they fetch different ones at a time.
+    Every loader process of a machine wants the same shards. Each begins at another place in the list and skips a shard
+    that another process is fetching, so that together they fetch different shards at a time.
 
     Args:
-        tars: What fetches.
+        tars: Tars of the corpus, which fetch the copies.
     """
 
     def __init__(self, tars: CachedTars) -> None:
@@ -32,11 +32,12 @@ class Prefetcher:
         self._process = -1
 
     def want(self, *blocks: Sequence[int], reader_index: int = 0, reader_count: int = 1) -> None:
-        """Fetch the shards of these blocks, one block after another, and forget what was wanted before.
+        """Fetch the shards of these blocks, one block after another, and forget earlier requests.
 
         Args:
-            blocks: Numbers of shards.
-            turn, turns: This process among those that read the same blocks.
+            blocks: Shard numbers of each block.
+            reader_index: Number of this process among those that read the same blocks.
+            reader_count: Number of processes that read the same blocks.
         """
         self._start(reader_count)
         with self._change:
@@ -47,7 +48,7 @@ class Prefetcher:
             self._change.notify_all()
 
     def _start(self, reader_count: int) -> None:
-        """Threads of this process: those of a process that it was forked from did not come along."""
+        """Start this process's threads: a fork does not inherit the threads of its parent."""
         if self._process == os.getpid():
             return
         self._process = os.getpid()
@@ -62,6 +63,6 @@ class Prefetcher:
                 while not self._wanted:
                     self._change.wait()
                 shard = self._wanted.pop(0)
-            # The reader, when it comes to this shard, will try the same and say what is wrong.
+            # The reader will try the same when it comes to this shard, and report the error.
             with contextlib.suppress(CorpusError, OSError):
                 self._tars.prefetch(shard)

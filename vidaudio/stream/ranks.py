@@ -1,4 +1,4 @@
-"""How the ranks of distributed training divide a batch: every mixture once, whatever their number."""
+"""Division of a batch over the ranks of distributed training: every mixture once, for any number of ranks."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from vidaudio.errors import CorpusError
 
 
 def rank_rows(global_batch: int, rank: int, world_size: int) -> range:
-    """Which mixtures of a global batch a rank takes: neighbours, the first ranks one more where it does not come out.
+    """Return the mixtures of a global batch that a rank takes: consecutive ones, with any remainder on the first ranks.
 
-    16 mixtures over 3 ranks are 6, 5 and 5. A loss that is a mean over a rank's own mixtures must be weighted for the
-    gradients to be those of one process: `share * world_size`, since distributed training takes the mean over ranks.
+    16 mixtures over 3 ranks are 6, 5 and 5. Distributed training takes the mean of the gradients over ranks. So a loss
+    that is a mean over a rank's own mixtures must be weighted with `share * world_size` to give the gradients of one
+    process.
 
     Raises:
-        CorpusError: There are fewer mixtures than ranks.
+        CorpusError: When there are fewer mixtures than ranks, or the rank does not exist.
     """
     if not 0 <= rank < world_size:
         raise CorpusError(f"there is no rank {rank} among {world_size}")
@@ -22,7 +23,7 @@ def rank_rows(global_batch: int, rank: int, world_size: int) -> range:
 
 
 def rank_part(count: int, rank: int, world_size: int) -> range:
-    """`rank_rows` of any number of mixtures: of the last batch of an evaluation some ranks may have none."""
+    """Return a rank's part of any number of mixtures; it may be empty, as in the last batch of an evaluation."""
     least, more = divmod(count, world_size)
     begin = rank * least + min(rank, more)
     return range(begin, begin + least + (rank < more))

@@ -1,4 +1,4 @@
-"""One sample's sound, vectors and pictures, read by byte range and decoded; nothing is unpickled."""
+"""Reader of samples: sound, vectors and pictures are read by byte range and decoded; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from vidaudio.stream.windows import Window
 
 WAV_HEADER_BYTES = 44
 MAX_OPEN_TARS = 128
-# Tar headers of so many shards are kept, for pictures only: their places do not stand in the index.
+# Number of shards whose tar headers are kept; only for pictures, whose positions the index does not contain.
 MAX_LISTED_TARS = 64
 
 
 class DamagedSample(CorpusError):
-    """A sample that cannot be read or decoded; others of its shard may be."""
+    """A sample that cannot be read or decoded; other samples of its shard may be readable."""
 
 
 class SampleReader:
-    """Reads windows and whole samples of an index. One a process; files stay open between reads.
+    """Reader of windows and whole samples, one per process; files stay open between reads.
 
     Args:
-        index: Of the corpus.
-        tars: Local copies of a remote corpus's tars; without them each member is one request.
+        index: Index of the corpus.
+        tars: Local copies of a remote corpus's tars; with None, each member of a remote tar is read by one request.
     """
 
     def __init__(self, index: TrainingIndex, tars: CachedTars | None = None) -> None:
@@ -50,11 +50,16 @@ class SampleReader:
         self._samples = index.column("samples")
 
     def sound(self, row: int, first: int = 0, samples: int | None = None) -> np.ndarray:
-        """`samples` values from `first` of the sample's sound, int16, zeros outside it; None: all of it.
+        """Return a stretch of a sample's sound, int16, with zeros outside the sound.
+
+        Args:
+            row: Row of the sample in the index.
+            first: First value of the stretch, counted from the start of the sound; may be negative.
+            samples: Number of values; None reads to the end of the sound.
 
         Raises:
-            DamagedSample: It breaks off or cannot be decoded.
-            CorpusError: The shard is gone.
+            DamagedSample: When the sound is truncated or cannot be decoded.
+            CorpusError: When the shard is missing or cannot be read.
         """
         total = int(self._samples[row])
         samples = total - first if samples is None else samples
@@ -76,13 +81,13 @@ class SampleReader:
         return out
 
     def vectors(self, row: int) -> np.ndarray:
-        """Embeddings of all the sample's pictures, float16 `[pictures, dimensions]`.
+        """Return the embeddings of all the sample's pictures, float16 `[pictures, dimensions]`.
 
         Raises:
-            DamagedSample: They are none.
+            DamagedSample: When the sample's vectors are truncated or invalid.
         """
         data = self._read(row, int(self._vectors_offset[row]), int(self._vectors_length[row]))
-        # The header is text to be parsed, and the same in every sample with as many pictures.
+        # The header must be parsed, and is the same for all samples with the same number of pictures.
         header = data[: 10 + int.from_bytes(data[8:10], "little")]
         try:
             shape = self._headers.get(header) or self._shape(header)
@@ -91,11 +96,11 @@ class SampleReader:
             raise self._damaged(row, error) from error
 
     def pictures(self, row: int, numbers: tuple[int, ...]) -> np.ndarray:
-        """Pictures of the sample, uint8 `[numbers, 3, H, W]`.
+        """Return pictures of the sample, uint8 `[numbers, 3, H, W]`.
 
         Raises:
-            DamagedSample: One cannot be decoded.
-            CorpusError: The pack was made without pictures.
+            DamagedSample: When a picture cannot be decoded.
+            CorpusError: When the pack holds no pictures, or is remote and read without local copies.
         """
         from vidaudio.media.pictures import read_frame
 
@@ -116,7 +121,7 @@ class SampleReader:
         return np.stack(found)
 
     def window(self, row: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Sound int16 `[samples]` and vectors float16 `[frames, dimensions]` of one window."""
+        """Return the sound int16 `[samples]` and vectors float16 `[frames, dimensions]` of one window."""
         vectors = self.vectors(row)
         if window.frames[-1] >= len(vectors):
             raise self._damaged(row, f"{len(vectors)} vectors where there should be more")
@@ -125,7 +130,7 @@ class SampleReader:
     def window_sound(self, row: int, window: Window) -> np.ndarray:
         """Return the sound of one window, int16 `[samples]`, as CLIPSep's loader cuts it.
 
-        A sound that is shorter than the window is repeated beyond its end; all else outside the sound is zero.
+        A sound that is shorter than the window is repeated beyond its end; everything else outside the sound is zero.
 
         Raises:
             DamagedSample, CorpusError: As `sound`.
@@ -140,11 +145,11 @@ class SampleReader:
         return out
 
     def close(self) -> None:
-        """Close the files held open."""
+        """Close the open files."""
         self._open.clear()
 
     def _shape(self, header: bytes) -> tuple[int, int]:
-        """The shape that a NumPy header states, if it is one of vectors; remembered by the header's bytes."""
+        """Return the shape in a NumPy header of vectors; valid headers are cached by their bytes."""
         shape, kind, _ = read_header(header)
         if kind != np.float16 or shape[1:] != (self._index.dimensions,):
             raise ValueError(f"vectors {kind} {list(shape)}, not float16 of {self._index.dimensions}")
@@ -152,11 +157,11 @@ class SampleReader:
         return shape
 
     def _members(self, row: int) -> dict[str, Member]:
-        """Where everything in the sample's tar lies: read from its headers, once a tar."""
+        """Return the members of the sample's tar by name; the tar's headers are read once."""
         shard = int(self._shard[row])
         if self._by_request:
             raise CorpusError("pictures of a remote corpus need local copies of its shards; set cache_bytes above 0")
-        # By the descriptor, since a copy may lose its name while it is read.
+        # Through the descriptor, since a copy's name may be deleted while it is read.
         try:
             return self._listed.get(shard, lambda: list_members(Path(f"/dev/fd/{self._descriptor(row)}")))
         except BadTar as error:
@@ -194,7 +199,7 @@ class SampleReader:
         try:
             return os.pread(self._descriptor(row), length, offset)
         except OSError:
-            # On a network disk a file that was open for long may be known there no more, until it is opened again.
+            # On a network disk, the handle of a file that was open for long may be stale; opening it again helps.
             self._open.drop(int(self._shard[row]))
             return os.pread(self._descriptor(row), length, offset)
 

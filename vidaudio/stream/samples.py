@@ -1,4 +1,4 @@
-"""The usable samples of a corpus: counted once a run, shard by shard, and drawn from without a list of them."""
+"""Usable samples of a corpus: counted once per run, shard by shard, and drawn without a list of them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ DRAWS_BEFORE_COUNTING = 256
 
 @dataclass(frozen=True)
 class ShardCounts:
-    """What the processes of a run need to know of the whole corpus, a few numbers a shard.
+    """Sample counts of a corpus's shards: what the processes of a run share, a few numbers per shard.
 
     Attributes:
-        first_rows: Of each shard, row of `index`, int `[shards]`.
-        rows, usable: Samples of each shard, and those with a window, int `[shards]`.
+        first_rows: First index row of each shard, int `[shards]`.
+        rows: Number of samples of each shard, int `[shards]`.
+        usable: Number of samples of each shard that have a window, int `[shards]`.
     """
 
     first_rows: np.ndarray
@@ -30,11 +31,12 @@ class ShardCounts:
 
     @property
     def all_usable(self) -> int:
+        """Number of usable samples in all shards."""
         return int(self.usable.sum())
 
 
 def count_usable(index: TrainingIndex, windows: Windows) -> ShardCounts:
-    """Look at every sample's times once."""
+    """Count each shard's samples that have a window, by reading every sample's times once."""
     ends = np.cumsum(index.tar_rows)
     firsts = ends - index.tar_rows
     usable = np.zeros(len(ends), np.int64)
@@ -57,15 +59,16 @@ class UsableSamples:
         self._before = np.cumsum(counts.usable) - counts.usable
 
     def of_shard(self, shard: int) -> np.ndarray:
-        """Row numbers, increasing."""
+        """Return the index rows of a shard's usable samples, in increasing order."""
         first = int(self.counts.first_rows[shard])
         return first + np.flatnonzero(self.windows.has_window(first, first + int(self.counts.rows[shard])))
 
     def source(self, row: int) -> str:
+        """Return the source of a row."""
         return self._sources[int(row)].as_py()
 
     def draw(self, rng: np.random.Generator) -> int:
-        """A row, uniformly over the usable ones."""
+        """Draw a row uniformly from the usable ones."""
         rows = len(self.index)
         for _ in range(DRAWS_BEFORE_COUNTING):
             row = int(rng.integers(rows))
@@ -76,12 +79,16 @@ class UsableSamples:
         return int(self.of_shard(shard)[number - self._before[shard]])
 
     def draw_unlike(self, rng: np.random.Generator, sources: Collection[str], rows: Collection[int] = ()) -> int:
-        """A usable row of none of these sources, and none of these rows; there must be one."""
+        """Draw a usable row whose source is not in `sources` and that is not in `rows`.
+
+        Raises:
+            CorpusError: When there is no such row.
+        """
         for _ in range(DRAWS_BEFORE_COUNTING):
             row = self.draw(rng)
             if row not in rows and self.source(row) not in sources:
                 return row
-        # One source fills nearly all of the corpus: look on from somewhere.
+        # One source fills nearly all of the corpus: search every row, from a random one on.
         start = int(rng.integers(len(self.index)))
         for step in range(len(self.index)):
             row = (start + step) % len(self.index)
@@ -90,7 +97,11 @@ class UsableSamples:
         raise CorpusError(f"{self.index.store.url}: no usable sample is of another source than {', '.join(sources)}")
 
     def require_sources(self, wanted: int, split: str, shape: WindowShape) -> None:
-        """Refuse a corpus of which no mixture can be made."""
+        """Refuse a corpus with too few sources for a mixture.
+
+        Raises:
+            CorpusError: When fewer than `wanted` sources have a usable sample; names the split and the window's shape.
+        """
         found: set[str] = set()
         for shard in np.flatnonzero(self.counts.usable):
             found.update(self._sources.take(self.of_shard(int(shard))).to_pylist())

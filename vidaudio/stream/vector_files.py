@@ -1,7 +1,7 @@
-"""The vectors of a training sample: a NumPy file in memory, read without unpickling or believing its header.
+"""Reader of a training sample's vectors: a NumPy file in memory, read without unpickling or trusting its header.
 
 The header is a Python literal. NumPy reads it with `ast`, which CPython 3.11 does not let several threads do at once
-(SystemError: AST constructor recursion depth mismatch); here it is matched as the text that NumPy writes.
+(SystemError: AST constructor recursion depth mismatch). So the header is matched here as the text that NumPy writes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import numpy as np
 
 _MAGIC = b"\x93NUMPY\x01\x00"
-# Magic and the header's own length.
+# Length of the magic bytes and of the header's length field.
 _HEADER_BEGINS = 10
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?[biufc][0-9]{1,2})', 'fortran_order': (True|False), "
@@ -21,10 +21,10 @@ _HEADER = re.compile(
 
 
 def read_header(data: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
-    """Return shape, type and first byte of the array in a `.npy` file of version 1, of numbers, row after row.
+    """Return shape, data type and first byte of the array in a `.npy` file of version 1 with row-major numbers.
 
     Raises:
-        ValueError: It is no such file.
+        ValueError: When the data is not such a file.
     """
     if data[:8] != _MAGIC:
         raise ValueError("its vectors are of another NumPy format")
@@ -40,13 +40,13 @@ def read_header(data: bytes) -> tuple[tuple[int, ...], np.dtype, int]:
 
 
 def read_vectors(data: bytes) -> np.ndarray:
-    """Return the array in a `.npy` file of version 1, of numbers.
+    """Return the array in a `.npy` file of version 1 with numbers.
 
     Raises:
-        ValueError: It is no such file, or is longer or shorter than its header says.
+        ValueError: When the data is not such a file, or is longer or shorter than its header says.
     """
     shape, kind, begin = read_header(data)
-    # Before memory is taken for as many as the header says.
+    # Checked before the array is made, since the header may state any size.
     if math.prod(shape) * kind.itemsize != len(data) - begin:
         raise ValueError("its vectors are not as many as their header says")
     return np.frombuffer(data, kind, offset=begin).reshape(shape)

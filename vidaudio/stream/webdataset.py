@@ -1,4 +1,4 @@
-"""The plain door: the same training shards as an ordinary WebDataset pipeline, for code that already speaks it."""
+"""Training shards as an ordinary WebDataset pipeline, for code that already uses WebDataset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vidaudio.stream.vector_files import read_vectors
 
 
 def shard_urls(url: str, split: str | None = None) -> list[str]:
-    """The training tars of a packed corpus, in order; of one split where it is named."""
+    """Return the training tars of a packed corpus, in order; with `split`, only the tars of that split."""
     index = open_index(url, split)
     numbers = np.unique(index.column("shard"))
     local = index.store.local_path("")
@@ -28,21 +28,25 @@ def shard_urls(url: str, split: str | None = None) -> list[str]:
 
 
 def webdataset(urls: str | Sequence[str], **options: Any) -> wds.WebDataset:
-    """A WebDataset over training shards, samples decoded.
+    """Return a WebDataset over training shards, with decoded samples.
+
+    The samples are dictionaries: `__key__`; `audio` int16 `[samples]`; `sample_rate` Hz; `vectors` float16 `[pictures,
+    D]`; `json`, the sample's metadata (id, source, labels, captions, split, times); and `images`, JPEG bytes, if the
+    pack has frames.
 
     Args:
-        urls: Tars, as `shard_urls` lists them, or anything `webdataset.WebDataset` takes.
-        options: For `webdataset.WebDataset` (`shardshuffle`, `nodesplitter` ...); packed order by default.
+        urls: Tars, as returned by `shard_urls`, or anything that `webdataset.WebDataset` takes.
+        options: Options of `webdataset.WebDataset` (`shardshuffle`, `nodesplitter` ...); the order is the packed one by
+            default.
 
-    Yields dictionaries: `__key__`; `audio` int16 `[samples]`; `sample_rate` Hz; `vectors` float16 `[pictures, D]`;
-    `json`, the sample's facts (id, source, labels, captions, split, times); and `images`, JPEG bytes, where the pack
-    has frames.
+    Raises:
+        CorpusError: When `urls` is empty.
     """
     if not urls:
         raise CorpusError("no shards were named")
     options = {"shardshuffle": False, **options}
     if isinstance(urls, str) and _local_file(urls) is not None:
-        # A file's name, and not a pattern, whatever braces or `::` are in it.
+        # The name of a file, not a pattern, even if it contains braces or `::`.
         urls = [urls]
     dataset = wds.WebDataset(urls if isinstance(urls, str) else list(urls), **options)
     dataset.pipeline = [_FilesFirst(stage) if isinstance(stage, StreamingOpen) else stage for stage in dataset.pipeline]
@@ -50,9 +54,9 @@ def webdataset(urls: str | Sequence[str], **options: Any) -> wds.WebDataset:
 
 
 class _FilesFirst:
-    """Opens files of this machine by their names as they are; whatever is none, as WebDataset does.
+    """A pipeline stage that opens local files by their exact names, and everything else as WebDataset does.
 
-    WebDataset takes every name for a URL: it drops what follows `#` or `?`, and line ends.
+    WebDataset treats every name as a URL: it drops what follows `#` or `?`, and line ends.
     """
 
     def __init__(self, other: StreamingOpen) -> None:
@@ -74,7 +78,11 @@ def _local_file(url: str) -> Path | None:
 
 
 def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
-    """One raw WebDataset sample decoded; reads only the members that shards of ours have."""
+    """Decode one raw WebDataset sample; only the members that a training shard has are read.
+
+    Raises:
+        CorpusError: When the sample has no sound or is damaged.
+    """
     sound = sample.get("flac") or sample.get("wav")
     if sound is None:
         raise CorpusError(f"sample {sample.get('__key__')} of {sample.get('__url__')} has no sound; is this our shard?")

@@ -1,7 +1,7 @@
-"""Windows: which pictures and which stretch of sound one training example sees of a clip.
+"""Windows: which pictures and which stretch of sound of a clip make one training example.
 
-A window is centred on a picture of the grid, so that sight and sound belong together whatever the container said about
-start times: positions come from the recorded presentation times, never from frame counts.
+A window is centred on a picture of the grid, so that picture and sound belong together whatever start times the
+container states: positions come from the recorded presentation times, never from frame counts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
 
 ROWS_AT_ONCE = 8192
-# CLIPSep's window: 65,535 samples at 16 kHz.
+# CLIPSep's window: 65,535 samples at 16 kHz, one sample less than this.
 DEFAULT_SECONDS = 4.096
 
 
@@ -27,17 +27,17 @@ class WindowShape:
     """The shape of an example; it belongs to the system, not to the corpus.
 
     Attributes:
-        frames: Pictures, odd; the middle one is the centre.
-        frame_spacing_seconds: Between them.
-        samples: Of sound around the centre, whatever the corpus's rate.
-        seconds: The same in seconds, for a corpus of any rate. Without either a window is as long as CLIPSep's, 4.096
-            s: 65,535 samples at 16 kHz, 196,607 at 48 kHz.
-        max_padding_seconds: A window may run this far over an end of the sound and is filled with zeros there
-            (CLIPSep's crops do, by up to 0.55 s); the end of a sound that is shorter than a window is followed by its
-            beginning instead, as in CLIPSep's loader.
+        frames: Number of pictures, odd; the middle one is the centre.
+        frame_spacing_seconds: Time between two pictures, seconds.
+        samples: Length of the sound around the centre in samples, whatever the corpus's rate; None if not given.
+        max_padding_seconds: How far a window may extend beyond an end of the sound, seconds; it is filled with zeros
+            there (CLIPSep's crops extend by up to 0.55 s). If the sound is shorter than a window, its end is followed
+            by its beginning instead, as in CLIPSep's loader.
+        seconds: Length of the sound in seconds, for a corpus of any rate; None if not given. Without `samples` and
+            `seconds`, a window is as long as CLIPSep's, 4.096 s: 65,535 samples at 16 kHz, 196,607 at 48 kHz.
 
     Raises:
-        CorpusError: A number that no window can have; names it.
+        CorpusError: When a value is invalid, or both `samples` and `seconds` are given.
     """
 
     frames: int = 3
@@ -69,7 +69,13 @@ class WindowShape:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One example's part of a sample: pictures `frames`, and `samples` of sound from `first_sample` (may be < 0)."""
+    """One example's part of a sample.
+
+    Attributes:
+        frames: Numbers of the pictures in the sample.
+        first_sample: First sample of the sound; negative if the window begins before the sound.
+        samples: Length of the sound in samples.
+    """
 
     frames: tuple[int, ...]
     first_sample: int
@@ -77,10 +83,10 @@ class Window:
 
 
 def grid_step(shape: WindowShape, frames_per_second: float) -> int:
-    """Grid places from one picture of a window to the next.
+    """Return the number of grid places from one picture of a window to the next.
 
     Raises:
-        CorpusError: The pictures were taken on another grid than the shape needs.
+        CorpusError: When the pictures were taken on a grid that does not fit the shape.
     """
     step = shape.frame_spacing_seconds * frames_per_second
     if shape.frames < 1 or shape.frames % 2 == 0 or abs(step - round(step)) > 1e-6 or round(step) < 1:
@@ -94,14 +100,16 @@ def grid_step(shape: WindowShape, frames_per_second: float) -> int:
 def valid_centres(
     shape: WindowShape, step: int, rate: int, *, picture: np.ndarray, pictures: Any, seconds: np.ndarray, samples: Any
 ) -> np.ndarray:
-    """Which pictures leave room for the window's other pictures and its sound.
+    """Return which pictures leave room for the window's other pictures and its sound, as booleans.
 
     Args:
-        shape, step, rate: Of the window, with its length in samples; of its pictures on the grid; of the sound, Hz.
-        picture: Each one's number in its clip.
-        pictures: How many its clip has.
-        seconds: When it is on screen, from the first sample of the clip's sound.
-        samples: How many the clip's sound has.
+        shape: Shape of the window, with its length in samples.
+        step: Grid places from one picture of the window to the next.
+        rate: Sample rate of the sound, Hz.
+        picture: Number of each picture in its clip.
+        pictures: Number of pictures in each picture's clip.
+        seconds: Time of each picture, seconds from the first sample of its clip's sound.
+        samples: Length of the clip's sound for each picture, samples.
     """
     reach = shape.frames // 2 * step
     half_seconds = shape.samples / 2 / rate
@@ -111,7 +119,7 @@ def valid_centres(
 
 
 class Windows:
-    """The windows of an index's samples, worked out where they are asked for: nothing is kept a sample."""
+    """The windows of an index's samples, computed on demand: nothing is stored per sample."""
 
     def __init__(self, index: TrainingIndex, shape: WindowShape) -> None:
         self.shape = shape.at(index.sample_rate)
@@ -124,17 +132,17 @@ class Windows:
 
     @functools.cached_property
     def usable(self) -> np.ndarray:
-        """Row numbers of the samples that have a window at all, increasing: a number a sample, so for small corpora."""
+        """Row numbers of the samples that have a window, increasing; one number per sample, so for small corpora."""
         found = [begin + np.flatnonzero(self.has_window(begin, end)) for begin, end in self._stretches()]
         return np.concatenate(found) if found else np.zeros(0, np.int64)
 
     @functools.cached_property
     def too_short(self) -> int:
-        """How many samples have no window."""
+        """Number of samples without a window."""
         return sum(int((~self.has_window(begin, end)).sum()) for begin, end in self._stretches())
 
     def has_window(self, first: int, end: int) -> np.ndarray:
-        """Which of the rows `first .. end - 1` have a window, bool `[end - first]`."""
+        """Return which of the rows `first .. end - 1` have a window, bool `[end - first]`."""
         offsets = self._offsets[first : end + 1].astype(np.int64)
         pictures = np.diff(offsets)
         rows = np.repeat(np.arange(end - first), pictures)
@@ -150,27 +158,28 @@ class Windows:
         return np.bincount(rows[allowed], minlength=end - first) > 0
 
     def count(self, row: int) -> int:
-        """How many windows the sample has."""
+        """Return the number of windows of a sample."""
         return len(self._centres(row))
 
     def at(self, row: int, number: int) -> Window:
-        """The sample's `number`-th window, in order of time."""
+        """Return the sample's window number `number` in order of time, from 0."""
         return self._around(row, self._centres(row)[number])
 
     def random(self, row: int, rng: np.random.Generator) -> Window:
-        """A window drawn uniformly over the sample's centres (CLIPSep, training)."""
+        """Draw a window uniformly over the sample's centres (CLIPSep, training)."""
         centres = self._centres(row)
         return self._around(row, centres[int(rng.integers(len(centres)))])
 
     def middle(self, row: int) -> Window:
-        """The window whose centre is nearest to picture T // 2 of T (CLIPSep, evaluation)."""
+        """Return the window whose centre is nearest to picture T // 2 of T (CLIPSep, evaluation)."""
         half = int(self._offsets[row + 1] - self._offsets[row]) // 2
         return self._around(row, min(self._centres(row), key=lambda centre: abs(centre - half)))
 
     def _centres(self, row: int) -> list[int]:
-        """Pictures of the sample that may be a window's middle, as `valid_centres` has it.
+        """Return the pictures of a sample that may be the centre of a window, by the rule of `valid_centres`.
 
-        In plain numbers: a sample has ten pictures or so, and NumPy takes longer to begin than these take to end.
+        In plain Python: a sample has about ten pictures, and the overhead of NumPy calls would be larger than this
+        loop.
         """
         grid = self._grid[self._offsets[row] : self._offsets[row + 1]].tolist()
         start, seconds = float(self._start[row]), int(self._samples[row]) / self._rate
@@ -191,7 +200,7 @@ class Windows:
         return Window(frames, first, self.shape.samples)
 
     def _stretches(self) -> Iterator[tuple[int, int]]:
-        """All rows, a few thousand at a time, so that looking through them takes little memory."""
+        """Yield the bounds of all rows, `ROWS_AT_ONCE` rows at a time, to keep memory small."""
         rows = len(self._offsets) - 1
         for begin in range(0, rows, ROWS_AT_ONCE):
             yield begin, min(begin + ROWS_AT_ONCE, rows)

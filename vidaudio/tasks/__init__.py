@@ -1,1 +1,1 @@
-"""What each family of models trains, validates and evaluates."""
+"""Tasks: what each family of models trains, validates and evaluates."""

@@ -1,11 +1,11 @@
-"""verify: does a corpus hold what was committed to it, byte for byte, and do its columns still belong together?
+"""Verification of a corpus: its files must have their committed bytes, and its columns must match each other.
 
     from vidaudio.maintenance.verify import verify_corpus
 
     report = verify_corpus("corpora/vggsound")
     print(report, report.ok)
 
-Nothing is changed, and nothing that is found stops the search: a damaged file is a line of the report.
+Verification changes nothing. No finding stops it: a damaged file becomes a line of the report.
 """
 
 from vidaudio.maintenance.verify.findings import Problem, VerifyReport

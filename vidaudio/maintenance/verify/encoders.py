@@ -1,7 +1,7 @@
-"""What the folders of embeddings say of their encoders, in `encoder.json`.
+"""Descriptions of encoders in the `encoder.json` files of embedding folders, and checks of them.
 
-The file carries no seal. It must be written as this program writes it, say what its folder's name says, and, where the
-encoder can be loaded here, be that encoder's own words.
+The file has no checksum. It must have exactly the bytes that `description_bytes` writes, match its folder's name, and
+match the encoder's own fingerprint if the encoder can be loaded on this machine.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ DESCRIBE_AGAIN = "delete it and build again: the encoder describes itself anew"
 
 @dataclass(frozen=True, slots=True)
 class StoredEncoder:
-    """An encoder of which a corpus has vectors.
+    """An encoder whose vectors a corpus contains.
 
     Attributes:
-        dimensions: Of its vectors.
-        fingerprint: What it is, as `encoder.json` has it; None where that cannot be read or is not true.
-        is_certain: The encoder itself says so.
+        dimensions: Number of dimensions of its vectors.
+        fingerprint: Fingerprint of the loaded encoder, else contents of `encoder.json`; None if that is unreadable or
+            wrong.
+        is_certain: Whether the values come from the loaded encoder itself.
     """
 
     dimensions: int
@@ -43,13 +44,13 @@ class StoredEncoder:
 def described_encoders(
     corpus: Corpus, listings: Mapping[str, Mapping[str, int]], findings: Findings, *, trusted: bool = False
 ) -> dict[str, StoredEncoder]:
-    """Every encoder by the name of its folder, but for those of which not even a table can be read.
+    """Return every encoder by its folder's name, except those without a readable description or table.
 
     Args:
-        corpus: Whose.
-        listings: Files of every folder of embeddings.
-        findings: Added to.
-        trusted: The encoder may be fetched, or read from wherever the corpus says.
+        corpus: Corpus to check.
+        listings: Files and sizes, by folder; only `embeddings/` folders are used.
+        findings: Findings that problems are added to.
+        trusted: Whether the encoder may be fetched, or read from any location that the corpus names.
     """
     own = _loaded(corpus, trusted=trusted)
     found = {}
@@ -65,10 +66,14 @@ def described_encoders(
 
 
 def load_own_encoder(corpus: Corpus, *, trusted: bool) -> Any:
-    """The encoder that the corpus's recipe names.
+    """Load the encoder that the corpus's recipe names.
+
+    Args:
+        corpus: Corpus whose recipe names the encoder.
+        trusted: Whether the encoder may be fetched, or read from any location that the corpus names.
 
     Raises:
-        EncoderError: It cannot be had here, or is not loaded because only the corpus names it.
+        EncoderError: When it is not available here, or is not loaded because only the corpus names it.
     """
     from vidaudio.pipeline.stages import embed
 
@@ -81,7 +86,7 @@ def _loaded(corpus: Corpus, *, trusted: bool) -> Any:
     try:
         return load_own_encoder(corpus, trusted=trusted)
     except EncoderError:
-        return None  # said where pictures would have been encoded again
+        return None  # `encode_again` reports it
 
 
 def _by_the_encoder(corpus: Corpus, encoder: Any, findings: Findings) -> StoredEncoder:
@@ -113,11 +118,11 @@ def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findin
 
 
 def _by_a_table(corpus: Corpus, folder: str, files: Iterable[str]) -> StoredEncoder | None:
-    """What vectors are like that nobody describes."""
+    """Describe vectors without a valid `encoder.json` by the first readable table."""
     for file in sorted(filter(is_table, files)):
         try:
             schema = pq.read_schema(io.BytesIO(corpus.store.read(f"{folder}/{file}")))
             return StoredEncoder(schema.field("embedding").type.list_size)
         except (*DAMAGE, AttributeError):
-            continue  # damaged tables are named one by one
+            continue  # damaged tables are reported one by one
     return None

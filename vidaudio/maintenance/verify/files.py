@@ -1,4 +1,4 @@
-"""Single files: a table against its seal, a tar against its record, a folder against its tables."""
+"""Checks of single files: a table's checksum, a tar against its table's record, a folder's files against its tables."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ BUILD_AGAIN = "delete it and build again: the same bytes come back"
 BUILD_AGAIN_ALONE = "build again: the same bytes come back"
 BUILD_BOTH_AGAIN = "delete it and its table and build again: the same bytes come back"
 NOT_READ = "no reader sees it; delete it while no build is running"
-# What parsing bytes that were changed raises, by where the change is.
+# Errors that parsing damaged bytes may raise, depending on where the damage is.
 DAMAGE = (*TABLE_DAMAGE, IndexError, OverflowError, NotFollowed)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTar:
-    """A tar that is what its record says: a copy on local disk, and its members."""
+    """A verified tar: the path of a local copy, and its members."""
 
     path: Path
     members: Mapping[str, Member]
 
     def read(self, member: Member) -> bytes:
+        """Return the bytes of a member."""
         with self.path.open("rb") as file:
             file.seek(member.offset)
             return file.read(member.length)
@@ -42,7 +43,7 @@ class OpenTar:
 def sealed_table(
     store: Store, name: str, findings: Findings, remedy: str = BUILD_AGAIN
 ) -> tuple[pa.Table, CommitRecord] | None:
-    """A committed table and its record; None, and a problem, where its bytes are not those that were committed."""
+    """Read a committed table and its record; report a problem and return None if it is not intact."""
     findings.counts["tables"] += 1
     try:
         data = store.read(name)
@@ -53,7 +54,7 @@ def sealed_table(
         findings.add_problem(name, str(error), remedy)
         return None
     if not checksum_ok(data):
-        # Not parsed: what a damaged file makes of a parser is anyone's guess.
+        # Do not parse a damaged file: the parser's behaviour is undefined.
         findings.add_problem(name, "is damaged: its bytes do not give the hash it carries", remedy)
         return None
     try:
@@ -73,7 +74,7 @@ def open_tar(
     findings: Findings,
     remedy: str = BUILD_BOTH_AGAIN,
 ) -> Iterator[OpenTar | None]:
-    """Check a tar's presence, size, hash and headers; None where it is damaged, or remote and not in the share."""
+    """Check a tar's presence, size, hash and headers; yield None if damaged, or if remote and not sampled."""
     findings.counts["tars"] += 1
     name = f"{folder}/{record.tar}"
     size = sizes.get(record.tar)
@@ -116,7 +117,7 @@ def compare_members(
     findings: Findings,
     remedy: str = BUILD_BOTH_AGAIN,
 ) -> None:
-    """The tar must hold exactly `expected`, at these offsets and lengths where the table has them."""
+    """Check that a tar contains exactly `expected`, at the offsets and lengths given there (None: anywhere)."""
     missing, strange = sorted(set(expected) - set(tar.members)), sorted(set(tar.members) - set(expected))
     if missing:
         findings.add_problem(name, f"lacks {named(missing)}", remedy)
@@ -134,15 +135,15 @@ def compare_members(
 def check_strays(
     folder: str, sizes: Mapping[str, int], shards: int, tars: Collection[str], findings: Findings, *, complete: bool
 ) -> None:
-    """Files of a stage's folder that no shard of the plan accounts for.
+    """Report files in a stage's folder that belong to no shard of the corpus.
 
     Args:
-        folder: Of the stage.
-        sizes: Its files.
-        shards: Of the plan, numbered from 0.
-        tars: Named by the folder's tables.
-        findings: Added to.
-        complete: Every table could be read, so that `tars` is all of them.
+        folder: Folder of the stage.
+        sizes: Sizes of the folder's files, by name.
+        shards: Number of shards of the corpus, numbered from 0.
+        tars: Tars that the folder's tables name.
+        findings: Findings that problems and notes are added to.
+        complete: Whether every table could be read, so that `tars` names all of them.
     """
     for name in sorted(sizes):
         if name in tars or name == column_of(folder).description:
@@ -157,7 +158,7 @@ def check_strays(
                 what = "is an orphan of an interrupted run: no table names it"
                 findings.add_problem(f"{folder}/{name}", what, NOT_READ)
         elif folder == "clips" and numbered and ending == "released":
-            continue  # belongs to its table, and is looked at with it
+            continue  # belongs to its table and is checked with it
         elif folder == "clips" and DRAFT.fullmatch(name):
             if f"{stem}.parquet" in sizes:
                 findings.add_problem(
@@ -170,7 +171,7 @@ def check_strays(
 
 
 def named(names: Collection[str]) -> str:
-    """The first few of many names."""
+    """Return the first three names, and the number of the others."""
     shown = ", ".join(list(names)[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3:,} more"
 

@@ -1,4 +1,4 @@
-"""What verify finds: problems with a remedy each, notes, and how much was looked at."""
+"""Results of verify: problems, each with a remedy, notes, and counts of what was checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vidaudio.text import number_of
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: in which file, what, and what to do about it."""
+    """A single problem: the file, what is wrong with it, and what to do about it."""
 
     file: str
     what: str
@@ -24,16 +24,18 @@ class Problem:
 
 @dataclass(slots=True)
 class Findings:
-    """What one check found; checks run side by side, each with its own, merged in order afterwards."""
+    """Findings of one check; checks run in parallel, each with its own findings, which are merged in order."""
 
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
     def add_problem(self, file: str, what: str, remedy: str) -> None:
+        """Add a problem of a file, with its remedy."""
         self.problems.append(Problem(file, what, remedy))
 
     def merge(self, other: Findings) -> None:
+        """Append the findings of another check."""
         self.problems += other.problems
         self.notes += other.notes
         self.counts += other.counts
@@ -41,14 +43,14 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """The result.
+    """Result of `verify_corpus`.
 
     Attributes:
-        url: Of the corpus.
-        problems: Empty where the corpus is fine.
-        notes: What could not be looked at, and why.
-        counts: `tables`, `tars`, `tars_hashed`, `bytes_hashed`, `clips`, `local_files`, `local_files_hashed`,
-            `training_samples`, `frames_encoded_again`.
+        url: URL of the corpus.
+        problems: Everything that is wrong; empty if the corpus is fine.
+        notes: Remarks that are not problems, such as what could not be checked, and why.
+        counts: Numbers of `tables`, `tars`, `tars_hashed`, `bytes_hashed`, `clips`, `local_files`,
+            `local_files_hashed`, `training_samples` and `frames_encoded_again`.
     """
 
     url: str
@@ -58,10 +60,11 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
+        """Whether no problem was found."""
         return not self.problems
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able, for `--json`."""
+        """Return a JSON-serializable dict for `--json`."""
         return {
             "corpus": self.url,
             "ok": self.ok,
@@ -85,11 +88,12 @@ class VerifyReport:
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """A seeded share of files: the same ones each time, whatever order they come in."""
+    """A seeded random share of files, chosen by a hash of the name: the same files each time, in any order."""
 
     fraction: float
     seed: int = 0
 
     def selects(self, name: str) -> bool:
+        """Return whether the file of this name belongs to the share."""
         digest = hashlib.sha256(f"{self.seed}:{name}".encode()).digest()
         return int.from_bytes(digest[:8]) < self.fraction * 2**64

@@ -1,4 +1,4 @@
-"""A pack's index against its tables: mapped, and compared a training shard at a time."""
+"""Checks of a pack's index against its tables: the index is memory-mapped and compared one training shard at a time."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ INDEX_AGAIN = "delete it and pack again: it is made from the tables"
 
 
 class PackIndex:
-    """The rows of an index, by training shard.
+    """Rows of a pack's index, by training shard.
 
     Args:
-        mapping: The index file.
-        shards: How many training shards the pack has.
+        mapping: Memory-mapped index file.
+        shards: Number of training shards of the pack.
 
     Raises:
-        One of `DAMAGE`: The file is no index of ours.
+        ValueError: When the file is not a valid index; or another of `DAMAGE`.
     """
 
     def __init__(self, mapping: mmap.mmap, shards: int) -> None:
@@ -41,14 +41,14 @@ class PackIndex:
         self._rows = np.full(shards, -1)
         self._equal = np.zeros(shards, bool)
         if self._table.schema == SAMPLE_SCHEMA:
-            # Where rows of shards are mixed up, these bounds mean nothing, and then not all shards are equal.
+            # If rows of different shards are mixed up, these bounds mean nothing, but then some comparison fails.
             bounds = np.searchsorted(self._table["shard"].to_numpy(), np.arange(shards + 1, dtype=np.int32))
             self._bounds: np.ndarray | None = bounds
         else:
             self._bounds = None
 
     def compare(self, number: int, table: pa.Table) -> None:
-        """Compare a training shard's table, by its number among the pack's, with what the index has of it."""
+        """Compare the table of training shard `number` of the pack with the index's rows of that shard."""
         if self._bounds is not None:
             column = pa.array(np.full(table.num_rows, number), pa.int32())
             own = table.append_column("shard", column).select(SAMPLE_SCHEMA.names)
@@ -60,12 +60,12 @@ class PackIndex:
 
     @property
     def compared(self) -> bool:
-        """Whether every training shard has been."""
+        """Whether every training shard was compared."""
         return bool((self._rows >= 0).all())
 
     @property
     def holds_all(self) -> bool:
-        """Whether its rows are those of the compared tables, one after another, and no others."""
+        """Whether the index contains exactly the rows of the compared tables, in order."""
         if self._bounds is None or not self._equal.all():
             return False
         ends = np.concatenate([[0], np.cumsum(self._rows)])
@@ -74,7 +74,7 @@ class PackIndex:
 
 @contextmanager
 def opened_index(corpus: Corpus, pack: Pack, findings: Findings) -> Iterator[PackIndex | None]:
-    """A pack's index; None, and what is to be said of it, where it cannot be compared with the tables."""
+    """Yield a pack's index; None, with a problem or note, if it cannot be compared with the tables."""
     name = f"{pack.folder}/{INDEX_FILE}"
     names = pack.described.shards
     absent = [n for n in names if f"{n}.parquet" not in pack.sizes]
@@ -92,13 +92,13 @@ def opened_index(corpus: Corpus, pack: Pack, findings: Findings) -> Iterator[Pac
 
 
 def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings) -> None:
-    """The index must be the training shards' tables, one after another, and describe them as they are.
+    """Check that the index contains the training shards' tables in order, and describes the pack correctly.
 
     Args:
-        corpus: Whose.
-        pack: After its training shards were checked.
-        index: After they were compared.
-        findings: Added to.
+        corpus: Corpus of the pack.
+        pack: Pack whose training shards were already checked.
+        index: Index that was already compared with their tables.
+        findings: Findings that problems are added to.
     """
     name = f"{pack.folder}/{INDEX_FILE}"
     try:
@@ -107,7 +107,7 @@ def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings
         findings.add_problem(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
         return
     if "encoder" in wrong and not pack.encoder.is_certain:
-        # The index carries a seal that holds; the encoder's own description has none.
+        # The index has a checksum that matches; the encoder's own description has none.
         at = f"embeddings/{pack.described.encoder}/encoder.json"
         findings.add_problem(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
         wrong.remove("encoder")
@@ -130,7 +130,7 @@ def _opened(path: Path, name: str, shards: int, findings: Findings) -> PackIndex
 
 
 def _otherwise(corpus: Corpus, pack: Pack, described: dict[str, Any]) -> list[str]:
-    """What the index says of the pack otherwise than it is."""
+    """Return the keys of the index's metadata whose values differ from the pack."""
     extract = corpus.settings.extract
     wanted = {
         "tars": [pack.tars.get(n, f"{n}.tar") for n in pack.described.shards],
@@ -142,6 +142,6 @@ def _otherwise(corpus: Corpus, pack: Pack, described: dict[str, Any]) -> list[st
         "removed_samples": pack.described.removed_samples,
         "encoder": pack.encoder.fingerprint if pack.encoder is not None else None,
     }
-    if wanted["encoder"] is None:  # nothing is known of it; that is said elsewhere
+    if wanted["encoder"] is None:  # the encoder is unknown, which is reported elsewhere
         del wanted["encoder"]
     return [key for key, value in wanted.items() if described.get(key) != value]

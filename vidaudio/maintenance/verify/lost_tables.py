@@ -1,4 +1,4 @@
-"""Tables that must stand because something was made from them: whether a build is unfinished or a table was lost."""
+"""Detection of lost tables: tables that must exist because a pack was made from them, unlike tables not built yet."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from vidaudio.shards.commit import table_name
 
 
 class LostTables:
-    """Which shards' tables a corpus's packs were made from.
+    """Distinction of lost tables from tables that are not built yet.
 
-    A pack is planned once every shard that the corpus has at that moment is embedded. So the tables of the first list's
-    shards must stand where any pack does, and those of a later part where a pack has a clip of it or of one behind it.
-    What is missing otherwise has not been made yet.
+    Packing requires every shard that the corpus has at that time to be embedded. If any pack exists, all tables of the
+    first manifest part must therefore exist. Those of a later part must exist if a pack contains a clip of that part or
+    of a newer one. Any other missing table has not been built yet.
 
     Args:
-        corpus: Whose.
-        listings: Files and sizes of every stage's folder.
+        corpus: Corpus to check.
+        listings: Files and sizes, by stage folder.
     """
 
     def __init__(self, corpus: Corpus, listings: Mapping[str, Mapping[str, int]]) -> None:
         self._corpus, self._listings = corpus, listings
-        # By folder: how many shards must stand, and for which pack.
+        # By folder: how many of the first shards must exist, and the pack that needs them.
         self._owed: dict[str, tuple[int, str]] = {}
 
     def add(self, pack: Pack) -> None:
-        """Count a pack's columns in, after its training shards were read."""
+        """Record the columns that a pack needs; call after its training shards were read."""
         parts = self._corpus.parts
         shards = next(p.first_shard + p.shards for p in parts if pack.last_shard < p.first_shard + p.shards)
         for folder in ("clips", "av", f"embeddings/{pack.described.encoder}"):
             self._owed[folder] = max(self._owed.get(folder, (0, "")), (shards, pack.folder))
 
     def lost_vectors(self, pack: Pack) -> list[str]:
-        """Tables of vectors that this pack was made from and that are lost, after it was added."""
+        """Return the names of lost embedding tables that this pack was made from; call after `add`."""
         folder = f"embeddings/{pack.described.encoder}"
         owed, _ = self._owed[folder]
         return [table_name(folder, shard) for shard in self._absent(folder) if shard < owed]
 
     def report_to(self, media_kept: Sequence[bool], findings: Findings) -> None:
-        """A problem for every table that is lost, and a note for columns that are only not finished.
+        """Report a problem for every lost table, and a note for each column that is only unfinished.
 
         Args:
-            media_kept: By shard, False where its media were let go, or never came into the corpus.
-            findings: Added to.
+            media_kept: By shard, False if its media were deleted on purpose or never stored in the corpus.
+            findings: Findings that problems and notes are added to.
         """
         total = self._corpus.shards
         for folder in dict.fromkeys([*self._listings, *self._owed]):
@@ -55,7 +55,7 @@ class LostTables:
             owed, pack = self._owed.get(folder, (0, ""))
             lost = [shard for shard in absent if shard < owed]
             for shard in lost:
-                # A column that stands without the one before it has said so already.
+                # If a table made from this one exists, its own check has already reported the loss.
                 if not self._is_told(folder, shard):
                     kept = folder != "av" or media_kept[shard]
                     remedy = BUILD_AGAIN_ALONE if kept else fetch_again(shard)

@@ -1,4 +1,4 @@
-"""The list's files against the settings' record of them, read a row group at a time."""
+"""Checks of the manifest's files against their record in `corpus.json`, one row group at a time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIST_AGAIN = "take it back from a copy of the corpus, or begin another one with 
 
 
 def check_list(corpus: Corpus, findings: Findings) -> bool:
-    """Settings and list against their hashes; False where it is not known which clips each shard has."""
+    """Check settings and manifest against their hashes; return False if the clips of each shard are unknown."""
     described = read_corpus_file(corpus.store)
     settings = {"settings": described.get("identity"), "manifest": described.get("manifest_sha256")}
     if stable_hash(settings) != corpus.plan_hash or not _within(described.get("identity"), corpus.settings.identity()):
@@ -58,7 +58,7 @@ def check_list(corpus: Corpus, findings: Findings) -> bool:
 
 @contextlib.contextmanager
 def local_copy(store: Store, name: str) -> Iterator[Path]:
-    """The file where it lies, or a copy of a remote one that is gone afterwards."""
+    """Yield the path of a local file, or of a temporary copy of a remote one."""
     local = store.local_path(name)
     with temporary_folder() if local is None else contextlib.nullcontext() as scratch:
         if local is None:
@@ -68,7 +68,7 @@ def local_copy(store: Store, name: str) -> Iterator[Path]:
 
 
 def _part_fits(path: Path, part: ManifestPart, sha256: str | None) -> bool:
-    """Whether a part of the list is what it was made as; `sha256`: of its rows, where that was written down."""
+    """Return whether a manifest part is unchanged; `sha256` is the recorded hash of its rows, None if there is none."""
     with pq.ParquetFile(path) as file:
         by_group: list[np.ndarray] = []
         groups = _groups(file, path, by_group)
@@ -82,7 +82,7 @@ def _part_fits(path: Path, part: ManifestPart, sha256: str | None) -> bool:
 
 
 def _groups(file: pq.ParquetFile, path: Path, shards: list[np.ndarray]) -> Iterator[pa.Table]:
-    """Every row group, looked through for values that cannot be; its rows' shards are added to `shards`."""
+    """Yield every row group after validating it; append its rows' shards to `shards`."""
     for number in range(file.num_row_groups):
         table = read_within(file, lambda: path, [number])
         table.validate(full=True)
@@ -91,19 +91,19 @@ def _groups(file: pq.ParquetFile, path: Path, shards: list[np.ndarray]) -> Itera
 
 
 def _within(recorded: Any, now: Any) -> bool:
-    """Whether all that was recorded is so now; a later version may know settings that did not exist then."""
+    """Return whether all recorded settings have the same value now; a later version may add settings."""
     if isinstance(recorded, dict) and isinstance(now, dict):
         return all(key in now and _within(value, now[key]) for key, value in recorded.items())
     return recorded == now
 
 
 def _bounds_are_true(file: pq.ParquetFile, shards: np.ndarray) -> bool:
-    """A search for a shard's rows skips row groups by the bounds that the file gives of them."""
+    """Return whether the row groups' statistics of `shard` are correct: searches skip row groups by them."""
     place = file.schema_arrow.get_field_index("shard")
     first = 0
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
-        # Columns of lists come before: the place among the leaves is found by name.
+        # Nested list columns come before it, so the index among the leaf columns is found by name.
         column = next(
             (c for c in map(group.column, range(place, group.num_columns)) if c.path_in_schema == "shard"), None
         )

@@ -1,4 +1,4 @@
-"""The list's rows, looked up by clip: in columns, some tens of bytes a clip, since a list may have millions."""
+"""Lookup of manifest rows by clip, in columns of some tens of bytes per clip: a manifest may have millions of clips."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import pyarrow as pa
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.manifest.source import hashed
 
-# Rows kept in one piece: few pieces to look through, and none so large that joining it counts.
+# Rows per chunk: few chunks to search, and none so large that concatenating it takes long.
 PIECE_ROWS = 1 << 16
 
 
 class ListedClips:
-    """Rows of a list.
+    """Rows of a manifest, looked up by clip id.
 
     Args:
-        rows: With a column `id`; of a clip that comes more than once the last row counts. Kept in its pieces.
+        rows: Table with a column `id`, kept in its chunks. Of a clip with several rows, the last one counts.
     """
 
     def __init__(self, rows: pa.Table) -> None:
@@ -34,13 +34,13 @@ class ListedClips:
         self._hashes = hashes[self._order]
 
     def of(self, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The rows of these clips by id; those that the list does not have are missing."""
+        """Return the rows of these clips by id; clips that are not in the manifest are left out."""
         wanted = set(ids)
         rows = (row for piece in self._taken(self._candidates(wanted)) for row in piece.to_pylist())
         return {row["id"]: row for row in rows if row["id"] in wanted}
 
     def places(self, ids: Iterable[str]) -> dict[str, list[int]]:
-        """Where these clips stand among the rows, from the first to the last; those that do not are missing."""
+        """Return the row numbers of these clips, ascending, by id; clips without a row are left out."""
         wanted = set(ids)
         candidates = self._candidates(wanted)
         names = (name for piece in self._taken(candidates, ["id"]) for name in piece.column("id").to_pylist())
@@ -51,14 +51,14 @@ class ListedClips:
         return found
 
     def _candidates(self, wanted: set[str]) -> np.ndarray:
-        """Rows, in order, with the hashes of wanted clips: others come along, and are told apart by their ids."""
+        """Return, in order, the rows whose id hash matches; some may be other clips with the same hash."""
         hashes = np.unique(hashed(pa.chunked_array([pa.array(list(wanted), pa.string())])))
         first, last = (np.searchsorted(self._hashes, hashes, side) for side in ("left", "right"))
         found = [self._order[begin:end] for begin, end in zip(first, last, strict=True)]
         return np.sort(np.concatenate([np.zeros(0, np.int32), *found]))
 
     def _taken(self, rows: np.ndarray, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """These rows, in order, with some of the columns; the rows of each piece together."""
+        """Yield these rows, in order, grouped by chunk; `columns` None means all columns."""
         bounds = np.searchsorted(rows, np.concatenate([[0], self._ends]))
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             piece = self._pieces[number]
@@ -67,10 +67,10 @@ class ListedClips:
 
 
 def listed_clips(corpus: Corpus) -> ListedClips:
-    """What training samples are compared with, of every row of the list, clips that are tried again once a try.
+    """Read the facts that training samples are compared with, for every row of the manifest.
 
-    The columns are `id`, `shard`, `split`, and digests of the rest: `origin` and `words`, see `origin_digest` and
-    `words_digest`.
+    A clip that was tried again has one row per try. The columns are `id`, `shard`, `split`, and digests of the rest:
+    `origin` and `words`, see `origin_digest` and `words_digest`.
     """
     pieces: list[pa.Table] = []
     waiting: list[pa.Table] = []
@@ -85,12 +85,12 @@ def listed_clips(corpus: Corpus) -> ListedClips:
 
 
 def origin_digest(source: str | None, dataset: str | None) -> int:
-    """A 64-bit digest of where a clip is from."""
+    """Return a 64-bit digest of a clip's source and dataset."""
     return _digest([source, dataset])
 
 
 def words_digest(labels: Sequence[str] | None, captions: Sequence[str] | None) -> int:
-    """A 64-bit digest of what is said of a clip; to no list no empty one is equal."""
+    """Return a 64-bit digest of a clip's labels and captions; None and an empty list give different digests."""
     return _digest([labels, captions])
 
 
@@ -104,7 +104,7 @@ def _digested(table: pa.Table) -> pa.Table:
         table[name].to_pylist() for name in ("source", "dataset", "labels", "captions")
     )
     origins = [origin_digest(*pair) for pair in zip(source, dataset, strict=True)]
-    # In a training shard no list is an empty one.
+    # Training shards write missing labels and captions as empty lists.
     words = [words_digest(mine or [], others or []) for mine, others in zip(labels, captions, strict=True)]
     return pa.table(
         {

@@ -1,4 +1,4 @@
-"""Tables of a column that a model wrote: each is sealed, of the shard's clips, and of no removed one."""
+"""Checks of tables that a model wrote: valid checksum, only clips of the shard, and no removed clips."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ REMOVE_AGAIN = "run `vidaudio remove` with it again, or the next build: it is sw
 def check_model_table(
     corpus: Corpus, shard: int, folder: str, ids: Collection[str], removed: Collection[str], findings: Findings
 ) -> None:
-    """Check one shard's table of a model's folder.
+    """Check one shard's table in a model's folder.
 
     Args:
-        corpus: Opened.
-        shard: Its number; a table must stand there.
-        folder: `scores/NAME`.
-        ids: Of the shard's clips.
-        removed: Of those of them that must be nowhere.
-        findings: Added to.
+        corpus: Opened corpus.
+        shard: Shard number; the table must exist.
+        folder: Folder of the model, `scores/NAME`.
+        ids: Ids of the shard's clips.
+        removed: Those of the ids that must not occur in any table.
+        findings: Findings that problems are added to.
     """
     name = table_name(folder, shard)
     read = sealed_table(corpus.store, name, findings, SCORE_AGAIN)

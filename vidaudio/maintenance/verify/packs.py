@@ -1,4 +1,4 @@
-"""A pack as a whole: its description, its plan made once more, its card, files that do not belong to it."""
+"""Checks of a whole pack: its description, its plan (made again), its card, and files that do not belong to it."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ SHARD_AGAIN = "delete it, its table or tar, and the index, and pack again: the s
 
 @dataclass(slots=True)
 class Pack:
-    """A pack as its description has it, and its files.
+    """A pack to check: its description, its files, and what is known of its corpus.
 
     Attributes:
-        folder: `training/NAME`.
-        described: What `pack.json` says.
-        sizes: Files and their sizes.
-        encoder: What is known of the encoder.
-        vectors: Digests of the clips' vectors; None where they are not looked at.
-        facts: The list's rows, as `listed_clips` has them.
-        plan: By training shard, `keys_digest` of its planned samples; None where the same plan does not come out.
-        removed: Clips of which there must be no sample.
-        tars: By training shard, the tar that its table names.
-        last_shard: The corpus's last shard that a clip of a training shard is in.
+        folder: Folder of the pack, `training/NAME`.
+        described: Contents of `pack.json`.
+        sizes: Sizes of the pack's files, by name.
+        encoder: What is known of the encoder; None if nothing is.
+        vectors: Digests of the clips' vectors; None if vectors are not checked.
+        facts: Manifest rows, as `listed_clips` returns them.
+        plan: By training shard, `keys_digest` of its planned samples; None if the plan is not reproduced.
+        removed: Clips and sources that must have no sample.
+        tars: Tar that its table names, by training shard.
+        last_shard: Last shard of the corpus that contributes a clip to the pack.
     """
 
     folder: str
@@ -57,11 +57,12 @@ class Pack:
 
     @property
     def audio(self) -> str:
+        """File ending of the members with sound: `wav` or `flac`."""
         return sound_format(self.described.settings.audio)
 
 
 def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> PackDescription | None:
-    """What `pack.json` says; None, and a problem, where they are not those of a pack."""
+    """Read `pack.json`; report a problem and return None if it does not describe a pack of a corpus."""
     try:
         described = read_pack_file(corpus.store, folder)
         if not described.encoder:
@@ -78,12 +79,12 @@ def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> PackDescri
 
 @dataclass(frozen=True, slots=True)
 class RebuiltPlan:
-    """A pack's plan, made once more.
+    """A pack's plan, made again.
 
     Attributes:
-        keys: By training shard, `keys_digest` of its samples; None where the same plan does not come out.
-        why_not: Why it does not.
-        refused: There is no plan at all by now: tables that it is made from may be lost.
+        keys: By training shard, `keys_digest` of its samples; None if the plan is not reproduced.
+        why_not: Reason that the plan is not reproduced.
+        refused: Whether planning failed altogether, perhaps because tables it needs are lost.
     """
 
     keys: Mapping[str, bytes] | None = None
@@ -92,7 +93,7 @@ class RebuiltPlan:
 
 
 def plan_again(corpus: Corpus, folder: str, described: PackDescription) -> RebuiltPlan:
-    """Plan a pack once more, by its description."""
+    """Make the plan of a pack again from its description."""
     try:
         plan = plan_pack(corpus, described.settings, described.encoder)
     except VidaudioError as error:
@@ -106,12 +107,12 @@ def plan_again(corpus: Corpus, folder: str, described: PackDescription) -> Rebui
 
 
 def keys_digest(keys: Sequence[str]) -> bytes:
-    """SHA-256 of the keys of a training shard's samples, in order."""
+    """Return the SHA-256 of the keys of a training shard's samples, in order."""
     return hashlib.sha256(json.dumps(keys).encode()).digest()
 
 
 def check_pack_strays(pack: Pack, findings: Findings) -> None:
-    """Files that the pack's description does not account for, and tars without a table."""
+    """Report files that the pack's description does not account for, and tars without a table."""
     planned = set(pack.described.shards)
     for name in sorted(pack.sizes):
         stem, _, ending = name.partition(".")
@@ -130,7 +131,7 @@ def check_pack_strays(pack: Pack, findings: Findings) -> None:
 
 
 def check_samples(pack: Pack, findings: Findings) -> None:
-    """The number of samples that a pack names, against its tables, of which nothing else is wrong."""
+    """Compare the recorded number of samples with the tables, in which no other problem was found."""
     described = pack.described
     found = findings.counts["training_samples"]
     is_complete = all(f"{name}.parquet" in pack.sizes for name in described.shards)
@@ -141,7 +142,7 @@ def check_samples(pack: Pack, findings: Findings) -> None:
 
 
 def check_card(corpus: Corpus, pack: Pack, findings: Findings) -> None:
-    """The card as it was written: it is for people, and no reader depends on it."""
+    """Check the card's checksum, or note that it is missing; the card is for people, and no reader needs it."""
     name = f"{pack.folder}/{CARD_FILE}"
     if CARD_FILE not in pack.sizes:
         if INDEX_FILE in pack.sizes:

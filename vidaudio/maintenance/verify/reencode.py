@@ -1,4 +1,4 @@
-"""A sample of pictures through the encoder once more: are the stored vectors those of the stored pictures?"""
+"""Re-encoding of sampled pictures: checks that stored vectors belong to the stored pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vidaudio.media.pictures import read_frame
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
 
-# Equal machines give equal bits; others agree to this.
+# Equal machines give equal bits; on other machines vectors have at least this cosine similarity.
 LEAST_COSINE = 0.999
 SHARDS = 8
 PICTURES_A_SHARD = 8
@@ -30,15 +30,15 @@ def encode_again(
     seed: int = 0,
     trusted: bool = False,
 ) -> None:
-    """Embed pictures of a few shards again and compare.
+    """Encode pictures of a few shards again and compare the vectors.
 
     Args:
-        corpus: Whose.
-        encoders: Names of those it has vectors of; only the recipe's own can be loaded.
-        shards: By encoder, those whose pictures and vectors were found undamaged.
-        findings: Added to.
-        seed: Of the choice.
-        trusted: The encoder may be fetched, or read from wherever the corpus says.
+        corpus: Corpus to check.
+        encoders: Names of the encoders whose vectors the corpus contains; only the recipe's own can be loaded.
+        shards: By encoder, the shards whose pictures and vectors were found undamaged.
+        findings: Findings that problems, notes and counts are added to.
+        seed: Seed of the random choice of shards and pictures.
+        trusted: Whether the encoder may be fetched, or read from any location that the corpus names.
     """
     if not encoders:
         return

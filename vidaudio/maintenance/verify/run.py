@@ -1,4 +1,4 @@
-"""The whole of a corpus: its list, every shard, every pack, a sample of pictures; side by side where it can be."""
+"""The full check of a corpus: manifest, every shard, every pack and sampled pictures, in parallel where possible."""
 
 from __future__ import annotations
 
@@ -42,27 +42,29 @@ from vidaudio.shards.parallel_read import in_order
 from vidaudio.shards.process_identity import parse_identity
 from vidaudio.shards.scratch import PREFIX, is_left_over, owner_lives
 
-# Files in flight from an object store, where waiting is most of the time.
+# Shards checked at a time on an object store, where waiting takes most of the time.
 REMOTE_THREADS = 8
 COUNTS = ("clips", "tables", "tars", "tars_hashed", "bytes_hashed", "local_files", "local_files_hashed")
 COUNTS += ("training_samples", "frames_encoded_again")
 
 
 def verify_corpus(url: str, *, sample: float = 1.0, trust_encoder: bool = False, progress: bool = True) -> VerifyReport:
-    """Check everything that is committed in a corpus; nothing is changed.
+    """Check everything that is committed in a corpus, without changing anything.
 
-    Every table is read and checked against its seal and its neighbours; of tars and local files the names and sizes
-    always, the bytes of a share. Remote tars outside the share are not opened.
+    Every table is read and checked against its checksum and the tables it was made from. The names and sizes of tars
+    and local files are always checked, their bytes for a share of the files. Remote tars outside the share are not
+    opened.
 
     Args:
         url: Folder or fsspec URL of the corpus.
-        sample: The share of tars and local files to hash, 0 to 1: the same ones each time.
-        trust_encoder: Load the encoder that the corpus names whatever it is: fetch it, or open a place of this machine
-            that the user has not named. By default such an encoder is left alone, and pictures are not encoded again.
-        progress: Show a progress bar.
+        sample: Share of tars and local files to hash, 0 to 1; the same files are chosen each time.
+        trust_encoder: Whether to load the encoder that the corpus names even if it must be fetched or read from a local
+            path that the user has not named. By default such an encoder is not loaded and no picture is encoded again.
+        progress: Whether to show a progress bar.
 
     Raises:
-        CorpusError: There is no corpus at `url`, or its `corpus.json` cannot be read at all.
+        CorpusError: When there is no corpus at `url`, its `corpus.json` cannot be read at all, or `sample` is out of
+            range.
     """
     if not 0 <= sample <= 1:
         raise CorpusError(f"the share of files to hash is between 0 and 1, not {sample}")
@@ -109,7 +111,7 @@ def _check_columns(
     total = corpus.shards + sum(len(described.shards) for described, _ in packs.values())
     remote = corpus.store.local_path(CORPUS_FILE) is None
     threads = REMOTE_THREADS if remote else max(2, len(os.sched_getaffinity(0)))
-    # Samples are compared with their vectors where their tar is hashed.
+    # Samples are compared with their vectors only if their tar is hashed.
     digested = {described.encoder for described, _ in packs.values() if share.fraction > 0}
     seen = _Columns(corpus, folders, digested)
     with (
@@ -131,7 +133,7 @@ def _check_columns(
             complete = folder not in seen.unread
             check_strays(folder, listings[folder], corpus.shards, seen.tars[folder], findings, complete=complete)
         sound = not findings.problems
-        # Before the list's rows are held: each plan takes memory of its own.
+        # Make the plans before loading the manifest rows, since each plan needs memory of its own.
         plans = {
             folder: plan_again(corpus, folder, described) if sound else RebuiltPlan()
             for folder, (described, _) in packs.items()
@@ -154,13 +156,13 @@ def _check_columns(
 
 
 class _Columns:
-    """What is kept of the shards' columns once all are looked at.
+    """Facts about the shards' columns that are kept after all shards are checked.
 
     Attributes:
-        problems: By shard, whether anything is wrong in any column.
+        problems: By shard, whether any column has a problem.
         media_kept: By shard, see `ShardResult`.
-        tars: By folder, those that its tables name.
-        unread: Folders of which not all tables could be read.
+        tars: By folder, the tars that its tables name.
+        unread: Folders in which some table could not be read.
         vectors: By encoder, digests of the clips' vectors.
     """
 
@@ -172,6 +174,7 @@ class _Columns:
         self.vectors = {name: ClipVectors(corpus.clips_by_shard()) for name in digested}
 
     def add(self, shard: int, result: ShardResult) -> None:
+        """Add the result of one shard."""
         self.problems[shard] = bool(result.findings.problems)
         self.media_kept[shard] = result.media_kept
         for folder, tar in result.tars.items():
@@ -182,7 +185,7 @@ class _Columns:
 
 
 def _check_pack(corpus: Corpus, pack: Pack, share: Sampler, side_by_side: Callable, bar: tqdm) -> Findings:
-    """Every training shard of a pack, then what they have in common."""
+    """Check every training shard of a pack, and then the pack as a whole."""
     findings, of_index = Findings(), Findings()
     sides = SplitLeakCheck()
     names = pack.described.shards
@@ -211,7 +214,7 @@ def _check_pack(corpus: Corpus, pack: Pack, share: Sampler, side_by_side: Callab
 
 
 def _tell_plan(plan: RebuiltPlan, pack: Pack, owed: LostTables, findings: Findings) -> None:
-    """Why a pack's plan did not come out again; a table that is lost is a problem of its own, and the reason."""
+    """Note why a pack's plan was not reproduced; lost tables, each also a problem of its own, are named."""
     lost = owed.lost_vectors(pack) if plan.refused else []
     if lost:
         findings.notes.append(f"the plan of {pack.folder} could not be made again without {named(lost)}")
@@ -222,7 +225,7 @@ def _tell_plan(plan: RebuiltPlan, pack: Pack, owed: LostTables, findings: Findin
 def _sound_shards(
     corpus: Corpus, encoders: Iterable[str], listings: dict[str, dict[str, int]], problems: np.ndarray
 ) -> dict[str, list[int]]:
-    """By encoder, the shards that are embedded and have nothing wrong in any column."""
+    """Return, by encoder, the shards that are embedded and have no problem in any column."""
     return {
         name: [
             shard
@@ -234,7 +237,7 @@ def _sound_shards(
 
 
 def _packs(corpus: Corpus, findings: Findings) -> dict[str, tuple[PackDescription, dict[str, int]]]:
-    """Description and files of every pack."""
+    """Return the description and file sizes of every pack, by folder; report the others as problems."""
     found = {}
     for name in corpus.store.folders(PACKS):
         folder = f"{PACKS}/{name}"
@@ -250,7 +253,7 @@ def _packs(corpus: Corpus, findings: Findings) -> dict[str, tuple[PackDescriptio
 
 
 def _check_leftovers(corpus: Corpus, findings: Findings) -> None:
-    """What interrupted commands left in the corpus's own folder."""
+    """Report what interrupted commands left in the corpus's root folder."""
     names, root = [*corpus.store.folders(""), *corpus.store.list("")], corpus.store.local_path("")
     for name in sorted(name for name in names if name.startswith(PREFIX)):
         if owner_lives(name):
@@ -261,5 +264,5 @@ def _check_leftovers(corpus: Corpus, findings: Findings) -> None:
             findings.add_problem(name, "is a leftover of an interrupted command", NOT_READ)
     strays = sorted(name for name in names if not name.startswith(PREFIX) and not belongs(name))
     if strays:
-        # Somebody's own notes beside the data, or a file that was to go one folder deeper: nothing is wrong with that.
+        # These may be a user's own notes, or a file meant for a subfolder: that is no problem.
         findings.notes.append(f"{named(strays)} in the corpus's own folder: not of the corpus, and never read")

@@ -1,4 +1,4 @@
-"""One shard through all its columns: the list's rows, raw media, pictures and sound, vectors."""
+"""Checks of one shard through all its columns: manifest rows, raw media, pictures and sound, vectors."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ FETCH_AGAIN = "put the file back, or take the clip out of the list and begin ano
 
 @dataclass(slots=True)
 class ShardResult:
-    """What is known of a shard afterwards.
+    """Result of the check of one shard.
 
     Attributes:
-        findings: Of all its columns.
-        tars: Names of its tars by folder, as its tables have them.
+        findings: Findings of all columns.
+        tars: Names of the shard's tars, by folder, as its tables record them.
         unread: Folders whose table could not be read.
-        vectors: By encoder, digests of its clips' vectors, where they were asked for.
-        media_kept: False where the shard's media were let go, or never came into the corpus.
+        vectors: By encoder, digests of the clips' vectors, if requested.
+        media_kept: False if the shard's media were deleted on purpose or never stored in the corpus.
     """
 
     findings: Findings = field(default_factory=Findings)
@@ -66,16 +66,16 @@ def check_shard(
     share: Sampler,
     removed: Tombstones,
 ) -> ShardResult:
-    """Check everything that stands of a shard.
+    """Check everything that exists of a shard.
 
     Args:
-        corpus: Whose.
-        shard: Its number.
-        listings: Files and sizes of every stage's folder.
-        encoders: Dimensions by encoder's name.
-        digested: Encoders whose vectors' digests are wanted.
-        share: Of the files to hash.
-        removed: Clips that must be nowhere.
+        corpus: Corpus to check.
+        shard: Shard number.
+        listings: Files and sizes, by stage folder.
+        encoders: Dimensions of the vectors, by encoder name.
+        digested: Encoders whose vector digests are requested.
+        share: Share of the files to hash.
+        removed: Clips and sources that must not occur anywhere.
     """
     result = ShardResult()
     listed = corpus.table(shard)
@@ -98,7 +98,7 @@ def check_shard(
         if encoder in digested:
             result.vectors[encoder] = shard_vectors(ids, column.table["id"].to_pylist(), vectors)
     for folder in listings:
-        # Vectors were looked at above, where their encoder is known.
+        # Vectors were checked above if their encoder is known.
         checked = folder in ("clips", "av") or folder.startswith("embeddings/")
         if not checked and f"{shard:06d}.parquet" in listings[folder]:
             check_model_table(corpus, shard, folder, ids, gone, result.findings)
@@ -109,7 +109,7 @@ def check_shard(
 
 
 def _media_not_kept(clips: _Column, shard: int) -> bool:
-    """Whether the shard's media were let go, or never came into the corpus."""
+    """Return whether the shard's media were deleted on purpose or never stored in the corpus."""
     if release_name(shard).partition("/")[2] in clips.sizes:
         return True
     if clips.record is None or clips.rows is None or clips.record.tar is not None:
@@ -118,7 +118,7 @@ def _media_not_kept(clips: _Column, shard: int) -> bool:
 
 
 def _say_fetch_again(findings: Findings, shard: int) -> None:
-    """What is made from media that are not there does not come back by building again alone."""
+    """Replace the remedy of av problems: without media, a rebuild alone does not restore these files."""
     findings.problems[:] = [
         replace(problem, remedy=fetch_again(shard))
         if problem.file.startswith("av/") and problem.remedy in (BUILD_AGAIN, BUILD_BOTH_AGAIN)
@@ -128,7 +128,7 @@ def _say_fetch_again(findings: Findings, shard: int) -> None:
 
 
 class _Column:
-    """One stage's table of a shard, as far as it stands and can be read."""
+    """One stage's table of a shard, as far as it exists and can be read."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class _Column:
         if self.record.tar is not None:
             result.tars[folder] = self.record.tar
         self._check_record(stage, shard, corpus.plan_hash, table)
-        # Columns that were added since the corpus was begun may be missing, all of them.
+        # Columns that later versions added may be missing, but only all of them together.
         known = completed(table) if stage == "extract" and "time_jumps" not in table.column_names else table
         if known.schema.remove_metadata() != schema:
             self.add_problem("has other columns than this version writes")
@@ -170,10 +170,11 @@ class _Column:
         self._check_removed(table)
 
     def add_problem(self, what: str) -> None:
+        """Add a problem of this table, to be fixed by building it again."""
         self.findings.add_problem(self.name, what, BUILD_AGAIN)
 
     def _check_removed(self, table: pa.Table) -> None:
-        """Clips that were removed must say so, and no others."""
+        """Check that removed clips, and only these, are marked as removed."""
         ids = table["id"].to_pylist()
         states = table["state"].to_pylist() if "state" in table.column_names else [None] * len(ids)
         late = sorted({i for i, state in zip(ids, states, strict=True) if i in self.removed and state != REMOVED})
@@ -191,7 +192,7 @@ class _Column:
             self.add_problem(f"is the table of shard {record.shard} of {record.stage}, {record.rows:,} rows")
         if record.plan_hash != plan_hash:
             self.add_problem("was made under another plan: other settings or another list")
-        # Where the media were not kept, a download has no tar either.
+        # A download table has no tar either if the media were not kept.
         if (record.tar is not None and stage == "embed") or (record.tar is None and stage == "extract"):
             self.add_problem("names a tar where there should be none, or none where there should be one")
         elif record.tar is not None and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
@@ -199,7 +200,7 @@ class _Column:
 
 
 def _check_clips(column: _Column, ids: Sequence[str], share: Sampler) -> list[str]:
-    """Join the list with the raw media; returns the ids that were fetched."""
+    """Compare the raw media with the manifest; return the ids that were fetched."""
     rows = column.rows
     if [row["id"] for row in rows] != list(ids):
         column.add_problem("does not hold exactly the clips that the list gives this shard")
@@ -222,14 +223,14 @@ def _check_clips(column: _Column, ids: Sequence[str], share: Sampler) -> list[st
 
 
 def _check_local_files(column: _Column, share: Sampler) -> None:
-    """Files that a corpus refers to: there, as long as they were, and (of the share) with the same contents."""
+    """Check that local files exist with the recorded size and, for those in the share, contents."""
     known = {row["path"]: row for row in column.rows if row["path"] is not None}
     for path, row in known.items():
         column.findings.counts["local_files"] += 1
         shown = shown_name(path)
         if row["size_bytes"] is None:
             column.add_problem(f"refers to {shown}, and does not say how many bytes it had when the corpus was begun")
-        # Not `Path.is_file`, which raises where a name is too long.
+        # `Path.is_file` would raise an error for a name that is too long.
         elif not os.path.isfile(path):
             column.findings.add_problem(shown, f"is gone, and {column.name} refers to it", FETCH_AGAIN)
         elif (size := os.path.getsize(path)) != row["size_bytes"]:
@@ -245,7 +246,7 @@ def _check_local_files(column: _Column, share: Sampler) -> None:
 def _check_av(
     column: _Column, clips: _Column, fetched: Sequence[str] | None, share: Sampler
 ) -> tuple[list[str], list[float]]:
-    """Join media with pictures and sound; returns id and time of every picture, in order."""
+    """Compare pictures and sound with the raw media; return id and time of every picture, in order."""
     rows = column.rows
     if not clips.stands:
         column.add_problem(f"stands without {clips.name}, which it was made from")
@@ -273,7 +274,7 @@ def _check_av(
 
 
 def _check_vectors(column: _Column, av: _Column, done: tuple[list[str], list[float]] | None) -> np.ndarray:
-    """Join pictures with vectors; returns the vectors, float16 `[pictures, dimensions]`."""
+    """Compare vectors with pictures; return the vectors, float16 `[pictures, dimensions]`."""
     table = column.table
     ids = table["id"].to_pylist()
     if not av.stands:

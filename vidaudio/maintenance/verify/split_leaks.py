@@ -1,4 +1,4 @@
-"""Sources on two sides of a pack, training and validation say: looked for by hashes, and told by their names."""
+"""Detection of split leaks: source videos with clips in several splits. Compares 64-bit hashes, reports names."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ Rows = Iterable[Mapping[str, Any]]
 
 
 class SplitLeakCheck:
-    """A source that the list gives no split must not be on two sides.
+    """Check that a source for which the manifest gives no split is in one split only.
 
-    Of a sample 8 bytes are kept, a hash of its source. The tables of training shards in which hashes of two sides meet
-    are read once more.
+    It keeps 8 bytes per sample, a hash of the source. Tables of training shards that contain a hash found in several
+    splits are read again.
     """
 
     def __init__(self) -> None:
         self._shards: dict[str, dict[str, np.ndarray]] = {}
 
     def add(self, name: str, sides: dict[str, np.ndarray]) -> None:
-        """One training shard, as `sources_by_side` has it; they come in the pack's order."""
+        """Add a training shard's hashes from `sources_by_side`; call in the pack's order."""
         self._shards[name] = sides
 
     def report_to(self, store: Store, pack: Pack, findings: Findings) -> None:
-        """A problem for every sample whose source is on another side than before."""
+        """Report a problem for every sample whose source occurred in another split before."""
         met = self._met()
         sides: dict[str, str] = {}
         for name, hashes in self._shards.items():
             if not any(np.isin(own, met).any() for own in hashes.values()):
                 continue
             at = f"{pack.folder}/{name}.parquet"
-            # It has been counted before; only what has become of it since is said.
+            # The table was counted before, so only its new problems are added.
             again = Findings()
             read = sealed_table(store, at, again, SHARD_AGAIN)
             findings.problems += again.problems
@@ -50,7 +50,7 @@ class SplitLeakCheck:
                     findings.add_problem(at, f"has {source} in {split}, which is in {sides[source]} too", PACK_AGAIN)
 
     def _met(self) -> np.ndarray:
-        """Hashes of sources that are on more than one side, sorted."""
+        """Return the sorted hashes of sources that are in more than one split."""
         by_side: dict[str, list[np.ndarray]] = {}
         for sides in self._shards.values():
             for split, hashes in sides.items():
@@ -63,11 +63,11 @@ class SplitLeakCheck:
 
 
 def sources_by_side(rows: Rows, listed: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Hashes of the sources of samples whose clips the list gives no split, by the split they are in.
+    """Return, by split, hashes of the sources of samples whose clips have no split in the manifest.
 
     Args:
-        rows: Of a training shard.
-        listed: The list's rows of their clips.
+        rows: Rows of a training shard.
+        listed: Manifest rows of their clips, by id.
     """
     sources: dict[str, set[str]] = {}
     for row in unlisted(rows, listed):
@@ -76,5 +76,5 @@ def sources_by_side(rows: Rows, listed: Mapping[str, Mapping[str, Any]]) -> dict
 
 
 def unlisted(rows: Rows, listed: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The samples whose clips are in the list, without a split."""
+    """Return the samples whose clips are in the manifest without a split."""
     return [row for row in rows if row["id"] in listed and listed[row["id"]]["split"] is None]

@@ -1,4 +1,4 @@
-"""One training shard of a pack: its table, its tar, every sample in it, and where its clips are from."""
+"""Checks of one training shard of a pack: its table, its tar, every sample in it, and the origin of its clips."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from vidaudio.stream.index import SAMPLE_SCHEMA
 from vidaudio.stream.vector_files import read_vectors
 
 TABLE_SCHEMA = pa.schema([entry for entry in SAMPLE_SCHEMA if entry.name != "shard"])
-# What a sample's own description repeats of its row.
+# Fields of a sample's JSON member that repeat its table row.
 DESCRIBED = ("id", "source", "dataset", "split", "labels", "captions", "samples", "audio_start_seconds")
 DESCRIBED += ("frame_seconds", "grid_seconds")
 
 
 @dataclass(slots=True)
 class TrainingShard:
-    """What is known of a training shard afterwards.
+    """Result of the check of one training shard.
 
     Attributes:
-        findings: Of its table and its tar.
-        tar: That its table names; None where that could not be read.
-        last_shard: The corpus's last shard that one of its clips is in.
-        sides: See `sources_by_side`.
+        findings: Findings of its table and tar.
+        tar: Name of the tar that its table records; None if the table could not be read.
+        last_shard: Last shard of the corpus that contributes a clip.
+        sides: Hashes of sources, by split; see `sources_by_side`.
     """
 
     findings: Findings = field(default_factory=Findings)
@@ -53,11 +53,11 @@ def check_training_shard(
     """Check one training shard.
 
     Args:
-        corpus: Whose.
-        pack: Of which.
-        index: The pack's, where it can be compared.
-        number: Of the training shard among those of the pack.
-        share: Of the files to hash.
+        corpus: Corpus of the pack.
+        pack: Pack of the training shard.
+        index: The pack's index; None if it cannot be compared.
+        number: Number of the training shard within the pack.
+        share: Share of the files to hash.
     """
     result = TrainingShard()
     findings = result.findings
@@ -70,7 +70,7 @@ def check_training_shard(
         return result
     table, record = read
     split, _, place = name.rpartition("-")
-    # The second name is that of a tar which was written anew when clips were removed.
+    # The second name is of a tar that was rewritten when clips were removed.
     own = record.tar in (f"{name}.tar", f"{name}.{(record.tar_sha256 or '')[:8]}.tar")
     if (record.stage, record.rows) != ("pack", table.num_rows) or not own or place != f"{record.shard:06d}":
         findings.add_problem(table_at, f"is the table of {record.tar}, {record.rows:,} rows", SHARD_AGAIN)
@@ -101,7 +101,7 @@ def check_training_shard(
 
 
 def _against_the_list(row: Mapping[str, Any], facts: Mapping[str, Any] | None, split: str) -> list[str]:
-    """What is wrong with a sample's row, beside the list's row of its clip."""
+    """Return what is wrong with a sample's row, compared with the manifest row of its clip."""
     if facts is None:
         return [f"is of the clip {row['id']}, which the list does not have"]
     complaints = []
@@ -144,7 +144,7 @@ def _check_tar(
 
 
 def _sample_complaint(tar: OpenTar, row: Mapping[str, Any], own: bytes | None, encoder: str) -> str | None:
-    """What is wrong with a sample; `own`: digests of its clip's vectors, where they are known."""
+    """Return what is wrong with a sample; `own` holds digests of its clip's vectors, None if unknown."""
     try:
         described = parse_object(tar.read(tar.members[f"{row['key']}.json"]))
         vectors = read_vectors(tar.read(tar.members[f"{row['key']}.clip.npy"]))
@@ -162,6 +162,6 @@ def _sample_complaint(tar: OpenTar, row: Mapping[str, Any], own: bytes | None, e
 
 
 def _contains(all_digests: bytes, some: bytes) -> bool:
-    """Whether `some` stand in `all_digests` one after another."""
+    """Return whether the digests `some` occur consecutively in `all_digests`."""
     places = range(0, len(all_digests) - len(some) + 1, DIGEST_BYTES)
     return any(all_digests[place : place + len(some)] == some for place in places)

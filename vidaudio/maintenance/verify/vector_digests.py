@@ -1,4 +1,4 @@
-"""Digests of the vectors of every clip, kept from the columns until the packs are looked at: 8 bytes a vector."""
+"""Digests of all clips' vectors, 8 bytes per vector, kept from the check of the columns for the check of the packs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ DIGEST_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class ShardVectors:
-    """Of the clips of one shard.
+    """Vector digests of the clips of one shard.
 
     Attributes:
-        digests: Of all vectors, clip by clip in the list's order.
-        ends: Of every clip's digests among them, in digests, int32 `[clips]`.
-        strangers: By id, of clips that the table has and the list does not give the shard.
+        digests: Digests of all vectors, clip by clip in manifest order.
+        ends: For every clip, the end of its digests, counted in digests; int32 `[clips]`.
+        strangers: By id, digests of clips that the table contains although the manifest does not assign them to the
+            shard.
     """
 
     digests: bytes
@@ -27,12 +28,12 @@ class ShardVectors:
 
 
 def shard_vectors(listed: Sequence[str], ids: Iterable[str], vectors: Iterable[np.ndarray]) -> ShardVectors:
-    """Digests of the rows of an embeddings' table.
+    """Compute digests of the rows of an embeddings table.
 
     Args:
         listed: Ids of the shard's clips.
-        ids: The table's, a row each.
-        vectors: The table's, float16.
+        ids: Clip id of each row of the table.
+        vectors: Vector of each row of the table, float16.
     """
     found: dict[str, list[bytes]] = {}
     for clip, vector in zip(ids, vectors, strict=True):
@@ -44,32 +45,32 @@ def shard_vectors(listed: Sequence[str], ids: Iterable[str], vectors: Iterable[n
 
 
 class ClipVectors:
-    """Of all clips that have vectors of one encoder.
+    """Vector digests of all clips that have vectors of one encoder.
 
     Args:
-        shard_clips: How many rows of the list each shard has, int `[shards]`.
+        shard_clips: Number of manifest rows of each shard, int `[shards]`.
     """
 
     def __init__(self, shard_clips: np.ndarray) -> None:
         self._first_rows = np.concatenate([[0], np.cumsum(shard_clips)])
-        # Of all shards, in the order they were added.
+        # Digests of all shards, in the order they were added.
         self._digests = bytearray()
-        # By shard: where its digests begin in there, in bytes, and `ends`.
+        # By shard: offset of its digests in `_digests`, in bytes, and `ends`.
         self._shards: dict[int, tuple[int, np.ndarray]] = {}
         self._strangers: dict[str, tuple[int, bytes]] = {}
 
     def add(self, shard: int, vectors: ShardVectors) -> None:
-        """Those of one shard, after those of the shards before it."""
+        """Add the digests of one shard; call in ascending order of shards."""
         self._strangers |= {clip: (shard, digests) for clip, digests in vectors.strangers.items()}
         self._shards[shard] = len(self._digests), vectors.ends
         self._digests += vectors.digests
 
     def of(self, clip: str, rows: Sequence[int]) -> bytes | None:
-        """Digests of a clip's vectors one after another, in the newest shard that has any; None where none has.
+        """Return a clip's vector digests, concatenated, from the newest shard that has any; None if no shard has.
 
         Args:
-            clip: Its id.
-            rows: Where it stands in the list, from the first to the last.
+            clip: Clip id.
+            rows: Row numbers of the clip in the manifest, ascending.
         """
         newest, digests = self._strangers.get(clip, (-1, None))
         for row in rows:
@@ -80,12 +81,12 @@ class ClipVectors:
         return digests
 
     def _own(self, shard: int, place: int) -> bytes:
-        """Of the clip at this place in a shard; empty where it has no vector."""
+        """Return the digests of the clip at this place in a shard; empty if it has no vector."""
         begin, ends = self._shards[shard]
         first = int(ends[place - 1]) if place else 0
         return bytes(self._digests[begin + DIGEST_BYTES * first : begin + DIGEST_BYTES * int(ends[place])])
 
 
 def vector_digest(vector: np.ndarray) -> bytes:
-    """A short digest of one float16 vector."""
+    """Return an 8-byte digest of one float16 vector."""
     return hashlib.blake2b(np.ascontiguousarray(vector, np.float16).tobytes(), digest_size=DIGEST_BYTES).digest()

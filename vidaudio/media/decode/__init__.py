@@ -1,1 +1,1 @@
-"""From a file to the frames and samples of a clip, exact to the sample."""
+"""Decoders that turn a media file into the frames and samples of a clip, exact to the sample."""

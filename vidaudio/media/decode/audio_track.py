@@ -1,9 +1,9 @@
 """A clip's sound as one run of mono samples, placed on the clip's clock by presentation times, never by counting alone.
 
-Decoded blocks are resampled as one stream, and their time stamps are kept. Where stamps and the count of samples drift
-apart for good (lost packets, edits, clocks that disagree), silence is put in or an overlap is cut out, so that sound
-and picture stay together to the end. Stamps that only swing change nothing: which of the two it is shows only in what
-follows, so it is decided at the end.
+Decoded blocks are resampled as one stream, and their time stamps are kept. Where the time stamps and the sample count
+drift apart permanently (lost packets, edits, clocks that disagree), silence is inserted or an overlap is cut out, so
+that sound and picture stay in sync to the end. Time stamps that only swing back and forth change nothing. Only the
+blocks that follow show which of the two it is, so the decision is made at the end.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ import numpy as np
 
 from vidaudio.media.decode.channels import AMBISONIC_W, Channel, ChannelMissing, LevelMeter, channel_number, one_channel
 
-# Less than one lost packet of the usual codecs (20 to 26 ms), more than Vorbis in WebM is off all the time (11 ms).
+# Less than one lost packet of the usual codecs (20 to 26 ms), more than the constant error of Vorbis in WebM (11 ms).
 DRIFT_SECONDS = 0.012
-# A drift is real if most blocks of the time to come share it: AAC from the wild slips by 20 ms for up to 5 blocks.
+# A drift is real if most blocks of the following window share it: real-world AAC slips by 20 ms for up to 5 blocks.
 LOOK_AHEAD_SECONDS = 0.5
-# Near the end too few blocks come to tell a drift from jitter: only what can be neither goes.
+# Near the end too few blocks follow to tell a drift from jitter: only a drift too large for jitter is corrected.
 DRIFT_SECONDS_AT_END = 0.1
-# Stamps of codecs with blocks of several lengths swing by up to two blocks (Vorbis: 21 ms), and stay there as long as
-# the block length does. A drift of less than this is real only if it lasts.
+# Time stamps of codecs with blocks of several lengths swing by up to two blocks (Vorbis: 21 ms) and stay there as long
+# as the block length does. A drift smaller than this is real only if it lasts.
 SWING_SECONDS = 0.05
-# So long, or to the end of the clip, and for this share of the blocks.
+# A drift lasts if this share of the blocks has it for this long, or to the end of the sound.
 LASTING_SECONDS = 30.0
 LASTING_SHARE = 0.9
-# Where stamps have swung before, a drift must last this long to be believed.
+# After an earlier swing, a drift counts only if at least this much sound follows it.
 LASTING_AFTER_SWINGS_SECONDS = 5.0
-# So many blocks in a row that begin after the clip's end are not a slip of the time stamps.
+# This many blocks in a row that begin after the clip's end are not a slip of the time stamps.
 BLOCKS_BEYOND_END = 8
-# Blocks whose stamps never reach the clip's end are given up when there is this much more sound than the clip is long.
+# If time stamps never reach the clip's end, decoding stops when the sound is this much longer than the clip.
 LONGEST_EXCESS_SECONDS = 60.0
-# For the suspicion that channels cancel each other one block in four is enough.
+# Measuring one block in four is enough to suspect that channels cancel each other.
 METERED_EVERY = 4
 
 
@@ -45,8 +45,8 @@ class TrackSound:
     Attributes:
         samples: Mono int16 `[samples]`.
         start_seconds: Time of the first sample, at least 0.
-        gaps: How often silence was put in or an overlap cut out.
-        filled_seconds: Silence that was put in, of what is kept.
+        gaps: Number of places where silence was inserted or an overlap was cut out.
+        filled_seconds: Inserted silence within the kept samples.
     """
 
     samples: np.ndarray
@@ -56,18 +56,18 @@ class TrackSound:
 
 
 class SoundTrack:
-    """Collects mono int16 samples between two times of a clip.
+    """Collector of a clip's mono int16 samples from its start to an end time.
 
     Args:
-        sample_rate: Of the samples, Hz.
-        end_seconds: Nothing is collected from here on.
-        channel: What becomes of several channels; see `channels`.
-        ambisonic: Whether the file says that its channels are.
+        sample_rate: Sample rate of the result, Hz.
+        end_seconds: End of the clip; nothing is collected from here on.
+        channel: Channel to take from a sound with several; see `channels`.
+        ambisonic: Whether the file declares its channels ambisonic.
 
     Attributes:
-        audio_channel: What was taken: `mix`, `W` or the number of a channel.
-        meter: Of the channels' levels.
-        missing_channel: Why there is nothing of a sound that lacks the channel that is wanted.
+        audio_channel: The channel that was taken: `mix`, `W` or a channel number.
+        meter: Levels of the channels.
+        missing_channel: Error message if the sound does not have the wanted channel, otherwise empty.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class SoundTrack:
         """Append one decoded block whose first sample is heard at `seconds`.
 
         Raises:
-            ChannelMissing: It lacks the channel that is wanted; `missing_channel` says so, too.
+            ChannelMissing: When the block does not have the wanted channel; also sets `missing_channel`.
         """
         if seconds >= self._end_seconds:
             self._beyond_end += 1
@@ -107,7 +107,7 @@ class SoundTrack:
         self._length_seconds += length
 
     def passed(self) -> bool:
-        """Return whether all that comes is after the clip's end."""
+        """Return whether all further blocks lie after the clip's end."""
         if self._beyond_end >= BLOCKS_BEYOND_END:
             return True
         longest = self._end_seconds + LONGEST_EXCESS_SECONDS
@@ -127,14 +127,14 @@ class SoundTrack:
         last = max(0, round((self._end_seconds - start_seconds) * self.sample_rate))
         samples, silences = self._shifted(samples, [(counted[block], seconds) for block, seconds in shifts])
         inside = [max(0, min(end, early + last) - max(begin, early)) for begin, end in silences]
-        # A sixteenth of a millisecond of rounding must not read as a time before the clip.
+        # A rounding error of a sixteenth of a millisecond must not become a time before the clip.
         kept = samples[early : early + last]
         return TrackSound(kept, max(0.0, start_seconds), len(shifts), sum(inside) / self.sample_rate)
 
     def _shifted(
         self, samples: np.ndarray, shifts: list[tuple[float, float]]
     ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-        """Return the samples with silence for each gap, and where it is; an overlap is not heard twice."""
+        """Return the samples with silence in each gap and without overlaps, and the sample ranges of the silence."""
         pieces, silences, done, taken, moved = [], [], 0, 0, 0.0
         for counted, seconds in shifts:
             moved += seconds
@@ -142,7 +142,7 @@ class SoundTrack:
             pieces.append(samples[taken:upto])
             done += len(pieces[-1])
             taken = upto
-            # Silence up to where the next sample is heard, or samples left out that have been heard.
+            # Insert silence up to the next sample's time, or leave out samples that were already heard.
             missing = round((counted + moved) * self.sample_rate) - done
             if missing > 0:
                 pieces.append(np.zeros(missing, np.int16))
@@ -160,7 +160,7 @@ class SoundTrack:
         channels = frame.layout.nb_channels
         if channels > 1:
             self.meter.push(frame, seconds)
-        frame.pts = None  # the resampler would stretch by time stamps of its own; the alignment is ours
+        frame.pts = None  # the resampler would stretch to its own time stamps; alignment happens in `finish`
         if self._number is not None and channels > 1:
             frame = one_channel(frame, self._number)
         elif self._by_hand:
@@ -170,13 +170,13 @@ class SoundTrack:
         except av.ArgumentError:
             if self._by_hand or self._number is not None:
                 raise
-            # FFmpeg has no rule to mix this layout by.
+            # FFmpeg has no mixing rule for this layout.
             self._by_hand, self._resampler = True, self._new_resampler()
             resampled = self._resampler.resample(one_channel(frame, None))
         self._keep(resampled)
 
     def _begin(self, frame: av.AudioFrame) -> None:
-        """Begin to resample blocks of another form; what follows is placed where the blocks so far end."""
+        """Begin to resample blocks of another format; what follows is placed where the blocks so far end."""
         try:
             self._number = channel_number(self._channel, frame.layout, ambisonic=self._ambisonic)
         except ChannelMissing as error:
@@ -214,16 +214,15 @@ class SoundTrack:
 
 
 def find_shifts(stamps: np.ndarray, counted: np.ndarray, lengths: np.ndarray) -> tuple[float, list[tuple[int, float]]]:
-    """Return when a sound begins, and where it is to be moved against its count of samples.
+    """Return when a sound begins, and where it has to be moved relative to its sample count.
+
+    The beginning differs from the first block's own time stamp if the following blocks contradict that stamp. Each
+    shift is a block number and the seconds by which this block and all later ones move.
 
     Args:
         stamps: Time stamp of each block, seconds.
         counted: Seconds of sound before each block.
-        lengths: Of each block, seconds.
-
-    Returns:
-        Time of the first block, which is not its own stamp where those after it contradict; numbers of blocks, and by
-        how many seconds each and all after it are moved.
+        lengths: Length of each block, seconds.
     """
     ends = counted + lengths
     drifts = stamps - stamps[0] - counted
@@ -246,7 +245,7 @@ def find_shifts(stamps: np.ndarray, counted: np.ndarray, lengths: np.ndarray) ->
 def _next_shift(
     drift: np.ndarray, counted: np.ndarray, ends: np.ndarray, begin: int, swings: int
 ) -> tuple[tuple[int, float] | None, int]:
-    """Return the next block to move, by how much, and how often the stamps swung before it."""
+    """Return the next block to move and its shift in seconds, and how often the time stamps swung before it."""
     size = np.abs(drift)
     off = np.flatnonzero(size > DRIFT_SECONDS)
     returns = np.flatnonzero((size <= DRIFT_SECONDS) | (size > SWING_SECONDS))
@@ -272,11 +271,11 @@ def _next_shift(
 
 
 def _lasting(drift: np.ndarray, counted: np.ndarray, ends: np.ndarray, block: int, *, has_swung: bool) -> float:
-    """Return how much of a small drift lasts, seconds; 0 where it comes and goes."""
+    """Return how much of a small drift lasts, seconds; 0 if the drift comes and goes."""
     if has_swung and ends[-1] - counted[block] < LASTING_AFTER_SWINGS_SECONDS:
         return 0.0
     after = np.sign(drift[block]) * drift[block : _blocks_until(ends, counted[block] + LASTING_SECONDS)]
-    # From here on and not only later: else a swing before a gap would be taken for the gap.
+    # The share must hold from this block on, not only later: otherwise a swing before a gap would be taken for the gap.
     near = _blocks_until(ends, counted[block] + LOOK_AHEAD_SECONDS) - block
     shares = np.cumsum(after > DRIFT_SECONDS) / np.arange(1, len(after) + 1)
     if shares[min(near, len(shares)) - 1 :].min() < LASTING_SHARE:
@@ -285,7 +284,7 @@ def _lasting(drift: np.ndarray, counted: np.ndarray, ends: np.ndarray, block: in
 
 
 def _blocks_until(ends: np.ndarray, seconds: float) -> int:
-    """Return how many blocks there are up to the first that ends after this time, which is one of them."""
+    """Return the number of blocks up to and including the first one that ends after this time."""
     return int(np.searchsorted(ends, seconds, "right")) + 1
 
 

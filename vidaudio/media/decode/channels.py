@@ -1,8 +1,8 @@
-"""Which channels of a sound become the one that is kept.
+"""Selection of the channels that become the one kept channel.
 
-Usually all, mixed by FFmpeg's rule for their layout. A mix is not always what is heard: of ambisonics the first
-channel, W, is what an omnidirectional microphone hears, and the others are directions; channels of opposite sign
-cancel each other; and a layout that FFmpeg has no rule for cannot be mixed by it at all.
+Usually all channels are mixed by FFmpeg's rule for their layout. Such a mix is not always what is heard. In ambisonics,
+the first channel, W, is what an omnidirectional microphone hears, and the other channels are directions. Channels of
+opposite sign cancel each other. FFmpeg cannot mix a layout for which it has no rule.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy as np
 
 Channel = int | Literal["mix", "left", "right", "loudest"]
 
-# What `audio_channel` says of a sound where W was taken.
+# Value of `audio_channel` where W was taken.
 AMBISONIC_W = "W"
-# A mix this much quieter than its loudest channel, in power, over a second, has lost it: -17 dB.
+# A mix whose power over a second is below this share of its loudest channel's (-17 dB) has lost that channel.
 _CANCELLED_POWER = 0.02
-# Seconds this much quieter than the loudest one, in power, decide nothing: -30 dB.
+# Seconds whose power is below this share of the loudest second's (-30 dB) are ignored.
 AUDIBLE_POWER = 1e-3
 # Sound below -70 dBFS is digital silence with, at most, dither.
 SILENT_POWER = 1e-7
-# Only so many planes of a frame are known to PyAV.
+# PyAV gives access to at most this many planes of a frame.
 _MOST_PLANES = 8
 _SCALES = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
 _TYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
@@ -33,7 +33,7 @@ _LOW_FREQUENCY = frozenset({"LFE", "LFE2"})
 
 
 class SoundSink(Protocol):
-    """What decoded blocks of sound go to."""
+    """Receiver of decoded blocks of sound."""
 
     def push(self, frame: av.AudioFrame, seconds: float) -> None:
         """Take the next block, whose first sample is heard at `seconds` from the clip's start."""
@@ -45,7 +45,7 @@ class SoundSink(Protocol):
 
 
 class ChannelMissing(ValueError):
-    """The sound has no such channel."""
+    """Error for a sound that does not have the wanted channel."""
 
 
 def is_ambisonic(layout: av.AudioLayout) -> bool:
@@ -54,15 +54,15 @@ def is_ambisonic(layout: av.AudioLayout) -> bool:
 
 
 def channel_number(channel: Channel, layout: av.AudioLayout, *, ambisonic: bool = False) -> int | None:
-    """Return the number of the channel to take from a sound of this layout, from 0; None to mix all.
+    """Return the number of the channel to take from a sound of this layout, counted from 0; None to mix all.
 
     Args:
-        channel: What is asked for, but not `loudest`, which the layout does not tell.
-        layout: Of the sound.
-        ambisonic: Whether the file says that it is, which a decoder's own layout may not repeat.
+        channel: The wanted channel. `loudest` is not accepted, because a layout does not show levels.
+        layout: Channel layout of the sound.
+        ambisonic: Whether the file declares the sound ambisonic; the decoder's own layout may not repeat that.
 
     Raises:
-        ChannelMissing: The layout has fewer channels.
+        ChannelMissing: When the layout does not have a channel of this number.
     """
     count = layout.nb_channels
     if channel == "mix":
@@ -77,7 +77,10 @@ def channel_number(channel: Channel, layout: av.AudioLayout, *, ambisonic: bool 
 
 
 def one_channel(frame: av.AudioFrame, number: int | None) -> av.AudioFrame:
-    """Return a block of one channel of a sound; of the mean of all where the number is None."""
+    """Return a block with one channel of a sound; with the mean of all if `number` is None.
+
+    Low-frequency channels are left out of the mean, unless there are no others.
+    """
     values = channel_values(frame)
     if number is None:
         names = [c.name for c in frame.layout.channels] if values.shape[1] <= _MOST_PLANES else []
@@ -100,11 +103,11 @@ def channel_values(frame: av.AudioFrame) -> np.ndarray:
 
 
 class LevelMeter:
-    """Measures how loud each channel of a sound is; those for low frequencies, which no mix has, count as silent.
+    """Level meter for each channel of a sound; low-frequency channels, which no mix contains, count as silent.
 
     Args:
-        end_seconds: Nothing is measured from here on.
-        every: Only every so-many-th block is looked at.
+        end_seconds: End of the clip; nothing is measured from here on.
+        every: Interval in blocks. Blocks in between are measured only if they last a second or begin a new one.
     """
 
     def __init__(self, end_seconds: float = float("inf"), every: int = 1) -> None:
@@ -117,11 +120,11 @@ class LevelMeter:
 
     @property
     def powers(self) -> np.ndarray:
-        """Mean square of each channel, full scale 1; empty where nothing was measured."""
+        """Mean square of each channel, full scale 1; empty if nothing was measured."""
         return self._of(list(self._sums))
 
     def by_second(self) -> dict[int, np.ndarray]:
-        """Mean square of each channel in every whole second that was measured."""
+        """Return the mean square of each channel, full scale 1, for every whole second that was measured."""
         return {second: self._of([second]) for second in self._sums}
 
     def _of(self, seconds: Sequence[int]) -> np.ndarray:
@@ -137,7 +140,8 @@ class LevelMeter:
             return
         self._blocks += 1
         rate = frame.sample_rate
-        # Of short blocks, those that begin in a second are as good as those that reach into it.
+        # A short block may be skipped if its second has samples: those that begin in a second represent it as well as
+        # those that reach into it.
         if (self._blocks - 1) % self._every and math.floor(seconds) in self._samples and frame.samples < rate:
             return
         channels, cuts = frame.layout.nb_channels, _second_cuts(seconds, frame.samples, rate)
@@ -154,24 +158,24 @@ class LevelMeter:
             self._samples[second] = self._samples.get(second, 0) + end - begin
 
     def passed(self) -> bool:
-        """Return whether the clip's end has been reached."""
+        """Return whether 8 blocks lay at or after the clip's end."""
         return self._beyond_end >= 8
 
 
 def _low_frequency(layout: av.AudioLayout) -> list[int]:
-    """Return the numbers of the channels that are for low frequencies alone."""
+    """Return the numbers of the low-frequency channels."""
     names = [channel.name for channel in layout.channels] if layout.nb_channels <= _MOST_PLANES else []
     return [number for number, name in enumerate(names) if name in _LOW_FREQUENCY]
 
 
 def has_cancelled(mixed: Mapping[int, float], loudest: Mapping[int, float], channels: int) -> bool:
-    """Return whether a mix has lost its loudest channel in any second in which that is heard.
+    """Return whether a mix has lost its loudest channel in any second in which that channel is audible.
 
     Args:
-        mixed: Mean square of the mix by whole seconds, full scale 1.
-        loudest: Mean square of the loudest channel, likewise.
-        channels: How many are mixed. A single one that is heard alone has, in the mean of all, 1 / channels**2 of its
-            power: a fourth of that is less than any mix without cancellation leaves.
+        mixed: Mean square of the mix for each whole second, full scale 1.
+        loudest: Mean square of the loudest channel for each whole second, full scale 1.
+        channels: Number of mixed channels. A single audible channel has 1 / channels**2 of its power in the mean of
+            all. A fourth of that is less than any mix without cancellation leaves.
     """
     share = min(_CANCELLED_POWER, 0.25 / channels**2)
     audible = max(SILENT_POWER, AUDIBLE_POWER * max(loudest.values(), default=0.0))
@@ -183,7 +187,7 @@ def has_cancelled(mixed: Mapping[int, float], loudest: Mapping[int, float], chan
 
 
 def powers_by_second(samples: np.ndarray, sample_rate: int, start_seconds: float) -> dict[int, float]:
-    """Return the mean square of a sound, int16, by whole seconds of the clip that are filled by half at least."""
+    """Return the mean square of an int16 sound, full scale 1, for each whole clip second that is at least half full."""
     cuts = _second_cuts(start_seconds, len(samples), sample_rate) if len(samples) else []
     powers = {second: samples[begin:end].astype(np.float32) for second, begin, end in cuts}
     return {
@@ -194,7 +198,7 @@ def powers_by_second(samples: np.ndarray, sample_rate: int, start_seconds: float
 
 
 def _second_cuts(seconds: float, samples: int, sample_rate: int) -> list[tuple[int, int, int]]:
-    """Return the whole seconds that a block lies in, and for each its first sample and the one behind its last."""
+    """Return each whole second that a block overlaps, with its first sample and the one after its last in the block."""
     first, last = math.floor(seconds), math.floor(seconds + (samples - 1) / sample_rate)
     inner = [min(samples, max(0, round((second - seconds) * sample_rate))) for second in range(first + 1, last + 1)]
     return [

@@ -1,4 +1,4 @@
-"""One clip to pictures and sound: one open, one pass over the packets, true presentation times.
+"""Decoding of one clip to pictures and sound: one open, one pass over the packets, true presentation times.
 
 Time 0 of a file is its container's start time as players take it, edit lists applied. A clip is a span of that time
 line; everything recorded is relative to the clip's own start.
@@ -36,12 +36,12 @@ from vidaudio.media.outcomes import Outcome, Reason
 
 __all__ = ["CONTAINERS", "DecodeOptions", "DecodedClip", "decode_clip"]
 
-# Containers that hold media themselves. Play lists and scripts (hls, dash, concat) name other files and stay closed.
+# Containers that hold media themselves. Play lists and scripts (hls, dash, concat) name other files and are not opened.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,wav,mp3,flac,aac,rm,mxf,dv,"
     "h264,hevc,m4v,gif,nut,vob,wtv,ivf,amr,aiff,au,w64,caf,swf"
 )
-# Clips of one file come one after another, and all its packets were looked at for the first.
+# Clips of one file come one after another: they share the time line, which takes a pass over all packets.
 TIME_LINES_KEPT = 16
 
 _T = TypeVar("_T")
@@ -51,10 +51,16 @@ _time_lines: OrderedDict[tuple, TimeLine] = OrderedDict()
 def decode_clip(
     file: str | BinaryIO, start_seconds: float, end_seconds: float | None, options: DecodeOptions
 ) -> DecodedClip | Outcome:
-    """Decode `[start_seconds, end_seconds)` of a file's own time line (None: to its end).
+    """Decode `[start_seconds, end_seconds)` of a file's own time line, and return the clip or why there is none.
 
-    Returns the clip, or the outcome that says why there is none. Raises nothing for bad media but a MemoryError where
-    decoding it takes more than there is.
+    Args:
+        file: Path of a local file, or a seekable binary file.
+        start_seconds: Start of the clip, seconds from the file's time 0.
+        end_seconds: End of the clip, seconds from the file's time 0; None means the end of the file.
+        options: What to keep of the clip.
+
+    Raises:
+        MemoryError: When decoding takes more memory than there is; bad media raise nothing else.
     """
     if isinstance(file, str) and not os.access(file, os.R_OK):
         return Outcome.failed(Reason.NOT_FOUND, "there is no such file, or it may not be read")
@@ -66,7 +72,7 @@ def decode_clip(
 
 
 class _NoClip(Exception):
-    """There is no clip; the outcome says why."""
+    """Error for a file or span that gives no clip; carries the outcome with the reason."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.message)
@@ -74,20 +80,20 @@ class _NoClip(Exception):
 
 
 class _Reopen(Exception):
-    """Something was learned of the file: it is to be opened anew and read from its beginning."""
+    """Signal that the file must be opened again and read from its beginning, because something was learned about it."""
 
 
 @dataclass(slots=True)
 class _Learned:
-    """What earlier passes over a file have shown: how it is to be decoded.
+    """What earlier passes over a file have shown about how to decode it.
 
     Attributes:
         may_seek: Whether reading may begin in the middle.
         may_skip: Whether pictures may be left undecoded.
-        clock_jumps: Whether all packets are to be looked at first.
-        time_line: Of the packets, once they have been.
+        clock_jumps: Whether all packets must be read before decoding, because the clock may jump.
+        time_line: Time line of the packets; None until all of them have been read.
         empty_tracks: Numbers of streams of which nothing could be decoded.
-        encoder_delay: Of the sound, seconds; None before its first packet was looked at.
+        encoder_delay: Encoder delay of the sound, seconds; None until the first packet has been read.
     """
 
     may_seek: bool = True
@@ -99,7 +105,7 @@ class _Learned:
 
 
 class _ClipDecoder:
-    """Decodes one span of one file, which is opened anew whenever it turns out to be of another kind than it looked."""
+    """Decoder of one span of one file, which it opens again whenever the file turns out to need other treatment."""
 
     def __init__(self, file: str | BinaryIO, start_seconds: float, span_seconds: float, options: DecodeOptions) -> None:
         self._file, self._start, self._span, self._options = file, start_seconds, span_seconds, options
@@ -107,6 +113,7 @@ class _ClipDecoder:
         self._mixed = LevelMeter()
 
     def decode(self) -> DecodedClip:
+        """Return the decoded clip, or raise `_NoClip`."""
         channel = self._options.channel
         if channel == "loudest":
             channel = _loudest(self._measured().powers)
@@ -114,7 +121,7 @@ class _ClipDecoder:
         return self._with_what_was_cancelled(clip) if channel == clip.audio_channel == "mix" else clip
 
     def _opened(self, work: Callable[[Any], _T]) -> _T:
-        """Do work on the open file, anew after each surprise."""
+        """Run `work` on the open file, and again on the file opened anew after each surprise."""
         while True:
             try:
                 container = _open(self._file)
@@ -167,12 +174,12 @@ class _ClipDecoder:
         )
 
     def _check(self, container: Any, decoder: SpanDecoder, grid: FrameGrid, track: SoundTrack, sound: TrackSound):
-        """Raise what is wrong with the decoded clip, if anything."""
+        """Raise `_NoClip` if something is wrong with the decoded clip."""
         broken = f" after {decoder.errors} unreadable packets" if decoder.errors else ""
         if track.missing_channel and not len(sound.samples):
             raise _no_clip(Reason.NO_AUDIO, track.missing_channel)
         for what, kind, decoded in (("picture", "video", decoder.pictures), ("sound", "audio", decoder.blocks)):
-            # After a jump none may have come because the track ends before the clip: that is no fault of the file.
+            # After a seek, nothing may come because the track ends before the clip: that is no fault of the file.
             if not decoded and (decoder.errors or not decoder.sought):
                 self._take_another_track(container, kind)
                 raise _no_clip(Reason.CORRUPT, f"no {what} could be decoded{broken}")
@@ -183,10 +190,11 @@ class _ClipDecoder:
             raise _no_clip(Reason.TOO_SHORT, f"{shortest:.2f} s of {what}, {wanted}{broken}")
 
     def _tracks(self, container: Any) -> tuple[Any, Any]:
-        """Return the picture and the sound to decode, once all is known that has to be before that.
+        """Return the picture and the sound track to decode, once everything needed before decoding is known.
 
         Raises:
-            _Reopen: The file was read for it.
+            _NoClip: When there is no picture, no sound or no decoder for one of them.
+            _Reopen: When the file had to be read for this.
         """
         ranked = [self._ranked(container, "video"), self._ranked(container, "audio")]
         video, audio = (tracks[0] if tracks else None for tracks in ranked)
@@ -205,7 +213,7 @@ class _ClipDecoder:
             first = next((packet for packet in read_packets(container, [audio]) if packet.size), None)
             learned.encoder_delay = encoder_delay_seconds(first) if first is not None else 0.0
             raise _Reopen
-        # Where one clock may come twice, seeking by it may lead anywhere.
+        # If a clock value may occur twice in the file, a seek to it may land anywhere.
         first_look = learned.clock_jumps or (learned.may_seek and self._start > 0 and may_be_joined(container))
         if learned.time_line is None and first_look:
             learned.time_line = self._time_line(container, video, audio)
@@ -218,10 +226,10 @@ class _ClipDecoder:
         return [stream for stream in ranked if stream.index not in self._learned.empty_tracks] or ranked[:1]
 
     def _take_another_track(self, container: Any, kind: Any) -> None:
-        """Have the file decoded with its next track of this kind, if it has one.
+        """Make the next pass decode the next track of this kind, if there is one.
 
         Raises:
-            _Reopen: It has.
+            _Reopen: When there is another track.
         """
         first, *others = self._ranked(container, kind)
         if any(stream.codec_context is not None for stream in others):
@@ -241,10 +249,10 @@ class _ClipDecoder:
         return known
 
     def _span_decoder(self, container: Any, video: Any, audio: Any, *, sound_only: bool = False) -> SpanDecoder:
-        """Return a decoder that is where the span begins.
+        """Return a decoder positioned at the beginning of the span.
 
         Raises:
-            _Reopen: The file is not to be sought in.
+            _Reopen: When seeking does not work in the file.
         """
         learned = self._learned
         decoder = SpanDecoder(
@@ -262,7 +270,7 @@ class _ClipDecoder:
         return decoder
 
     def _with_what_was_cancelled(self, clip: DecodedClip) -> DecodedClip:
-        """Return the clip with its loudest channel where the mix of all has lost it: channels of opposite sign."""
+        """Return the clip, with its loudest channel if the mix has lost that channel to channels of opposite sign."""
         channels = len(self._mixed.powers)
         if channels < 2:
             return clip
@@ -277,7 +285,7 @@ class _ClipDecoder:
         track = SoundTrack(rate, self._span, _loudest(meter.powers))
         self._hear(track)
         sound = track.finish()
-        # Measured again: what the resampler takes away was never in the mix.
+        # Measure again: what the resampler removes was never in the mix.
         kept = powers_by_second(sound.samples, rate, sound.start_seconds)
         if not has_cancelled(mixed, kept, channels):
             return clip
@@ -291,13 +299,13 @@ class _ClipDecoder:
         )
 
     def _measured(self) -> LevelMeter:
-        """Return the levels of each channel in the span, measured over all of it."""
+        """Return the levels of each channel, measured over the whole span."""
         meter = LevelMeter(self._span)
         self._hear(meter)
         return meter
 
     def _hear(self, sink: SoundSink) -> None:
-        """Decode the span's sound alone."""
+        """Decode only the span's sound into a sink."""
 
         def hear(container: Any) -> None:
             video, audio = self._tracks(container)
@@ -310,7 +318,7 @@ def _open(file: str | BinaryIO) -> Any:
     if not isinstance(file, str):
         file.seek(0)
     return av.open(
-        # The protocol is named, so that no file name is read as one.
+        # The explicit protocol keeps a file name from being read as one.
         f"file:{file}" if isinstance(file, str) else file,
         mode="r",
         metadata_errors="replace",
@@ -319,7 +327,7 @@ def _open(file: str | BinaryIO) -> Any:
 
 
 def _identity(file: str | BinaryIO) -> tuple:
-    """Return what tells a file, as it now is, from others."""
+    """Return a key that identifies a file in its current state."""
     if not isinstance(file, str):
         return getattr(file, "identity", (id(file),))
     status = os.stat(file)
@@ -327,7 +335,7 @@ def _identity(file: str | BinaryIO) -> tuple:
 
 
 def _says_ambisonic(audio: Any) -> bool:
-    """Return whether the container calls the sound ambisonic, which the decoder's own layout may not repeat."""
+    """Return whether the container declares the sound ambisonic; the decoder's own layout may not repeat that."""
     return is_ambisonic(audio.codec_context.layout)
 
 
@@ -336,7 +344,7 @@ def _loudest(powers: np.ndarray) -> int:
 
 
 def _loudest_by_second(meter: LevelMeter) -> dict[int, float]:
-    """Return the power of the channel that is the loudest in each second."""
+    """Return the power of the loudest channel in each second."""
     return {second: float(powers.max()) for second, powers in meter.by_second().items()}
 
 
@@ -345,5 +353,5 @@ def _no_clip(reason: Reason, message: str) -> _NoClip:
 
 
 def _first_line(error: BaseException) -> str:
-    """The reason alone: paths in it would differ between runs."""
+    """Return the reason only: paths in the message would differ between runs."""
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

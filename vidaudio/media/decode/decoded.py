@@ -1,4 +1,4 @@
-"""What decoding a clip is asked for, and what it gives."""
+"""Options and result of decoding a clip."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from vidaudio.media.decode.channels import Channel
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """What is kept of a clip.
+    """What to keep of a clip.
 
     Attributes:
         frame_size: Side of the square pictures, pixels.
-        frames_per_second: Of the picture grid; 1 gives pictures at 1-s intervals.
-        sample_rate: Of the mono sound, Hz.
-        min_seconds: Clips with less picture or less sound than this are dropped.
-        max_seconds: Longer spans are cut to this; bounds memory on endless files.
-        decode: `exact` takes the picture on screen at every grid time, `fast` the last before it that others refer to.
-            Both decode no picture that they can do without; `whole` decodes all, to the same result as `exact`.
-        channel: Of a sound with several: their `mix`, the `left`, `right` or `loudest` one, or a number from 0.
+        frames_per_second: Rate of the picture grid; 1 gives pictures at 1-s intervals.
+        sample_rate: Sample rate of the mono sound, Hz.
+        min_seconds: Least duration of picture and of sound; clips with less of either are dropped.
+        max_seconds: Maximum duration; longer spans are cut to it, which bounds memory on endless files.
+        decode: `exact` takes the picture on screen at each grid time, `fast` the last one before it that others refer
+            to. Both leave out all pictures that are not needed. `whole` decodes all, with the same result as `exact`.
+        channel: Channel to take from a sound with several: the `mix`, the `left`, `right` or `loudest` one, or a number
+            counted from 0.
     """
 
     frame_size: int = 224
@@ -41,17 +42,18 @@ class DecodedClip:
     Attributes:
         images: RGB pictures, uint8 `[size, size, 3]`.
         frame_seconds: True presentation time of each picture.
-        grid_seconds: When each is on screen.
-        motion: See `FrameGrid`.
+        grid_seconds: Time at which each picture is on screen; see `FrameGrid`.
+        motion: Largest mean absolute difference between consecutive pictures, in grey levels of 255; see `FrameGrid`.
         samples: Mono int16 `[samples]`.
         audio_start_seconds: Time of the first sample.
-        video_seconds: When the last picture ends.
-        decode_errors: Packets that could not be read or decoded.
-        audio_gaps: How often silence was put into the sound, or an overlap cut out.
-        time_jumps: How often the file's clock jumped within the clip; what follows was moved to where it belongs.
-        filled_seconds: Silence put into gaps of the sound.
-        held_seconds: Time in which one picture stayed on screen for over a second.
-        audio_channel: `mix` of all channels, `W` of ambisonics, or the number of the one that was taken, from 0.
+        video_seconds: Time at which the last picture ends.
+        decode_errors: Number of packets that could not be read or decoded.
+        audio_gaps: Number of places where silence was inserted into the sound or an overlap was cut out.
+        time_jumps: Number of jumps of the file's clock within the clip; what follows a jump was moved to where it
+            belongs.
+        filled_seconds: Duration of the silence inserted into gaps of the sound.
+        held_seconds: Time during which one picture stayed on screen for over a second.
+        audio_channel: The channel that was taken: `mix` of all, `W` of ambisonics, or a number counted from 0.
         tone_mapped: Whether pictures of high dynamic range or wide gamut were converted to BT.709.
     """
 

@@ -1,9 +1,9 @@
-"""The delay of an MP3 encoder, where the first frame tells it and the container cannot.
+"""The delay of an MP3 encoder, read from the first frame where the container cannot report it.
 
-An MP3 file begins with a frame that holds no sound but a header, "Xing" or "Info", in which LAME and others write how
-many samples their filters put before the first one. Readers of MP3 files take both away. Put into AVI or another
-container, packet by packet, that frame is one like all others, and picture and sound are apart by its length and the
-delay: 17 to 70 ms.
+An MP3 file begins with a frame that contains no sound but a header, "Xing" or "Info". In it, LAME and other encoders
+write how many samples their filters put before the first one. Readers of MP3 files remove both the frame and these
+samples. If the stream is copied packet by packet into AVI or another container, that frame looks like all others.
+Picture and sound are then out of sync by its length and the delay: 17 to 70 ms.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 import av
 
 HEADER_WORDS = (b"Xing", b"Info")
-# After the word and its flags: which of the number of frames, of bytes, a table, and the quality follow.
+# Optional fields after the word and its flags, as (flag, bytes): number of frames, number of bytes, seek table,
+# quality.
 _FIELD_BYTES = ((1, 4), (2, 4), (4, 100), (8, 4))
-# The delay stands in the first 12 bits of this byte of the encoder's own part, which begins with its name.
+# The delay is in the first 12 bits from this byte of the encoder's own part, which begins with the encoder's name.
 _DELAY_AT = 21
-# What every MPEG audio decoder adds: 528 samples of its filters, and one.
+# Delay that every MPEG audio decoder adds: 528 samples of its filters, plus one.
 DECODER_DELAY = 529
 SAMPLES_A_FRAME = {3: 1152, 2: 576, 0: 576}  # by version bits: MPEG-1, 2, 2.5; layer III
 
@@ -28,21 +29,21 @@ def may_have_header(stream: Any) -> bool:
 
 
 def encoder_delay_seconds(packet: av.Packet) -> float:
-    """Return how long before the first sample of the encoder's input the sound of a track begins; 0 if unknown.
+    """Return how long before the first sample of the encoder's input a track's sound begins, in seconds; 0 if unknown.
 
     Args:
-        packet: The first of a track.
+        packet: First packet of the track.
     """
     if not may_have_header(packet.stream):
         return 0.0
     rate = packet.stream.codec_context.sample_rate
-    if not rate or packet.has_sidedata("skip_samples"):  # the container has told it
+    if not rate or packet.has_sidedata("skip_samples"):  # the container already reports the delay
         return 0.0
     return header_delay_samples(bytes(packet)) / rate
 
 
 def header_delay_samples(frame: bytes) -> int:
-    """Return the samples that a header frame and the delay it tells amount to; 0 where it is a frame of sound."""
+    """Return the length of a header frame in samples, plus all delay if it states one; 0 for a frame of sound."""
     if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
         return 0
     version, mono = frame[1] >> 3 & 3, frame[3] >> 6 == 3

@@ -1,8 +1,8 @@
-"""Clips to JPEG pictures and FLAC sound, through a decoder process that may die or hang at the cost of one clip.
+"""Extraction of clips as JPEG pictures and FLAC sound, in a decoder process: a crash or hang costs only one clip.
 
-A clip whose decoder dies is a suspect: it is decoded again, alone in a process of its own, and failed once such a
-process has died on it twice. One that overruns its deadline has one more try. Otherwise the process is kept between
-clips, since starting one costs as much as decoding a clip.
+A clip whose decoder dies is decoded again, alone in a process of its own. It is failed once such a process has died on
+it twice. A clip that overruns its deadline gets one more try. Otherwise the process is kept between clips, because
+starting one costs as much as decoding a clip.
 """
 
 from __future__ import annotations
@@ -18,27 +18,29 @@ from vidaudio.media.decode.channels import Channel
 from vidaudio.media.outcomes import Outcome, Reason, State
 from vidaudio.media.worker_process import PACKAGES, WorkerDied, WorkerLate, WorkerProcess
 
-# Deaths of a process that decoded nothing but the one clip, until they are taken for the clip's doing.
+# A clip is failed after this many deaths of a process that decoded nothing but this clip.
 DEATHS_ALONE = 2
 NOT_FOR_DECODING = ("jpeg_quality", "deadline_seconds", "memory_gib")
-# The child finds this very package wherever it lies, and nothing that lies in the folder it happens to be started from.
+# The child imports this same package wherever it is installed, and nothing from its working directory.
 CHILD = f"import sys; sys.path.append({PACKAGES!r}); from vidaudio.media.decode.worker import main; main()"
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractOptions:
-    """What is kept of every clip, and how long one may take.
+    """What to keep of every clip, and how long one may take.
 
     Attributes:
         frame_size: Side of the square pictures, pixels.
-        frames_per_second: Of the picture grid.
-        sample_rate: Of the mono sound, Hz.
-        min_seconds: Clips with less picture or sound are dropped as too short.
-        decode: `exact`: the picture on screen at every grid time; `fast`: the last before it that others refer to.
-        jpeg_quality: 1 to 95.
-        deadline_seconds: Per clip and try.
-        memory_gib: Address space of the decoder; a clip that wants more is failed.
-        channel: Of a sound with several: their `mix`, the `left`, `right` or `loudest` one, or a number from 0.
+        frames_per_second: Rate of the picture grid.
+        sample_rate: Sample rate of the mono sound, Hz.
+        min_seconds: Least duration of picture and of sound; clips with less of either are dropped as too short.
+        decode: `exact` takes the picture on screen at each grid time, `fast` the last one before it that others refer
+            to.
+        jpeg_quality: JPEG quality, 1 to 95.
+        deadline_seconds: Time limit for each try of a clip.
+        memory_gib: Limit of the decoder's address space, GiB; a clip that needs more is failed.
+        channel: Channel to take from a sound with several: the `mix`, the `left`, `right` or `loudest` one, or a number
+            counted from 0.
     """
 
     frame_size: int = 224
@@ -52,14 +54,22 @@ class ExtractOptions:
     channel: Channel = "mix"
 
     def decode_options(self) -> dict[str, Any]:
-        """The part that the decoder needs."""
+        """Return the options that the decoder needs."""
         values = asdict(self)
         return {k: v for k, v in values.items() if k not in NOT_FOR_DECODING}
 
 
 @dataclass(frozen=True, slots=True)
 class MediaSpan:
-    """A clip in a local file, or in `length` bytes of it from `offset`; seconds on that file's own time line."""
+    """A clip in a local file, or in a byte range of such a file.
+
+    Attributes:
+        path: Path of the file.
+        start_seconds: Start of the clip on the file's own time line.
+        end_seconds: End of the clip on the file's own time line; None means the end of the file.
+        offset: First byte of the range.
+        length: Length of the range in bytes; None means to the end of the file.
+    """
 
     path: Path
     start_seconds: float
@@ -70,7 +80,7 @@ class MediaSpan:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What became of one clip: members by extension and facts where it is done."""
+    """Result of one clip: its outcome and, if done, its facts and its members by extension."""
 
     outcome: Outcome
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -78,7 +88,7 @@ class Extracted:
 
 
 class Extractor(WorkerProcess):
-    """One decoder process, started when first needed, replaced when it dies. Not to be shared between threads."""
+    """One decoder process, started when first needed and replaced when it dies; must not be shared between threads."""
 
     what = "the decoder"
 
@@ -87,17 +97,18 @@ class Extractor(WorkerProcess):
         self.options = options or ExtractOptions()
 
     def extract(self, span: MediaSpan, *, alone: bool = False) -> Extracted:
-        """Decode and encode one clip. Never raises for bad media, crashes or hangs of the decoder.
+        """Decode and encode one clip; bad media, crashes and hangs of the decoder never raise an error.
 
         Args:
-            span: The clip.
-            alone: In a process that has decoded nothing else, and will not.
+            span: The clip to decode.
+            alone: Whether to use a process that decodes no other clip before or after this one.
         """
         if alone:
             self.close()
         deaths = late = 0
         while True:
-            # What died may have been broken by a clip before: that proves nothing against this one.
+            # If the process had decoded earlier clips, one of those may have broken it: its death proves nothing about
+            # this clip.
             fresh = self._process is None
             try:
                 result = self._ask(span)

@@ -1,10 +1,10 @@
-"""Which pictures need not be decoded: those that no other refers to and that are not on screen at a grid time.
+"""Selection of pictures that need not be decoded: no other picture refers to them, and no grid time shows them.
 
-Packets come in decoding order with their presentation times, so a few of them read ahead tell which picture will be on
-screen at t. Codecs mark pictures that nothing refers to (most B pictures); leaving those out changes no other picture.
-So the pictures kept are, bit for bit, those of a whole decoding, at two thirds of its cost. All this rests on the
-file's own time stamps: where they are missing, contradictory or not kept by the decoder, or anything is damaged or
-interlaced, the file is `CannotSkipFrames`, and is to be decoded whole.
+Packets come in decoding order with their presentation times, so reading a few of them ahead shows which picture will be
+on screen at t. Codecs mark pictures that nothing refers to (most B pictures). Leaving those out changes no other
+picture, so the kept pictures equal those of a whole decoding bit for bit, at two thirds of its cost. All this relies on
+the file's own time stamps. If they are missing, contradictory or not kept by the decoder, or if anything is damaged or
+interlaced, `CannotSkipFrames` is raised and the file must be decoded whole.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import av
 from vidaudio.media.decode.frames import ROUNDING_SECONDS
 from vidaudio.media.decode.timeline import ticks_to_seconds
 
-# Codecs whose decoders in FFmpeg leave out unreferenced pictures one by one, at any time.
+# Codecs whose FFmpeg decoders can leave out single unreferenced pictures at any time.
 CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4", "vp8"})
-# Containers that stamp pictures in the order of decoding, or few of them.
+# Containers that stamp pictures in decoding order, or stamp only a few.
 UNSTAMPED_CONTAINERS = frozenset({"avi", "mpeg"})
-# More than the reordering of any codec (16 pictures) and than a second of the fastest camera.
+# More than any codec reorders (16 pictures), and more than one second of the fastest camera.
 MOST_PACKETS_AHEAD = 300
 
 
 class CannotSkipFrames(Exception):
-    """The time stamps of this file do not tell beforehand which pictures are needed."""
+    """Error for a file whose time stamps do not show in advance which pictures are needed."""
 
 
 class FrameSkipper:
-    """Holds video packets back until it is known whether their pictures are needed.
+    """Buffer that holds video packets back until it is known whether their pictures are needed.
 
     Args:
-        step_seconds: Of the picture grid.
+        step_seconds: Spacing of the picture grid, seconds.
         zero: Time of the clip's start on the stream's own time line, seconds.
-        exact: Whether the picture on screen at each grid time is needed even where nothing refers to it. Otherwise the
-            last referenced one before it must do.
+        exact: Whether the picture on screen at each grid time is needed even if no other picture refers to it.
+            Otherwise the last referenced picture before it is used.
 
     Attributes:
-        end_seconds: Where the last picture passed on ends, on the clip's clock, decoded or not.
+        end_seconds: End of the last picture passed on, decoded or not, in seconds from the clip's start.
     """
 
     def __init__(self, step_seconds: float, zero: float, *, exact: bool) -> None:
@@ -55,15 +55,15 @@ class FrameSkipper:
         self._expected: set[int] = set()
 
     def push(self, packet: av.Packet) -> Iterator[tuple[av.Packet, bool]]:
-        """Take the next packet in decoding order; gives those that are decided, and whether each must be decoded.
+        """Take the next packet in decoding order and yield the decided packets, each with whether it must be decoded.
 
         Raises:
-            Unpredictable: The packet's time stamps cannot be relied on.
+            CannotSkipFrames: When the packet's time stamps cannot be relied on, or too many packets are undecided.
         """
         if packet.pts is None or packet.dts is None or packet.dts < self._last_dts or packet.pts < packet.dts:
             raise CannotSkipFrames("time stamps are missing or go back")
         if self._time_base is None:
-            self._time_base = packet.time_base  # made anew at every access
+            self._time_base = packet.time_base  # PyAV creates a new object at every access
         seconds = ticks_to_seconds(packet.pts, self._time_base) - self._zero
         if any(seconds == other for _, other in self._waiting):
             raise CannotSkipFrames("two pictures at one time")
@@ -77,14 +77,15 @@ class FrameSkipper:
         yield from self._decided(at_end=False)
 
     def drain(self) -> Iterator[tuple[av.Packet, bool]]:
-        """The packets left when the file ends."""
+        """Yield the remaining packets, each with whether it must be decoded; for the end of the file."""
         yield from self._decided(at_end=True)
 
     def shown(self, frame: av.VideoFrame) -> None:
-        """Note what the decoder made of it.
+        """Record a decoded frame.
 
         Raises:
-            Unpredictable: It stamps pictures otherwise than their packets, or this one is interlaced.
+            CannotSkipFrames: When the frame's time stamp is missing or not later than the one before, or it is
+                interlaced.
         """
         if frame.pts is None or frame.pts <= self._last_shown:
             raise CannotSkipFrames("the decoder's time stamps are missing or go back")
@@ -94,10 +95,13 @@ class FrameSkipper:
         self._expected.discard(frame.pts)
 
     def finish(self, *, at_end: bool) -> None:
-        """Check that every picture that was needed came; `at_end` where nothing more could be read of the file.
+        """Check that every needed picture was decoded.
+
+        Args:
+            at_end: Whether the file was read to its end.
 
         Raises:
-            Unpredictable: One did not.
+            CannotSkipFrames: When a needed picture is missing, or packets are still undecided at the end of the file.
         """
         if self._expected or (at_end and self._waiting):
             raise CannotSkipFrames("the decoder kept back a picture that was needed")
@@ -113,14 +117,14 @@ class FrameSkipper:
             if not packet.is_discard:
                 shown_seconds = ticks_to_seconds(packet.duration or 0, self._time_base)
                 self.end_seconds = max(self.end_seconds, seconds + shown_seconds)
-            # What is shown before the first key picture is for the decoder to judge.
+            # The decoder itself must decide about pictures shown before the first key picture.
             needed = self._exact and not replaced and not packet.is_discard
             if needed:
                 self._expected.add(packet.pts)
             yield packet, needed or seconds <= self._first_seconds
 
     def _next_grid_seconds(self, seconds: float) -> float:
-        """The first grid time at which a picture of this time may be on screen."""
+        """Return the first grid time at which a picture of this time may be on screen."""
         number = max(0, math.ceil((seconds - ROUNDING_SECONDS) / self._step))
         if number and (number - 1) * self._step >= seconds - ROUNDING_SECONDS:  # the division rounded up
             number -= 1

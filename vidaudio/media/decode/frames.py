@@ -1,7 +1,7 @@
-"""Pictures on a time grid: for every grid time the frame on screen at that moment, upright, square and of one moment.
+"""Pictures on a time grid: for each grid time the frame on screen at that moment, upright, square and deinterlaced.
 
-The frame at t is the last one with a presentation time <= t. Frames arrive in presentation order, so one look-behind is
-enough (two for interlaced ones), and only the frames that are kept are ever taken apart or converted to RGB.
+The frame at t is the last one with a presentation time <= t. Frames arrive in presentation order, so it is enough to
+keep one earlier frame (two if frames are interlaced). Only frames that are kept are deinterlaced or converted to RGB.
 """
 
 from __future__ import annotations
@@ -16,33 +16,35 @@ from av.video.reformatter import ColorPrimaries, Colorspace, Interpolation, Vide
 from vidaudio.media.decode.deinterlace import deinterlaced, is_interlaced
 from vidaudio.media.decode.tone_mapping import needs_mapping, to_sdr
 
-# A file whose pictures begin a little after its clock (an encoder's delay) still has a picture for its first grid time.
+# Pictures may begin this much after the file's clock (an encoder's delay); the first one still fills the first grid
+# time.
 LATE_FIRST_FRAME_SECONDS = 0.5
-# Of a resized picture, in squares: a strip of 2 x 16384 pixels would take gigabytes for the little that is kept of it.
+# Limit of a resized picture's long side, in multiples of its short side: a strip of 2 x 16384 pixels would take
+# gigabytes, of which little is kept.
 LONGEST_SIDE = 32
-# A picture this little after a grid time counts as there in time: 2.7 s less 1.7 s is more than 1 s in floating point.
+# A picture this little after a grid time counts as in time: in floating point, 2.7 s less 1.7 s is more than 1 s.
 ROUNDING_SECONDS = 1e-6
-# How colour differences are coded where an HDR file does not say: as BT.2020 does.
+# Matrix of colour differences for an HDR file that does not declare one: that of BT.2020.
 HDR_MATRIX = Colorspace.BT2020
 UNSPECIFIED_MATRIX = 2
 
 
 @dataclass(slots=True)
 class FrameGrid:
-    """Collects the frames displayed at `0, step, 2 step, ...` seconds of a clip.
+    """Collector of the frames displayed at `0, step, 2 step, ...` seconds of a clip.
 
     Attributes:
-        step_seconds: Grid spacing.
+        step_seconds: Spacing of the grid, seconds.
         size: Side of the square pictures, pixels.
-        span_seconds: The clip's length; nothing is collected after it.
+        span_seconds: Length of the clip; nothing is collected after it.
         pixel_aspect: Width over height of one stored pixel as displayed.
         images: RGB pictures, uint8 `[size, size, 3]`.
         frame_seconds: True presentation time of each picture, relative to the clip's start.
-        grid_seconds: The moment at which each is on screen: its grid time, or its own time where it is the file's first
+        grid_seconds: Time at which each picture is on screen: its grid time, or its own time if it is the file's first
             frame and appears a little later.
         motion: Largest mean absolute difference between consecutive pictures, grey levels of 255; 0 for a still.
-        end_seconds: When the last frame seen stops being on screen, relative to the clip's start.
-        seconds: How long there is a picture.
+        end_seconds: End of the last frame seen, relative to the clip's start.
+        seconds: Duration for which there is a picture.
         tone_mapped: Whether pictures of high dynamic range or wide gamut were converted to BT.709.
     """
 
@@ -64,7 +66,7 @@ class FrameGrid:
     _previous_taken: np.ndarray | None = None
 
     def push(self, frame: av.VideoFrame, seconds: float, duration_seconds: float) -> None:
-        """Show the next frame, in order of time; `seconds` is relative to the clip's start."""
+        """Add the next frame, in order of time; `seconds` is relative to the clip's start."""
         if self._previous is not None and seconds <= self._previous_seconds:
             return  # a repeated or backward time stamp: the picture already on screen stays
         self._take_until(min(seconds, self.span_seconds), frame)
@@ -73,22 +75,23 @@ class FrameGrid:
         self.end_seconds = seconds + duration_seconds
 
     def extend(self, end_seconds: float) -> None:
-        """Leave the last picture on screen until `end_seconds`, as what followed it was not decoded."""
+        """Keep the last picture on screen until `end_seconds`, because the pictures after it were not decoded."""
         if self._previous is not None:
             self.end_seconds = max(self.end_seconds, end_seconds)
 
     def finish(self) -> None:
-        """Close the grid at the clip's end (exclusive) or where the pictures end, whichever comes first."""
+        """Close the grid at the clip's end (exclusive) or at the end of the pictures, whichever comes first."""
         self.end_seconds = min(self.end_seconds, self.span_seconds)
         self._take_until(self.end_seconds, None)
         self._previous = self._before_previous = None
 
     def passed(self) -> bool:
-        """True once no later frame can matter."""
+        """Return whether no later frame can matter."""
         return self._previous is not None and self._previous_seconds >= self.span_seconds
 
     @property
     def seconds(self) -> float:
+        """Duration from the first picture to the end of the last one, seconds; 0 without pictures."""
         return max(0.0, self.end_seconds - self.grid_seconds[0]) if self.grid_seconds else 0.0
 
     def _take_until(self, seconds: float, following: av.VideoFrame | None) -> None:
@@ -117,10 +120,10 @@ class FrameGrid:
 def square_rgb(
     frame: av.VideoFrame, size: int, pixel_aspect: float = 1.0, reformatter: VideoReformatter | None = None
 ) -> np.ndarray:
-    """Upright centre square of a frame, uint8 RGB `[size, size, 3]`.
+    """Return the upright centre square of a frame, uint8 RGB `[size, size, 3]`.
 
-    Bicubic resize of the displayed picture (pixel aspect and rotation honoured) to `size` on its short side, then a
-    centre crop, as CLIP's own preprocessing does. High dynamic range and wide gamut are mapped to BT.709.
+    The displayed picture (with pixel aspect and rotation) is resized bicubically to `size` on its short side, then
+    cropped at its centre, as CLIP's own preprocessing does. High dynamic range and wide gamut are mapped to BT.709.
     """
     width, height = frame.width, frame.height
     displayed = (width * pixel_aspect, height) if pixel_aspect > 1 else (width, height / pixel_aspect)
@@ -149,7 +152,7 @@ def square_rgb(
 
 
 def upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """Turn and mirror a frame's picture as its display matrix says, in quarter turns."""
+    """Return a frame's picture, turned and mirrored as its display matrix says, in quarter turns."""
     matrix = next((data for data in frame.side_data if data.type == SideDataType.DISPLAYMATRIX), None)
     if matrix is None:
         return picture

@@ -1,7 +1,8 @@
-"""Decoder processes that wait for the next shard: few, and not for long.
+"""Pool of idle decoder processes that wait for the next shard, limited in number and in time.
 
-Starting a decoder costs as much as decoding a clip, so a worker keeps its own between shards. A process that lives
-long, a notebook or a service, must not keep one for every setting that it ever decoded with, nor any for ever.
+Starting a decoder costs as much as decoding a clip, so a worker keeps its decoder between shards. A process that lives
+long, such as a notebook or a service, must not keep one for every setting it ever decoded with, nor any decoder
+forever.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ from collections.abc import Callable, Iterator
 from vidaudio.cpus import available_cores
 from vidaudio.media.decode.extractor import ExtractOptions, Extractor
 
-# A build's next shard comes within a second; what waits longer is not needed any more.
+# A build's next shard comes within a second; a decoder that waits longer is no longer needed.
 IDLE_SECONDS = 60.0
 
 
 class DecoderPool:
-    """Idle decoders, the one that was used last taken first.
+    """Pool of idle decoders; the most recently used one with the same options is taken first.
 
     Args:
-        most: As many wait at most; one a core by default.
-        idle_seconds: One that has waited for so long is closed.
-        make: Makes a decoder; `Extractor` by default.
+        most: Maximum number of idle decoders; None means one per available core.
+        idle_seconds: Idle time after which a decoder is closed, seconds.
+        make: Function that creates a decoder from its options.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class DecoderPool:
 
     @contextlib.contextmanager
     def borrowed(self, options: ExtractOptions) -> Iterator[Extractor]:
-        """Lend a decoder with these options; after an error it does not come back."""
+        """Lend a decoder with these options; after an error it is closed instead of returned to the pool."""
         with self._lock:
             found = next((n for n in reversed(range(len(self._idle))) if self._idle[n][1].options == options), None)
             extractor = None if found is None else self._idle.pop(found)[1]
@@ -63,7 +64,7 @@ class DecoderPool:
             surplus.close()
 
     def clear(self) -> None:
-        """Close all that wait."""
+        """Close all idle decoders."""
         with self._lock:
             waiting, self._idle = self._idle, []
             if self._timer is not None:
@@ -73,7 +74,7 @@ class DecoderPool:
             extractor.close()
 
     def _watch(self) -> None:
-        """See to it that the oldest is closed in time; only with the lock."""
+        """Start a timer that closes the oldest decoder in time; the caller must hold the lock."""
         if self._timer is None and self._idle:
             wait = max(0.0, self._idle[0][0] + self._idle_seconds - time.monotonic())
             self._timer = threading.Timer(wait, self._close_old)

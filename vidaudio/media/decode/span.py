@@ -1,7 +1,7 @@
-"""One span of an open file, decoded in one pass: where to begin, which packets, and when each picture and sound is.
+"""Decoder of one span of an open file in one pass: where to begin, which packets to decode, when each frame is shown.
 
-It begins early enough for the span's first picture and sound to be right, counts what cannot be decoded, and ends as
-soon as both have passed the span's end.
+Decoding begins early enough for the span's first picture and sound to be right, counts what cannot be decoded, and ends
+as soon as both have passed the span's end.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from vidaudio.media.decode.frame_skipping import CannotSkipFrames, FrameSkipper
 from vidaudio.media.decode.frames import FrameGrid
 from vidaudio.media.decode.timeline import ClockWatch, TimeLine, longest_gap_seconds, ticks_to_seconds
 
-# Decoding starts this long before the clip, since sound codecs need a few packets to settle; farther back where that is
-# not before the clip's first picture (containers without an index land between key frames).
+# Decoding starts this long before the clip, because sound codecs need a few packets to settle. It starts farther back
+# if that is not before the clip's first picture (without an index, containers seek to a place between key frames).
 PREROLL_SECONDS = (0.25, 3.0, 15.0, 60.0)
-# MPEG program streams stamp few pictures: after a jump the first second is stamped by guess.
+# MPEG program streams stamp few pictures: after a seek, the time stamps of the first second are guessed.
 PREROLL_SECONDS_UNSTAMPED = PREROLL_SECONDS[1:]
-# Where no sound is met among so many packets, it is not worth looking farther back for it.
+# If this many packets contain no sound, looking farther back for it is not worth the time.
 PROBED_PACKETS = 500
-# A file this broken is not worth waiting for.
+# A file with this many errors in a row is given up.
 MAX_ERRORS_IN_A_ROW = 200
 MEDIA_ERRORS = (av.FFmpegError, ValueError, OSError)
-# A picture that stays on screen for longer is counted as held.
+# A picture that stays on screen for longer counts as held.
 HELD_SECONDS = 1.0
 
 
 class ClockJumped(Exception):
-    """The file's clock may jump: all of its packets are to be looked at before it is decoded."""
+    """Signal that the file's clock may jump: all of its packets must be read before it is decoded."""
 
 
 def read_packets(container: Any, streams: Sequence[Any]) -> Iterator[av.Packet]:
-    """Yield the packets of a file to its end, past what cannot be read."""
+    """Yield the packets of a file to its end, skipping what cannot be read."""
     errors_in_a_row = 0
     packets = container.demux(streams)
     while errors_in_a_row < MAX_ERRORS_IN_A_ROW:
@@ -53,24 +53,25 @@ def read_packets(container: Any, streams: Sequence[Any]) -> Iterator[av.Packet]:
 
 
 class SpanDecoder:
-    """Feeds the pictures and the sound of one span of an open file, in one pass.
+    """Decoder that passes the pictures and the sound of one span of an open file to a grid and a sink, in one pass.
 
     Args:
-        container: Opened.
-        video: The track of pictures.
-        audio: The track of sound.
-        start_seconds: Where the span begins, from the file's time 0.
-        time_line: Of the file where its packets have been looked at; else a jump of the clock raises `ClockJumped`.
-        encoder_delay: How long before its first sample the sound begins, seconds.
-        sound_only: Whether pictures are not decoded.
+        container: Opened media file.
+        video: Video stream to decode.
+        audio: Audio stream to decode.
+        start_seconds: Start of the span, seconds from the file's time 0.
+        time_line: Time line of the file if its packets have been read. If None, a jump of the clock raises
+            `ClockJumped`.
+        encoder_delay: Encoder delay of the sound, seconds; it is subtracted from the sound's time stamps.
+        sound_only: Whether to leave out the pictures.
 
     Attributes:
-        errors: Packets that could not be read or decoded.
-        pictures: Frames decoded, also outside the span.
-        blocks: Sound blocks decoded, also outside the span.
-        sought: Whether reading did not begin at the file's beginning.
+        errors: Number of packets that could not be read or decoded.
+        pictures: Number of decoded frames, also outside the span.
+        blocks: Number of decoded sound blocks, also outside the span.
+        sought: Whether reading began elsewhere than at the file's beginning.
         reached_end: Whether the file ended before the span was complete.
-        held_seconds: Time in the span in which the picture stayed for more than `HELD_SECONDS`.
+        held_seconds: Time in the span during which a picture stayed for more than `HELD_SECONDS`.
     """
 
     def __init__(
@@ -98,9 +99,9 @@ class SpanDecoder:
         self._held_ticks = HELD_SECONDS / float(video.time_base)
         rate = video.guessed_rate
         self._frame_seconds = float(1 / rate) if rate else 0.04
-        # Where a time stamp is missing, the block follows the one before it.
+        # If a time stamp is missing, the block follows the one before it.
         self._next_video = self._next_audio = self._file_start
-        # AVI stamps packets in the order of decoding: pictures come out later than they are to be shown, by a constant.
+        # AVI stamps packets in decoding order: pictures come out later than they are to be shown, by a constant.
         self._decoding_order = container.format.name == "avi"
         self._first_video_dts: int | None = None
         self._reordering: int | None = None
@@ -108,33 +109,35 @@ class SpanDecoder:
 
     @property
     def tells_ahead(self) -> bool:
-        """Whether packets of this codec in this container say enough for pictures to be left out."""
+        """Whether packets of this codec in this container give enough information to leave pictures out."""
         unstamped = self._container.format.name in frame_skipping.UNSTAMPED_CONTAINERS
         return self._video.codec_context.name in frame_skipping.CODECS and not unstamped
 
     def look_ahead(self, step_seconds: float, *, exact: bool) -> None:
-        """From here on decode only the pictures that a grid of this spacing needs."""
+        """Decode from here on only the pictures that a grid of this spacing (in seconds) needs."""
         self._skipper = FrameSkipper(step_seconds, self._zero, exact=exact)
 
     def seek(self) -> bool:
-        """Go to where the span's first picture and sound can be decoded: never after, rarely long before.
+        """Seek to where the span's first picture and sound can be decoded: never later, rarely much earlier.
 
-        Returns False where the file must be read from its beginning, which this container may have left.
+        Returns:
+            False if the file must be read from its beginning; the container may then no longer be at its beginning.
         """
         unstamped = self._container.format.name == "mpeg"
         for number, preroll in enumerate(PREROLL_SECONDS_UNSTAMPED if unstamped else PREROLL_SECONDS):
             if self._zero - preroll <= self._file_start:
                 return number == 0
             if self._decoding_order and self._reordering is None:
-                # Told at the file's beginning only: after a jump decoders skip what refers to pictures before it.
+                # The delay can only be seen at the file's beginning: after a seek, decoders skip what refers to earlier
+                # pictures.
                 next((self._reordered(f) for f in self._frames() if isinstance(f, av.VideoFrame)), None)
             try:
                 self._container.seek(round((self._zero - preroll) * av.time_base), backward=True)
-                # Sound that begins late wherever it is looked for does so in the file.
+                # If sound begins late even with the second preroll, it begins late in the file itself.
                 early_enough = self._begins_before_span({"video", "audio"} if number < 2 else {"video"})
                 self._container.seek(round((self._zero - preroll) * av.time_base), backward=True)
             except (*MEDIA_ERRORS, IndexError):
-                return False  # slower, and just as right
+                return False  # reading from the beginning is slower but just as right
             if early_enough:
                 self.sought = True
                 self._last_video_dts = None
@@ -145,7 +148,8 @@ class SpanDecoder:
         """Decode until grid and track have passed the end of the span, or nothing more can be read.
 
         Raises:
-            ClockJumped: The file's clock may jump, and no time line was given.
+            CannotSkipFrames: When only the needed pictures are decoded and the file does not allow it.
+            ClockJumped: When the file's clock may jump, and no time line was given.
         """
         collected = False
         self._span_end = self._zero + grid.span_seconds
@@ -155,7 +159,7 @@ class SpanDecoder:
                     self._show(frame, grid)
                 else:
                     self._play(frame, track)
-            except MemoryError:  # FFmpeg's is one of MEDIA_ERRORS, too, and says nothing of what is in the file
+            except MemoryError:  # FFmpeg's is also one of MEDIA_ERRORS, but says nothing about the file's content
                 raise
             except MEDIA_ERRORS:  # a pixel format or a channel layout that cannot be converted
                 self.errors += 1
@@ -185,7 +189,7 @@ class SpanDecoder:
             track.push(frame, seconds - self._zero)
 
     def _frames(self) -> Iterator[av.VideoFrame | av.AudioFrame]:
-        """All that can be decoded from here on; what cannot is counted."""
+        """Yield all frames that can be decoded from here on, and count what cannot be decoded."""
         errors_in_a_row = 0
         start = None if self.sought else self._file_start
         watch = ClockWatch((self._video, self._audio), start, longest_gap_seconds(self._container))
@@ -193,7 +197,7 @@ class SpanDecoder:
         while errors_in_a_row < MAX_ERRORS_IN_A_ROW:
             try:
                 packet = next(packets)
-            except (StopIteration, IndexError):  # PyAV's at the end of a file in which streams turned up midway
+            except (StopIteration, IndexError):  # PyAV raises it at the end of a file in which streams appeared midway
                 return
             except MEDIA_ERRORS:
                 self.errors += 1
@@ -220,7 +224,7 @@ class SpanDecoder:
             yield from frames
 
     def _place(self, packet: av.Packet, stream: int, *, is_video: bool) -> None:
-        """Put a packet of a stream on the file's time line, and note what its time stamps say."""
+        """Put a packet of a stream on the file's time line, and record what its time stamps show."""
         if packet.size:
             number = self._counted[stream]
             self._counted[stream] = number + 1
@@ -238,7 +242,7 @@ class SpanDecoder:
                 self.held_seconds += max(0.0, min(end, self._span_end) - max(begin, self._zero))
 
     def _needed_frames(self, packet: av.Packet) -> list[av.VideoFrame]:
-        """The pictures that come out once this packet is read, less what is not needed of them."""
+        """Return the pictures that come out once this packet is read, without unneeded ones that can be left out."""
         ends = packet.size == 0
         decided = self._skipper.drain() if ends else self._skipper.push(packet)
         frames: list[av.VideoFrame] = []
@@ -258,7 +262,7 @@ class SpanDecoder:
         return frame.dts - self._reordering
 
     def _begins_before_span(self, missing: set[str]) -> bool:
-        """Whether the first picture, and sound if it is looked for, are from here not after the span's beginning."""
+        """Return whether the first media of each kind in `missing` come no later than the span; sound may be absent."""
         for number, packet in enumerate(self._container.demux(self._video, self._audio)):
             kind = packet.stream.type
             if kind == "video" and kind in missing:

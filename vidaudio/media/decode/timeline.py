@@ -1,13 +1,15 @@
 """One continuous time line over a file whose clock jumps, shared by picture and sound.
 
 Recorded streams are joined from pieces: the clock begins again in the middle, or an hour is missing. Read literally,
-the rest of such a file has times that have passed, or comes after an hour of nothing. Here the packets of all tracks
-are looked at together, once, without decoding: a piece that begins elsewhere on the clock is moved to where the piece
-before it ends, by the same amount in every track, so that picture and sound stay in sync. One track may end long before
-the other, or begin long after it: which clock its packets are on is seen from the packets beside them in the file.
+the rest of such a file has times that have already passed, or comes after an hour of nothing. This module therefore
+reads the packets of all tracks together, once, without decoding. A piece that begins elsewhere on the clock is moved to
+where the piece before it ends, by the same amount in every track, so that picture and sound stay in sync. One track may
+end long before the other, or begin long after it: the packets beside a track's packets in the file show which clock
+they are on.
 
-What one track lacks and another has is no jump: a still picture under running sound, and a film without sound for a
-while, keep their times. Only time in which no track has anything, longer than `longest_gap_seconds`, is closed.
+A gap in one track is no jump if another track has media there: a still picture under running sound, or a film without
+sound for a while, keeps its times. Only time in which no track has anything, longer than `longest_gap_seconds`, is
+closed.
 """
 
 from __future__ import annotations
@@ -25,55 +27,56 @@ import av
 import numpy as np
 from av.format import Flags
 
-# Nothing in any track for longer than this is a jump of the clock. Streams that may be joined from pieces have
-# FFmpeg's own limit; in other files a pause of a recording may be longer.
+# If no track has anything for longer than this, the clock has jumped. For streams that may be joined from pieces, the
+# limit is FFmpeg's own; in other files a pause of a recording may be longer.
 LONGEST_GAP_SECONDS = 60.0
 LONGEST_GAP_OF_JOINED_SECONDS = 10.0
 # A track that goes back by more begins again; less is jitter, or an overlap that is not shown twice.
 LONGEST_STEP_BACK_SECONDS = 0.5
-# So few packets between two that continue each other have wrong time stamps, and are no piece of their own.
+# At most this many packets between two that continue each other have wrong time stamps, and are no piece of their own.
 MOST_STRAY_PACKETS = 3
-# A picture that is decoded and shown on one clock is shown within this time.
+# A picture's decoding and presentation times on one clock differ by at most this.
 TOGETHER_SECONDS = 5.0
-# Packets that are neighbours in a file and share a clock have times within this of each other: FFmpeg's muxers wait no
-# longer for a track.
+# Neighbouring packets in a file that share a clock have times within this of each other: FFmpeg's muxers wait no longer
+# for a track.
 BESIDE_SECONDS = 10.0
-# A track that goes on is moved to another track's new clock only where that fits better by more than this.
+# A track that continues is moved to another track's new clock only if that fits better by more than this.
 BETTER_SECONDS = 1.0
-# A packet is not taken for longer than this; what a container calls a duration may be the jump itself.
+# A packet counts as at most this long: what a container calls a duration may be the jump itself.
 LONGEST_PACKET_SECONDS = 1.0
-# A piece's first and last presentation times are among so many packets: more than any codec reorders.
+# A piece's first and last presentation times are among this many packets: more than any codec reorders.
 REORDERED_PACKETS = 20
-# Packets compared, and the share that must be equal, for a step back to be the same media stored twice.
+# Number of packets to compare, and the share that must be equal, for a step back to be the same media stored twice.
 COMPARED_PACKETS = 50
 SAME_MEDIA_SHARE = 0.9
-# Formats whose clock may begin again and that libavformat does not flag as such.
+# Formats whose clock may begin again although libavformat does not flag them so.
 _JOINED_FORMATS = frozenset({"flv", "live_flv", "asf", "mpeg"})
 
 
 def may_be_joined(container: Any) -> bool:
-    """Return whether files of this format are made by joining pieces, each with a clock of its own."""
+    """Return whether files of this format are made by joining pieces, each with its own clock."""
     return bool(container.format.flags & Flags.ts_discont.value) or container.format.name in _JOINED_FORMATS
 
 
 def longest_gap_seconds(container: Any) -> float:
-    """Return how long a file of this format may have nothing in any track before that is a jump of its clock."""
+    """Return the longest time without packets in any track, in seconds, that does not count as a jump of the clock."""
     return LONGEST_GAP_OF_JOINED_SECONDS if may_be_joined(container) else LONGEST_GAP_SECONDS
 
 
 def ticks_to_seconds(ticks: int, time_base: Fraction) -> float:
-    """Return `ticks * time_base` in seconds, as `float` would round the fraction and at a tenth of the cost."""
+    """Return `ticks * time_base` in seconds, rounded as `float` rounds the fraction, at a tenth of the cost."""
     return ticks * time_base.numerator / time_base.denominator
 
 
 @dataclass(frozen=True, slots=True)
 class TimeLine:
-    """How far the packets of each track are moved.
+    """The shifts that put the packets of each track on the joined time line.
 
     Attributes:
-        jumps: Where the clock jumped, seconds on the joined time line from the file's time 0.
-        shifts: By stream number: the first packet that each shift in seconds applies to, increasing.
-        stray: By stream number: shifts of single packets with wrong time stamps.
+        jumps: Times of the clock's jumps on the joined time line, seconds from the file's time 0.
+        shifts: For each stream number, pairs of the first packet that a shift applies to and the shift in seconds, with
+            increasing packet numbers.
+        stray: For each stream number, shifts in seconds of single packets with wrong time stamps.
     """
 
     jumps: tuple[float, ...] = ()
@@ -81,7 +84,7 @@ class TimeLine:
     stray: Mapping[int, Mapping[int, float]] = field(default_factory=dict)
 
     def shift_seconds(self, stream: int, packet: int) -> float:
-        """Return how far to move a packet of a stream; packets are counted from the beginning of the file."""
+        """Return the shift of a packet of a stream; packets are counted from the beginning of the file."""
         stray = self.stray.get(stream, {}).get(packet)
         if stray is not None:
             return stray
@@ -97,19 +100,19 @@ class TimeLine:
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
         if any(first == number + 1 for first, _ in self.shifts.get(packet.stream.index, ())):
-            packet.duration = 0  # as long as the jump, in containers that store no times but durations
+            packet.duration = 0  # in containers that store durations instead of times, it is as long as the jump
 
 
 CONTINUOUS = TimeLine()
 
 
 class ClockWatch:
-    """Notices, packet by packet and at little cost, that the clock may have jumped.
+    """Cheap detector of possible clock jumps, packet by packet.
 
     Args:
         streams: Tracks to watch.
-        start_seconds: The file's time 0 where reading begins there, else None.
-        longest_gap: See `longest_gap_seconds`.
+        start_seconds: The file's time 0 if reading begins at the file's beginning, otherwise None.
+        longest_gap: Longest gap that is not a jump, seconds; see `longest_gap_seconds`.
     """
 
     def __init__(self, streams: Sequence[Any], start_seconds: float | None, longest_gap: float) -> None:
@@ -126,7 +129,7 @@ class ClockWatch:
     def jumps(self, packet: av.Packet) -> bool:
         """Return whether this packet is far from the one before it in its track."""
         stream = packet.stream.index
-        # A picture is decoded and shown at different times: one says nothing of where the other would be.
+        # A picture's decoding time differs from its presentation time, so one cannot replace the other.
         ticks = packet.dts if packet.dts is not None or stream not in self._in_order else packet.pts
         if ticks is None:
             return False
@@ -135,10 +138,10 @@ class ClockWatch:
 
 
 class PacketTimes:
-    """The times of a file's packets, track by track in the order of the file, about 40 bytes a packet.
+    """The times of a file's packets, by track and in file order, about 40 bytes a packet.
 
-    The order is that of the bytes in the file: demuxers hold the last packet of a track until its next one comes, or
-    read tracks in the order of their times.
+    File order is the order of the bytes in the file. The order in which packets are read differs: demuxers hold back
+    the last packet of a track until its next one comes, or read tracks in the order of their times.
     """
 
     def __init__(self, streams: Sequence[Any]) -> None:
@@ -149,7 +152,7 @@ class PacketTimes:
         self._count = self._last = 0
 
     def add(self, packet: av.Packet) -> None:
-        """Note the next packet of the file."""
+        """Record the next packet of the file."""
         if self._has_positions is None:
             self._has_positions = packet.pos is not None
         track = self._tracks[packet.stream.index]
@@ -160,11 +163,11 @@ class PacketTimes:
         self._count += 1
 
     def time_line(self, start_seconds: float, longest_gap: float) -> TimeLine:
-        """Join the pieces of the file.
+        """Join the pieces of the file and return the time line.
 
         Args:
             start_seconds: The file's time 0.
-            longest_gap: See `longest_gap_seconds`.
+            longest_gap: Longest gap that is not a jump, seconds; see `longest_gap_seconds`.
         """
         pieces: list[_Piece] = []
         stray: dict[int, dict[int, float]] = {}
@@ -180,12 +183,12 @@ class PacketTimes:
 
 
 def read_time_line(container: Any, streams: Sequence[Any], packets: Any) -> TimeLine:
-    """Join the pieces of an open file.
+    """Join the pieces of an open file and return the time line.
 
     Args:
-        container: Opened, at its beginning.
-        streams: The tracks that are to be used.
-        packets: Their packets, to the end of the file.
+        container: Opened media file, at its beginning.
+        streams: Tracks to use.
+        packets: Packets of these tracks, to the end of the file.
     """
     times = PacketTimes(streams)
     for packet in packets:
@@ -197,18 +200,20 @@ def read_time_line(container: Any, streams: Sequence[Any], packets: Any) -> Time
 
 @dataclass(slots=True)
 class _Piece:
-    """Packets of one track in a row, on one clock. Arrays have one item a packet, without those with wrong stamps.
+    """A run of packets of one track on one clock; arrays have one item per packet, except those with wrong time stamps.
 
     Attributes:
         stream: Number of the track.
         packet: Number of the first packet in its track.
         numbers: Numbers of all its packets.
-        orders: Their places in the file, increasing.
-        decoded: When they are decoded, seconds as stored.
-        shown: When they are shown; `ended`: until when.
-        is_first: Whether the track begins with it.
-        shift: Where it is moved to, once decided.
-        first: When its first presentation begins, seconds as stored; `last`: when its last one ends.
+        orders: Positions of the packets in the file, increasing.
+        decoded: Decoding times, seconds as stored.
+        shown: Presentation times, seconds as stored.
+        ended: Ends of the presentations, seconds as stored.
+        is_first: Whether the track begins with this piece.
+        shift: Shift to the joined time line in seconds; None until decided.
+        first: Beginning of the first presentation, seconds as stored.
+        last: End of the last presentation, seconds as stored.
         starts: `decoded`, sorted.
     """
 
@@ -232,17 +237,17 @@ class _Piece:
 
     @property
     def order(self) -> int:
-        """Place of its first packet in the file."""
+        """Position of the first packet in the file."""
         return int(self.orders[0])
 
     def parted(self, at: int) -> tuple[_Piece, _Piece]:
-        """Return its packets before `at`, counted within the piece, and the others, as two pieces."""
+        """Split the piece before packet `at`, counted within the piece, and return both parts."""
         arrays = (self.numbers, self.orders, self.decoded, self.shown, self.ended)
         before = _Piece(self.stream, self.packet, *(a[:at] for a in arrays), is_first=self.is_first)
         return before, _Piece(self.stream, int(self.numbers[at]), *(a[at:] for a in arrays), is_first=False)
 
     def decoded_beside(self, orders: Any) -> np.ndarray:
-        """Return when its last packet before each place in the file is decoded, seconds as stored."""
+        """Return the decoding time of the last packet at or before each file position, seconds as stored."""
         return self.decoded[np.maximum(np.searchsorted(self.orders, orders, "right") - 1, 0)]
 
 
@@ -253,7 +258,7 @@ class _Track:
         self._decoded, self._shown, self._duration = array("d"), array("d"), array("d")
 
     def last_place(self, otherwise: int) -> int:
-        """Return the place of its newest packet in the file."""
+        """Return the position of the newest packet in the file, or `otherwise` if there is none."""
         return self._order[-1] if self._order else otherwise
 
     def add(self, order: int, packet: av.Packet) -> None:
@@ -277,7 +282,7 @@ class _Track:
         cuts = 1 + np.flatnonzero((steps > longest_gap) | (steps < -LONGEST_STEP_BACK_SECONDS))
         bounds = [0, *(_first_shown_after(cut, decoded, shown) for cut in cuts.tolist()), len(decoded)]
         ranges = self._without_repeats(list(itertools.pairwise(bounds)), shown)
-        # The last packet before a jump may last as long as the jump, as its container has it.
+        # In some containers, the last packet before a jump lasts as long as the jump.
         durations = np.frombuffer(self._duration)
         durations = np.where((durations > 2 * usual) | (durations <= 0), usual, durations)
         orders = np.frombuffer(self._order, dtype=np.int64)
@@ -290,7 +295,7 @@ class _Track:
         return pieces, stray
 
     def _without_repeats(self, ranges: list[tuple[int, int]], shown: np.ndarray) -> list[tuple[int, int]]:
-        """Join a range to the one before it where it goes back over the same media: pieces stored with an overlap."""
+        """Join each range that goes back over the same media (pieces stored with an overlap) to the range before it."""
         kept = ranges[:1]
         for begin, end in ranges[1:]:
             earlier = slice(kept[-1][0], begin)
@@ -306,7 +311,11 @@ class _Track:
 
 
 def _filled(times: np.ndarray, instead: np.ndarray) -> np.ndarray:
-    """Return times of which none is missing: those that are have the time before them."""
+    """Return the times with each missing one replaced by the time before it.
+
+    Missing times at the beginning become the first known one. If no time is known, `instead` is used; if none is known
+    there either, all times are 0.
+    """
     known = ~np.isnan(times)
     if not known.any():
         known = ~np.isnan(instead)
@@ -318,13 +327,13 @@ def _filled(times: np.ndarray, instead: np.ndarray) -> np.ndarray:
 
 
 def _without_strays(times: np.ndarray, usual: float) -> tuple[np.ndarray, dict[int, float]]:
-    """Return times without those few that lie elsewhere than the packets around them, and by how much these move."""
+    """Return times with a few that are out of line with their neighbours corrected, and the corrections in seconds."""
     stray: dict[int, float] = {}
     mended = times.copy()
     for cut in (1 + np.flatnonzero(np.diff(times) < -LONGEST_STEP_BACK_SECONDS)).tolist():
         for count in range(1, MOST_STRAY_PACKETS + 1):
             most = usual * (count + 2) + LONGEST_STEP_BACK_SECONDS
-            # Those before the step back were ahead, or those after it are behind.
+            # The packets before the step back were ahead, or those after it are behind.
             for first in (cut - count, cut):
                 before, after = first - 1, first + count
                 if before < 0 or after >= len(times) or stray.keys() & {before, after, *range(first, after)}:
@@ -337,7 +346,7 @@ def _without_strays(times: np.ndarray, usual: float) -> tuple[np.ndarray, dict[i
 
 
 def _first_shown_after(cut: int, decoded: np.ndarray, shown: np.ndarray) -> int:
-    """Return where a piece begins by what is shown: reordered pictures may be decoded on the clock before it."""
+    """Return where a piece begins by presentation: reordered pictures may be decoded on the clock before it."""
     while cut > 1 and abs(shown[cut - 1] - decoded[cut - 1]) > max(
         TOGETHER_SECONDS, abs(shown[cut - 1] - decoded[cut])
     ):
@@ -346,7 +355,7 @@ def _first_shown_after(cut: int, decoded: np.ndarray, shown: np.ndarray) -> int:
 
 
 def _parted_with_others(pieces: Sequence[_Piece]) -> list[_Piece]:
-    """Part pieces in which the clock begins again unnoticed: their times go on, those of a track beside them do not."""
+    """Split pieces in which the clock begins again unnoticed: their times go on, but a track beside them steps back."""
     parted = list(pieces)
     for before, piece in itertools.pairwise(pieces):
         step = before.last - piece.first
@@ -369,7 +378,7 @@ def _parted_with_others(pieces: Sequence[_Piece]) -> list[_Piece]:
 
 
 def _first_of_many(is_so: np.ndarray) -> int | None:
-    """Return the first place where an array is true, as it is for some places after it; None where there is none."""
+    """Return the first index from which the array is true for `REORDERED_PACKETS` items or to its end; None if none."""
     places = np.flatnonzero(is_so).tolist()
     return next((place for place in places if is_so[place : place + REORDERED_PACKETS].all()), None)
 
@@ -377,7 +386,7 @@ def _first_of_many(is_so: np.ndarray) -> int | None:
 def _join(
     pieces: Sequence[_Piece], start_seconds: float, longest_gap: float, stray: dict[int, dict[int, float]]
 ) -> TimeLine:
-    """Place the pieces one after another, in the order of the file."""
+    """Place the pieces one after another, in file order."""
     shift = {piece.stream: 0.0 for piece in pieces}
     ends = dict.fromkeys(shift, start_seconds)
     jumps: list[float] = []
@@ -387,7 +396,7 @@ def _join(
         own, expected = shift[stream], ends[stream]
         joined = _known_clock(piece, own, expected, pieces, longest_gap)
         if joined is None:
-            # After all that any of the tracks has of the piece before, so that nothing is lost.
+            # Place it after everything that any track has of the piece before, so that nothing is lost.
             partners = _partners(piece, pieces[number + 1 :])
             after = [ends[p.stream] - p.first for p in partners]
             after += [ends[other] - piece.first for other in _outlasting(piece, pieces)]
@@ -408,14 +417,14 @@ def _join(
 def _known_clock(
     piece: _Piece, own: float, expected: float, pieces: Sequence[_Piece], longest_gap: float
 ) -> float | None:
-    """Return the shift of a clock that a piece goes on with: its track's, or that of another track; None if none fits.
+    """Return the shift of the known clock that a piece continues, its own track's or another's; None if none fits.
 
     Args:
-        piece: The next in the file; those before it have their shifts.
-        own: The shift of its track so far.
-        expected: Where its track ends so far, on the joined time line.
-        pieces: All, in the order of the file.
-        longest_gap: See `longest_gap_seconds`.
+        piece: Next piece in the file; those before it have their shifts.
+        own: Current shift of its track, seconds.
+        expected: Current end of its track on the joined time line, seconds.
+        pieces: All pieces, in file order.
+        longest_gap: Longest gap that is not a jump, seconds; see `longest_gap_seconds`.
     """
     goes_on = _continues(piece, own, expected, pieces, longest_gap)
     for other in _beside(piece, pieces):
@@ -424,7 +433,7 @@ def _known_clock(
             continue
         now = float(other.decoded_beside(piece.order)) + clock
         away, away_on_own = (abs(float(piece.decoded[0]) + s - now) for s in (clock, own))
-        # A track that begins only now tells nothing of its clock, unless the other still runs beside it.
+        # A track that begins only now does not show its clock, unless the other track still runs beside it.
         can_tell = not piece.is_first or piece.order < other.orders[-1]
         if can_tell and away <= BESIDE_SECONDS and (not goes_on or away + BETTER_SECONDS < away_on_own):
             return clock
@@ -434,7 +443,7 @@ def _known_clock(
 
 
 def _beside(piece: _Piece, pieces: Sequence[_Piece]) -> list[_Piece]:
-    """Return the newest piece of each other track that begins before a piece does in the file."""
+    """Return, for each other track, the newest piece that begins before this piece in the file."""
     newest: dict[int, _Piece] = {}
     for other in pieces:
         if other is piece:
@@ -444,7 +453,7 @@ def _beside(piece: _Piece, pieces: Sequence[_Piece]) -> list[_Piece]:
 
 
 def _continues(piece: _Piece, shift: float, expected: float, pieces: Sequence[_Piece], longest_gap: float) -> bool:
-    """Return whether a piece, so shifted, goes on where its track ended, or after a gap in which others have media."""
+    """Return whether a piece with this shift follows its track's end, or a gap during which others have media."""
     begins = piece.first + shift
     if begins < expected - LONGEST_STEP_BACK_SECONDS:
         return False
@@ -460,7 +469,7 @@ def _continues(piece: _Piece, shift: float, expected: float, pieces: Sequence[_P
 
 
 def _partners(piece: _Piece, later: Sequence[_Piece]) -> list[_Piece]:
-    """Return the next pieces of other tracks that are on this one's clock."""
+    """Return the next pieces of other tracks that are on this piece's clock."""
     following: dict[int, _Piece] = {}
     until = math.inf
     for other in later:
@@ -477,7 +486,7 @@ def _partners(piece: _Piece, later: Sequence[_Piece]) -> list[_Piece]:
 
 
 def _outlasting(piece: _Piece, pieces: Sequence[_Piece]) -> list[int]:
-    """Return the tracks that are over where a clock begins again, and ended after the piece before in that track."""
+    """Return the tracks that end in the file between a piece and its track's previous one, if the clock goes back."""
     own = [other for other in pieces if other.stream == piece.stream and other.order < piece.order]
     if not own or piece.first > own[-1].last:
         return []

@@ -1,8 +1,8 @@
-"""Which picture and which sound of a file are used: those that players and FFmpeg's commands choose.
+"""Choice of the video and audio track of a file: the ones that players and FFmpeg's commands choose.
 
-A track marked as default comes before others, one made for people who cannot hear or see, or that comments on the film,
-after them. Of equal tracks of sound the first is taken, of equal pictures the largest. Bit rates, by which
-libavformat's own search decides, say nothing about it.
+A track marked as default comes before others. A track made for people who cannot hear or see, or with comments on the
+film, comes after them. Of equal audio tracks the first is taken, of equal video tracks the largest. Bit rates, by which
+libavformat's own search decides, do not show which track is wanted.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _FOR_OTHERS = (
 
 
 def ranked_tracks(container: Any, kind: Literal["video", "audio"]) -> list[Any]:
-    """Return the moving pictures or the sounds of a file, the one to use first; cover pictures are neither.
+    """Return the video or audio tracks of a file, best first, without cover pictures.
 
-    A track that cannot be decoded, or has nothing in it as far as its file says, comes last.
+    Tracks without a decoder come last, and before them those that are empty according to the file.
     """
     streams = [s for s in container.streams if s.type == kind and not s.disposition & Disposition.attached_pic]
     return sorted(streams, key=_rank)

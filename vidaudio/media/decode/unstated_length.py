@@ -1,8 +1,8 @@
 """Sound files that do not state their length: recordings that were cut off, and files written to a pipe.
 
-A recorder writes the length into the header last of all. Where it was killed, the header says 0 or the largest number
-there is, and libsndfile finds no sound or too much of it. Such a file is read to its end: its bytes go through with a
-header that has been completed in memory.
+A recorder writes the length into the header at the very end. If it was killed, the header contains 0 or the largest
+possible number, and libsndfile finds no sound or too much. Such a file is read to its end: libsndfile gets the file's
+bytes with a header that was completed in memory.
 """
 
 from __future__ import annotations
@@ -21,15 +21,22 @@ from vidaudio.files import name_for_c
 
 UNKNOWN_32 = 2**32 - 1
 UNKNOWN_64 = 2**64 - 1
-# libsndfile's number of frames where a FLAC does not state it.
+# Number of frames that libsndfile reports for a FLAC file that does not state it.
 _UNKNOWN_FRAMES = 2**62
-# Chunks before the samples are small; what is not found within this much is no recording's header.
+# Chunks before the samples are small; a header longer than this is not a recording's.
 _HEADER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class RawSound:
-    """Samples `[frames, channels]`, their rate in Hz, how they were stored, and whether the file stated its length."""
+    """Sound as read from a file.
+
+    Attributes:
+        samples: Samples `[frames, channels]`.
+        sample_rate: Sample rate, Hz.
+        subtype: Sample format in the file, as libsndfile names it.
+        length_stated: Whether the file stated its length.
+    """
 
     samples: np.ndarray
     sample_rate: int
@@ -38,16 +45,16 @@ class RawSound:
 
 
 class FlacWithoutLength(Exception):
-    """A FLAC that was written to a pipe, which libsndfile opens and cannot read; FFmpeg can."""
+    """Error for a FLAC file that was written to a pipe: libsndfile opens it but cannot read it; FFmpeg can."""
 
 
 def read_sound_file(path: str | Path, dtype: str = "float32") -> RawSound:
-    """Read a sound file that libsndfile knows, to its end where it does not state a length.
+    """Read a sound file that libsndfile knows, as samples of type `dtype`; to its end if it does not state a length.
 
     Raises:
-        soundfile.LibsndfileError: It is none.
-        FlacWithoutLength: It is one that only FFmpeg reads.
-        OSError: It cannot be opened.
+        soundfile.LibsndfileError: When it is not such a sound file.
+        FlacWithoutLength: When only FFmpeg can read it.
+        OSError: When it cannot be opened.
     """
     head = completed_header(path)
     with (
@@ -62,7 +69,10 @@ def read_sound_file(path: str | Path, dtype: str = "float32") -> RawSound:
 
 
 def completed_header(path: str | Path) -> bytes | None:
-    """Return the first bytes of a WAV, RF64 or AU file with its real length in them; None where it states one."""
+    """Return the header of a WAV, RF64 or AU file with its real length filled in; None for other files.
+
+    Files that state their length also give None. The header is all bytes before the samples.
+    """
     with open(path, "rb") as file:
         head = bytearray(file.read(_HEADER_BYTES))
     total = os.path.getsize(path)
@@ -99,7 +109,7 @@ def _completed_wave(head: bytearray, total: int) -> bytes | None:
     if not unknown or total <= begin or (stated == 0 and _is_chunks(bytes(head[begin:]), total - begin)):
         return None
     if sizes_64 is not None:
-        # Of the whole file, of the samples, and their number, which libsndfile works out itself.
+        # The sizes of the whole file and of the samples, and the number of samples, which libsndfile works out itself.
         head[sizes_64 + 8 : sizes_64 + 32] = struct.pack("<QQQ", total - 8, total - begin, 0)
     else:
         head[4:8] = struct.pack("<I", min(total - 8, UNKNOWN_32))
@@ -108,7 +118,7 @@ def _completed_wave(head: bytearray, total: int) -> bytes | None:
 
 
 def _is_chunks(after: bytes, total: int) -> bool:
-    """Whether what follows an empty `data` is further chunks up to the end of the file: then it holds no sound."""
+    """Return whether only further chunks follow an empty `data` up to the file's end, so that there is no sound."""
     at = 0
     while at + 8 <= min(total, len(after)):
         name, size = after[at : at + 4], struct.unpack("<I", after[at + 4 : at + 8])[0]
@@ -119,7 +129,7 @@ def _is_chunks(after: bytes, total: int) -> bool:
 
 
 class _Patched(io.RawIOBase):
-    """A file, read-only, whose first bytes are others."""
+    """A read-only file whose first bytes are replaced."""
 
     def __init__(self, path: str | Path, head: bytes) -> None:
         self._file = open(path, "rb")  # noqa: SIM115 - closed by `close`
@@ -135,7 +145,7 @@ class _Patched(io.RawIOBase):
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._file.tell(), os.SEEK_END: os.fstat(self._file.fileno()).st_size}[
             whence
         ]
-        # libsndfile tries places before the beginning, where a file stays where it is.
+        # libsndfile tries to seek before the beginning; the position then stays unchanged.
         return self._file.seek(base + offset) if base + offset >= 0 else self._file.tell()
 
     def tell(self) -> int:

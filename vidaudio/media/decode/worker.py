@@ -1,10 +1,10 @@
-"""The decoder's own process: reads jobs from standard input, writes encoded clips to standard output, one at a time.
+"""Program of the decoder process: reads jobs from standard input, writes encoded clips to standard output, one by one.
 
-Decoders crash and hang on broken files. In a process of their own they take one clip with them and not a shard. The
-messages are a line of JSON followed by the raw bytes it announces, so nothing is ever unpickled.
+Decoders crash and hang on broken files. In a process of its own, such a decoder costs one clip and not a shard. A
+message is a line of JSON followed by the raw bytes that it announces, so nothing is ever unpickled.
 
-What a clip may cost is for the kernel to enforce: memory, processor time, no core files. When memory runs short, this
-process is the one to go, not the worker that waits for it.
+The kernel enforces the limits of a clip: memory, processor time, no core files. When memory runs short, the kernel ends
+this process, not the worker that waits for it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.media.worker_limits import GIBIBYTE, JobLimits, become_worker
 
 SILENCE_DBFS = -120.0
-# After a clip's deadline, until a decoder ends itself.
+# Time after a clip's deadline at which the decoder process ends itself.
 ORPHAN_SECONDS = 10.0
 
 
 def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """The facts of a clip and its members by extension: `flac`, `000.jpg`, `001.jpg`, ..."""
+    """Return the facts of a clip, and its members by extension: `flac`, `000.jpg`, `001.jpg`, ..."""
     parts: dict[str, bytes] = {}
     sound = io.BytesIO()
     soundfile.write(sound, clip.samples, sample_rate, format="FLAC", subtype="PCM_16")
@@ -66,10 +66,10 @@ def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple
 
 
 def run_job(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Decode and encode one job; the header says `state` and either the facts or the reason.
+    """Decode and encode one job; return its header, with `state` and either the facts or the reason, and its members.
 
     Raises:
-        MemoryError: It wants more than it may have.
+        MemoryError: When the job needs more memory than it may have.
     """
     options = DecodeOptions(**job["options"])
     try:
@@ -78,7 +78,7 @@ def run_job(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
         return _header(Outcome.failed(Reason.NOT_FOUND, f"cannot be opened: {error.strerror}")), {}
     with file:
         result = decode_clip(file, job["start_seconds"], job["end_seconds"], options)
-        if file.error is not None:  # whatever was decoded until then is not the clip
+        if file.error is not None:  # what was decoded so far is not the whole clip
             result = Outcome.failed(Reason.DISK, f"cannot be read: {file.error.strerror}")
     if isinstance(result, Outcome):
         return _header(result), {}
@@ -91,16 +91,19 @@ def _header(outcome: Outcome) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve jobs until standard input closes. A line that is no job ends the process: what follows it is not known."""
+    """Serve jobs until standard input closes.
+
+    A line that is not a job ends the process, because what follows that line is unknown.
+    """
     become_worker()
     av.logging.set_level(av.logging.PANIC)
-    # Whatever a codec prints must not be read as a message, not even by printf.
+    # Output of a codec, even by printf, must not be read as a message.
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as output:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for line in sys.stdin.buffer:
             job = json.loads(line)
             memory = {resource.RLIMIT_AS: int(job["memory_gib"] * GIBIBYTE)}
-            # It decodes on one thread: its processor time has the same limit.
+            # Decoding uses one thread, so its processor time has the same limit.
             with JobLimits(job["deadline_seconds"] + ORPHAN_SECONDS, memory):
                 header, parts = _answer(job)
             header["parts"] = [[extension, len(data)] for extension, data in parts.items()]
@@ -116,7 +119,7 @@ def _answer(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     except MemoryError:
         wanted = f"wants more than {job['memory_gib']:g} GiB of memory to be decoded"
         return _header(Outcome.failed(Reason.CRASH, wanted)), {}
-    except Exception as error:  # a mistake of ours: it costs this clip and says what it was
+    except Exception as error:  # a bug costs only this clip, and its message says what it was
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         return _header(Outcome.failed(Reason.UNKNOWN, text)), {}
 

@@ -1,1 +1,1 @@
-"""From a URL to a local file: one source at a time, through yt-dlp, within limits."""
+"""Fetching of one source at a time: from a URL to a local file, through yt-dlp, within limits."""

@@ -1,5 +1,7 @@
-"""Which addresses the web may send us to: public ones. A list, a page or a redirect that names another would make this
-machine ask its own network.
+"""Checks of the addresses that requests lead to: only public ones are allowed.
+
+Without these checks, a list, a page or a redirect that names a private address would make this machine send requests
+into its own network.
 """
 
 from __future__ import annotations
@@ -7,21 +9,23 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-# The well-known prefix behind which IPv6 networks reach IPv4 addresses (RFC 6052).
+# The well-known prefix that maps IPv4 addresses into IPv6 (NAT64, RFC 6052).
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-# Zones of a machine's or a network's own names.
+# Zones for the names of a machine or of its own network.
 _PRIVATE_ZONES = (".localhost", ".localdomain", ".local", ".internal", ".intranet", ".lan", ".home.arpa")
 
 
 class PrivateAddress(Exception):
-    """A host on this machine or in its network; the text names it."""
+    """A host on this machine or in its network; the message names the host."""
 
 
 def is_public(address: str) -> bool:
-    """False for loopback, private, link-local, shared, reserved and multicast addresses, in whatever clothes.
+    """Return False for loopback, private, link-local, shared, reserved and multicast addresses.
+
+    IPv4 addresses inside IPv6 (IPv4-mapped, 6to4, Teredo, NAT64) are judged as the IPv4 address.
 
     Raises:
-        ValueError: It is not an IP address.
+        ValueError: When `address` is not an IP address.
     """
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
@@ -34,12 +38,12 @@ def is_public(address: str) -> bool:
 
 
 def check_resolved(host: str, port: int) -> None:
-    """Resolve a host as a connection would, and look at every address it has.
+    """Resolve a host as a connection would, and check every address that it resolves to.
 
-    A name that cannot be resolved passes: connecting to it fails by itself, and says why.
+    A name that cannot be resolved passes: the connection itself will fail and report the reason.
 
     Raises:
-        PrivateAddress: One of them is not public.
+        PrivateAddress: When one of the addresses is not public.
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
@@ -51,16 +55,16 @@ def check_resolved(host: str, port: int) -> None:
 
 
 def check_named(host: str) -> None:
-    """What can be told without asking a name server, for requests that a proxy resolves.
+    """Check a host without asking a name server, for requests whose host is resolved by a proxy.
 
     Raises:
-        PrivateAddress: The host is an address that is not public, or a name of the proxy's own machine or network.
+        PrivateAddress: When the host is an address that is not public, or a name of the proxy's own machine or network.
     """
     bare = host.strip("[]").rstrip(".").lower()
     try:
         public = is_public(socket.inet_ntoa(socket.inet_aton(bare)) if ":" not in bare else bare)
     except (OSError, ValueError):
-        # No public host goes by a single word.
+        # A name without a dot is never a public host.
         public = "." in bare and not bare.endswith(_PRIVATE_ZONES)
     if not public:
         raise PrivateAddress(f"{host} is a private address")

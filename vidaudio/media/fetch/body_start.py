@@ -1,4 +1,4 @@
-"""The bodies of answers as yt-dlp reads them: hashed, and web pages in place of a stream's segments refused."""
+"""Observer of the response bodies that yt-dlp reads: hashes them, and refuses web pages in place of segments."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vidaudio.media.outcomes import Reason
 
 
 class PageInsteadOfMedia(Refused, TransportError):
-    """A web page came where a segment was asked for; to yt-dlp a broken connection, so that it asks again."""
+    """A web page or JSON in place of a segment; yt-dlp sees a broken connection (TransportError), so it asks again."""
 
     def __init__(self, kind: str) -> None:
         TransportError.__init__(self, f"the server sent {kind} {NO_MEDIA}")
@@ -21,22 +21,22 @@ class PageInsteadOfMedia(Refused, TransportError):
 
 
 class BodyWatch:
-    """Watches the bodies of one source's answers."""
+    """Observer of the response bodies of one source."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     @property
     def sha256(self) -> str:
-        """Of what was read of the newest body, hexadecimal."""
+        """Return the SHA-256 of what has been read of the newest body, in hexadecimal."""
         return self._hash.hexdigest()
 
     def watch(self, response: Any, *, refuse_pages: bool) -> None:
         """Hash the body of a response while it is read.
 
         Args:
-            response: From `YoutubeDL.urlopen`.
-            refuse_pages: Raise `PageInsteadOfMedia` where the body begins like a web page or like JSON.
+            response: Response from `YoutubeDL.urlopen`.
+            refuse_pages: Whether to raise `PageInsteadOfMedia` if the body begins like a web page or like JSON.
         """
         self._hash = digest = hashlib.sha256()
         read = response.read

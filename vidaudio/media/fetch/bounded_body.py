@@ -1,8 +1,9 @@
-"""Response bodies that are measured as they are read: a page that never ends, and one that unpacks to far more.
+"""Response bodies whose size is measured while they are read.
 
-yt-dlp reads pages and manifests whole, and media piece by piece. The first are limited by `PAGE_BYTES`, so as to fit
-in memory; both count towards what a source may be (`FetchSession.received`). What counts is what comes out of the
-decompression: a gzip of 1 MB may hold 1 GB.
+They protect against pages that never end and against bodies that decompress to far more than was sent. yt-dlp reads
+pages and manifests whole, and media in pieces. Bodies that are read whole are limited to `PAGE_BYTES`, so that they fit
+in memory; all bodies count towards the maximum size of a source (`FetchSession.received`). The size counted is the size
+after decompression: a gzip of 1 MB may hold 1 GB.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from typing import Any
 import urllib3
 from yt_dlp.networking.common import Response
 
-# Of a page or manifest. Those of real sites have 1 to 10 MB.
+# Largest page or manifest. Those of real sites have 1 to 10 MB.
 PAGE_BYTES = 64 << 20
-# Read at a time. What a decompressor makes of it is in memory before it is counted.
+# Bytes read at a time. The decompressed bytes of one piece are in memory before they are counted.
 PIECE_BYTES = 1 << 16
 
 
 class MeasuredBody:
-    """A response of urllib3's whose reads are counted; in all else it is that response.
+    """A urllib3 response whose reads are counted; everything else is passed to the wrapped response.
 
     Args:
-        body: The response.
-        received: Called with the number of bytes of each piece; raises where they are too many.
-        page_too_large: Returns what is raised over a body that is read whole and is larger than `PAGE_BYTES`.
+        body: The urllib3 response.
+        received: Called with the number of bytes of each piece; raises if the total is too large.
+        page_too_large: Returns the exception to raise when a body that is read whole is larger than `PAGE_BYTES`.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class MeasuredBody:
         return getattr(self._body, name)
 
     def read(self, amt: int | None = None, decode_content: bool | None = None, **options: Any) -> bytes:
-        """Read as urllib3 does; without `amt` the whole body, if it is no larger than a page may be."""
+        """Read as urllib3 does; without `amt`, read the whole body, which may have at most `PAGE_BYTES`."""
         if amt is None:
             return b"".join(self.stream(PIECE_BYTES, decode_content))
         amt = min(amt, PIECE_BYTES) if self._compressed else amt
@@ -50,7 +51,7 @@ class MeasuredBody:
         return data
 
     def stream(self, amt: int | None = PIECE_BYTES, decode_content: bool | None = None) -> Iterator[bytes]:
-        """Read the whole body in pieces, if it is no larger than a page may be: `requests` does over redirects."""
+        """Yield the whole body in pieces, at most `PAGE_BYTES` in total; `requests` uses it at redirects."""
         total = 0
         for piece in self._body.stream(min(amt or PIECE_BYTES, PIECE_BYTES), decode_content):
             self._count(len(piece))
@@ -69,7 +70,7 @@ class MeasuredBody:
 
 
 class MeasuredResponse(Response):
-    """A response of yt-dlp's whose body may be read whole only up to `PAGE_BYTES`."""
+    """A yt-dlp response whose body may be read whole only if it has at most `PAGE_BYTES`."""
 
     def __init__(self, response: Response, page_too_large: Callable[[], Exception]) -> None:
         super().__init__(
@@ -78,6 +79,7 @@ class MeasuredResponse(Response):
         self._page_too_large = page_too_large
 
     def read(self, amt: int | None = None) -> bytes:
+        """Read `amt` bytes; without `amt`, read the whole body, which may have at most `PAGE_BYTES`."""
         data = self.fp.read(amt) if amt is not None else b"".join(self._pieces())
         if self.fp.closed:
             self.close()

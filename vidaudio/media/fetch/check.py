@@ -1,7 +1,8 @@
-"""Downloaded files looked at before they are believed: media at all, and whole by what they say of themselves.
+"""Checks of downloaded files: whether they are media, and complete according to their own headers.
 
-Servers answer 200 with an error page, a page of JSON, half of a body. The decoder would take that for a fault of the
-video; found here, it is one of the transfer, which may pass. Packets are read and nothing is decoded.
+Servers answer 200 with an error page, with JSON or with half a body. Decoding would report that as a fault of the
+video. Detected here, it is a fault of the transfer, and a later transfer may succeed. Packets are read; nothing is
+decoded.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import av
 from vidaudio.media.container import main_streams, open_media, start_time
 from vidaudio.media.fetch.declared_size import ends_inside, missing_bytes
 
-# What a header may announce beyond the last packet: containers round, and tracks end at different times.
+# How far a header may exceed the last packet: containers round, and tracks end at different times.
 TOLERANCE_SECONDS = 1.0
 TOLERANCE_SHARE = 0.05
-# Containers whose header states a duration; of the others libavformat guesses one from rate and size.
+# Containers whose header states a duration; for others, libavformat estimates a duration from rate and size.
 _STATE_DURATION = frozenset({"mp4", "matroska", "avi", "flv", "flac", "asf"})
 _HEAD_BYTES = 1024
 _HTML = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title")
@@ -26,13 +27,14 @@ _HTML = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<title")
 
 @dataclass(frozen=True, slots=True)
 class MediaFault:
-    """What is wrong with a downloaded file.
+    """Fault of a downloaded file.
 
     Attributes:
-        message: For people.
-        is_certain: The file contradicts itself. Otherwise it is only suspicious: a second transfer settles it.
-        seconds_there: Of the time line, from the file's time 0, that all its tracks cover; None where it is no media.
-        seconds_announced: What its header states; None where it states nothing.
+        message: Description for people.
+        is_certain: True if the file contradicts itself. Otherwise it is only suspicious, and a second transfer decides.
+        seconds_there: Time that all its tracks cover, in seconds from the file's time 0. If the only fault is a track
+            without packets: the end of the other track. None if the file is not media.
+        seconds_announced: Duration that the header states; None if it states none.
     """
 
     message: str
@@ -41,7 +43,7 @@ class MediaFault:
     seconds_announced: float | None = None
 
     def holds(self, end_seconds: float | None) -> bool:
-        """Whether a clip that ends at this time of the file (None: with the file) is in it all the same."""
+        """Return whether the file holds a clip that ends at `end_seconds` of the file (None: at the file's end)."""
         if self.seconds_there is None:
             return False
         if not self.is_certain:
@@ -53,10 +55,10 @@ class MediaFault:
 
 
 def find_fault(path: Path) -> MediaFault | None:
-    """Return what is wrong with a downloaded file; None where nothing is.
+    """Return the fault of a downloaded file; None if it has none.
 
     Raises:
-        OSError: It cannot be read from our own disk.
+        OSError: When the file cannot be read from the local disk.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -76,7 +78,7 @@ def find_fault(path: Path) -> MediaFault | None:
 
 
 def page_kind(head: bytes) -> str:
-    """Return what text the first bytes of a body are (`a web page`, `JSON` ...); empty where they may be media."""
+    """Return the kind of text that a body begins with (`a web page`, `JSON` ...); empty if it may be media."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text[:20].lower().startswith(_HTML):
         return "a web page"
@@ -90,7 +92,7 @@ def page_kind(head: bytes) -> str:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether bytes are printable UTF-8; its last character may be cut."""
+    """Return whether the bytes are printable UTF-8; the last character may be incomplete."""
     try:
         text = head.decode()
     except UnicodeDecodeError as error:
@@ -102,7 +104,7 @@ def _is_text(head: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Tracks:
-    """Where picture and sound end, seconds from the file's time 0: measured and announced, by kind."""
+    """End of the picture and of the sound, in seconds from the file's time 0: measured and announced, by kind."""
 
     ends: dict[str, float]
     announced: dict[str, float]
@@ -111,10 +113,10 @@ class _Tracks:
 
 
 def _read_tracks(path: Path) -> _Tracks:
-    """Read all packets of the picture and the sound that a decoder would take.
+    """Read all packets of the picture track and the sound track that a decoder would choose.
 
     Raises:
-        av.FFmpegError, ValueError: It does not open.
+        av.FFmpegError, ValueError: When the file does not open.
     """
     with open_media(path) as container:
         streams = main_streams(container)
@@ -137,7 +139,7 @@ def _read_tracks(path: Path) -> _Tracks:
 
 
 def _announced_end(container: Any, stream: Any, start: float) -> float:
-    """Where a header says that a track ends, seconds from the file's time 0; 0 where it does not say."""
+    """Return the end of a track according to the header, in seconds from the file's time 0; 0 if it states none."""
     if not _STATE_DURATION & set(container.format.name.split(",")) or not stream.duration:
         return 0.0
     return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - start

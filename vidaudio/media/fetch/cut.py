@@ -1,16 +1,17 @@
 """Clips cut out of a longer file by copying packets, with the exact place of each cut on the source's timeline.
 
-Nothing is encoded again. A cut begins at the keyframe at or before the first moment wanted, so a decoder can start
-there, and its timestamps begin near 0, so that players show it as a short video. Where its time 0 lies on the source's
-timeline is not computed from what was asked for but measured: every packet of the finished cut is read back and
-compared with the packet it was copied from. A cut that disagrees by `TOLERANCE_SECONDS` in any packet is an error.
+Nothing is encoded again. A cut begins at the keyframe at or before the first moment wanted, so that a decoder can start
+there. Its timestamps begin near 0, so that players show it as a short video. The place of the cut's time 0 on the
+source's timeline is measured, not computed from the requested span: every packet of the finished cut is read back and
+compared with the packet it was copied from. A cut in which any packet differs by more than `TOLERANCE_SECONDS` is an
+error.
 
-Nor is it taken on trust that a decoder can start there: what is marked as a keyframe may lean on parameters or on
-pictures that come only before it. A cut's first picture and sound are decoded. Where that fails, the cut is made with
-the stream's parameters in front, then from earlier keyframes, and if nothing helps the file is kept whole.
+A marked keyframe may still depend on parameters or pictures that come only before it. So the first picture and sound of
+every cut are decoded as a test. If that fails, the cut is made again with the stream's parameters in front, then from
+earlier keyframes. If nothing helps, the file is kept whole.
 
-PyAV copies the packets, since FFmpeg's command line can only be told where to seek, not which packets to take: it
-either leaves hours of empty time before the cut (-copyts), or hides its beginning behind an edit list that rounds to
+PyAV copies the packets because FFmpeg's command line accepts only a seek position, not a choice of packets: it either
+leaves hours of empty time before the cut (-copyts), or hides the cut's beginning behind an edit list that rounds to
 milliseconds.
 """
 
@@ -31,23 +32,23 @@ from vidaudio.media.container import codec_names, main_streams, muxer_for, open_
 from vidaudio.media.decode.timeline import CONTINUOUS, PacketTimes, TimeLine, longest_gap_seconds
 from vidaudio.media.fetch.cut_check import PARAMETERS_IN_BAND, begins_decodable, parameters_in_band, with_prefix
 
-# Matroska keeps whole milliseconds; other containers come out exact.
+# Matroska stores whole milliseconds; other containers are exact.
 TOLERANCE_SECONDS = Fraction(1, 1000)
-# Sound codecs need a few packets before the first one that is heard right.
+# Sound codecs need a few packets before their output is correct.
 SOUND_SETTLES_SECONDS = Fraction(1, 10)
-# MP4's edit lists count in these; its default of 1000 would round the start of the sound to milliseconds.
+# Ticks per second of MP4's edit lists; the default of 1000 would round the start of the sound to milliseconds.
 MP4_TIMESCALE = 90_000
-# How many keyframes before its window a cut is tried from, until the file is kept whole.
+# Keyframes before its window from which a cut is tried, in this order, before the file is kept whole.
 KEYFRAMES_BACK = (0, 1, 2, 4, 8)
 
 
 class CannotCut(Exception):
-    """This file cannot be cut exactly; the text says why. The whole file is always a right answer."""
+    """A file that cannot be cut exactly; the message says why. Keeping the whole file is always correct."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """The packets of one stream in the order of the file: presentation and decoding times in ticks of `time_base`."""
+    """Packets of one stream in file order: presentation and decoding times in ticks of `time_base`."""
 
     stream: int
     is_video: bool
@@ -57,15 +58,15 @@ class Track:
     keyframe: tuple[bool, ...]
 
     def seconds(self, packet: int) -> Fraction:
-        """Presentation time of a packet as the file has it (its time 0 not subtracted)."""
+        """Return the presentation time of a packet as stored in the file (the file's time 0 is not subtracted)."""
         return self.pts[packet] * self.time_base
 
 
 @dataclass(frozen=True, slots=True)
 class MediaIndex:
-    """Where every packet of a file's picture and sound lies. `start` and `end` bound its presentation, seconds.
+    """Times of every packet of a file's picture and sound; `start` and `end` bound the presentation, in seconds.
 
-    Where the file's clock jumps all times are those of its joined time line, to which `time_line` moves its packets.
+    If the file's clock jumps, all times are on its joined timeline. `time_line` moves packets to that timeline.
     """
 
     path: Path
@@ -78,13 +79,13 @@ class MediaIndex:
 
     @property
     def duration_seconds(self) -> float:
-        """Measured by its packets; what a file's header says may lie."""
+        """Return the duration measured from the packets; the duration in a file's header may be wrong."""
         return float(self.end - self.start)
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """One cut: its file, where on the source's timeline that file's time 0 lies, and how often its clock jumped."""
+    """One cut: its file, where the file's time 0 lies on the source's timeline, and how often the clock jumps in it."""
 
     path: Path
     media_start_seconds: float
@@ -93,7 +94,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """The packets of one track that one cut takes: `first .. last`, but for those shown before `earliest` (ticks)."""
+    """Packets that one cut takes of one track: `first .. last`, except those presented before `earliest` (ticks)."""
 
     first: int
     last: int
@@ -104,10 +105,10 @@ class _Range:
 
 
 def read_index(path: Path) -> MediaIndex:
-    """Read the place of every packet, without decoding: about 4 us a packet.
+    """Read the times of every packet without decoding; takes about 4 us per packet.
 
     Raises:
-        CannotCut: The file is not readable to its end, or has packets without a presentation time.
+        CannotCut: When the file is not readable to its end, or has packets without a presentation time.
     """
     try:
         with open_media(path) as container:
@@ -140,7 +141,11 @@ def read_index(path: Path) -> MediaIndex:
 
 
 def _needs_its_beginning(stream: Any) -> bool:
-    """Old x264 wrote 4:4:4 wrongly; decoders make up for it by the version that stands in the first packet only."""
+    """Return whether a stream may decode only from its first packet: H.264 in 4:4:4.
+
+    Old x264 versions wrote 4:4:4 wrongly. Decoders correct it by the x264 version, which only the first packet
+    contains.
+    """
     codec = stream.codec_context
     return codec is not None and codec.name == "h264" and "444" in (getattr(codec, "pix_fmt", None) or "")
 
@@ -158,20 +163,20 @@ def _track(stream: Any, rows: list[tuple[int, int | None, bool, int]], line: Tim
 def cut_windows(
     index: MediaIndex, windows: Mapping[str, tuple[float, float]], folder: Path, *, margin_seconds: float = 1.0
 ) -> dict[str, Cut]:
-    """Cut windows out of an indexed file, all in one more pass over it.
+    """Cut windows out of an indexed file, all in one pass over the file per attempt.
 
     Args:
-        index: Of the file to cut.
-        windows: Name of each cut and the span it must hold, seconds on the file's own timeline.
-        folder: Where the cuts are written, as `<name>.<extension>`.
-        margin_seconds: Kept before and after each span, for decoders to settle and neighbouring frames to be found.
+        index: Index of the file to cut.
+        windows: Name of each cut, and the span that it must hold in seconds on the file's own timeline.
+        folder: Folder to which the cuts are written, as `<name>.<extension>`.
+        margin_seconds: Time kept before and after each span, so that decoders can settle and neighbouring frames exist.
 
     Returns:
-        A cut by each name.
+        The cut of each name.
 
     Raises:
-        CannotCut: A cut came out inexact or could not be written; no file of any cut is left.
-        OSError: The disk is full.
+        CannotCut: When a cut is inexact or cannot be written. All files of cuts are then deleted.
+        OSError: When the disk is full or fails. All files of cuts are then deleted.
     """
     if not index.tracks:
         raise CannotCut("the file has no packets")
@@ -207,14 +212,14 @@ def cut_windows(
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """One way to make a cut: from which keyframe before its window, and whether with the stream's parameters."""
+    """One way to make a cut: how many keyframes before its window, and whether the stream's parameters go in front."""
 
     keyframes_back: int
     with_parameters: bool
 
 
 def _ways(muxer: str, index: MediaIndex) -> Iterator[_Way]:
-    """Yield ways to make a cut that decodes, the shortest first."""
+    """Yield the ways to make a cut, the shortest cut first."""
     yield _Way(0, with_parameters=False)
     in_band = muxer == "mpegts" and bool(index.codecs & PARAMETERS_IN_BAND)
     for back in KEYFRAMES_BACK:
@@ -223,14 +228,14 @@ def _ways(muxer: str, index: MediaIndex) -> Iterator[_Way]:
 
 
 def plan_cut(index: MediaIndex, start: Fraction, end: Fraction, *, keyframes_back: int = 0) -> tuple[_Range, ...]:
-    """Which packets of each track a cut of `[start, end]` takes, seconds on the file's own timeline.
+    """Return the packets that a cut takes of each track; `start` and `end` are seconds on the file's own timeline.
 
-    The first track leads: the cut begins at its last keyframe shown at or before `start` (its first one where there is
-    none), or so many keyframes before that. Pictures decoded after that keyframe but shown before it lean on pictures
-    that are gone, and stay out.
+    The first track decides where the cut begins: at its last keyframe shown at or before `start` (its first keyframe if
+    there is none), or `keyframes_back` keyframes earlier. Pictures decoded after that keyframe but shown before it
+    depend on pictures outside the cut, and are left out.
 
     Raises:
-        CannotCut: No keyframe is marked.
+        CannotCut: When no keyframe is marked.
     """
     leading, *following = index.tracks
     start, end = start + index.start, end + index.start
@@ -240,7 +245,7 @@ def plan_cut(index: MediaIndex, start: Fraction, end: Fraction, *, keyframes_bac
     start_ticks, end_ticks = start / leading.time_base, math.floor(end / leading.time_base)
     before = [i for i in keyframes if leading.pts[i] <= start_ticks] or keyframes[:1]
     first = before[max(0, len(before) - 1 - keyframes_back)]
-    # To show everything up to the end, what is decoded by then is needed, even where it is shown later.
+    # Everything decoded up to the end is needed to show the pictures up to the end, even if some are shown later.
     decoded = (pts if dts is None else min(pts, dts) for pts, dts in zip(leading.pts, leading.dts, strict=True))
     last = max((i for i, ticks in enumerate(decoded) if ticks <= end_ticks and i >= first), default=first)
     ranges = [_Range(first, last, leading.pts[first])]
@@ -254,11 +259,11 @@ def plan_cut(index: MediaIndex, start: Fraction, end: Fraction, *, keyframes_bac
 
 
 def _origin(index: MediaIndex, plan: Sequence[_Range]) -> Fraction:
-    """The source's timestamp that becomes 0 in the cut, seconds.
+    """Return the source timestamp that becomes 0 in the cut, in seconds.
 
-    Packets before the source's own time 0 are there for the decoder and hidden by its edit list; they stay negative, so
-    that the cut hides them too. The origin is a whole number of the coarsest ticks, since only those packets would be
-    rounded when they are shifted by anything else.
+    Packets before the source's own time 0 exist only for the decoder, and the source's edit list hides them. They stay
+    negative so that the cut hides them too. The origin is a multiple of the coarsest tick, because any other shift
+    would round the timestamps in that tick.
     """
     used = [(track, part) for track, part in zip(index.tracks, plan, strict=True) if part.last >= part.first]
     earliest = max(min(part.earliest * track.time_base for track, part in used), index.start)
@@ -267,7 +272,7 @@ def _origin(index: MediaIndex, plan: Sequence[_Range]) -> Fraction:
 
 
 class _Writer:
-    """One cut being written."""
+    """Writer of one cut."""
 
     def __init__(
         self, path: Path, muxer: str, streams: Sequence[Any], origin: Fraction, *, with_parameters: bool = False
@@ -281,11 +286,11 @@ class _Writer:
             copy.time_base = stream.time_base
             self.streams[stream.index] = copy
         self.origin = origin
-        # By stream: what its first keyframe needs in front of it.
+        # By stream: the parameters that its first keyframe needs in front.
         self.parameters = {s.index: parameters_in_band(s) for s in streams} if with_parameters else {}
 
     def write(self, packet: Any) -> None:
-        """Write a packet shifted to the cut's timeline; the packet is left as it was, for other cuts to take."""
+        """Write a packet shifted to the cut's timeline; then restore the packet, since other cuts may take it too."""
         if packet.is_keyframe and (parameters := self.parameters.pop(packet.stream.index, b"")):
             packet = with_prefix(packet, parameters)
         stream, time_base = packet.stream, packet.time_base
@@ -312,7 +317,7 @@ def _copy_packets(
     *,
     with_parameters: bool,
 ) -> None:
-    """The second pass: every packet into every cut that takes it."""
+    """Copy every packet into every cut that takes it, in one pass over the file."""
     begins: dict[tuple[int, int], list[str]] = {}
     for name, plan in plans.items():
         for track, part in zip(index.tracks, plan, strict=True):
@@ -355,7 +360,7 @@ def _copy_packets(
 
 
 def _measured_start(index: MediaIndex, plan: Sequence[_Range], path: Path) -> Fraction:
-    """Where on the source's timeline the cut's time 0 lies, seconds, by comparing its packets with the source's."""
+    """Return the place of the cut's time 0 on the source's timeline, in seconds, measured by comparing packets."""
     cut = read_index(path)
     by_kind = {track.is_video: track for track in cut.tracks}
     shift: Fraction | None = None
@@ -376,7 +381,7 @@ def _measured_start(index: MediaIndex, plan: Sequence[_Range], path: Path) -> Fr
 
 
 def _cannot_cut(error: Exception) -> Exception:
-    """What to raise in place of an error from libav: disk trouble stays what it is."""
+    """Return the exception to raise in place of an error from libav: disk errors stay as they are."""
     if isinstance(error, CannotCut) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return error
     return CannotCut((getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0])

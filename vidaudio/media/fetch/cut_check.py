@@ -1,8 +1,8 @@
-"""Whether a cut can be decoded from its beginning, and the parameters it may need for that in front.
+"""Check of whether a cut can be decoded from its beginning, and the parameters it may need in front for that.
 
-A keyframe is where a decoder may start that has seen the file so far. H.264 and HEVC keep the parameters of their
-pictures in the stream itself, where encoders may write them once; a cut into MPEG-TS, which has no other place for
-them, begins without.
+A keyframe is a place where a decoder may start if it has read the file up to there. H.264 and HEVC keep the parameters
+of their pictures in the stream itself, and encoders may write them only once. A cut into MPEG-TS, which has no other
+place for these parameters, begins without them.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ import av
 
 from vidaudio.media.container import main_streams, open_media
 
-# Codecs that repeat their parameters in the stream, in front of keyframes or only of the first.
+# Codecs whose parameters are in the stream, in front of all keyframes or only of the first.
 PARAMETERS_IN_BAND = frozenset({"h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4", "vc1"})
 _START_CODES = (b"\x00\x00\x01", b"\x00\x00\x00\x01")
-# A decoder that has given no picture and no sound of so many packets will give none in time.
+# A stream that has given no picture and no sound after this many packets (of all streams) counts as undecodable.
 MOST_PACKETS = 2000
-# A first sound this long after the cut's first packet of sound has lost more than a decoder needs to settle.
+# If the first sound comes this long after the cut's first sound packet, more is missing than a decoder needs to settle.
 SOUND_SETTLES_SECONDS = 0.25
 ROUNDING_SECONDS = 0.002
 
 
 def begins_decodable(path: Path, wanted_seconds: float, tracks: int) -> bool:
-    """Return whether a cut's first picture and sound decode, at the latest where they are wanted.
+    """Return whether a cut's first picture and sound decode no later than they are wanted.
 
     Args:
-        path: The cut.
-        wanted_seconds: Where on its own time line the span it was made for begins, margin included.
-        tracks: How many tracks it has.
+        path: The cut's file.
+        wanted_seconds: Start of the span that the cut was made for, margin included, on the cut's own timeline.
+        tracks: Number of tracks that the cut must have.
     """
     try:
         with open_media(path) as container:
@@ -48,15 +48,15 @@ def _tracks_begin(container: Any, streams: list[Any], wanted_seconds: float) -> 
         stream = packet.stream
         if stream.index not in waiting:
             continue
-        # What an edit list hides is decoded and not shown.
+        # Packets hidden by an edit list are decoded but not shown.
         if packet.size and packet.pts is not None and not packet.is_discard:
             stored[stream.index] = min(float(packet.pts * packet.time_base) - zero, stored.get(stream.index, 1e9))
         try:
             frames = [frame for frame in packet.decode() if not frame.is_corrupt]
         except av.FFmpegError:
-            continue  # what matters is whether anything comes in time
+            continue  # only whether anything decodes in time matters
         if frames:
-            # Where a file begins later than the span, its first picture is early enough.
+            # If the file begins later than the span, its first picture is early enough.
             latest = max(wanted_seconds, stored.get(stream.index, 0.0))
             if stream.type == "audio":
                 latest += SOUND_SETTLES_SECONDS
@@ -68,12 +68,12 @@ def _tracks_begin(container: Any, streams: list[Any], wanted_seconds: float) -> 
                 return True
         if number > MOST_PACKETS:
             return False
-    # A track without packets in the cut is not missed: it has none there in the source either.
+    # A track without packets in the cut is no fault: the source has none there either.
     return not waiting & stored.keys()
 
 
 def parameters_in_band(stream: Any) -> bytes:
-    """Return the parameters that the file's own stream began with, to be put in front of a keyframe; empty if none."""
+    """Return the parameters at the beginning of the file's stream, to be put in front of a keyframe; empty if none."""
     context = stream.codec_context
     if context is None or context.name not in PARAMETERS_IN_BAND:
         return b""
@@ -82,7 +82,7 @@ def parameters_in_band(stream: Any) -> bytes:
 
 
 def with_prefix(packet: av.Packet, prefix: bytes) -> av.Packet:
-    """Return a copy of a packet with bytes put in front of it."""
+    """Return a copy of a packet with `prefix` in front of its bytes."""
     longer = av.Packet(prefix + bytes(packet))
     longer.stream, longer.time_base = packet.stream, packet.time_base
     longer.pts, longer.dts, longer.duration = packet.pts, packet.dts, packet.duration

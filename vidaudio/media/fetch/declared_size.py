@@ -1,7 +1,7 @@
-"""How many bytes of a media file are missing, by what its container says of its own size.
+"""Number of missing bytes of a media file, according to the sizes that its container states.
 
-A body that was cut off in transit often opens and plays, as far as it goes. The sizes in its boxes and chunks tell.
-Nothing is parsed but the outermost headers.
+A body that was cut off in transit often opens and plays as far as it goes. The sizes in its boxes and chunks reveal the
+loss. Only the outermost headers are parsed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _BOXES = frozenset(
     | {b"meta", b"udta", b"emsg", b"prft", b"pdin", b"pnot"}
 )
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-# ASF (WMV, WMA): the file's header, and the object in it that says how large the file is.
+# ASF (WMV, WMA): the file's header, and the object in it that states the file's size.
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_BROADCAST = 1
-# Sizes that writers leave in a header which they never finish.
+# Sizes that a writer leaves in the header if it never finishes the file.
 _UNFINISHED = frozenset({0, 0xFFFFFFFF})
-# Enough of a file's end to hold its last Ogg page, which is at most 65,307 bytes.
+# Enough of the file's end to hold its last Ogg page, which has at most 65,307 bytes.
 _OGG_TAIL_BYTES = 1 << 17
 
 
 def missing_bytes(path: Path) -> int:
-    """Return how many bytes the container of a file announces beyond the file's end; 0 where it announces none."""
+    """Return how many bytes a file's container announces beyond the file's end; 0 if it announces none."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(16)
@@ -44,7 +44,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def ends_inside(path: Path) -> str:
-    """Return what a file without sizes ends in the middle of, in words; empty where it ends as it should."""
+    """Return the name of the unit that a file without sizes ends in the middle of; empty if it ends as it should."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(189)
@@ -60,7 +60,7 @@ def ends_inside(path: Path) -> str:
 
 
 def _end_of_boxes(file: BinaryIO, size: int) -> int:
-    """Where the last box of an MP4 or MOV file ends; what is no box ends the walk, since some files carry a tail."""
+    """Return the end of the last box of an MP4 or MOV file; stop at unknown boxes, since some files carry a tail."""
     offset = 0
     while offset + 8 <= size:
         file.seek(offset)
@@ -68,7 +68,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
         length = int.from_bytes(header[:4], "big")
         if header[4:8] not in _BOXES:
             break
-        if length == 0:  # to the end of the file, wherever that is
+        if length == 0:  # extends to the end of the file, wherever that is
             return size
         if length == 1:
             length = int.from_bytes(header[8:16], "big")
@@ -79,7 +79,7 @@ def _end_of_boxes(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_segment(file: BinaryIO) -> int:
-    """Where the segment of a Matroska file ends; 0 where it is of unknown length."""
+    """Return the end of the segment of a Matroska file; 0 if its length is unknown."""
     file.seek(4)
     header_bytes, known = _vint(file)
     if not known:
@@ -92,7 +92,7 @@ def _end_of_segment(file: BinaryIO) -> int:
 
 
 def _vint(file: BinaryIO) -> tuple[int, bool]:
-    """EBML's number of variable width at the file's position, and whether it is known."""
+    """Return EBML's variable-width number at the file's position, and whether its value is known."""
     first = file.read(1)
     if not first or first[0] == 0:
         return 0, False
@@ -104,7 +104,7 @@ def _vint(file: BinaryIO) -> tuple[int, bool]:
 
 
 def _end_of_riff(file: BinaryIO, size: int) -> int:
-    """Where the last RIFF chunk of an AVI or WAV file ends."""
+    """Return the end of the last RIFF chunk of an AVI or WAV file."""
     offset = 0
     while offset + 8 <= size:
         file.seek(offset)
@@ -117,7 +117,7 @@ def _end_of_riff(file: BinaryIO, size: int) -> int:
 
 
 def _end_of_asf(file: BinaryIO) -> int:
-    """How large an ASF file says it is; 0 where it does not, as a broadcast."""
+    """Return the file size that an ASF file states; 0 if it states none, as in a broadcast."""
     file.seek(16)
     end = int.from_bytes(file.read(8), "little")
     offset = 30

@@ -1,8 +1,8 @@
-"""Sources fetched by a process of its own, which may hang, die or eat memory at the cost of one source.
+"""Fetching of sources in a separate process, which may hang, crash or exhaust memory at the cost of one source only.
 
-The process sends the requests. Everything that must outlive it stays here: the rate limits that every request is paid
-from, the counts, the deadline. Waiting for a site's rate limit is not the source's time, and this side knows exactly
-how long that was, since the process asks here for every request.
+The process sends the requests. Everything that must outlive the process stays here: the rate limiter that grants every
+request, the counts, the deadline. Time spent waiting for a site's rate limit does not count towards the source's
+deadline. The parent knows exactly how long that was, because the process asks it for every request.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.media.worker_limits import GIBIBYTE
 from vidaudio.media.worker_process import PACKAGES, WorkerDied, WorkerLate, WorkerProcess
 
-# What the process does after it is started; its imports are those of the process that starts it.
+# Code that the process runs after its start; it imports from the same path as the process that starts it.
 CHILD = "from vidaudio.media.fetch.worker import main; main()"
-# After a source's deadline, until the process is killed: it may still say itself what had come by then.
+# Time after a source's deadline until the process is killed: it may still report what had arrived by then.
 GRACE_SECONDS = 2.0
-# A process that waits for a turn asks again every second. One that is silent for longer does not wait.
+# A process that waits for a turn asks again every second. One that is silent for longer is not waiting.
 LONGEST_SILENCE_SECONDS = 60.0
-# From its start until the process has imported yt-dlp, on a file system that may be far away.
+# Longest time to start and import yt-dlp; the file system may be slow and remote.
 START_SECONDS = 300.0
-# Deaths of the process over one source, the second of them in a process that had fetched nothing else.
+# Crashes of the process after which its source fails. The second process has fetched nothing else before.
 DEATHS = 2
-# A process is replaced once it has held this share of its memory: what it keeps of that, the next source would lack.
+# A process is replaced once it holds more than this share of its memory limit, to leave the next source enough.
 WORN_OUT = 0.5
-# Errors over the options that the process hands on under their own names.
+# Errors about the options; the process passes them on under their own names.
 _ERRORS = {kind.__name__: kind for kind in (ValueError, ImportError, ModuleNotFoundError, AttributeError, TypeError)}
-# By which the kernel ends a process that has overrun its limits, where nobody else has.
+# Signals by which the kernel ends a process that has exceeded its time limits, if the parent has not ended it.
 _TIME_SIGNALS = frozenset({signal.SIGALRM, signal.SIGXCPU})
 _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 
 class FetcherCannotStart(CorpusError):
-    """No source can be fetched here: the fetching process does not start."""
+    """Failure to start the fetching process; no source can be fetched on this machine."""
 
 
 class Fetcher(WorkerProcess):
-    """One fetching process, replaced when it has died or was killed. Not to be shared between threads."""
+    """One fetching process, replaced after it has died or was killed. Must not be shared between threads."""
 
     what = "the fetching process"
     own_group = True  # yt-dlp starts a JavaScript runtime
@@ -75,10 +75,10 @@ class Fetcher(WorkerProcess):
         """Fetch one source as `vidaudio.media.fetch.source.fetch_source` does, with the same arguments and errors.
 
         Returns:
-            What became of each clip. A source over which the process hangs, dies or runs out of memory is an outcome.
+            The result of each clip. If the process hangs, dies or runs out of memory, that is an outcome too.
 
         Raises:
-            FetcherCannotStart: The process does not start, whatever is to be fetched.
+            FetcherCannotStart: When the process does not start, regardless of the source.
         """
         rate_limiter, traffic = rate_limiter or MemoryRateLimiter(), Traffic() if traffic is None else traffic
         stop = stop or threading.Event()
@@ -88,7 +88,7 @@ class Fetcher(WorkerProcess):
             session = _Session(options, rate_limiter, traffic, stop)
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                # What a killed process leaves behind goes with this folder.
+                # Files that a killed process leaves behind are deleted with this folder.
                 staging = Path(tempfile.mkdtemp(prefix=".fetching-", dir=folder))
                 answer = self._converse(url, spans, staging, session)
                 return [_moved(clip, folder) for clip in self._read(answer, session)]
@@ -98,12 +98,12 @@ class Fetcher(WorkerProcess):
                     raise session.lost from error
                 outcome = session.too_late() if isinstance(error, WorkerLate) else _of_death(error, options)
                 deaths += outcome.reason is Reason.CRASH
-                # What was fetched before may have broken the process: that proves nothing against this source.
+                # A first crash proves nothing against this source: earlier sources may have broken the process.
                 if outcome.reason is not Reason.CRASH or deaths == DEATHS:
                     return _all(spans, outcome)
-            except OSError as error:  # of the folder
+            except OSError as error:  # from the folder
                 self.close()
-                # Here, since it brings yt-dlp along, which this process otherwise does without.
+                # Imported here because it imports yt-dlp, which this process otherwise does not need.
                 from vidaudio.media.fetch.reasons import failure
 
                 return _all(spans, failure(error))
@@ -119,7 +119,7 @@ class Fetcher(WorkerProcess):
         return f"import sys; sys.path[:] = {_module_path()!r}; {CHILD}"
 
     def _environment(self) -> dict[str, str]:
-        # Each arena of glibc's reserves memory for itself; a process that mostly waits for the network needs few.
+        # Each glibc arena reserves memory; a process that mostly waits for the network needs few arenas.
         return {"MALLOC_ARENA_MAX": "2", **super()._environment()}
 
     def _start(self) -> None:
@@ -132,7 +132,7 @@ class Fetcher(WorkerProcess):
                     self._read_line(time.monotonic() + START_SECONDS)
                 except WorkerDied as death:
                     if death.code < 0:
-                        raise  # killed by whoever also kills it later
+                        raise  # killed from outside; the same may happen to later processes
                     errors.seek(0)
                     last = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
                     raise FetcherCannotStart(f"{self.what} does not start ({last or death})") from death
@@ -142,7 +142,7 @@ class Fetcher(WorkerProcess):
             raise FetcherCannotStart(f"{self.what} does not start ({error})") from error
 
     def _converse(self, url: str, spans: Sequence[ClipSpan], staging: Path, session: _Session) -> dict[str, Any]:
-        """Hand the source over and answer the process's questions until it is done."""
+        """Send the source to the process and answer its questions until it is done."""
         self._start()
         options = base64.b64encode(pickle.dumps(session.options)).decode()
         session.begin()
@@ -195,17 +195,17 @@ class _Session:
         self.clock = _WorkingTime(self.options.deadline_seconds + GRACE_SECONDS)
 
     def settle(self) -> None:
-        """Count in how long was waited, once."""
+        """Add the waiting time so far to the traffic's total, and reset it."""
         self._traffic.waited_seconds += self.clock.waited_seconds
         self.clock.waited_seconds = 0.0
 
     def too_late(self) -> Outcome:
-        """Return the outcome of a source that has overrun its deadline."""
+        """Return the outcome of a source that has exceeded its deadline."""
         what = "fetched, but not cut" if self._downloaded else "not fetched"
         return Outcome.failed(Reason.TIMEOUT, f"{what} within {self.options.deadline_seconds:g} s")
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Answer one question of the process's. Whatever else the budget raises is raised here."""
+        """Answer one question of the process. Other errors of the rate limiter are raised here."""
         call, thread = message["call"], message["thread"]
         self.clock.note(thread, waits=call == "try_acquire")
         try:
@@ -238,7 +238,7 @@ class _Session:
             self._traffic.refused += 1
             _log.info("%s refuses requests and is paused for %.0f s", message["site"], pause)
             return pause
-        if call == "downloaded":  # cutting and checking what came has as long again
+        if call == "downloaded":  # cutting and checking get the same time again
             self._downloaded = True
             self.settle()
             self.begin()
@@ -247,10 +247,10 @@ class _Session:
 
 
 class _WorkingTime:
-    """How long a source has been worked on. While a thread waits for its turn, the clock stands still.
+    """Clock of the time spent working on a source. It is paused while a thread waits for its turn.
 
     Attributes:
-        waited_seconds: How long it has stood still.
+        waited_seconds: Total time that the clock was paused.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -260,7 +260,7 @@ class _WorkingTime:
         self._waiting: set[int] = set()
 
     def note(self, thread: int, *, waits: bool) -> None:
-        """Note that a thread of the process begins to wait, or that it does not wait."""
+        """Record that a thread of the process begins to wait, or that it does not wait."""
         now = time.monotonic()
         if self._waiting:
             self.waited_seconds += now - self._last
@@ -268,19 +268,19 @@ class _WorkingTime:
         (self._waiting.add if waits else self._waiting.discard)(thread)
 
     def deadline(self) -> float:
-        """Return the moment, as `time.monotonic()` has it, by which the process must speak again."""
+        """Return the time, on the clock of `time.monotonic()`, by which the process must send its next message."""
         end = self._end + self.waited_seconds
         return max(end, time.monotonic() + LONGEST_SILENCE_SECONDS) if self._waiting else end
 
 
 def _surroundings() -> dict[str, Any]:
-    """Return what a fetch in this process would find, for the one that may have been started earlier.
+    """Return this process's environment, working folder and module path for the fetching process, which may be older.
 
-    Proxies, cookies and extractors of the user's are found there wherever they are found here.
+    With them, the fetching process finds the user's proxies, cookies and extractors wherever this process finds them.
     """
     try:
         folder = os.getcwd()
-    except FileNotFoundError:  # deleted under our feet; paths that lead from it lead nowhere, there and here
+    except FileNotFoundError:  # the folder was deleted; relative paths then fail in both processes
         folder = os.sep
     return {"environment": dict(os.environ), "folder": folder, "path": _module_path()}
 
@@ -290,13 +290,14 @@ def _module_path() -> list[str]:
 
 
 def _of_death(death: WorkerDied, options: FetchOptions) -> Outcome:
-    """Return the outcome of a source over which the process has ended."""
+    """Return the outcome of a source during which the process died."""
     if death.code == OUT_OF_MEMORY:
         return _out_of_memory(options)
     if -death.code in _TIME_SIGNALS:
         return Outcome.failed(Reason.TIMEOUT, f"not fetched within {options.deadline_seconds:g} s")
     if death.code == -signal.SIGKILL:
-        # A limit of ours is an exception inside; this was somebody else, and most often it is the kernel.
+        # Limits of the package raise an exception inside the process. This kill came from outside, most often the
+        # kernel.
         message = f"{death}, as happens when the machine runs out of memory; dask.downloads_per_worker asks for less"
         return Outcome.failed(Reason.MEMORY, message)
     return Outcome.failed(Reason.CRASH, str(death))
@@ -312,7 +313,7 @@ def _all(spans: Sequence[ClipSpan], outcome: Outcome) -> list[Fetched]:
 
 
 def _moved(clip: Fetched, folder: Path) -> Fetched:
-    """Take a clip's file out of the staging folder."""
+    """Move a clip's file out of the staging folder."""
     if clip.path is None:
         return clip
     target = folder / clip.path.name

@@ -1,7 +1,7 @@
-"""What a site's format is apart from its size: a recording at all, in which language, in SDR or HDR, flat or spherical.
+"""Traits of a site's format apart from its size: is it a recording, which language, SDR or HDR, flat or spherical.
 
-Sites list formats that are no recording of the video (storyboards, sprites, a narration for blind viewers) beside those
-that are, and often they are the smallest. Some traits are a drawback only where another format lacks them.
+Sites list formats that are not recordings of the video (storyboards, sprites, a narration for blind viewers) beside
+recordings, and these are often the smallest. Some traits are a drawback only if another format does not have them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 Format = Mapping[str, Any]
 Item = TypeVar("Item")
 
-# Fewer frames per second than this is a preview that moves by jerks, not the video.
+# Fewer frames per second than this is a jerky preview, not the video.
 FEWEST_FRAMES_PER_SECOND = 5.0
 _STILLS = re.compile(r"story ?board|sprite|thumbnail|trick ?play|i-?frames? only", re.IGNORECASE)
 # In the languages in which sites name such a track; `\bAD\b` is the broadcasters' abbreviation.
@@ -27,12 +27,12 @@ _SPHERICAL = re.compile(r"equirect|360\s?°|\bmesh\b|threed|\bvr\s?(180|360)?\b|
 _PREVIEW = re.compile(r"\bpreview|trailer", re.IGNORECASE)
 _PREMIUM = re.compile(r"\bpremium\b", re.IGNORECASE)
 _HDR_NOTE = re.compile(r"\b(HDR(10\+?|12)?|HLG|PQ|dolby.?vision|DV)\b")
-# Transfer functions of ITU-T H.273 that stand in codec strings: PQ and HLG.
+# Transfer functions of ITU-T H.273 that appear in codec strings: PQ and HLG.
 _HDR_TRANSFERS = frozenset({16, 18})
 
 
 def is_recording(fmt: Format) -> bool:
-    """Whether a format holds the video's own picture or sound, and not stills of it or a narration over it."""
+    """Return whether a format holds the video's own picture or sound, not stills of it or a narration over it."""
     if lacks(fmt, "vcodec") and lacks(fmt, "acodec"):
         return False
     if "mhtml" in (fmt.get("ext"), fmt.get("protocol")):
@@ -41,14 +41,14 @@ def is_recording(fmt: Format) -> bool:
 
 
 def is_described(fmt: Format) -> bool:
-    """Whether a narrator describes the picture over its sound."""
+    """Return whether the format's sound contains a narrator who describes the picture."""
     return not lacks(fmt, "acodec") and bool(_DESCRIBED.search(_names(fmt)))
 
 
 def is_hdr(fmt: Format) -> bool:
-    """Whether the picture is HDR: by the transfer function in the codec's name, else as the site says, else by profile.
+    """Return whether the picture is HDR: by the codec's transfer function, else as the site states, else by profile.
 
-    yt-dlp calls every 10-bit picture HDR, so the transfer function comes first.
+    yt-dlp calls every 10-bit picture HDR, so the transfer function in the codec's name comes first.
     """
     codec = str(fmt.get("vcodec") or "").lower()
     parts = codec.split(".")
@@ -68,7 +68,7 @@ def is_hdr(fmt: Format) -> bool:
 
 
 def picture_drawbacks(fmt: Format) -> tuple[bool, ...]:
-    """What speaks against a format's picture, the weightiest first; to be compared with those of others."""
+    """Return the drawbacks of a format's picture, the weightiest first; compare them with those of other formats."""
     names, frames = _names(fmt), fmt.get("fps")
     return (
         (fmt.get("preference") or 0) <= -10,  # the site calls it damaged
@@ -77,15 +77,15 @@ def picture_drawbacks(fmt: Format) -> tuple[bool, ...]:
         is_hdr(fmt),
         bool(_SPHERICAL.search(names)),
         bool(_ALTERED_PICTURE.search(names)),
-        bool(_PREMIUM.search(names)),  # offered, and often refused when asked for
+        bool(_PREMIUM.search(names)),  # offered, but often refused on request
     )
 
 
 def sound_drawbacks(fmt: Format, best_language: int) -> tuple[bool, ...]:
-    """What speaks against a format's sound, the weightiest first.
+    """Return the drawbacks of a format's sound, the weightiest first.
 
     Args:
-        fmt: The format; nothing speaks against the sound of one that has none.
+        fmt: The format; one without sound has no drawbacks.
         best_language: The highest preference of any format of the video: that of the original language.
     """
     if lacks(fmt, "acodec"):
@@ -98,22 +98,25 @@ def sound_drawbacks(fmt: Format, best_language: int) -> tuple[bool, ...]:
 
 
 def least(items: list[Item], key: Callable[[Item], tuple[bool, ...]]) -> list[Item]:
-    """Those with the fewest and lightest drawbacks, in their order."""
+    """Return the items with the fewest and lightest drawbacks, in their order."""
     lowest = min(map(key, items), default=None)
     return [item for item in items if key(item) == lowest]
 
 
 def language(fmt: Format) -> int:
-    """How far the site prefers the language of the format's sound; 10 is the original at YouTube."""
+    """Return the site's preference for the language of the format's sound: 10 for the original at YouTube.
+
+    -1 if the site states no preference.
+    """
     told = fmt.get("language_preference")
     return -1 if told is None else told
 
 
 def lacks(fmt: Format, codec: str) -> bool:
-    """True where the site says there is none; a codec it does not name counts as there."""
+    """Return True if the site says that there is no such codec; a codec that it does not name counts as present."""
     return fmt.get(codec) == "none"
 
 
 def _names(fmt: Format) -> str:
-    """What the site calls the format, in all its fields."""
+    """Return what the site calls the format, in all its naming fields."""
     return " ".join(str(fmt.get(name) or "") for name in ("format_id", "format_note", "format", "resolution"))

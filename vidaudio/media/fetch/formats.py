@@ -1,7 +1,8 @@
-"""Which of a site's formats to download: the fewest bytes that still show what is wanted.
+"""Choice of the formats to download: the fewest bytes that still have the required picture size and sound quality.
 
-Pictures end up as squares of `min_short_side` pixels and sound as 16 kHz mono, so the smallest picture whose *short*
-side covers that (the width of a portrait video) and the smallest sound that is not starved are worth asking for.
+Pictures end up as squares of `min_short_side` pixels and sound as 16 kHz mono. So the best choice is the smallest
+picture whose *short* side (the width of a portrait video) has that many pixels, and the smallest sound of sufficient
+quality.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from vidaudio.media.fetch.format_traits import (
     sound_drawbacks,
 )
 
-# Below this, sound is audibly starved; a smaller one is taken only where there is nothing else.
+# Below this, sound is audibly bad; such a sound is taken only if there is no other.
 ENOUGH_AUDIO_KBPS = 64.0
 ENOUGH_AUDIO_HZ = 16_000
-# A segmented format costs one request a segment, and requests are what sites count: it has to be this much smaller.
+# A segmented format costs one request per segment, and sites count requests: it must be smaller by this factor.
 SEGMENTED_COSTS = 2.0
-# Rough size of a format that tells neither size nor rate, for comparison only: bits a pixel a frame, and sound's rate.
+# Rough size of a format without size and rate, for comparison only: bits per pixel and frame, and the sound's rate.
 _BITS_PER_PIXEL = 0.1
 _UNTOLD_AUDIO_KBPS = 128.0
 _UNTOLD_SHORT_SIDE = 360
@@ -33,19 +34,19 @@ _SEGMENTED = frozenset({"m3u8", "m3u8_native", "http_dash_segments", "ism", "f4m
 
 
 def choose_formats(formats: Iterable[Format], min_short_side: int, duration_seconds: float | None) -> list[Format]:
-    """The one or two formats to download: a file with both, or the picture's and then the sound's.
+    """Return the one or two formats to download: one file with both, or first the picture's and then the sound's.
 
-    What a format has against it (`drawbacks`) decides before its size does, and only where there is a choice: a video
-    that exists in HDR alone is taken in HDR.
+    Drawbacks (`picture_drawbacks`, `sound_drawbacks`) decide before size, and only if there is a choice: a video that
+    exists only in HDR is taken in HDR.
 
     Args:
-        formats: As yt-dlp lists them, worst first in its own judgement.
-        min_short_side: Pixels the picture's shorter side should have at least; where no format does, the largest is
-            taken.
-        duration_seconds: Of the video, where known; sizes are estimated from rates with it.
+        formats: Formats as yt-dlp lists them, worst first in its own judgement.
+        min_short_side: Pixels that the picture's shorter side should have at least; if no format has them, the largest
+            is taken.
+        duration_seconds: Duration of the video, if known; used to estimate sizes from rates.
 
     Returns:
-        Nothing where there is neither picture nor sound; sound alone where there is no picture at all.
+        An empty list if there is neither picture nor sound; sound alone if there is no picture at all.
     """
     usable = [f for f in formats if is_recording(f) and not f.get("has_drm")]
     usable = [f for f in usable if _protocols(f) <= _SINGLE_FILE | _SEGMENTED] or usable
@@ -73,7 +74,7 @@ def choose_formats(formats: Iterable[Format], min_short_side: int, duration_seco
     choices = least(choices, key=against)
     sized = [c for c in choices if short_side(c[0]) is not None]
     if not sized:
-        return choices[-1]  # nobody tells sizes: yt-dlp's own best
+        return choices[-1]  # no format states its size: take yt-dlp's own best
     covering = [c for c in sized if short_side(c[0]) >= min_short_side]
     if not covering:
         largest = max(short_side(c[0]) for c in sized)
@@ -82,18 +83,23 @@ def choose_formats(formats: Iterable[Format], min_short_side: int, duration_seco
 
 
 class FormatChooser:
-    """`choose_formats` as yt-dlp's `format` option takes it. Yields each file by itself: merging is ours."""
+    """`choose_formats` as a value of yt-dlp's `format` option. Yields each file by itself; vidaudio merges them.
+
+    Args:
+        min_short_side: Pixels that the picture's shorter side should have at least.
+    """
 
     def __init__(self, min_short_side: int) -> None:
         self.min_short_side = min_short_side
 
     def __call__(self, context: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the chosen formats."""
         formats = context["formats"]
         yield from (dict(f) for f in choose_formats(formats, self.min_short_side, _duration(formats)))
 
 
 def short_side(fmt: Format) -> int | None:
-    """The shorter side of the picture, pixels; a lone height is the short side, since sites name landscapes so."""
+    """Return the shorter side of the picture in pixels; a lone height counts as the short side (landscape)."""
     sides = [side for side in (fmt.get("width"), fmt.get("height")) if side]
     if len(sides) == 1 and fmt.get("width"):
         return int(sides[0] * 9 / 16)
@@ -101,7 +107,7 @@ def short_side(fmt: Format) -> int | None:
 
 
 def estimated_bytes(fmt: Format, duration_seconds: float | None) -> float:
-    """Size as told, else from the rate, else guessed from picture size; without a duration, of one second."""
+    """Return the stated size, else an estimate from the rate or picture size; without a duration, for one second."""
     told = fmt.get("filesize") or fmt.get("filesize_approx")
     if told:
         return float(told) if duration_seconds else float(told) / _seconds_from(fmt, told)
@@ -114,7 +120,7 @@ def _cost(fmt: Format, duration_seconds: float | None) -> float:
 
 
 def _smallest_enough_sound(sounds: list[Format], duration_seconds: float | None) -> Format | None:
-    """The cheapest that is not starved; else the richest of the starved."""
+    """Return the cheapest sound of sufficient quality; if there is none, the one with the highest rate."""
     if not sounds:
         return None
     enough = [
@@ -145,7 +151,10 @@ def _seconds_from(fmt: Format, told_bytes: float) -> float:
 
 
 def _duration(formats: Iterable[Format]) -> float | None:
-    """The selector is not told the video's duration; any format with both a size and a rate tells it."""
+    """Return the video's duration from any format with both a size and a rate.
+
+    yt-dlp does not pass the duration to the selector.
+    """
     for fmt in formats:
         size, rate = fmt.get("filesize") or fmt.get("filesize_approx"), fmt.get("tbr")
         if size and rate:

@@ -1,8 +1,8 @@
-"""Picture and sound that a site serves as two files, put together without moving either against the other.
+"""Merging of picture and sound that a site serves as two files, without shifting one against the other.
 
-FFmpeg shifts every input so that it starts at 0. That is wrong for two tracks of one timeline, where sound may truly
-start later than the picture, and right for bare sound files that have no timeline at all: which of the two it is
-follows from the containers.
+FFmpeg shifts every input so that it starts at 0. That is wrong for two tracks of one timeline, where sound may really
+start later than the picture. It is right for bare sound files, which have no timeline at all. The containers decide
+which of the two cases applies.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from vidaudio.media.decode.clip import CONTAINERS
 from vidaudio.media.fetch.cut import MP4_TIMESCALE
 from vidaudio.media.ffmpeg import FfmpegError, file_argument, run_ffmpeg
 
-# Containers whose timestamps count from the beginning of the video, and those that count from anywhere.
+# Containers whose timestamps count from the beginning of the video, and containers whose timestamps start anywhere.
 _FROM_ZERO = frozenset({"mp4", "matroska", "webm", "mov", "ogg"})
 _FROM_ANYWHERE = frozenset({"mpegts"})
 
 
 class CannotMerge(Exception):
-    """The two tracks cannot be put together; the text says why."""
+    """Two tracks that cannot be merged; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def merge_tracks(video: Path, audio: Path, folder: Path) -> Path:
         `merged.mp4`, `.webm` or `.mkv`, whichever holds both codecs.
 
     Raises:
-        CannotMerge: One of them is unreadable, or FFmpeg refused; the text is its last line.
+        CannotMerge: When one of the files is unreadable, or FFmpeg refuses; the message is FFmpeg's last line.
     """
     picture, sound = _probe(video), _probe(audio)
     codecs = picture.codecs | sound.codecs
@@ -56,7 +56,7 @@ def merge_tracks(video: Path, audio: Path, folder: Path) -> Path:
         options["movie_timescale"] = MP4_TIMESCALE
     share_clock = any(picture.formats & kind and sound.formats & kind for kind in (_FROM_ZERO, _FROM_ANYWHERE))
     if picture.formats & _FROM_ANYWHERE and share_clock:
-        options["avoid_negative_ts"] = "make_zero"  # the pair moves together to the file's beginning
+        options["avoid_negative_ts"] = "make_zero"  # shifts both tracks together to the file's beginning
     whitelists = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     inputs = [ffmpeg.input(file_argument(path), **whitelists) for path in (video, audio)]
     command = ffmpeg.output(inputs[0]["v:0"], inputs[1]["a:0"], file_argument(merged), **options)

@@ -1,8 +1,9 @@
-"""Parts of files: every answer is compared with the part that was asked for, and parts of two versions never meet.
+"""Checks of partial downloads: every answer must be the part that was requested, and all parts of one version.
 
-Where a connection breaks, yt-dlp asks for the rest of a file. The rest must be of the same version: it is asked for
-under the validator that came with the first part (`If-Range`, RFC 9110, section 13.1.5), and a server that sent none
-is asked for the whole file again. Servers also answer 206 with less than they were asked for, or unasked.
+After a broken connection, yt-dlp requests the rest of a file. The rest must be of the same version, so it is requested
+with the validator that came with the first part (`If-Range`, RFC 9110, section 13.1.5). If the server sent no
+validator, the whole file is requested again. Servers also answer 206 with less than was requested, or without being
+asked for a part.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 
 
 class WrongPart(Refused, TransportError):
-    """An answer that is not what was asked for; to yt-dlp a broken connection, so that it asks again."""
+    """An answer that is not the requested part; yt-dlp sees a broken connection (TransportError), so it asks again."""
 
     def __init__(self, message: str) -> None:
         TransportError.__init__(self, f"{WRONG_PART}: {message}")
@@ -31,9 +32,9 @@ class WrongPart(Refused, TransportError):
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What tells one version of a file from another: a strong entity tag, the date of the last change, the length.
+    """Identity of one version of a file: its strong entity tag, the date of its last change, its length.
 
-    A weak tag says that two versions mean the same, not that their bytes are the same.
+    A weak tag states that two versions mean the same, not that their bytes are the same, so it is ignored.
     """
 
     tag: str
@@ -42,19 +43,20 @@ class _Version:
 
     @classmethod
     def of(cls, headers: Mapping[str, str], total_bytes: int | None) -> _Version:
+        """Return the version that the headers of an answer describe."""
         tag = (headers.get("ETag") or "").strip()
         return cls(tag if tag.startswith('"') else "", (headers.get("Last-Modified") or "").strip(), total_bytes)
 
     @property
     def validator(self) -> str:
-        """For `If-Range`; empty where there is none."""
+        """Return the value for `If-Range`; empty if there is none."""
         return self.tag or self.changed
 
     def difference(self, now: _Version) -> str:
-        """What shows that a part is of another version, in words; empty where nothing does."""
+        """Return a description of how another part's version differs; empty if no difference is visible."""
         if None not in (self.total_bytes, now.total_bytes) and self.total_bytes != now.total_bytes:
             return f"the file had {self.total_bytes:,} bytes before and has {now.total_bytes:,} now"
-        # A server that sends a tag with the whole must send it with a part, too (RFC 9110, section 15.3.7).
+        # A server that sends a tag with the whole file must also send it with a part (RFC 9110, section 15.3.7).
         if self.tag != now.tag or (self.changed and now.changed and self.changed != now.changed):
             return "the file has changed while it was fetched"
         return ""
@@ -64,8 +66,8 @@ class PartialContent:
     """Requests for parts of files and the answers to them, while one source is fetched.
 
     Attributes:
-        in_fragments: True while a stream of many files is fetched, where a whole file in place of a part of it would
-            be taken for the part.
+        in_fragments: True while a stream of many files is fetched. A whole file in place of a part would then be
+            mistaken for the part.
     """
 
     def __init__(self) -> None:
@@ -73,7 +75,7 @@ class PartialContent:
         self._versions: dict[str, _Version] = {}
 
     def prepare(self, url: str, headers: MutableMapping[str, str]) -> None:
-        """Make a request for the rest of a file safe: bind it to the version of the first part, or ask for all."""
+        """Make a request for the rest of a file safe: bind it to the first part's version, or request the whole."""
         first, last = _asked(headers)
         if not first:
             return
@@ -87,7 +89,7 @@ class PartialContent:
         """Compare an answer with its request.
 
         Raises:
-            WrongPart: The answer is another part than was asked for, or of another version than the part before.
+            WrongPart: When the answer is not the requested part, or is of another version than the previous part.
         """
         first, last = _asked(asked)
         if status == 200:
@@ -124,7 +126,7 @@ class PartialContent:
 
 
 def _asked(headers: Mapping[str, str]) -> tuple[int | None, int | None]:
-    """First and last byte of a request's range; None where it names none."""
+    """Return the first and last byte of a request's range; None for a bound that it does not name."""
     match = _RANGE.fullmatch(headers.get("Range") or "")
     return (int(match[1]), int(match[2]) if match[2] else None) if match else (None, None)
 

@@ -1,6 +1,6 @@
-"""Fetching processes that outlive a source and a shard: the next source on this worker finds one warm.
+"""Pool of fetching processes that outlive a source and a shard, so that the next source on this worker finds one warm.
 
-One that is idle for a while ends, since each holds 100 MB.
+A process that is idle for `IDLE_SECONDS` is ended, since each holds 100 MB.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from vidaudio.media.fetch.types import ClipSpan, Fetched, FetchOptions, Traffic,
 
 IDLE_SECONDS = 60.0
 
-# By whom each was started (a forked process has none of its own yet), and since when it is idle.
+# Id of the process that started each fetcher (a fork must not use its parent's), the time since when it is idle, and
+# the fetcher.
 _idle: list[tuple[int, float, Fetcher]] = []
 _lock = threading.Lock()
 _timer: threading.Timer | None = None
@@ -35,9 +36,9 @@ def fetch_in_process(
     traffic: Traffic | None = None,
     stop: threading.Event | None = None,
 ) -> list[Fetched]:
-    """Fetch one source in a process of its own, see `Fetcher.fetch`; files of this machine are taken by this one."""
+    """Fetch one source in a separate process, see `Fetcher.fetch`; local files are handled in the calling process."""
     if not is_remote(url):
-        # Here, since it brings yt-dlp along.
+        # Imported here because it imports yt-dlp.
         from vidaudio.media.fetch.source import fetch_source
 
         return fetch_source(url, spans, folder, options, rate_limiter=rate_limiter, traffic=traffic, stop=stop)
@@ -70,7 +71,7 @@ def _look_later() -> None:
 
 
 def close_idle(idle_seconds: float = 0.0) -> None:
-    """End the processes that have been idle for so long."""
+    """End the processes that have been idle for at least `idle_seconds`."""
     global _timer
     now = time.monotonic()
     with _lock:

@@ -1,7 +1,7 @@
-"""From what yt-dlp, sockets and disks say to a `Reason`: tables, read from top to bottom.
+"""Mapping from errors of yt-dlp, sockets and disks to a `Reason`: tables, read from top to bottom.
 
-Extractors tell most causes only in words, so words come first; then what HTTP said; then what the network did. What
-fits nothing is `unknown`: transient, with its message kept, so that new wordings show up in the counts.
+Extractors report most causes only in words, so words come first; then the HTTP status; then what the network did. An
+error that fits nothing is `unknown`: transient, with its message kept, so that new wordings show up in the counts.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from vidaudio.media.fetch.translated_phrases import TRANSLATED_PHRASES
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.text import storable_text
 
-# How messages of our own begin or end which yt-dlp passes on as words only.
+# Beginning or end of vidaudio's own messages that yt-dlp passes on as words only.
 WRONG_PART = "the server sent the wrong part of a file"
 NO_MEDIA = "instead of media"
 
-# The first that matches anywhere in the message decides. Sorted from the specific to the general: "blocked it in your
-# country on copyright grounds" is a matter of the country, "sign in to confirm your age" not one of signing in.
+# The first phrase that matches anywhere in the message decides. Sorted from specific to general: "blocked it in your
+# country on copyright grounds" is about the country, "sign in to confirm your age" is not about signing in.
 PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.DISK, r"no space left on device|disk quota exceeded"),
     (Reason.CORRUPT_FETCHED, rf"{WRONG_PART}|the server sent [\w ]+ {NO_MEDIA}"),
@@ -47,11 +47,11 @@ PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.LIVE, r"not (yet )?started|livestream has ended|live event is scheduled|ended (and replay|but not)"),
     (Reason.NOT_FOUND, r"does not exist|no longer exists|(video|page|space) not found"),
     (Reason.NO_VIDEO, r"there is no video in|is not a video|no video could be found"),
-    # What YouTube tells a blocked account or address of every video, under the title "Video unavailable".
+    # YouTube's answer to a blocked account or address for every video, under the title "Video unavailable".
     (Reason.BOT_CHECK, r"this content (isn't|is not) available(?! on)"),
-    # Of the account or the network, and not of the video.
+    # About the account or the network, not about the video.
     (Reason.BOT_CHECK, r"google workspace administrator|network administrator restrictions"),
-    # Of the embedded player, which yt-dlp asks for some videos: they are there for whoever asks otherwise.
+    # About the embedded player, which yt-dlp uses for some videos: other clients can still get them.
     (Reason.UNSUPPORTED, r"playback on other websites has been disabled|watch this video on YouTube"),
     (Reason.REMOVED, r"has been removed|removed by the (uploader|user)|(has been|was) deleted|no longer available"),
     (
@@ -62,12 +62,12 @@ PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.UNSUPPORTED, r"DRM protected|unsupported url|no suitable extractor|is not a valid url"),
     (Reason.UNSUPPORTED, r"file:// URLs are disabled|no request handlers configured|unsupported url scheme"),
     (Reason.UNSUPPORTED, r"no connection adapters were found|invalid IPv6 URL"),  # a redirect to file: and the like
-    (Reason.UNSUPPORTED, r"ffmpeg could not be found"),  # streams that only FFmpeg could fetch, past the door
+    (Reason.UNSUPPORTED, r"ffmpeg could not be found"),  # streams that only FFmpeg could fetch, unguarded
     *TRANSLATED_PHRASES,
-    (Reason.PRIVATE, r"to provide account credentials|for the authentication"),  # advice after many a message
+    (Reason.PRIVATE, r"to provide account credentials|for the authentication"),  # advice that follows many messages
 )
 
-# HTTP's own words. 403 is decided by `_of_status`.
+# HTTP statuses. `_of_status` decides 403.
 STATUSES: dict[int, Reason] = {
     401: Reason.PRIVATE,
     402: Reason.MEMBERS_ONLY,
@@ -78,7 +78,7 @@ STATUSES: dict[int, Reason] = {
     451: Reason.GEO_BLOCKED,
 }
 
-# What the network did, where only words are left of it.
+# Network faults of which only words are left.
 NETWORK_PHRASES: tuple[tuple[Reason, str], ...] = (
     (Reason.TIMEOUT, r"timed? ?out"),
     (Reason.NETWORK, r"more expected|content too short|downloaded \d+ bytes, expected|incomplete ?read"),
@@ -88,15 +88,15 @@ NETWORK_PHRASES: tuple[tuple[Reason, str], ...] = (
 )
 
 _FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS})
-# yt-dlp tells the two phases apart only in words: a page refused, or media refused that the page had offered.
+# Only words distinguish yt-dlp's two phases: a refused page, or refused media that the page had offered.
 _MEDIA_PHASE = re.compile(r"unable to download video data|\[download\] got error", re.IGNORECASE)
 _LONGEST_MESSAGE = 300
-# Of a message, to find its cause: the first characters.
+# Number of a message's first characters that are read to find its cause.
 _LONGEST_READ = 4_000
 
 
 class Refused(Exception):
-    """A source that is not fetched because of what it is: live, a play list. Carries its reason."""
+    """A source that is not fetched because of what it is, such as a live stream or a play list. Carries the reason."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -107,11 +107,11 @@ def failure(error: BaseException, causes: str = "") -> Outcome:
     """Return the outcome of a source whose fetching raised `error`.
 
     Args:
-        error: What ended the fetching.
-        causes: What had been warned of before; goes into the message.
+        error: Exception that ended the fetching.
+        causes: Earlier warnings that name a cause; they are added to the message.
     """
     text = _text(error)
-    for link in error_chain(error):  # for plain links, yt-dlp's id of a video is part of the URL, with its query
+    for link in error_chain(error):  # for plain links, yt-dlp's video id is part of the URL, with its query
         video_id = str(getattr(link, "video_id", None) or "")
         if (bare := bare_id(video_id)) != video_id:
             text = text.replace(video_id, bare)
@@ -122,13 +122,13 @@ def failure(error: BaseException, causes: str = "") -> Outcome:
 
 
 def bare_id(video_id: str) -> str:
-    """Return a video's id without what yt-dlp takes over into it from a plain link: query, fragment, password."""
+    """Return a video's id without the parts of a plain link that yt-dlp copies into it: query, fragment, password."""
     bare = re.split(r"[?#]", video_id, maxsplit=1)[0]
     return bare.rpartition("@")[2] if re.match(r"[^/@]+:[^/@]*@", bare) else bare
 
 
 def reason_of(error: BaseException) -> Reason:
-    """The cause of an error from yt-dlp, the network or the disk."""
+    """Return the cause of an error from yt-dlp, the network or the disk."""
     chain = list(error_chain(error))
     text = _text(error)
     for link in chain:
@@ -138,7 +138,7 @@ def reason_of(error: BaseException) -> Reason:
             return Reason.MEMORY
         if isinstance(link, OSError) and link.errno in _FULL_DISK:
             return Reason.DISK
-        if isinstance(link, OSError) and link.errno == errno.EFBIG:  # the limit that the fetching process is given
+        if isinstance(link, OSError) and link.errno == errno.EFBIG:  # the limit set for the fetching process
             return Reason.TOO_LARGE
     for kind, reason in ((GeoRestrictedError, Reason.GEO_BLOCKED), (UserNotLive, Reason.LIVE)):
         if any(isinstance(link, kind) for link in chain):
@@ -159,17 +159,17 @@ def reason_of(error: BaseException) -> Reason:
 
 
 def first_line(text: str) -> str:
-    """What people are told: the message's first line, without colours, prefixes, advice, secrets and local paths.
+    """Return a message's first line for people, without colours, prefixes, advice, secrets and local paths.
 
-    Of web addresses only scheme and host stay: what follows may hold keys. What differs between runs goes too, since
-    messages stand in tables that are compared.
+    Web addresses are cut to scheme and host, since the rest may hold keys. Parts that differ between runs are removed
+    too, since messages are stored in tables that are compared.
     """
     plain = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", " ")
     line = next((line.strip() for line in plain.split("\n") if line.strip()), "")
     line = re.sub(r"^(ERROR:\s*|\[download\] Got error:\s*)+", "", line)
     line = re.split(r"; please report this issue on |\. You might want to use a VPN", line)[0]
     line = re.sub(r"\s*\(caused by .*", "", line)
-    line = re.sub(r"(?<=with url: )\S+", "...", line)  # as urllib3 names a path, with its query
+    line = re.sub(r"(?<=with url: )\S+", "...", line)  # urllib3's form of a path, with its query
     line = re.sub(r"([a-zA-Z][\w+.-]*://)(?:[^\s/@]*@)?([^\s/?#'\"]+)[^\s'\"]*", r"\1\2", line)
     line = re.sub(r"(?<![\w:/.])/(?:[^\s/:'\"]+/)+([^\s/:'\"]*)", r"\1", line)
     line = re.sub(r"<?[\w.]+ object at 0x[0-9a-f]+>?[:,]?\s*", "", line)
@@ -177,14 +177,17 @@ def first_line(text: str) -> str:
 
 
 def _words(text: str) -> str:
-    """The message without what a site or its users chose: ids and addresses may read like causes."""
+    """Return the message without ids and addresses: a site or its users chose them, and they may read like causes."""
     text = re.sub(r"^\s*(?:ERROR:\s*)?\[[^\]]+\] [^\s:]+: ", "", text)
     return re.sub(r"[a-zA-Z][\w+.-]*://\S+", "", text)
 
 
 def _of_status(status: int, *, media_phase: bool) -> Reason:
-    """403 to a page is final under the cookies given; 403 to media that the page has just offered is an expired or
-    throttled link, and asking for the page again may help."""
+    """Return the reason for an HTTP status.
+
+    A 403 for a page is final with the given cookies. A 403 for media that the page has just offered is an expired or
+    throttled link, and asking for the page again may help.
+    """
     if status == 403:
         return Reason.BOT_CHECK if media_phase else Reason.PRIVATE
     if status >= 500 or 300 <= status < 400:  # a redirect that is left over is a loop
@@ -207,15 +210,15 @@ def _match(table: tuple[tuple[Reason, str], ...], text: str) -> Reason | None:
 
 def _text(error: BaseException) -> str:
     text = str(getattr(error, "msg", None) or error) or type(error).__name__
-    # Bounded, and cleaned: the patterns below take time that grows with the square of a long word.
-    # A carriage return is how yt-dlp writes over a line of its progress: it ends none.
+    # Bounded and cleaned, since the time of the patterns below grows with the square of a long word's length. yt-dlp
+    # overwrites a line of its progress by a carriage return, which ends no line.
     text = storable_text(text.replace("\r", " "), max_characters=_LONGEST_READ, keep_line_ends=True)
     named = isinstance(error, (LookupError, TypeError, AttributeError, AssertionError, ValueError))
     return f"{type(error).__name__}: {text}" if named else text
 
 
 def error_chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and all it came from: yt-dlp keeps the origin in `exc_info` or `cause`, Python in its own places."""
+    """Yield the error and all its causes: yt-dlp keeps them in `exc_info` or `cause`, Python in its own attributes."""
     seen: set[int] = set()
     waiting = [error]
     while waiting:

@@ -1,8 +1,8 @@
-"""The one door to the network: yt-dlp's own request handler, with a visit asked before every request.
+"""Request guard: yt-dlp's own request handler, with a `FetchSession` asked for permission before every request.
 
 All that yt-dlp sends over HTTP (pages, manifests, keys, segments, files) goes through `YoutubeDL.urlopen` to the
-handlers of its request director, and there through an adapter of `requests`, once for each redirect. That adapter is
-the door. Handlers that follow redirects where nobody can count them (urllib, curl) are left out, and so is FTP.
+handlers of its request director, and from there through an adapter of `requests`, once for each redirect. That adapter
+is the guard. Handlers that follow redirects without a way to count them (urllib, curl) are left out, and so is FTP.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from vidaudio.media.fetch.bounded_body import MeasuredBody, MeasuredResponse
 from vidaudio.media.fetch.partial_content import PartialContent, WrongPart
 from vidaudio.media.fetch.session import FetchSession, RequestBlocked
 
-# Redirects followed from one address, yt-dlp's own figure for urllib.
+# Redirects followed from one address; yt-dlp's own number for urllib.
 MAX_REDIRECTS = 10
 
 
 class RequestGuard:
-    """Where the requests of one `YoutubeDL` meet the visit they belong to."""
+    """Link between the requests of one `YoutubeDL` and the fetch session they belong to."""
 
     def __init__(self) -> None:
         self._session: FetchSession | None = None
@@ -41,7 +41,7 @@ class RequestGuard:
 
     @contextlib.contextmanager
     def opened(self, session: FetchSession) -> Iterator[FetchSession]:
-        """Let requests through for as long as one source is fetched."""
+        """Let requests through while one source is fetched."""
         with session:
             self._session, self.parts = session, PartialContent()
             try:
@@ -51,14 +51,14 @@ class RequestGuard:
 
     @property
     def session(self) -> FetchSession:
-        """The one under way."""
+        """Return the current session; without one, no request is allowed."""
         if self._session is None:
             raise RuntimeError("a request outside of any visit")
         return self._session
 
 
 class GuardedRequestsRH(RequestsRH):
-    """yt-dlp's handler over `requests`, whose sessions send through the door."""
+    """yt-dlp's handler over `requests`, whose sessions send through the guarded adapter."""
 
     guard: RequestGuard
 
@@ -85,13 +85,13 @@ class GuardedRequestsRH(RequestsRH):
 
 
 class DataRH(UrllibRH):
-    """`data:` URLs, which lead nowhere."""
+    """Handler of `data:` URLs, which need no network."""
 
     _SUPPORTED_URL_SCHEMES = ("data",)
 
 
 class GuardedAdapter(RequestsHTTPAdapter):
-    """Sends one request, redirects not followed: first it is admitted, then its answer is heard."""
+    """Adapter that sends one request without following redirects: the session permits it and records the answer."""
 
     def __init__(self, guard: RequestGuard, **options: Any) -> None:
         self._door = guard
@@ -100,6 +100,7 @@ class GuardedAdapter(RequestsHTTPAdapter):
     def send(
         self, request: requests.PreparedRequest, *args: Any, proxies: Any = None, **kwargs: Any
     ) -> requests.Response:
+        """Send one request once the session permits it; check the answer's length and part, and record it."""
         session = self._door.session
         parts, url = self._door.parts, request.url or ""
         parts.prepare(url, request.headers)
@@ -107,7 +108,7 @@ class GuardedAdapter(RequestsHTTPAdapter):
         try:
             response = super().send(request, *args, proxies=proxies, **kwargs)
         except Exception:
-            # Whatever broke, and it goes on breaking: those who wait for this site's answer must not wait for this one.
+            # Requests that wait for this site's answer must not wait for this request, whatever error it failed with.
             session.record_no_response()
             raise
         session.record_response(response.status_code, response.headers)
@@ -121,16 +122,19 @@ class GuardedAdapter(RequestsHTTPAdapter):
         return response
 
     def build_response(self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse) -> requests.Response:
+        """Return the response, with a body that counts what is read."""
         response = super().build_response(req, resp)
         session = self._door.session
         response.raw = MeasuredBody(resp, session.received, session.page_too_large)
         return response
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Create the pool manager for direct connections, whose sockets are checked."""
         super().init_poolmanager(*args, **kwargs)
         self._guard(self.poolmanager, direct=True)
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> urllib3.ProxyManager:
+        """Return the pool manager for a proxy; its sockets are closed at the deadline."""
         known = proxy in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not known:
@@ -144,14 +148,14 @@ class GuardedAdapter(RequestsHTTPAdapter):
 
 
 def _content_length(response: requests.Response) -> int:
-    """Return what the header says, 0 where it says nothing that can be read."""
+    """Return the Content-Length of a response; 0 if the header is missing or unreadable."""
     told = response.headers.get("Content-Length", "")
-    # More digits than any length has are no length, and cost Python long to read.
+    # No real length has so many digits, and Python takes long to read them.
     return int(told) if told.isascii() and told.isdigit() and len(told) < 20 else 0
 
 
 def _guarded(pool: type[HTTPConnectionPool], guard: RequestGuard, direct: bool) -> type[HTTPConnectionPool]:
-    """A kind of connection pool whose sockets are looked at and watched."""
+    """Return a subclass of a connection pool whose sockets are checked (if direct) and closed at the deadline."""
     kind: Any = pool.ConnectionCls
 
     class Connection(kind):
@@ -163,24 +167,25 @@ def _guarded(pool: type[HTTPConnectionPool], guard: RequestGuard, direct: bool) 
             return connection
 
         def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-            guard.session.close_at_deadline(self.sock)  # by now inside TLS, or one of an earlier visit
+            guard.session.close_at_deadline(self.sock)  # by now wrapped in TLS, or opened by an earlier session
             return super().getresponse(*args, **kwargs)
 
     return type(f"Guarded{pool.__name__}", (pool,), {"ConnectionCls": Connection})
 
 
 class GuardedDownloader(YoutubeDL):
-    """A YoutubeDL with one door and no other way out."""
+    """A `YoutubeDL` whose requests all go through the guard."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.guard = RequestGuard()
         super().__init__(*args, **kwargs)
 
     def save_cookies(self) -> None:
-        """Cookie files are read and never written: many threads on many machines share the user's one."""
+        """Do nothing: cookie files are never written, since many threads on many machines share the user's file."""
 
     def build_request_director(self, handlers: Any, preferences: Any = None) -> RequestDirector:
-        del handlers  # yt-dlp's own choice, which has ways past the door
+        """Return a director with the guarded handlers only."""
+        del handlers  # yt-dlp's own handlers, some of which bypass the guard
         director = super().build_request_director((GuardedRequestsRH, DataRH), preferences)
         for handler in director.handlers.values():
             handler.guard = self.guard

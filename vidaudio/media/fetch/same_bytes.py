@@ -1,8 +1,8 @@
-"""Corrupt as fetched, or corrupt at the site: told apart by whether the same bytes come twice.
+"""Distinction between files corrupted in transfer and files that are corrupt at the site: the latter come twice.
 
-A body that is not media, or not whole, may come of a passing fault of the server: the clip is `corrupt_fetched`, which
-may pass. Where the next try brings the very same bytes, they are what the site has: then what is in them is used, and
-what is not is `corrupt` for good.
+A body that is not media, or not complete, may be a passing fault of the server: the clip is `corrupt_fetched`, which is
+transient. If the next try brings exactly the same bytes, they are what the site has. Then the clips that the bytes
+contain are used, and the clips that they do not contain are `corrupt`, which is final.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vidaudio.media.outcomes import Outcome, Reason
 
 
 def failed_clips(error: DownloadFailed, spans: Sequence[ClipSpan]) -> list[Fetched]:
-    """Return what became of a source's clips when its download failed."""
+    """Return the results of a source's clips when its download has failed."""
     outcome = error.outcome
     if outcome.reason is Reason.CORRUPT_FETCHED and came_before(error.sha256, spans):
         outcome = Outcome.failed(error.settled, f"{outcome.message}; the same bytes came twice")
@@ -29,10 +29,10 @@ def failed_clips(error: DownloadFailed, spans: Sequence[ClipSpan]) -> list[Fetch
 def lost_clips(
     files: Sequence[Path], spans: Sequence[ClipSpan], info: dict[str, Any]
 ) -> tuple[dict[str, Fetched], str]:
-    """Return the clips that a source's files do not hold, by id, and a note on files that are not as they should be.
+    """Return the clips that a source's files do not contain, by id, and a note on the faults of the files.
 
     Raises:
-        DownloadFailed: A file is not media, or not whole, and did not come so before.
+        DownloadFailed: When a file is not media or not complete, and these bytes did not come before.
     """
     notes, lost = [], {}
     for path in files:
@@ -52,7 +52,7 @@ def lost_clips(
 
 
 def decodable(span: ClipSpan, clip: Fetched) -> Fetched:
-    """Return the clip; as `corrupt`, without its file, where a file of just these bytes could not be decoded before."""
+    """Return the clip; if the same bytes could not be decoded before, return it as `corrupt`, without its file."""
     if clip.path is None or clip.is_reference or clip.sha256 not in span.undecodable_sha256:
         return clip
     clip.path.unlink()
@@ -61,11 +61,11 @@ def decodable(span: ClipSpan, clip: Fetched) -> Fetched:
 
 
 def came_before(sha256: str, spans: Sequence[ClipSpan]) -> bool:
-    """Return whether these bytes were corrupt as fetched in an earlier try."""
+    """Return whether an earlier try found these bytes `corrupt_fetched`."""
     return bool(sha256) and any(sha256 in span.corrupt_sha256 for span in spans)
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hash of a file, hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

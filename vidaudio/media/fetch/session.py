@@ -1,8 +1,9 @@
-"""What one source may do on the network while it is fetched: every request asks here first.
+"""Fetch session: the network permissions of one source while it is fetched. Every request asks here first.
 
-A visit checks where a request leads, waits until the site's budget grants it, counts it, and passes on what the site
-answers about its load. A source that takes too long is ended from outside: its sockets are shut, since a server that
-drips a byte a second never lets a read time out. Waiting for the budget is not the source's time.
+A session checks where a request leads, waits until the site's rate limiter grants it, counts it, and reports to the
+rate limiter what the site answers about its load. A source that takes too long is ended from outside by shutting its
+sockets, since a server that sends a byte per second never lets a read time out. Waiting for the rate limiter does not
+count towards the source's deadline.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from vidaudio.media.fetch.reasons import Refused
 from vidaudio.media.fetch.types import Traffic
 from vidaudio.media.outcomes import Reason
 
-# A source that a site has asked to slow down this often is put back: trying on is for later, when the pause is over.
+# A source that received this many "slow down" answers is put back: it is retried later, when the pause is over.
 REFUSALS_A_VISIT = 2
-# Longest sleep before looking again whether the site has been paused meanwhile.
+# Longest sleep before checking again whether the site has been paused meanwhile.
 _NAP_SECONDS = 1.0
 _REFUSALS = {429: Reason.RATE_LIMITED, 503: Reason.SERVER_ERROR}
 _log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ _log.addHandler(logging.NullHandler())
 
 
 class RequestBlocked(Refused, RequestError):
-    """A request that is not sent. yt-dlp neither repeats it nor takes it for a broken connection."""
+    """A request that is not sent. yt-dlp neither repeats it nor mistakes it for a broken connection."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         RequestError.__init__(self, message)
@@ -45,12 +46,20 @@ class RequestBlocked(Refused, RequestError):
 
 
 class FetchSession:
-    """One source's requests, from its page to the last byte. Used by the threads that yt-dlp starts for it, too.
+    """Requests of one source, from its page to the last byte; also used by yt-dlp's threads for the source.
+
+    Args:
+        rate_limiter: Rate limiter that grants every request.
+        traffic: Counts to which the session's requests and waiting time are added.
+        deadline_seconds: Longest time for the source; waiting for the rate limiter is not counted.
+        allow_private: Whether requests may lead to private addresses.
+        max_bytes: Largest total size of all bodies, in bytes.
+        stop: Event after which no further request is sent; None means never.
 
     Attributes:
-        site: Whose budget pays; set when the extractor is known.
+        site: Site whose rate limit applies; set when the extractor is known.
         expired: True once the deadline has passed.
-        lost: Set when the budget could not be reached: whatever then came of the source says nothing about it.
+        lost: Set when the rate limiter was unreachable: the result then proves nothing about the source.
     """
 
     def __init__(
@@ -96,11 +105,11 @@ class FetchSession:
         """Wait until this request may be sent, and count it as sent.
 
         Args:
-            url: Where to, with the scheme.
-            direct: No proxy is between; then we resolve the host, and every address must be public.
+            url: Address of the request, with the scheme.
+            direct: Whether no proxy is used; the host is then resolved here, and each of its addresses must be public.
 
         Raises:
-            DoorClosed: It may not be sent; carries the reason for the whole source.
+            RequestBlocked: When the request may not be sent; carries the reason for the whole source.
         """
         self._check_place(url, direct)
         self._start_waiting()
@@ -121,7 +130,7 @@ class FetchSession:
             self._traffic.requests[self.site] = self._traffic.requests.get(self.site, 0) + 1
 
     def record_response(self, status: int, headers: Mapping[str, str]) -> None:
-        """What was answered to an admitted request."""
+        """Report the answer to a permitted request to the rate limiter."""
         try:
             if status not in _REFUSALS:
                 self._rate_limiter.report_ok(self.site)
@@ -138,7 +147,7 @@ class FetchSession:
             self._refusal = _REFUSALS[status]
 
     def record_no_response(self) -> None:
-        """Nothing was answered to an admitted request: the connection broke."""
+        """Report a broken connection, without an answer to a permitted request, to the rate limiter."""
         try:
             self._rate_limiter.report_no_response(self.site)
         except RateLimiterUnreachable as error:
@@ -147,19 +156,19 @@ class FetchSession:
             raise RequestBlocked(Reason.DISK, f"the budget of {self.site} cannot be kept: {error}") from error
 
     def announced(self, length_bytes: int) -> None:
-        """Refuse a body that is larger than the source may be by what its header says.
+        """Refuse a body that would make the source too large by the length that its header states.
 
         Raises:
-            DoorClosed: It is.
+            RequestBlocked: When the source would be too large.
         """
         if self._bytes + length_bytes > self._max_bytes:
             raise self._too_large()
 
     def received(self, length_bytes: int) -> None:
-        """Count what has come of bodies, decompressed. All of a source's bodies count, those of further tries, too.
+        """Count the decompressed bytes of bodies. All bodies of a source count, including those of further tries.
 
         Raises:
-            DoorClosed: It is more than the source may be.
+            RequestBlocked: When the source is too large.
         """
         with self._lock:
             self._bytes += length_bytes
@@ -167,11 +176,11 @@ class FetchSession:
             raise self._too_large()
 
     def page_too_large(self) -> RequestBlocked:
-        """Return what ends a source whose page or manifest is larger than is read."""
+        """Return the exception that ends a source whose page or manifest is larger than `PAGE_BYTES`."""
         return RequestBlocked(Reason.TOO_LARGE, f"a page or manifest of more than {PAGE_BYTES >> 20} MiB")
 
     def connected(self, connection: socket.socket) -> None:
-        """Look at whom a name has led to after all: it may be resolved otherwise from one moment to the next."""
+        """Check the address actually connected to: a name may resolve differently from one moment to the next."""
         if connection.family not in (socket.AF_INET, socket.AF_INET6):
             return
         peer = str(connection.getpeername()[0])
@@ -191,7 +200,7 @@ class FetchSession:
         if self.allow_private:
             return
         try:
-            place = parse_url(url)  # as the connection itself reads it
+            place = parse_url(url)  # as the connection itself parses it
             if direct:
                 check_resolved(place.host or "", place.port or 0)
             else:
@@ -254,7 +263,7 @@ class FetchSession:
 
 
 def retry_after_seconds(header: str | None) -> float | None:
-    """What Retry-After says, in seconds from now; None where it says nothing that can be read."""
+    """Return the value of a Retry-After header in seconds from now; None if it is missing or unreadable."""
     if not header:
         return None
     try:
@@ -274,7 +283,7 @@ def _private(message: str) -> RequestBlocked:
 
 
 def _shut(connection: socket.socket) -> None:
-    """End both directions, so that whoever waits for it wakes up. Past TLS, which would wait for a farewell."""
+    """Shut both directions, so that waiting threads wake up. TLS is bypassed: it would wait for a closing message."""
     try:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
     except OSError:

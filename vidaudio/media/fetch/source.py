@@ -1,7 +1,7 @@
-"""From a URL or a path to one media file a clip, with the place of each on the source's timeline.
+"""Fetching of one source: from a URL or a path to one media file per clip, with its place on the source's timeline.
 
-A source is asked once however many of its clips are wanted: one extraction, one download, then cuts on this machine.
-What cannot be had is an outcome, never an exception.
+A source is fetched once, however many of its clips are wanted: one extraction, one download, then cuts on this machine.
+A clip that cannot be fetched is an outcome, never an exception.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from vidaudio.text import number_of
 
 __all__ = ["ClipSpan", "FetchOptions", "Fetched", "Traffic", "fetch_source"]
 
-# What file systems without hard links answer.
+# Errors of file systems without hard links.
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
-# A cut has to be shorter than this share of the file to be worth making.
+# A cut is made only if it is shorter than this share of the file.
 WORTH_CUTTING = 0.5
 
 
@@ -57,28 +57,28 @@ def fetch_source(
     stop: threading.Event | None = None,
     downloaded: Callable[[], None] = lambda: None,
 ) -> list[Fetched]:
-    """Fetch one source and give each of its clips a file `<clip id>.<extension>`.
+    """Fetch one source and write one file per clip, named `<clip id>.<extension>`.
 
-    It is done in this process; builds have it done in another, see `vidaudio.media.fetch.fetcher`.
+    It works in the calling process; builds use a separate process, see `vidaudio.media.fetch.fetcher`.
 
     Args:
-        url: Anything yt-dlp knows, a plain file over HTTP, the path of a local file, or (where the options say so) its
-            `file:` URL.
-        spans: The clips wanted of it.
-        folder: Where the files go; made if it is missing. Nothing else of ours is left there.
-        options: See `FetchOptions`.
-        budget: Where every request is paid from; without one they are not limited.
-        traffic: What the fetching cost is added here, whatever came of it.
-        stop: Once it is set, no further request is sent, and the source fails as `unknown`.
-        downloaded: Called once all has come and nothing more is asked of a site; what is left is work on this machine.
+        url: Any URL that yt-dlp supports, a plain file over HTTP, the path of a local file, or (if the options allow
+            it) a `file:` URL.
+        spans: Clips wanted of the source.
+        folder: Folder of the files; created if it is missing. No other files are left in it.
+        options: Options of the fetching; None means the defaults.
+        rate_limiter: Rate limiter that grants every request; None means no limit on the rate.
+        traffic: Counts to which the cost of the fetching is added, whatever the outcome.
+        stop: Event after which no further request is sent, and the source fails as `unknown`.
+        downloaded: Called once everything has arrived; the remaining work is on this machine only.
 
     Returns:
-        What became of each clip, in the order of `spans`. Bad media, dead URLs and broken networks are outcomes.
+        The result of each clip, in the order of `spans`. Bad media, dead URLs and broken networks are outcomes.
 
     Raises:
-        ValueError: Two spans have one id, or yt-dlp does not take the options.
-        ImportError: One of `options.extractors` cannot be imported.
-        BudgetLost: The budget cannot be reached any more; nothing is known of the source.
+        ValueError: When two spans have the same id, or yt-dlp does not accept the options.
+        ImportError: When one of `options.extractors` cannot be imported.
+        RateLimiterUnreachable: When the rate limiter is unreachable; nothing is known about the source.
     """
     options = options or FetchOptions()
     if len({span.id for span in spans}) != len(spans):
@@ -114,7 +114,7 @@ class _Placed:
 
 
 def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions) -> list[Fetched]:
-    """The user's own file: referred to where it lies, or copied whole."""
+    """Return results for the user's own file: a reference to the original, or a whole copy."""
     if not path.exists():
         return _all_failed(spans, Reason.NOT_FOUND, f"no such file: {path.name}")
     if not path.is_file():
@@ -167,7 +167,7 @@ def _fetch_remote(
 
 @dataclass(frozen=True, slots=True)
 class _Shares:
-    """Who gets what of a downloaded file: cuts by clip id, clips that lie behind its end, the rest the whole of it."""
+    """Parts of a downloaded file: cuts by clip id, and clips beyond its end. All other clips get the whole file."""
 
     cuts: dict[str, Cut]
     beyond: dict[str, str]
@@ -201,14 +201,14 @@ def _share_out(
 
 
 def _window(span: ClipSpan) -> tuple[float, float]:
-    """The clip on the timeline of the file behind the URL, seconds."""
+    """Return the clip's start and end on the timeline of the file behind the URL, in seconds."""
     assert span.end_seconds is not None, "only bounded clips are cut"
     offset = span.media_start_seconds or 0.0
     return span.start_seconds - offset, span.end_seconds - offset
 
 
 def _worth_cutting(span: ClipSpan, file_seconds: float | None, options: FetchOptions) -> bool:
-    """False where the clip and its margins are most of the file; True while nobody knows how long that is."""
+    """Return False if the clip and its margins are most of the file; True if the file's length is unknown."""
     start, end = _window(span)
     return not file_seconds or end - start + 2 * options.cut_margin_seconds < WORTH_CUTTING * file_seconds
 
@@ -229,13 +229,15 @@ def _place(
     *,
     fault: str = "",
 ) -> list[Fetched]:
-    """Give every clip its file under its own name; one file for several clips is linked. All or nothing.
+    """Give every clip its file under its own name; one file for several clips is linked. All clips succeed or none.
 
     Args:
-        files: By clip id.
-        spans, folder, info: As for `fetch_source`.
-        shares: Cuts, and clips that get nothing.
-        fault: What is wrong with the source's files; goes into the message of every clip.
+        files: File of each clip, by clip id.
+        spans: Clips wanted of the source.
+        shares: Cuts, and clips that get no file.
+        folder: Folder of the files.
+        info: Facts about the source, which go into every result.
+        fault: Fault of the source's files, which goes into the message of every clip; empty if none.
     """
     placed: dict[Path, _Placed] = {}
     fetched: list[Fetched] = []
@@ -257,7 +259,7 @@ def _place(
             about_cut, about_clip = (shares.note if span.end_seconds is not None else ""), info
             if cut is not None and cut.time_jumps:
                 about_cut = f"the source's clock jumps {number_of(cut.time_jumps, 'time')} in it; joined"
-                # Nothing shows it in the cut any more.
+                # The cut itself no longer shows the jumps.
                 about_clip = info | {TIME_JUMPS: cut.time_jumps}
             note = "; ".join(filter(None, (fault, about_cut)))
             fetched.append(_done(span, mine, offset=offset, note=note, info=about_clip))
@@ -294,7 +296,7 @@ def _all_failed(spans: Sequence[ClipSpan], reason: Reason, message: str) -> list
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give a file a second name, replacing what an earlier try left; a copy where the file system has no links."""
+    """Hard-link a file under a second name, replacing an earlier file; copy it if the file system has no links."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

@@ -1,16 +1,16 @@
-"""What sites say in other languages than English, by reason.
+"""Phrases of sites in other languages than English, by reason.
 
 YouTube answers in the language of the account, or of `extractor_args: {youtube: {lang: [...]}}`; sites of one country
-answer in its language. Read as `fetch_reasons.PHRASES`: from top to bottom, the first that matches decides. The phrases
-of a reason come in this order: de, nl, sv, fr, es, pt, it, pl, tr, id, vi, ru, uk, ar, hi, ja, ko, zh, and for what is
-told a blocked account also el, fi, da, no, cs, hu, ro, he, th.
+answer in its language. The table is read like `vidaudio.media.fetch.reasons.PHRASES`: from top to bottom, and the first
+match decides. The phrases of a reason come in this order: de, nl, sv, fr, es, pt, it, pl, tr, id, vi, ru, uk, ar, hi,
+ja, ko, zh. The answers to a blocked account also include el, fi, da, no, cs, hu, ro, he, th.
 """
 
 from __future__ import annotations
 
 from vidaudio.media.outcomes import Reason
 
-# A regular expression a line.
+# One regular expression per line.
 _LISTED: tuple[tuple[Reason, str], ...] = (
     (
         Reason.BOT_CHECK,
@@ -185,7 +185,7 @@ _LISTED: tuple[tuple[Reason, str], ...] = (
         版權
         """,
     ),
-    # What YouTube tells a blocked account or address of every video.
+    # YouTube's answer to a blocked account or address, for every video.
     (
         Reason.BOT_CHECK,
         r"""
@@ -220,7 +220,7 @@ _LISTED: tuple[tuple[Reason, str], ...] = (
         เนื้อหานี้ไม่(พร้อม|สามารถ)
         """,
     ),
-    # The embedded player only: the video is there for whoever asks otherwise.
+    # About the embedded player only: other clients can still get the video.
     (
         Reason.UNSUPPORTED,
         r"""

@@ -1,4 +1,4 @@
-"""What is asked of the fetcher and what it answers: plain values that travel between processes."""
+"""Requests to the fetcher and its results: plain values that are passed between processes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from vidaudio.text import storable_text
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# How a URL begins; what does not begin so is a path.
+# Beginning of a URL; anything else is a path.
 _SCHEME = "[A-Za-z][A-Za-z0-9+.-]*://"
 _URL = re.compile(rf"{_SCHEME}|[Ff][Ii][Ll][Ee]:")
-# No file may be larger: shards are tars of the format whose members' sizes have 33 bits.
+# Largest file: shards are tars of the format whose member sizes have 33 bits.
 LARGEST_FILE_BYTES = (1 << 33) - 1
-# Name of a fact about a cut: how often the clock of its source jumps in it.
+# Name of the fact that counts how often the source's clock jumps within a cut.
 TIME_JUMPS = "time_jumps"
-# Of a link that names a file, and leads to a page without a video.
+# Message about a link that names a media file but leads to a page without a video.
 PAGE_FOR_A_FILE = "the server sent a web page where the link names a media file"
-# What the fetcher sets itself: another value would break what it promises about files, clips and their timelines.
+# Options that the fetcher sets itself: other values would break its guarantees about files, clips and timelines.
 OWNED_YTDLP_OPTIONS = frozenset(
     {
         *("format", "outtmpl", "paths", "logger", "quiet", "noprogress", "no_warnings", "color", "ignoreerrors"),
@@ -34,26 +34,26 @@ OWNED_YTDLP_OPTIONS = frozenset(
         *("skip_unavailable_fragments", "ffmpeg_location", "enable_file_urls", "simulate", "skip_download"),
         *("download_ranges", "postprocessors", "merge_output_format", "external_downloader", "match_filter"),
         *("live_from_start", "wait_for_video", "download_archive", "socket_timeout", "retries", "fragment_retries"),
-        # They leave files of their own, under names from the web.
+        # These write additional files under names from the web.
         *("write_pages", "load_pages", "writeinfojson", "writethumbnail", "write_all_thumbnails", "writesubtitles"),
         *("writeautomaticsub", "writedescription", "writelink", "writeurllink", "writewebloclink", "writedesktoplink"),
-        "impersonate",  # only libcurl can, whose redirects nobody could count or check
+        "impersonate",  # needs libcurl, whose redirects cannot be counted or checked
     }
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ClipSpan:
-    """One clip wanted of a source; seconds on the source's timeline.
+    """One clip wanted of a source; times are seconds on the source's timeline.
 
     Attributes:
-        id: Names the file: letters, digits, `_` and `-`, at most 128 of them.
-        start_seconds: Where the clip begins.
-        end_seconds: Where it ends; None for the end of the source.
-        media_start_seconds: Where on the source's timeline the time 0 of the file behind the URL lies, for lists that
+        id: Name of the clip and of its file: 1 to 128 letters, digits, `_` and `-`.
+        start_seconds: Start of the clip.
+        end_seconds: End of the clip; None for the end of the source.
+        media_start_seconds: Place of the time 0 of the file behind the URL on the source's timeline, for lists that
             point to files which are cuts already; None means 0.
-        corrupt_sha256: Hashes of what came for the source in earlier tries and was `corrupt_fetched`. The same bytes
-            once more are the source's own, and no fault that passes.
+        corrupt_sha256: Hashes of the files that earlier tries found `corrupt_fetched`. If the same bytes come again,
+            they are the source's own and the fault is not transient.
         undecodable_sha256: Hashes of the clip's own file in earlier tries that could not be decoded.
     """
 
@@ -71,29 +71,29 @@ class ClipSpan:
             raise ValueError(f"clip {self.id} spans {self.start_seconds} to {self.end_seconds} s")
 
     def remembering(self, corrupt_sha256: str) -> ClipSpan:
-        """Return the span for the next try, which knows that these bytes were corrupt as fetched."""
+        """Return the span for the next try, with the hash of bytes that were `corrupt_fetched` added."""
         return replace(self, corrupt_sha256=tuple(dict.fromkeys((*self.corrupt_sha256, corrupt_sha256))))
 
 
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
-    """How sources are fetched. Picklable, so that it can travel to workers.
+    """Options of fetching. Picklable, so that they can be sent to workers.
 
     Attributes:
-        min_short_side: Pixels the shorter side of the picture should have; the smallest format that has them is taken.
+        min_short_side: Pixels that the picture's shorter side should have; the smallest format that has them is taken.
         keep_whole: Keep the whole file of every clip, never cut.
         copy_local: Copy local files into the folder instead of referring to them.
-        cut_margin_seconds: Kept before and after a clip when it is cut out of a longer file.
-        socket_timeout_seconds: A server that is silent for this long has timed out.
-        deadline_seconds: A source whose fetching takes longer has timed out; waiting for the site's budget is not
-            counted.
-        max_source_gib: A source of which more is sent, all tries and tracks together, is too large.
-        memory_gib: Of the process that fetches; a source that wants more is failed.
+        cut_margin_seconds: Time kept before and after a clip when it is cut out of a longer file.
+        socket_timeout_seconds: Time of silence after which a server has timed out.
+        deadline_seconds: Time after which the fetching of a source has timed out; waiting for the site's rate limit is
+            not counted.
+        max_source_gib: Largest size of a source, all tries and tracks together.
+        memory_gib: Memory limit of the fetching process; a source that needs more fails.
         retries: Further tries of one download (and of one segment) after a dropped connection or a 5xx answer.
-        allow_private_addresses: Follow addresses of this machine and its network, also where redirects lead there.
-        allow_file_urls: Take `file:` URLs of a list for files of this machine; a redirect never leads to one.
-        ytdlp: Passed on to `yt_dlp.YoutubeDL`: `cookiefile`, `proxy`, `source_address`, `http_headers`, ...
-        extractors: Further yt-dlp extractors as `module:Class`, asked before yt-dlp's own: for a site of your own.
+        allow_private_addresses: Allow addresses of this machine and its network, also as targets of redirects.
+        allow_file_urls: Treat `file:` URLs of a list as files of this machine; a redirect never leads to one.
+        ytdlp: Options passed to `yt_dlp.YoutubeDL`: `cookiefile`, `proxy`, `source_address`, `http_headers`, ...
+        extractors: Further yt-dlp extractors as `module:Class`, asked before yt-dlp's own; for custom sites.
     """
 
     min_short_side: int = 224
@@ -126,22 +126,23 @@ class FetchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of one clip.
+    """Result of one clip.
 
     Attributes:
-        id: The clip's.
-        outcome: `done`; `failed`, with the reason; `dropped(too_short)` where the clip lies behind the source's end.
-            A `done` with a message is a whole file kept where a cut was wanted, and says why.
-        path: The file that holds the clip: in the folder asked for, or the user's own file. None unless done.
-        is_reference: True where `path` is the user's own file, not ours to move or delete.
-        media_start_seconds: Where on the source's timeline the file's time 0 lies: what the source shows at T stands in
-            the file at `pts - container.start_time = T - media_start_seconds`.
-        size_bytes: Of the file; 0 unless done.
-        sha256: Of the file, hexadecimal; of a clip that is `corrupt_fetched` or `corrupt`, of what came instead, as far
-            as it is known; else empty.
-        info: `id, title, uploader, channel, licence, duration, format`, as far as the site tells them; texts are made
+        id: Id of the clip.
+        outcome: `done`; `failed`, with the reason; `dropped(too_short)` if the clip lies beyond the source's end. The
+            message of a `done` clip says why a whole file was kept, what is wrong with the source's files, or how often
+            the clock jumps.
+        path: File that holds the clip: in the requested folder, or the user's own file. None unless done.
+        is_reference: True if `path` is the user's own file, which must not be moved or deleted.
+        media_start_seconds: Place of the file's time 0 on the source's timeline: what the source shows at T is in the
+            file at `pts - container.start_time = T - media_start_seconds`.
+        size_bytes: Size of the file; 0 unless done.
+        sha256: SHA-256 of the file, in hexadecimal. For a `corrupt_fetched` or `corrupt` clip, that of the bytes that
+            came instead, if known. Otherwise empty.
+        info: `id, title, uploader, channel, licence, duration, format`, as far as the site states them. Texts are made
             storable, and numbers that are not finite are left out. `time_jumps`: how often the source's clock jumps in
-            a clip that was cut out and so joined; missing where it does not.
+            a clip that was cut out and so joined; missing if it does not jump.
     """
 
     id: str
@@ -158,7 +159,7 @@ class Fetched:
 
 
 def storable_facts(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that a site tells about a source as JSON can hold them: texts and finite numbers."""
+    """Return a site's facts about a source in a form that JSON can hold: texts and finite numbers."""
     facts: dict[str, Any] = {}
     for name, value in info.items():
         if isinstance(value, int | float):
@@ -170,7 +171,7 @@ def storable_facts(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_float(value: int | float) -> float:
-    """Return the number; infinity for an integer that no float holds."""
+    """Return the number as a float; infinity for an integer that is too large for a float."""
     try:
         return float(value)
     except OverflowError:
@@ -179,12 +180,12 @@ def _as_float(value: int | float) -> float:
 
 @dataclass(slots=True)
 class Traffic:
-    """What fetching cost, added up by whoever passes it on.
+    """Cost of fetching, as counts that can be added up.
 
     Attributes:
-        requests: Sent, by site; redirects are requests of their own.
-        refused: Of these, answered with 429 or 503.
-        waited_seconds: For the budget.
+        requests: Number of requests sent, by site; every redirect is a request of its own.
+        refused: Number of these requests that were answered with 429 or 503.
+        waited_seconds: Time spent waiting for the rate limiter.
     """
 
     requests: dict[str, int] = field(default_factory=dict)
@@ -192,7 +193,7 @@ class Traffic:
     waited_seconds: float = 0.0
 
     def add(self, other: Traffic) -> None:
-        """Count another's in."""
+        """Add the counts of another `Traffic`."""
         for site, count in other.requests.items():
             self.requests[site] = self.requests.get(site, 0) + count
         self.refused += other.refused
@@ -200,17 +201,17 @@ class Traffic:
 
 
 def is_file_url(url: str) -> bool:
-    """Whether it is a `file:` URL: a list from elsewhere may have one, and would name files of ours with it."""
+    """Return whether it is a `file:` URL. A list from elsewhere may contain one, to name a file of this machine."""
     return url[:5].lower() == "file:"
 
 
 def is_remote(url: str) -> bool:
-    """Whether anybody but this machine is asked for it."""
+    """Return whether fetching the URL asks any other machine."""
     return local_path(url) is None and not is_file_url(url)
 
 
 def path_of_file_url(url: str) -> Path | None:
-    """The file that a `file:` URL names; None where that is one of another machine, or none."""
+    """Return the file that a `file:` URL names; None if it names another machine or no file."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -222,13 +223,13 @@ def path_of_file_url(url: str) -> Path | None:
 
 
 def local_path(url: str) -> Path | None:
-    """The path, where `url` is one: anything that does not begin like a URL does (`https://`, `file:`)."""
+    """Return the path if `url` is one (it does not begin like a URL: `https://`, `file:`); otherwise None."""
     return None if _URL.match(url) else Path(url).absolute()
 
 
 def are_remote(urls: pa.ChunkedArray) -> pa.ChunkedArray:
-    """`is_remote` for a column of a list."""
-    # Here and not at the top: whoever fetches a single clip has no columns.
+    """Return `is_remote` for each URL of a column."""
+    # Imported here: fetching a single clip needs no columns.
     import pyarrow.compute as pc
 
     files = pc.match_substring_regex(urls, "^[Ff][Ii][Ll][Ee]:")

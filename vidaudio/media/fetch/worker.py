@@ -1,10 +1,11 @@
-"""The fetching process: reads jobs from standard input, writes what became of each source to standard output.
+"""Fetching process: reads jobs from standard input and writes the result of each source to standard output.
 
 yt-dlp reads pages with thousands of regular expressions and keeps whole manifests in memory, and FFmpeg's libraries
-read what comes of them. Over a hostile page either may never end. Here it takes one source with it and not a shard.
+read the downloaded files. On a hostile page or file, either may never finish. In a separate process, that costs one
+source and not a shard.
 
-The process sends requests and keeps no rate limit of its own: for every request it asks the parent over the pipe, which
-has the budget, the counts and the reasons to stop. Nothing that comes over the pipe from here is ever unpickled.
+The process sends requests but keeps no rate limit of its own: for every request it asks the parent over the pipe, which
+has the rate limiter, the counts and the stop event. The parent never unpickles anything that this process sends.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from vidaudio.media.fetch.types import LARGEST_FILE_BYTES, ClipSpan, FetchOption
 from vidaudio.media.fetch.ytdlp import close_downloader, site_of_link
 from vidaudio.media.worker_limits import GIBIBYTE, JobLimits, become_worker
 
-# After its deadline, until a process ends itself that nobody has ended.
+# Time after its deadline until the process ends itself, if nothing else has ended it.
 ORPHAN_SECONDS = 10.0
-# Files may be larger than what was received by this factor: containers are written anew around the same data.
+# Factor by which files may be larger than what was received: the data is written anew into another container.
 _FILE_SIZE_FACTOR = 1.25
 
 
@@ -48,11 +49,11 @@ class _Parent:
             self._write(message)
 
     def ask(self, call: str, **arguments: Any) -> Any:
-        """Return the parent's answer.
+        """Send a question and return the parent's answer.
 
         Raises:
-            BudgetLost: The parent cannot reach the budget.
-            OSError: The parent could not read or write the budget.
+            RateLimiterUnreachable: When the parent cannot reach the rate limiter.
+            OSError: When the parent cannot read or write the rate limiter's files.
         """
         with self._lock:
             self._write({"call": call, "thread": threading.get_ident(), **arguments})
@@ -60,7 +61,7 @@ class _Parent:
             if not line:
                 os._exit(1)  # the parent is gone
             if self.limits is not None:
-                # The parent decides when a source is late. These are for the case that it no longer can.
+                # The parent decides when a source is late. These limits apply only if the parent no longer can.
                 self.limits.restart()
         answer = json.loads(line)
         if "lost" in answer:
@@ -94,7 +95,7 @@ class _ParentsBudget:
 
 
 class _ParentsStop(threading.Event):
-    """The parent's stop event. It is looked at before every request; waiting for it is a plain sleep."""
+    """The parent's stop event. It is checked before every request; waiting for it is a plain sleep."""
 
     def __init__(self, parent: _Parent) -> None:
         super().__init__()
@@ -107,10 +108,10 @@ class _ParentsStop(threading.Event):
 def main() -> None:
     """Serve jobs until standard input closes."""
     become_worker()
-    # Whatever a library prints must not be read as a message.
+    # The output of libraries must not be read as messages.
     questions = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     parent = _Parent(questions, sys.stdin.buffer)
-    # Here and not over the first source, whose deadline this would use up.
+    # Compiles yt-dlp's patterns now, not during the first source, whose deadline would have to cover it.
     site_of_link("https://example.org/a.mp4")
     parent.tell({"call": "ready"})
     with open(os.devnull, "wb") as nowhere:
@@ -122,10 +123,10 @@ def main() -> None:
         if job["surroundings"] != surroundings:
             surroundings = job["surroundings"]
             _take_over(surroundings)
-        # From the parent, which started this program; the options may hold any value that Python can pickle.
+        # Comes from the parent, which started this program; the options may hold any value that Python can pickle.
         options: FetchOptions = pickle.loads(base64.b64decode(job["options"]))
         file_bytes = min(int(options.max_source_bytes * _FILE_SIZE_FACTOR), LARGEST_FILE_BYTES)
-        # Not the address space: yt-dlp's JavaScript runtime reserves far more of that than it ever uses.
+        # Limits data, not the address space: yt-dlp's JavaScript runtime reserves far more address space than it uses.
         sizes = {resource.RLIMIT_DATA: int(options.memory_gib * GIBIBYTE), resource.RLIMIT_FSIZE: file_bytes}
         with JobLimits(options.deadline_seconds + ORPHAN_SECONDS, sizes) as parent.limits:
             answer = _answer(job, options, parent)
@@ -134,7 +135,7 @@ def main() -> None:
 
 
 def _take_over(surroundings: Mapping[str, Any]) -> None:
-    """Take the parent's environment, folder and module path: they may have changed since it started this process."""
+    """Adopt the parent's environment, folder and module path: they may have changed since this process started."""
     os.environ.clear()
     os.environ.update(surroundings["environment"])
     os.chdir(surroundings["folder"])
@@ -157,7 +158,7 @@ def _answer(job: dict[str, Any], options: FetchOptions, parent: _Parent) -> dict
     except RateLimiterUnreachable as error:
         return {"lost": str(error)}
     except MemoryError:
-        # There may be too little left even to say so.
+        # There may be too little memory left to send a message.
         os._exit(OUT_OF_MEMORY)
     except Exception as error:
         if "can't start new thread" in str(error):
@@ -167,9 +168,9 @@ def _answer(job: dict[str, Any], options: FetchOptions, parent: _Parent) -> dict
 
 
 def _held_bytes() -> int:
-    """Return how much of RLIMIT_DATA is taken; 0 where the system does not tell, and does not limit it either.
+    """Return how much of RLIMIT_DATA is in use; 0 if the system does not report it (then it does not limit it either).
 
-    Not what `getrusage` tells: on Linux that begins with the memory of the process that started this one.
+    `getrusage` is unsuitable: on Linux it begins with the memory of the process that started this one.
     """
     try:
         status = Path("/proc/self/status").read_text()
@@ -179,7 +180,7 @@ def _held_bytes() -> int:
 
 
 def _raised(error: Exception) -> dict[str, Any]:
-    """A mistake in the options, or one of ours: the parent raises it again."""
+    """Return the error for the parent to raise again: a mistake in the options, or a bug of vidaudio."""
     return {"raised": [type(error).__name__, str(error), "".join(traceback.format_exception(error))]}
 
 

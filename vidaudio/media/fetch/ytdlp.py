@@ -1,8 +1,8 @@
-"""yt-dlp as a library: one extraction and one download a source, quietly, into a folder of ours, under names of ours.
+"""yt-dlp as a library: one extraction and one download per source, silent, into a given folder, under fixed file names.
 
 A `YoutubeDL` costs 50 ms to make and its first URL another 200 ms (1,700 patterns are compiled), so every thread keeps
-one. Every request it sends passes the door (`vidaudio.media.fetch.request_guard`), so nothing may download that does
-not ask there: FFmpeg, which yt-dlp would hand some streams to, is hidden from it.
+one. Every request must pass the request guard (`vidaudio.media.fetch.request_guard`), so only downloaders that use it
+are allowed: FFmpeg, to which yt-dlp would pass some streams, is hidden from yt-dlp.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from vidaudio.media.fetch.ytdlp_allowed import check_allowed
 from vidaudio.media.fetch.ytdlp_warnings import HeardWarnings
 from vidaudio.media.outcomes import Outcome, Reason
 
-# Those of yt-dlp's downloaders that send every request through `urlopen`; the others start programs or open sockets.
+# yt-dlp's downloaders that send every request through `urlopen`; the others start programs or open sockets.
 _THROUGH_THE_DOOR = frozenset({HttpFD, HlsFD, DashSegmentsFD, IsmFD, F4mFD, BunnyCdnFD})
 # A path that never exists.
 _NO_FFMPEG = f"{os.devnull}/ffmpeg"
 
-# Endings of links to media, and to play lists of their parts.
+# Endings of links to media, and to play lists of media segments.
 _MEDIA_NAMES = frozenset((*MEDIA_EXTENSIONS.video, *MEDIA_EXTENSIONS.audio, "m3u8", "mpd"))
 _PLAYLISTS = frozenset({"playlist", "multi_video", "compat_list"})
 _LIVE = {
@@ -53,15 +53,15 @@ _LIVE = {
     "post_live": "a live stream just ended",
 }
 _local = threading.local()
-# Silent unless somebody listens: errors come as exceptions, and progress is not a matter of single sources.
+# Silent unless the application listens: errors are raised as exceptions, and progress is not reported per source.
 _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 
 class _Commentary:
-    """What yt-dlp says while it works, for whoever looks for it: what matters of it is in the outcome.
+    """Logger for yt-dlp's messages, all at debug level; the important ones are in the outcome.
 
-    Other libraries give the root logger a handler, which would print its errors into the progress bar.
+    Other libraries give the root logger a handler, which would print yt-dlp's errors into the progress bar.
     """
 
     debug = info = warning = error = staticmethod(_log.debug)
@@ -69,7 +69,7 @@ class _Commentary:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What a source gave: one file, or its picture's and its sound's, and the whitelisted facts about it."""
+    """Downloaded source: one file, or one for the picture and one for the sound, and the whitelisted facts about it."""
 
     files: tuple[Path, ...]
     info: dict[str, Any]
@@ -79,9 +79,9 @@ class DownloadFailed(Exception):
     """A source that could not be downloaded.
 
     Attributes:
-        outcome: Why.
-        sha256: Of the bytes that came instead, where the outcome is `corrupt_fetched` and they are known.
-        settled: The reason if the same bytes come once more.
+        outcome: Outcome of the source, with the reason.
+        sha256: Hash of the bytes that came instead, if the outcome is `corrupt_fetched` and they are known; else empty.
+        settled: Reason to use if the same bytes come once more.
     """
 
     def __init__(self, outcome: Outcome, sha256: str = "", settled: Reason = Reason.CORRUPT) -> None:
@@ -93,9 +93,9 @@ def download_source(url: str, folder: Path, options: FetchOptions, session: Fetc
     """Extract and download one URL into `folder`.
 
     Raises:
-        DownloadFailed: It could not be had.
-        BudgetLost: Nobody can say whether it may be asked for.
-        ImportError, ValueError: The options name an extractor that is not there, or values yt-dlp does not take.
+        DownloadFailed: When the source cannot be downloaded.
+        RateLimiterUnreachable: When the rate limiter is unreachable; nothing is known about the source.
+        ImportError, ValueError: When the options name a missing extractor, or values that yt-dlp does not accept.
     """
     downloader = _this_threads_downloader(options)
     downloader.params["paths"] = {"home": str(folder)}
@@ -103,23 +103,23 @@ def download_source(url: str, folder: Path, options: FetchOptions, session: Fetc
     with downloader.guard.opened(session):
         try:
             download = _download(downloader, url, folder)
-        except Exception as error:  # over a page they did not expect, extractors raise anything: one source's trouble
+        except Exception as error:  # on unexpected pages, extractors raise any exception: a failure of one source
             if session.lost is not None:
                 raise session.lost from error
             if session.expired:
                 raise DownloadFailed(_too_slow(session)) from error
             raise _failed(url, downloader, error) from error
-    if session.expired:  # a body of untold length, cut off at the deadline, looks whole
+    if session.expired:  # a body without a stated length looks complete when it is cut off at the deadline
         raise DownloadFailed(_too_slow(session))
     return download
 
 
 def site_of(name: str, url: str) -> str:
-    """Whose budget a source is paid from: the site by yt-dlp's name for it, else the host.
+    """Return the site whose rate limit applies to a source: yt-dlp's name of the site, else the host.
 
     Args:
-        name: The extractor's (`youtube:tab`, `generic`): all of a site's parts and all its hosts are one site.
-        url: The source's.
+        name: Name of the extractor (`youtube:tab`, `generic`): all parts and all hosts of a site are one site.
+        url: URL of the source.
     """
     site = name.partition(":")[0].lower()
     if site not in ("generic", ""):
@@ -128,11 +128,11 @@ def site_of(name: str, url: str) -> str:
 
 
 def site_of_link(url: str, extractors: Iterable[str] = ()) -> str:
-    """`site_of` for the extractor that would take a link, found out without asking anybody.
+    """Return `site_of` for the extractor that would take a link, without any request.
 
     Args:
-        url: The link.
-        extractors: Further ones, as `module:Class`; they come before yt-dlp's own.
+        url: URL of the source.
+        extractors: Further extractors as `module:Class`; they come before yt-dlp's own.
     """
     further = (name.partition(":") for name in extractors)
     own = (getattr(importlib.import_module(module), cls) for module, _, cls in further)
@@ -141,14 +141,14 @@ def site_of_link(url: str, extractors: Iterable[str] = ()) -> str:
 
 
 def _failed(url: str, downloader: _SourceDownloader, error: BaseException) -> DownloadFailed:
-    """What ended the fetching of a URL, with the hash of what came where that was no media."""
+    """Return the failure of a URL, with the hash of the received bytes if they are not media."""
     outcome = failure(error, downloader.record_response.causes())
     if outcome.reason is Reason.UNSUPPORTED and _names_media(url) and _is_unsupported_page(error):
-        # yt-dlp looks for a video in the page that came. The link names a file, so the page may be an error's.
+        # yt-dlp looks for a video in the page that came. The link names a file, so the page may be an error page.
         outcome = Outcome.failed(Reason.CORRUPT_FETCHED, PAGE_FOR_A_FILE)
         return DownloadFailed(outcome, downloader.bodies.sha256, settled=Reason.UNSUPPORTED)
     if outcome.reason is not Reason.CORRUPT_FETCHED or WRONG_PART in outcome.message:
-        return DownloadFailed(outcome)  # of a wrong part nothing was read
+        return DownloadFailed(outcome)  # the body of a wrong part was never read
     if NO_MEDIA in outcome.message:
         return DownloadFailed(outcome, downloader.bodies.sha256)
     return DownloadFailed(outcome, hashlib.sha256(b"").hexdigest())
@@ -186,10 +186,10 @@ def _download(downloader: GuardedDownloader, url: str, folder: Path) -> Download
 
 
 def public_info(info: Mapping[str, Any], downloads: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The facts about a source that are kept: whitelisted one by one, so that URLs, headers and cookies never are."""
+    """Return the facts about a source to keep. They are whitelisted, so URLs, headers and cookies are never kept."""
     chosen = " + ".join(str(download.get("format") or info.get("format") or "") for download in downloads)
     texts = {
-        # For plain links yt-dlp takes the id from the URL, with its query, where keys may stand.
+        # For plain links, yt-dlp's id is from the URL, with its query, which may contain keys.
         "id": bare_id(str(info.get("id") or "")),
         "title": info.get("title"),
         "uploader": info.get("uploader"),
@@ -203,15 +203,15 @@ def public_info(info: Mapping[str, Any], downloads: Iterable[Mapping[str, Any]])
 
 
 class _RefusedByKind(Refused, DownloadCancelled):
-    """A `Refused` that yt-dlp lets pass as it is."""
+    """A `Refused` that yt-dlp passes on unchanged."""
 
 
 class _SourceDownloader(GuardedDownloader):
-    """A YoutubeDL that takes one finished video a URL, and only by requests of its own.
+    """A `YoutubeDL` that takes one finished video per URL, and only by its own requests.
 
     Attributes:
-        heard: Warnings about the source under way.
-        bodies: Of its answers, but for those that become a file of their own.
+        record_response: Warnings about the current source.
+        bodies: Observer of the current source's responses, except those that become a file of their own.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -220,7 +220,7 @@ class _SourceDownloader(GuardedDownloader):
         super().__init__(*args, **kwargs)
 
     def begin_source(self) -> None:
-        """Forget what was heard of the source before, so that a warning that comes once a process is heard again."""
+        """Forget the previous source's warnings, so that yt-dlp repeats warnings that it gives once per process."""
         self.record_response.clear()
         self.bodies = BodyWatch()
         for extractor in self._ies_instances.values():
@@ -231,14 +231,14 @@ class _SourceDownloader(GuardedDownloader):
         super().report_warning(message, only_once)
 
     def write_debug(self, message: str, only_once: bool = False) -> None:
-        # yt-dlp writes for its default clients what it would warn of for others.
+        # For its default clients, yt-dlp writes as debug messages what it would warn of for others.
         self.record_response.add(message)
         super().write_debug(message, only_once)
 
     def extract_info(
         self, url: str, download: bool = True, ie_key: str | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        # Also called for what a page embeds; that is then another site's business.
+        # Also called for what a page embeds; the requests then count for the embedded site.
         suitable = self._ies if ie_key not in self._ies else {ie_key: self._ies[ie_key]}
         for key, extractor in suitable.items():
             if extractor.suitable(url):
@@ -258,7 +258,7 @@ class _SourceDownloader(GuardedDownloader):
 
     def urlopen(self, req: Any) -> Any:
         response = super().urlopen(req)
-        # A file by itself is looked at once it has come: then all of its bytes are known.
+        # A single file is checked once it has arrived: then all its bytes are known.
         if self._downloading is not HttpFD:
             self.bodies.watch(response, refuse_pages=self._downloading is not None)
         return response
@@ -290,16 +290,16 @@ def _this_threads_downloader(options: FetchOptions) -> _SourceDownloader:
 
 
 def close_downloader() -> None:
-    """Close this thread's YoutubeDL; the next source has a new one, which looks at the environment again."""
+    """Close this thread's `YoutubeDL`; the next source gets a new one, which reads the environment again."""
     if getattr(_local, "downloader", None) is not None:
         _local.downloader.close()
     _local.key, _local.downloader = None, None
 
 
 def make_downloader(options: FetchOptions) -> _SourceDownloader:
-    """A YoutubeDL for these options, to be closed by the caller; anything its options are not made for may be raised.
+    """Return a `YoutubeDL` for these options, to be closed by the caller; unsuitable options may raise any exception.
 
-    It answers for one source at a time, so every thread keeps its own.
+    It handles one source at a time, so every thread keeps its own.
     """
     downloader = _SourceDownloader(ytdlp_params(options), auto_init=False)
     for name in options.extractors:  # before yt-dlp's own, the last of which takes every URL
@@ -313,12 +313,12 @@ def ytdlp_params(options: FetchOptions) -> dict[str, Any]:
     """Return the parameters of `yt_dlp.YoutubeDL` for these options. No configuration file is read.
 
     Raises:
-        RecipeError: An option that is not allowed.
+        RecipeError: When an option is not allowed.
     """
     check_allowed(options.ytdlp)
     return {
         "cachedir": False,
-        "geo_bypass": False,  # a second extraction under a made-up address
+        "geo_bypass": False,  # avoids a second extraction under a made-up address
         "extractor_retries": options.retries,
         **options.ytdlp,
         "format": FormatChooser(options.min_short_side),
@@ -330,11 +330,11 @@ def ytdlp_params(options: FetchOptions) -> dict[str, Any]:
         "color": "never",
         "ignoreerrors": False,
         "noplaylist": True,
-        "fixup": "never",  # it would shift picture and sound files one by one; ours are put together as they came
+        "fixup": "never",  # fixing would shift picture and sound files one by one, before they are merged
         "updatetime": False,
         "overwrites": True,
         "continuedl": False,
-        "skip_unavailable_fragments": False,  # a hole would move all that follows
+        "skip_unavailable_fragments": False,  # a hole would move everything after it
         "hls_prefer_native": True,
         "enable_file_urls": False,
         "ffmpeg_location": _NO_FFMPEG,

@@ -1,8 +1,8 @@
-"""The options of yt-dlp that a recipe may set: how sites are asked, and nothing else.
+"""Allowlist of the yt-dlp options that a recipe may set: how sites are asked, and nothing else.
 
 yt-dlp has options that write files under names from the web, run programs or load code (`print_to_file`, `netrc_cmd`,
-`plugin_dirs` ...), and every release may bring more. A recipe may come from somebody else, so options are allowed one
-by one and by kind. What is not in the list is refused, whatever it does.
+`plugin_dirs` ...), and every release may add more. A recipe may come from another person, so options are allowed one by
+one, grouped by kind. Any option that is not in the list is refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def check_allowed(options: Mapping[str, Any]) -> None:
     """Check that a recipe's options for yt-dlp only say how sites are asked.
 
     Raises:
-        RecipeError: The first option that is not allowed, and the kinds that are.
+        RecipeError: When an option is not allowed; names the first such option and the allowed kinds.
     """
     for name in options:
         if name not in ALLOWED_YTDLP_OPTIONS:

@@ -1,6 +1,6 @@
-"""What a recipe hands to yt-dlp, looked at before anything is fetched.
+"""Preflight checks of the yt-dlp options of a recipe, before anything is fetched.
 
-yt-dlp takes any key and leaves those it does not know alone, so a mistyped `proxi` would fetch without a proxy.
+yt-dlp accepts any key and ignores unknown ones, so a mistyped `proxi` would fetch without a proxy.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from vidaudio.errors import RecipeError
 from vidaudio.media.fetch.types import FetchOptions
 from vidaudio.media.fetch.ytdlp_allowed import ALLOWED_YTDLP_OPTIONS, check_allowed
 
-# Texts, where anything else is a slip that yt-dlp finds out about in the middle of a run.
+# Options that must be text; with any other type, yt-dlp would fail in the middle of a run.
 _TEXTS = frozenset({"proxy", "geo_verification_proxy", "source_address", "cookiefile", "username", "password"})
-# What yt-dlp's command line has under a name of its own.
+# Options that have another name on yt-dlp's command line.
 _ELSEWHERE = {
     "user_agent": "it goes into http_headers, as in {User-Agent: ...}",
     "referer": "it goes into http_headers, as in {Referer: ...}",
@@ -32,14 +32,14 @@ _PROXIES = re.compile(r"(https?|socks4a?|socks5h?)://\S+")
 
 
 def check_ytdlp(options: FetchOptions, *, files_are_here: bool = True) -> None:
-    """Whether yt-dlp knows these options and extractors.
+    """Check that yt-dlp accepts these options and extractors.
 
     Args:
-        options: As recipes have them.
-        files_are_here: False where files are read, and requests sent, on other machines than this one.
+        options: Options as recipes have them.
+        files_are_here: False if other machines read the files and send the requests.
 
     Raises:
-        RecipeError: Names what it does not know, and the nearest that it does.
+        RecipeError: When an option, value or extractor is not accepted; names it, and the nearest known name.
     """
     for name, value in options.ytdlp.items():
         if name not in _known_options():
@@ -61,7 +61,7 @@ def check_ytdlp(options: FetchOptions, *, files_are_here: bool = True) -> None:
 
 
 def _check_source_address(address: str | None, *, is_here: bool) -> None:
-    """With an address that this machine does not have, every source would fail as if its site were away."""
+    """Check that this machine has the address: otherwise every source would fail as if its site were unreachable."""
     if address is None:
         return
     try:
@@ -82,10 +82,10 @@ def _check_source_address(address: str | None, *, is_here: bool) -> None:
 
 
 def check_site_names(names: Iterable[str], extractors: Iterable[str] = ()) -> None:
-    """Whether a budget of its own would ever be spent by these sites: hosts, or yt-dlp's names of sites.
+    """Check that a rate limit of its own could apply to each of these sites: hosts, or yt-dlp's names of sites.
 
     Raises:
-        RecipeError: One is neither.
+        RecipeError: When a name is neither.
     """
     bare = [name for name in names if "." not in name and ":" not in name]
     if not bare:
@@ -116,7 +116,7 @@ def _usable_options() -> list[str]:
 
 
 def _shown(name: str, value: object) -> str:
-    """A value for a message; a number that was meant as a password is not repeated."""
+    """Return a value for a message; a number that was meant as a password is not repeated."""
     return f"a {type(value).__name__}" if "password" in name else repr(value)
 
 
@@ -143,7 +143,7 @@ def _check_extractor(name: str) -> type:
 
 
 def _try(options: FetchOptions, *, with_cookies: bool) -> None:
-    """Make a downloader, as a worker will: it may refuse a value, or not be able to read the cookies."""
+    """Make a downloader as a worker will, since yt-dlp may refuse a value or fail to read the cookies."""
     from yt_dlp.cookies import CookieLoadError
     from yt_dlp.utils import YoutubeDLError
 

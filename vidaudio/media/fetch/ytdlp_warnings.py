@@ -1,7 +1,7 @@
 """yt-dlp's warnings that name why an extraction failed.
 
-The error that ends an extraction often names only its effect ("Requested format is not available"). The cause was said
-before, as a warning, or as a debug message for the clients that yt-dlp asks by default.
+The error that ends an extraction often names only its effect ("Requested format is not available"). yt-dlp reports the
+cause earlier, as a warning, or as a debug message for the clients that it asks by default.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ _LONGEST_CAUSE = 140
 
 
 class HeardWarnings:
-    """The warnings of one source's extraction, as they come."""
+    """Warnings of one source's extraction, in order of arrival."""
 
     def __init__(self) -> None:
         self._messages: list[str] = []
 
     def clear(self) -> None:
-        """Begin with another source."""
+        """Remove all warnings, for the next source."""
         self._messages.clear()
 
     def add(self, message: str) -> None:
-        """Keep a warning; of very many the first ones."""
+        """Keep a warning; only the first 50 are kept."""
         if len(self._messages) < _MOST_HEARD:
             self._messages.append(message)
 
     def causes(self) -> str:
-        """Return the warnings that name a cause, in one line; empty where none does."""
+        """Return the warnings that name a cause, in one line; empty if none does."""
         return " / ".join(named_causes(self._messages))
 
 
@@ -49,7 +49,7 @@ def named_causes(messages: Iterable[str]) -> list[str]:
 
 
 def _shortened(message: str) -> str:
-    """The message's first sentences, as far as they are about the cause."""
+    """Return the message's first sentences, as far as they are about the cause."""
     text = re.sub(r"^(\[debug\] )?\[[^\]]+\] (?:[^\s:]+: )?", "", message)
     text = re.split(r"\s*(?:For more information|See\s+https?://|You can manually pass|to use another runtime)", text)[
         0

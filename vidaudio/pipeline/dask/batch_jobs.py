@@ -1,8 +1,9 @@
 """A Dask cluster out of a batch system's jobs: Slurm, PBS, SGE, LSF, HTCondor and others, by dask-jobqueue.
 
-The scheduler runs in the driver's process, a worker in every job. There are two kinds of jobs, which dask-jobqueue's
-own cluster classes do not know: those that fetch and decode, and those with a GPU that embed. So its jobs are put into
-Dask's `SpecCluster` directly. Jobs that the batch system ends, at their wall time say, are submitted anew.
+The scheduler runs in the driver's process, and one worker in every job. There are two kinds of jobs: those that fetch
+and decode, and those with a GPU that embed. dask-jobqueue's own cluster classes support one kind only, so its jobs are
+passed to Dask's `SpecCluster` directly. Jobs that the batch system ends, at their wall time for example, are submitted
+again.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # How often to look for jobs that have ended.
 RESUBMIT_SECONDS = 20.0
-# A worker that has been gone for this long does not come back.
+# A worker that has been missing for this long is taken as lost.
 LOST_AFTER = "5s"
 _CLASSES = {
     "slurm": "slurm.SLURMJob",
@@ -42,11 +43,11 @@ _NUMERIC_LIBRARIES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREAD
 
 
 def check_jobs(block: ClusterBlock) -> None:
-    """Whether jobs like these could be submitted from here, before anything is.
+    """Check that such jobs could be submitted from here, before any job is submitted.
 
     Raises:
-        CorpusError: dask-jobqueue or the batch system's command is missing.
-        RecipeError: The batch system knows no such setting.
+        CorpusError: When dask-jobqueue or the batch system's command is missing.
+        RecipeError: When the jobs do not accept a setting or its value.
     """
     kind = _job_class(block.kind)
     for name, spec in job_specs(block).items():
@@ -61,10 +62,10 @@ def check_jobs(block: ClusterBlock) -> None:
 
 
 def job_specs(block: ClusterBlock) -> dict[str, dict[str, Any]]:
-    """Every job by its worker's name, as `distributed.SpecCluster` takes it.
+    """Return every job by its worker's name, as `distributed.SpecCluster` expects it.
 
-    A worker has a thread for every task that its resources let in; numeric libraries get the job's cores only where
-    it embeds.
+    A worker has one thread for every task that its resources admit. Numeric libraries get all of the job's cores only
+    where the worker embeds.
     """
     plain = _options(block, block.extra)
     embeds = {} if block.gpu else {"gpu": 1}
@@ -98,9 +99,9 @@ def _options(block: ClusterBlock, extra: dict[str, Any]) -> dict[str, Any]:
 
 
 def _worker(resources: dict[str, int], numeric_threads: int, told: dict[str, Any]) -> dict[str, Any]:
-    """The options that make a job's worker offer `resources`; what the recipe says of the same options is kept."""
+    """Return options that make a job's worker offer `resources`; the recipe's values of the same options are kept."""
     offered = ",".join(f"{name}={units}" for name, units in resources.items())
-    # Of an argument that stands twice, the worker takes the last: dask-jobqueue would give it a thread a core.
+    # The worker uses the last of a repeated argument. Without this, dask-jobqueue would set one thread per core.
     arguments = ["--resources", offered, "--nthreads", str(sum(resources.values()))]
     threads = [f"export {name}={numeric_threads}" for name in _NUMERIC_LIBRARIES]
     return {
@@ -111,10 +112,10 @@ def _worker(resources: dict[str, int], numeric_threads: int, told: dict[str, Any
 
 @contextlib.contextmanager
 def job_cluster(block: DaskBlock) -> Iterator[SpecCluster]:
-    """A cluster of jobs, submitted on entering and cancelled on leaving; tasks start as soon as the first job does.
+    """Provide a cluster of jobs, submitted on entry and cancelled on exit; tasks start as soon as the first job does.
 
     Raises:
-        CorpusError: The jobs cannot be submitted; says what the batch system answered.
+        CorpusError: When the jobs cannot be submitted; the message contains the batch system's answer.
     """
     import dask
     from distributed import Scheduler, SpecCluster
@@ -130,13 +131,13 @@ def job_cluster(block: DaskBlock) -> Iterator[SpecCluster]:
         try:
             cluster = SpecCluster(scheduler=scheduler, workers=specs, name="vidaudio", silence_logs=logging.CRITICAL)
         except (OSError, RuntimeError, ValueError, AssertionError) as error:
-            # Cleaning up, Dask trips over jobs that never began; what had happened stands behind that.
+            # During cleanup, Dask raises AssertionError for jobs that never began; the real error is its context.
             cause = error.__context__ if isinstance(error, AssertionError) and error.__context__ else error
             said = " ".join(str(cause).split())
             raise CorpusError(f"the {asked.kind} jobs could not be submitted: {said}") from error
 
         async def watch() -> None:
-            # Scaling to the size it has makes the cluster submit what is missing of it.
+            # Scaling to the current size makes the cluster submit its missing jobs again.
             resubmit = PeriodicCallback(lambda: cluster.scale(len(specs)), RESUBMIT_SECONDS * 1000)
             resubmit.start()
 
@@ -156,7 +157,7 @@ def _job_class(kind: str) -> type[Job]:
 
 
 def _check_options(kind: type[Job], name: str, options: dict[str, Any]) -> None:
-    """Names that neither this kind of job nor all jobs have."""
+    """Raise `RecipeError` for an option that neither this kind of job nor the base classes accept."""
     known = {
         parameter
         for cls in inspect.getmro(kind)
@@ -171,10 +172,10 @@ def _check_options(kind: type[Job], name: str, options: dict[str, Any]) -> None:
 
 
 def _tried(kind: type[Job], system: str, name: str, options: dict[str, Any]) -> None:
-    """Write one job's script, which finds values that dask-jobqueue does not take."""
+    """Write one job's script, which finds values that dask-jobqueue does not accept."""
     try:
         with warnings.catch_warnings():
-            # OAR's class warns of a setting of its own that only its users can know of; as a job starts it does again.
+            # OAR's class warns about a setting that only OAR users know; it warns again when a job starts.
             warnings.simplefilter("ignore")
             kind("tcp://127.0.0.1:8786", name=name, **options).job_script()
     except (TypeError, ValueError, AttributeError, KeyError) as error:

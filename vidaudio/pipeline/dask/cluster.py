@@ -1,7 +1,8 @@
-"""The Dask cluster a build runs on: a running one, jobs of a batch system, or a local one sized by the machine.
+"""The Dask cluster that a build runs on: a running one, jobs of a batch system, or a local one sized by the machine.
 
-Workers offer three resources: `net` for fetching, `cpu` for decoding, `gpu` for embedding; on one machine one of each
-at a time. Without a GPU every worker embeds on its own cores; with GPUs only as many workers do as there are.
+Workers offer three resources: `net` for fetching, `cpu` for decoding, `gpu` for embedding. A local worker runs one task
+of each at a time. Without a GPU, every local worker embeds on its own cores; with GPUs, only as many workers embed as
+there are GPUs.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_SECONDS, HEAR_SECONDS = 20.0, 5.0
-# Workers that were started a moment ago, or again, have not all come to their scheduler yet.
+# Workers that were just started or restarted may not have registered yet.
 WORKERS_SECONDS, LOOK_SECONDS = 30.0, 0.2
-# Left to themselves the driver's scheduler and nannies look at themselves fifty times a second, for the dashboard's
-# curves and warnings: that alone takes 3 % of a core, and tasks that take minutes need none of it.
+# By default the driver's scheduler and nannies monitor themselves fifty times a second, for the dashboard's curves and
+# warnings. That takes 3 % of a core, and tasks that take minutes do not need it.
 _CALM = {
     "distributed.admin.tick.interval": "500ms",
     "distributed.admin.tick.limit": "60s",
@@ -43,10 +44,10 @@ _CALM = {
 
 @contextlib.contextmanager
 def connected(block: DaskBlock) -> Iterator[Client]:
-    """A client of the cluster that the recipe asks for; what was started for it ends with it.
+    """Provide a client of the cluster that the recipe asks for; whatever was started for it ends with it.
 
     Raises:
-        CorpusError: It cannot be had, or its workers could not do the work.
+        CorpusError: When the cluster cannot be started or reached, or its workers cannot do the work.
     """
     import dask
     from distributed import Client
@@ -69,20 +70,20 @@ def connected(block: DaskBlock) -> Iterator[Client]:
 
 
 def check_cluster(block: DaskBlock) -> None:
-    """Whether the cluster that a recipe asks for could be had, as far as can be told without asking for it.
+    """Check that the recipe's cluster could be started, as far as this can be decided without starting it.
 
     Raises:
-        CorpusError, RecipeError: What is missing, or which setting the batch system does not know.
+        CorpusError, RecipeError: When something is missing, or the batch system does not know a setting.
     """
     if block.cluster is not None and block.spans_machines and not block.scheduler:
         check_jobs(block.cluster)
 
 
 def check_scheduler(block: DaskBlock) -> None:
-    """Whether the running cluster that a recipe names, if it does, answers and could do the work.
+    """Check that the running cluster that a recipe names, if any, answers and can do the work.
 
     Raises:
-        CorpusError: No scheduler is there, no worker is with it, or they lack a resource.
+        CorpusError: When no scheduler answers, it has no workers, or they offer too few resources.
     """
     if block.scheduler:
         with connected(block):
@@ -90,9 +91,10 @@ def check_scheduler(block: DaskBlock) -> None:
 
 
 def max_in_flight(client: Client, block: DaskBlock) -> int:
-    """Chains submitted and not finished: enough that no worker waits, few enough that memory stays flat.
+    """Return how many shards may be in flight: enough that no worker waits, few enough that memory stays bounded.
 
-    Two for every task that a worker lets in of one resource, and no fewer than the jobs still in their queue can do.
+    The recipe's `shards_in_flight` decides if it is set. Otherwise it is twice the number of tasks of one resource that
+    all workers run at once. Jobs that are still in their queue count as running.
     """
     if block.shards_in_flight:
         return block.shards_in_flight
@@ -105,12 +107,13 @@ def max_in_flight(client: Client, block: DaskBlock) -> int:
 
 @contextlib.contextmanager
 def _running_cluster(address: str) -> Iterator[Client]:
+    """Provide a client of a running cluster, after checking its workers' resources."""
     from distributed import Client
 
     from vidaudio.pipeline.dask.shared_rate_limit import serve_rate_limiter
 
     try:
-        with ThreadPoolExecutor(1) as aside:  # whoever calls this may be inside an event loop of its own
+        with ThreadPoolExecutor(1) as aside:  # the caller may run an event loop of its own
             aside.submit(asyncio.run, _ask_scheduler(address)).result()
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
@@ -123,7 +126,7 @@ def _running_cluster(address: str) -> Iterator[Client]:
 
 
 async def _ask_scheduler(address: str) -> None:
-    """A client itself would wait for ever for the first word of a server of another kind, a dashboard say."""
+    """Check that a scheduler answers; a client would wait forever for a server of another kind, such as a dashboard."""
     from distributed.core import rpc
     from distributed.security import Security
 
@@ -134,15 +137,15 @@ async def _ask_scheduler(address: str) -> None:
 
 
 def _silence_dask() -> None:
-    """Failures reach the user as outcomes and errors of tasks; Dask's own running commentary only buries them."""
-    for name in ("distributed", "distributed.client"):  # the second has a level and a handler of its own
+    """Silence Dask's log: failures reach the user as outcomes and task errors, and the log would only bury them."""
+    for name in ("distributed", "distributed.client"):  # the second has its own level and handler
         commentary = logging.getLogger(name)
         commentary.setLevel(logging.CRITICAL)
         commentary.propagate = False
 
 
 def worker_count(block: DaskBlock) -> int:
-    """Processes of the local cluster: as asked, else one a core this process may use."""
+    """Return the number of processes of the local cluster: the recipe's, else one per core this process may use."""
     return (block.cluster.jobs if block.cluster and not block.spans_machines else block.workers) or available_cores()
 
 
@@ -150,7 +153,7 @@ def _local_cluster(block: DaskBlock):
     from distributed import Nanny, Scheduler, SpecCluster
 
     gpus = _gpus()
-    # Dask's nanny would allow numeric libraries one thread each, however few workers share the machine.
+    # By default Dask's nanny allows numeric libraries one thread, however few workers share the machine.
     threads = str(max(1, available_cores() // worker_count(block)))
     workers = {}
     for number in range(worker_count(block)):
@@ -174,7 +177,7 @@ def _local_cluster(block: DaskBlock):
 
 
 def _why_workers_may_not_start() -> str:
-    """Return the advice that fits whoever called: a script is imported by its workers, the command is not."""
+    """Return the advice that fits the caller: workers import the user's script, but not the command."""
     main = sys.modules["__main__"]
     name = main.__spec__.name if getattr(main, "__spec__", None) else Path(getattr(main, "__file__", "vidaudio")).stem
     if name.partition(".")[0] in ("vidaudio", "pytest"):
@@ -190,7 +193,7 @@ def _why_workers_may_not_start() -> str:
 
 @contextlib.contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl-C: it is the driver's to answer, and it stops them in order."""
+    """Make processes started inside ignore Ctrl-C: the driver handles it and stops them in order."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -202,7 +205,7 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _gpus() -> int:
-    """GPUs of this machine, without starting CUDA in the driver."""
+    """Return the number of GPUs of this machine, without starting CUDA in the driver."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
@@ -210,7 +213,7 @@ def _gpus() -> int:
 
 
 def _check_resources(client: Client, address: str) -> None:
-    """Tasks that no worker can take would wait for ever: say so instead."""
+    """Raise an error if no worker offers a resource: tasks that need it would wait forever."""
     start = 'with `dask worker ADDRESS --nthreads 3 --resources "net=1,cpu=1,gpu=1"`'
     deadline = time.monotonic() + WORKERS_SECONDS
     while not (workers := client.scheduler_info(n_workers=-1)["workers"].values()):

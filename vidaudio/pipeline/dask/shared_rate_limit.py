@@ -1,9 +1,9 @@
-"""One budget for a cluster of many machines: kept where the scheduler runs, asked by every worker over Dask.
+"""One rate limiter for a cluster of many machines: it runs on the scheduler, and every worker calls it over Dask.
 
-A site counts what comes from a cluster, whichever machine sent it. The scheduler is the one place all workers can reach
-already, so a small plugin answers there. It keeps the states as every single machine does, in files (see
-`vidaudio.media.fetch.rate_limit.FileRateLimiter`): they outlive drivers, workers and the scheduler itself, and builds
-that run on the scheduler's machine without a cluster spend from the same budget.
+A site counts all requests of a cluster, whichever machine sent them. The scheduler is the one place that all workers
+can reach already, so a small plugin answers there. It keeps its states in files, as a single machine does (see
+`vidaudio.media.fetch.rate_limit.FileRateLimiter`). They outlive drivers, workers and the scheduler itself, and builds
+that run on the scheduler's machine without a cluster share the same limits.
 """
 
 from __future__ import annotations
@@ -23,33 +23,38 @@ from vidaudio.media.fetch.rate_limit import FileRateLimiter, RateLimiterUnreacha
 if TYPE_CHECKING:
     from distributed import Client, Scheduler, Worker
 
-# A scheduler that has not answered by then is as good as gone.
+# A scheduler that has not answered by then is taken as unreachable.
 ANSWER_SECONDS = 60.0
 
 
 class RateLimiterServer(SchedulerPlugin):
-    """Answers workers on the scheduler. The first one registered stays, whatever drivers come and go.
+    """Scheduler plugin that answers the workers. The first one registered stays, whichever drivers come and go.
 
-    Rates come with each question, so that a driver may change them between two runs.
+    Rates come with each call, so that a driver may change them between two runs.
     """
 
     name = "vidaudio-budget"
     idempotent = True
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Begin to answer.
+        """Find the folder of the states and register the handler.
 
         Raises:
-            OSError: The scheduler's machine has no folder for it.
+            OSError: When the scheduler's machine has no folder for the states.
         """
         self._folder = user_rate_folder()
         scheduler.handlers["vidaudio_budget"] = self.answer
 
     async def answer(self, call: str, site: str, rate: dict[str, Any], told: float | None = None) -> Any:
-        """`turn`, `refused(told)`, `answered`, `unanswered` of `vidaudio.media.fetch.rate_limit.RateLimiter`; or
-        `state` as a mapping.
+        """Call a method of `vidaudio.media.fetch.rate_limit.RateLimiter`, or return a site's `state` as a mapping.
 
-        Files are locked in a thread: whoever holds a lock must not hold up the scheduler.
+        Files are locked in a thread: waiting for a lock must not block the scheduler.
+
+        Args:
+            call: `try_acquire`, `report_throttled`, `report_ok`, `report_no_response` or `state`.
+            site: Site, as the rate limiter names it.
+            rate: Fields of the site's `SiteRate`.
+            told: For `report_throttled`: seconds to wait that the site asked for; None where it named none.
         """
         rate_limiter = FileRateLimiter(self._folder, Rates(SiteRate(**rate)))
         if call == "try_acquire":
@@ -66,10 +71,11 @@ class RateLimiterServer(SchedulerPlugin):
 
 
 class ClusterRateLimiter:
-    """The scheduler's budget as the threads of one worker see it. No call waits for the site, each for the scheduler.
+    """The scheduler's rate limiter as the threads of one worker see it.
 
-    A worker remembers how long it was told to wait: nobody in it can be served earlier, so nobody asks. A hundred
-    workers with all their threads then cost the scheduler one question each an interval.
+    No call waits for the site, but each waits for the scheduler's answer. A worker remembers how long it has to wait.
+    Until then no thread can be granted a request, so none asks. A hundred workers with all their threads then cost the
+    scheduler one call each per interval.
     """
 
     def __init__(self, worker: Worker, rates: Rates) -> None:
@@ -79,6 +85,7 @@ class ClusterRateLimiter:
         self._not_before: dict[str, float] = {}
 
     def try_acquire(self, site: str) -> float:
+        """Return 0 if one request is granted, else the seconds after which to ask again."""
         with self._lock:
             remaining = self._not_before.get(site, 0.0) - time.monotonic()
         if remaining > 0:
@@ -89,14 +96,17 @@ class ClusterRateLimiter:
         return wait
 
     def report_throttled(self, site: str, retry_after_seconds: float | None) -> float:
+        """Report a 429 or 503; return for how many seconds the site is paused."""
         pause = self._ask("report_throttled", site, retry_after_seconds)
         self._wait_until(site, time.monotonic() + pause)
         return pause
 
     def report_ok(self, site: str) -> None:
+        """Report any other answer of the site."""
         self._ask("report_ok", site)
 
     def report_no_response(self, site: str) -> None:
+        """Report that the connection broke without an answer."""
         self._ask("report_no_response", site)
 
     def _wait_until(self, site: str, moment: float) -> None:
@@ -112,21 +122,21 @@ class ClusterRateLimiter:
                 callback_timeout=ANSWER_SECONDS,
                 **question,
             )
-        except (OSError, RuntimeError) as error:  # closed connections and loops: this worker is on its way out
+        except (OSError, RuntimeError) as error:  # closed connections and loops: this worker is shutting down
             raise RateLimiterUnreachable(
                 f"the Dask scheduler no longer answers for the budget of {site} ({type(error).__name__}: {error})"
             ) from error
 
 
 def serve_rate_limiter(client: Client, address: str) -> None:
-    """Have the cluster's scheduler keep the budgets, unless it does so already.
+    """Register the rate limiter with the cluster's scheduler, unless it has one already.
 
     Raises:
-        CorpusError: It cannot; says why.
+        CorpusError: When registration fails; the message says why.
     """
     try:
         client.register_plugin(RateLimiterServer())
-    except Exception as error:  # whatever unpickling on a foreign machine may raise
+    except Exception as error:  # unpickling on a foreign machine may raise anything
         raise CorpusError(
             f"the scheduler at {address} cannot keep the budgets of the sites ({type(error).__name__}: {error}); "
             "start it with the same vidaudio installed, or name a folder that all workers share with "
@@ -139,9 +149,9 @@ _budgets_lock = threading.Lock()
 
 
 def cluster_rate_limiter(rates: Rates) -> ClusterRateLimiter | None:
-    """The budget of the cluster whose worker runs this thread's task; None outside of a task.
+    """Return the rate limiter of the cluster whose worker runs this thread's task; None outside of a task.
 
-    One object a worker and rates, so that all its threads share what they were told.
+    There is one object per worker and rates, so that all threads share its waiting times.
     """
     from distributed import get_worker
 

@@ -1,4 +1,4 @@
-"""The stages: each a function from one shard to one committed shard, run by Dask and callable by hand."""
+"""The stages: each is a function that commits one shard. Dask runs them; they can also be called directly."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Stage:
     """One stage.
 
     Attributes:
-        name: As in recipes and `--only`.
-        resource: The Dask worker resource one task takes one of: `net`, `cpu` or `gpu`.
-        run: The stage's function: corpus, shard number, folder, this run's settings, and a function that
-            is told how many clips are done, to what is committed.
-        folder: Where it commits; the embeddings' folder bears the encoder's name.
+        name: Name, as in recipes and `--only`.
+        resource: Dask worker resource of which each task takes one unit: `net`, `cpu` or `gpu`.
+        run: Function of the stage. It takes corpus, shard number, folder, this run's settings and a callback for the
+            number of clips done, and returns the commit record.
+        folder: Folder that the stage commits to; the embeddings' folder contains the encoder's name.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Stage:
 
 
 def shard_stages(encoder_name: str, keep: str = "all") -> tuple[Stage, ...]:
-    """The stages of one shard's chain, in order.
+    """Return the stages of one shard, in order.
 
     Args:
-        encoder_name: Of the corpus.
-        keep: The run's `download.keep`: what becomes of the raw media.
+        encoder_name: Name of the corpus's encoder.
+        keep: `download.keep` of the run: how long the raw media are kept.
     """
     from vidaudio.pipeline.stages.download import download_shard
     from vidaudio.pipeline.stages.embed import embed_shard

@@ -1,8 +1,8 @@
-"""Failures in a row: when they are no longer the sources' own.
+"""Circuit breakers: stop a run when so many sources fail in a row that the sources are not the cause.
 
-A source that fails for a passing reason may have bad luck. When all fail alike, the network is down, the disk is full
-or the site has shut us out, and asking on would only burn the list. Dead videos (permanent reasons) are such a sign
-only where a site tells it of nearly all of them: see `equal_answers`.
+One source may fail for a passing reason by bad luck. When all fail alike, the network is down, the disk is full or the
+site has blocked us, and every further request would only write off more of the manifest. Dead videos (permanent
+reasons) are such a sign only where a site reports nearly all its videos as dead: see `equal_answers`.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from vidaudio.errors import CorpusError
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers, SiteAnswers, Suspicion
 
-# Asking on makes these no better: the budget has paused for the site each time, and a disk does not empty itself.
+# Lower limits: more requests do not help. The rate limiter has paused for the site each time, and a disk does not empty
+# itself.
 TRIP_LIMITS = {Reason.RATE_LIMITED: 5, Reason.DISK: 3}
-# Fewer sources than this are no sign of anything.
+# Fewer failing sources than this prove nothing.
 _FEWEST = 5
 _ADVICE = {
     Reason.BOT_CHECK: "the site takes this address for a bot: give it cookies (download.ytdlp.cookiefile), another "
@@ -42,10 +43,12 @@ _EQUAL_SETTING = "download.stop_after_equal_answers=0 takes such answers as they
 
 
 class FetchAborted(CorpusError):
-    """Nothing comes through, for a reason that is not the videos' own; says what to do. Asking again now is no use.
+    """Fetching stopped for a reason that is not the videos' own.
+
+    The message says what to do; retrying at once does not help.
 
     Attributes:
-        reason: Which; kept on the way from a worker to the driver.
+        reason: Reason that the failures share; it travels with the error from a worker to the driver.
     """
 
     reason: Reason | None = None
@@ -53,13 +56,13 @@ class FetchAborted(CorpusError):
 
 @dataclass(frozen=True, slots=True)
 class TrailingFailures:
-    """How a shard ended: the last of its sources that failed alike, for one passing reason.
+    """The failures at the end of a shard: the last sources that failed alike, for one passing reason.
 
     Attributes:
-        reason: None where the last source did not fail so.
-        message: Of the last failure.
-        sources: How many in a row, over all of the shard if it has no others.
-        whole: Nothing else was asked of the network in this shard, so what was before it goes on.
+        reason: Reason of the failures; None where the last source did not fail for a passing reason.
+        message: Message of the last failure.
+        sources: Number of such sources in a row at the shard's end.
+        whole: Whether the shard has no other sources from the network, so that a series of the shard before continues.
     """
 
     reason: Reason | None = None
@@ -69,7 +72,7 @@ class TrailingFailures:
 
 
 def trailing_failures(outcomes: Iterable[Outcome]) -> TrailingFailures:
-    """The tail of a shard's sources, in the order of the list."""
+    """Return the failures at the end of a shard's sources, in the order of the manifest."""
     last, length, whole = TrailingFailures(), 0, True
     for number, outcome in enumerate(outcomes):
         reason = outcome.reason if outcome.transient else None
@@ -80,10 +83,15 @@ def trailing_failures(outcomes: Iterable[Outcome]) -> TrailingFailures:
 
 
 class RunCircuitBreaker:
-    """Sources in a row over the shards of a run, in the order in which these finish. Kept by the driver.
+    """Circuit breaker of a run: counts failing sources in a row over its shards, in the order in which they finish.
 
-    Within a shard, its rounds watch over the list and write nothing down. Shards of a few sources are too small for
-    that: they are committed with their failures, and this is who notices that they all are the same.
+    The driver keeps it. Within a shard, the retry rounds detect a series and write nothing down. Shards of a few
+    sources are too small for that. They are committed with their failures, and this class detects that all of them
+    failed alike.
+
+    Args:
+        stop_after: Sources in a row that end the run, fewer for the reasons of `TRIP_LIMITS`; 0 for never.
+        stop_after_equal_answers: Equal permanent refusals of a site in a row that end the run; 0 for never.
     """
 
     def __init__(self, stop_after: int, stop_after_equal_answers: int = 0) -> None:
@@ -93,11 +101,11 @@ class RunCircuitBreaker:
         self._length = 0
 
     def note(self, trailing: TrailingFailures, answers: Sequence[SiteAnswers] = ()) -> str | None:
-        """One more shard; the sentence that ends the run, where it was one too many.
+        """Add one shard; return the sentence that ends the run if a limit is reached, else None.
 
         Args:
-            trailing: Failures at the end of the shard that was downloaded last.
-            answers: Of each site, in order.
+            trailing: Failures at the end of the shard that finished last.
+            answers: Answers of each site in that shard, in order.
         """
         if any(self._answers.note_all(rows) for rows in answers):
             return _run_stopped_by(self._answers.suspicion)
@@ -117,11 +125,15 @@ class RunCircuitBreaker:
 
 
 class CircuitBreaker:
-    """Sources in a row with one passing failure within a shard, told by several threads.
+    """Circuit breaker of a retry round: counts sources in a row with one passing failure; several threads may report.
+
+    Args:
+        stop_after: Sources in a row that break the round off, fewer for the reasons of `TRIP_LIMITS`; 0 for never.
+        sources: Number of the shard's sources from the network; lowers `stop_after` to this number, but not below 5.
 
     Attributes:
-        broken: Set when there were too many.
-        broken_by: The failure they shared.
+        broken: Event that is set when the limit is reached.
+        broken_by: The failure that the sources share; None before.
     """
 
     def __init__(self, stop_after: int, sources: int) -> None:
@@ -133,7 +145,7 @@ class CircuitBreaker:
         self._length = 0
 
     def note(self, outcome: Outcome) -> None:
-        """One more source; anything but the same passing failure begins anew."""
+        """Add one source; anything but the same passing failure starts the count anew."""
         with self._lock:
             if not outcome.transient:
                 self._reason, self._length = None, 0
@@ -147,7 +159,7 @@ class CircuitBreaker:
 
 
 def stopped_by(outcome: Outcome) -> FetchAborted:
-    """What ends a shard whose rounds were broken off."""
+    """Return the error that ends a shard whose retry rounds were broken off."""
     assert outcome.reason is not None, "only failures break a shard off"
     stopped = FetchAborted(
         f"stopped: nothing comes through ({outcome.reason.value}: {outcome.message}); {_ADVICE[outcome.reason]}. "
@@ -160,7 +172,7 @@ def stopped_by(outcome: Outcome) -> FetchAborted:
 
 
 def stopped_by_equal_answers(found: Suspicion) -> FetchAborted:
-    """Return what ends a shard whose sources were refused for good by one site."""
+    """Return the error that ends a shard in which one site refused too many sources for good."""
     stopped = FetchAborted(
         f"stopped: {found.site} {found.told} ({found.reason.value}: {found.message}), {_EQUAL_ADVICE}. What was "
         f"committed stays, these clips are not written down as failed, and the same command asks for them again; "
@@ -185,5 +197,5 @@ def _what_stays(reason: Reason) -> str:
 
 
 def _never_stopping(reason: Reason, advice: str) -> str:
-    """How a run goes on all the same. On a full disk nobody wants that: the list would be written down as failed."""
+    """Return the advice on going on all the same; empty for a full disk, which would fail the whole manifest."""
     return "" if reason is Reason.DISK else advice

@@ -1,11 +1,11 @@
-"""Suspects: clips whose decoding may have taken a whole worker down, found without blaming a clip for others' deaths.
+"""Crash attribution: finds clips whose decoding may have killed a whole worker, without blaming other clips.
 
-A decoder that dies costs its clip and nobody else (`vidaudio.media.decode.extractor`). Should a worker die with it,
-nobody is left to write that down. So every try at a shard leaves a note in the corpus while it lasts. Whoever finds the
-note of a try whose worker died under a driver that lives decodes the shard's clips alone, each in a process of its own,
-and notes which one it is at: a clip at which workers have died so twice is failed, and the shard goes on without it.
+A decoder that dies costs only its clip (`vidaudio.media.decode.extractor`). If a worker dies with it, nobody is left to
+record that. So every attempt at a shard keeps a note in the corpus while it lasts. A later attempt may find the note of
+a worker that died while its driver lives. It then decodes each clip in a process of its own, and records the current
+clip in its note. A clip at which workers died twice in this way fails, and the shard continues without it.
 
-The death of a driver, a nanny or a machine is no sign of anything: those end a run, or take healthy workers with them.
+The death of a driver, a nanny or a machine proves nothing: these end a run, or kill healthy workers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.shards.process_identity import boot_id, namespace, started
 from vidaudio.shards.store import Store
 
-# Beside the journals of runs: no identity check reads it.
+# In the folder of the run logs: no identity check reads it.
 FOLDER = "runs/trying"
 DEATHS_ALONE = 2
 POISON_CLIP = Outcome.failed(Reason.CRASH, "each worker that decoded it, alone, died with it")
@@ -31,15 +31,15 @@ POISON_CLIP = Outcome.failed(Reason.CRASH, "each worker that decoded it, alone, 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """One try at extracting one shard, as its note says.
+    """One attempt at extracting one shard, as its note records it.
 
     Attributes:
-        run: The driver's run; empty outside of one.
-        host, boot: The machine, and since which start of it.
-        process, parent: The worker and its nanny, by process id and time of start, in ticks since boot.
-        alone: Whether every clip was decoded in a process of its own.
-        clip: The one it was at, where `alone`.
-        namespace: Where the process ids are counted: each container counts its own.
+        run: Id of the driver's run; empty outside of a run.
+        host, boot: Name of the machine, and id of its current boot.
+        process, parent: The worker and its nanny, by process id and start time, in ticks since boot.
+        alone: Whether every clip is decoded in a process of its own.
+        clip: Clip that is being decoded, where `alone`.
+        namespace: Namespace of the process ids: each container counts its own.
     """
 
     run: str
@@ -53,16 +53,16 @@ class AttemptRecord:
 
     @classmethod
     def here(cls, **values: object) -> AttemptRecord:
-        """A try by this very process."""
+        """Return the record of an attempt by the current process."""
         own = _identity(os.getpid()), _identity(os.getppid())
         here = _current_run(), socket.gethostname(), boot_id()
         return cls(*here, *own, namespace=namespace(), **values)  # type: ignore[arg-type]
 
     def died_by_itself(self, now: AttemptRecord) -> bool:
-        """Whether its worker is gone while those that keep it running are still there, as seen by `now`.
+        """Return whether the attempt's worker is gone although its nanny still lives, as seen by `now`.
 
-        From another machine or container neither can be seen: there a note that was left behind in the same run must
-        do.
+        Neither process can be seen from another machine or container. There, a note that remains from the same run is
+        enough.
         """
         if not self.run or self.run != now.run:
             return False
@@ -72,10 +72,15 @@ class AttemptRecord:
 
 
 class Attempt:
-    """One try at a shard that is going on.
+    """A running attempt at a shard.
+
+    Args:
+        store: Store of the corpus.
+        folder: Folder of the shard's notes.
+        earlier: Records of earlier attempts whose notes remain.
 
     Attributes:
-        alone: Whether to decode every clip in a process of its own: a worker has died in an earlier try.
+        alone: Whether to decode every clip in a process of its own, because a worker died in an earlier attempt.
     """
 
     def __init__(self, store: Store, folder: str, earlier: list[AttemptRecord]) -> None:
@@ -87,7 +92,7 @@ class Attempt:
         self._note(None)
 
     def is_poisoned(self, clip_id: str) -> bool:
-        """Whether workers have died at this clip alone often enough; from here on the note says that it is tried."""
+        """Return whether enough workers died at this clip alone; if not, record in the note that it is tried now."""
         if not self.alone:
             return False
         if self._deaths[clip_id] >= DEATHS_ALONE:
@@ -105,9 +110,10 @@ class Attempt:
 
 @contextmanager
 def attempt(store: Store, shard: int) -> Iterator[Attempt]:
-    """A try at extracting a shard. Its note goes when it ends, also with an error, and stays when its worker dies.
+    """Provide an attempt at extracting a shard.
 
-    Once it has succeeded, the notes of the shard's earlier tries go, too.
+    Its note is deleted when the attempt ends, also with an error, and remains when its worker dies. A successful
+    attempt also deletes the notes of the shard's earlier attempts.
     """
     folder = f"{FOLDER}/{shard:06d}"
     earlier = dict(_notes(store, folder))
@@ -127,12 +133,12 @@ def _notes(store: Store, folder: str) -> Iterator[tuple[str, AttemptRecord]]:
         try:
             note = json.loads(store.read(name))
         except FileNotFoundError:
-            continue  # that try has just ended
+            continue  # that attempt has just ended
         yield name, AttemptRecord(**{**note, "process": tuple(note["process"]), "parent": tuple(note["parent"])})
 
 
 def _current_run() -> str:
-    """What Dask's keys of this run's tasks end in; empty where no task is running in this thread."""
+    """Return the run's id, with which the Dask keys of its tasks end; empty where this thread runs no task."""
     from distributed import get_worker
 
     try:
@@ -143,11 +149,11 @@ def _current_run() -> str:
 
 
 def _identity(process_id: int) -> tuple[int, float]:
-    """Process ids are given out again; together with the time of its start one is unique."""
+    """Return a process id with its start time; the id alone is not unique, because ids are reused."""
     try:
         return process_id, started(process_id)
     except ProcessLookupError:
-        # A nanny that has just ended, whose worker will soon.
+        # A nanny that has just ended; its worker will soon end, too.
         return process_id, -1
 
 

@@ -1,4 +1,4 @@
-"""download: one extraction and one transfer a source, one media file a clip, into one tar."""
+"""The download stage: one extraction and one transfer per source, one media file per clip, into one tar per shard."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from vidaudio.shards.commit import CommitRecord, commit, read_record, table_name
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import ShardWriter, list_members
 
-# How often a store that takes its time is asked whether another build has been first.
+# Seconds between two checks of a remote store whether another build has committed the shard.
 REMOTE_LOOK_SECONDS = 30.0
 
 SCHEMA = pa.schema(
@@ -62,15 +62,15 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class DownloadRecord(CommitRecord):
-    """The commit, and what this run spent on it: for the run's journal, never for a table.
+    """The commit record with what this run spent on the shard. The costs go to the run's log, never into a table.
 
     Attributes:
-        requests: Sent, by site.
-        refused: Of these, answered with 429 or 503.
-        waited_seconds: For the budget, over all threads.
-        source_tries: How often a source was asked.
-        trailing: The failures in a row with which the shard ended; the driver watches them over all shards.
-        answers: The last answers of each site, likewise.
+        requests: Number of requests sent, by site.
+        refused: Number of these that were answered with 429 or 503.
+        waited_seconds: Seconds spent waiting for the rate limiter, over all threads.
+        source_tries: Number of times that sources were tried.
+        trailing: Failures in a row at the end of the shard; the driver follows them over all shards.
+        answers: Last answers of each site; the driver follows them, too.
     """
 
     requests: dict[str, int] = field(default_factory=dict)
@@ -90,20 +90,20 @@ def download_shard(
     *,
     rate_limiter: RateLimiter | None = None,
 ) -> DownloadRecord:
-    """Fetch every clip of a shard. Failures are rows of the table.
+    """Fetch every clip of a shard and commit it. Failures are rows of the table.
+
+    Any error that is raised carries what had been spent by then: see `spent_by`.
 
     Args:
         corpus: The corpus.
         shard: Shard number.
         folder: Folder that the stage commits to.
-        run: How the sites are reached: cookies, proxy, rates, deadlines, threads.
-        advance: Called with the number of clips that have just been decided, in any thread.
-        budget: Where requests are paid from; `run_budget` by default.
+        run: Settings of this run: cookies, proxy, rates, deadlines, threads.
+        advance: Callback for the number of clips that have just been decided; called in any thread.
+        rate_limiter: Rate limiter that grants the requests; `run_budget` by default.
 
     Raises:
-        FetchingStopped: Nothing comes through, for a reason that is not the videos' own. Nothing is committed.
-
-    Whatever it raises knows what had been spent by then: `spent_by(error)`.
+        FetchAborted: When nothing comes through, for a reason that is not the videos' own. Nothing is committed.
     """
     with corpus.store.workspace() as scratch:
         try:
@@ -120,9 +120,9 @@ def download_shard(
 
 @dataclass(frozen=True, slots=True)
 class FetchedShard:
-    """What was fetched of a shard, not committed yet: its table, its media as a tar in scratch, and what it took.
+    """A fetched shard that is not committed yet: its table, its media as a tar in scratch, and what fetching cost.
 
-    Whoever commits it settles its verdicts.
+    Whoever commits the shard calls `cache.discard()` afterwards.
     """
 
     table: pa.Table
@@ -133,7 +133,7 @@ class FetchedShard:
     stop_after_equal_answers: int
 
     def record(self, done: CommitRecord) -> DownloadRecord:
-        """The commit with what this run spent on it."""
+        """Return the commit record with what this run spent on the shard."""
         outcomes = self.report.outcomes(self.jobs)
         return DownloadRecord(
             **asdict(done),
@@ -153,13 +153,16 @@ def fetch_shard(
     *,
     rate_limiter: RateLimiter | None = None,
 ) -> FetchedShard:
-    """Fetch every clip of a shard into a tar in `scratch`; arguments and errors as for `download_shard`.
+    """Fetch every clip of a shard into a tar in the local folder `scratch`.
+
+    The other arguments, and the other errors, are those of `download_shard`. `folder` is watched for another build's
+    commit.
 
     Raises:
-        CommittedElsewhere: Another build, or what a killed one has left running, was first.
+        AlreadyCommitted: When another build, or a process that a killed build left running, committed the shard first.
     """
     rows = corpus.rows(shard)
-    # A clip that was removed is never asked for again.
+    # Removed clips are never fetched again.
     removed = read_tombstones(corpus.store).among(rows)
     wanted = [clip for clip in rows if clip.id not in removed]
     policy = run.download
@@ -180,7 +183,7 @@ def fetch_shard(
     )
     cache = NegativeCache(corpus.store, corpus.plan_hash, shard, options)
     for job in jobs:
-        # Dead videos that a try which was killed has asked for already.
+        # Dead videos that a killed attempt has requested already.
         report.fetched |= cache.known(job.url, [span.id for span in job.spans])
     with spending(report):
         paid_from = rate_limiter or run_budget(run)
@@ -199,13 +202,13 @@ def fetch_shard(
 
 
 def committed_elsewhere(corpus: Corpus, shard: int, folder: str, error: AlreadyCommitted) -> DownloadRecord:
-    """The record of a shard that another build has committed, with what had been spent on it here by then."""
+    """Return the record of a shard that another build committed, with what this run had spent on it by then."""
     record = read_record(corpus.store, table_name(folder, shard))
     return DownloadRecord(**asdict(record), **spent_by(error), trailing=TrailingFailures())
 
 
 class _Standing:
-    """Whether a table stands by now. Far away it is looked for now and then only: each look is a request."""
+    """Cached check whether a table exists by now; a remote store is asked rarely, because each check is a request."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._store, self._name = store, name
@@ -217,7 +220,7 @@ class _Standing:
     def __call__(self) -> bool:
         with self._lock:
             if not self._stands and time.monotonic() >= self._next_look:
-                # A store that cannot answer now says nothing, and is not the source's fault.
+                # A store that does not answer now proves nothing, and is not the source's fault.
                 with contextlib.suppress(OSError, CorpusError):
                     self._stands = self._store.exists(self._name)
                 self._next_look = time.monotonic() + self._pause_seconds
@@ -226,7 +229,7 @@ class _Standing:
 
 @contextlib.contextmanager
 def spending(report: RetryState) -> Iterator[None]:
-    """Errors inside know what had been spent by then: `spent_by(error)`."""
+    """Attach what had been spent to errors that are raised inside; `spent_by(error)` returns it."""
     try:
         yield
     except Exception as error:
@@ -235,6 +238,7 @@ def spending(report: RetryState) -> Iterator[None]:
 
 
 def _spent(report: RetryState) -> dict[str, Any]:
+    """Return the costs of a download, named as in `DownloadRecord`."""
     return {
         "requests": report.traffic.requests,
         "refused": report.traffic.refused,
@@ -244,12 +248,12 @@ def _spent(report: RetryState) -> dict[str, Any]:
 
 
 def spent_by(error: BaseException | None) -> dict[str, Any]:
-    """What a download had cost by the time it ended in this error, named as in `DownloadRecord`; else nothing."""
+    """Return what a download had cost when it ended in this error, named as in `DownloadRecord`; else an empty dict."""
     return dict(getattr(error, "spent", {}))
 
 
 def fetch_options(media: FetchedMedia, policy: FetchPolicy) -> FetchOptions:
-    """Return what the fetcher is told: what to fetch for a corpus, and how a run reaches it."""
+    """Return the fetcher's options: what to fetch for a corpus, and how this run reaches the sites."""
     return FetchOptions(
         min_short_side=media.min_short_side,
         copy_local=media.copy_local,
@@ -265,19 +269,23 @@ def fetch_options(media: FetchedMedia, policy: FetchPolicy) -> FetchOptions:
 
 
 def site_rates(block: RateBlock) -> Rates:
-    """The rates of a recipe: what a site's own block leaves out is as for all sites."""
+    """Return the rates of a recipe; values that a site's own block omits are those of all sites."""
     default = SiteRate(**block.model_dump(exclude={"sites", "folder"}))
     own = {site: values.model_dump(exclude_none=True) for site, values in block.sites.items()}
     return Rates(default, {site: replace(default, **values) for site, values in own.items()})
 
 
 def shared_budget(block: RateBlock) -> FileRateLimiter:
-    """The budget that all processes of this user on this machine share, or all that name the same folder."""
+    """Return the rate limiter shared by this user's processes on this machine, or by all that name one folder."""
     return FileRateLimiter(Path(block.folder) if block.folder else user_rate_folder(), site_rates(block))
 
 
 def run_budget(run: RunSettings) -> RateLimiter:
-    """The budget of a run: the folder that is named; else the scheduler's on a cluster; else this machine's."""
+    """Return the rate limiter of a run.
+
+    That is the one of the recipe's folder; without a folder, on a cluster, the scheduler's; else the one of this
+    machine.
+    """
     rate = run.download.rate
     if rate.folder is None and run.dask.spans_machines:
         from vidaudio.pipeline.dask.shared_rate_limit import cluster_rate_limiter
@@ -289,11 +297,11 @@ def run_budget(run: RunSettings) -> RateLimiter:
 
 
 def _jobs(rows: Sequence[Clip], hashes: Mapping[str, CorruptHashes]) -> list[SourceJob]:
-    """The rows of one source and URL are fetched together.
+    """Return one job per source and URL, so that their clips are fetched together.
 
     Args:
-        rows: Clips.
-        hashes: What came for them in earlier runs and was corrupt, by id.
+        rows: Clips to fetch.
+        hashes: Hashes of corrupt files that earlier runs fetched for these clips, by clip id.
     """
 
     def where(clip: Clip) -> tuple[str, str]:
@@ -308,7 +316,7 @@ def _jobs(rows: Sequence[Clip], hashes: Mapping[str, CorruptHashes]) -> list[Sou
 
 
 def _storable(got: Fetched) -> Fetched:
-    """Return the clip as it was fetched; a failed one, without its file, where its row cannot be written."""
+    """Return the fetched clip; if its row cannot be written, a failed clip without its file."""
     refused = storable_outcome(_facts(got), dict(got.info), SCHEMA)
     if refused is None:
         return got
@@ -318,7 +326,7 @@ def _storable(got: Fetched) -> Fetched:
 
 
 def _facts(got: Fetched) -> dict[str, Any]:
-    """Return a row's columns, but for the place of the media in the tar."""
+    """Return a row's columns, except the position of the media in the tar."""
     return {
         "id": got.id,
         "state": got.outcome.state.value,

@@ -1,4 +1,4 @@
-"""embed: CLIP vectors of every picture of a shard, batched over clips, in clip order."""
+"""The embed stage: CLIP vectors of every picture of a shard, batched over clips, in clip order."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from vidaudio.shards.read import TarReader
 if TYPE_CHECKING:
     from vidaudio.encoders.clip import EncoderSpec
 
-# Pictures held decoded at once, in batches of the encoder.
+# Number of encoder batches of decoded pictures that are held at once.
 BATCHES_AHEAD = 4
 
 
 def cached_encoder(block: EncoderBlock, named_by: NamedByFile | None = None):
-    """The encoder of a recipe, loaded once a process and kept until its files change.
+    """Return the encoder of a recipe, loaded once per process and kept until its files change.
 
     Args:
-        block: Of the recipe.
-        named_by: The corpus whose recipe it is; None where the user named it.
+        block: Encoder settings of the recipe.
+        named_by: The corpus whose recipe names the encoder; None where the user named it.
     """
     from vidaudio.encoders.clip import EncoderSpec
 
@@ -51,14 +51,14 @@ def _loaded(spec: EncoderSpec, stamps: tuple[tuple[str, int, int], ...]):
 
 
 def _stamps(spec: EncoderSpec) -> tuple[tuple[str, int, int], ...]:
-    """Age and size of an encoder's files on this machine: weights that are replaced are another encoder."""
+    """Return age and size of an encoder's local files: replaced weights are another encoder."""
     from vidaudio.encoders.clip import local_places
 
     return file_versions(*(str(place) for place in local_places(spec) if may_be_opened(place, spec.named_by)))
 
 
 class EncoderIdentity(NamedTuple):
-    """What an encoder is: its name, its fingerprint as `encoder.json` has it, and the size of picture it wants."""
+    """What identifies an encoder: its name, its fingerprint as in `encoder.json`, and its picture size in pixels."""
 
     name: str
     fingerprint: bytes
@@ -66,7 +66,7 @@ class EncoderIdentity(NamedTuple):
 
 
 def encoder_identity(block: EncoderBlock, named_by: NamedByFile | None = None) -> EncoderIdentity:
-    """Load an encoder to know what it is, and let it go: a driver embeds nothing, and may have a long list to hold."""
+    """Return an encoder's identity; the encoder is loaded and freed, since a driver needs memory for its manifest."""
     from vidaudio.encoders.clip import EncoderSpec
 
     spec = EncoderSpec(**block.model_dump(), named_by=named_by)
@@ -82,14 +82,14 @@ def _identity(spec: EncoderSpec, stamps: tuple[tuple[str, int, int], ...]) -> En
 
 
 def check_encoder(settings: CorpusSettings, named_by: NamedByFile | None = None) -> EncoderIdentity:
-    """What a corpus's encoder is, found out before anything is built.
+    """Return the identity of a corpus's encoder, found before anything is built.
 
     Args:
-        settings: Of the corpus.
-        named_by: The corpus, where the settings are read from it and not the user's.
+        settings: Settings of the corpus.
+        named_by: The corpus, where the settings are read from it; None where they are the user's.
 
     Raises:
-        EncoderError: It cannot be had, or wants larger pictures than the corpus keeps.
+        EncoderError: When the encoder cannot be loaded, or needs larger pictures than the corpus keeps.
     """
     identity = encoder_identity(settings.embed.encoder, named_by)
     _check_size(settings, identity.image_size)
@@ -97,7 +97,7 @@ def check_encoder(settings: CorpusSettings, named_by: NamedByFile | None = None)
 
 
 def check_encoder_named(settings: CorpusSettings) -> None:
-    """What of `check_encoder` can be told without loading the encoder.
+    """Check an encoder as `check_encoder` does, as far as this is possible without loading it.
 
     Raises:
         EncoderError: As `check_encoder`.
@@ -119,7 +119,7 @@ def _check_size(settings: CorpusSettings, image_size: int) -> None:
 
 
 def recorded_encoder(corpus: Corpus) -> str:
-    """Return the name of the encoder that a corpus's vectors are of, without loading it where the corpus tells.
+    """Return the name of the encoder of a corpus's vectors; load the encoder only if the corpus does not record it.
 
     Raises:
         EncoderError: As `prepare_encoder`; a model that only the corpus names is not fetched.
@@ -131,7 +131,7 @@ def recorded_encoder(corpus: Corpus) -> str:
 
 
 def _is_of(corpus: Corpus, name: str) -> bool:
-    """Whether a folder of embeddings is described as that of the corpus's own encoder."""
+    """Return whether an embeddings folder's description matches the corpus's own encoder."""
     block = corpus.settings.embed.encoder
     try:
         told = parse_object(corpus.store.read(f"embeddings/{name}/encoder.json"))
@@ -143,19 +143,19 @@ def _is_of(corpus: Corpus, name: str) -> bool:
 
 
 def named_by_corpus(corpus: Corpus, remedy: str) -> NamedByFile:
-    """That an encoder is named by a corpus, which somebody else may have made."""
+    """Return the mark of an encoder that a corpus names; somebody else may have made the corpus."""
     return NamedByFile(f"{corpus.url}/corpus.json", remedy)
 
 
 def prepare_encoder(corpus: Corpus, named_by: NamedByFile | None = None) -> str:
-    """Write down what the corpus's encoder is; returns its name.
+    """Record the identity of the corpus's encoder in the corpus; return the encoder's name.
 
     Args:
-        corpus: Its recipe names the encoder.
-        named_by: The corpus, where the recipe is its own and not the user's.
+        corpus: Corpus whose settings name the encoder.
+        named_by: The corpus, where its own recipe names the encoder; None where the user's does.
 
     Raises:
-        EncoderError: As `check_encoder`, or it differs from the one recorded.
+        EncoderError: As `check_encoder`, or when the encoder differs from the recorded one.
     """
     encoder = check_encoder(corpus.settings, named_by)
     name = f"embeddings/{encoder.name}/encoder.json"
@@ -167,7 +167,7 @@ def prepare_encoder(corpus: Corpus, named_by: NamedByFile | None = None) -> str:
 def embed_shard(
     corpus: Corpus, shard: int, folder: str, _: RunSettings, advance: Advance = ignore_progress
 ) -> CommitRecord:
-    """Embed every picture of a shard: one row a picture, float16."""
+    """Embed every picture of a shard: one float16 row per picture."""
     encoder = cached_encoder(corpus.settings.embed.encoder)
     if folder != f"embeddings/{encoder.name}":
         raise EncoderError(
@@ -197,7 +197,7 @@ def embed_shard(
         for group in _groups(spans, encoder.spec.batch_size * BATCHES_AHEAD):
             vectors.append(encoder.embed_squares(list(pool.map(square, group))))
             pictures += len(group)
-            # As many clips as the pictures so far amount to.
+            # Number of clips that corresponds to the pictures done so far.
             advance(len(done) * pictures // len(spans) - clips)
             clips = len(done) * pictures // len(spans)
     flat = np.concatenate(vectors).astype(np.float16)

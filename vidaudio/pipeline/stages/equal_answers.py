@@ -1,14 +1,16 @@
-"""Permanent refusals of a site, source after source: when they are no longer the sources' own.
+"""Detection of blocks: permanent refusals of a site, source after source, that the sources do not cause.
 
-A site that has blocked an account or an address may tell of every video what it tells of a dead one ("Video
-unavailable"). Taken at its word, it writes off a whole list. So the answers of each site are compared, in two ways:
-25 in a row of one reason and one wording (without ids and numbers), and 45 of the last 50 of one reason in any words.
+A site that has blocked an account or an address may answer for every video as for a dead one ("Video unavailable"). If
+these answers are believed, they write off a whole manifest. So the answers of each site are compared, in two ways: 25
+in a row with one reason and one wording (without ids and numbers), and 45 of the last 50 with one reason in any
+wording.
 
-The limits follow from lists as they are. Of the published lists 10 to 40 % of the videos are gone, in several wordings.
-With a share p of one wording, independent of the order, a list of n sources has about n (1 - p) p^25 runs of 25: for
-2,000,000 sources and p = 0.4 that is 1.4e-4, for p = 0.3 it is 1e-7. With a share p of one reason, 45 of 50 come up by
-chance with 2e-13 for p = 0.4. So an ordinary list does not stop, and a block costs 25 to 50 requests. A list of which
-truly more than half is gone, or that is sorted by what is gone, does stop: the message says how it is taken as it is.
+The limits follow from real manifests. Of the published ones, 10 to 40 % of the videos are gone, in several wordings.
+With a share p of one wording, independent of the order, a manifest of n sources has about n (1 - p) p^25 runs of 25:
+for 2,000,000 sources and p = 0.4 that is 1.4e-4, for p = 0.3 it is 1e-7. With a share p of one reason, 45 of 50 occur
+by chance with probability 2e-13 for p = 0.4. So an ordinary manifest does not stop, and a block costs 25 to 50
+requests. A manifest does stop if truly more than half of it is gone, or if it is sorted by what is gone. The message
+then says which setting accepts the answers.
 """
 
 from __future__ import annotations
@@ -22,24 +24,24 @@ from urllib.parse import urlsplit
 
 from vidaudio.media.outcomes import Outcome, Reason, State
 
-# The answers of a site that are looked at together, in units of the limit, and the share of them that must be alike.
+# Size of the window of a site's last answers, in units of the limit, and the share that must be alike.
 _WINDOW = 2
 _SHARE = 0.9
-# Public suffixes of two labels are told by their first: example.co.uk is one site, co.uk is none.
+# First labels of public suffixes of two labels: example.co.uk is a site, co.uk is none.
 _SECOND_LEVELS = frozenset({"ac", "co", "com", "edu", "go", "gov", "ne", "net", "or", "org"})
 Answer = tuple[Reason, str]
 
 
 @dataclass(frozen=True, slots=True)
 class SiteAnswers:
-    """Answers of one site in a row that are alike.
+    """Equal answers of one site in a row.
 
     Attributes:
-        site: See `site_of_url`.
-        reason: None where they are no permanent refusals.
-        words: Of the refusal, see `wording`.
-        message: Of the last one, in full.
-        sources: How many in a row.
+        site: Domain of the site, see `site_of_url`.
+        reason: Reason of the refusals; None where the answers are no permanent refusals.
+        words: Wording of the refusals, see `wording`.
+        message: Full message of the last answer.
+        sources: Number of answers in a row.
     """
 
     site: str
@@ -51,13 +53,13 @@ class SiteAnswers:
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A site's refusals that are too many to be believed.
+    """Refusals of a site that are too many to be believed.
 
     Attributes:
-        site: See `site_of_url`.
-        reason: That they share.
-        words: That they share; None where the words differ.
-        message: Of the last one.
+        site: Domain of the site, see `site_of_url`.
+        reason: Reason that the refusals share.
+        words: Wording that the refusals share; None where the wordings differ.
+        message: Message of the last refusal.
         told: What the site did, as part of a sentence.
     """
 
@@ -69,9 +71,9 @@ class Suspicion:
 
 
 def permanent_answer(outcome: Outcome, url: str = "") -> Answer | None:
-    """Return the reason and the wording of a site's permanent refusal; None for anything else.
+    """Return reason and wording of a site's permanent refusal; None for any other outcome.
 
-    What we refuse ourselves, by a setting that the message names, is no answer of a site.
+    A source that we refuse ourselves, by a setting that the message names, is no answer of a site.
     """
     if outcome.state is not State.FAILED or outcome.reason is None or outcome.transient:
         return None
@@ -81,7 +83,7 @@ def permanent_answer(outcome: Outcome, url: str = "") -> Answer | None:
 
 
 def wording(message: str, url: str = "") -> str:
-    """Return a message without what differs from source to source: ids, numbers, parts of the URL."""
+    """Return a message without the parts that differ between sources: ids, numbers, parts of the URL."""
     text = re.sub(r"^\[[^\]]+\] [^\s:]+: ", "", message)
     place = url.lower()
 
@@ -92,16 +94,19 @@ def wording(message: str, url: str = "") -> str:
 
 
 def _is_like_an_id(word: str) -> bool:
-    """Whether a word mixes letters with digits, or capitals with small letters behind its first."""
+    """Return whether a word mixes letters and digits, or has capitals and small letters after its first letter."""
     with_digits = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
     return with_digits or not (word.islower() or word.isupper() or word[1:].islower())
 
 
 class EqualAnswers:
-    """The answers of sites, noted by several threads: of one shard, or of a run.
+    """Collects the answers of sites over one shard or one run; several threads may report.
+
+    Args:
+        limit: Equal answers of a site in a row that are suspicious; 0 for never.
 
     Attributes:
-        suspicion: Once a site has refused too many sources alike.
+        suspicion: Set once a site has refused too many sources alike; else None.
     """
 
     def __init__(self, limit: int) -> None:
@@ -112,12 +117,13 @@ class EqualAnswers:
         self._recent: dict[str, deque[Reason | None]] = {}
 
     def note(self, url: str, outcome: Outcome, *, is_news: bool = True) -> bool:
-        """Add what came of a source; return whether the newest answers of its site are suspicious.
+        """Add the outcome of a source; return whether the newest answers of its site are suspicious.
 
         Args:
-            url: The source's.
-            outcome: Of the source. One that may pass later is no answer, and is left out.
-            is_news: False for an answer that is known from an earlier try: it counts, and ends nothing by itself.
+            url: URL of the source.
+            outcome: Outcome of the source. A failure that may pass later is no answer and is ignored.
+            is_news: False for an answer that is known from an earlier attempt: it counts, but does not raise a
+                suspicion by itself.
         """
         if outcome.transient or not self._limit:
             return False
@@ -125,7 +131,12 @@ class EqualAnswers:
         return self.note_all(SiteAnswers(site_of_url(url), reason, words, outcome.message, 1), is_news=is_news)
 
     def note_all(self, answers: SiteAnswers, *, is_news: bool = True) -> bool:
-        """Add several answers that are alike; arguments and result as for `note`."""
+        """Add several equal answers; return whether the newest answers of their site are suspicious.
+
+        Args:
+            answers: The equal answers of one site.
+            is_news: As for `note`.
+        """
         if not self._limit:
             return False
         site, reason = answers.site, answers.reason
@@ -156,11 +167,11 @@ class EqualAnswers:
 
 
 def answers_of(outcomes: Iterable[tuple[str, Outcome]], limit: int) -> tuple[SiteAnswers, ...]:
-    """Return the last answers of each site, those in a row that are alike as one: all that `EqualAnswers` looks at.
+    """Return the last answers of each site, equal ones in a row merged: all that `EqualAnswers` needs.
 
     Args:
-        outcomes: URLs of sources and what came of them, in order.
-        limit: Of `EqualAnswers`.
+        outcomes: URLs and outcomes of the sources, in order.
+        limit: Limit of `EqualAnswers`.
     """
     by_site: dict[str, list[SiteAnswers]] = {}
     for url, outcome in outcomes:
@@ -170,12 +181,12 @@ def answers_of(outcomes: Iterable[tuple[str, Outcome]], limit: int) -> tuple[Sit
         rows = by_site.setdefault(site, [])
         again = rows and (rows[-1].reason, rows[-1].words) == (reason, words)
         rows.append(SiteAnswers(site, reason, words, outcome.message, 1 + (rows.pop().sources if again else 0)))
-    # Of more rows than the window has places, the first could not count.
+    # Rows before the last `_WINDOW * limit` lie outside the window and could not count.
     return tuple(row for rows in by_site.values() for row in rows[-_WINDOW * limit :]) if limit else ()
 
 
 def site_of_url(url: str) -> str:
-    """Return the domain that a URL's host belongs to: `example.org` for `v1.cdn.example.org`; an address as it is."""
+    """Return a URL's registered domain: `example.org` for `v1.cdn.example.org`; an IP address as it is."""
     try:
         host = (urlsplit(url).hostname or "").rstrip(".").removeprefix("www.")
     except ValueError:

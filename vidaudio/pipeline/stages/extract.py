@@ -1,4 +1,4 @@
-"""extract: every fetched clip to JPEG pictures and FLAC sound, with the true time of each."""
+"""The extract stage: decodes every fetched clip to JPEG pictures and FLAC audio, with the true time of each."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from vidaudio.pipeline.stages.row_check import storable_outcome
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.tar import Member, ShardWriter, list_members
 
-# Below this level a track is digital silence with, at most, dither.
+# Below this level a track is digital silence, with dither at most.
 SILENT_DBFS = -70.0
-# What a table claims beyond this is no count of jumps.
+# A larger number in a table is taken as damage and ignored.
 MOST_JUMPS = 1_000_000
 
 SCHEMA = pa.schema(
@@ -52,7 +52,7 @@ SCHEMA = pa.schema(
         ("audio_length", pa.int64()),
         ("frame_offsets", pa.list_(pa.int64())),
         ("frame_lengths", pa.list_(pa.int64())),
-        # Corpora begun earlier lack the columns from here on.
+        # The columns from here on are missing in older corpora.
         ("time_jumps", pa.int32()),
         ("filled_seconds", pa.float64()),
         ("held_seconds", pa.float64()),
@@ -66,7 +66,7 @@ FACTS += ("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone
 
 
 def completed(table: pa.Table, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """Return a table of this stage with those of these columns that its corpus was begun too early for, all null."""
+    """Return a table of this stage with null columns added for those of `columns` that an older corpus lacks."""
     for name in columns:
         if name in SCHEMA.names and name not in table.column_names:
             table = table.append_column(SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type))
@@ -76,10 +76,10 @@ def completed(table: pa.Table, columns: Sequence[str] = SCHEMA.names) -> pa.Tabl
 def extract_shard(
     corpus: Corpus, shard: int, folder: str, run: RunSettings, advance: Advance = ignore_progress
 ) -> CommitRecord:
-    """Decode every clip that was fetched; what cannot be used is a row with its reason.
+    """Decode every fetched clip of a shard; a clip that cannot be used becomes a row with its reason.
 
     Raises:
-        CorpusError: Media that the shard's table promises are not there.
+        CorpusError: When media that the shard's table refers to do not exist.
     """
     clips, record = read_table(corpus.store, table_name("clips", shard))
     with corpus.store.workspace() as scratch:
@@ -98,16 +98,18 @@ def extract_fetched(
     before_commit: Callable[[Path], None] = lambda tar: None,
     advance: Advance = ignore_progress,
 ) -> CommitRecord:
-    """`extract_shard` from media at hand.
+    """Decode every clip of a shard from local media; `extract_shard` fetches them from the store first.
 
     Args:
-        corpus, shard, folder: What to commit, and where.
-        run: Deadline and memory limit of the decoder.
-        clips: The shard's rows as the download wrote them.
-        tar_path: What their offsets point into, on local disk; None where all point to files of the user's.
-        scratch: A workspace of the corpus's store.
-        before_commit: Called with the finished tar.
-        advance: Called with the number of clips that have just been decoded.
+        corpus: The corpus.
+        shard: Shard number.
+        folder: Folder that the stage commits to.
+        run: Settings of this run, with the decoder's deadline and memory limit.
+        clips: Rows of the shard as the download stage wrote them.
+        tar_path: Local tar that the rows' offsets refer to; None where all rows refer to the user's own files.
+        scratch: Workspace of the corpus's store.
+        before_commit: Callback for the finished tar, before the commit.
+        advance: Callback for the number of clips that have just been decoded.
     """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
     options = ExtractOptions(**(run.extract.model_dump() | corpus.settings.extract.model_dump()))
@@ -126,7 +128,7 @@ def extract_fetched(
                     writer.write(
                         fetched["id"], {**result.parts, "json": json.dumps(described, sort_keys=True).encode()}
                     )
-                # The encoded members are in the tar now; only the facts are kept.
+                # The tar holds the encoded members now; keep only the facts.
                 results[fetched["id"]] = Extracted(result.outcome, result.facts)
         table = _table(results, list_members(tar))
         before_commit(tar)
@@ -136,7 +138,7 @@ def extract_fetched(
 def _extract_clip(
     extractor: Extractor, trial: Attempt, fetched: Mapping[str, Any], clip: Clip, tar_path: Path | None
 ) -> Extracted | None:
-    """The clip's extraction; None where there is nothing to extract from."""
+    """Extract one clip; None where its fetch failed."""
     if fetched["state"] != State.DONE:
         return None
     zero = fetched["media_start_seconds"] or 0.0
@@ -159,7 +161,7 @@ def _extract_clip(
 
 
 def _with_jumps_of_cut(fetched: Mapping[str, Any], result: Extracted) -> Extracted:
-    """Return the extraction with the jumps of the clock counted that cutting the clip out has joined already."""
+    """Return the extraction with the clock jumps added that were already joined when the clip was cut out."""
     try:
         info = parse_object(fetched.get("info") or "{}")
     except ValueError:
@@ -172,10 +174,10 @@ def _with_jumps_of_cut(fetched: Mapping[str, Any], result: Extracted) -> Extract
 
 
 def _as_fetched(clip: Clip, result: Extracted) -> Extracted:
-    """The extraction; of media from the web, `corrupt` means as they came this time.
+    """Return the extraction; for media from the web, turn a drop as `corrupt` into a failure as fetched this time.
 
-    They were whole as far as their headers tell, so the transfer may be at fault. A clip that is tried once more is
-    `corrupt` for good if its file has the same bytes again (see `same_bytes`).
+    By its headers the file was complete, so the transfer may be at fault. A retried clip is `corrupt` for good if its
+    file has the same bytes again (see `same_bytes`).
     """
     corrupt = result.outcome.state is State.DROPPED and result.outcome.reason is Reason.CORRUPT
     if not corrupt or not is_remote(clip.url):
@@ -191,10 +193,10 @@ def _storable(result: Extracted) -> Extracted:
 
 
 def _media_tar(corpus: Corpus, shard: int, record: CommitRecord, clips: pa.Table, scratch: Path) -> Path | None:
-    """The shard's media on local disk, under a name of our own; None where all rows refer to files of the user's.
+    """Provide the shard's media on local disk under a private name; None where all rows refer to the user's own files.
 
-    The tar's own name may go at any moment, when clips are removed from it or another build lets it go. No row may be
-    written from that: what is gone says nothing about its clips.
+    The tar's own name may disappear at any moment, when clips are removed from it or another build releases it. That
+    must not become a row: a missing tar says nothing about its clips.
     """
     rows = zip(clips["state"].to_pylist(), clips["path"].to_pylist(), strict=True)
     if not any(state == State.DONE and path is None for state, path in rows):

@@ -1,10 +1,11 @@
-"""`download.keep`: how long a corpus holds the raw media.
+"""`download.keep`: how long a corpus keeps the raw media.
 
-`until_extracted` deletes a shard's tar once its av table stands; a mark, written first, says that this was meant. With
-`none` the media never reach the corpus: one task fetches a shard into local scratch and extracts it from there. Its
-outcomes are laid down beside the table's place before av is committed, as a *draft* that bears the hash of the av tar
-made with them; whoever finds av standing without the clips' table takes the draft that belongs to its very tar. So a
-kill between the two commits costs no second fetch, and outcomes of one fetch never stand beside pictures of another.
+With `until_extracted`, a shard's tar is deleted once its av table exists. A mark, written first, records that this was
+intended. With `none`, the media never reach the corpus: one task fetches a shard into local scratch and extracts it
+there. Before av is committed, the fetch outcomes are written beside the future clips table as a *draft*, whose name
+contains the hash of the av tar made with them. If a later build finds av without the clips table, it commits the draft
+that belongs to that av tar. So a kill between the two commits costs no second fetch, and outcomes of one fetch are
+never combined with pictures of another.
 """
 
 from __future__ import annotations
@@ -35,15 +36,15 @@ from vidaudio.shards.commit import (
 from vidaudio.shards.tar import sha256_of
 
 CLIPS, AV = "clips", "av"
-# What a row says of where its media lie in a tar.
+# Columns with the position of a clip's media in a tar.
 _PLACES = ("member", "offset", "length")
 
 
 def check_keep(keep: str, stages: Collection[str]) -> None:
-    """What can be done of a chain where media are not kept.
+    """Check that the requested stages are possible with this `download.keep`.
 
     Raises:
-        CorpusError: A download without its extract, though the media are to be kept nowhere.
+        CorpusError: When download is requested without extract although no media are kept.
     """
     if keep == "none" and "download" in stages and "extract" not in stages:
         raise CorpusError(
@@ -54,19 +55,19 @@ def check_keep(keep: str, stages: Collection[str]) -> None:
 def fetch_and_extract(
     corpus: Corpus, shard: int, folder: str, run: RunSettings, advance: Advance = ignore_progress
 ) -> CommitRecord:
-    """Download and extract of a shard in one go, its media in local scratch only; commits av first, then clips.
+    """Download and extract a shard in one task, with media in local scratch only; commit av first, then clips.
+
+    Any error that is raised carries what had been spent by then: see `spent_by`.
 
     Args:
         corpus: The corpus.
         shard: Shard number.
         folder: Folder of the download stage.
         run: Settings of this run; `download.keep` is `none`.
-        advance: Called with the number of clips that have just been fetched.
+        advance: Callback for the number of clips that have just been fetched.
 
     Raises:
-        FetchingStopped: As `download_shard`. Nothing is committed.
-
-    Whatever it raises knows what had been spent by then: `spent_by(error)`.
+        FetchAborted: As `download_shard`. Nothing is committed.
     """
     store = corpus.store
     if store.exists(table_name(AV, shard)) and _settle(corpus, shard) is not None:
@@ -85,7 +86,7 @@ def fetch_and_extract(
 def _commit_both(
     corpus: Corpus, shard: int, folder: str, run: RunSettings, fetched: FetchedShard, scratch: Path
 ) -> CommitRecord:
-    """The draft, av, and what the draft becomes."""
+    """Write the draft, commit av, then commit the draft as the clips table."""
     store = corpus.store
     clips = without_media(fetched.table)
     data = encode_table(clips, CommitRecord("download", shard, corpus.plan_hash, clips.num_rows))
@@ -104,7 +105,7 @@ def _commit_both(
 
 
 def without_media(clips: pa.Table) -> pa.Table:
-    """A download's rows without the places of their media; references to the user's own files stay."""
+    """Return a download's rows without the positions of their media; references to the user's files stay."""
     for name in _PLACES:
         field = clips.schema.field(name)
         clips = clips.set_column(clips.schema.get_field_index(name), field, pa.nulls(clips.num_rows, field.type))
@@ -114,11 +115,11 @@ def without_media(clips: pa.Table) -> pa.Table:
 def extract_and_release(
     corpus: Corpus, shard: int, folder: str, run: RunSettings, advance: Advance = ignore_progress
 ) -> CommitRecord:
-    """Extract a shard, then let its raw media go."""
+    """Extract a shard, then delete its raw media."""
     try:
         record = extract_shard(corpus, shard, folder, run, advance)
     except (CorpusError, FileNotFoundError):
-        # Another build may have extracted the shard and let its media go while we were about to read them.
+        # Another build may have extracted the shard and released its media just before they were read here.
         if not corpus.store.exists(table_name(folder, shard)):
             raise
         record = read_record(corpus.store, table_name(folder, shard))
@@ -127,9 +128,9 @@ def extract_and_release(
 
 
 def release(corpus: Corpus, shard: int) -> None:
-    """Delete the raw media of a shard whose av table stands; nothing happens where they are gone already.
+    """Delete the raw media of a shard whose av table exists; do nothing where they are deleted already.
 
-    Nobody needs them any more: whoever still reads them to extract the shard has lost that race.
+    Nobody needs the media any more: a process that still reads them to extract the shard has lost that race.
     """
     record = read_record(corpus.store, table_name(CLIPS, shard))
     if record.tar is None:
@@ -139,14 +140,14 @@ def release(corpus: Corpus, shard: int) -> None:
 
 
 def finish_interrupted(corpus: Corpus, keep: str) -> None:
-    """Finish what a killed run left half done.
+    """Finish what a killed run left unfinished.
 
-    That is av without its clips, media that were to be let go, drafts that are settled, verdicts on videos of shards
-    that are committed.
+    This covers av without its clips table, media that were to be deleted, drafts that are no longer needed, and
+    negative caches of committed shards.
 
     Args:
         corpus: The corpus.
-        keep: This run's `download.keep`.
+        keep: `download.keep` of this run.
     """
     names = corpus.store.list(CLIPS)
     sweep_negative_caches(corpus.store, committed_shards_in(names))
@@ -164,7 +165,7 @@ def finish_interrupted(corpus: Corpus, keep: str) -> None:
 
 
 def drafted_shards(corpus: Corpus) -> set[int]:
-    """Shards whose av stands and whose clips' table does not, but is laid down: the next build only settles them."""
+    """Return shards with av and a matching draft but no clips table: the next build only commits the draft."""
     names = corpus.store.list(CLIPS)
     drafted = {int(match[1]) for name in names if (match := DRAFT.fullmatch(name))} - committed_shards_in(names)
     extracted = committed_shards(corpus.store, AV) if drafted else set()
@@ -176,7 +177,10 @@ def drafted_shards(corpus: Corpus) -> set[int]:
 
 
 def settle_drafts(corpus: Corpus, shard: int) -> None:
-    """Before clips are removed: a draft whose av stands becomes the table; others are forgotten, and fetched again."""
+    """Settle a shard's drafts before clips are removed.
+
+    If av exists, its draft becomes the clips table. Otherwise the drafts are deleted, and the shard is fetched again.
+    """
     if corpus.store.exists(table_name(AV, shard)):
         _settle(corpus, shard)
         return
@@ -185,7 +189,10 @@ def settle_drafts(corpus: Corpus, shard: int) -> None:
 
 
 def _settle(corpus: Corpus, shard: int) -> CommitRecord | None:
-    """Commit the clips' table of a shard whose av stands, from the draft that av was made from; None without one."""
+    """Commit a shard's clips table from the draft that its av was made from, and delete the shard's drafts.
+
+    Return the record of the clips table; None if there is neither a table nor a matching, undamaged draft.
+    """
     store = corpus.store
     name = table_name(CLIPS, shard)
     drafts = _drafts(corpus, shard)
@@ -208,8 +215,9 @@ def _drafts(corpus: Corpus, shard: int) -> list[str]:
 
 
 def _read_draft(corpus: Corpus, draft: str) -> bytes | None:
+    """Return a draft's bytes; None where it does not exist any more or its checksum is wrong."""
     try:
         data = corpus.store.read(f"{CLIPS}/{draft}")
     except FileNotFoundError:
-        return None  # settled by another build at this moment
+        return None  # another build has just settled it
     return data if checksum_ok(data) else None

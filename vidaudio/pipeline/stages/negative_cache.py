@@ -1,15 +1,16 @@
-"""Verdicts: what sites said of dead videos, noted as they come, so that a killed shard does not ask for them again.
+"""Negative cache: records permanent failures of sources at once, so that a killed shard does not request them again.
 
-A shard's outcomes are committed with its media, at its end. Should its worker, its driver or all of them be killed
-before, the media are fetched again; the videos that are gone need not be. So every source that is decided without a
-file leaves a line beside the journals of runs, and whoever begins the same shard anew takes it as the answer. The lines
-go once the shard is committed.
+A shard's outcomes are committed with its media, at its end. If its worker or driver is killed before, the media are
+fetched again, but dead videos need not be. So every source that is decided without a file leaves a line beside the run
+logs, and the next attempt at the same shard takes the line as the answer. The lines are deleted once the shard is
+committed.
 
-A verdict is permanent under the cookies, the proxy and the options that it was given under, and counts only under them.
+A failure is permanent only under the cookies, the proxy and the options of its request, and the cache applies only
+under the same ones.
 
-On local disk a line is appended: what the system was given outlives any process. An object store has no appending, so
-there the lines are written anew, one request a dead video: the extraction that it may save costs more, and of a site
-that counts. Sources whose failure may pass, and files of the user's own, leave no line.
+On local disk a line is appended: data that was handed to the system outlives any process. An object store cannot
+append, so there all lines are written anew, one request per dead video. The extraction that this may save costs more,
+and counts against a site. Sources whose failure may pass, and the user's own files, leave no line.
 """
 
 from __future__ import annotations
@@ -33,21 +34,21 @@ from vidaudio.media.fetch.types import Fetched, FetchOptions
 from vidaudio.media.outcomes import Outcome, Reason, State
 from vidaudio.shards.store import Store
 
-# Beside the journals of runs: no identity check reads it.
+# In the folder of the run logs: no identity check reads it.
 FOLDER = "runs/verdicts"
 _NAME = re.compile(r"(\d{6,})\.jsonl")
-# Whose cookies and passwords these bring, and whether they are the same as before, nobody here can tell.
+# Nothing here can determine which cookies or passwords these options supply, or whether they changed.
 _UNTOLD = ("cookiesfrombrowser", "usenetrc", "netrc_cmd")
 
 
 class NegativeCache:
-    """The verdicts on one shard's sources. Any number of threads may note them.
+    """The recorded permanent failures of one shard's sources. Any number of threads may add to it.
 
     Args:
-        store: Of the corpus.
-        plan_hash: Of the corpus.
-        shard: Which.
-        options: The way to the sites.
+        store: Store of the corpus.
+        plan_hash: Plan hash of the corpus.
+        shard: Shard number.
+        options: Fetch options, which decide whether recorded failures still apply.
     """
 
     def __init__(self, store: Store, plan_hash: str, shard: int, options: FetchOptions) -> None:
@@ -60,32 +61,32 @@ class NegativeCache:
             self._known.setdefault(asked, {}).update(clips)
 
     def known(self, url: str, clip_ids: Collection[str]) -> dict[str, Fetched]:
-        """What is known of a source's clips from an earlier try at the shard: of all of them, or nothing."""
+        """Return what an earlier attempt recorded of a source's clips; an empty dict unless all clips are recorded."""
         if self._given is None:
             return {}
         clips = self._known.get(self._asked(url), {})
         return {clip_id: clips[clip_id] for clip_id in clip_ids} if clips.keys() >= set(clip_ids) else {}
 
     def note(self, url: str, clips: Sequence[Fetched]) -> None:
-        """What a site answered. Only a verdict that is final and without a file is noted."""
+        """Record a site's answer about a source, if all its clips are decided for good without media."""
         if self._given is None or not all(_is_dead(clip) for clip in clips):
             return
         about = {
             clip.id: [clip.outcome.state, clip.outcome.reason, clip.outcome.message, clip.info, clip.sha256]
             for clip in clips
         }
-        # A line begins anew even where the one before was cut off by a kill.
+        # The leading newline starts a new line even where a kill cut off the line before.
         line = b"\n" + json.dumps({"asked": self._asked(url), "clips": about}).encode()
-        # Without its line a video may be asked for once more: no reason to end anything.
+        # Without its line a video may be requested once more: no reason to stop.
         with self._lock, contextlib.suppress(OSError, CorpusError):
             self._write(line)
 
     def retract(self, urls: Collection[str]) -> None:
-        """Delete what was noted of these sources: their answers are not believed any more."""
+        """Delete the records of these sources: their answers are no longer believed."""
         if self._given is None or not urls:
             return
         gone = {self._asked(url) for url in urls}
-        # What cannot be deleted counts as noted, and is found to be suspicious again with the next equal answer.
+        # A record that cannot be deleted still applies; the next equal answer makes it suspicious again.
         with self._lock, contextlib.suppress(OSError, CorpusError):
             kept = [line for line in self._lines.split(b"\n") if line and not gone & _asked_in(line)]
             self._lines = b"".join(b"\n" + line for line in kept)
@@ -99,7 +100,7 @@ class NegativeCache:
                 self._store.put(self._name, scratch / "verdicts")
 
     def discard(self) -> None:
-        """The shard is committed: its verdicts stand in its table."""
+        """Delete the cache of a committed shard: its table holds the outcomes now."""
         if self._lines:
             self._store.remove(self._name)
 
@@ -123,11 +124,11 @@ class NegativeCache:
 
 
 def sweep_negative_caches(store: Store, committed: Collection[int]) -> None:
-    """Delete the verdicts of shards that are committed: of a process that was killed, or was not the first to commit.
+    """Delete the caches of committed shards, left by processes that were killed or were not the first to commit.
 
     Args:
-        store: Of the corpus.
-        committed: Shards whose table of the download stage stands.
+        store: Store of the corpus.
+        committed: Shards whose table of the download stage exists.
     """
     for name in store.list(FOLDER):
         match = _NAME.fullmatch(name)
@@ -136,15 +137,15 @@ def sweep_negative_caches(store: Store, committed: Collection[int]) -> None:
 
 
 def request_fingerprint(options: FetchOptions, plan_hash: str) -> str | None:
-    """A hash of all that a verdict was given under; None where that cannot be told.
+    """Return a hash of the circumstances of a request; None where they cannot be determined.
 
-    The options, the contents of the files that they name, the proxies of the environment, and who understood the
-    site's answer.
+    They are the options (without waiting times, retries and memory), the contents of the files that the options name,
+    the proxies of the environment, and the versions of vidaudio and yt-dlp.
     """
     if any(options.ytdlp.get(name) for name in _UNTOLD):
         return None
     told = asdict(options)
-    # How long to wait, and how much memory to take, decides no verdict.
+    # Waiting times and memory do not decide whether a failure is permanent.
     del told["deadline_seconds"], told["socket_timeout_seconds"], told["retries"], told["memory_gib"]
     told["files"] = dict(_files(options.ytdlp))
     told["proxies"] = urllib.request.getproxies()
@@ -154,15 +155,15 @@ def request_fingerprint(options: FetchOptions, plan_hash: str) -> str | None:
 
 @functools.lru_cache(maxsize=8)
 def _slowly_hashed(text: str, salt: str) -> str:
-    """There may be passwords in it, and the hash of a short one that is quickly made is quickly guessed."""
+    """Hash slowly: the text may contain passwords, and a fast hash of a short password is easily guessed."""
     return hashlib.scrypt(text.encode(), salt=salt.encode(), n=1 << 14, r=8, p=1, dklen=16).hex()
 
 
 def _files(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Hashes of the files that options name: cookies, certificates."""
+    """Yield name and hash of the files that options name: cookies, certificates."""
     for name, value in options.items():
         path = Path(value).expanduser() if isinstance(value, str) and value else None
-        with contextlib.suppress(OSError, ValueError):  # most options are no names of files at all
+        with contextlib.suppress(OSError, ValueError):  # most options do not name files
             if path is not None and path.is_file():
                 yield name, hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -179,11 +180,12 @@ def _read(store: Store, name: str) -> bytes:
 
 
 def _asked_in(line: bytes) -> set[str]:
-    """Which source a line is about; nothing where it was cut off."""
+    """Return the source that a line is about; an empty set where the line was cut off."""
     return {asked for asked, _ in _parsed(line)}
 
 
 def _parsed(lines: bytes) -> Iterator[tuple[str, dict[str, Fetched]]]:
+    """Yield source and clips of each line; damaged lines are left out."""
     for line in lines.split(b"\n"):
         try:
             told = json.loads(line)
@@ -195,5 +197,5 @@ def _parsed(lines: bytes) -> Iterator[tuple[str, dict[str, Fetched]]]:
             }
             asked = told["asked"]
         except (ValueError, KeyError, TypeError, AttributeError):
-            continue  # cut off by a kill, or of a version that knows other reasons: it is asked again
+            continue  # cut off by a kill, or by a version with other reasons: fetched again
         yield asked, clips

@@ -1,9 +1,9 @@
-"""Rounds: every source of a shard is asked until it is decided, or the run stops because nothing comes through.
+"""Retry rounds: every source of a shard is tried until it is decided, or the run stops because nothing comes through.
 
-A source whose failure may pass is asked again after all the others have had their turn, not at once. When sources fail
-in a row for one and the same passing reason, it is not their failure: the network is down, the disk is full, the site
-has shut us out. Then the rest is left alone for a while, and if that goes on, nothing is written down at all. Permanent
-refusals that are many and alike stop the run at once (see `equal_answers`).
+A source whose failure may pass is tried again after all the others, not at once. When sources fail in a row for one and
+the same passing reason, the sources are not the cause: the network is down, the disk is full, or the site has blocked
+us. The rest then waits for a while. If the failures continue, nothing at all is written down. Many equal permanent
+refusals stop the run at once (see `equal_answers`).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LONGEST_WAIT_SECONDS = 120.0
 
 
 class AlreadyCommitted(Exception):
-    """Another build has committed these sources meanwhile: asking on would be for nothing."""
+    """Another build has committed these sources meanwhile, so that more requests are useless."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceJob:
-    """One source and the clips wanted of it."""
+    """One source and the clips wanted from it."""
 
     url: str
     spans: tuple[ClipSpan, ...]
@@ -43,14 +43,15 @@ class SourceJob:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how long to ask.
+    """Numbers of tries and waiting times.
 
     Attributes:
-        tries: Of a source, where its failure may pass.
-        threads: Sources fetched side by side.
-        wait_seconds: Before the second round; doubled before each further one.
-        stop_after: Sources in a row that fail alike; 0 for never.
-        stop_after_equal_answers: Sources of a site in a row that are refused for good alike; 0 for never.
+        tries: Tries of a source whose failure may pass.
+        threads: Number of sources fetched in parallel.
+        wait_seconds: Seconds before the second round; doubled before each further one, up to 120 s.
+        stop_after: Sources in a row that fail alike before the round is broken off; 0 for never.
+        stop_after_equal_answers: Sources of a site in a row with equal permanent refusals that end the run; 0 for
+            never.
     """
 
     tries: int = 3
@@ -62,13 +63,14 @@ class RetryPolicy:
 
 @dataclass(slots=True)
 class RetryState:
-    """What became of every clip, by id, and what it cost, whatever became of it.
+    """Outcome of every clip, by id, and the costs so far, whatever the outcome.
 
     Attributes:
-        fetched: Decided clips.
-        traffic: Requests, those of sources that were broken off among them.
-        tries: How often a source was asked.
-        advance: Called with the number of clips that have just been decided, in any thread.
+        fetched: Decided clips by id.
+        traffic: Requests, including those of sources that were broken off.
+        tries: Number of times that sources were tried.
+        advance: Callback for the number of clips that have just been decided; called in any thread.
+        lock: Lock that protects the costs.
     """
 
     fetched: dict[str, Fetched] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class RetryState:
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def outcomes(self, jobs: Sequence[SourceJob]) -> list[tuple[str, Outcome]]:
-        """URLs of all sources and what became of each; the user's own files say nothing of the network."""
+        """Return URL and outcome of each source; the user's files are left out, as they say nothing of the network."""
         return [
             (job.url, source_outcome([self.fetched[span.id] for span in job.spans]))
             for job in jobs
@@ -97,32 +99,40 @@ def fetch_in_rounds(
     committed: Callable[[], bool] = lambda: False,
     retracted: Callable[[Sequence[str]], None] = lambda urls: None,
 ) -> RetryState:
-    """Fetch all sources into subfolders of `folder`.
+    """Fetch all sources into subfolders of `folder`, in rounds.
 
     Args:
-        jobs, folder, options, budget, rules: What, where to, how.
-        report: Filled as it goes, so that what was spent is known even where this ends in an error. Of clips that it
-            has already nothing is asked.
-        answered: Told at once, in any thread, what came of a source that is not a file of the user's own.
-        committed: Asked before every source, in any thread: whether another build has all of them by now.
-        retracted: Told of the sources whose answers turned out to be suspicious, before `FetchAborted` is raised.
+        jobs: Sources to fetch, with their clips.
+        folder: Local folder; each source gets a subfolder.
+        options: What to fetch and how to reach the sites.
+        rate_limiter: Rate limiter that grants the requests.
+        rules: Tries, threads, waiting times and limits.
+        report: State that is updated throughout, so that costs are known even after an error. Clips that it already
+            contains are not requested. None for an empty state.
+        answered: Callback for the outcome of each source that is not a local file; called at once, in any thread.
+        committed: Function that returns whether another build has committed the sources by now; called before and
+            after every source, in any thread.
+        retracted: Callback for the sources whose answers proved suspicious, before `FetchAborted` is raised.
 
     Raises:
-        CommittedElsewhere: It has.
-        FetchingStopped: `rules.stop_after` sources in a row failed alike, in `rules.tries` rounds; or a site refused
-            too many for good alike.
-        BudgetLost: Nobody can say any more whether a request may be sent.
+        AlreadyCommitted: When `committed` returns True.
+        FetchAborted: When `rules.tries` rounds were broken off because sources in a row failed alike (one round is
+            enough for the reasons of `TRIP_LIMITS`), a site permanently refused too many sources alike, or the local
+            disk is full.
+        RateLimiterUnreachable: When the rate limiter cannot be reached, so that no request may be sent.
     """
     report = RetryState() if report is None else report
     return _Rounds(jobs, folder, options, rate_limiter, rules, report, answered, committed, retracted).run()
 
 
 def source_outcome(clips: Sequence[Fetched]) -> Outcome:
-    """What became of a source: a failure that may pass, where one of its clips has one."""
+    """Return a source's outcome: a failure that may pass, if one of its clips has one, else the first clip's."""
     return next((clip.outcome for clip in clips if clip.outcome.transient), clips[0].outcome)
 
 
 class _Rounds:
+    """The rounds of one shard; see `fetch_in_rounds` for the arguments."""
+
     def __init__(
         self,
         jobs: Sequence[SourceJob],
@@ -142,9 +152,9 @@ class _Rounds:
             rate_limiter,
             rules,
         )
-        # Also those that are decided already: the run stops where it would have stopped had it not been killed.
+        # Decided sources count, too: a resumed run stops where the killed one would have stopped.
         self._remote = sum(is_remote(job.url) for job in jobs)
-        # Clips not decided yet, and how often their source has failed by itself, by the source's number.
+        # Undecided clips, and how often their source failed by itself, by the source's number.
         self._wanted = {
             number: spans
             for number, job in enumerate(jobs)
@@ -152,7 +162,7 @@ class _Rounds:
         }
         self._tries = dict.fromkeys(self._wanted, 0)
         self._report, self._answered, self._committed, self._retracted = report, answered, committed, retracted
-        # Hashes of what was corrupt as fetched, by the source's number, and the sources of each hash.
+        # Hashes of corrupt files as fetched, by the source's number, and the sources of each hash.
         self._corrupt: dict[int, set[str]] = {}
         self._sources_of: dict[str, set[int]] = {}
         self._equal = EqualAnswers(rules.stop_after_equal_answers)
@@ -164,6 +174,7 @@ class _Rounds:
         return source_outcome([self._report.fetched[span.id] for span in job.spans])
 
     def run(self) -> RetryState:
+        """Run rounds until all clips are decided, or raise the error that ends the shard."""
         wait, setbacks = self._rules.wait_seconds, 0
         with ThreadPoolExecutor(max_workers=self._rules.threads) as pool:
             while True:
@@ -181,13 +192,13 @@ class _Rounds:
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def _round(self, pool: ThreadPoolExecutor) -> Outcome | None:
-        """Ask every undecided source once; what the round broke off for, if it did."""
+        """Try every undecided source once; return the failure that broke the round off, or None."""
         breaker = CircuitBreaker(self._rules.stop_after, self._remote)
         numbers = list(self._wanted)
         answers = list(pool.map(lambda number: self._ask(number, breaker), numbers))
         for number, got in zip(numbers, answers, strict=True):
             if got:
-                # In a round that breaks off, a failure may not be the source's fault: it is not held against it.
+                # In a round that breaks off, a failure may not be the source's fault, so it does not count as a try.
                 self._tries[number] += breaker.broken_by is None
                 may_pass = self._tries[number] < self._rules.tries
                 again = {g.id for g in got if g.outcome.transient and may_pass}
@@ -199,10 +210,10 @@ class _Rounds:
         return breaker.broken_by
 
     def _remember(self, number: int, got: Sequence[Fetched]) -> None:
-        """What came for a source and was corrupt: the same bytes once more are final.
+        """Remember the hashes of corrupt files: the same bytes a second time are final.
 
-        Not so a page in place of a file: while a site is down, its page is the same, and the tries of one run are only
-        seconds apart. It is final when another run meets it again.
+        A page in place of a file is not remembered. While a site is down, its page is the same, and the tries of one
+        run are only seconds apart. It becomes final when another run meets it again.
         """
         for clip in got:
             is_page = clip.outcome.message == PAGE_FOR_A_FILE
@@ -211,18 +222,20 @@ class _Rounds:
                 self._sources_of.setdefault(clip.sha256, set()).add(number)
 
     def _spans(self, number: int) -> tuple[ClipSpan, ...]:
-        """The clips to ask for, which know what came before; what came for two sources is an error page of the site's,
-        and says nothing of either."""
+        """Return the clips to request, with the hashes of corrupt files that came for them before.
+
+        A file that came for two sources is an error page of the site and says nothing of either source.
+        """
         own = [sha for sha in sorted(self._corrupt.get(number, ())) if len(self._sources_of[sha]) == 1]
         return tuple(functools.reduce(ClipSpan.remembering, own, span) for span in self._wanted[number])
 
     def _retract(self) -> None:
-        """Take back what was noted of the sources that got the suspicious answer."""
+        """Withdraw what was recorded of the sources that got the suspicious answer."""
         decided = (job for job in self._jobs if all(span.id in self._report.fetched for span in job.spans))
         self._retracted([job.url for job in decided if self._equal.is_suspect(job.url, self._outcome(job))])
 
     def _ask(self, number: int, breaker: CircuitBreaker) -> list[Fetched]:
-        """What became of a source's clips; nothing where the round broke off before it was through."""
+        """Fetch a source and return its clips' outcomes; an empty list where the round was broken off before."""
         if breaker.broken.is_set():
             return []
         if self._committed():
@@ -250,14 +263,14 @@ class _Rounds:
         if outcome.reason is Reason.DISK and not _has_room(self._folder):
             breaker.broken.set()
             raise stopped_by(outcome)
-        if is_remote(url) or outcome.reason is Reason.DISK:  # the user's own files say nothing of the network
+        if is_remote(url) or outcome.reason is Reason.DISK:  # the user's files say nothing of the network
             breaker.note(outcome)
         self._report.advance(sum(not clip.outcome.transient for clip in got))
         return got
 
 
 class _Stop(threading.Event):
-    """What the fetcher looks at before every request: set when the round breaks off, or another build was first."""
+    """Event that the fetcher checks before every request: set if the round broke off or another build has committed."""
 
     def __init__(self, broken: threading.Event, committed: Callable[[], bool]) -> None:
         super().__init__()
@@ -271,7 +284,7 @@ class _Stop(threading.Event):
 
 
 def _has_room(folder: Path) -> bool:
-    """Whether our own disk takes another megabyte; an unreadable file of the user's says nothing of that."""
+    """Return whether our own disk takes another megabyte; errors of the user's own files do not show that."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(1 << 20))

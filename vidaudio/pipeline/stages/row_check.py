@@ -1,7 +1,7 @@
-"""The last check before a clip's row is written: one row that cannot be stored must not cost its whole shard.
+"""Last check before a clip's row is written: one row that cannot be stored must not cost its whole shard.
 
-Texts and numbers from outside are cleaned where they enter. Should one get past that, its clip fails alone and says
-which column was to blame; the other clips of the shard are written.
+Texts and numbers from outside are cleaned where they enter. If a bad value gets past that, only its clip fails, and its
+message names the column. The other clips of the shard are written.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import pyarrow as pa
 
 from vidaudio.media.outcomes import Outcome, Reason
 
-# What Arrow and the encoders of text raise for a value that has no place in a column.
+# Errors that Arrow and text encoders raise for a value that a column cannot hold.
 _UNSTORABLE = (pa.ArrowException, UnicodeError, TypeError, ValueError, OverflowError)
 
 
 def storable_outcome(values: Mapping[str, Any], facts: Mapping[str, Any], schema: pa.Schema) -> Outcome | None:
-    """Return why a clip's row or its JSON member cannot be written; None where both can.
+    """Return the failure of a clip whose row or JSON member cannot be written; None where both can.
 
     Args:
-        values: The row's values by column; columns that are missing are not checked.
-        facts: What goes into the clip's JSON member.
-        schema: Of the stage's table.
+        values: Values of the row by column; missing columns are not checked.
+        facts: Content of the clip's JSON member.
+        schema: Schema of the stage's table.
     """
     for name, value in values.items():
         try:

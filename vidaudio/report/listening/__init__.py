@@ -1,7 +1,7 @@
 """Listening tests: one page for the listeners, one key for the experimenter, one table for the paper.
 
-`make_page` turns folders of sounds into a self-contained HTML page that knows no system by name; listeners send back
-the files it saves; `tally` opens them with the key.
+`make_page` turns folders of sounds into a self-contained HTML page that does not contain the systems' names. Listeners
+send back the files that the page saves; `tally` evaluates them with the key.
 """
 
 from vidaudio.report.listening.items import Item, read_items

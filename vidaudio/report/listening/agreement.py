@@ -1,4 +1,4 @@
-"""How far listeners agree: Krippendorff's alpha."""
+"""Agreement of listeners: Krippendorff's alpha."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import numpy as np
 
 
 def krippendorff_alpha(ratings: np.ndarray, *, nominal: bool) -> float | None:
-    """Krippendorff's alpha (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section E).
+    """Return Krippendorff's alpha (Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", section E).
 
-    1 is agreement, 0 is what chance gives, less is worse than chance.
+    1 is agreement, 0 is chance, and a negative value is worse than chance.
 
     Args:
-        ratings: Float [listeners, units], NaN where a listener gave none.
-        nominal: Values are names that differ or do not; else numbers whose differences count squared (interval).
+        ratings: Float [listeners, units], NaN where a listener gave no rating.
+        nominal: Whether values are categories, equal or different; otherwise they are numbers, whose differences are
+            squared (interval).
 
     Returns:
-        None where nothing can be compared: no unit with two ratings, or one value throughout.
+        None if nothing can be compared: no unit with two ratings, or the same value throughout.
     """
     values = np.unique(ratings[~np.isnan(ratings)])
     coincidences = np.zeros((len(values), len(values)))

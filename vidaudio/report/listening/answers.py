@@ -1,6 +1,6 @@
-"""Answers files as listeners send them: read, checked against the key, one a listener.
+"""Answers files from listeners: reading, checking against the key, and choosing one per listener.
 
-They come from strangers' browsers, by mail: nothing in them is believed that the key does not know.
+The files come from unknown browsers, by mail: nothing in them is accepted that does not match the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vidaudio.text import storable_text
 
 
 class Answer(BaseModel):
-    """What one listener said of one sound: by question, `first`, `second`, `both`, `none`, or 1 to 5."""
+    """One listener's answer to one sound; by question, `first`, `second`, `both`, `none`, or 1 to 5."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -34,7 +34,7 @@ class Answer(BaseModel):
 
 
 class Answers(BaseModel):
-    """One listener's file."""
+    """Contents of one listener's file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -50,7 +50,7 @@ class Answers(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listener's file, where it lies, and whether it answers every sound of the page."""
+    """A listener's file: its path, its answers, and whether it answers every sound of the page."""
 
     path: Path
     answers: Answers
@@ -61,7 +61,7 @@ def read_key(path: Path) -> Key:
     """Read the key of a page.
 
     Raises:
-        ListeningError: Not there, or not a key.
+        ListeningError: When the file is missing, unreadable, or not a key.
     """
     try:
         key = Key.model_validate(parse_json(_bounded(path)))
@@ -82,7 +82,7 @@ def read_key(path: Path) -> Key:
 
 
 def _bounded(path: Path) -> bytes:
-    """A file's bytes, if it is a file that can hold answers or a key."""
+    """Return a file's bytes, unless it is not a regular file or too long for answers or a key."""
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     if not path.is_file() or path.stat().st_size > MAX_JSON_BYTES:
@@ -91,7 +91,11 @@ def _bounded(path: Path) -> bytes:
 
 
 def find_answers(paths: Sequence[Path], key_path: Path) -> list[Path]:
-    """The answers files named, and those in the folders named; the key itself is none of them."""
+    """Return the given answers files and those in the given folders, without the key itself.
+
+    Raises:
+        ListeningError: When a path does not exist, or there are no answers.
+    """
     found: list[Path] = []
     for path in paths:
         if not path.exists():
@@ -107,11 +111,11 @@ def read_answers(path: Path, key: Key) -> Answers:
     """Read one listener's file and check every answer against the key.
 
     Raises:
-        ListeningError: Not such a file, of another page, or with answers that the page cannot have given.
+        ListeningError: When the file is not an answers file, belongs to another page, or contains impossible answers.
     """
     try:
         answers = Answers.model_validate(parse_json(_bounded(path)))
-        # Some years have no second since 1970 here.
+        # Raises for years that have no Unix timestamp on this platform.
         answers.saved.timestamp()
     except OSError as error:
         raise ListeningError(f"{path} cannot be read ({error.strerror}).") from None
@@ -133,9 +137,9 @@ def read_answers(path: Path, key: Key) -> Answers:
 
 
 def best_of_each(listeners: Sequence[Listener]) -> tuple[list[Listener], list[tuple[Listener, Listener]]]:
-    """For each participant one file, sorted by name: of the complete ones, else of all, the one that was saved last.
+    """Return one file per participant, sorted by name: the last saved complete file, or the last saved one.
 
-    Also the others, each with the one that counts in its place.
+    The second result lists the other files, each with the file that counts instead.
     """
     best: dict[str, Listener] = {}
     for listener in sorted(listeners, key=lambda one: (one.is_complete, one.answers.saved.timestamp())):

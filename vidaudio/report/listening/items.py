@@ -1,4 +1,4 @@
-"""What a test is made of: sounds of one name in every system's folder, and a table of what is to be heard in them."""
+"""Items of a listening test: sounds with the same name in every system's folder, and a table that describes them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ ITEM_COLUMNS = ("item", "target", "other", "text", "image", "group")
 
 
 class ListeningError(VidaudioError):
-    """Sounds, items, a key or answers of a listening test that do not fit; says which, and what would."""
+    """Input of a listening test that does not fit: sounds, items, a key or answers; the message names the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to judge, as every system rendered it; its words are made storable.
+    """One item to judge, rendered by every system; its texts are converted to storable text.
 
     Attributes:
         name: The sounds' path below each system's folder, without suffix.
-        target: The sound that was asked for, in words ("which do you hear").
-        other: The sound mixed with it, in words.
-        text: The query that a generated sound should match (mean opinion scores).
-        image: A picture that it should match.
-        group: A data set's name, say; the tables have columns for each.
+        target: Name of the wanted sound ("which do you hear").
+        other: Name of the sound mixed with it.
+        text: Text query that a generated sound should match (mean opinion scores).
+        image: Image that a generated sound should match; None for none.
+        group: Group of the item, for example its data set; the tables have columns for each group.
     """
 
     name: str
@@ -45,14 +45,14 @@ class Item:
 
 
 def find_sounds(place: Path) -> dict[str, Path]:
-    """A system's sound files by the name of the item, sorted.
+    """Return a system's sound files by item name, sorted.
 
     Args:
-        place: A folder: items are called by their paths below it, without suffix. Or a path with one `*`, such as
-            `results/*/clipsep/pred.wav`: they are called by what stands for the star.
+        place: A folder: an item's name is its path below the folder, without suffix. Or a path with one `*`, such as
+            `results/*/clipsep/pred.wav`: an item's name is the text that matches the star.
 
     Raises:
-        ListeningError: No such folder, none in it, or two files with one name.
+        ListeningError: When there is no such folder, no sound in it, a name is not UTF-8, or two files have one name.
     """
     found = _below(place) if "*" not in str(place) else _at_star(place)
     sounds: dict[str, Path] = {}
@@ -93,7 +93,7 @@ def _without_suffix(name: Path) -> str:
 
 
 def match_sounds(systems: Mapping[str, Mapping[str, Path]]) -> tuple[list[str], dict[str, list[str]]]:
-    """Names that every system has, sorted, and for the others the systems that lack them."""
+    """Return names that every system has, sorted, and for each other name the systems where it is missing."""
     names = sorted({name for sounds in systems.values() for name in sounds})
     missing = {name: [system for system, sounds in systems.items() if name not in sounds] for name in names}
     return [name for name in names if not missing[name]], {name: who for name, who in missing.items() if who}
@@ -102,10 +102,10 @@ def match_sounds(systems: Mapping[str, Mapping[str, Path]]) -> tuple[list[str], 
 def read_items(path: Path) -> list[Item]:
     """Read a table of items: CSV with a header line, columns of `ITEM_COLUMNS`, only `item` required.
 
-    Pictures are looked for beside the table.
+    Paths of images are relative to the table's folder.
 
     Raises:
-        ListeningError: Not such a table; says the line.
+        ListeningError: When the table is missing or invalid; the message names the line where there is one.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -144,5 +144,5 @@ def _item(path: Path, line: int, values: Mapping[str, str]) -> Item:
     if image is not None and not image.is_file():
         raise ListeningError(f"{path}, line {line}: there is no picture {image}.")
     words = {key: values.get(key, "") for key in ("target", "other", "text", "group")}
-    # People write the file's name as well as its stem.
+    # Users write the file's name or its stem.
     return Item(_without_suffix(Path(values["item"])), image=image, **words)

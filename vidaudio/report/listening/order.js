@@ -1,6 +1,6 @@
 "use strict";
-// What a listener's name decides. The order: every item once a round, by another system each time. And how the file of
-// answers is called.
+// Order of the sounds and name of the answers file, both derived from the listener's name. Every round plays each item
+// once, each time from another system.
 
 function hashOf(text) {
   let hash = 0x811c9dc5; // FNV-1a
@@ -18,7 +18,7 @@ function randomFrom(text) {
   };
 }
 
-// Letters of any script stay. What else differs between two names, a file system might not tell apart; a hash does.
+// Keeps letters of any script. A hash distinguishes names whose other differences a file system might ignore.
 function fileNameOf(participant) {
   const safe = participant.replace(/[^\p{L}\p{M}\p{N}_-]+/gu, "_");
   return /^[a-z0-9-]+$/.test(participant) ? safe : `${safe}-${hashOf(participant).toString(16).padStart(8, "0")}`;
@@ -46,7 +46,7 @@ function listeningOrder(study, participant) {
   let previous = null;
   for (let round = 0; round < rounds; round++) {
     const items = shuffled(byItem.keys(), random);
-    // The item that ended a round does not begin the next.
+    // The last item of a round must not be the first of the next one.
     if (items.length > 1 && items[0] === previous) {
       const other = 1 + Math.floor(random() * (items.length - 1));
       [items[0], items[other]] = [items[other], items[0]];

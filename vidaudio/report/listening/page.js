@@ -1,10 +1,10 @@
 "use strict";
-// The listeners' side of a listening test. It knows opaque names of trials alone; whose they are is in the key.
+// Script of the listeners' page. It contains only opaque names of trials; the key assigns them to systems.
 
 const element = (id) => document.getElementById(id);
 const study = JSON.parse(element("study").textContent);
 const storageName = "vidaudio-listening-" + study.page;
-const HEARD_SHARE = 0.95; // of a sound, played in one or more goes, before an answer counts
+const HEARD_SHARE = 0.95; // share of a sound that must be played, in one or more parts, before a play counts
 const PLAY_ICON = "M7 4l13 8-13 8z";
 const PAUSE_ICON = "M6 4h4v16H6zM14 4h4v16h-4z";
 const QUALITY = ["Bad", "Poor", "Fair", "Good", "Excellent"];
@@ -174,7 +174,7 @@ function showTrial() {
   mark(Math.max(open, 0));
   shownAt = performance.now();
   update();
-  // Not the play button: Enter would press it, and is to go on.
+  // Not the play button: Enter would press it, but Enter means next.
   element("trial").focus();
 }
 
@@ -209,7 +209,7 @@ function playedSeconds() {
 
 for (const name of ["play", "pause", "timeupdate", "loadedmetadata"]) audio.addEventListener(name, () => state && updatePlayer());
 audio.addEventListener("ended", () => {
-  // Without a device some browsers run silently to the end, and say so as an error alone.
+  // Without an audio device some browsers play silently to the end and only set an error.
   if (audio.error || playedSeconds() < HEARD_SHARE * audio.duration) return;
   answer().plays += 1;
   keep();
@@ -312,7 +312,7 @@ element("start-form").addEventListener("submit", begin);
 element("questions").addEventListener("submit", (event) => event.preventDefault());
 element("play").addEventListener("click", (event) => {
   playOrPause();
-  if (event.detail > 0) element("trial").focus(); // a mouse's click: the keys stay free
+  if (event.detail > 0) element("trial").focus(); // after a mouse click the keys must keep their meaning
 });
 element("next").addEventListener("click", () => step(1));
 element("back").addEventListener("click", () => step(-1));

@@ -1,6 +1,7 @@
-"""One HTML file that holds a whole listening test and asks the network for nothing.
+"""Self-contained HTML page that holds a whole listening test and sends no network requests.
 
-Its scripts, styles and data are in it; a content security policy names the two by hash and forbids every request.
+Scripts, styles and data are in the file. A content security policy lists the script and the style by hash and forbids
+every request.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ TITLES = {Kind.WHICH: "Which sound do you hear?", Kind.MOS: "How does it sound?"
 
 @dataclass(frozen=True, slots=True)
 class MadePage:
-    """What was written, and what the experimenter should know about it."""
+    """Result of `make_page`: the files that were written, and notes for the experimenter."""
 
     page: Path
     key: Path
@@ -50,7 +51,7 @@ class MadePage:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
-        """The record as JSON-ready values."""
+        """Return the record as JSON-ready values."""
         return {name: str(v) if isinstance(v := getattr(self, name), Path) else v for name in self.__slots__}
 
     def __str__(self) -> str:
@@ -77,20 +78,21 @@ def make_page(
     """Write a listening test and, beside it, its key (`page.key.json` of `page.html`).
 
     Args:
-        systems: Folders of sounds by system; sounds of one name are one item. What not all have is left out, and noted.
-        page: The HTML file.
+        systems: Folder of sounds of each system; sounds with the same name are one item. Items that are missing in a
+            system are left out and noted.
+        page: Path of the HTML file.
         kind: "Which do you hear" (CLIPSep, table 5) or ratings of fidelity and relevance (CLIPSonic).
-        items: What is to be heard in the sounds, needed for `which`; for `mos` without it, fidelity alone is asked.
-        count: So many items, drawn by seed; all by default.
-        seed: Decides names, sides and items; drawn by chance and written into the key by default, since who knows the
-            seed and the folders can tell the systems.
-        level: What is done about loudness.
-        title: The page's heading.
+        items: Descriptions of the sounds, required for `which`; without them, `mos` asks only for fidelity.
+        count: Number of items, drawn by seed; None for all.
+        seed: Seed of names, sides and items; None for a random one. The key contains it and the page does not, since
+            the seed and the folders together reveal the systems.
+        level: Loudness matching of the sounds.
+        title: The page's heading; None for the kind's own.
         introduction: A paragraph for listeners, plain text.
 
     Raises:
-        ListeningError: Folders without common sounds, items without words, or a page or key that is there already.
-        MediaError: A sound or picture that cannot be read.
+        ListeningError: When folders have no common sounds, items have no texts, or the page or key exists already.
+        MediaError: When a sound or image cannot be read.
     """
     key_path = page.with_suffix(".key.json")
     for path in (page, key_path):
@@ -139,7 +141,7 @@ def make_page(
         trials=trials,
     )
     page.parent.mkdir(parents=True, exist_ok=True)
-    # The key goes first: a page without a key would collect answers that nobody can open.
+    # The key is written first: answers to a page without a key could not be evaluated.
     _write_new(key_path, key.model_dump_json(indent=1).encode() + b"\n")
     _write_new(page, html)
     return MadePage(page, key_path, len(chosen), len(systems), len(trials), seconds, len(html), notes)
@@ -148,7 +150,7 @@ def make_page(
 def _choose(
     kind: Kind, items: Sequence[Item] | None, sounds: Mapping[str, Mapping[str, Path]]
 ) -> tuple[list[Item], list[str]]:
-    """The items that every system has, and notes of those left out."""
+    """Return the items that every system has, and notes about those left out."""
     common, missing = match_sounds(sounds)
     if items is None and kind is Kind.WHICH:
         raise ListeningError(
@@ -184,7 +186,7 @@ def _choose(
 def _render(
     items: Sequence[Item], sounds: Mapping[str, Mapping[str, Path]], level: Level, notes: list[str]
 ) -> tuple[dict[tuple[str, str], bytes], float]:
-    """FLAC bytes by system and item, one item decoded at a time, and the seconds of all."""
+    """Return FLAC bytes by system and item, and the total seconds; one item is decoded at a time."""
     rendered: dict[tuple[str, str], bytes] = {}
     clipped, uneven, seconds = [], [], 0.0
     for item in items:
@@ -205,7 +207,7 @@ def _render(
 
 
 def _fingerprint(study: Mapping[str, object], media: Mapping[str, bytes]) -> str:
-    """What a page is known by: the SHA-256 of all that it asks and plays."""
+    """Return the id of a page: the SHA-256 of all its questions and media."""
     contents = {name: hashlib.sha256(value).hexdigest() for name, value in media.items()}
     return hashlib.sha256(json.dumps([study, contents], sort_keys=True).encode()).hexdigest()
 
@@ -242,6 +244,6 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _write_new(path: Path, contents: bytes) -> None:
-    """Write a file under a temporary name and give it its own one, so that it is there whole or not at all."""
+    """Write a file under a temporary name and rename it, so that it exists completely or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(contents)

@@ -1,6 +1,6 @@
-"""Sounds as the page carries them: 16-bit FLAC, which every browser of today plays and which loses nothing more.
+"""Sounds of the page: 16-bit FLAC, which every current browser plays and which is lossless after the rounding.
 
-All sounds are encoded anew, so that no title, tool or date in a file's header tells whose it is.
+All sounds are encoded anew, so that no title, tool or date in a file's header reveals its system.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PICTURE_PIXELS = 640
 
 
 class Level(StrEnum):
-    """What is done about loudness: nothing, one peak for all sounds, or one mean power for all sounds."""
+    """Loudness matching: none, the same peak for all sounds, or the same mean power for all sounds."""
 
     AS_IS = "as-is"
     PEAK = "peak"
@@ -31,21 +31,29 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """Samples, float64 [L, C], full scale 1, at a rate in Hz."""
+    """A sound in memory.
+
+    Attributes:
+        samples: Samples, float64 [L, C], full scale 1.
+        sample_rate: Sample rate, Hz.
+    """
 
     samples: np.ndarray
     sample_rate: int
 
     @property
     def seconds(self) -> float:
+        """Return the duration in seconds."""
         return len(self.samples) / self.sample_rate
 
     @property
     def peak(self) -> float:
+        """Return the largest absolute sample."""
         return float(np.abs(self.samples).max())
 
     @property
     def rms(self) -> float:
+        """Return the root mean square over all samples and channels."""
         return float(np.sqrt(np.mean(np.square(self.samples))))
 
 
@@ -53,7 +61,8 @@ def read_sound(path: Path) -> Sound:
     """Read a sound file.
 
     Raises:
-        MediaError: Not a sound, empty, not finite, or of more than two channels.
+        MediaError: When the file is not a sound, is empty, has values that are not finite, or has more than two
+            channels.
     """
     import soundfile
 
@@ -74,10 +83,10 @@ def read_sound(path: Path) -> Sound:
 
 
 def match_levels(sounds: Mapping[str, Sound], level: Level) -> dict[str, Sound]:
-    """Bring the renderings of one item, by system, to one level.
+    """Scale the sounds of one item, by system, to the same level.
 
-    `rms` brings all of them to -23 dBFS; where that drives one over -1 dBFS at its peak, all of the item are turned
-    down together, so that they stay equal. Silence stays silence.
+    `rms` scales all of them to -23 dBFS. If that raises a peak above -1 dBFS, all sounds of the item are turned down by
+    the same factor, so that their levels stay equal. Silence stays silence.
     """
     if level is Level.AS_IS:
         return dict(sounds)
@@ -90,7 +99,7 @@ def match_levels(sounds: Mapping[str, Sound], level: Level) -> dict[str, Sound]:
 
 
 def encode_flac(sound: Sound) -> bytes:
-    """16-bit FLAC; what lies over full scale is clipped."""
+    """Encode a sound as 16-bit FLAC; samples above full scale are clipped."""
     import soundfile
 
     values = np.round(np.clip(sound.samples, -1.0, 32767 / 32768) * 32768).astype(np.int16)
@@ -100,10 +109,10 @@ def encode_flac(sound: Sound) -> bytes:
 
 
 def encode_picture(path: Path) -> bytes:
-    """A picture as a JPEG of at most 640 pixels a side, without what its header told.
+    """Encode an image as a JPEG of at most 640 pixels per side, without its metadata.
 
     Raises:
-        MediaError: Not a picture.
+        MediaError: When the file is not an image.
     """
     from vidaudio.media.pictures import read_picture
 

@@ -1,7 +1,8 @@
-"""The plan of a listening test: what is asked of which sound, and the key that says whose sound it is.
+"""Plan of a listening test: the questions of each sound, and the key that assigns sounds to systems.
 
-Blinding happens here, purely: a trial gets an opaque name, and in the question "which do you hear" the wanted sound
-stands first or second by chance. The page is told the names alone; the rest is in the experimenter's key.
+Blinding happens here, in pure functions. A trial gets an opaque name, and in the question "which do you hear" a random
+draw decides whether the wanted sound is listed first or second. The page contains only the opaque names; the rest is in
+the experimenter's key.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ CHOICES = ("first", "second", "both", "none")
 
 
 class Kind(StrEnum):
-    """What listeners are asked: which of two named sounds they hear, or ratings of 1 to 5 (mean opinion scores)."""
+    """Kind of test: which of two named sounds listeners hear, or ratings of 1 to 5 (mean opinion scores)."""
 
     WHICH = "which"
     MOS = "mos"
 
 
 class KeyTrial(BaseModel):
-    """Whose sound a trial plays. `target` says where the wanted sound stands among the choices, for `which` alone."""
+    """System and item of a trial; `target` is the position of the wanted sound among the choices, only for `which`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +44,7 @@ class KeyTrial(BaseModel):
 
 
 class Key(BaseModel):
-    """What opens the answers of one page."""
+    """Key that assigns the answers of one page to systems and items."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -60,11 +61,11 @@ class Key(BaseModel):
 def plan_trials(
     kind: Kind, items: Sequence[Item], systems: Sequence[str], seed: int
 ) -> tuple[dict[str, KeyTrial], list[str]]:
-    """Name and order every pair of system and item.
+    """Give every pair of system and item an opaque name and a random position.
 
     Returns:
-        The trials by opaque name, in an order that tells nothing, and the names of the items in the order of the
-        page's own numbering, which tells nothing either.
+        The trials by opaque name, in random order, and the names of the items in the order of the page's own numbering,
+            which is also random.
     """
     rng = random.Random(f"vidaudio listening {seed}")
     pairs = [(system, item) for item in items for system in systems]
@@ -79,7 +80,7 @@ def plan_trials(
 
 
 def choose_items(items: Sequence[Item], count: int | None, seed: int) -> list[Item]:
-    """So many of the items, drawn by seed, in their own order; all of them where `count` is None."""
+    """Return `count` items, drawn by seed, in their own order; all items if `count` is None."""
     if count is None or count >= len(items):
         return list(items)
     drawn = set(random.Random(f"vidaudio listening items {seed}").sample(range(len(items)), count))
@@ -87,14 +88,14 @@ def choose_items(items: Sequence[Item], count: int | None, seed: int) -> list[It
 
 
 def questions_of(kind: Kind, items: Sequence[Item]) -> list[str]:
-    """What is asked of every sound; relevance needs words or a picture to be relevant to."""
+    """Return the questions of every sound; relevance needs a text or an image for every item."""
     if kind is Kind.WHICH:
         return [WHICH]
     return [FIDELITY, RELEVANCE] if all(item.text or item.image for item in items) else [FIDELITY]
 
 
 def page_trial(trial: KeyTrial, item: Item, number: int) -> dict[str, object]:
-    """What the page may know of a trial: the item's number and, as a listener reads them, its words."""
+    """Return the page's data of a trial: the item's number and the texts in the listener's order."""
     if trial.target is None:
         return {"item": number, "text": item.text}
     labels = (item.target, item.other) if trial.target == "first" else (item.other, item.target)

@@ -1,4 +1,4 @@
-"""The tally as a paper prints it: a row a system, Markdown or CSV."""
+"""Tables of a tally in the papers' layout: a row per system, as Markdown or CSV."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vidaudio.report.listening.tally import OUTCOMES, Score, Tally
 
 
 def markdown(tally: Tally) -> str:
-    """A table of means ± standard errors over answers, another over listeners' means, agreement and notes."""
+    """Return tables of mean ± standard error over answers and over listeners' means, with agreement and notes."""
     people = f"{tally.listeners} {'listener' if tally.listeners == 1 else 'listeners'}, {tally.sounds} sounds"
-    # With one listener there is nothing between listeners to measure.
+    # A single listener has no standard error over listeners.
     wide = any(score.listener_standard_error is not None for score in tally.scores)
     parts = [f"{people}; mean ± standard error over answers", _table(tally, "mean", "standard_error")]
     if wide:
@@ -24,7 +24,7 @@ def markdown(tally: Tally) -> str:
 
 
 def write_csv(tally: Tally, path: Path) -> None:
-    """Write every score, a line each, with the fields of `Score` as columns; missing errors are empty."""
+    """Write one line per score, with the fields of `Score` as columns; missing errors are empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -42,7 +42,7 @@ def _table(tally: Tally, mean: str, error: str) -> str:
     lines = [["system", *heads, "answers"], ["---", *["---:"] * (len(columns) + 1)]]
     for system in tally.systems:
         scores = [found.get((system, *column)) for column in columns]
-        # Questions are answered together: a group's answers count once.
+        # All questions of a sound are answered together, so a group's answers are counted once.
         counted = {score.group: score.answers for score in scores if score is not None}
         cells = [_cell(score, mean, error, is_which) for score in scores]
         lines.append([_plain(system), *cells, str(sum(counted.values()))])
@@ -67,5 +67,5 @@ def _plain(text: str) -> str:
 
 
 def _bar(text: str) -> str:
-    """A bar in a name would begin a new column."""
+    """Escape bars: a bar in a name would start a new column."""
     return text.replace("|", "\\|")

@@ -1,8 +1,8 @@
-"""What the listeners said: answers opened with the key, and summed up by system as the papers print it.
+"""Tally of a listening test: answers evaluated with the key and summed up by system, as in the papers.
 
-`which` gives shares of correct, wrong, both and none (CLIPSep, table 5), `mos` mean opinion scores of fidelity and
-relevance, by group where the items have groups (CLIPSonic's table). Standard errors come twice: over all answers, as
-papers count, and over listeners' own means, which does not take the answers of one person for independent.
+`which` gives shares of correct, wrong, both and none (CLIPSep, table 5). `mos` gives mean opinion scores of fidelity
+and relevance, by group if the items have groups (CLIPSonic's table). Standard errors are computed in two ways: over all
+answers, as in the papers, and over listeners' own means, which does not treat one person's answers as independent.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class Score:
     """One number of the table.
 
     Attributes:
-        system: Whose sounds.
-        group: Of which items; empty where the items have no groups.
+        system: System that made the sounds.
+        group: Group of the items; empty if the items have no groups.
         measure: `fidelity` or `relevance`, mean of 1 to 5; or `correct`, `wrong`, `both`, `none`, share of 0 to 1.
-        mean: Over all answers.
-        listener_mean: Of the listeners' own means, each of which counts once however much they answered.
-        standard_error: Over all answers; None for a single one.
-        listener_standard_error: Over the listeners' own means; None for a single listener.
-        answers: How many.
-        listeners: Of how many people.
+        mean: Mean over all answers.
+        listener_mean: Mean of the listeners' own means; each listener counts once, whatever the number of answers.
+        standard_error: Standard error over all answers; None for a single answer.
+        listener_standard_error: Standard error over the listeners' own means; None for a single listener.
+        answers: Number of answers.
+        listeners: Number of listeners with such an answer.
     """
 
     system: str
@@ -50,7 +50,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """All scores of a test, how far listeners agreed, and what was left out or short."""
+    """All scores of a test, the listeners' agreement, and notes on answers that were left out or incomplete."""
 
     page: str
     kind: str
@@ -63,7 +63,7 @@ class Tally:
     notes: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, object]:
-        """The tally as JSON-ready values."""
+        """Return the tally as JSON-ready values."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -76,13 +76,13 @@ def tally(paths: Sequence[Path], key: Path, *, complete_only: bool = False) -> T
     """Sum up the answers to one page.
 
     Args:
-        paths: Files that listeners saved, or folders of them.
-        key: The page's key.
-        complete_only: Leave out files of listeners who did not finish; they count by default, where the same listener
-            saved no complete one, and are noted.
+        paths: Files that listeners saved, or folders of such files.
+        key: Path of the page's key.
+        complete_only: Whether to leave out incomplete files. By default, an incomplete file counts if its listener
+            saved no complete one, and it is noted.
 
     Raises:
-        ListeningError: No answers, answers to another page, or files that the page cannot have written.
+        ListeningError: When there are no answers, or a file answers another page or cannot come from this page.
     """
     opened = read_key(key)
     files = [_opened(path, opened) for path in find_answers(paths, key)]
@@ -136,7 +136,7 @@ def _values(
     question: str,
     measured: Callable[[KeyTrial, int | str], float],
 ) -> list[list[float]]:
-    """For each listener, what their answers on a system and group count."""
+    """Return, for each listener, the values of their answers on a system and group."""
     wanted = {name: trial for name, trial in key.trials.items() if (trial.system, trial.group) == (system, group)}
     return [
         [measured(wanted[a.trial], a.values[question]) for a in one.answers.answers if a.trial in wanted]
@@ -145,7 +145,7 @@ def _values(
 
 
 def _measured(measure: str) -> Callable[[KeyTrial, int | str], float]:
-    """How an answer counts: a rating as it is, a choice as 1 where it has this outcome."""
+    """Return the value function of an answer: a rating itself, or 1 for a choice with this outcome and 0 otherwise."""
     if measure in OUTCOMES:
         return lambda trial, value: float(_outcome(trial, value) == measure)
     return lambda _trial, value: float(value)
@@ -178,7 +178,7 @@ def _standard_error(values: Sequence[float]) -> float | None:
 
 
 def _agreement(key: Key, listeners: Sequence[Listener], question: str) -> float | None:
-    """Krippendorff's alpha over all sounds: of outcomes by name, of ratings by difference."""
+    """Return Krippendorff's alpha over all sounds: nominal for choices, interval for ratings."""
     place = {name: number for number, name in enumerate(key.trials)}
     ratings = np.full((len(listeners), len(place)), np.nan)
     for row, one in zip(ratings, listeners, strict=True):

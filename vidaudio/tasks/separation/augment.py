@@ -1,4 +1,4 @@
-"""Pictures varied in training, as Zhao et al. did: a little larger, cut anywhere, mirrored half of the time."""
+"""Image augmentation in training, as in Zhao et al.: enlarge slightly, crop anywhere, mirror half of the time."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Their loader resizes to 246 pixels and cuts 224.
+# Their loader resizes to 246 pixels and crops to 224.
 ENLARGED = 246 / 224
 
-# First row and first column of the cut, and whether it is mirrored.
+# First row and first column of the crop, and whether it is mirrored.
 Variation = tuple[int, int, bool]
 
 
 def augment_pictures(pictures: Tensor, *, seed: int, positions: Sequence[int], batch_size: int) -> Tensor:
-    """Cut and mirror the pictures of every window alike.
+    """Crop and mirror the images of each window, all images of one window alike.
 
-    What is drawn for a mixture is a pure function of seed, batch size and the mixture's position in the run, so that it
-    is the same after a restart, on any number of ranks and in any number of parts.
+    The random choices for a mixture are a pure function of seed, batch size and the mixture's position in the run. They
+    are therefore the same after a restart, on any number of ranks and with any number of parts per batch.
 
     Args:
-        pictures: uint8 `[B, N, F, 3, H, W]`.
-        seed: Of the run.
-        positions: Of the B mixtures, among all that the run sees.
-        batch_size: Mixtures a step of the optimiser, over all ranks and parts.
+        pictures: Images, uint8 `[B, N, F, 3, H, W]`.
+        seed: Seed of the run.
+        positions: Positions of the B mixtures among all mixtures of the run.
+        batch_size: Mixtures per optimiser step, over all ranks and parts.
 
     Returns:
         uint8, same shape.
@@ -45,7 +45,7 @@ def augment_pictures(pictures: Tensor, *, seed: int, positions: Sequence[int], b
 
 
 def _variations(count: int, room: tuple[int, int], seed: int, step: int) -> list[Variation]:
-    """Of all windows of a step, in order."""
+    """Draw the crops of all windows of a step, in order."""
     rng = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
     def below(limit: int) -> int:
@@ -55,7 +55,7 @@ def _variations(count: int, room: tuple[int, int], seed: int, step: int) -> list
 
 
 def _varied(window: Tensor, large: tuple[int, int], variation: Variation) -> Tensor:
-    """One window's pictures, uint8 `[F, 3, H, W]`."""
+    """Crop one window's images, uint8 `[F, 3, H, W]`, and mirror them if the variation says so."""
     top, left, mirrored = variation
     height, width = window.shape[-2:]
     enlarged = F.interpolate(window.float(), size=large, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""The streams of a training run: what it learns from, and what it is validated on."""
+"""Data streams of a training run: the training mixtures and the validation mixtures."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WEIGHTED = re.compile(r"(?P<url>.+)=(?P<weight>\d+(\.\d+)?)")
 
 
 def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
-    """`--data` as it is typed: one corpus; or several, each with `=WEIGHT` at its end or with weight 1.
+    """Parse the values of `--data`: one corpus, or several, each with `=WEIGHT` at its end or with weight 1.
 
     Raises:
-        CorpusError: One is named twice, or has weight 0.
+        CorpusError: When a corpus is named twice, or has weight 0.
     """
     corpora: dict[str, float] = {}
     for text in texts:
-        # A folder whose own name ends so is that folder.
+        # An existing path whose own name ends in =NUMBER is that path, without a weight.
         found = None if Path(text).exists() else _WEIGHTED.fullmatch(text)
         url, weight = (found["url"], float(found["weight"])) if found else (text, 1.0)
         if url in corpora:
@@ -39,14 +39,14 @@ def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
 
 
 def streams(recipe: TrainRecipe, data: Data) -> tuple[MixtureStream, MixtureStream | None]:
-    """The training stream, and the validation stream where a corpus has that split.
+    """Return the training stream, and the validation stream or None if no corpus has the validation split.
 
     Args:
-        recipe: Of the run.
+        recipe: Recipe of the run.
         data: A packed corpus, or several with their weights.
 
     Raises:
-        CorpusError: As `MixtureStream` does.
+        CorpusError: When `MixtureStream` raises it.
     """
     block = recipe.data
     weights = dict(data) if isinstance(data, Mapping) else {os.fspath(data): 1.0}
@@ -89,11 +89,11 @@ def streams(recipe: TrainRecipe, data: Data) -> tuple[MixtureStream, MixtureStre
 
 
 def shares(data: Data) -> list[float]:
-    """How often each corpus is drawn from, of 1."""
+    """Return each corpus's share of the drawn mixtures; the shares sum to 1."""
     weights = list(data.values()) if isinstance(data, Mapping) else [1.0]
     return [weight / sum(weights) for weight in weights]
 
 
 def indexes(stream: MixtureStream) -> list[TrainingIndex]:
-    """Of the stream's corpora, in order."""
+    """Return the indexes of the stream's corpora, in order."""
     return [corpus.index for corpus in stream.corpora]

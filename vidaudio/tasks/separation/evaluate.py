@@ -1,7 +1,8 @@
-"""Evaluate a separation system on seeded test mixtures, the way CLIPSep does: `vidaudio evaluate`.
+"""Evaluation of a separation system on seeded test mixtures, as in CLIPSep: `vidaudio evaluate`.
 
-A protocol says which clips are mixed and where they are cut (`vidaudio.tasks.separation.evaluation.protocols`). Both
-sounds are at their own levels, each halved. Only the target is scored; the second estimate is the rest of the mask.
+A protocol decides which clips are mixed and where they are cut (`vidaudio.tasks.separation.evaluation.protocols`). Both
+sounds keep their own levels, each divided by two. Only the target is scored; the second estimate is the rest of the
+mask.
 """
 
 from __future__ import annotations
@@ -77,22 +78,33 @@ def evaluate(
 
     Args:
         checkpoint: A run's folder or its weights file.
-        data: The test sounds; or a packed corpus, of which `split`, `different_labels` and `mixtures` say the rest.
-        methods: Some of `METHODS` and, for a system that is not asked, of `HEAD_METHODS`; None: the mixture and all
-            that the system can be asked by, rightly and wrongly, or all of `HEAD_METHODS`. `wrong_text` and
-            `wrong_image` ask for a kind that is not in the mixture; `fixed_filter` is the best mask per label that is
-            constant in time, learned on the train split.
-        phrasings: A list of phrasings by name or path, each of which becomes a method more, see
+        data: The test sounds; or a packed corpus, described further by `split`, `different_labels` and `mixtures`.
+        split: Split of the corpus to test on; ignored if `data` is a `TestMaterial`.
+        methods: Some of `METHODS` and, for a system without queries, of `HEAD_METHODS`. None for the mixture and all
+            right and wrong queries that the system supports, or all of `HEAD_METHODS`. `wrong_text` and `wrong_image`
+            query a kind of sound that is not in the mixture; `fixed_filter` is the best mask per label that is constant
+            in time, learned on the split that the system was trained on.
+        different_labels: Whether the interference has another label than the target; ignored if `data` is a
+            `TestMaterial`.
+        mixtures: Maximum number of pairs, None for all; ignored if `data` is a `TestMaterial`.
+        phrasings: Name or path of a list of phrasings; each becomes an additional method, see
             `vidaudio.tasks.separation.evaluation.phrasings`.
         noise_heads: `drop` or `keep`, see `vidaudio.tasks.separation.evaluation.methods.Estimator`.
         scorer: `museval`, on `processes` processes, or `batched`, on the device.
-        allow_leaks: Go on where test sources were trained on; the report says so.
-        sounds: A folder for sounds and spectrograms of `sounds_count` mixtures: the `first`, `best` or `worst`.
-        encoder_weights: Local weights of the encoder.
-        progress: Show a progress bar.
+        processes: Number of processes for `museval`.
+        allow_leaks: Whether to continue if the system was trained on test sources; the report lists them.
+        sounds: Folder for sounds and spectrograms of some mixtures; None to write none.
+        sounds_count: Number of mixtures to write.
+        sounds_choice: Mixtures to write: the `first`, `best` or `worst`.
+        encoder_weights: Local weights of the encoder; None for the recorded ones.
+        progress: Whether to show a progress bar.
 
     Raises:
-        CorpusError, CheckpointError, EncoderError, ManifestError: With what to do about it.
+        CorpusError: When the corpora, methods or mixtures do not fit, or test sources leaked.
+        CheckpointError: When the checkpoint cannot be read.
+        RecipeError: When a protocol or list of phrasings is missing or invalid.
+        EncoderError: When the encoder cannot be loaded.
+        ManifestError: When a list or manifest of the protocol is missing or differs.
     """
     material = data
     if not isinstance(material, TestMaterial):
@@ -164,7 +176,7 @@ def evaluate(
 
 
 def train_query(loaded: Checkpoint) -> str:
-    """What a system was asked with in training: image, text, hybrid, label, or none."""
+    """Return the kind of query that a system was trained with: image, text, hybrid, label, or none."""
     query = loaded.recipe.query
     if query.kind in ("label", "none"):
         return query.kind
@@ -204,7 +216,7 @@ def _notes(
 
 
 def fit_filters(loaded: Checkpoint, data: str, device: torch.device, mixtures: int = FILTER_MIXTURES) -> FixedFilters:
-    """The mean ideal mask of each label over seeded training mixtures: what an equaliser could do."""
+    """Fit the mean ideal mask of each label on seeded training mixtures: the limit of an equaliser."""
     front_end = loaded.model.front_end.to(device)
     config = StreamConfig(split=loaded.recipe.split, shape=window_shape(loaded), batch_size=16, seed=1, gain_range=None)
     stream = MixtureStream(data, config)
@@ -220,12 +232,12 @@ def fit_filters(loaded: Checkpoint, data: str, device: torch.device, mixtures: i
 
 
 def write_report(report: EvaluationReport, folder: str | Path, *, published: bool = False) -> Path:
-    """Write `evaluation.json`, `.csv` and `.md` into a folder.
+    """Write `evaluation.json`, `.csv` and `.md` into a folder, and return the path of the JSON file.
 
     Args:
-        report: To be written.
-        folder: Made where it is missing.
-        published: Rows of the papers beside ours, where the protocol has some.
+        report: The report to write.
+        folder: Output folder; created if it is missing.
+        published: Whether to add the papers' rows below ours, if the protocol has some.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

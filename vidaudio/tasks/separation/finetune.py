@@ -1,8 +1,8 @@
-"""Fine-tuning: a run that begins with the weights of another, maybe of another system or another corpus.
+"""Fine-tuning: a run that starts with the weights of another run, possibly of another system or another corpus.
 
-Parts that both have are taken over; parts that only the new system has begin afresh. What a label has learned is found
-by the label's name, not by its number. A query path that was learned on another encoder's vectors means nothing here
-and begins afresh, too.
+Parts that both systems have are copied; parts that only the new system has start from their initial values. Label
+vectors are matched by the label's name, not by its number. A query path that was trained on another encoder's vectors
+is useless here and also starts from its initial values.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ _LABELS = "query.embedding.weight"
 
 @dataclass(frozen=True, slots=True)
 class WeightTransfer:
-    """What a run began with.
+    """Result of a weight transfer: where the weights of a run come from, and which parts were copied.
 
     Attributes:
-        path: Of the weights.
-        system: They are of.
-        step: They were trained for.
-        taken: Parts taken over.
-        fresh: Parts that began afresh.
-        labels_taken, labels_fresh: Label vectors taken over, and new ones.
+        path: Path of the weights file.
+        system: System that the weights belong to.
+        step: Number of optimiser steps that the weights were trained for.
+        taken: Parts that were copied.
+        fresh: Parts that keep their initial values.
+        labels_taken: Number of label vectors that were copied.
+        labels_fresh: Number of label vectors that are new.
     """
 
     path: str
@@ -52,16 +53,17 @@ def transfer_weights(
     encoder: dict[str, Any] | None,
     labels: Sequence[str] = (),
 ) -> WeightTransfer:
-    """Load another run's weights into a model, as far as they are of the same parts.
+    """Load another run's weights into a model, as far as both have the same parts.
 
     Args:
-        model: Freshly built; changed in place.
+        model: Freshly built model; changed in place.
         checkpoint: A run's folder or its weights file.
-        encoder: Fingerprint of what makes the model's queries; None where nothing does.
-        labels: The model's labels, where its queries are labels.
+        encoder: Fingerprint of the encoder that makes the model's queries; None if there is none.
+        labels: The model's labels, if its queries are labels.
 
     Raises:
-        CheckpointError: No such checkpoint, or a part that both have is of another size; says which setting differs.
+        CheckpointError: When there is no such checkpoint, no common part, or a part that both have differs in size or
+            type; the message names the part and, for a size, the settings to change.
     """
     tensors, described, file = read_checkpoint(checkpoint)
     own = model.state_dict()

@@ -1,4 +1,4 @@
-"""A separation system under Lightning: the step, the schedule, the validation. All heavy work is on the device."""
+"""Separation system as a Lightning module: step, schedule, validation. All heavy work is on the device."""
 
 from __future__ import annotations
 
@@ -32,23 +32,24 @@ if TYPE_CHECKING:
     from vidaudio.training.ema import EmaCallback
 
 TRAIN, VALIDATION = "train", "validation"
-# Sums over a step, not means over its mixtures.
+# Numbers that are logged as sums over a step, not as means over its mixtures.
 COUNTS = ("train/replaced_samples", "train/mixtures_without_label")
 
 
 class SeparationModule(pl.LightningModule):
-    """Trains a system on a `MixtureStream`.
+    """Lightning module that trains a system on a `MixtureStream`.
 
     Args:
-        model: Freshly built or with weights.
-        recipe: Of the run.
-        train_stream, validation_stream: Batches; validation may be None.
-        maker: Of the system's queries.
-        text: The text queries of `train` and `validation`, where the recipe queries by text.
+        model: A freshly built model, or one with loaded weights.
+        recipe: Recipe of the run.
+        train_stream: Training batches.
+        validation_stream: Validation batches; None for no validation.
+        maker: Query encoder of the system.
+        text: Text queries of the splits `train` and `validation`, if the recipe uses text queries.
 
     Attributes:
-        average: The moving average of the weights, where there is one.
-        validation_numbers: Of the last validation, over all ranks.
+        average: The moving average of the weights; None if there is none.
+        validation_numbers: Results of the last validation, over all ranks; None before the first one.
     """
 
     def __init__(
@@ -78,14 +79,14 @@ class SeparationModule(pl.LightningModule):
 
     @property
     def eval_model(self) -> Separator:
-        """The model that is validated and saved as best: the average of the weights, where there is one."""
+        """Return the model that is validated and saved as best: the average of the weights, if there is one."""
         return self.model if self.average is None else self.average.model
 
     def queries(self, batch: dict[str, Any], modality: Modality, split: str) -> tuple[Tensor | None, Tensor | None]:
-        """Queries of a batch's sources, and which mixtures have one for every source.
+        """Return queries of a batch's sources, and which mixtures have a query for every source.
 
         Returns:
-            `[B, N, ...]`, None where the system is not asked; bool `[B]`, None where all have.
+            `[B, N, ...]`, None for a system without queries; bool `[B]`, None if all mixtures have their queries.
         """
         if not self.maker.modalities:
             return None, None
@@ -95,11 +96,13 @@ class SeparationModule(pl.LightningModule):
         if table.of_row.device != batch["rows"].device:
             table = self.text[split] = table.to(batch["rows"].device)
         queries, known = table.look_up(batch["corpora"], batch["rows"])
-        # To look at numbers on the device would make it wait, so only where some may be missing.
+        # Reading values from the device would make it wait, so this is done only if some queries may be missing.
         return queries, known.all(dim=1) if table.missing else None
 
     def training_step(self, batch: dict[str, Any], _number: int) -> Tensor:
-        # The optimiser's count, so that neither a restart nor accumulated batches change what a step asks with.
+        """Return the loss of one part of a batch, weighted by the part's share of the batch."""
+        # The optimiser's step count, so that neither a restart nor gradient accumulation changes the modality of a
+        # step.
         step = self.trainer.global_step
         queries, usable = self.queries(batch, modality_at(self.recipe.query.train, step), TRAIN)
         query = self.recipe.query
@@ -114,19 +117,20 @@ class SeparationModule(pl.LightningModule):
         mixtures = counted = len(audio)
         if usable is not None:
             counted = int(usable.sum())
-            # Where nothing is left the whole part is gone through at weight 0: other ranks wait for this one's sums.
+            # If no mixture is left, the whole part is computed with weight 0: other ranks wait for this one's
+            # all-reduce.
             if 0 < counted < mixtures:
                 audio, gains, queries = audio[usable], gains[usable], queries[usable]
         mean = functools.partial(mean_over_ranks, count=counted)
         parts = self.model.loss(audio, queries, gains, step=step, batch_mean=mean)
         if (step + 1) % self.recipe.log_every_steps == 0:
             self._note(parts, counted, mixtures, batch["replaced"])
-        # The mean over ranks counts them alike and their parts are unequal. A mixture that is left out counts as one of
-        # loss 0, so that the others weigh the same wherever they fall.
+        # The mean over ranks weighs all ranks alike, but their parts differ in size. A mixture that is left out counts
+        # as one with loss 0, so that the weight of the others does not depend on their part.
         return parts["loss"] * (batch["share"] * self.trainer.world_size * counted / mixtures)
 
     def _note(self, parts: dict[str, Tensor], counted: int, mixtures: int, replaced: int) -> None:
-        """Add a part of a step that will be logged to its sums."""
+        """Add a part of a step that will be logged to the step's sums."""
         sums = self._sums
         for name, value in parts.items():
             sums[f"train/{name}"] = sums.get(f"train/{name}", 0.0) + value.detach().double() * counted
@@ -137,13 +141,13 @@ class SeparationModule(pl.LightningModule):
             sums["train/mixtures_without_label"] = left_out + mixtures - counted
 
     def take_step_numbers(self) -> dict[str, float]:
-        """What was noted of the step just made, over all ranks; all must ask."""
+        """Return and reset the numbers of the last step, over all ranks; every rank must call it."""
         sums, self._sums = self._sums, {}
         names = sorted(sums)
         mine = [torch.as_tensor(sums[name], dtype=torch.float64).to(self.device) for name in names]
         total = dict(zip(names, all_reduce_sum(torch.stack(mine)).tolist(), strict=True))
         mixtures = total.pop("mixtures")
-        # Of a step in which every mixture was left out there are no means.
+        # There are no means for a step in which every mixture was left out.
         numbers = {name: value for name, value in total.items() if name in COUNTS}
         numbers |= {name: value / mixtures for name, value in total.items() if mixtures and name not in COUNTS}
         return {
@@ -158,6 +162,7 @@ class SeparationModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        """Clip the gradients, and note their norm and the learning rate for the log."""
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         limit = math.inf if gradient_clip_val is None else gradient_clip_val
         self._gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
@@ -165,10 +170,11 @@ class SeparationModule(pl.LightningModule):
         self._stepped = True
 
     def require_finite(self) -> None:
-        """Refuse to go on, and to save, after gradients that are no numbers: they are in the weights by now.
+        """Stop the run, before it saves, if the gradients are not finite: they are already in the weights.
 
         Raises:
-            VidaudioError: What to try instead. All ranks have the same gradients, so all raise it.
+            VidaudioError: When the norm is not finite; the message suggests what to try instead. All ranks have the
+                same gradients, so all raise it.
         """
         norm = float(self._gradient_norm)
         if self._stepped and not math.isfinite(norm):
@@ -179,7 +185,8 @@ class SeparationModule(pl.LightningModule):
             )
 
     def on_validation_start(self) -> None:
-        # Each rank has statistics of its own parts; all are to judge the model that is saved, which is rank 0's.
+        """Reset the sums, and copy rank 0's BatchNorm statistics to all ranks."""
+        # Each rank has statistics of its own parts; all ranks must validate the model that is saved, which is rank 0's.
         buffers = [*self.model.buffers(), *(self.average.model.buffers() if self.average is not None else ())]
         broadcast_from_rank0([buffer for buffer in buffers if buffer.is_floating_point()])
         self._parts: dict[str, Tensor] = {}
@@ -193,20 +200,21 @@ class SeparationModule(pl.LightningModule):
             )
 
     def validation_step(self, batch: dict[str, Any], _number: int) -> None:
+        """Add the losses and gains of one batch to the sums of the validation."""
         queries, usable = self.queries(batch, self.recipe.query.validation, VALIDATION)
         audio = batch["audio"]
         if usable is not None:
             audio, queries = audio[usable], queries[usable]
         if not len(audio):
             return
-        # One measure over the whole run, whatever begins later: losses of different steps are compared.
+        # step=None: losses of different steps are compared, so terms that begin later are included from the start.
         for name, value in self.eval_model.loss(audio, queries, step=None).items():
             self._parts[name] = self._parts.get(name, 0.0) + value.double() * len(audio)
         self._mixtures += len(audio)
         self._gains += self._improvements(audio, queries, self._wrong.draw(batch, usable)).tolist()
 
     def on_validation_epoch_end(self) -> None:
-        """Exact means over the mixtures of all ranks, however unequal their parts were."""
+        """Compute exact means over the mixtures of all ranks, even if the ranks' parts differ in size."""
         mine = (
             {name: float(value) for name, value in self._parts.items()},
             self._mixtures,
@@ -234,9 +242,10 @@ class SeparationModule(pl.LightningModule):
         self.validation_numbers = numbers
 
     def _improvements(self, audio: Tensor, queries: Tensor | None, wrong: tuple[Tensor, Tensor] | None) -> Tensor:
-        """Gains of each mixture's first source, dB, `[B, 3]`: SI-SDR, SDR, and SDR over that of a wrong query.
+        """Return gains of each mixture's first source, dB, `[B, 3]`: SI-SDR, SDR, and SDR over a wrong query's SDR.
 
-        Of the better of mask and complement where nothing is asked. NaN where there is no wrong query, or silence.
+        A system without queries is scored on the better of mask and complement. NaN where there is no wrong query, or
+        silence.
         """
         sources, mixture = mix_sources(audio)
         model = self.eval_model
@@ -264,6 +273,7 @@ class SeparationModule(pl.LightningModule):
         return torch.stack(gains, dim=1).float()
 
     def configure_optimizers(self) -> dict[str, Any]:
+        """Return the recipe's optimiser and its learning rate schedule, which advances once per step."""
         block = self.recipe.optimiser
         groups = self._parameter_groups()
         if block.kind == "adam":
@@ -278,7 +288,7 @@ class SeparationModule(pl.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        """All parameters; those of a pretrained part learn more slowly, where the recipe says so."""
+        """Return all parameters; those of a pretrained part have a lower learning rate if the recipe sets one."""
         block = self.recipe.optimiser
         pretrained = [p for name, p in self.model.named_parameters() if name.startswith("query.body.")]
         if not pretrained or block.pretrained_factor == 1:
@@ -287,13 +297,15 @@ class SeparationModule(pl.LightningModule):
         return [{"params": fresh}, {"params": pretrained, "lr": block.learning_rate * block.pretrained_factor}]
 
     def train_dataloader(self):
-        # The optimiser's own count is the one position that is exact: a loader has always read ahead of it.
+        """Return a loader of this rank's training batches, from the current step on."""
+        # Only the optimiser's step count is an exact position: a loader always reads ahead of it.
         trainer = self.trainer
         self.train_stream.set_start_step(trainer.global_step * trainer.accumulate_grad_batches)
         self.train_stream.set_rank(trainer.global_rank, trainer.world_size)
         return self._loader(self.train_stream, self.recipe.data.workers)
 
     def val_dataloader(self):
+        """Return a loader of this rank's validation batches; an empty list if there is no validation."""
         if self.validation_stream is None:
             return []
         self.validation_stream.set_rank(self.trainer.global_rank, self.trainer.world_size)

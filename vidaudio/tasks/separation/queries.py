@@ -1,7 +1,7 @@
-"""What systems are asked with: from a batch in training, from words or pictures afterwards, always by the same encoder.
+"""Queries: from a batch in training, from words or images afterwards, always by the same encoder.
 
-A `QueryEncoder` knows one kind of query: vectors of the corpus's encoder, numbers of labels, vectors of a BERT, or
-pictures themselves. What it makes goes into the model as it is.
+A `QueryEncoder` makes one kind of query: vectors of the corpus's encoder, numbers of labels, vectors of a BERT, or the
+images themselves. Its output is the model's input without further changes.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.tasks.separation.systems import modalities
 from vidaudio.training.blocks import Modality, QueryBlock
 
-# How a label's words become BERT's sentence: as they are.
+# A label's words are BERT's sentence, unchanged.
 BERT_TEMPLATES = ("{}",)
 
 
 class QueryEncoder:
-    """Makes queries of one kind.
+    """Encoder of one kind of query; the base class supports none.
 
     Attributes:
-        modalities: What it can be asked with.
-        dimensions: Of its vectors, where queries are vectors.
-        encoder: Fingerprint of the encoder that makes them; None where none does.
-        labels: The labels it knows, where it knows labels alone.
-        image_size: Side of the pictures it looks at, pixels.
+        modalities: Modalities of its queries.
+        dimensions: Dimensions of its vectors, if queries are vectors.
+        encoder: Fingerprint of the encoder that makes them; None if there is none.
+        labels: The labels it knows, if it knows only labels.
+        image_size: Side of its input images, pixels.
     """
 
     modalities: frozenset[Modality] = frozenset()
@@ -56,28 +56,37 @@ class QueryEncoder:
     image_size: int = 224
 
     def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
-        """Image queries of a batch's sources, `[B, N, ...]`."""
+        """Return image queries of a batch's sources, `[B, N, ...]`."""
         raise QueryError("this system cannot be asked by pictures")
 
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:
-        """The query of a label or of words, `[...]`; in training, by training's templates."""
+        """Return the query of a label or of words, `[...]`; with `training`, the training templates are used."""
         raise QueryError("this system cannot be asked in words")
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
-        """The query of one or more pictures together, `[...]`."""
+        """Return one query of one or more images together, `[...]`."""
         raise QueryError("this system cannot be asked by pictures")
 
     def supports(self, label: str) -> bool:
-        """Whether there are words for a label: whoever is asked in sentences knows all."""
+        """Return whether a label has a text query; a text encoder supports every label."""
         return "text" in self.modalities
 
     def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:
-        """Queries that together ask for several sounds; one sentence, 'A and B', where the system knows sentences."""
+        """Return queries for several sounds together: one sentence 'A and B' where the system takes sentences.
+
+        Otherwise, one query per text.
+        """
         return [self.encode_text(text) for text in texts]
 
 
 class CorpusQueries(QueryEncoder):
-    """Vectors of the encoder that the corpus was embedded with; it is loaded when words or new pictures come."""
+    """Vectors of the encoder that embedded the corpus; the encoder is loaded at the first words or new images.
+
+    Args:
+        encoder: Fingerprint of that encoder.
+        query: The recipe's query block.
+        weights: Local weights of the encoder; None for the recorded ones.
+    """
 
     def __init__(self, encoder: dict[str, Any], query: QueryBlock, weights: str | None = None) -> None:
         self.encoder = encoder
@@ -87,7 +96,7 @@ class CorpusQueries(QueryEncoder):
         self._query = query
         self._weights = weights
         if weights is not None:
-            # Found now, though it may never be loaded: a wrong path is a mistake also where it is not needed.
+            # Checked now although it may never be loaded: a wrong path is a mistake even where it is not needed.
             encoder_spec(encoder, weights)
 
     @functools.cached_property
@@ -95,9 +104,11 @@ class CorpusQueries(QueryEncoder):
         return load_query_encoder(self.encoder, self._weights)
 
     def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the mean image vector of each source's window, `[B, N, D]`."""
         return image_queries(batch["vectors"])
 
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:
+        """Return the mean vector of the text in the recipe's templates, `[D]`; only CLIP encoders support it."""
         if not isinstance(self._loaded, ClipEncoder):
             raise QueryError(
                 f"this system's encoder, {self.encoder['architecture']}, knows no words; ask by a picture (--image)"
@@ -105,16 +116,24 @@ class CorpusQueries(QueryEncoder):
         return query_from_text(self._loaded, text, self._query.train_templates if training else self._query.templates)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return the mean vector of the images, `[D]`."""
         return torch.from_numpy(self._loaded.embed_images(images).mean(axis=0))
 
     def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return one query of the sentence 'A and B'."""
         for text in texts:
             refuse_empty(text)
         return [self.encode_text(" and ".join(text.strip() for text in texts))] if texts else []
 
 
 class BertQueries(QueryEncoder):
-    """Vectors of a frozen BERT, of the label's words as they are (BERTSep)."""
+    """Vectors of a frozen BERT, of the label's words unchanged (BERTSep).
+
+    Args:
+        query: The recipe's query block.
+        encoder: Fingerprint of the BERT that the model was trained with; None in training.
+        weights: Model name or path that replaces the recipe's; None for the recipe's.
+    """
 
     modalities = frozenset({"text"})
 
@@ -132,32 +151,41 @@ class BertQueries(QueryEncoder):
             )
 
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:
+        """Return BERT's vector of the text, `[D]`."""
         refuse_empty(text)
         return torch.from_numpy(self._bert.embed_label(text, BERT_TEMPLATES))
 
     def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:
+        """Return one query of the sentence 'A and B'."""
         return [self.encode_text(" and ".join(texts))] if texts else []
 
 
 class LabelQueries(QueryEncoder):
-    """Numbers of the labels met in training (LabelSep)."""
+    """Numbers of the labels in the training split (LabelSep).
+
+    Args:
+        labels: The labels, in the order of their numbers.
+        dimensions: Dimensions of a label's learned vector.
+    """
 
     modalities = frozenset({"text"})
 
     def __init__(self, labels: Sequence[str], dimensions: int) -> None:
         self.labels = tuple(labels)
         self.dimensions = dimensions
-        # As it is written first of all: two labels may differ in nothing but their capitals.
+        # The exact spelling takes precedence: two labels may differ only in their capitals.
         self._number = {_plain(label): number for number, label in reversed(list(enumerate(self.labels)))}
         self._number |= {label: number for number, label in enumerate(self.labels)}
 
     def supports(self, label: str) -> bool:
+        """Return whether the label is one of the known labels; capitals and underscores do not matter."""
         return self._of(label) is not None
 
     def _of(self, label: str) -> int | None:
         return self._number.get(label, self._number.get(_plain(label)))
 
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:
+        """Return the number of a label, int64."""
         refuse_empty(text)
         number = self._of(text)
         if number is None:
@@ -168,11 +196,12 @@ class LabelQueries(QueryEncoder):
 
 
 class PictureQueries(QueryEncoder):
-    """Pictures as they are, for a system whose picture encoder is part of it (the original Sound-of-Pixels)."""
+    """Images unchanged, for a system whose image encoder is part of the model (the original Sound-of-Pixels)."""
 
     modalities = frozenset({"image"})
 
     def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the batch's images, `[B, N, F, 3, H, W]`."""
         if "frames" not in batch:
             raise CorpusError(
                 "this system looks at the pictures themselves, and the loader gives none: pack the corpus with "
@@ -181,6 +210,7 @@ class PictureQueries(QueryEncoder):
         return batch["frames"]
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return the images resized and cropped to `image_size`, uint8 `[F, 3, H, W]`."""
         from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
         resize, crop = Resize(self.image_size, InterpolationMode.BICUBIC), CenterCrop(self.image_size)
@@ -189,7 +219,13 @@ class PictureQueries(QueryEncoder):
 
 
 class FrozenPictureQueries(PictureQueries):
-    """Features of a frozen ResNet of the pictures themselves, mean over a window's pictures (CLIPSep's SOP)."""
+    """Features of a frozen ResNet, computed from the images; mean over a window's images (CLIPSep's SOP).
+
+    Args:
+        query: The recipe's query block.
+        encoder: Fingerprint of the ResNet that the model was trained with; None in training.
+        weights: Weights that replace the recipe's; None for the recipe's.
+    """
 
     def __init__(self, query: QueryBlock, encoder: dict[str, Any] | None = None, weights: str | None = None) -> None:
         named_by = NAMED_BY_RECORD if encoder is not None and weights is None else None
@@ -207,14 +243,16 @@ class FrozenPictureQueries(PictureQueries):
             )
 
     def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the mean feature vector of each source's images, `[B, N, D]`."""
         return self._resnet.embed_pixels(super().encode_batch(batch)).mean(dim=2).clone()
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return the mean feature vector of the images, `[D]`."""
         return torch.from_numpy(self._resnet.embed_images(images).mean(axis=0))
 
 
 class NoQueries(QueryEncoder):
-    """Of a system that is not asked (PIT)."""
+    """Query encoder of a system without queries (PIT)."""
 
 
 def query_encoder(
@@ -225,17 +263,18 @@ def query_encoder(
     weights: str | None = None,
     trained: bool = False,
 ) -> QueryEncoder:
-    """What makes a recipe's queries.
+    """Return the query encoder of a recipe.
 
     Args:
-        recipe: Of the system.
-        encoder: Fingerprint: in training of the corpus's encoder, afterwards of the one recorded with the model.
-        labels: Those of the training split, or those recorded with the model.
-        weights: Where the encoder lies on this machine, if not where it is recorded.
-        trained: The model is trained already, and `encoder` is what it was trained with.
+        recipe: Recipe of the system.
+        encoder: Fingerprint of an encoder: in training the corpus's, afterwards the one recorded with the model.
+        labels: Labels of the training split, or those recorded with the model.
+        weights: Place of the encoder on this machine; None for the recorded place.
+        trained: Whether the model is trained already, so that `encoder` is the encoder it was trained with.
 
     Raises:
-        CorpusError, EncoderError: The corpus's vectors are of another kind, or an encoder cannot be had.
+        CorpusError: When the corpus's vectors or labels do not suit the recipe.
+        EncoderError: When an encoder cannot be loaded, or differs from the one in training.
     """
     query = recipe.query
     recorded = encoder if trained else None
@@ -263,10 +302,10 @@ def query_encoder(
 
 
 def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
-    """Check that a corpus's vectors are of the kind a recipe wants.
+    """Check that a corpus's vectors are of the kind that a recipe needs.
 
     Raises:
-        CorpusError: They are not; says how to get such vectors.
+        CorpusError: When they are not; the message explains how to get such vectors.
     """
     if not encoder["dimensions"]:
         raise CorpusError(
@@ -289,15 +328,15 @@ def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
 
 
 def image_queries(vectors: Tensor) -> Tensor:
-    """Mean of the raw picture embeddings of each window: `[B, N, F, D]` to float32 `[B, N, D]` (CLIPSep)."""
+    """Return the mean raw image embedding of each window: `[B, N, F, D]` to float32 `[B, N, D]` (CLIPSep)."""
     return vectors.float().mean(dim=2)
 
 
 def open_images(paths: Sequence[str | Path]) -> list[Image.Image]:
-    """Return picture files in RGB, as a viewer shows them.
+    """Return image files in RGB, as an image viewer shows them.
 
     Raises:
-        MediaError: One is missing or is no picture.
+        MediaError: When a file is missing or is not an image.
     """
     return [read_picture(path) for path in paths]
 

@@ -1,4 +1,4 @@
-"""The encoder whose vectors a model was trained on, found again, and words through it."""
+"""Query encoder of a trained model: finds the encoder that made the training vectors, and encodes text with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vidaudio.encoders.named_by import NamedByFile
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
 from vidaudio.errors import EncoderError, QueryError
 
-# Corpora and checkpoints are handed on: what they say of an encoder is no word of the user's.
+# Corpora and checkpoints come from other people: the encoder they name is not the user's own choice.
 NAMED_BY_RECORD = NamedByFile(
     "the corpus or checkpoint",
     "name it yourself: --encoder-weights NAME, a weights file, a folder, a tag or a hub's name",
@@ -31,19 +31,21 @@ IDENTITY_KEYS = ("weights_sha256", "image_size", "mean", "std", "interpolation")
 def text_queries(
     encoder: ClipEncoder, labels: Sequence[str], templates: tuple[str, ...] = CLIPSEP_TEMPLATES
 ) -> dict[str, np.ndarray]:
-    """Label to float32 `[D]`: mean of its raw embeddings in the templates."""
+    """Return label to float32 `[D]`: the mean of the label's raw embeddings in the templates."""
     return {label: encoder.embed_label(label, templates) for label in sorted(set(labels))}
 
 
 def encoder_spec(fingerprint: dict[str, Any], weights: str | None = None) -> EncoderSpec:
-    """Where to find the encoder whose vectors a model was trained on; nothing is loaded.
+    """Return the spec of the encoder whose vectors a model was trained on, without loading anything.
 
     Args:
-        fingerprint: As recorded with corpus and checkpoint.
-        weights: A weights file or folder, to be taken instead of the recorded place; a hub's name or a tag will do too.
+        fingerprint: Fingerprint recorded with the corpus and checkpoint.
+        weights: Weights file or folder that replaces the recorded place, or a hub's name or a tag; None for the
+            recorded place.
 
     Raises:
-        EncoderError: What was given is not there, or is a file where the encoder is a folder.
+        EncoderError: When the given weights do not exist, or are a file although the encoder is a folder, or the
+            fingerprint is incomplete.
     """
     architecture, pretrained = _recorded(fingerprint)
     named_by = NAMED_BY_RECORD if weights is None else None
@@ -65,7 +67,7 @@ def encoder_spec(fingerprint: dict[str, Any], weights: str | None = None) -> Enc
 
 
 def _recorded(fingerprint: dict[str, Any]) -> tuple[str, str | None]:
-    """The names in a fingerprint, which has all that an encoder says of itself."""
+    """Return architecture and pretrained name of a fingerprint, which must describe its encoder completely."""
     lacking = [key for key in ("architecture", "pretrained", "batch_size", *IDENTITY_KEYS) if key not in fingerprint]
     if lacking:
         raise EncoderError(
@@ -76,25 +78,26 @@ def _recorded(fingerprint: dict[str, Any]) -> tuple[str, str | None]:
 
 
 def _packaged(place: str) -> str:
-    """A path with `{package}`, the folder of this package, filled in."""
+    """Fill in `{package}`, the folder of this package, in a path."""
     return place.replace("{package}", str(PACKAGE_FOLDER))
 
 
 def _names_of_weights(architecture: str) -> list[str]:
-    """What weights of an architecture are called that are not files: tags of open_clip, names of torchvision."""
+    """Return names of weights that are not files: open_clip's tags, or torchvision's names for a ResNet."""
     if architecture.startswith(RESNET):
         return [weights.name for weights in ResNet18_Weights]
     return open_clip.list_pretrained_tags_by_model(architecture)
 
 
 def load_query_encoder(fingerprint: dict[str, Any], weights: str | None = None) -> PictureEncoder:
-    """The encoder whose vectors a model was trained on.
+    """Load the encoder whose vectors a model was trained on.
 
     Args:
-        fingerprint, weights: See `encoder_spec`.
+        fingerprint: Fingerprint recorded with the corpus and checkpoint.
+        weights: Replacement of the recorded place, see `encoder_spec`.
 
     Raises:
-        EncoderError: It cannot be had, or what was loaded is another encoder.
+        EncoderError: When the encoder cannot be loaded, or the loaded encoder is another one.
     """
     spec = encoder_spec(fingerprint, weights)
     encoder = load_encoder(spec)
@@ -110,10 +113,10 @@ def load_query_encoder(fingerprint: dict[str, Any], weights: str | None = None) 
 
 
 def warn_unused_encoder(weights: str, system: str) -> None:
-    """Say that a system whose queries need no encoder takes no weights of one.
+    """Warn that a system whose queries need no encoder does not use the given weights.
 
     Raises:
-        EncoderError: They are not even there.
+        EncoderError: When the weights do not exist.
     """
     if not Path(_packaged(weights)).exists():
         raise EncoderError(f"--encoder-weights: there is no file or folder {weights}")
@@ -121,12 +124,12 @@ def warn_unused_encoder(weights: str, system: str) -> None:
 
 
 def query_from_text(encoder: ClipEncoder, text: str, templates: tuple[str, ...]) -> Tensor:
-    """A text query as evaluation makes it: the mean over the templates; float32 `[D]`."""
+    """Return a text query as used in evaluation: the mean over the templates; float32 `[D]`."""
     refuse_empty(text)
     return torch.from_numpy(encoder.embed_label(text, templates))
 
 
 def refuse_empty(text: str) -> None:
-    """Raise QueryError where there are no words."""
+    """Raise QueryError if the text has no words."""
     if not text.strip():
         raise QueryError("the query is empty; describe the sound in words, such as --query 'playing violin'")

@@ -1,4 +1,4 @@
-"""What a training run does: the training recipe, of its blocks, and how it is read."""
+"""Training recipe of a separation system: its settings in blocks, and how it is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vidaudio.training.blocks import (
 
 
 class TrainRecipe(RecipeModel):
-    """One system, trained one way."""
+    """Recipe of one training run: the system and how it is trained."""
 
     system: Literal[
         "clipsep",
@@ -61,25 +61,29 @@ class TrainRecipe(RecipeModel):
 
     @model_validator(mode="after")
     def _window_fits(self) -> TrainRecipe:
-        """Work out the window's samples and frames where the recipe gives seconds, or nothing."""
+        """Compute the window's samples and frames if the recipe gives seconds or nothing."""
         front_end = with_window(self.model.front_end, self.data.window_seconds, self.model.unet.levels)
-        # Values do not change once read, and this is a part of reading.
+        # The recipe is frozen once read, but this validator is still part of reading.
         object.__setattr__(self, "model", self.model.model_copy(update={"front_end": front_end}))
         return self
 
     @property
     def log_every_steps(self) -> int:
-        """At least once a run."""
+        """Return the logging interval in steps, at most the length of the run."""
         return min(self.log.every_steps, self.schedule.steps)
 
     @property
     def validate_every_steps(self) -> int:
-        """At least once a run."""
+        """Return the validation interval in steps, at most the length of the run."""
         return min(self.validation.every_steps, self.schedule.steps)
 
 
 def load_train_recipe(name: str, settings: Sequence[str] = ()) -> TrainRecipe:
-    """Read a recipe of `train/` by name or path, with `key=value` overrides."""
+    """Read a recipe of `train/` by name or path, with `key=value` overrides.
+
+    Raises:
+        RecipeError: When the recipe cannot be read, or its parts do not fit together.
+    """
     where = f"recipe {Path(name).name}"
     recipe = check(TrainRecipe, override(load_values(name, "train"), settings), where)
     check_system(recipe, where)

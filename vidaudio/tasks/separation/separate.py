@@ -1,4 +1,4 @@
-"""Separate a sound file or a video: any length, sample rate and number of channels, asked in words or by pictures."""
+"""Separation of a sound file or a video of any length, sample rate and channel count, with text or image queries."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoin
 
 @dataclass(frozen=True, slots=True)
 class SeparationResult:
-    """What was written.
+    """Result of a separation: the files that were written.
 
     Attributes:
-        paths: One file, but where nothing was asked.
-        seconds, channels, sample_rate: Of each, as in the mixture; the rate in Hz.
-        rms_dbfs, peak_dbfs: Level of each file; -inf of silence.
+        paths: Paths of the files: one, or one per source for a system without queries.
+        seconds: Length of each file, that of the mixture.
+        channels: Number of channels of each file, that of the mixture.
+        sample_rate: Sample rate of each file, that of the mixture, Hz.
+        rms_dbfs: RMS level of each file, dBFS; -inf for silence.
+        peak_dbfs: Peak level of each file, dBFS; -inf for silence.
     """
 
     paths: tuple[Path, ...]
@@ -41,10 +44,11 @@ class SeparationResult:
 
     @property
     def path(self) -> Path:
+        """Return the first path."""
         return self.paths[0]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able; the levels of silence are None."""
+        """Return a JSON-able dict; the levels of silence are None."""
         files: list[dict[str, Any]] = [{"path": str(path)} for path in self.paths]
         for file, rms, peak in zip(files, self.rms_dbfs, self.peak_dbfs, strict=False):
             file |= {"rms_dbfs": _rounded(rms), "peak_dbfs": _rounded(peak)}
@@ -74,27 +78,30 @@ def separate(
     encoder_weights: str | None = None,
     progress: bool = False,
 ) -> SeparationResult:
-    """Pull the sound that a query describes out of a sound file or a video.
+    """Extract the sound that a query describes from a sound file or a video.
 
-    The model hears the mixture at its own rate (16 kHz), so the result holds nothing above 8 kHz; it is written at the
-    mixture's rate, with its channels and length.
+    The model works at its own sample rate (16 kHz by default), so the result contains nothing above half of it (8 kHz).
+    The result is written at the mixture's rate, with its channels and length.
 
     Args:
         mixture: A file that libsndfile reads (wav, flac, ogg, mp3 ...), or a video.
-        out: Where to write; the suffix says the format. A video's suffix, where the mixture is a video, writes its
-            picture with the separated sound. A system that is not asked writes a file a source, `out-1.wav` ...
+        out: Output path; the suffix decides the format. If the mixture is a video, a video's suffix writes its picture
+            with the separated sound. A system without queries writes one file per source, `out-1.wav` ...
         checkpoint: A run's folder or its weights file.
-        query: Words; several ask for all of their sounds together; or
-        images: pictures, who together are the query; or
-        video: a video, whose pictures are.
-        without: Words for sounds that are not wanted; alone, everything else is.
-        video_span: `middle`, as many pictures as in training, from the video's middle; or `whole`, all, one a second.
-        threshold: Makes the mask binary; None leaves it soft, as in the paper.
-        encoder_weights: Local weights of the encoder, taken instead of the recorded place.
-        progress: Show a progress bar.
+        query: Text query; several texts request all of their sounds together.
+        without: Texts of unwanted sounds; alone, they request everything else.
+        images: Image files that together are the query, instead of `query`.
+        video: Video whose pictures are the query, instead of `query`.
+        video_span: `middle`, as many pictures as in training, from the video's middle; or `whole`, all, one per second.
+        threshold: Threshold of a binary mask; None for a soft mask, as in the paper.
+        encoder_weights: Local weights of the encoder, used instead of the recorded place.
+        progress: Whether to show a progress bar.
 
     Raises:
-        MediaError, QueryError, CheckpointError, EncoderError: With what to do about it.
+        MediaError: When a file cannot be read or written.
+        QueryError: When the query is missing, ambiguous, or not supported by the system.
+        CheckpointError: When the checkpoint cannot be read.
+        EncoderError: When the encoder cannot be loaded.
     """
     words = [query] if isinstance(query, str) else list(query or ())
     ways = [bool(words), bool(images), video is not None]
@@ -103,7 +110,7 @@ def separate(
     if video_span == "whole" and video is None:
         raise QueryError("--whole-video says how much of a --query-video to look at, and none is named")
     heard = read_sound(mixture)
-    # A name that cannot be written is found now, not after the work.
+    # Detects an output name that cannot be written before the work, not after it.
     check_output(out, mixture)
     loaded = load_checkpoint(checkpoint)
     maker = query_encoder(
@@ -167,7 +174,8 @@ def _request(
         wanted = [maker.encode_images(open_images(images))]
     elif video is not None:
         most = loaded.recipe.data.window_frames if video_span == "middle" else None
-        # In this process: the decoder of corpora, `media.extract`, has a deadline, but refuses what has no sound.
+        # Decoded in this process: the decoder for corpora, `media.extract`, has a deadline but refuses videos without
+        # sound.
         wanted = [maker.encode_images(video_pictures(video, maker.image_size, most=most))]
     else:
         wanted = maker.encode_joint(words)

@@ -1,4 +1,4 @@
-"""Which parts make which system: a recipe that calls itself by a system's name is composed as that system is."""
+"""Composition of the named systems: a recipe with a system's name must have the parts of that system."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from vidaudio.training.blocks import Modality, QueryBlock
 if TYPE_CHECKING:
     from vidaudio.tasks.separation.recipe import TrainRecipe
 
-# What makes a system that system: query.kind, query.encoder, query.train, noise heads, a trained picture encoder.
-# None: does not matter there.
+# Settings that define a system: query.kind, query.encoder, query.train, noise heads, a trained image encoder. None: any
+# value is allowed.
 _COMPOSITIONS: dict[str, list[tuple]] = {
     "clipsep": [("corpus", "clip", "image", False, None)],
     "clipsep_nit": [("corpus", "clip", "image", True, None)],
@@ -24,7 +24,7 @@ _COMPOSITIONS: dict[str, list[tuple]] = {
     "pit": [("none", None, None, False, None)],
 }
 _COMPOSED_OF = ("query.kind", "query.encoder", "query.train", "noise heads", "query.pictures.trained")
-# What each kind of query can be made of.
+# Modalities that each kind of query can be made from.
 _MODALITIES = {
     ("corpus", "clip"): {"image", "text"},
     ("corpus", "resnet18-dilated"): {"image"},
@@ -37,15 +37,15 @@ _MODALITIES = {
 
 
 def modalities(query: QueryBlock) -> set[Modality]:
-    """What a system with such queries can be asked with; empty where it is not asked."""
+    """Return the modalities that queries of this kind support; empty for a system without queries."""
     return _MODALITIES[query.kind, query.encoder if query.kind == "corpus" else None]
 
 
 def check_system(recipe: TrainRecipe, where: str) -> None:
-    """Check that the parts of a recipe go together, and that it is what it calls itself.
+    """Check that the parts of a recipe fit together, and that they match the system that it names.
 
     Raises:
-        RecipeError: Names the part that does not fit.
+        RecipeError: When a part does not fit; the message names the part.
     """
     query = recipe.query
     able = modalities(query)
@@ -70,7 +70,7 @@ def check_system(recipe: TrainRecipe, where: str) -> None:
         ]
         for composition in _COMPOSITIONS[recipe.system]
     }
-    # Of several ways to compose it, the one with this kind of query is meant.
+    # If a system has several compositions, compare with the one that has this kind of query.
     nearest = min(mistakes, key=lambda composition: (composition[0] != query.kind, len(mistakes[composition])))
     wrong = "; ".join(mistakes[nearest])
     if wrong:

@@ -1,4 +1,4 @@
-"""Text queries of a whole split, made once: which label a sample has, and which query a label."""
+"""Text queries of a whole split, computed once: the label of each sample and the query of each label."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class TextTable:
     """Text queries of a split's samples.
 
     Attributes:
-        queries: Of each label, `[labels, ...]`.
-        of_row: Each index row's label as a number, corpus after corpus; -1 where it has none that the system knows.
-        first_rows: Where in `of_row` each corpus begins, `[corpora]`.
-        missing: Samples without a label.
+        queries: Query of each label, `[labels, ...]`.
+        of_row: Label number of each index row, corpus after corpus; -1 for a row without a label that the system knows.
+        first_rows: Position of each corpus's first row in `of_row`, `[corpora]`.
+        missing: Number of samples without a label that the system knows.
     """
 
     queries: Tensor
@@ -31,13 +31,15 @@ class TextTable:
     missing: int
 
     def to(self, device: torch.device) -> TextTable:
+        """Return a copy on the given device."""
         return TextTable(self.queries.to(device), self.of_row.to(device), self.first_rows.to(device), self.missing)
 
     def look_up(self, corpora: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries of samples, and which of them have one; of those without, the query is any.
+        """Return queries of samples, and which samples have one; the query of the others is arbitrary.
 
         Args:
-            corpora, rows: Number of a sample's corpus and its row there, int64 `[...]`.
+            corpora: Number of each sample's corpus, int64 `[...]`.
+            rows: Row of each sample in its corpus, int64 `[...]`.
 
         Returns:
             `[..., ...]`; bool `[...]`.
@@ -47,10 +49,10 @@ class TextTable:
 
 
 def text_table(indexes: Sequence[TrainingIndex], maker: QueryEncoder, *, training: bool = False) -> TextTable:
-    """Look-up from the rows of one index or several to the text query of their first label.
+    """Build the look-up from the rows of one or more indexes to the text query of their first label.
 
     Raises:
-        CorpusError: No row has a label that the system knows.
+        CorpusError: When no row has a label that the system knows.
     """
     first = [row[0] if row else None for index in indexes for row in index.table["labels"].to_pylist()]
     known = sorted({label for label in first if label is not None and maker.supports(label)})
@@ -71,5 +73,5 @@ def text_table(indexes: Sequence[TrainingIndex], maker: QueryEncoder, *, trainin
 
 
 def first_labels(indexes: Sequence[TrainingIndex]) -> tuple[str, ...]:
-    """The labels that clips of a split have as their first, sorted."""
+    """Return the first labels of a split's clips, sorted, without repeats."""
     return tuple(sorted({row[0] for index in indexes for row in index.table["labels"].to_pylist() if row}))

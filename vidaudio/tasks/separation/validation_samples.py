@@ -1,4 +1,4 @@
-"""A few validation mixtures to look at and listen to, always the same ones: how a run sounds as it learns."""
+"""Validation samples: a few fixed validation mixtures, logged as sounds and spectrograms while a run learns."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ DECIBELS = 80.0
 
 
 class ValidationSampleLogger(pl.Callback):
-    """Logs pictures and sounds of the first mixtures of the validation split after every validation, on rank 0.
+    """Callback that logs the first validation mixtures after every validation, on rank 0.
 
-    A picture has the spectrograms of mixture, target and estimate, the mask, and where the system has noise heads their
-    masks' sum, each under its name.
+    It logs sounds and an image per mixture: spectrograms of mixture, target and estimate, the mask, and for a system
+    with noise heads the sum of their masks, each with its name.
 
     Args:
-        mixtures: How many.
+        mixtures: Number of mixtures to log.
     """
 
     def __init__(self, mixtures: int) -> None:
@@ -37,6 +37,7 @@ class ValidationSampleLogger(pl.Callback):
 
     @torch.no_grad()
     def on_validation_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
+        """Log sounds and spectrograms of the first validation mixtures."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger | WandbLogger)]
         if not trainer.is_global_zero or not loggers or not self._mixtures:
             return
@@ -54,7 +55,7 @@ class ValidationSampleLogger(pl.Callback):
 
     def _first(self, module: SeparationModule) -> dict[str, Any]:
         if self._batch is None:
-            # Not this rank's part, but the first mixtures whatever the number of ranks.
+            # Not this rank's part: the first mixtures are the same for any number of ranks.
             stream = copy.copy(module.validation_stream)
             stream.set_rank(0, 1)
             batch = stream.batch(0)
@@ -67,7 +68,7 @@ class ValidationSampleLogger(pl.Callback):
 
 
 def _separated(module: SeparationModule, batch: dict[str, Any]) -> dict[str, Tensor] | None:
-    """Sounds `[M, samples]` and masks `[M, bins, frames]` of a batch's mixtures that can be asked for; None of none."""
+    """Return sounds `[M, samples]` and masks `[M, bins, frames]` of the usable mixtures; None if there are none."""
     model = module.eval_model
     was_training = model.training
     model.eval()
@@ -94,7 +95,7 @@ def _separated(module: SeparationModule, batch: dict[str, Any]) -> dict[str, Ten
 
 
 def _panels(shown: dict[str, Tensor], number: int, module: SeparationModule) -> list[Panel]:
-    """What is drawn of one mixture; all is scaled to [0, 1]."""
+    """Return the panels of one mixture; all values are scaled to [0, 1]."""
     values = {name: _decibels(shown[name][number], module) for name in ("mixture", "target", "estimate")}
     values |= {name: shown[name][number].float().cpu().numpy() for name in ("mask", "noise") if name in shown}
     titles = {"noise": "noise masks"}
@@ -102,7 +103,7 @@ def _panels(shown: dict[str, Tensor], number: int, module: SeparationModule) -> 
 
 
 def _decibels(sound: Tensor, module: SeparationModule) -> np.ndarray:
-    """Log spectrogram in [0, 1], the loudest pixel 1 and what is 80 dB below it 0; `[bins, frames]`."""
+    """Return the log spectrogram in [0, 1]: the loudest pixel is 1, 80 dB below it is 0; `[bins, frames]`."""
     front_end = module.eval_model.front_end
     missing = front_end.config.window_samples - sound.shape[-1]
     magnitude = front_end.stft(torch.nn.functional.pad(sound[None].float(), (0, missing)))[0].abs()

@@ -1,7 +1,7 @@
-"""Queries from a table: a vector a label, made elsewhere, where the encoder itself is not at hand.
+"""Queries from a table: one vector per label, computed elsewhere, for use without the encoder itself.
 
-The table is a NumPy `.npz` file with one vector a name, as `numpy.savez(path, **vectors)` writes it. It stands for the
-text tower of the encoder that made it: a system trained on it can be asked for its names and for nothing else.
+The table is a NumPy `.npz` file with one vector per name, as `numpy.savez(path, **vectors)` writes it. It replaces the
+text tower of the encoder that made it: a system trained on it supports queries for its names and for nothing else.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ARCHITECTURE = "table"
 
 
 def read_vector_table(path: str | Path) -> dict[str, np.ndarray]:
-    """Name to vector, float32 `[D]`, sorted by name.
+    """Return name to vector, float32 `[D]`, sorted by name.
 
     Raises:
-        EncoderError: No such file, no `.npz`, or what it holds are not finite vectors of one length.
+        EncoderError: When the file is missing, is not an `.npz` file, or does not contain finite vectors of one length.
     """
     if not Path(path).is_file():
         raise EncoderError(f"there is no table of vectors {path}; name one with --set query.vectors=FILE.npz")
@@ -42,7 +42,7 @@ def read_vector_table(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def table_hash(table: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names and float32 values."""
+    """Return the SHA-256 over names and float32 values."""
     digest = hashlib.sha256()
     for name, vector in sorted(table.items()):
         digest.update(f"{name} {vector.shape}\n".encode() + np.ascontiguousarray(vector, np.float32).tobytes())
@@ -50,7 +50,12 @@ def table_hash(table: Mapping[str, np.ndarray]) -> str:
 
 
 class TableQueries(LabelQueries):
-    """Vectors of a table, by the name of the label; capitals and underscores do not matter."""
+    """Vectors of a table, by the name of the label; capitals and underscores do not matter.
+
+    Args:
+        path: Path of the table.
+        encoder: Fingerprint of the table that the model was trained with; None in training.
+    """
 
     def __init__(self, path: str | Path, encoder: Mapping[str, Any] | None = None) -> None:
         table = read_vector_table(path)
@@ -69,4 +74,5 @@ class TableQueries(LabelQueries):
             )
 
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:
+        """Return the vector of a label, `[D]`."""
         return self._vectors[super().encode_text(text)]

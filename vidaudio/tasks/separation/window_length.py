@@ -1,4 +1,4 @@
-"""How long a training window is: chosen in seconds, worked out in samples that fit the spectrogram and the U-Net."""
+"""Length of a training window: chosen in seconds, converted to samples that fit the spectrogram and the U-Net."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from vidaudio.stream.windows import DEFAULT_SECONDS
 if TYPE_CHECKING:
     from vidaudio.training.blocks import FrontEndBlock
 
-# Numbers of one window's spectrogram: 1 GiB of them; the papers' windows have 131,328.
+# Maximum number of values in one window's spectrogram, 1 GiB; the papers' windows have 131,328 values.
 MAX_PICTURE = 1 << 27
 
 
 def with_window(front_end: FrontEndBlock, seconds: float | None, levels: int) -> FrontEndBlock:
     """Return a front end whose `window_samples` and `frames` are numbers.
 
-    What the recipe states is kept. The rest follows: a window of so many seconds (4.096 where nothing is stated, as in
-    the papers at 16 kHz) has the nearest number of frames that the U-Net can halve `levels` times.
+    Values in the recipe are kept. The others follow: a window of `seconds` (4.096 if the recipe has none of the three,
+    as in the papers at 16 kHz) has the nearest number of frames that the U-Net can halve `levels` times.
 
     Raises:
-        ValueError: The recipe states the length in seconds, and in samples or frames another; or a window's spectrogram
-            is too large for memory.
+        ValueError: When the recipe gives the length in seconds and a different one in samples or frames, or a window's
+            spectrogram is too large for memory.
     """
     samples, frames, hop = front_end.window_samples, front_end.frames, front_end.hop
     if samples is None and frames is None:
@@ -48,13 +48,13 @@ def with_window(front_end: FrontEndBlock, seconds: float | None, levels: int) ->
 
 
 def frames_near(seconds: float, sample_rate: int, hop: int, levels: int) -> int:
-    """Return the number of frames, a multiple of 2**levels, that is nearest to so many seconds."""
+    """Return the multiple of 2**levels that is the nearest number of frames to `seconds`."""
     multiple = 2**levels
     return multiple * max(1, round(seconds * sample_rate / hop / multiple))
 
 
 def other_length(front_end: FrontEndBlock, seconds: float | None) -> str | None:
-    """A sentence where the windows are not as long as was asked, by more than 1 %; None where they are."""
+    """Return a sentence if the windows differ from the requested length by more than 1 %; otherwise None."""
     found = front_end.window_samples / front_end.sample_rate
     if seconds is None or abs(found - seconds) <= 0.01 * seconds:
         return None

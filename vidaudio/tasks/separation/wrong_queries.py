@@ -1,6 +1,6 @@
-"""Queries for what a validation mixture does not hold, to see what asking is worth.
+"""Wrong queries: queries for sounds that a validation mixture does not contain, to measure the effect of the query.
 
-Which one a mixture gets depends on its target alone, so that validations agree whatever the number of ranks.
+A mixture's wrong query depends only on its target, so that validations agree for any number of ranks.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from vidaudio.stream.loader import MixtureStream
 
 CANDIDATES = 64
 
-# Queries of a batch's sources `[B, N, ...]`, and which mixtures have one for every source (None: all).
+# Returns queries of a batch's sources `[B, N, ...]`, and which mixtures have one for every source (None: all).
 Encode = Callable[[dict[str, Any]], tuple[Tensor | None, Tensor | None]]
 
 
 class WrongQueries:
-    """The queries of the first sources of a split, one of which is drawn for a mixture that does not hold that sound.
+    """Queries of the first sources of a split; a mixture gets one whose sound it does not contain.
 
     Args:
-        stream: Validation mixtures.
-        encode: Makes the queries of a batch.
-        device: Where they are wanted.
+        stream: Stream of validation mixtures.
+        encode: Function that returns the queries of a batch.
+        device: Device of the queries.
     """
 
     def __init__(self, stream: MixtureStream, encode: Encode, device: torch.device) -> None:
@@ -49,11 +49,11 @@ class WrongQueries:
         self._kinds = self._kinds[:CANDIDATES]
 
     def draw(self, batch: dict[str, Any], usable: Tensor | None) -> tuple[Tensor, Tensor] | None:
-        """Return a query for each usable mixture of a batch, and whether it is wrong there.
+        """Return a query for each usable mixture of a batch, and whether it is wrong for that mixture.
 
         Returns:
-            `[B, ...]`; bool `[B]`, False where no candidate is of another kind and source than all of the mixture.
-            None where the system is not asked, or nothing can be.
+            `[B, ...]`; bool `[B]`, False if no candidate differs in kind and source from all sounds of the mixture.
+                None for a system without queries, or if no source has a query.
         """
         if self._queries is None or not len(self._queries):
             return None
@@ -73,7 +73,7 @@ class WrongQueries:
         return -1
 
     def _held(self, batch: dict[str, Any], kept: Tensor) -> list[list[tuple[str, str]]]:
-        """First label and source of every source of the mixtures kept."""
+        """Return first label and source of every source of the kept mixtures."""
         indexes = [corpus.index for corpus in self._stream.corpora]
         found = []
         for corpora, rows in zip(

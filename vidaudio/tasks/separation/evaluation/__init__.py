@@ -1,4 +1,4 @@
-"""Evaluation that can be compared with the papers: protocols, pairs, estimates, scores, tables, sounds.
+"""Evaluation that is comparable with the papers: protocols, pairs, estimates, scores, tables, sounds.
 
-`vidaudio.tasks.separation.evaluate` is the door; here is one idea a file.
+`vidaudio.tasks.separation.evaluate` is the entry point; each module here has one purpose.
 """

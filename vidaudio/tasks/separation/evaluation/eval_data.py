@@ -1,4 +1,4 @@
-"""Test material: which corpora, lists and split a protocol is made of, and the mixtures that come of them."""
+"""Test material: the corpora, lists and split of a protocol, and the mixtures planned from them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ from vidaudio.training.checkpoint import Checkpoint
 
 @dataclass(frozen=True, slots=True)
 class TestMaterial:
-    """Where test sounds come from.
+    """Origin of the test sounds.
 
     Attributes:
         data: A packed corpus, `CORPUS/training/NAME`.
-        interference_data: Another one for the interference; None: the same.
+        interference_data: Another packed corpus for the interference; None for the same one.
         protocol: A name of `manifests/protocols/`, a YAML file, `split`, or `manifest`.
-        list_dir: The folder of the published lists, where the protocol needs them.
-        targets, interference: Manifests, for `manifest`; without the second one the first serves for both.
-        split: Whose clips are targets and interference, where the protocol does not name clips.
-        different_labels: Draw interference of another label than the target's; the papers draw from all.
-        mixtures: At most so many pairs; all by default.
+        list_dir: Folder of the published lists, if the protocol needs them.
+        targets: Manifest of the targets, for the protocol `manifest`.
+        interference: Manifest of the interference, for the protocol `manifest`; None for that of the targets.
+        split: Split that targets and interference are drawn from, if the protocol does not name clips.
+        different_labels: Whether to draw interference of another label than the target's; the papers draw from all
+            clips.
+        mixtures: Maximum number of pairs; None for all.
     """
 
-    __test__ = False  # not a class of tests, whatever its name begins with
+    __test__ = False  # the name begins with Test, but pytest must not collect it
 
     data: str
     interference_data: str | None = None
@@ -49,10 +51,12 @@ class TestMaterial:
 
 
 def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, TestSet]:
-    """The protocol, None for a bare split, and its mixtures.
+    """Return the protocol (None for a bare split) and its mixtures.
 
     Raises:
-        CorpusError, ManifestError, RecipeError: A corpus, list or protocol that is missing or does not fit.
+        CorpusError: When a corpus does not fit, or no mixture can be made.
+        ManifestError: When a list or manifest is missing or differs.
+        RecipeError: When the protocol is missing or invalid.
     """
     shape = window_shape(loaded)
     named = material.protocol not in ("split", "manifest")
@@ -110,7 +114,7 @@ def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint
 
 
 def window_shape(loaded: Checkpoint) -> WindowShape:
-    """Of the windows that a system was trained on."""
+    """Return the shape of the windows that a system was trained on."""
     block = loaded.recipe.data
     return WindowShape(
         frames=block.window_frames,

@@ -1,4 +1,4 @@
-"""Test mixtures, planned: two windows each, a label where there is one, and a count of what could not be had."""
+"""Planned test mixtures: two windows each, their labels if known, and counts of the mixtures that are missing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from vidaudio.tasks.separation.evaluation.protocols import ListedClip, Protocol
 
 @dataclass(frozen=True, slots=True)
 class MixtureSource:
-    """One sound of a mixture: where it lies, and what it is a sound of (empty: not known)."""
+    """One sound of a mixture.
+
+    Attributes:
+        corpus: Corpus that contains the sound.
+        place: Window of the sound in the corpus.
+        label: Kind of sound; empty if it is not known.
+    """
 
     corpus: EvalCorpus
     place: LocatedWindow
@@ -22,16 +28,24 @@ class MixtureSource:
 
     @property
     def source(self) -> str:
+        """Return the source of the sound's clip, `site:video id`."""
         return self.corpus.index.text("source", self.place.row)
 
     @property
     def key(self) -> str:
+        """Return the key of the sound's sample."""
         return self.corpus.index.text("key", self.place.row)
 
 
 @dataclass(frozen=True, slots=True)
 class EvalMixture:
-    """A test mixture: number in the protocol, target, and what is mixed with it."""
+    """A test mixture of two sounds.
+
+    Attributes:
+        number: Number in the protocol.
+        target: The sound to separate.
+        interference: The sound that is mixed with it.
+    """
 
     number: int
     target: MixtureSource
@@ -40,17 +54,18 @@ class EvalMixture:
 
 @dataclass(frozen=True)
 class TestSet:
-    """The mixtures of a protocol that can be made of the corpora at hand.
+    """The mixtures of a protocol that can be made from the available corpora.
 
     Attributes:
-        items: Of them.
-        planned: How many the protocol has.
-        missing_targets, missing_interference: Mixtures whose target, or whose partner, no corpus holds.
-        ambiguous: Listed videos with several cuts, of which one was taken.
+        items: The mixtures.
+        planned: Number of mixtures in the protocol.
+        missing_targets: Number of mixtures whose target is in no corpus, or too short.
+        missing_interference: Number of mixtures whose interference is in no corpus, or too short.
+        ambiguous: Number of listed videos with several clips that the label does not distinguish; one clip was taken.
         labels: All labels that occur, sorted.
     """
 
-    __test__ = False  # not a class of tests, whatever its name begins with
+    __test__ = False  # the name begins with Test, but pytest must not collect it
 
     items: tuple[EvalMixture, ...]
     planned: int
@@ -61,13 +76,14 @@ class TestSet:
 
     @property
     def complete(self) -> bool:
+        """Return whether all planned mixtures can be made."""
         return len(self.items) == self.planned
 
     def absent_label(self, item: EvalMixture) -> str:
-        """A kind that is not in the mixture, drawn by the mixture's number.
+        """Return a label that is not in the mixture, drawn with the mixture's number as seed.
 
         Raises:
-            CorpusError: There is none.
+            CorpusError: When there is none.
         """
         absent = [label for label in self.labels if label not in (item.target.label, item.interference.label)]
         if not absent:
@@ -75,10 +91,10 @@ class TestSet:
         return random.Random(f"wrong {item.number}").choice(absent)
 
     def absent_sound(self, item: EvalMixture) -> MixtureSource:
-        """Another mixture's target, whose source and kind are not in this mixture.
+        """Return another mixture's target whose source and label are not in this mixture.
 
         Raises:
-            CorpusError: There is none.
+            CorpusError: When there is none.
         """
         kinds = {item.target.label, item.interference.label} - {""}
         sources = {item.target.source, item.interference.source}
@@ -91,10 +107,10 @@ class TestSet:
 
 
 def plan_split(corpus: EvalCorpus, *, different_labels: bool, both_directions: bool, mixtures: int | None) -> TestSet:
-    """Mixtures of a split: every clip is a target once, its partner drawn from the others, middle windows.
+    """Plan the mixtures of a split: each clip is a target once, with a random partner; middle windows.
 
     Raises:
-        CorpusError: No two clips can be mixed.
+        CorpusError: When no two clips can be mixed.
     """
     labels = corpus.labels
     pairs = draw_pairs(corpus.index, corpus.windows, labels if different_labels else None, mixtures)
@@ -114,16 +130,17 @@ def plan_lists(
     *,
     mixtures: int | None,
 ) -> TestSet:
-    """Mixtures of two lists by the papers' draw; those with a clip that is not in the corpora are left out, counted.
+    """Plan the mixtures of two lists with the papers' random draw; mixtures with missing clips are counted, not made.
 
     Args:
-        protocol: Says where clips are cut.
-        targets, interference: The lists, in file order.
-        corpora: Where targets and interference lie; may be one and the same.
-        mixtures: Only the first so many rows.
+        protocol: Protocol that decides where clips are cut, and whether both directions are tested.
+        targets: List of targets, in file order.
+        interference: List of interference, in file order.
+        corpora: Corpora of targets and of interference; may be one and the same.
+        mixtures: Number of rows to use, from the first; None for all.
 
     Raises:
-        CorpusError: None of the mixtures can be made.
+        CorpusError: When none of the mixtures can be made.
     """
     finders = [ClipLocator(corpus) for corpus in corpora]
     published = protocol.crop == "published"
@@ -170,7 +187,7 @@ def _how_to_get(protocol: Protocol) -> str:
 def _items(
     mixed: Sequence[tuple[int, tuple[MixtureSource, MixtureSource]]], both_directions: bool
 ) -> tuple[EvalMixture, ...]:
-    """Numbered by the list's row; with both directions by twice the row, and one more for the way back."""
+    """Number the mixtures by list row; with both directions, by twice the row, plus 1 for the reverse direction."""
     if not both_directions:
         return tuple(EvalMixture(number, *pair) for number, pair in mixed)
     return tuple(

@@ -1,8 +1,8 @@
-"""Leaks: test sounds from videos that the system was trained on.
+"""Leak check: test sounds from videos that the system was trained on.
 
-A checkpoint remembers the sources of its training split, and of the run it began with, as hashes. The unit is the
-source, `site:video id`: two cuts of one video are one source, so a model trained on the official VGGSound train split
-is caught with most of VGGSound-Clean in its memory.
+A checkpoint stores the sources of its training split, and of the run whose weights it started with, as hashes. The unit
+is the source, `site:video id`: two cuts of one video are one source. A model trained on the official VGGSound train
+split is therefore found to know most of VGGSound-Clean.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Leaks:
-    """What of a test the system knows from training.
+    """Test sources that the system knows from training.
 
     Attributes:
-        known: Whether the checkpoint says what it was trained on.
-        sources: Test sources that were trained on, sorted.
-        tested: How many sources the test has.
+        known: Whether the checkpoint records its training sources.
+        sources: Test sources that the system was trained on, sorted.
+        tested: Number of sources in the test.
     """
 
     known: bool
@@ -48,8 +48,8 @@ def find_leaks(trained_on: np.ndarray | None, test_sources: Iterable[str]) -> Le
     """Compare a checkpoint's sources with a test's.
 
     Args:
-        trained_on: Hashes as `vidaudio.training.provenance.hash_sources` gives them; None where it does not say.
-        test_sources: Of targets and interference.
+        trained_on: Hashes as `vidaudio.training.provenance.hash_sources` returns them; None if the checkpoint has none.
+        test_sources: Sources of targets and interference.
     """
     tested = sorted(set(test_sources))
     if trained_on is None:
@@ -59,10 +59,10 @@ def find_leaks(trained_on: np.ndarray | None, test_sources: Iterable[str]) -> Le
 
 
 def refuse_leaks(leaks: Leaks, checkpoint: str) -> None:
-    """Stop where anything leaked.
+    """Refuse a test with leaks.
 
     Raises:
-        CorpusError: Says how many sources and which first.
+        CorpusError: When a source leaked; the message gives their number and the first of them.
     """
     if leaks.sources:
         raise CorpusError(

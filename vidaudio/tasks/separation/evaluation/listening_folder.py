@@ -1,6 +1,6 @@
-"""A folder to listen to: mixtures, true sources and estimates as 16-bit FLAC, their spectrograms, a page, and a list.
+"""Listening folder: mixtures, true sources and estimates as 16-bit FLAC, their spectrograms, a page, and a list.
 
-Every method has a folder of its own with one file an item, which is how `vidaudio listening-test` wants them.
+Every method has its own folder with one file per item, as `vidaudio listening-test` expects.
 """
 
 from __future__ import annotations
@@ -35,21 +35,22 @@ def write_sounds(
     count: int = 10,
     choice: str = "first",
 ) -> Path:
-    """Write sounds and spectrograms of some mixtures.
+    """Write sounds and spectrograms of some mixtures, and return the path of the page.
 
-    `METHOD/NNNN.flac`, with `mixture`, `target` and `interference` among the methods; `NNNN.png`; `index.html`;
-    `items.csv`, the list that a listening test takes. Of a method's candidates the one that counted is written.
+    The files are `METHOD/NNNN.flac`, with `mixture`, `target` and `interference` among the methods; `NNNN.png`;
+    `index.html`; and `items.csv`, the list for a listening test. Of a method's candidates, the one that counts for the
+    score is written.
 
     Args:
-        folder: Made where it is missing.
+        folder: Output folder; created if it is missing.
         report: Scores of the same mixtures.
         tests: The mixtures.
-        estimator: Makes the chosen ones once more.
-        count: How many mixtures.
-        choice: The `first`, or those on which the first way to ask did `best` or `worst`.
+        estimator: Estimator that makes the estimates of the chosen mixtures again.
+        count: Number of mixtures.
+        choice: Mixtures to write: the `first`, or those with the `best` or `worst` result, see `chosen_items`.
 
     Raises:
-        CorpusError: Another choice.
+        CorpusError: When `choice` is none of these.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,10 +79,10 @@ def write_sounds(
 
 
 def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: str) -> list[EvalMixture]:
-    """The mixtures to show; `best` and `worst` by the SI-SDR gain of the first method that is not the mixture.
+    """Return the mixtures to show; `best` and `worst` are by SI-SDR gain of the first method that is not the mixture.
 
     Raises:
-        CorpusError: Another choice.
+        CorpusError: When `choice` is not in `CHOICES`.
     """
     if choice not in CHOICES:
         raise CorpusError(f"there is no choice {choice!r} of sounds; there are {', '.join(CHOICES)}")
@@ -96,7 +97,7 @@ def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: s
 
 
 def draw_spectrograms(sounds: dict[str, np.ndarray], sample_rate: int, path: Path) -> None:
-    """Spectrograms side by side, log frequency, all on one scale of level; PNG."""
+    """Draw spectrograms side by side, log frequency, all with the same level scale; PNG."""
     pictures = {name: _level(sound) for name, sound in sounds.items()}
     loudest = max(float(picture.max()) for picture in pictures.values())
     panels = [Panel(name, picture, loudest - DYNAMIC_RANGE_DB, loudest) for name, picture in pictures.items()]
@@ -125,7 +126,7 @@ def _described(item: EvalMixture, report: EvaluationReport, sounds: dict[str, np
 
 
 def _level(sound: np.ndarray, n_fft: int = 1024, hop: int = 256) -> np.ndarray:
-    """Magnitudes in dB, `[bins, frames]`."""
+    """Return magnitudes in dB, `[bins, frames]`."""
     padded = np.pad(np.asarray(sound, np.float64), n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     return 20 * np.log10(np.abs(np.fft.rfft(frames * np.hanning(n_fft), axis=1)).T + 1e-6)

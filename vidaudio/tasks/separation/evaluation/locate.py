@@ -1,7 +1,7 @@
-"""Where a clip of a list lies in a packed corpus, and which window of it is scored.
+"""Location of a listed clip in a packed corpus, and of the window of the clip that is scored.
 
-Whole videos are packed in overlapping segments. The window in a video's middle lies in one of them, and which is known
-from the index alone: all segments but the last are of one length.
+Whole videos are packed in overlapping segments. The window in the middle of a video is in one of them. The index alone
+tells which one: all segments except the last have the same length.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from vidaudio.tasks.separation.evaluation.protocols import ListedClip
 
 @dataclass(frozen=True)
 class EvalCorpus:
-    """A packed corpus to draw test sounds from.
+    """A packed corpus that test sounds are drawn from.
 
     Attributes:
-        index: Of the split, or of all splits.
-        windows: Of its samples.
-        reader: Of its samples.
+        index: Index of the split, or of all splits.
+        windows: Windows of the samples.
+        reader: Reader of the samples.
     """
 
     index: TrainingIndex
@@ -36,29 +36,37 @@ class EvalCorpus:
 
     @classmethod
     def of(cls, index: TrainingIndex, shape: WindowShape) -> EvalCorpus:
+        """Return the corpus of an index, with windows of a shape."""
         return cls(index, Windows(index, shape), SampleReader(index))
 
     @functools.cached_property
     def usable(self) -> frozenset[int]:
-        """Rows that have a window."""
+        """Return the rows that have a window."""
         return frozenset(self.windows.usable.tolist())
 
     @functools.cached_property
     def labels(self) -> list[str]:
-        """Each row's first label; empty where it has none."""
+        """Return each row's first label; empty if it has none."""
         return [row[0] if row else "" for row in self.index.table["labels"].to_pylist()]
 
 
 @dataclass(frozen=True, slots=True)
 class LocatedWindow:
-    """A window of a sample."""
+    """A window of a sample, given by the sample's row in the index."""
 
     row: int
     window: Window
 
 
 class ClipLocator:
-    """Finds the clips of lists in a corpus."""
+    """Finder of listed clips in a corpus.
+
+    Args:
+        corpus: Corpus to search.
+
+    Attributes:
+        ambiguous: Number of look-ups that found several clips of which not exactly one has the list's label.
+    """
 
     def __init__(self, corpus: EvalCorpus) -> None:
         self.corpus = corpus
@@ -75,10 +83,10 @@ class ClipLocator:
                 self._ids_of[source].append(self._ids[row])
 
     def find(self, clip: ListedClip, *, published_crop: bool) -> LocatedWindow | None:
-        """The scored window of a listed clip; None where the corpus has none of it.
+        """Return the scored window of a listed clip; None if the corpus does not have it.
 
-        A list that names videos means any cut of them: of several, the one with the list's label, else the first by id;
-        those are counted in `ambiguous`.
+        A list that names videos means any clip of a video. Of several clips, the one with the list's label is taken,
+        otherwise the first by id. `ambiguous` counts the cases where the label does not select exactly one.
         """
         rows = self._by_id.get(self._clip_id(clip) or "", [])
         if not rows:
@@ -99,7 +107,7 @@ class ClipLocator:
     def _whole(self, row: int, seconds: float | None) -> LocatedWindow | None:
         if row not in self.corpus.usable:
             return None
-        # A pack of middles (`pack.window: middle`) holds nothing else: its middle is all there is.
+        # A pack of middle windows (`pack.window: middle`) contains only the middle of each clip.
         if seconds is None or "-w" in self._keys[row].removeprefix(self._ids[row]):
             return LocatedWindow(row, self.corpus.windows.middle(row))
         return self._around(row, seconds)
@@ -118,13 +126,13 @@ class ClipLocator:
         step = int(self._samples[rows[0]]) - int(OVERLAP_SECONDS * rate)
         starts = np.asarray(numbers) * step
         centre = (starts[-1] + int(self._samples[rows[-1]])) // 2 if seconds is None else round(seconds * rate)
-        # The segment in whose middle the centre lies best, so that the window is inside it.
+        # The segment whose middle is nearest to the centre, so that the window is inside the segment.
         middles = starts + self._samples[rows] / 2
         best = int(np.argmin(np.abs(middles - centre)))
         return self._around(rows[best], (centre - starts[best]) / rate)
 
     def _around(self, row: int, seconds: float) -> LocatedWindow | None:
-        """None where the sound ends too early for a window there: then it is not what the list means."""
+        """Return the window around a time; None if the sound is too short there: then it is not the listed clip."""
         if row not in self.corpus.usable:
             return None
         window = around(self.corpus, row, seconds)
@@ -134,7 +142,7 @@ class ClipLocator:
 
 
 def around(corpus: EvalCorpus, row: int, seconds: float) -> Window:
-    """Sound exactly around a time of the sample's sound, and the pictures of the window nearest to it."""
+    """Return a window with the sound centred on a time of the sample, and the images of the nearest grid window."""
     windows, rate = corpus.windows, corpus.index.sample_rate
     first = round(seconds * rate) - windows.shape.samples // 2
     nearest = min(

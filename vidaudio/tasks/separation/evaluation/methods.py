@@ -1,7 +1,7 @@
-"""Ways to estimate the target of a mixture: asked rightly or wrongly, not asked at all, or knowing the answer.
+"""Estimation methods for the target of a mixture: right or wrong queries, no query, or oracles.
 
-A method has one candidate estimate or several. Of several the one with the highest SDR counts: an oracle's choice, and
-every table says so.
+A method has one or more candidate estimates. Of several candidates, the one with the highest SDR counts: an oracle's
+choice, and every table marks it.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from vidaudio.training.checkpoint import Checkpoint, best_device
 
 T = TypeVar("T")
 
-# What can stand in a report's rows, in this order.
+# Methods of a report's rows, in this order.
 METHODS = ("mixture", "text", "image", "wrong_text", "wrong_image", "fixed_filter", "ideal_binary_mask")
-# Of a system that is not asked: which of its masks stands for the target, see vidaudio.separation.candidate_masks.
+# For systems without queries: the mask that is taken as the target's, see vidaudio.separation.candidate_masks.
 HEAD_METHODS = {"mask_or_complement": "complement", "best_head": "heads", "first_head": "first"}
 ASKED_BY = {"text": "text", "wrong_text": "text", "image": "image", "wrong_image": "image"}
 NEEDS_LABEL = frozenset({"text", "wrong_text", "fixed_filter"})
 ORACLES = frozenset({"mask_or_complement", "best_head", "ideal_binary_mask"})
 PHRASING_PREFIX = "text: "
-# The same way to ask, for a sound that is not in the mixture.
+# The same kind of query, for a sound that is not in the mixture.
 _WRONG = {"text": "wrong_text", "image": "wrong_image"}
 
 
 def wrong_method(method: str) -> str | None:
-    """The method that asks for a wrong sound as `method` asks for the right one; None where `method` does not ask."""
+    """Return the method whose wrong query corresponds to `method`'s query; None if `method` has no query."""
     return "wrong_text" if method.startswith(PHRASING_PREFIX) else _WRONG.get(method)
 
 
 def methods_of(loaded: Checkpoint, methods: Sequence[str] | None) -> list[str]:
-    """The methods asked for, or the system's own; always with the mixture, and in the order of a report.
+    """Return the given methods, or the system's defaults; always with the mixture, in the order of a report.
 
     Raises:
-        CorpusError: One that does not exist, or that the system cannot be asked by.
+        CorpusError: When a method does not exist, or the system does not support it.
     """
     known = (*METHODS, *HEAD_METHODS)
     unknown = sorted(set(methods or ()) - set(known))
@@ -70,14 +70,14 @@ def methods_of(loaded: Checkpoint, methods: Sequence[str] | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Estimates:
-    """Everything estimated of one mixture.
+    """All estimates of one mixture.
 
     Attributes:
-        number: Of the mixture in its protocol.
-        references: The true sources, target first, float32 `[2, samples]`.
-        mixture: float32 `[samples]`.
+        number: Number of the mixture in its protocol.
+        references: True sources, target first, float32 `[2, samples]`.
+        mixture: The mixture, float32 `[samples]`.
         names: Method and candidate number of each estimate.
-        sounds: The estimates of target and rest, float32 `[estimates, 2, samples]`.
+        sounds: Estimates of target and rest, float32 `[estimates, 2, samples]`.
     """
 
     number: int
@@ -88,25 +88,25 @@ class Estimates:
 
 
 class Estimator:
-    """Makes the estimates of every method for one mixture after another; the U-Net runs once a mixture.
+    """Makes the estimates of all methods for each mixture.
 
     Args:
         loaded: The system.
-        tests: Mixtures, for the queries they need.
-        methods: See `methods_of`.
-        phrasings: Further ways to ask in words, each a method named `text: NAME`.
-        filters: For `fixed_filter`.
-        noise_heads: `drop`, as the papers test; or `keep`: the mask united with a noise mask, as in training. Which
-            noise head belongs to the query is not known, so each is a candidate.
-        encoder_weights: Local weights of the encoder.
-        skippable: Methods that are left out, not refused, for a mixture for which there is no wrong query.
+        tests: Test mixtures, which wrong queries are drawn from.
+        methods: Methods to run, see `methods_of`.
+        phrasings: Additional phrasings of text queries, each a method named `text: NAME`.
+        filters: Filters of the method `fixed_filter`.
+        noise_heads: `drop`, as in the papers' tests; or `keep`: the mask united with a noise mask, as in training. It
+            is not known which noise head belongs to the query, so each is a candidate.
+        encoder_weights: Local weights of the encoder; None for the recorded ones.
+        skippable: Methods that are skipped instead of refused for a mixture without a wrong query.
 
     Attributes:
-        without_wrong_query: Mixtures for which there was none.
-        unknown_labels: Labels of targets that the system does not know; their mixtures are not asked about in words.
+        without_wrong_query: Numbers of the mixtures without a wrong query.
+        unknown_labels: Labels that the system does not know; there are no text queries for them.
 
     Raises:
-        CorpusError: Noise heads are to be kept of a system that has none.
+        CorpusError: When noise heads are to be kept and the system has none.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Estimator:
 
     @torch.no_grad()
     def estimate(self, item: EvalMixture) -> Estimates:
-        """All methods that this mixture allows."""
+        """Return the estimates of all methods that are possible for this mixture."""
         audio = np.stack([_sound(item.target), _sound(item.interference)])
         sources, mixture = mix_sources(torch.from_numpy(audio)[None].to(self.device))
         spectrum = self.model.front_end.stft(mixture)
@@ -161,7 +161,7 @@ class Estimator:
         return Estimates(item.number, sources[0, :, : self.samples], mixed, (*first, *names), torch.cat(sounds))
 
     def _masks(self, item: EvalMixture, sources: Tensor, spectrum: Tensor) -> Iterator[tuple[tuple[str, int], Tensor]]:
-        """Method, candidate, and the target's mask on linear bins, `[bins, frames]`."""
+        """Yield method, candidate number, and the target's mask on linear bins, `[bins, frames]`."""
         front_end = self.model.front_end
         queries = {method: query for method in self.methods if (query := self._query(method, item)) is not None}
         if queries:
@@ -181,16 +181,16 @@ class Estimator:
                 yield from (((method, n), mask) for n, mask in enumerate(candidates))
 
     def _asked(self, spectrum: Tensor, queries: Tensor) -> Tensor:
-        """Masks of each query, `[queries, candidates, bins, frames]`."""
+        """Return masks of each query, `[queries, candidates, bins, frames]`."""
         masks = self.model.masks(spectrum, queries)[0][:, None]
         if not self.keeps_noise:
             return masks
-        # The noise heads look at all queries together, and whoever asks has but one.
+        # Noise heads read all queries together, but each query here is used alone.
         noise = [self.model.noise_masks(spectrum, queries[:, n : n + 1])[0] for n in range(queries.shape[1])]
         return (masks + torch.stack(noise)).clamp(max=1)
 
     def _query(self, method: str, item: EvalMixture) -> Tensor | None:
-        """What a method asks about a mixture; None where it does not ask, or cannot ask about this one."""
+        """Return a method's query for a mixture; None if the method has no query, or none for this mixture."""
         if method == "image":
             return self._image(item.target)
         if method == "wrong_image":
@@ -206,7 +206,7 @@ class Estimator:
         return None
 
     def _absent(self, method: str, item: EvalMixture, find: Callable[[EvalMixture], T]) -> T | None:
-        """What `find` finds that is not in a mixture; None where there is nothing and nobody asked for the method."""
+        """Return the result of `find`; None if it finds nothing and the method is skippable."""
         try:
             return find(item)
         except CorpusError:
@@ -225,7 +225,7 @@ class Estimator:
         return self.maker.encode_batch(batch)[0, 0].to(self.device)
 
     def _text(self, method: str, label: str) -> Tensor | None:
-        """The query of a label, made once; None for a label that a system of labels does not know."""
+        """Return a label's query, cached; None for a label that a system with fixed labels does not know."""
         key = (method if method in self._phrasings else "text", label)
         if key not in self._words and label not in self.unknown_labels:
             try:

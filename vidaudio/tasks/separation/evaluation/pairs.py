@@ -1,8 +1,8 @@
-"""Which clip is mixed with which: every draw is a function of the target's number alone.
+"""Pairs of clips to mix: every draw is a function of the target's number alone.
 
-Two rules. Of a split of a corpus every clip is a target once, and its partner is of another source. Of published lists
-the partner is the papers' own draw, which knows nothing of sources: `random.seed(row)`, then one `randint` over the
-second list. That it is this draw and no other can be seen in the mixtures that the authors put on their page.
+There are two rules. In a split of a corpus, each clip is a target once, and its partner is from another source. For
+published lists, the partner is the papers' own draw, which ignores sources: `random.seed(row)`, then one `randint` over
+the second list. The mixtures on the authors' page confirm this draw.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from vidaudio.text import number_of
 
 @dataclass(frozen=True, slots=True)
 class TestPair:
-    """Rows of the index: the target, and what it is mixed with."""
+    """Index rows of a target and of the clip that is mixed with it."""
 
-    __test__ = False  # not a class of tests, whatever its name begins with
+    __test__ = False  # the name begins with Test, but pytest must not collect it
 
     target: int
     interference: int
 
 
 def published_partner(row: int, interference: int) -> int:
-    """Row of the second list that the papers mix with a row of the first (CLIPSep's evaluation, `MixDatasetV2`).
+    """Return the row of the second list that the papers mix with a row of the first (CLIPSep's `MixDatasetV2`).
 
     Args:
-        row: Of the target, from 0.
-        interference: Rows of the second list.
+        row: Row of the target, from 0.
+        interference: Number of rows of the second list.
     """
     return random.Random(row).randint(0, interference - 1)
 
 
 def published_pairs(targets: int, interference: int) -> list[tuple[int, int]]:
-    """Rows of the first and of the second list, one pair a target; nothing keeps a clip from meeting itself."""
+    """Return rows of the first and of the second list, one pair per target; a clip may be paired with itself."""
     return [(row, published_partner(row, interference)) for row in range(targets)]
 
 
 def draw_pairs(
     index: TrainingIndex, windows: Windows, labels: Sequence[str] | None, mixtures: int | None = None
 ) -> list[TestPair]:
-    """One pair a clip: the interference is drawn with Python's generator seeded by the target's number.
+    """Return one pair per clip: Python's generator, seeded with the target's number, draws the interference.
 
-    Targets are in order of their keys. Interference is of another source and, where `labels` are given, another label;
-    clips without a label (an empty one) are left out then.
+    Targets are in order of their keys. Interference is from another source and, if `labels` are given, has another
+    label; clips without a label (an empty one) are then left out.
 
     Raises:
-        CorpusError: No two clips can be mixed.
+        CorpusError: When no two clips can be mixed.
     """
     keys = index.table["key"].to_pylist()
     rows = np.asarray(sorted(windows.usable.tolist(), key=keys.__getitem__), np.int64)

@@ -1,6 +1,6 @@
-"""Phrasings: one and the same sound asked for in other words, to see how much the words matter (CLIPSep, appendix G).
+"""Phrasings: the same sound requested in other words, to measure the effect of the words (CLIPSep, appendix G).
 
-A list of phrasings is a YAML file: a name, and the sentences whose mean embedding is the query.
+A list of phrasings is a YAML file. Each entry has a name, and sentences whose mean embedding is the query.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PHRASING_FOLDER = "manifests/phrasings"
 
 
 class Phrasing(RecipeModel):
-    """One way to ask: a name for the table, and sentences with a {} for the label."""
+    """One phrasing of a query: a name for the table, and sentences with a {} for the label."""
 
     name: str
     sentences: tuple[str, ...]
@@ -33,6 +33,8 @@ class Phrasing(RecipeModel):
 
 
 class PhrasingList(RecipeModel):
+    """List of phrasings in a YAML file; the names are unique."""
+
     phrasings: tuple[Phrasing, ...]
 
     @field_validator("phrasings")
@@ -44,25 +46,25 @@ class PhrasingList(RecipeModel):
 
 
 def load_phrasings(name: str) -> tuple[Phrasing, ...]:
-    """Phrasings by name (`default`) or from a YAML file.
+    """Read phrasings by name (`default`) or from a YAML file.
 
     Raises:
-        RecipeError: There is none, or a key or sentence of it is wrong.
+        RecipeError: When the list does not exist, or one of its keys or sentences is invalid.
     """
     values = load_values(name, PHRASING_FOLDER)
     return check(PhrasingList, values, f"phrasings {Path(name).name}").phrasings
 
 
 def plain_words(recipe: TrainRecipe) -> TrainRecipe:
-    """The recipe with words taken as they come, so that sentences can be asked."""
+    """Return the recipe with the text template `{}`, so that whole sentences can be queries."""
     return recipe.model_copy(update={"query": recipe.query.model_copy(update={"templates": ("{}",)})})
 
 
 def phrased_query(maker: QueryEncoder, phrasing: Phrasing, label: str) -> Tensor:
-    """Mean of the sentences' queries; `maker` takes words as they come.
+    """Return the mean of the sentences' queries; `maker` must use the text template `{}`.
 
     Raises:
-        QueryError: The system knows labels only.
+        QueryError: When the system knows only labels.
     """
     if maker.labels:
         raise QueryError("this system knows labels and no sentences; it cannot be asked in other words")

@@ -1,7 +1,7 @@
-"""Protocols as data: which lists, how they are paired, where clips are cut, what is scored, what was published.
+"""Protocols as data: the lists, their pairing, the cut positions, and published results.
 
 A protocol is a YAML file of `manifests/protocols/`. The authors' lists are not part of this package: a protocol names
-them, with their row counts and hashes, and reads them from where the user keeps them.
+them, with their row counts and hashes, and reads them from the user's folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PROTOCOL_FOLDER = "manifests/protocols"
 
 
 class ListBlock(RecipeModel):
-    """A published list: its file below the folder of lists, and what says that it is the same one."""
+    """A published list: its path in the folder of lists, and its row count and hash, which identify the list."""
 
     file: str
     rows: int
@@ -42,17 +42,17 @@ class PublishedRow(RecipeModel):
 
 
 class Published(RecipeModel):
-    """What others measured with (nearly) this protocol."""
+    """Results that others measured with (nearly) this protocol."""
 
     source: str
     rows: tuple[PublishedRow, ...] = ()
 
 
 class Protocol(RecipeModel):
-    """How test mixtures are made.
+    """Description of how test mixtures are made.
 
-    `targets` and `interference` are published lists; without them all clips of a split are targets, and partners are
-    drawn from it as `draw_pairs` does.
+    `targets` and `interference` are published lists. Without them, all clips of a split are targets, and partners are
+    drawn from the split with `draw_pairs`.
     """
 
     name: str
@@ -73,10 +73,11 @@ class ListedClip:
     """A row of a list.
 
     Attributes:
-        source: `site:video id`.
-        label: First label, spaces for underscores; empty where there is none.
-        clip_id: The clip's id, where the list states cuts.
-        centre_seconds: Where the papers cut it, from the start of its sound; None where the list does not tell.
+        source: Source of the clip, `site:video id`.
+        label: First label, with spaces instead of underscores; empty if there is none.
+        clip_id: Id of the clip, if the list has clip ids.
+        centre_seconds: Centre of the papers' window, seconds from the start of the clip's sound; None if the list has
+            none.
     """
 
     source: str
@@ -86,28 +87,28 @@ class ListedClip:
 
 
 def protocol_names() -> list[str]:
-    """Protocols that come with the package."""
+    """Return the names of the protocols in the package."""
     return recipe_names(PROTOCOL_FOLDER)
 
 
 def load_protocol(name: str) -> Protocol:
-    """A protocol by name, or a YAML file by path.
+    """Read a protocol by name, or from a YAML file by path.
 
     Raises:
-        RecipeError: There is none, or a key of it is wrong.
+        RecipeError: When the protocol does not exist, or one of its keys is invalid.
     """
     return check(Protocol, load_values(name, PROTOCOL_FOLDER), f"protocol {Path(name).name}")
 
 
 def read_published_list(block: ListBlock, folder: str | Path) -> list[ListedClip]:
-    """Rows of a published CLIPSep list, in file order: that order decides what is mixed with what.
+    """Read a published CLIPSep list in file order, which decides how clips are paired.
 
     Args:
-        block: Which list.
-        folder: Of the lists, as the authors lay them out (`MUSIC/solo/test.csv`, `vggsound/test-good.csv` ...).
+        block: The list's path, row count and hash.
+        folder: Folder of the lists, as the authors lay them out (`MUSIC/solo/test.csv`, `vggsound/test-good.csv` ...).
 
     Raises:
-        ManifestError: It is missing, or not the list the protocol means.
+        ManifestError: When the list is missing, or differs from the protocol's list.
     """
     path = Path(folder) / block.file
     if not path.is_file():
@@ -136,10 +137,10 @@ def read_published_list(block: ListBlock, folder: str | Path) -> list[ListedClip
 
 
 def read_manifest_list(path: str | Path) -> list[ListedClip]:
-    """Clips of a manifest, in its order.
+    """Read the clips of a manifest, in its order.
 
     Raises:
-        ManifestError: Missing, empty or no manifest.
+        ManifestError: When the manifest is missing, empty or invalid.
     """
     clips = [
         ListedClip(clip.source, clip.labels[0].replace("_", " ") if clip.labels else "", clip_id=clip.id)

@@ -1,4 +1,4 @@
-"""What an evaluation found: scores by method and mixture, their summaries, and what has to be said beside them."""
+"""Evaluation report: scores by method and mixture, their summaries, and remarks that belong to them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from vidaudio.text import number_of
 
 @dataclass(frozen=True)
 class ReportHeader:
-    """What was evaluated on what.
+    """Description of the evaluated model and of the test.
 
     Attributes:
-        checkpoint, system, step: The model; how many optimiser steps it has made.
-        train_query: What it was asked with in training: image, text, hybrid, label, none.
-        data, protocol, split: The mixtures.
-        planned: How many mixtures the protocol has.
+        checkpoint: Path of the model.
+        system: System of the model.
+        step: Number of optimiser steps of the model's training.
+        train_query: Kind of query in training: image, text, hybrid, label, none.
+        data: Packed corpus of the test.
+        protocol: Name of the protocol, or the split.
+        split: Split of the corpus.
+        planned: Number of mixtures in the protocol.
         scorer: museval or batched.
         noise_heads: drop or keep.
-        phrasings: Of further ways to ask in words, name to sentences.
-        notes: What a reader must know: missing clips, unlabelled targets, leaks.
-        incomplete: Clips of the protocol are missing, so that figures of the papers do not compare.
+        phrasings: Additional phrasings of text queries, name to sentences.
+        notes: Remarks for the reader: missing clips, unlabelled targets, leaks.
+        incomplete: Whether clips of the protocol are missing, so that the scores are not comparable with the papers.
     """
 
     checkpoint: str
@@ -49,12 +53,12 @@ class EvaluationReport:
     """Scores of every method over the same mixtures.
 
     Attributes:
-        about: What was evaluated on what.
-        methods: In the order of the rows.
-        mixtures: How many test mixtures there are.
-        scores: By mixture number, method to score; None where a signal was silent.
-        labels: By mixture number, the target's kind; empty where it has none.
-        names: By mixture number, the target's and the interference's key.
+        about: Description of the model and of the test.
+        methods: Methods in the order of the rows.
+        mixtures: Number of test mixtures.
+        scores: Mixture number to scores by method; None where a signal is silent.
+        labels: Mixture number to the target's label; empty if it has none.
+        names: Mixture number to the target's and the interference's key.
         oracles: Methods whose score is the best of several estimates, or that know the sources.
     """
 
@@ -68,11 +72,11 @@ class EvaluationReport:
 
     @property
     def sdr(self) -> dict[str, dict[int, float]]:
-        """Method to the SDR of every mixture it could be scored on, dB, by mixture number."""
+        """Return each method's SDR of every mixture that it could be scored on, dB, by mixture number."""
         return {method: self.values(method, "sdr") for method in self.methods}
 
     def values(self, method: str, measure: str = "sdr") -> dict[int, float]:
-        """One measure of a method, dB, by mixture number."""
+        """Return one measure of a method, dB, by mixture number."""
         found: dict[int, float] = {}
         for number, row in self.scores.items():
             score: Score | None = row.get(method)
@@ -81,19 +85,19 @@ class EvaluationReport:
         return found
 
     def silent(self, method: str) -> int:
-        """How many estimates of a method were left out because a signal was silent."""
+        """Return the number of a method's estimates that are left out because a signal is silent."""
         return sum(method in row and row[method] is None for row in self.scores.values())
 
     def remarks(self) -> list[str]:
-        """What has to be said below a table: the sentences of phrasings, what was left out, and the notes."""
+        """Return the remarks below a table: the sentences of phrasings, mixtures left out, and the notes."""
         return [*self.asked(), *self.left_out(), *self.about.notes]
 
     def asked(self) -> list[str]:
-        """The sentences of each phrasing."""
+        """Return the sentences of each phrasing."""
         return [f"{name}: {' / '.join(sentences)}" for name, sentences in self.about.phrasings.items()]
 
     def left_out(self) -> list[str]:
-        """Of each method that could not be scored everywhere, how many mixtures it was not scored on, and why."""
+        """Return, for each method that was not scored on all mixtures, the number left out and the reason."""
         lines = []
         for method in self.methods:
             silent = self.silent(method)
@@ -104,34 +108,34 @@ class EvaluationReport:
         return lines
 
     def summary(self, method: str, measure: str = "sdr") -> Summary:
-        """Of a method."""
+        """Return the summary of one measure of a method."""
         return summarise(self.values(method, measure).values())
 
     def improvement(self, method: str, measure: str = "sdr") -> Summary:
-        """Of the method's scores less the mixture's own, mixture by mixture."""
+        """Return the summary of the method's scores minus the mixture's own, mixture by mixture."""
         return self._gain(method, "mixture", measure)
 
     def difference(self, method: str, other: str) -> float:
-        """Mean over mixtures of how much better one method's SDR is than another's, dB."""
+        """Return how much higher one method's SDR is than another's, mean over mixtures, dB."""
         return self._gain(method, other, "sdr").mean
 
     def over_wrong(self, method: str) -> Summary | None:
-        """How much better a method's SDR is than that of the same way to ask for a wrong sound, mixture by mixture.
+        """Return how much higher a method's SDR is than that of the corresponding wrong query, mixture by mixture.
 
-        None where that is not a way to ask, or the wrong one was not tried.
+        None if the method has no query, or the wrong query was not evaluated.
         """
         wrong = wrong_method(method)
         return self._gain(method, wrong, "sdr") if wrong in self.methods else None
 
     def is_gain_of_asking(self, method: str) -> bool | None:
-        """Whether the right query beats a wrong one by more than 2 standard errors; None where that is not known."""
+        """Return whether the right query beats a wrong one by more than 2 standard errors; None if unknown."""
         found = self.over_wrong(method)
         return None if found is None else is_above_error(found.mean, found.standard_error)
 
     def gain_figures(self, method: str) -> tuple[str, str, str]:
-        """The headline figures in words: SI-SDR gain, gain over wrong queries, SDR gain.
+        """Return the headline figures as text: SI-SDR gain, gain over wrong queries, SDR gain.
 
-        An SDR gain that wrong queries have as well is `none`, with its dB in brackets.
+        An SDR gain that wrong queries reach as well is `none`, with its dB in brackets.
         """
         wrong = self.over_wrong(method)
         return (
@@ -141,11 +145,11 @@ class EvaluationReport:
         )
 
     def by_label(self, method: str) -> dict[str, tuple[Summary, Summary]]:
-        """Of each kind of target, the summary of the SDR and of its gain over the mixture."""
+        """Return summaries of the SDR and of its gain over the mixture, for each label of the targets."""
         return self.by_label_of(method, "sdr")
 
     def by_label_of(self, method: str, measure: str) -> dict[str, tuple[Summary, Summary]]:
-        """Of each kind of target, the summary of a measure and of its gain over the mixture."""
+        """Return summaries of a measure and of its gain over the mixture, for each label of the targets."""
         sdr, mixture = self.values(method, measure), self.values("mixture", measure)
         table = {}
         for label in sorted(set(self.labels.values()) - {""}):
@@ -156,7 +160,7 @@ class EvaluationReport:
         return table
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: summaries and the scores themselves."""
+        """Return a JSON-able dict with the summaries and the scores themselves."""
         return {
             **asdict(self.about),
             "mixtures": self.mixtures,
@@ -200,7 +204,7 @@ class EvaluationReport:
         ]
         for method in self.methods:
             summary = self.summary(method)
-            # The mixture holds nothing that is not a source: its SAR is infinite but for rounding.
+            # The mixture contains nothing except the sources: its SAR is infinite apart from rounding.
             sar = math.inf if method == "mixture" else self.summary(method, "sar").mean
             name = method.replace("_", " ") + (" *" if method in self.oracles else "")
             cells = [
@@ -235,16 +239,16 @@ def _columns(cells: Sequence[str]) -> str:
 
 
 def figure(decibels: float, digits: int = 2) -> str:
-    """A number of a table; a dash where there are too few scores to tell."""
+    """Format a number of a table; NaN (too few scores) becomes a dash."""
     return "-" if math.isnan(decibels) else f"{decibels:.{digits}f}"
 
 
 def rounded(summary: Summary) -> dict[str, Any]:
-    """A summary for JSON: four decimals, None where there are too few scores to tell."""
+    """Return a summary for JSON: four decimals, None for a value that is not finite."""
     values = asdict(summary)
     return {k: v if k == "count" else (round(v, 4) if v == v and abs(v) < 1e9 else None) for k, v in values.items()}
 
 
 def counted(what: Sequence[tuple[int, str, str]]) -> tuple[str, ...]:
-    """Notes of the counts that are not 0: count, what is said of one, what of several."""
+    """Return notes of the counts that are not 0; each entry is a count, its singular text and its plural text."""
     return tuple(number_of(count, one, many) for count, one, many in what if count)

@@ -1,4 +1,4 @@
-"""Scores of sounds that lie in files, whoever separated them: published ones, another project's, one's own."""
+"""Scores of separated sound files from any separation: published ones, another project's, or the user's own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ class FileScores:
     """Scores of estimates in files, against one target.
 
     Attributes:
-        mixture: What doing nothing scores.
-        estimates: File to score; None where it is silent.
-        residual_db: Energy of mixture - (target + interference) against the mixture's, dB: how far the references are
-            from adding up to the mixture.
-        samples, sample_rate: That were compared.
+        mixture: Score of the unchanged mixture; None if a signal is silent.
+        estimates: Score of each file; None if a signal is silent.
+        residual_db: Energy of mixture - (target + interference) relative to the mixture's, dB: how far the references
+            are from adding up to the mixture.
+        samples: Number of samples compared.
+        sample_rate: Sample rate of the comparison, Hz.
     """
 
     mixture: Score | None
@@ -36,7 +37,7 @@ class FileScores:
     sample_rate: int
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able."""
+        """Return a JSON-able dict."""
         return {
             "mixture": None if self.mixture is None else self.mixture.as_dict(),
             "estimates": {name: None if s is None else s.as_dict() for name, s in self.estimates.items()},
@@ -69,18 +70,19 @@ def score_files(
     or_rest: Sequence[str | Path] = (),
     scorer: str = "museval",
 ) -> FileScores:
-    """Score separated sounds as `evaluate` does: the rest, mixture - estimate, stands for the interference.
+    """Score separated sounds as `evaluate` does; the rest, mixture - estimate, is the estimate of the interference.
 
     Args:
-        mixture, target, interference: Sound files; channels are averaged. What they do not have in common at their end
-            is left out.
-        estimates: Of the target; resampled to the target's rate where theirs is another.
-        or_rest: Those of them that may as well be the interference: mixture - estimate is tried, too, and the better
-            counts (the papers' way with PIT, an oracle).
+        mixture: Sound file of the mixture; channels are averaged. All files are cut to the shortest one's length.
+        target: Sound file of the true target.
+        interference: Sound file of the true interference.
+        estimates: Sound files of target estimates; resampled to the target's rate if theirs differs.
+        or_rest: Those estimates that may also be the interference: mixture - estimate is tried too, and the better
+            score counts (the papers' way with PIT, an oracle).
         scorer: `museval` or `batched`.
 
     Raises:
-        MediaError: A file cannot be read, or the references are of another rate than one another.
+        MediaError: When a file cannot be read, or mixture or interference differ from the target in their sample rate.
     """
     read = {str(path): read_sound(path) for path in (mixture, target, interference, *estimates)}
     rate = read[str(target)].sample_rate
@@ -100,7 +102,7 @@ def score_files(
             found[str(path)] = replace(rest, candidate=1)
     with np.errstate(divide="ignore"):
         residual = 10 * np.log10(np.sum((mixed - wanted - other) ** 2) / max(np.sum(mixed**2), 1e-30))
-    # The mixture stands for both sources: what is left of twice the mixture is the mixture.
+    # The mixture is the estimate of both sources: twice the mixture minus the estimate is the mixture again.
     untouched = _score(references, mixed, 2 * mixed, scorer)
     return FileScores(untouched, found, float(residual), samples, rate)
 

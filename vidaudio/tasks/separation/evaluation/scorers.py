@@ -1,7 +1,7 @@
-"""Scores of estimates: by museval on a pool of processes, the reference, or in batches on the device, equal to it.
+"""Scorers of estimates: museval on a pool of processes, the reference, or batches on the device, equal to museval.
 
-Only the target is scored. `vidaudio.separation.fast_sdr` says where the two agree: to 1e-3 dB on all sound that was
-once int16. The SAR of the untouched mixture is what rounding leaves of infinity, in both.
+Only the target is scored. `vidaudio.separation.fast_sdr` documents where the two agree: to 1e-3 dB on all sound that
+was once int16. The SAR of the unchanged mixture would be infinite; its value in both scorers is only rounding.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from vidaudio.tasks.separation.evaluation.methods import Estimates
 
 SCORERS = ("museval", "batched")
 MEASURES = ("sdr", "sir", "sar", "si_sdr")
-# Systems of 1,024 equations and as many projections as estimates, in float64: 30 MB a mixture of five estimates.
+# Systems of 1,024 equations and one projection per estimate, in float64: 30 MB per mixture of five estimates.
 MIXTURES_AT_ONCE = {"cpu": 2, "cuda": 16}
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Of one estimate of one target, dB; `candidate` is the number of the estimate among its method's."""
+    """Scores of one estimate of one target, dB; `candidate` is the estimate's number among its method's candidates."""
 
     sdr: float
     sir: float
@@ -35,12 +35,12 @@ class Score:
     candidate: int = 0
 
     def as_dict(self) -> dict[str, float | None]:
-        """JSON-able: four decimals, None for what is not finite."""
+        """Return a JSON-able dict: four decimals, None for values that are not finite."""
         values = {name: value for name, value in asdict(self).items() if name != "candidate"}
         return {name: round(value, 4) if math.isfinite(value) else None for name, value in values.items()}
 
 
-# Of a mixture: method to score; None where a signal is silent.
+# Scores of one mixture by method; None where a signal is silent.
 MixtureScores = dict[str, Score | None]
 
 
@@ -51,19 +51,19 @@ def score_estimates(
     processes: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> dict[int, MixtureScores]:
-    """Score everything estimated; of a method's candidates the one with the highest SDR counts.
+    """Score all estimates; of a method's candidates, the one with the highest SDR counts.
 
     Args:
-        estimates: Drawn as they are needed, a few at a time.
+        estimates: Estimates, drawn as they are needed, a few at a time.
         scorer: One of `SCORERS`.
-        processes: For museval.
+        processes: Number of processes for museval.
         progress: Called with the number of estimates scored so far.
 
     Returns:
-        By mixture number, method to score.
+        Mixture number to scores by method.
 
     Raises:
-        VidaudioError: There is no such scorer.
+        VidaudioError: When there is no such scorer.
     """
     if scorer not in SCORERS:
         raise VidaudioError(f"there is no scorer {scorer!r}; there are {', '.join(SCORERS)}")
@@ -106,7 +106,7 @@ def _batched(estimates: Iterable[Estimates], progress: Callable[[int], None]) ->
 
 
 def _alike(estimates: Iterable[Estimates]) -> Iterator[list[Estimates]]:
-    """Runs of neighbours with the same methods, as many as are scored at once."""
+    """Yield runs of consecutive mixtures with the same methods, each at most as long as is scored at once."""
     batch: list[Estimates] = []
     for mixture in estimates:
         most = MIXTURES_AT_ONCE.get(mixture.sounds.device.type, 2)

@@ -1,7 +1,7 @@
-"""Several runs over the same mixtures: one beside the other, or along a setting they were trained with.
+"""Several runs over the same mixtures: side by side, or along a training setting.
 
-A setting such as gamma belongs to training, so a sweep evaluates one run a value, found by what its recipe says
-(CLIPSep, figure 6). Values without a run are named; nothing is trained here.
+A setting such as gamma belongs to training, so a sweep evaluates one run per value, found by the run's recipe (CLIPSep,
+figure 6). Values without a run are reported; nothing is trained here.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown, mea
 from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.training.checkpoint import holds_weights, read_checkpoint
 
-# What the papers call some settings.
+# The papers' names of some settings.
 SHORT_NAMES = {"gamma": "model.noise.gamma", "lambda": "model.noise.activation_weight"}
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """A key of a recipe, and the values wanted of it."""
+    """A key of the recipe, and the values to evaluate."""
 
     key: str
     values: tuple[Any, ...]
 
     @classmethod
     def parse(cls, text: str) -> Sweep:
-        """Read `KEY=V1,V2 ...`; `gamma` and `lambda` are short for NIT's.
+        """Parse `KEY=V1,V2 ...`; `gamma` and `lambda` are short for the NIT settings.
 
         Raises:
-            RecipeError: Not of that form, or recipes have no such key.
+            RecipeError: When the text does not have that form, or recipes have no such key.
         """
         key, equals, listed = text.partition("=")
         if not equals or not key.strip() or not listed.strip():
@@ -56,11 +56,13 @@ class Sweep:
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """Reports of a sweep: a value, how noise heads were treated, and what was found.
+    """Reports of a sweep.
 
     Attributes:
+        sweep: The key and its values.
+        points: Value, treatment of the noise heads, and report of each evaluation.
         missing: Values without a run.
-        left_out: Runs of none of the values, each with what it has.
+        left_out: Runs with none of the values, each with its own value.
     """
 
     sweep: Sweep
@@ -72,11 +74,12 @@ class SweepReport:
         return self.as_markdown()
 
     def as_dict(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
         points = [{"value": v, "noise_heads": heads, **r.as_dict()} for v, heads, r in self.points]
         return {"key": self.sweep.key, "missing": list(self.missing), "left_out": list(self.left_out), "points": points}
 
     def as_markdown(self) -> str:
-        """A row a value and treatment of the noise heads, a column a way to ask."""
+        """Return a table with a row per value and treatment of the noise heads, and a column per method."""
         methods = _methods(self.points)
         header = " | ".join(method.replace("_", " ") for method in methods)
         lines = [
@@ -110,6 +113,7 @@ class SweepReport:
         return "\n".join([*lines, *(["", *(f"- {remark}" for remark in remarks)] if remarks else [])]) + "\n"
 
     def as_csv(self) -> str:
+        """Return a row per value, treatment of the noise heads, method and measure."""
         sink = io.StringIO()
         writer = csv.writer(sink, lineterminator="\n")
         writer.writerow([self.sweep.key, "noise_heads", "method", "measure", "mean_db", "se_db", "median_db", "n"])
@@ -117,21 +121,21 @@ class SweepReport:
             for method in report.methods:
                 for measure in MEASURES:
                     s = report.summary(method, measure)
-                    # As in a CSV of scores: what there is no number for is empty.
+                    # As in a CSV of scores: a missing number is an empty cell.
                     figures = ["" if math.isnan(v) else f"{v:.4f}" for v in (s.mean, s.standard_error, s.median)]
                     writer.writerow([value, heads, method, measure, *figures, s.count])
         return sink.getvalue()
 
 
 def find_runs(runs: Sequence[str | Path], sweep: Sweep) -> tuple[list[tuple[Any, Path]], list[Any], list[str]]:
-    """Which run was trained with which value: pairs in the sweep's order, values that no run has, runs of no value.
+    """Return (value, run) pairs in the sweep's order, values without a run, and runs with none of the values.
 
     Args:
-        runs: Runs' folders or weights files; of a folder without weights, the runs in it.
-        sweep: The values wanted.
+        runs: Folders or weights files of runs; a folder without weights means all runs in it.
+        sweep: The key and the values to evaluate.
 
     Raises:
-        CheckpointError: No run at all, or one value in two runs.
+        CheckpointError: When no run has one of the values, or two runs have the same value.
     """
     found: dict[int, Path] = {}
     left_out = []
@@ -153,7 +157,7 @@ def find_runs(runs: Sequence[str | Path], sweep: Sweep) -> tuple[list[tuple[Any,
 
 
 def setting_of(run: Path, key: str) -> Any:
-    """A setting of the recipe that a run was trained with; None where its recipe has no such key."""
+    """Return a setting of the recipe that a run was trained with; None if its recipe has no such key."""
     value: Any = read_checkpoint(run)[1]["recipe"]
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
@@ -171,7 +175,7 @@ def run_sweep(
     """Evaluate the run of each value with `evaluate(run, noise_heads)`.
 
     Raises:
-        CheckpointError: See `find_runs`.
+        CheckpointError: When `find_runs` raises it.
     """
     found, missing, left_out = find_runs(runs, sweep)
     points = [(value, heads, evaluate(path, heads)) for value, path in found for heads in noise_heads]
@@ -179,7 +183,7 @@ def run_sweep(
 
 
 def draw_sweep(report: SweepReport, path: Path) -> None:
-    """Mean SDR with its standard error along the values, a line a way to ask and treatment of the noise heads; SVG."""
+    """Draw mean SDR and standard error along the values, a line per method and noise-head treatment; SVG."""
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -191,7 +195,7 @@ def draw_sweep(report: SweepReport, path: Path) -> None:
     for value, heads, each in report.points:
         for method in _methods(report.points):
             if method.startswith("wrong_"):
-                continue  # two lines more each; the table has them
+                continue  # would add two more lines each; the table has them
             lines.setdefault((method, heads), []).append((at[value], each.summary(method)))
     for (method, heads), points in lines.items():
         style = "--" if heads == "keep" else "-"
@@ -207,7 +211,7 @@ def draw_sweep(report: SweepReport, path: Path) -> None:
 
 
 def write_sweep(report: SweepReport, folder: str | Path) -> Path:
-    """Write `sweep.json`, `.md`, `.csv` and `.svg` into a folder."""
+    """Write `sweep.json`, `.md`, `.csv` and `.svg` into a folder, and return the path of the JSON file."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "sweep.json").write_text(json.dumps(report.as_dict(), indent=2, sort_keys=True) + "\n")
@@ -218,7 +222,7 @@ def write_sweep(report: SweepReport, folder: str | Path) -> Path:
 
 
 def write_comparison(reports: Sequence[EvaluationReport], folder: str | Path, *, published: bool = False) -> Path:
-    """Write `comparison.md` with a row a system and way to ask, and train by test modality; `.json`, `.csv`."""
+    """Write the comparison of systems as `comparison.md`, `.json` and `.csv`, and return the path of the JSON file."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "comparison.md").write_text(comparison(reports, published=published))
@@ -234,7 +238,7 @@ def write_comparison(reports: Sequence[EvaluationReport], folder: str | Path, *,
 
 
 def comparison(reports: Sequence[EvaluationReport], *, published: bool = False) -> str:
-    """Systems beside one another as Markdown, and train modality by test modality."""
+    """Return a Markdown table with a row per system and method, and one of train modality by test modality."""
     modalities = f"\n## Train modality by test modality\n\n{modality_table(reports)}"
     return as_markdown(reports, published=published) + modalities
 
@@ -253,7 +257,7 @@ def _require_key(key: str) -> None:
 
 
 def _keys(model: type[BaseModel], before: str = "") -> Iterator[str]:
-    """All settings of a recipe, those of its blocks with dots, the blocks themselves too."""
+    """Yield all settings of a recipe, also those of its blocks, with dots, and the blocks themselves."""
     for name, about in model.model_fields.items():
         yield before + name
         for kind in (about.annotation, *get_args(about.annotation)):

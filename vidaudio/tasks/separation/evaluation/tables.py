@@ -1,4 +1,4 @@
-"""Tables in the shape of the papers': Markdown to read, CSV to compute with."""
+"""Tables in the layout of the papers': Markdown for reading, CSV for computing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEST_QUERY = {"text": "text", "image": "image", "wrong_text": "wrong text", "wro
 
 
 def as_csv(report: EvaluationReport) -> str:
-    """One row a method and mixture."""
+    """Return a row per method and mixture."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     header = ["method", "mixture", "target", "interference", "label", *(f"{name}_db" for name in MEASURES), "candidate"]
@@ -33,11 +33,11 @@ def as_csv(report: EvaluationReport) -> str:
 
 
 def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False) -> str:
-    """Evaluations over the same mixtures as one table: the mixture once, then a row a system and way to ask.
+    """Return evaluations over the same mixtures as one table: the mixture once, then a row per system and method.
 
     Args:
-        reports: Of one protocol.
-        published: The papers' rows below ours, marked.
+        reports: Reports of one protocol.
+        published: Whether to add the papers' rows below ours, marked.
     """
     first = reports[0].about
     lines = [
@@ -66,7 +66,7 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
 
 
 def modality_table(reports: Sequence[EvaluationReport]) -> str:
-    """Train modality by test modality (CLIPSep, figure 4): a row a system, columns a way to ask."""
+    """Return train modality by test modality (CLIPSep, figure 4): a row per system, columns per query modality."""
     head = "| model | train query | text: SI-SDR gain | SDR | median | image: SI-SDR gain | SDR | median |"
     lines = [head, "| --- | --- |" + " ---: |" * 6]
     for report in reports:
@@ -90,7 +90,7 @@ def _rows(reports: Sequence[EvaluationReport]) -> list[str]:
             asked = "-" if method == "mixture" else TEST_QUERY.get(method, method.replace("_", " "))
             asked += " *" if method in report.oracles else ""
             mean, median = _cells(report.summary(method))
-            # The mixture holds nothing but the sources: no artifacts.
+            # The mixture contains only the sources: no artifacts.
             sar = "∞" if method == "mixture" else figure(report.summary(method, "sar").mean)
             further = [
                 figure(report.summary(method, "sir").mean),
@@ -109,7 +109,7 @@ def _cells(summary: Summary) -> tuple[str, str]:
 
 
 def mean_and_error(summary: Summary) -> str:
-    """Mean ± standard error, dB, as far as there are scores enough for them."""
+    """Format mean ± standard error, dB; the error is left out if there are too few scores for it."""
     error = "" if math.isnan(summary.standard_error) else f" ± {figure(summary.standard_error)}"
     return figure(summary.mean) + error
 
@@ -141,7 +141,7 @@ def _by_label(report: EvaluationReport) -> list[str]:
 
 
 def published_lines(protocol: str) -> list[str]:
-    """What the papers measured with a protocol, as a Markdown table that says so."""
+    """Return the papers' results with a protocol, as a Markdown table that names their origin."""
     try:
         found: Published | None = load_protocol(protocol).published
     except RecipeError:
