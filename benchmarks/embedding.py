@@ -24,11 +24,12 @@ from benchmarks.common import median_ratio, report, side_by_side
 from benchmarks.media import clips
 from vidaudio.config.corpus import RunSettings, load_corpus_recipe
 from vidaudio.corpus.corpus import Corpus, create_or_open
-from vidaudio.encoders.clip import DTYPES, best_precision
+from vidaudio.encoders.cache import cached_encoder
+from vidaudio.encoders.spec import DTYPES, best_precision
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.source import open_manifest
 from vidaudio.media.decode.extractor import Extractor, MediaSpan
-from vidaudio.pipeline.stages.embed import cached_encoder, embed_shard
+from vidaudio.pipeline.stages.embed import embed_shard
 from vidaudio.shards.commit import commit, table_name
 from vidaudio.shards.tar import ShardWriter, list_members
 

@@ -63,7 +63,7 @@ def write_corpus(folder: Path, clips: int) -> None:
 
 def _clips(ids: list[str]) -> pa.Table:
     infos = [json.dumps({"uploader": f"the channel number {clip_id[1:10]}", "title": "a title"}) for clip_id in ids]
-    return _filled(download.SCHEMA, len(ids), {"id": ids, "state": ["done"] * len(ids), "info": infos})
+    return _filled(download.CLIPS_SCHEMA, len(ids), {"id": ids, "state": ["done"] * len(ids), "info": infos})
 
 
 def _av(ids: list[str]) -> pa.Table:
@@ -72,7 +72,9 @@ def _av(ids: list[str]) -> pa.Table:
     facts |= {"frame_seconds": grid, "grid_seconds": grid, "rms_dbfs": -20.0, "silent": False, "motion": 1.0}
     facts |= {"state": "done", "decode_errors": 0, "audio_gaps": 0, "audio_offset": 0, "audio_length": SOUND_BYTES}
     facts |= {"frame_offsets": list(range(SECONDS)), "frame_lengths": [1] * SECONDS}
-    return _filled(extract.SCHEMA, len(ids), {"id": ids} | {name: [value] * len(ids) for name, value in facts.items()})
+    return _filled(
+        extract.AV_SCHEMA, len(ids), {"id": ids} | {name: [value] * len(ids) for name, value in facts.items()}
+    )
 
 
 def _filled(schema: pa.Schema, rows: int, columns: dict[str, list]) -> pa.Table:

@@ -27,7 +27,8 @@ from torch import Tensor
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.data import indexes, streams
 from vidaudio.tasks.separation.module import TRAIN, SeparationModule
-from vidaudio.tasks.separation.queries import CorpusQueries, QueryEncoder, query_encoder
+from vidaudio.tasks.separation.queries import CorpusQueries, QueryEncoder
+from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.tasks.separation.text_queries import first_labels, text_table
 from vidaudio.training.checkpoint import build_model
@@ -180,7 +181,7 @@ def made_up_maker(recipe: TrainRecipe, stream: MixtureStream) -> QueryEncoder:
     encoder = {"architecture": ENCODERS[query.encoder], "dimensions": stream.index.dimensions}
     if query.kind == "corpus":
         return _ClipQueries(encoder, query)
-    return query_encoder(recipe, encoder=encoder, labels=first_labels(indexes(stream)))
+    return make_query_encoder(recipe, encoder=encoder, labels=first_labels(indexes(stream)))
 
 
 def forget_compiled() -> None:

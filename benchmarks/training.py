@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from benchmarks.common import compared, median_ratio, print_compared, side_by_side, write_result
 from benchmarks.loader import SECONDS, write_corpus
 from benchmarks.on_the_fly import OnTheFly, loss_of, queries_of, write_clips
-from vidaudio.encoders.clip import DTYPES, best_precision
+from vidaudio.encoders.spec import DTYPES, best_precision
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training.checkpoint import build_model

@@ -12,6 +12,10 @@ from pathlib import Path
 
 from vidaudio.errors import CorpusError, ManifestError
 
+# fsspec schemes whose files no other process can see.
+OF_ONE_PROCESS = ("memory",)
+
+
 # Of a single letter is a drive's name; `simplecache::s3` is one file system on another.
 _SCHEME = re.compile(r"((?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+):/+", re.IGNORECASE)
 
@@ -78,3 +82,17 @@ def local_target(place: str | os.PathLike[str], what: str) -> Path:
             f"{what} are written to folders of this machine, and {url_meant(place)} is a URL; name a folder"
         )
     return path
+
+
+def check_shared(url: str | os.PathLike[str]) -> None:
+    """Check that several processes find the same files at a place.
+
+    Raises:
+        CorpusError: When each process would find its own files.
+    """
+    text = os.fspath(url)
+    if text.partition("://")[0].rpartition("::")[2] in OF_ONE_PROCESS and "://" in text:
+        raise CorpusError(
+            f"{text} is in the memory of one process, and a corpus is built by several; name a folder, or a store that "
+            "all of them reach (s3://...)"
+        )

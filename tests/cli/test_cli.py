@@ -155,7 +155,8 @@ def test_a_short_run_through_train_evaluate_and_separate(tmp_path: Path, tiny_cl
     import numpy as np
     import soundfile
 
-    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+    from vidaudio.encoders.load import load_encoder
+    from vidaudio.encoders.spec import EncoderSpec
 
     fingerprint = load_encoder(EncoderSpec(str(tiny_clip), None, "float32", 8)).fingerprint
     data = make_packed(tmp_path / "data", fingerprint, clips_per_split={"train": 6, "test": 4})

@@ -112,7 +112,8 @@ def test_a_corpus_from_its_folder_to_its_removal(
 
 
 def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):
-    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+    from vidaudio.encoders.load import load_encoder
+    from vidaudio.encoders.spec import EncoderSpec
 
     fingerprint = load_encoder(EncoderSpec(str(tiny_clip), None, "float32", 8)).fingerprint
     data = make_packed(tmp_path / "data", fingerprint, clips_per_split={"train": 6, "val": 4, "test": 4})

@@ -192,8 +192,8 @@ def test_an_encoder_is_named_by_one_text(said: str, architecture: str, pretraine
 
 
 def test_every_encoder_that_ships_is_there():
+    from vidaudio.config.encoders import SHIPPED
     from vidaudio.encoders.files import local_files
-    from vidaudio.encoders.shipped import SHIPPED
 
     for encoder in SHIPPED.values():
         assert any(path.suffix == ".safetensors" for path in local_files(*encoder.values()))

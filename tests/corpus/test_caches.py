@@ -11,10 +11,12 @@ from tests.media_world import world_recipe
 from vidaudio.config.corpus import EncoderBlock
 from vidaudio.corpus.corpus import Corpus, cached_corpus, create_or_open, open_corpus
 from vidaudio.corpus.tombstones import read_tombstones, write_tombstones
+from vidaudio.encoders.cache import cached_encoder
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, table_from_clips
-from vidaudio.pipeline.stages.embed import cached_encoder, encoder_identity
-from vidaudio.shards.store import Store, open_store
+from vidaudio.pipeline.stages.embed import encoder_identity
+from vidaudio.shards.open import open_store
+from vidaudio.shards.store import Store
 
 
 @pytest.fixture(params=["folder", "memory"])

@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from vidaudio.config.corpus import CorpusRecipe
+from vidaudio.corpus.columns import AV_SCHEMA, completed
+from vidaudio.maintenance import notices
 from vidaudio.media.outcomes import State
-from vidaudio.pipeline import notices
-from vidaudio.pipeline.stages.extract import SCHEMA, completed
 
 ADDED = ("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped")
 
 
 def row(clip: str, **facts: Any) -> dict[str, Any]:
-    values: dict[str, Any] = dict.fromkeys(SCHEMA.names) | {"id": clip, "state": State.DONE.value}
+    values: dict[str, Any] = dict.fromkeys(AV_SCHEMA.names) | {"id": clip, "state": State.DONE.value}
     zeros: Mapping[str, Any] = {"time_jumps": 0, "filled_seconds": 0.0, "held_seconds": 0.0, "tone_mapped": False}
     return values | zeros | {"audio_channel": "mix"} | facts
 
@@ -31,20 +31,20 @@ def parquet(table: pa.Table) -> pq.ParquetFile:
 
 
 def counted(*rows: dict[str, Any], now: list[bool] | None = None) -> dict[str, Any]:
-    table = pa.Table.from_pylist(list(rows), schema=SCHEMA)
+    table = pa.Table.from_pylist(list(rows), schema=AV_SCHEMA)
     states = table["state"].to_pylist()
     return notices.count_notices(parquet(table), states, now or [True] * len(rows))
 
 
 def test_columns_were_added_at_the_end():
-    assert tuple(SCHEMA.names[-len(ADDED) :]) == ADDED
+    assert tuple(AV_SCHEMA.names[-len(ADDED) :]) == ADDED
 
 
 def test_an_older_table_is_completed():
-    table = pa.Table.from_pylist([row("a"), row("b")], schema=SCHEMA)
+    table = pa.Table.from_pylist([row("a"), row("b")], schema=AV_SCHEMA)
     older = table.drop_columns(list(ADDED))
     whole = completed(older)
-    assert whole.schema == SCHEMA
+    assert whole.schema == AV_SCHEMA
     assert whole["time_jumps"].null_count == 2
     assert completed(table) is table
     assert completed(older.select(["id"]), ["id", "time_jumps"]).column_names == ["id", "time_jumps"]
@@ -65,7 +65,7 @@ def test_what_was_mended_is_counted():
 
 
 def test_nothing_is_read_where_there_is_nothing(monkeypatch: pytest.MonkeyPatch):
-    file = parquet(pa.Table.from_pylist([row("a")], schema=SCHEMA))
+    file = parquet(pa.Table.from_pylist([row("a")], schema=AV_SCHEMA))
     monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: pytest.fail("a column was read"))
     assert notices.count_notices(file, ["done"], [True]) == notices.NONE
 

@@ -25,7 +25,8 @@ from vidaudio.manifest import SCHEMA, Clip, read_manifest, table_from_clips, wri
 from vidaudio.manifest import source as sources
 from vidaudio.manifest.source import ChosenRows, ParquetRows, RowSource, TableRows, open_manifest
 from vidaudio.shards.checksum import file_seal_holds
-from vidaudio.shards.store import LocalStore, open_store
+from vidaudio.shards.open import open_store
+from vidaudio.shards.store import LocalStore
 
 
 def clips(number: int, *, seed: int = 0, grouped: bool = False) -> list[Clip]:

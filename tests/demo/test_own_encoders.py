@@ -13,7 +13,8 @@ from vidaudio.demo import train_bert, train_clip, train_resnet
 from vidaudio.demo.captions import NOTHING, Facts
 from vidaudio.demo.training_facts import FACTS_FILE, TrainingFacts, require_trained, write_facts
 from vidaudio.encoders.bert import BertSpec, load_bert
-from vidaudio.encoders.clip import EncoderSpec, load_encoder
+from vidaudio.encoders.load import load_encoder
+from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import EncoderError
 
 

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 
 import vidaudio.demo
-from vidaudio.encoders.clip import ClipEncoder, EncoderSpec, load_encoder
+from vidaudio.encoders.clip import ClipEncoder
+from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, fill
+from vidaudio.encoders.spec import EncoderSpec
 
 DEMO_CLIP = Path(vidaudio.demo.__file__).parent / "clip"
 PRECISIONS = ["float32", "bfloat16"]

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vidaudio.encoders.clip import EncoderSpec, load_encoder
+from vidaudio.encoders.load import load_encoder
+from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import EncoderError
 
 WEIGHTS = "open_clip_model.safetensors"

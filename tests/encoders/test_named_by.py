@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from vidaudio.encoders.bert import BertSpec, load_bert
-from vidaudio.encoders.clip import EncoderSpec, load_encoder, local_places
+from vidaudio.encoders.load import load_encoder, local_places
 from vidaudio.encoders.named_by import NamedByFile, Unreachable, no_requests
+from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import EncoderError
 
 FOREIGN = NamedByFile("foreign/corpus.json", "add --trust-encoder")

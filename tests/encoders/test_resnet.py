@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torchvision.models import resnet18
 
-from vidaudio.encoders.clip import EncoderSpec, load_encoder
+from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.resnet import ResNetEncoder
+from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import EncoderError
 from vidaudio.separation import DilatedResNet18
 

@@ -18,6 +18,7 @@ from tests.s3_server import BUCKET, S3Server
 from vidaudio.cli import main
 from vidaudio.cli.app import app
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
+from vidaudio.corpus.media_retention import release
 from vidaudio.corpus.tombstones import describe_tombstones, read_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance.export import export
@@ -33,7 +34,6 @@ from vidaudio.pipeline.retry import failed_clips
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.embed import embed_shard, prepare_encoder
 from vidaudio.pipeline.stages.extract import extract_shard
-from vidaudio.pipeline.stages.fused import release
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.maintenance_lock import LOCK_FILE, LockHeld, maintenance_lock
 from vidaudio.shards.read import TarReader

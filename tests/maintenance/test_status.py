@@ -30,8 +30,9 @@ from vidaudio.pipeline.build import build
 from vidaudio.pipeline.retry import plan_retry
 from vidaudio.pipeline.task_loop import chain_outcomes, progress_text
 from vidaudio.shards.commit import commit
+from vidaudio.shards.open import open_store
 from vidaudio.shards.parallel_read import in_parallel
-from vidaudio.shards.store import LocalStore, Store, open_store
+from vidaudio.shards.store import LocalStore, Store
 
 SHARD_CLIPS = 4
 

@@ -29,8 +29,8 @@ from vidaudio.pipeline.dry_run import dry_run
 from vidaudio.pipeline.stages import embed
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.shards.commit import encode_table, read_table
+from vidaudio.shards.open import open_store
 from vidaudio.shards.scratch import PREFIX, scratch_prefix
-from vidaudio.shards.store import open_store
 from vidaudio.shards.tar import ShardWriter, sha256_of
 
 

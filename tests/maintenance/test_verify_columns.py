@@ -32,8 +32,9 @@ from vidaudio.manifest import Clip, clips_from_table, table_from_clips
 from vidaudio.manifest.source import TableRows
 from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.commit import CommitRecord, encode_table, read_table
+from vidaudio.shards.open import open_store
 from vidaudio.shards.parallel_read import in_order
-from vidaudio.shards.store import LocalStore, open_store
+from vidaudio.shards.store import LocalStore
 from vidaudio.stream.index import INDEX_DAMAGE, SAMPLE_SCHEMA
 
 # What a row of a training table has beside its names.

@@ -11,7 +11,7 @@ import pytest
 
 from vidaudio.config.corpus import PackBlock
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, decode_pack, read_pack_file
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 
 # As older versions wrote it.
 OLD_CORPUS = {

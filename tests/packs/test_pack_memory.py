@@ -72,7 +72,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
             fact |= {"audio_offset": sound.offset, "audio_length": sound.length}
             fact |= {"frame_offsets": [f.offset for f in frames], "frame_lengths": [f.length for f in frames]}
             facts.append(fact)
-        table = pa.Table.from_pylist(facts, schema=extract.SCHEMA)
+        table = pa.Table.from_pylist(facts, schema=extract.AV_SCHEMA)
         commit(made.store, "av", 0, stage="extract", plan_hash=made.plan_hash, table=table, tar=tar)
     embedded = {
         "id": [clip.id for clip in rows for _ in SECONDS],

@@ -21,7 +21,8 @@ from PIL import Image
 
 from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from vidaudio.corpus.corpus import CORPUS_FILE, Corpus, create_or_open, open_corpus
-from vidaudio.encoders.clip import EncoderSpec, load_encoder
+from vidaudio.encoders.load import load_encoder
+from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import CorpusError, EncoderError
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
@@ -272,7 +273,7 @@ class TestRefusals:
 
     def test_auto_goes_on_with_the_dtype_that_stands(self, built_corpus, media_world, tiny_clip, monkeypatch):
         """Also on a processor where another one would be chosen for a new corpus."""
-        monkeypatch.setattr("vidaudio.encoders.clip.best_precision", lambda: "float16")
+        monkeypatch.setattr("vidaudio.encoders.spec.best_precision", lambda: "float16")
         recipe = world_recipe(tiny_clip, "embed.encoder.precision=auto")
         build(recipe, str(media_world.manifest), built_corpus.url, progress=False)
 

@@ -25,7 +25,8 @@ from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.pipeline.stages.fused import fetch_and_extract, finish_interrupted
 from vidaudio.pipeline.stages.negative_cache import FOLDER, NegativeCache, request_fingerprint, sweep_negative_caches
 from vidaudio.shards.commit import read_table, table_name
-from vidaudio.shards.store import LocalStore, open_store
+from vidaudio.shards.open import open_store
+from vidaudio.shards.store import LocalStore
 
 DEAD = ("Private video", "This video has been removed", "Join this channel to get access to members-only content")
 DOWNLOAD = """

@@ -17,8 +17,8 @@ from vidaudio.cli import main
 from vidaudio.report.listening import Key, Kind, tally
 from vidaudio.report.listening.agreement import krippendorff_alpha
 from vidaudio.report.listening.items import ListeningError
+from vidaudio.report.listening.scores import markdown, write_csv
 from vidaudio.report.listening.study import KeyTrial
-from vidaudio.report.listening.tables import markdown, write_csv
 
 PAGE = "0" * 64
 

@@ -14,8 +14,9 @@ import pytest
 
 from vidaudio.shards.commit import CommitRecord, commit, committed_shards, read_record, read_table, table_name
 from vidaudio.shards.corruption import CorruptFileError
+from vidaudio.shards.open import open_store
 from vidaudio.shards.read import TarReader
-from vidaudio.shards.store import LocalStore, Store, open_store
+from vidaudio.shards.store import LocalStore, Store
 from vidaudio.shards.tar import ShardWriter, sha256_of
 
 TABLE = pa.table({"id": ["a", "b"], "state": ["done", "failed"]})

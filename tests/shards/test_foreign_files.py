@@ -19,9 +19,10 @@ from vidaudio.shards.commit import commit, encode_table, read_record, read_table
 from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.links import LINKS_VARIABLE
 from vidaudio.shards.names import is_tar_name
+from vidaudio.shards.open import open_store
 from vidaudio.shards.parquet_limits import TooLarge, read_whole
 from vidaudio.shards.read import TarReader
-from vidaudio.shards.store import LocalStore, open_store
+from vidaudio.shards.store import LocalStore
 from vidaudio.shards.table_checks import STAGE_COLUMNS
 from vidaudio.shards.tar import BadTar, ShardWriter, list_members
 

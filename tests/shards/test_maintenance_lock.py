@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vidaudio.shards.maintenance_lock import LOCK_FILE, LockHeld, maintenance_lock
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 
 KILLED = """
 import os, sys

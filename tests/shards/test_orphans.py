@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.shards.test_commit import commit_one
+from vidaudio.shards.open import open_store
 from vidaudio.shards.orphans import sweep_orphans
-from vidaudio.shards.store import Store, open_store
+from vidaudio.shards.store import Store
 
 HOUR = 3_600.0
 

@@ -24,10 +24,11 @@ from tests.s3_server import BUCKET, S3Server
 from vidaudio.errors import CorpusError
 from vidaudio.shards import remote
 from vidaudio.shards.commit import read_record, table_name
+from vidaudio.shards.open import open_store
 from vidaudio.shards.parallel_read import REMOTE_READERS
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.s3_driver import CONNECTIONS, parse_time, s3_options
-from vidaudio.shards.store import LocalStore, Store, open_store
+from vidaudio.shards.store import LocalStore, Store
 
 COMMITTER = """
 import sys

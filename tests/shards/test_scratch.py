@@ -20,6 +20,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from vidaudio.shards import scratch as scratch_module
 from vidaudio.shards.maintenance_lock import LOCK_FILE, LockHeld, maintenance_lock
+from vidaudio.shards.open import open_store
 from vidaudio.shards.process_identity import is_alive, parse_identity, started, this_process
 from vidaudio.shards.scratch import (
     ABANDONED_SECONDS,
@@ -31,7 +32,6 @@ from vidaudio.shards.scratch import (
     sweep_scratch,
     temporary_folder,
 )
-from vidaudio.shards.store import open_store
 
 AGES = (0.0, UNLOCKED_SECONDS + 1, ABANDONED_SECONDS + 1)
 # Its own process numbers, as in a container, and the same host name.

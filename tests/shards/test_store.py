@@ -16,7 +16,8 @@ import pytest
 
 from vidaudio.errors import CorpusError
 from vidaudio.shards import remote
-from vidaudio.shards.store import LocalStore, Store, open_store
+from vidaudio.shards.open import open_store
+from vidaudio.shards.store import LocalStore, Store
 
 SIZE = 1 << 18
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import webdataset
 
+from vidaudio.shards.open import open_store
 from vidaudio.shards.read import TarReader
-from vidaudio.shards.store import open_store
 from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
 
 # The longest id that a clip can have: its member names need tar's extension for long names.

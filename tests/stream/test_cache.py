@@ -18,8 +18,9 @@ import torch
 from tests.s3_server import S3Server
 from tests.stream.synthetic import write_shards
 from vidaudio.errors import CorpusError
+from vidaudio.shards.open import open_store
 from vidaudio.shards.scratch import PREFIX
-from vidaudio.shards.store import Store, open_store
+from vidaudio.shards.store import Store
 from vidaudio.stream import MixtureStream, StreamConfig, WindowShape
 from vidaudio.stream.cache import ROOM_LOCK, ShardCache
 

@@ -15,7 +15,7 @@ import torch
 
 from tests.stream.synthetic import write_shards
 from vidaudio.errors import CorpusError
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 from vidaudio.stream import EpochLoader, MixtureStream, StreamConfig, WindowShape, open_index
 from vidaudio.stream.index import INDEX_FILE
 from vidaudio.stream.reader import SampleReader

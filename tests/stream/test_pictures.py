@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from vidaudio.errors import CorpusError
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 from vidaudio.stream import MixtureStream, StreamConfig, WindowShape, shard_urls, webdataset
 
 CONFIG = StreamConfig(sources=2, shape=WindowShape(samples=16_000), batch_size=3, frames=True)

@@ -28,7 +28,8 @@ def tiny_recipe() -> TrainRecipe:
 
 @pytest.fixture(scope="session")
 def encoder_fingerprint(tiny_clip: Path) -> dict:
-    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+    from vidaudio.encoders.load import load_encoder
+    from vidaudio.encoders.spec import EncoderSpec
 
     return load_encoder(EncoderSpec(str(tiny_clip), None, "float32", 8)).fingerprint
 

@@ -108,7 +108,7 @@ def _systems(inputs: list[str]) -> dict[str, Path]:
 
 def _tally(paths: list[Path], key: Path, csv: Path | None, complete_only: bool, as_json: bool) -> None:
     from vidaudio.report.listening import tally
-    from vidaudio.report.listening.tables import write_csv
+    from vidaudio.report.listening.scores import write_csv
 
     result = tally(paths, key, complete_only=complete_only)
     if csv is not None:

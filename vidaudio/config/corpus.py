@@ -11,11 +11,10 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 from vidaudio.config.cluster import ClusterBlock, ListenAddress, SchedulerAddress
+from vidaudio.config.encoders import named_encoder
 from vidaudio.config.recipes import RecipeModel, check, load_values, override
-from vidaudio.encoders.shipped import named_encoder
 from vidaudio.errors import CorpusError, RecipeError
-from vidaudio.paths import local_list
-from vidaudio.shards.store import check_shared
+from vidaudio.paths import check_shared, local_list
 
 STAGES = ("download", "extract", "embed", "pack")
 # Settings that older versions do not have, with the value that corresponds to what those versions did.
@@ -107,7 +106,7 @@ class ExtractBlock(ExtractedMedia, ExtractLimits):
 
 
 class EncoderBlock(RecipeModel):
-    """Settings of the encoder, see vidaudio.encoders.clip.EncoderSpec."""
+    """Settings of the encoder, see vidaudio.encoders.spec.EncoderSpec."""
 
     architecture: str = "ViT-B-32"
     pretrained: str | None = "openai"

@@ -6,10 +6,62 @@ Listing, status, removal and verification read it, so that none of them treats f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from vidaudio.shards.store import Store
+
+# Below this level a track is digital silence, with dither at most.
+SILENT_DBFS = -70.0
+AV_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("seconds", pa.float64()),
+        ("video_seconds", pa.float64()),
+        ("samples", pa.int64()),
+        ("audio_start_seconds", pa.float64()),
+        ("frame_seconds", pa.list_(pa.float64())),
+        ("grid_seconds", pa.list_(pa.float64())),
+        ("rms_dbfs", pa.float64()),
+        ("silent", pa.bool_()),
+        ("motion", pa.float64()),
+        ("decode_errors", pa.int32()),
+        ("audio_gaps", pa.int32()),
+        ("audio_offset", pa.int64()),
+        ("audio_length", pa.int64()),
+        ("frame_offsets", pa.list_(pa.int64())),
+        ("frame_lengths", pa.list_(pa.int64())),
+        # The columns from here on are missing in older corpora.
+        ("time_jumps", pa.int32()),
+        ("filled_seconds", pa.float64()),
+        ("held_seconds", pa.float64()),
+        ("audio_channel", pa.string()),
+        ("tone_mapped", pa.bool_()),
+    ]
+)
+
+
+CLIPS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("member", pa.string()),
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("path", pa.string()),
+        ("size_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("media_start_seconds", pa.float64()),
+        ("info", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +120,11 @@ def model_folders(store: Store, columns: Iterable[Column] = COLUMNS) -> list[str
     return [
         f"{column.folder}/{name}" for column in columns if column.per_model for name in store.folders(column.folder)
     ]
+
+
+def completed(table: pa.Table, columns: Sequence[str] = AV_SCHEMA.names) -> pa.Table:
+    """Return a table of this stage with null columns added for those of `columns` that an older corpus lacks."""
+    for name in columns:
+        if name in AV_SCHEMA.names and name not in table.column_names:
+            table = table.append_column(AV_SCHEMA.field(name), pa.nulls(table.num_rows, AV_SCHEMA.field(name).type))
+    return table

@@ -31,7 +31,8 @@ from vidaudio.corpus.tombstones import read_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.manifest import Clip, clips_from_table
 from vidaudio.manifest.source import RowSource, TableRows, hashed
-from vidaudio.shards.store import Store, open_store
+from vidaudio.shards.open import open_store
+from vidaudio.shards.store import Store
 from vidaudio.text import is_utf8, shown_name
 
 MANIFEST_FILE = "manifest.parquet"

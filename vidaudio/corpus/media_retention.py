@@ -7,10 +7,21 @@ from collections.abc import Iterable
 
 import pyarrow.compute as pc
 
+from vidaudio.corpus.corpus import Corpus
 from vidaudio.media.outcomes import State
-from vidaudio.shards.commit import table_name
+from vidaudio.shards.checksum import checksum_ok
+from vidaudio.shards.commit import (
+    CommitRecord,
+    committed_shards,
+    committed_shards_in,
+    read_record,
+    table_name,
+)
 from vidaudio.shards.parallel_read import read_tables
 from vidaudio.shards.store import Store
+
+CLIPS, AV = "clips", "av"
+
 
 # Outcomes of a shard whose media are not kept, before its clips table exists; see vidaudio.pipeline.stages.fused.
 DRAFT = re.compile(r"(\d{6,})\.[0-9a-f]{16}\.draft")
@@ -53,3 +64,74 @@ def fetch_again(shard: int) -> str:
         f"{release_name(shard)}, and build again: the media are fetched again, and the same bytes come back as long as "
         "the sites serve the same"
     )
+
+
+def release(corpus: Corpus, shard: int) -> None:
+    """Delete the raw media of a shard whose av table exists; do nothing where they are deleted already.
+
+    Nobody needs the media any more: a process that still reads them to extract the shard has lost that race.
+    """
+    record = read_record(corpus.store, table_name(CLIPS, shard))
+    if record.tar is None:
+        return
+    corpus.store.create(release_name(shard), b"")
+    corpus.store.remove(f"{CLIPS}/{record.tar}")
+
+
+def drafted_shards(corpus: Corpus) -> set[int]:
+    """Return shards with av and a matching draft but no clips table: the next build only commits the draft."""
+    names = corpus.store.list(CLIPS)
+    drafted = {int(match[1]) for name in names if (match := DRAFT.fullmatch(name))} - committed_shards_in(names)
+    extracted = committed_shards(corpus.store, AV) if drafted else set()
+    return {
+        shard
+        for shard in drafted & extracted
+        if draft_name(shard, read_record(corpus.store, table_name(AV, shard)).tar_sha256) in names
+    }
+
+
+def settle_drafts(corpus: Corpus, shard: int) -> None:
+    """Settle a shard's drafts before clips are removed.
+
+    If av exists, its draft becomes the clips table. Otherwise the drafts are deleted, and the shard is fetched again.
+    """
+    if corpus.store.exists(table_name(AV, shard)):
+        _settle(corpus, shard)
+        return
+    for name in _drafts(corpus, shard):
+        corpus.store.remove(f"{CLIPS}/{name}")
+
+
+def _settle(corpus: Corpus, shard: int) -> CommitRecord | None:
+    """Commit a shard's clips table from the draft that its av was made from, and delete the shard's drafts.
+
+    Return the record of the clips table; None if there is neither a table nor a matching, undamaged draft.
+    """
+    store = corpus.store
+    name = table_name(CLIPS, shard)
+    drafts = _drafts(corpus, shard)
+    if not store.exists(name):
+        made_from = draft_name(shard, read_record(store, table_name(AV, shard)).tar_sha256)
+        if made_from not in drafts:
+            return None
+        data = _read_draft(corpus, made_from)
+        if data is not None:
+            store.create(name, data)
+        elif not store.exists(name):
+            return None
+    for draft in drafts:
+        store.remove(f"{CLIPS}/{draft}")
+    return read_record(store, name)
+
+
+def _drafts(corpus: Corpus, shard: int) -> list[str]:
+    return [n for n in corpus.store.list(CLIPS) if (match := DRAFT.fullmatch(n)) and int(match[1]) == shard]
+
+
+def _read_draft(corpus: Corpus, draft: str) -> bytes | None:
+    """Return a draft's bytes; None where it does not exist any more or its checksum is wrong."""
+    try:
+        data = corpus.store.read(f"{CLIPS}/{draft}")
+    except FileNotFoundError:
+        return None  # another build has just settled it
+    return data if checksum_ok(data) else None

@@ -25,8 +25,9 @@ from vidaudio.json_values import parse_object
 from vidaudio.manifest import Clip
 from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, checksum_ok, with_checksum
 from vidaudio.shards.commit import TABLE_DAMAGE
+from vidaudio.shards.open import open_store
 from vidaudio.shards.parquet_limits import read_whole
-from vidaudio.shards.store import Store, open_store
+from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import check_texts
 
 TOMBSTONE_FILE = "removed-{:06d}.parquet"

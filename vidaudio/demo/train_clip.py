@@ -46,7 +46,8 @@ from vidaudio.demo.clip_quality import FRAME_SIZE, as_frame, evaluate_clip
 from vidaudio.demo.drawing import Scene
 from vidaudio.demo.training_facts import TrainingFacts, write_facts
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed
-from vidaudio.encoders.clip import EncoderSpec, load_encoder
+from vidaudio.encoders.load import load_encoder
+from vidaudio.encoders.spec import EncoderSpec
 
 FOLDER = Path(__file__).parent / "clip"
 

@@ -29,7 +29,8 @@ from vidaudio.demo.render import render_video
 from vidaudio.demo.train_clip import IMAGE_SIZE, augment, draw_pictures
 from vidaudio.demo.training_facts import TrainingFacts, write_facts
 from vidaudio.demo.world import KINDS, Purpose, derive_seed
-from vidaudio.encoders.clip import EncoderSpec, load_encoder
+from vidaudio.encoders.load import load_encoder
+from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.separation import DilatedResNet18
 
 FOLDER = Path(__file__).parent / "resnet"

@@ -16,10 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vidaudio.encoders.clip import PACKAGE_FOLDER
 from vidaudio.encoders.image import weights_hash
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.named_by import NamedByFile, loading
+from vidaudio.encoders.spec import PACKAGE_FOLDER
 from vidaudio.errors import EncoderError
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")

@@ -18,7 +18,7 @@ from PIL import Image
 from vidaudio.encoders.naming import encoder_name
 
 if TYPE_CHECKING:
-    from vidaudio.encoders.clip import EncoderSpec
+    from vidaudio.encoders.spec import EncoderSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 
 from vidaudio.cpus import available_cores
 from vidaudio.errors import CorpusError
+from vidaudio.maintenance import notices
 from vidaudio.media.outcomes import Reason, State
-from vidaudio.pipeline import notices
 from vidaudio.shards.commit import TABLE_DAMAGE, record_of
+from vidaudio.shards.open import open_store
 from vidaudio.shards.parallel_read import in_parallel
-from vidaudio.shards.store import Store, open_store
+from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import WORD_PATTERN, check_texts
 from vidaudio.text import storable_text
 
@@ -67,7 +68,7 @@ def count_tables(store: Store, asked: pa.Table) -> pa.Table:
         asked: Tables to count, as rows of `ASKED`.
 
     Returns:
-        Rows of `SCHEMA`.
+        Rows of `AV_SCHEMA`.
 
     Raises:
         CorpusError: When a table is damaged or disappears before it is counted.

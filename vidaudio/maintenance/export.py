@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
+from vidaudio.corpus.columns import completed
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError
@@ -31,7 +32,6 @@ from vidaudio.media.flac import BadSound, write_wav
 from vidaudio.packs.description import PACK_FILE, read_pack_file
 from vidaudio.packs.selection import CLIP_FACTS, selected
 from vidaudio.paths import local_target
-from vidaudio.pipeline.stages.extract import completed
 from vidaudio.shards.commit import committed_shards, read_table, table_name
 from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.read import TarReader

@@ -20,9 +20,9 @@ from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.superseded import Superseded, superseded
 from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_object
+from vidaudio.maintenance import notices
 from vidaudio.maintenance.count_worker import ASKED, LONGEST_EXAMPLE, SCHEMA, count_tables
 from vidaudio.media.outcomes import Reason, State
-from vidaudio.pipeline import notices
 from vidaudio.shards.commit import TABLE_DAMAGE, is_table
 from vidaudio.shards.parquet_limits import read_within
 from vidaudio.shards.table_checks import WORD_PATTERN, check_texts
@@ -47,7 +47,7 @@ def tally(corpus: Corpus, tables: Mapping[str, Mapping[str, int]]) -> pd.DataFra
         tables: Names and sizes in bytes of the committed tables, by folder.
 
     Returns:
-        Rows of `SCHEMA`.
+        Rows of `AV_SCHEMA`.
     """
     named = [(folder, name, size) for folder, sizes in tables.items() for name, size in sizes.items()]
     standing = pd.DataFrame(named, columns=["folder", "table", "table_bytes"])

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from vidaudio.corpus.corpus import Corpus, open_corpus
+from vidaudio.corpus.media_retention import settle_drafts
 from vidaudio.corpus.tombstones import read_tombstones, write_tombstones
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance.outcome_counts import SNAPSHOT_FILE
@@ -26,7 +27,6 @@ from vidaudio.maintenance.purge_shards import purge_shard
 from vidaudio.maintenance.removal_errors import RemovalIncomplete
 from vidaudio.manifest import CLIP_ID
 from vidaudio.packs.input_cache import drop_all_sources
-from vidaudio.pipeline.stages.fused import settle_drafts
 from vidaudio.shards.corruption import CorruptionLog
 from vidaudio.shards.maintenance_lock import maintenance_lock
 from vidaudio.shards.orphans import sweep_orphans

@@ -12,11 +12,11 @@ from vidaudio.corpus.columns import PACKS
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.listing import NAMED_STAGES, STAGES, Listings, list_stages
 from vidaudio.corpus.tombstones import tombstones_among
+from vidaudio.maintenance.notices import COLUMNS as NOTICED
+from vidaudio.maintenance.notices import notice_lines
 from vidaudio.maintenance.outcome_counts import tally
 from vidaudio.media.outcomes import TRANSIENT, Reason, State
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
-from vidaudio.pipeline.notices import COLUMNS as NOTICED
-from vidaudio.pipeline.notices import notice_lines
 from vidaudio.shards.commit import committed_shards_in, is_table
 from vidaudio.text import number_of
 

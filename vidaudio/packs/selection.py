@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.config.corpus import PackBlock
+from vidaudio.corpus.columns import AV_SCHEMA, completed
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError, RecipeError
@@ -19,8 +20,6 @@ from vidaudio.manifest import SCHEMA as LIST_SCHEMA
 from vidaudio.manifest.source import hashed
 from vidaudio.packs.description import is_plain_name
 from vidaudio.packs.split_draw import drawn_split, share_bounds
-from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
-from vidaudio.pipeline.stages.extract import completed
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.parallel_read import read_tables
 

@@ -153,7 +153,7 @@ def _resolved(recipe: CorpusRecipe) -> CorpusRecipe:
     if recipe.embed.encoder.precision != "auto":
         return recipe
     # Imported here: a run that only fetches need not load PyTorch.
-    from vidaudio.encoders.clip import best_precision
+    from vidaudio.encoders.spec import best_precision
 
     return with_precision(recipe, best_precision())
 

@@ -18,7 +18,7 @@ from vidaudio.config.corpus import STAGES, CorpusRecipe
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.listing import Listings, list_stages
 from vidaudio.corpus.manifest_diff import new_rows
-from vidaudio.corpus.media_retention import shards_without_media
+from vidaudio.corpus.media_retention import drafted_shards, shards_without_media
 from vidaudio.corpus.shard_plan import plan_shards
 from vidaudio.corpus.tombstones import Tombstones, read_tombstones
 from vidaudio.manifest.source import RowSource, hashed
@@ -28,7 +28,6 @@ from vidaudio.pipeline.request_estimate import RequestEstimate, rows_to_fetch
 from vidaudio.pipeline.retry import nothing_retried, retried_rows
 from vidaudio.pipeline.shard_tasks import check_order
 from vidaudio.pipeline.stages.embed import check_encoder_named
-from vidaudio.pipeline.stages.fused import drafted_shards
 from vidaudio.pipeline.up_to_date import is_up_to_date, request_hash
 from vidaudio.shards.commit import committed_shards_in
 from vidaudio.text import number_of

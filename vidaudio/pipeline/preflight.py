@@ -16,7 +16,7 @@ from vidaudio.packs.plan import check_selection, check_standing_pack
 from vidaudio.pipeline.dask.cluster import check_cluster
 from vidaudio.pipeline.retry import parse_reasons
 from vidaudio.pipeline.stages.fused import check_keep
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 
 
 @dataclass(frozen=True)

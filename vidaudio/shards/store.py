@@ -18,46 +18,11 @@ from pathlib import Path
 
 from vidaudio.errors import CorpusError
 from vidaudio.files import naming, sync, sync_folder
-from vidaudio.paths import url_meant
 from vidaudio.shards.links import check_inside, check_regular, leaves, open_regular
 from vidaudio.shards.names import check_name, is_name_part
 from vidaudio.shards.scratch import scratch_folder
 
-# fsspec schemes whose files no other process can see.
-OF_ONE_PROCESS = ("memory",)
 COPY_BYTES = 1 << 20
-
-
-def open_store(url: str | os.PathLike[str]) -> Store:
-    """Return the store at a local path or an fsspec URL (`s3://bucket/corpus`, `memory://corpus`).
-
-    Raises:
-        CorpusError: When it is not a valid place: a URL with a missing slash, or one that no driver opens.
-    """
-    text = os.fspath(url)
-    meant = url_meant(text)
-    if meant is not None and "://" not in text:
-        raise CorpusError(f"{text} lacks a slash: {meant} is a URL (a folder here of that name is ./{text})")
-    if "://" not in text or text.startswith(("file://", "local://")):
-        return LocalStore(Path(text.removeprefix("file://").removeprefix("local://")).expanduser().absolute())
-    # Imported here because the two modules import each other.
-    from vidaudio.shards.remote import RemoteStore
-
-    return RemoteStore(text)
-
-
-def check_shared(url: str | os.PathLike[str]) -> None:
-    """Check that several processes find the same files at a place.
-
-    Raises:
-        CorpusError: When each process would find its own files.
-    """
-    text = os.fspath(url)
-    if text.partition("://")[0].rpartition("::")[2] in OF_ONE_PROCESS and "://" in text:
-        raise CorpusError(
-            f"{text} is in the memory of one process, and a corpus is built by several; name a folder, or a store that "
-            "all of them reach (s3://...)"
-        )
 
 
 class Store(abc.ABC):

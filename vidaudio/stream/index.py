@@ -22,7 +22,8 @@ from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_json
 from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_file
 from vidaudio.shards.links import open_regular
-from vidaudio.shards.store import Store, open_store
+from vidaudio.shards.open import open_store
+from vidaudio.shards.store import Store
 from vidaudio.stream.index_checks import check_rows, check_runs, described_in, read_batches, read_runs
 
 INDEX_FILE = "index.arrow"

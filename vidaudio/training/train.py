@@ -23,7 +23,8 @@ from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.data import Data, indexes, shares, streams
 from vidaudio.tasks.separation.finetune import transfer_weights
 from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
-from vidaudio.tasks.separation.queries import QueryEncoder, query_encoder
+from vidaudio.tasks.separation.queries import QueryEncoder
+from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.tasks.separation.recipe import TrainRecipe
 from vidaudio.tasks.separation.systems import check_system
 from vidaudio.tasks.separation.text_queries import TextTable, first_labels, text_table
@@ -121,7 +122,7 @@ def train(
     here = current_rank()
     train_stream.set_rank(here.rank, here.world_size)
     labels = _vocabulary(recipe, train_stream, state)
-    maker = query_encoder(recipe, encoder=train_stream.index.encoder, labels=labels, weights=encoder_weights)
+    maker = make_query_encoder(recipe, encoder=train_stream.index.encoder, labels=labels, weights=encoder_weights)
     if state is not None:
         check_same_model(state, recipe, maker)
         if not recipe.data.allow_other:

@@ -16,7 +16,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment, TorchEl
 from lightning.pytorch.strategies import DDPStrategy
 from tqdm import tqdm
 
-from vidaudio.encoders.clip import best_precision
+from vidaudio.encoders.spec import best_precision
 from vidaudio.errors import RecipeError
 from vidaudio.separation import Separator, headline_figures
 from vidaudio.tasks.separation.recipe import TrainRecipe

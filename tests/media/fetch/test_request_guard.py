@@ -140,7 +140,8 @@ def test_a_pause_holds_for_all_sources_of_the_site(site: LoopbackSite, tmp_path:
     assert fetch(site.url("busy/429/a.mp4"), tmp_path, rate_limiter=rate_limiter).outcome.reason is Reason.RATE_LIMITED
     traffic = Traffic()
     threads = [threading.Thread(target=fetch, args=(site.url(f"a.mp4?{n}"), tmp_path / str(n)),
-                                kwargs={"rate_limiter": rate_limiter, "traffic": traffic}) for n in range(3)]  # fmt: skip
+                                kwargs={"rate_limiter": rate_limiter, "traffic": traffic})
+               for n in range(3)]  # fmt: skip
     for thread in threads:
         thread.start()
     assert site.requests.total() == 1

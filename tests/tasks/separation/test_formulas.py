@@ -27,7 +27,7 @@ from tests.separation import slow_reference as slow
 from tests.training.conftest import TINY
 from vidaudio.tasks.separation.data import indexes, streams
 from vidaudio.tasks.separation.module import SeparationModule
-from vidaudio.tasks.separation.queries import query_encoder
+from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
 from vidaudio.tasks.separation.text_queries import first_labels, text_table
 from vidaudio.training.checkpoint import build_model
@@ -55,7 +55,8 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict, resnet_weights: Path) -> dict:
-    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+    from vidaudio.encoders.load import load_encoder
+    from vidaudio.encoders.spec import EncoderSpec
 
     folder = tmp_path_factory.mktemp("formulas")
     resnet = load_encoder(EncoderSpec("resnet18-dilated-64", str(resnet_weights), "float32", 4)).fingerprint
@@ -104,7 +105,7 @@ def test_a_systems_loss_equals_the_formulas(
     recipe = recipe_of(name, sources)
     stream, _ = streams(recipe, str(corpora["resnet" if name == "sop" else "clip"]))
     found_labels = first_labels(indexes(stream)) if name == "labelsep" else ()
-    maker = query_encoder(recipe, encoder=stream.index.encoder, labels=found_labels)
+    maker = make_query_encoder(recipe, encoder=stream.index.encoder, labels=found_labels)
     table = {"train": text_table(indexes(stream), maker, training=True)} if "text" in maker.modalities else {}
     model = build_model(recipe, maker.dimensions, len(maker.labels)).eval()
     _far_from_the_beginning(model)

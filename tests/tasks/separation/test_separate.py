@@ -18,7 +18,7 @@ from vidaudio.cli import main
 from vidaudio.errors import CheckpointError, EncoderError, MediaError, VidaudioError
 from vidaudio.media.audio_files import read_sound
 from vidaudio.media.ffmpeg import run_ffmpeg
-from vidaudio.tasks.separation.queries import query_encoder
+from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.tasks.separation.separate import separate
 
@@ -230,6 +230,6 @@ def test_weights_that_are_not_there_are_refused_though_the_recorded_ones_are(
 def test_weights_that_nothing_reads_are_refused_or_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     recipe = load_train_recipe("labelsep")
     with pytest.raises(EncoderError, match="there is no file or folder /nothere"):
-        query_encoder(recipe, encoder=None, labels=["low"], weights="/nothere")
-    query_encoder(recipe, encoder=None, labels=["low"], weights=str(tmp_path))
+        make_query_encoder(recipe, encoder=None, labels=["low"], weights="/nothere")
+    make_query_encoder(recipe, encoder=None, labels=["low"], weights=str(tmp_path))
     assert "labelsep needs no encoder to be asked: --encoder-weights" in capsys.readouterr().err

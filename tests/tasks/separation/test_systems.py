@@ -36,7 +36,8 @@ SHORT = ("data={batch_size: 2, workers: 0}", "schedule={steps: 3, warmup_steps: 
 
 @pytest.fixture(scope="module")
 def corpora(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict, resnet_weights: Path) -> dict:
-    from vidaudio.encoders.clip import EncoderSpec, load_encoder
+    from vidaudio.encoders.load import load_encoder
+    from vidaudio.encoders.spec import EncoderSpec
 
     folder = tmp_path_factory.mktemp("corpora")
     clips = {"train": 6, "val": 3, "test": 3}

@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.encoders import named_by_corpus
+from vidaudio.encoders.cache import cached_encoder
 from vidaudio.encoders.naming import description_bytes, encoder_name
 from vidaudio.errors import EncoderError
 from vidaudio.json_values import parse_object
@@ -75,11 +77,9 @@ def load_own_encoder(corpus: Corpus, *, trusted: bool) -> Any:
     Raises:
         EncoderError: When it is not available here, or is not loaded because only the corpus names it.
     """
-    from vidaudio.pipeline.stages import embed
-
     if trusted:
-        return embed.cached_encoder(corpus.settings.embed.encoder)
-    return embed.cached_encoder(corpus.settings.embed.encoder, embed.named_by_corpus(corpus, TRUST_IT))
+        return cached_encoder(corpus.settings.embed.encoder)
+    return cached_encoder(corpus.settings.embed.encoder, named_by_corpus(corpus, TRUST_IT))
 
 
 def _loaded(corpus: Corpus, *, trusted: bool) -> Any:

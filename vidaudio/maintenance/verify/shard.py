@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidaudio.corpus.columns import AV_SCHEMA, CLIPS_SCHEMA, completed
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import fetch_again, release_name
 from vidaudio.corpus.tombstones import Tombstones
@@ -25,9 +26,6 @@ from vidaudio.maintenance.verify.files import (
 from vidaudio.maintenance.verify.findings import Findings, Sampler
 from vidaudio.maintenance.verify.model_columns import check_model_table
 from vidaudio.maintenance.verify.vector_digests import ShardVectors, shard_vectors
-from vidaudio.pipeline.stages.download import SCHEMA as CLIPS_SCHEMA
-from vidaudio.pipeline.stages.extract import SCHEMA as AV_SCHEMA
-from vidaudio.pipeline.stages.extract import completed
 from vidaudio.shards.commit import CommitRecord, table_name
 from vidaudio.shards.tar import sha256_of
 from vidaudio.text import shown_name

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidaudio.config.corpus import FetchedMedia, FetchPolicy, RateBlock, RunSettings
+from vidaudio.corpus.columns import CLIPS_SCHEMA
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.corrupt_hashes import CorruptHashes, read_corrupt_hashes
 from vidaudio.corpus.tombstones import read_tombstones
@@ -41,23 +42,6 @@ from vidaudio.shards.tar import ShardWriter, list_members
 
 # Seconds between two checks of a remote store whether another build has committed the shard.
 REMOTE_LOOK_SECONDS = 30.0
-
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("state", pa.string()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-        ("member", pa.string()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-        ("path", pa.string()),
-        ("size_bytes", pa.int64()),
-        ("sha256", pa.string()),
-        ("media_start_seconds", pa.float64()),
-        ("info", pa.string()),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,7 +301,7 @@ def _jobs(rows: Sequence[Clip], hashes: Mapping[str, CorruptHashes]) -> list[Sou
 
 def _storable(got: Fetched) -> Fetched:
     """Return the fetched clip; if its row cannot be written, a failed clip without its file."""
-    refused = storable_outcome(_facts(got), dict(got.info), SCHEMA)
+    refused = storable_outcome(_facts(got), dict(got.info), CLIPS_SCHEMA)
     if refused is None:
         return got
     if got.path is not None and not got.is_reference:
@@ -341,10 +325,10 @@ def _facts(got: Fetched) -> dict[str, Any]:
 
 def _table(rows: Sequence[Clip], removed: Collection[str], fetched: dict[str, Fetched], tar: Path) -> pa.Table:
     inside = list_members(tar)
-    columns: dict[str, list] = {name: [] for name in SCHEMA.names}
+    columns: dict[str, list] = {name: [] for name in CLIPS_SCHEMA.names}
     for clip in rows:
         if clip.id in removed:
-            for name in SCHEMA.names:
+            for name in CLIPS_SCHEMA.names:
                 columns[name].append({"id": clip.id, "state": State.REMOVED.value}.get(name))
             continue
         got = fetched[clip.id]
@@ -359,4 +343,4 @@ def _table(rows: Sequence[Clip], removed: Collection[str], fetched: dict[str, Fe
         }
         for name, value in values.items():
             columns[name].append(value)
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=CLIPS_SCHEMA)

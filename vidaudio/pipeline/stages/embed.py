@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from vidaudio.config.corpus import CorpusSettings, EncoderBlock, RunSettings
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.encoders.files import file_versions
-from vidaudio.encoders.named_by import NamedByFile, may_be_opened
+from vidaudio.corpus.encoders import named_by_corpus
+from vidaudio.encoders.cache import _stamps, cached_encoder
+from vidaudio.encoders.named_by import NamedByFile
 from vidaudio.encoders.naming import description_bytes, encoder_name
 from vidaudio.errors import CorpusError, EncoderError, MediaError
 from vidaudio.json_values import parse_object
@@ -24,37 +25,10 @@ from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.read import TarReader
 
 if TYPE_CHECKING:
-    from vidaudio.encoders.clip import EncoderSpec
+    from vidaudio.encoders.spec import EncoderSpec
 
 # Number of encoder batches of decoded pictures that are held at once.
 BATCHES_AHEAD = 4
-
-
-def cached_encoder(block: EncoderBlock, named_by: NamedByFile | None = None):
-    """Return the encoder of a recipe, loaded once per process and kept until its files change.
-
-    Args:
-        block: Encoder settings of the recipe.
-        named_by: The corpus whose recipe names the encoder; None where the user named it.
-    """
-    from vidaudio.encoders.clip import EncoderSpec
-
-    spec = EncoderSpec(**block.model_dump(), named_by=named_by)
-    return _loaded(spec, _stamps(spec))
-
-
-@functools.lru_cache(maxsize=2)
-def _loaded(spec: EncoderSpec, stamps: tuple[tuple[str, int, int], ...]):
-    from vidaudio.encoders.clip import load_encoder
-
-    return load_encoder(spec)
-
-
-def _stamps(spec: EncoderSpec) -> tuple[tuple[str, int, int], ...]:
-    """Return age and size of an encoder's local files: replaced weights are another encoder."""
-    from vidaudio.encoders.clip import local_places
-
-    return file_versions(*(str(place) for place in local_places(spec) if may_be_opened(place, spec.named_by)))
 
 
 class EncoderIdentity(NamedTuple):
@@ -67,7 +41,7 @@ class EncoderIdentity(NamedTuple):
 
 def encoder_identity(block: EncoderBlock, named_by: NamedByFile | None = None) -> EncoderIdentity:
     """Return an encoder's identity; the encoder is loaded and freed, since a driver needs memory for its manifest."""
-    from vidaudio.encoders.clip import EncoderSpec
+    from vidaudio.encoders.spec import EncoderSpec
 
     spec = EncoderSpec(**block.model_dump(), named_by=named_by)
     return _identity(spec, _stamps(spec))
@@ -75,7 +49,7 @@ def encoder_identity(block: EncoderBlock, named_by: NamedByFile | None = None) -
 
 @functools.lru_cache(maxsize=2)
 def _identity(spec: EncoderSpec, stamps: tuple[tuple[str, int, int], ...]) -> EncoderIdentity:
-    from vidaudio.encoders.clip import load_encoder
+    from vidaudio.encoders.load import load_encoder
 
     encoder = load_encoder(spec)
     return EncoderIdentity(encoder.name, description_bytes(encoder.fingerprint), encoder.image_size)
@@ -102,7 +76,8 @@ def check_encoder_named(settings: CorpusSettings) -> None:
     Raises:
         EncoderError: As `check_encoder`.
     """
-    from vidaudio.encoders.clip import EncoderSpec, check_encoder_files
+    from vidaudio.encoders.load import check_encoder_files
+    from vidaudio.encoders.spec import EncoderSpec
 
     size = check_encoder_files(EncoderSpec(**settings.embed.encoder.model_dump()))
     if size is not None:
@@ -140,11 +115,6 @@ def _is_of(corpus: Corpus, name: str) -> bool:
         return False
     same = all(told.get(key) == getattr(block, key) for key in ("architecture", "pretrained", "batch_size"))
     return same and block.precision in ("auto", told["precision"]) and named == name
-
-
-def named_by_corpus(corpus: Corpus, remedy: str) -> NamedByFile:
-    """Return the mark of an encoder that a corpus names; somebody else may have made the corpus."""
-    return NamedByFile(f"{corpus.url}/corpus.json", remedy)
 
 
 def prepare_encoder(corpus: Corpus, named_by: NamedByFile | None = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidaudio.config.corpus import RunSettings
+from vidaudio.corpus.columns import AV_SCHEMA, SILENT_DBFS
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import media_not_kept, release_name
 from vidaudio.errors import CorpusError
@@ -26,51 +27,12 @@ from vidaudio.pipeline.stages.row_check import storable_outcome
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.tar import Member, ShardWriter, list_members
 
-# Below this level a track is digital silence, with dither at most.
-SILENT_DBFS = -70.0
 # A larger number in a table is taken as damage and ignored.
 MOST_JUMPS = 1_000_000
 
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("state", pa.string()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-        ("seconds", pa.float64()),
-        ("video_seconds", pa.float64()),
-        ("samples", pa.int64()),
-        ("audio_start_seconds", pa.float64()),
-        ("frame_seconds", pa.list_(pa.float64())),
-        ("grid_seconds", pa.list_(pa.float64())),
-        ("rms_dbfs", pa.float64()),
-        ("silent", pa.bool_()),
-        ("motion", pa.float64()),
-        ("decode_errors", pa.int32()),
-        ("audio_gaps", pa.int32()),
-        ("audio_offset", pa.int64()),
-        ("audio_length", pa.int64()),
-        ("frame_offsets", pa.list_(pa.int64())),
-        ("frame_lengths", pa.list_(pa.int64())),
-        # The columns from here on are missing in older corpora.
-        ("time_jumps", pa.int32()),
-        ("filled_seconds", pa.float64()),
-        ("held_seconds", pa.float64()),
-        ("audio_channel", pa.string()),
-        ("tone_mapped", pa.bool_()),
-    ]
-)
 FACTS = ("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "rms_dbfs")
 FACTS += ("motion", "decode_errors", "audio_gaps")
 FACTS += ("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped")
-
-
-def completed(table: pa.Table, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """Return a table of this stage with null columns added for those of `columns` that an older corpus lacks."""
-    for name in columns:
-        if name in SCHEMA.names and name not in table.column_names:
-            table = table.append_column(SCHEMA.field(name), pa.nulls(table.num_rows, SCHEMA.field(name).type))
-    return table
 
 
 def extract_shard(
@@ -188,7 +150,7 @@ def _as_fetched(clip: Clip, result: Extracted) -> Extracted:
 def _storable(result: Extracted) -> Extracted:
     """Return the extraction; a failed one where its facts cannot be written."""
     facts = {name: result.facts[name] for name in FACTS} if result.outcome.state is State.DONE else {}
-    refused = storable_outcome(facts | {"message": result.outcome.message}, result.facts, SCHEMA)
+    refused = storable_outcome(facts | {"message": result.outcome.message}, result.facts, AV_SCHEMA)
     return result if refused is None else Extracted(refused)
 
 
@@ -226,9 +188,9 @@ def _media_gone(corpus: Corpus, shard: int, name: str) -> str:
 
 
 def _table(results: Mapping[str, Extracted], inside: Mapping[str, Member]) -> pa.Table:
-    columns: dict[str, list] = {name: [] for name in SCHEMA.names}
+    columns: dict[str, list] = {name: [] for name in AV_SCHEMA.names}
     for clip_id, result in results.items():
-        values: dict[str, Any] = dict.fromkeys(SCHEMA.names)
+        values: dict[str, Any] = dict.fromkeys(AV_SCHEMA.names)
         values |= {
             "id": clip_id,
             "state": result.outcome.state.value,
@@ -248,4 +210,4 @@ def _table(results: Mapping[str, Extracted], inside: Mapping[str, Member]) -> pa
             }
         for name, value in values.items():
             columns[name].append(value)
-    return pa.table(columns, schema=SCHEMA)
+    return pa.table(columns, schema=AV_SCHEMA)

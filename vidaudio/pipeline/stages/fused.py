@@ -17,14 +17,13 @@ import pyarrow as pa
 
 from vidaudio.config.corpus import RunSettings
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.corpus.media_retention import DRAFT, draft_name, release_name
+from vidaudio.corpus.media_retention import AV, CLIPS, DRAFT, _settle, draft_name, release, release_name
 from vidaudio.errors import CorpusError
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.download import FetchedShard, committed_elsewhere, fetch_shard, spending
 from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
 from vidaudio.pipeline.stages.negative_cache import sweep_negative_caches
 from vidaudio.pipeline.stages.retry_rounds import AlreadyCommitted
-from vidaudio.shards.checksum import checksum_ok
 from vidaudio.shards.commit import (
     CommitRecord,
     committed_shards,
@@ -35,7 +34,6 @@ from vidaudio.shards.commit import (
 )
 from vidaudio.shards.tar import sha256_of
 
-CLIPS, AV = "clips", "av"
 # Columns with the position of a clip's media in a tar.
 _PLACES = ("member", "offset", "length")
 
@@ -127,18 +125,6 @@ def extract_and_release(
     return record
 
 
-def release(corpus: Corpus, shard: int) -> None:
-    """Delete the raw media of a shard whose av table exists; do nothing where they are deleted already.
-
-    Nobody needs the media any more: a process that still reads them to extract the shard has lost that race.
-    """
-    record = read_record(corpus.store, table_name(CLIPS, shard))
-    if record.tar is None:
-        return
-    corpus.store.create(release_name(shard), b"")
-    corpus.store.remove(f"{CLIPS}/{record.tar}")
-
-
 def finish_interrupted(corpus: Corpus, keep: str) -> None:
     """Finish what a killed run left unfinished.
 
@@ -162,62 +148,3 @@ def finish_interrupted(corpus: Corpus, keep: str) -> None:
         marked = release_name(shard).partition("/")[2] in names
         if f"{shard:06d}.parquet" in names and (marked or keep != "all"):
             release(corpus, shard)
-
-
-def drafted_shards(corpus: Corpus) -> set[int]:
-    """Return shards with av and a matching draft but no clips table: the next build only commits the draft."""
-    names = corpus.store.list(CLIPS)
-    drafted = {int(match[1]) for name in names if (match := DRAFT.fullmatch(name))} - committed_shards_in(names)
-    extracted = committed_shards(corpus.store, AV) if drafted else set()
-    return {
-        shard
-        for shard in drafted & extracted
-        if draft_name(shard, read_record(corpus.store, table_name(AV, shard)).tar_sha256) in names
-    }
-
-
-def settle_drafts(corpus: Corpus, shard: int) -> None:
-    """Settle a shard's drafts before clips are removed.
-
-    If av exists, its draft becomes the clips table. Otherwise the drafts are deleted, and the shard is fetched again.
-    """
-    if corpus.store.exists(table_name(AV, shard)):
-        _settle(corpus, shard)
-        return
-    for name in _drafts(corpus, shard):
-        corpus.store.remove(f"{CLIPS}/{name}")
-
-
-def _settle(corpus: Corpus, shard: int) -> CommitRecord | None:
-    """Commit a shard's clips table from the draft that its av was made from, and delete the shard's drafts.
-
-    Return the record of the clips table; None if there is neither a table nor a matching, undamaged draft.
-    """
-    store = corpus.store
-    name = table_name(CLIPS, shard)
-    drafts = _drafts(corpus, shard)
-    if not store.exists(name):
-        made_from = draft_name(shard, read_record(store, table_name(AV, shard)).tar_sha256)
-        if made_from not in drafts:
-            return None
-        data = _read_draft(corpus, made_from)
-        if data is not None:
-            store.create(name, data)
-        elif not store.exists(name):
-            return None
-    for draft in drafts:
-        store.remove(f"{CLIPS}/{draft}")
-    return read_record(store, name)
-
-
-def _drafts(corpus: Corpus, shard: int) -> list[str]:
-    return [n for n in corpus.store.list(CLIPS) if (match := DRAFT.fullmatch(n)) and int(match[1]) == shard]
-
-
-def _read_draft(corpus: Corpus, draft: str) -> bytes | None:
-    """Return a draft's bytes; None where it does not exist any more or its checksum is wrong."""
-    try:
-        data = corpus.store.read(f"{CLIPS}/{draft}")
-    except FileNotFoundError:
-        return None  # another build has just settled it
-    return data if checksum_ok(data) else None

@@ -8,7 +8,6 @@ answers, as in the papers, and over listeners' own means, which does not treat o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,60 +15,8 @@ import numpy as np
 from vidaudio.report.listening.agreement import krippendorff_alpha
 from vidaudio.report.listening.answers import Listener, best_of_each, find_answers, read_answers, read_key
 from vidaudio.report.listening.items import ListeningError
+from vidaudio.report.listening.scores import OUTCOMES, Score, Tally
 from vidaudio.report.listening.study import CHOICES, WHICH, Key, KeyTrial
-
-OUTCOMES = ("correct", "wrong", "both", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One number of the table.
-
-    Attributes:
-        system: System that made the sounds.
-        group: Group of the items; empty if the items have no groups.
-        measure: `fidelity` or `relevance`, mean of 1 to 5; or `correct`, `wrong`, `both`, `none`, share of 0 to 1.
-        mean: Mean over all answers.
-        listener_mean: Mean of the listeners' own means; each listener counts once, whatever the number of answers.
-        standard_error: Standard error over all answers; None for a single answer.
-        listener_standard_error: Standard error over the listeners' own means; None for a single listener.
-        answers: Number of answers.
-        listeners: Number of listeners with such an answer.
-    """
-
-    system: str
-    group: str
-    measure: str
-    mean: float
-    listener_mean: float
-    standard_error: float | None
-    listener_standard_error: float | None
-    answers: int
-    listeners: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """All scores of a test, the listeners' agreement, and notes on answers that were left out or incomplete."""
-
-    page: str
-    kind: str
-    systems: list[str]
-    groups: list[str]
-    listeners: int
-    sounds: int
-    scores: list[Score]
-    agreement: dict[str, float | None]
-    notes: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, object]:
-        """Return the tally as JSON-ready values."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        from vidaudio.report.listening.tables import markdown
-
-        return markdown(self)
 
 
 def tally(paths: Sequence[Path], key: Path, *, complete_only: bool = False) -> Tally:

@@ -14,10 +14,12 @@ from torch import Tensor
 from torchvision.models import ResNet18_Weights
 from tqdm import tqdm
 
-from vidaudio.encoders.clip import PACKAGE_FOLDER, RESNET, ClipEncoder, EncoderSpec, load_encoder
+from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.image import PictureEncoder
+from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.named_by import NamedByFile
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
+from vidaudio.encoders.spec import PACKAGE_FOLDER, RESNET, EncoderSpec
 from vidaudio.errors import EncoderError, QueryError
 
 # Corpora and checkpoints come from other people: the encoder they name is not the user's own choice.

@@ -17,7 +17,8 @@ from vidaudio.errors import QueryError
 from vidaudio.media.audio_files import Sound, check_output, read_sound, write_result
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.separation import Request, resample, separate_all_long, separate_long
-from vidaudio.tasks.separation.queries import QueryEncoder, open_images, query_encoder
+from vidaudio.tasks.separation.queries import QueryEncoder, open_images
+from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.text import number_of
 from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
 
@@ -113,7 +114,7 @@ def separate(
     # Detects an output name that cannot be written before the work, not after it.
     check_output(out, mixture)
     loaded = load_checkpoint(checkpoint)
-    maker = query_encoder(
+    maker = make_query_encoder(
         loaded.recipe, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
     )
     request = None

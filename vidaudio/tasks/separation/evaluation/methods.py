@@ -19,7 +19,7 @@ from vidaudio.errors import CorpusError, QueryError
 from vidaudio.separation import FixedFilters, candidate_masks, ideal_binary_mask, mix_sources
 from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, MixtureSource, TestSet
 from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, phrased_query, plain_words
-from vidaudio.tasks.separation.queries import query_encoder
+from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.tasks.separation.systems import modalities
 from vidaudio.training.checkpoint import Checkpoint, best_device
 
@@ -132,7 +132,7 @@ class Estimator:
         if self.keeps_noise and getattr(self.model, "noise", None) is None:
             raise CorpusError(f"{loaded.recipe.system} has no noise heads to keep; leave --noise-heads at drop")
         make = functools.partial(
-            query_encoder, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
+            make_query_encoder, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
         )
         self.maker = make(loaded.recipe)
         self.pictures = loaded.recipe.query.kind == "pictures"

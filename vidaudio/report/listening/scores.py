@@ -1,12 +1,62 @@
-"""Tables of a tally in the papers' layout: a row per system, as Markdown or CSV."""
+"""Scores of a listening test, and the tables that a paper prints of them."""
 
 from __future__ import annotations
 
 import csv
-from dataclasses import fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from vidaudio.report.listening.tally import OUTCOMES, Score, Tally
+OUTCOMES = ("correct", "wrong", "both", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One number of the table.
+
+    Attributes:
+        system: System that made the sounds.
+        group: Group of the items; empty if the items have no groups.
+        measure: `fidelity` or `relevance`, mean of 1 to 5; or `correct`, `wrong`, `both`, `none`, share of 0 to 1.
+        mean: Mean over all answers.
+        listener_mean: Mean of the listeners' own means; each listener counts once, whatever the number of answers.
+        standard_error: Standard error over all answers; None for a single answer.
+        listener_standard_error: Standard error over the listeners' own means; None for a single listener.
+        answers: Number of answers.
+        listeners: Number of listeners with such an answer.
+    """
+
+    system: str
+    group: str
+    measure: str
+    mean: float
+    listener_mean: float
+    standard_error: float | None
+    listener_standard_error: float | None
+    answers: int
+    listeners: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """All scores of a test, the listeners' agreement, and notes on answers that were left out or incomplete."""
+
+    page: str
+    kind: str
+    systems: list[str]
+    groups: list[str]
+    listeners: int
+    sounds: int
+    scores: list[Score]
+    agreement: dict[str, float | None]
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the tally as JSON-ready values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+
+        return markdown(self)
 
 
 def markdown(tally: Tally) -> str:

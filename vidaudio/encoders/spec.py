@@ -1,0 +1,63 @@
+"""Which encoder: architecture, weights, precision, and who named it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from vidaudio.encoders.named_by import NamedByFile
+from vidaudio.errors import EncoderError
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+RESNET = "resnet18-dilated"
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """Choice of an encoder, and how it is run.
+
+    Attributes:
+        architecture: A name that open_clip knows (`ViT-B-32`), an `hf-hub:` name, a folder with `open_clip_config.json`
+            and weights, or a model config `.json`. `{package}` is replaced by the folder of this package.
+            `resnet18-dilated` is Sound-of-Pixels' image encoder, see vidaudio.encoders.resnet.
+        pretrained: A tag of open_clip (`openai`) or a local weights file; not used for folders and hubs.
+        precision: `auto`, see `best_precision`, or a dtype's name.
+        batch_size: Images per forward pass; part of the identity, since in bfloat16 it changes the last bits.
+        named_by: The corpus or checkpoint that names the encoder; None if the user names it. An encoder that a file
+            names is not downloaded, and is read only from places that the user has named before.
+    """
+
+    architecture: str = "ViT-B-32"
+    pretrained: str | None = "openai"
+    precision: str = "auto"
+    batch_size: int = 64
+    named_by: NamedByFile | None = field(default=None, compare=False)
+
+    def resolved(self) -> EncoderSpec:
+        """Return a copy with the precision `auto` replaced by this machine's best one.
+
+        Raises:
+            EncoderError: When there is no such precision.
+        """
+        precision = best_precision() if self.precision == "auto" else self.precision
+        if precision not in DTYPES:
+            raise EncoderError(f"precision {precision!r} is not one of auto, {', '.join(DTYPES)}")
+        return replace(self, precision=precision)
+
+
+def best_precision() -> str:
+    """Return `bfloat16` on a GPU or CPU that supports it, `float16` on other GPUs, otherwise `float32`."""
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    native = any(
+        getattr(torch.cpu, test, lambda: False)() for test in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return "bfloat16" if native else "float32"
+
+
+def spelled(spec: EncoderSpec) -> str:
+    """Return an encoder as users write it: architecture and weights."""
+    return spec.architecture if spec.pretrained is None else f"{spec.architecture}/{spec.pretrained}"

@@ -1,0 +1,97 @@
+"""From a recipe to what makes its queries, checked against the vectors that a corpus has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vidaudio.encoders.named_by import loading
+from vidaudio.encoders.spec import RESNET
+from vidaudio.errors import CorpusError
+from vidaudio.tasks.separation.queries import (
+    BertQueries,
+    CorpusQueries,
+    FrozenPictureQueries,
+    LabelQueries,
+    NoQueries,
+    PictureQueries,
+    QueryEncoder,
+)
+from vidaudio.tasks.separation.query_encoder import (
+    NAMED_BY_RECORD,
+    warn_unused_encoder,
+)
+from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.training.blocks import QueryBlock
+
+
+def make_query_encoder(
+    recipe: TrainRecipe,
+    *,
+    encoder: dict[str, Any] | None,
+    labels: Sequence[str] = (),
+    weights: str | None = None,
+    trained: bool = False,
+) -> QueryEncoder:
+    """Return the query encoder of a recipe.
+
+    Args:
+        recipe: Recipe of the system.
+        encoder: Fingerprint of an encoder: in training the corpus's, afterwards the one recorded with the model.
+        labels: Labels of the training split, or those recorded with the model.
+        weights: Place of the encoder on this machine; None for the recorded place.
+        trained: Whether the model is trained already, so that `encoder` is the encoder it was trained with.
+
+    Raises:
+        CorpusError: When the corpus's vectors or labels do not suit the recipe.
+        EncoderError: When an encoder cannot be loaded, or differs from the one in training.
+    """
+    query = recipe.query
+    recorded = encoder if trained else None
+    own = query.kind == "pictures" and query.pictures.trained and trained
+    if weights is not None and (own or query.kind in ("label", "none")):
+        warn_unused_encoder(weights, recipe.system)
+    if query.kind == "corpus":
+        check_vectors(query, encoder)
+        return CorpusQueries(encoder, query, weights)
+    if query.kind == "label":
+        if not labels:
+            raise CorpusError("the system learns a vector a label, and no clip of the training split has a label")
+        return LabelQueries(labels, query.label_dimensions)
+    if query.kind == "bert":
+        return BertQueries(query, recorded, weights)
+    if query.kind == "vectors":
+        from vidaudio.tasks.separation.vector_table import TableQueries
+
+        path = weights or query.vectors
+        with loading(f"table {path}", [path], NAMED_BY_RECORD if trained and weights is None else None):
+            return TableQueries(path, recorded)
+    if query.kind == "pictures":
+        return PictureQueries() if query.pictures.trained else FrozenPictureQueries(query, recorded, weights)
+    return NoQueries()
+
+
+def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
+    """Check that a corpus's vectors are of the kind that a recipe needs.
+
+    Raises:
+        CorpusError: When they are not; the message explains how to get such vectors.
+    """
+    if not encoder["dimensions"]:
+        raise CorpusError(
+            "the corpus holds sounds without pictures, so no vectors; train labelsep, bertsep or pit on it, or ask by "
+            "a table of vectors: --set query.kind=vectors --set query.vectors=FILE.npz"
+        )
+    is_resnet = encoder["architecture"].startswith(RESNET)
+    if query.encoder == "clip" and is_resnet:
+        raise CorpusError(
+            f"the corpus holds vectors of {encoder['architecture']}, and this system wants CLIP's; build a corpus with "
+            "embed.encoder.architecture=ViT-B-32-quickgelu"
+        )
+    if query.encoder == RESNET and not is_resnet:
+        raise CorpusError(
+            f"the corpus holds vectors of {encoder['architecture']}, and this system wants a ResNet's: either train on "
+            "its pictures, if it is packed with them (pack.frames=true), with --set query.kind=pictures --set "
+            "query.pictures.trained=false --set query.pictures.weights=WEIGHTS, or build a corpus with "
+            f"embed.encoder.architecture={RESNET} and embed.encoder.pretrained=WEIGHTS"
+        )
