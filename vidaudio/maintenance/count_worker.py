@@ -68,7 +68,7 @@ def count_tables(store: Store, asked: pa.Table) -> pa.Table:
         asked: Tables to count, as rows of `ASKED`.
 
     Returns:
-        Rows of `AV_SCHEMA`.
+        Rows of `SCHEMA`.
 
     Raises:
         CorpusError: When a table is damaged or disappears before it is counted.

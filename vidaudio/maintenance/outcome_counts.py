@@ -47,7 +47,7 @@ def tally(corpus: Corpus, tables: Mapping[str, Mapping[str, int]]) -> pd.DataFra
         tables: Names and sizes in bytes of the committed tables, by folder.
 
     Returns:
-        Rows of `AV_SCHEMA`.
+        Rows of `SCHEMA`.
     """
     named = [(folder, name, size) for folder, sizes in tables.items() for name, size in sizes.items()]
     standing = pd.DataFrame(named, columns=["folder", "table", "table_bytes"])
