@@ -24,7 +24,7 @@ from vidaudio.errors import CorpusError, ManifestError
 from vidaudio.manifest import SCHEMA, Clip, read_manifest, table_from_clips, write_manifest
 from vidaudio.manifest import source as sources
 from vidaudio.manifest.source import ChosenRows, ParquetRows, RowSource, TableRows, open_manifest
-from vidaudio.shards.checksum import file_seal_holds
+from vidaudio.shards.checksum import file_checksum_ok
 from vidaudio.shards.open import open_store
 from vidaudio.shards.store import LocalStore
 
@@ -167,12 +167,12 @@ class TestParts:
         part, _ = self.write(store)
         path = tmp_path / part.name
         whole = path.read_bytes()
-        assert file_seal_holds(path)
+        assert file_checksum_ok(path)
         for place in np.random.default_rng(1).integers(0, len(whole), 40).tolist():
             flipped = bytearray(whole)
             flipped[place] ^= 1 << (place % 8)
             path.write_bytes(bytes(flipped))
-            assert not file_seal_holds(path)
+            assert not file_checksum_ok(path)
             # Whatever else is wrong with what can be read of it, the only error is one in words.
             with contextlib.suppress(CorpusError):
                 ManifestPartFile(store, part.name, len(whole)).rows(9)

@@ -19,7 +19,7 @@ from vidaudio.maintenance.remove import remove
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.pipeline.stages.embed import recorded_encoder
-from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_file
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, write_checksum
 from vidaudio.shards.commit import encode_table, read_table
 
 
@@ -39,7 +39,7 @@ def renamed_in(folder: Path, old: str, new: str) -> None:
     table = pq.read_table(path)
     metadata = dict(table.schema.metadata) | {SEAL_KEY: OPEN_SEAL}
     pq.write_table(_renamed(table, old, new).replace_schema_metadata(metadata), path, compression="zstd")
-    seal_file(path)
+    write_checksum(path)
 
 
 def _renamed(table: pa.Table, old: str, new: str) -> pa.Table:

@@ -30,7 +30,7 @@ from vidaudio.maintenance.verify.training_shard import TABLE_SCHEMA
 from vidaudio.maintenance.verify.vector_digests import ClipVectors, shard_vectors, vector_digest
 from vidaudio.manifest import Clip, clips_from_table, table_from_clips
 from vidaudio.manifest.source import TableRows
-from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_file
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, write_checksum
 from vidaudio.shards.commit import CommitRecord, encode_table, read_table
 from vidaudio.shards.open import open_store
 from vidaudio.shards.parallel_read import in_order
@@ -143,7 +143,7 @@ def rewrite_group(path: Path, number: int) -> None:
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for group in groups:
             writer.write_table(group.replace_schema_metadata(metadata))
-    seal_file(path)
+    write_checksum(path)
 
 
 @pytest.mark.parametrize("seed", range(5))

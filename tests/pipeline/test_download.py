@@ -27,7 +27,7 @@ from vidaudio.pipeline.stages.circuit_breaker import (
     TrailingFailures,
     trailing_failures,
 )
-from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_budget, site_rates
+from vidaudio.pipeline.stages.download import download_shard, fetch_options, shared_rate_limiter, site_rates
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers, answers_of, site_of_url
 from vidaudio.pipeline.stages.retry_rounds import RetryPolicy, SourceJob, fetch_in_rounds
 from vidaudio.shards.commit import read_table, table_name
@@ -313,7 +313,7 @@ def test_requests_go_into_the_record_and_never_into_the_table(site: LoopbackSite
     table, standing = read_table(corpus.store, table_name("clips", 0))
     assert asdict(standing).items() < asdict(record).items()
     assert not {"requests", "tries"} & set(table.column_names)
-    assert shared_budget(run.download.rate).state("loopbacksite").spent == 3
+    assert shared_rate_limiter(run.download.rate).state("loopbacksite").spent == 3
 
 
 def test_a_stopped_shard_is_not_committed_and_the_same_call_goes_on(site: LoopbackSite, tmp_path: Path):
@@ -348,7 +348,7 @@ def test_a_site_differs_only_where_it_says_so(tmp_path: Path):
     rates = site_rates(again.rate)
     assert (rates.of("vimeo").requests_per_hour, rates.of("youtube").requests_per_hour) == (100, 50)
     assert rates.of("youtube").jitter_seconds == 2
-    assert shared_budget(again.rate) == FileRateLimiter(tmp_path, rates)
+    assert shared_rate_limiter(again.rate) == FileRateLimiter(tmp_path, rates)
 
 
 def test_a_lists_file_urls_are_taken_only_where_the_recipe_says_so_and_are_no_setting_of_the_corpus():

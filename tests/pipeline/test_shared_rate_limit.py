@@ -117,7 +117,7 @@ class Gone:
     loop = None
 
     class scheduler:
-        vidaudio_budget = None
+        vidaudio_rate_limiter = None
 
 
 def test_a_source_is_not_blamed_for_a_budget_that_cannot_be_reached(site, tmp_path):

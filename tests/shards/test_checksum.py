@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vidaudio.shards.checksum import OPEN_SEAL, checksum_ok, file_seal_holds, seal_file, with_checksum
+from vidaudio.shards.checksum import OPEN_SEAL, checksum_ok, file_checksum_ok, with_checksum, write_checksum
 from vidaudio.shards.commit import CommitRecord, encode_table
 
 TABLE = pa.table({"id": ["a", "b"], "values": [[1.0, 2.0], []]})
@@ -38,10 +38,10 @@ def test_a_seal_that_stands_twice_is_filled_and_checked_twice(tmp_path: Path):
     assert checksum_ok(data)
     path = tmp_path / "file"
     path.write_bytes(whole)
-    seal_file(path)
+    write_checksum(path)
     assert path.read_bytes() == data
-    assert file_seal_holds(path)
+    assert file_checksum_ok(path)
     path.write_bytes(data[:-80] + data[-80:].replace(data[30:31], b"0" if data[30:31] != b"0" else b"1"))
-    assert not file_seal_holds(path)
+    assert not file_checksum_ok(path)
     path.write_bytes(b"")
-    assert not file_seal_holds(path)
+    assert not file_checksum_ok(path)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.packed import make_packed
 from vidaudio.errors import CorpusError, VidaudioError
-from vidaudio.shards.checksum import seal_file
+from vidaudio.shards.checksum import write_checksum
 from vidaudio.stream.index import (
     _LAYOUT_KEY,
     INDEX_FILE,
@@ -120,7 +120,7 @@ def test_a_value_that_no_pack_writes_is_named(pack: Path, column: str, value: ob
     (pack / INDEX_FILE).unlink()
     with pa.OSFile(str(pack / INDEX_FILE), "wb") as file, pa.ipc.new_file(file, lying.schema) as writer:
         writer.write_table(lying)
-    seal_file(pack / INDEX_FILE)
+    write_checksum(pack / INDEX_FILE)
     with pytest.raises(CorpusError, match="is not an index of ours"):
         open_index(str(pack))
 

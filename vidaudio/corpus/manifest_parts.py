@@ -25,7 +25,7 @@ from vidaudio.corpus.corpus_file import MAX_SHARDS
 from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_object
 from vidaudio.manifest import SCHEMA
-from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, file_seal_holds, seal_file
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, file_checksum_ok, write_checksum
 from vidaudio.shards.parquet_limits import read_within
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import ID_PATTERN, check_texts
@@ -85,7 +85,7 @@ def create_part(store: Store, part: ManifestPart, shard_clips: np.ndarray, table
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for group in _regrouped(tables, _group_rows(shard_clips)):
                 writer.write_table(group.replace_schema_metadata(schema.metadata), row_group_size=group.num_rows)
-        seal_file(path)
+        write_checksum(path)
         return store.put_new(part.name, path)
 
 
@@ -238,7 +238,7 @@ def _check_bytes(path: Path) -> None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - TAIL_BYTES))
         # Parts from before there were checksums have none.
-        if SEAL_KEY in file.read() and not file_seal_holds(path):
+        if SEAL_KEY in file.read() and not file_checksum_ok(path):
             raise ValueError("its checksum does not fit its contents")
 
 

@@ -128,7 +128,7 @@ def run_demo(
         report = evaluate(run, str(data), methods=METHODS, different_labels=True, mixtures=chosen.mixtures, processes=2)
         write_report(report, run)
         tell(str(report))
-        _tell_verdict(report, size, tell)
+        _tell_result(report, size, tell)
     command = f"vidaudio separate {root}/separated/1/mixture.wav --query ... --checkpoint {run} -o ..."
     with _step(tell, "6/6  sounds to listen to", command):
         _separate_some(root, data, run, tell)
@@ -220,7 +220,7 @@ def _train(root: Path, data: Path, size: DemoSize, tell: Tell) -> None:
     tell(f"{result.step:,} steps, {result.mixtures:,} mixtures; validation (asked by pictures): {result.gains()}")
 
 
-def _tell_verdict(report: EvaluationReport, size: str, tell: Tell) -> None:
+def _tell_result(report: EvaluationReport, size: str, tell: Tell) -> None:
     """The claims of the demo, with what was measured: first the figure that a change of level alone does not move."""
     if size == "small":
         tell("(trained for a few steps only: these numbers show that the path runs, not what it learns)")

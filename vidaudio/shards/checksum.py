@@ -25,7 +25,7 @@ def with_checksum(data: bytes) -> bytes:
     return data.replace(OPEN_SEAL, _MARK + hashlib.sha256(data).hexdigest().encode())
 
 
-def seal_file(path: Path) -> None:
+def write_checksum(path: Path) -> None:
     """Fill in a file's checksum as `with_checksum` does, but in place, for a file too large to hold in memory."""
     with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
         places = _places(data)
@@ -53,7 +53,7 @@ def checksum_ok(data: bytes | mmap.mmap) -> bool:
     return all(data[place : place + len(_ZEROS)] == expected for place in places)
 
 
-def file_seal_holds(path: Path) -> bool:
+def file_checksum_ok(path: Path) -> bool:
     """Return `checksum_ok` of a file, using little memory."""
     if path.stat().st_size == 0:
         return False

@@ -20,7 +20,7 @@ import pyarrow.compute
 
 from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_json
-from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, seal_file
+from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, write_checksum
 from vidaudio.shards.links import open_regular
 from vidaudio.shards.open import open_store
 from vidaudio.shards.store import Store
@@ -169,7 +169,7 @@ def write_index(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
     table = table.combine_chunks().replace_schema_metadata(index_metadata(metadata, layout_of(table)))
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
-    seal_file(path)
+    write_checksum(path)
 
 
 def index_metadata(metadata: dict[str, Any], layout: list[tuple[str, int, int]]) -> dict[bytes, bytes]:

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 import pyarrow as pa
 
-from vidaudio.shards.checksum import seal_file
+from vidaudio.shards.checksum import write_checksum
 from vidaudio.stream.index import index_metadata, layout_of, write_index
 
 # Offsets of texts and lists have 32 bits: a new batch begins before they overflow.
@@ -67,7 +67,7 @@ class IndexWriter:
             for columns in self._batches:
                 arrays = [column.mapped() for column in columns]
                 writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-        seal_file(path)
+        write_checksum(path)
 
     def _spool(self, rows: pa.Table) -> None:
         for split, shard, count in layout_of(rows):

@@ -40,7 +40,7 @@ class OpenTar:
             return file.read(member.length)
 
 
-def sealed_table(
+def checked_table(
     store: Store, name: str, findings: Findings, remedy: str = BUILD_AGAIN
 ) -> tuple[pa.Table, CommitRecord] | None:
     """Read a committed table and its record; report a problem and return None if it is not intact."""

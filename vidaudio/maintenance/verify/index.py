@@ -17,7 +17,7 @@ from vidaudio.maintenance.verify.files import DAMAGE, named
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.manifest_files import local_copy
 from vidaudio.maintenance.verify.packs import SHARD_AGAIN, Pack
-from vidaudio.shards.checksum import file_seal_holds
+from vidaudio.shards.checksum import file_checksum_ok
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, read_index
 
 INDEX_AGAIN = "delete it and pack again: it is made from the tables"
@@ -118,7 +118,7 @@ def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings
 
 
 def _opened(path: Path, name: str, shards: int, findings: Findings) -> PackIndex | None:
-    if not file_seal_holds(path):
+    if not file_checksum_ok(path):
         findings.add_problem(name, "is damaged: its bytes do not give the hash it carries", INDEX_AGAIN)
         return None
     try:

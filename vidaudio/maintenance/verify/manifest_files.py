@@ -19,7 +19,7 @@ from vidaudio.corpus.manifest_parts import ManifestPart
 from vidaudio.corpus.shard_plan import manifest_hash
 from vidaudio.maintenance.verify.files import DAMAGE
 from vidaudio.maintenance.verify.findings import Findings
-from vidaudio.shards.checksum import file_seal_holds
+from vidaudio.shards.checksum import file_checksum_ok
 from vidaudio.shards.links import NotFollowed
 from vidaudio.shards.parquet_limits import read_within
 from vidaudio.shards.scratch import temporary_folder
@@ -76,7 +76,7 @@ def _part_fits(path: Path, part: ManifestPart, sha256: str | None) -> bool:
         deque(groups, maxlen=0)
         shards = np.concatenate(by_group)
         bounds = np.searchsorted(shards, np.arange(part.first_shard, part.first_shard + part.shards + 1))
-        fits = file_seal_holds(path) and len(shards) == part.clips and bounds[0] == 0 and bounds[-1] == part.clips
+        fits = file_checksum_ok(path) and len(shards) == part.clips and bounds[0] == 0 and bounds[-1] == part.clips
         fits = fits and bool((np.diff(bounds) > 0).all() and (np.diff(shards) >= 0).all())
         return fits and found == sha256 and _bounds_are_true(file, shards)
 

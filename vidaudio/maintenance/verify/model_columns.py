@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from vidaudio.corpus.columns import column_of
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.maintenance.verify.files import named, sealed_table
+from vidaudio.maintenance.verify.files import checked_table, named
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.shards.commit import table_name
 
@@ -28,7 +28,7 @@ def check_model_table(
         findings: Findings that problems are added to.
     """
     name = table_name(folder, shard)
-    read = sealed_table(corpus.store, name, findings, SCORE_AGAIN)
+    read = checked_table(corpus.store, name, findings, SCORE_AGAIN)
     if read is None:
         return
     table, record = read

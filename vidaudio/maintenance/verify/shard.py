@@ -18,10 +18,10 @@ from vidaudio.corpus.tombstones import Tombstones
 from vidaudio.maintenance.verify.files import (
     BUILD_AGAIN,
     BUILD_BOTH_AGAIN,
+    checked_table,
     compare_members,
     named,
     open_tar,
-    sealed_table,
 )
 from vidaudio.maintenance.verify.findings import Findings, Sampler
 from vidaudio.maintenance.verify.model_columns import check_model_table
@@ -149,7 +149,7 @@ class _Column:
         self.rows: list[dict[str, Any]] | None = None
         if not self.stands:
             return
-        read = sealed_table(corpus.store, self.name, self.findings)
+        read = checked_table(corpus.store, self.name, self.findings)
         if read is None:
             result.unread.add(folder)
             return

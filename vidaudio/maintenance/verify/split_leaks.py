@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidaudio.maintenance.verify.files import sealed_table
+from vidaudio.maintenance.verify.files import checked_table
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.packs import PACK_AGAIN, SHARD_AGAIN, Pack
 from vidaudio.manifest.source import hashed
@@ -41,7 +41,7 @@ class SplitLeakCheck:
             at = f"{pack.folder}/{name}.parquet"
             # The table was counted before, so only its new problems are added.
             again = Findings()
-            read = sealed_table(store, at, again, SHARD_AGAIN)
+            read = checked_table(store, at, again, SHARD_AGAIN)
             findings.problems += again.problems
             rows = read[0].select(["id", "source", "split"]).to_pylist() if read is not None else []
             for row in unlisted(rows, pack.facts.of(row["id"] for row in rows)):

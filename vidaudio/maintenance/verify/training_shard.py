@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.json_values import parse_object
-from vidaudio.maintenance.verify.files import DAMAGE, OpenTar, compare_members, named, open_tar, sealed_table
+from vidaudio.maintenance.verify.files import DAMAGE, OpenTar, checked_table, compare_members, named, open_tar
 from vidaudio.maintenance.verify.findings import Findings, Sampler
 from vidaudio.maintenance.verify.index import PackIndex
 from vidaudio.maintenance.verify.manifest_lookup import origin_digest, words_digest
@@ -65,7 +65,7 @@ def check_training_shard(
     table_at = f"{pack.folder}/{name}.parquet"
     if f"{name}.parquet" not in pack.sizes:
         return result
-    read = sealed_table(corpus.store, table_at, findings, SHARD_AGAIN)
+    read = checked_table(corpus.store, table_at, findings, SHARD_AGAIN)
     if read is None:
         return result
     table, record = read

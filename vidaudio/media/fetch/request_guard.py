@@ -94,15 +94,15 @@ class GuardedAdapter(RequestsHTTPAdapter):
     """Adapter that sends one request without following redirects: the session permits it and records the answer."""
 
     def __init__(self, guard: RequestGuard, **options: Any) -> None:
-        self._door = guard
+        self._owner = guard
         super().__init__(**options)
 
     def send(
         self, request: requests.PreparedRequest, *args: Any, proxies: Any = None, **kwargs: Any
     ) -> requests.Response:
         """Send one request once the session permits it; check the answer's length and part, and record it."""
-        session = self._door.session
-        parts, url = self._door.parts, request.url or ""
+        session = self._owner.session
+        parts, url = self._owner.parts, request.url or ""
         parts.prepare(url, request.headers)
         session.authorize(url, direct=not select_proxy(request.url, proxies or {}))
         try:
@@ -124,7 +124,7 @@ class GuardedAdapter(RequestsHTTPAdapter):
     def build_response(self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse) -> requests.Response:
         """Return the response, with a body that counts what is read."""
         response = super().build_response(req, resp)
-        session = self._door.session
+        session = self._owner.session
         response.raw = MeasuredBody(resp, session.received, session.page_too_large)
         return response
 
@@ -143,7 +143,7 @@ class GuardedAdapter(RequestsHTTPAdapter):
 
     def _guard(self, manager: urllib3.PoolManager, *, direct: bool) -> None:
         manager.pool_classes_by_scheme = {
-            scheme: _guarded(pool, self._door, direct) for scheme, pool in manager.pool_classes_by_scheme.items()
+            scheme: _guarded(pool, self._owner, direct) for scheme, pool in manager.pool_classes_by_scheme.items()
         }
 
 

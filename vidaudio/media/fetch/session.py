@@ -29,7 +29,7 @@ from vidaudio.media.fetch.types import Traffic
 from vidaudio.media.outcomes import Reason
 
 # A source that received this many "slow down" answers is put back: it is retried later, when the pause is over.
-REFUSALS_A_VISIT = 2
+REFUSALS_PER_SESSION = 2
 # Longest sleep before checking again whether the site has been paused meanwhile.
 _NAP_SECONDS = 1.0
 _REFUSALS = {429: Reason.RATE_LIMITED, 503: Reason.SERVER_ERROR}
@@ -215,7 +215,7 @@ class FetchSession:
             raise RequestBlocked(Reason.TIMEOUT, f"not fetched within {self.deadline_seconds:g} s")
         if self._stop.is_set():
             raise RequestBlocked(Reason.UNKNOWN, "stopped from outside")
-        if self._refusal is not None and self._refusals >= REFUSALS_A_VISIT:
+        if self._refusal is not None and self._refusals >= REFUSALS_PER_SESSION:
             raise RequestBlocked(self._refusal, "the site asks to slow down; this source is put back")
 
     def _without_rate_limiter(self, error: RateLimiterUnreachable) -> RequestBlocked:

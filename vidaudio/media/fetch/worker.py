@@ -75,7 +75,7 @@ class _Parent:
         self._questions.flush()
 
 
-class _ParentsBudget:
+class _ParentRateLimiter:
     """The parent's `vidaudio.media.fetch.rate_limit.RateLimiter`, asked over the pipe."""
 
     def __init__(self, parent: _Parent) -> None:
@@ -151,7 +151,7 @@ def _answer(job: dict[str, Any], options: FetchOptions, parent: _Parent) -> dict
             spans,
             Path(job["folder"]),
             options,
-            rate_limiter=_ParentsBudget(parent),
+            rate_limiter=_ParentRateLimiter(parent),
             stop=_ParentsStop(parent),
             downloaded=lambda: parent.ask("downloaded"),
         )

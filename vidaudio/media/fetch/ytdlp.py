@@ -40,7 +40,7 @@ from vidaudio.media.fetch.ytdlp_warnings import HeardWarnings
 from vidaudio.media.outcomes import Outcome, Reason
 
 # yt-dlp's downloaders that send every request through `urlopen`; the others start programs or open sockets.
-_THROUGH_THE_DOOR = frozenset({HttpFD, HlsFD, DashSegmentsFD, IsmFD, F4mFD, BunnyCdnFD})
+_GUARDED = frozenset({HttpFD, HlsFD, DashSegmentsFD, IsmFD, F4mFD, BunnyCdnFD})
 # A path that never exists.
 _NO_FFMPEG = f"{os.devnull}/ffmpeg"
 
@@ -142,7 +142,7 @@ def site_of_link(url: str, extractors: Iterable[str] = ()) -> str:
 
 def _failed(url: str, downloader: _SourceDownloader, error: BaseException) -> DownloadFailed:
     """Return the failure of a URL, with the hash of the received bytes if they are not media."""
-    outcome = failure(error, downloader.record_response.causes())
+    outcome = failure(error, downloader.site_warnings.causes())
     if outcome.reason is Reason.UNSUPPORTED and _names_media(url) and _is_unsupported_page(error):
         # yt-dlp looks for a video in the page that came. The link names a file, so the page may be an error page.
         outcome = Outcome.failed(Reason.CORRUPT_FETCHED, PAGE_FOR_A_FILE)
@@ -210,29 +210,29 @@ class _SourceDownloader(GuardedDownloader):
     """A `YoutubeDL` that takes one finished video per URL, and only by its own requests.
 
     Attributes:
-        record_response: Warnings about the current source.
+        site_warnings: Warnings about the current source.
         bodies: Observer of the current source's responses, except those that become a file of their own.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.record_response, self.bodies = HeardWarnings(), BodyWatch()
+        self.site_warnings, self.bodies = HeardWarnings(), BodyWatch()
         self._downloading: type | None = None
         super().__init__(*args, **kwargs)
 
     def begin_source(self) -> None:
         """Forget the previous source's warnings, so that yt-dlp repeats warnings that it gives once per process."""
-        self.record_response.clear()
+        self.site_warnings.clear()
         self.bodies = BodyWatch()
         for extractor in self._ies_instances.values():
             extractor._printed_messages.clear()
 
     def report_warning(self, message: str, only_once: bool = False) -> None:
-        self.record_response.add(message)
+        self.site_warnings.add(message)
         super().report_warning(message, only_once)
 
     def write_debug(self, message: str, only_once: bool = False) -> None:
         # For its default clients, yt-dlp writes as debug messages what it would warn of for others.
-        self.record_response.add(message)
+        self.site_warnings.add(message)
         super().write_debug(message, only_once)
 
     def extract_info(
@@ -248,7 +248,7 @@ class _SourceDownloader(GuardedDownloader):
 
     def dl(self, name: str, info: dict, subtitle: bool = False, test: bool = False) -> Any:
         kind = get_suitable_downloader(info, self.params, to_stdout=False)
-        if kind not in _THROUGH_THE_DOOR:
+        if kind not in _GUARDED:
             raise _RefusedByKind(Reason.UNSUPPORTED, f"{info['protocol']} streams are not downloaded")
         self._downloading, self.guard.parts.in_fragments = kind, kind is not HttpFD
         try:

@@ -43,7 +43,7 @@ class RateLimiterServer(SchedulerPlugin):
             OSError: When the scheduler's machine has no folder for the states.
         """
         self._folder = user_rate_folder()
-        scheduler.handlers["vidaudio_budget"] = self.answer
+        scheduler.handlers["vidaudio_rate_limiter"] = self.answer
 
     async def answer(self, call: str, site: str, rate: dict[str, Any], told: float | None = None) -> Any:
         """Call a method of `vidaudio.media.fetch.rate_limit.RateLimiter`, or return a site's `state` as a mapping.
@@ -118,7 +118,7 @@ class ClusterRateLimiter:
         try:
             return sync(
                 self._worker.loop,
-                self._worker.scheduler.vidaudio_budget,
+                self._worker.scheduler.vidaudio_rate_limiter,
                 callback_timeout=ANSWER_SECONDS,
                 **question,
             )
@@ -144,8 +144,8 @@ def serve_rate_limiter(client: Client, address: str) -> None:
         ) from error
 
 
-_budgets: dict[tuple[str, str], ClusterRateLimiter] = {}
-_budgets_lock = threading.Lock()
+_rate_limiters: dict[tuple[str, str], ClusterRateLimiter] = {}
+_rate_limiters_lock = threading.Lock()
 
 
 def cluster_rate_limiter(rates: Rates) -> ClusterRateLimiter | None:
@@ -159,5 +159,5 @@ def cluster_rate_limiter(rates: Rates) -> ClusterRateLimiter | None:
         worker = get_worker()
     except ValueError:
         return None
-    with _budgets_lock:
-        return _budgets.setdefault((worker.id, repr(rates)), ClusterRateLimiter(worker, rates))
+    with _rate_limiters_lock:
+        return _rate_limiters.setdefault((worker.id, repr(rates)), ClusterRateLimiter(worker, rates))

@@ -84,7 +84,7 @@ def download_shard(
         folder: Folder that the stage commits to.
         run: Settings of this run: cookies, proxy, rates, deadlines, threads.
         advance: Callback for the number of clips that have just been decided; called in any thread.
-        rate_limiter: Rate limiter that grants the requests; `run_budget` by default.
+        rate_limiter: Rate limiter that grants the requests; `run_rate_limiter` by default.
 
     Raises:
         FetchAborted: When nothing comes through, for a reason that is not the videos' own. Nothing is committed.
@@ -170,7 +170,7 @@ def fetch_shard(
         # Dead videos that a killed attempt has requested already.
         report.fetched |= cache.known(job.url, [span.id for span in job.spans])
     with spending(report):
-        paid_from = rate_limiter or run_budget(run)
+        paid_from = rate_limiter or run_rate_limiter(run)
         standing = _Standing(corpus.store, table_name(folder, shard))
         fetch_in_rounds(jobs, media, options, paid_from, rules, report, cache.note, standing, cache.retract)
         tar = scratch / "shard.tar"
@@ -259,12 +259,12 @@ def site_rates(block: RateBlock) -> Rates:
     return Rates(default, {site: replace(default, **values) for site, values in own.items()})
 
 
-def shared_budget(block: RateBlock) -> FileRateLimiter:
+def shared_rate_limiter(block: RateBlock) -> FileRateLimiter:
     """Return the rate limiter shared by this user's processes on this machine, or by all that name one folder."""
     return FileRateLimiter(Path(block.folder) if block.folder else user_rate_folder(), site_rates(block))
 
 
-def run_budget(run: RunSettings) -> RateLimiter:
+def run_rate_limiter(run: RunSettings) -> RateLimiter:
     """Return the rate limiter of a run.
 
     That is the one of the recipe's folder; without a folder, on a cluster, the scheduler's; else the one of this
@@ -277,7 +277,7 @@ def run_budget(run: RunSettings) -> RateLimiter:
         rate_limiter = cluster_rate_limiter(site_rates(rate))
         if rate_limiter is not None:
             return rate_limiter
-    return shared_budget(rate)
+    return shared_rate_limiter(rate)
 
 
 def _jobs(rows: Sequence[Clip], hashes: Mapping[str, CorruptHashes]) -> list[SourceJob]:
