@@ -79,6 +79,17 @@ def shown_name(name: str) -> str:
     return storable_text(raw.decode("utf-8", "backslashreplace"))
 
 
+def first_line(error: BaseException, *, without_paths: bool = False) -> str:
+    """Return the first line of an error's message; the name of its type where it has none.
+
+    Args:
+        error: The error.
+        without_paths: Whether to prefer the operating system's reason, which names no path and is equal between runs.
+    """
+    text = (getattr(error, "strerror", None) if without_paths else None) or str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
 def number_of(number: int, one: str, many: str | None = None) -> str:
     """`1 clip`, `2,000 clips`; `many` where the plural takes more than an s."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -29,6 +29,7 @@ from vidaudio.shards.open import open_store
 from vidaudio.shards.parquet_limits import read_whole
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import check_texts
+from vidaudio.text import first_line
 
 TOMBSTONE_FILE = "removed-{:06d}.parquet"
 _TOMBSTONE_NAME = re.compile(r"removed-\d{6}\.parquet")
@@ -124,7 +125,7 @@ def _read(url: str, tables: tuple[tuple[str, str], ...]) -> Tombstones:
         try:
             table = _checked(data)
         except TABLE_DAMAGE as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             # If it were misread, clips that somebody was promised are gone would come back; stop instead.
             raise CorpusError(
                 f"{url}/{name} is damaged ({reason}), and says which clips were removed: take it back from a copy of "

@@ -26,7 +26,7 @@ from vidaudio.shards.open import open_store
 from vidaudio.shards.parallel_read import in_parallel
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import WORD_PATTERN, check_texts
-from vidaudio.text import storable_text
+from vidaudio.text import first_line, storable_text
 
 LONGEST_EXAMPLE = 200
 # Messages for a reason are no longer read once more than this many tables of a folder had an example for it: the
@@ -118,7 +118,7 @@ def _counted(store: Store, row: dict, told: Counter[tuple[str, str]]) -> Iterato
     except FileNotFoundError:
         raise CorpusError(f"the table {store.url}/{name} went away while it was to be counted") from None
     except TABLE_DAMAGE as error:
-        raise CorpusError(f"the table {store.url}/{name} is damaged ({str(error).splitlines()[0]})") from error
+        raise CorpusError(f"the table {store.url}/{name} is damaged ({first_line(error)})") from error
     for state, reason, clips, example in outcomes:
         mended = noticed if state == State.DONE else notices.NONE
         yield (

@@ -15,6 +15,7 @@ from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.rows import BadRow, Parsed, Place
 from vidaudio.manifest.text import NOT_TEXT, is_text, parse_json, read_text, split_lines
 from vidaudio.paths import local_list
+from vidaudio.text import first_line
 
 FORMATS = {
     ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
@@ -113,7 +114,7 @@ class _ParquetRecord(Mapping[str, object]):
         try:
             return self._columns[name][self._row].as_py()
         except _CELL_DAMAGE as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ManifestError(f"the column {name!r} holds what cannot be read ({reason})") from error
 
     def __iter__(self) -> Iterator[str]:

@@ -15,6 +15,8 @@ from typing import BinaryIO
 import numpy as np
 import soundfile
 
+from vidaudio.text import first_line
+
 FORMATS = ("FLAC", "WAV")
 # The shortest FLAC frame has 10 bytes or so and at most 65,535 samples.
 SAMPLES_PER_BYTE = 6_554
@@ -91,7 +93,7 @@ def _opened(data: bytes, samples: int | None) -> Iterator[soundfile.SoundFile]:
                 raise BadSound(f"its header says that it has {file.frames:,} samples")
             yield file
     except (soundfile.SoundFileError, RuntimeError, TypeError, OverflowError, MemoryError) as error:
-        raise BadSound((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")) from error
+        raise BadSound(first_line(error).rstrip(".")) from error
 
 
 def _check_length(samples: int) -> None:

@@ -21,6 +21,7 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from vidaudio.errors import MediaError
+from vidaudio.text import first_line
 
 # AVIF and HEIF only if this Pillow, or a plugin that the user has registered, reads them.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -130,7 +131,7 @@ def _named(called: str) -> Iterator[None]:
         raise MediaError(f"there is no picture {called}") from None
     except Exception as error:
         # Pillow's plugins raise dozens of error types on damaged files; with any of them the picture cannot be read.
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         reason = re.sub(r" *<_io.BytesIO object[^>]*>", "", reason)
         raise MediaError(f"{called} is not a picture that can be read ({reason}); {_formats()} can be") from error
 

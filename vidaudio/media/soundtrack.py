@@ -23,6 +23,7 @@ from vidaudio.media.decode.frames import FrameGrid
 from vidaudio.media.decode.span import read_packets
 from vidaudio.media.decode.timeline import TimeLine, read_time_line
 from vidaudio.media.ffmpeg import FfmpegError, file_argument, plainly_named, run_ffmpeg
+from vidaudio.text import first_line
 
 # Suffixes of files with a picture, each with FFmpeg's container name and a sound codec that players of it support.
 VIDEO_FORMATS = {
@@ -174,4 +175,4 @@ def _stream_index(path: str | Path, kind: str) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+    return first_line(error, without_paths=True)

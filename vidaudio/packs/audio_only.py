@@ -39,6 +39,7 @@ from vidaudio.paths import local_target
 from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
 from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, write_index
 from vidaudio.stream.windows import WindowShape
+from vidaudio.text import first_line
 
 DEFAULT_SAMPLE_RATE = 16_000
 TIMES_PER_SECOND = 10
@@ -197,7 +198,7 @@ def _write_shard(
             try:
                 sound = read_clip_sound(clip, sample_rate)
             except (av.FFmpegError, OSError, ValueError) as error:
-                failed[clip.id] = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+                failed[clip.id] = first_line(error, without_paths=True)
                 sound = None
             for segment, facts, parts in _samples(clip, sound, split, sample_rate, settings):
                 key = f"{clip.id}{segment.suffix}"

@@ -26,6 +26,7 @@ from vidaudio.shards.parquet_limits import read_whole
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import LARGEST, check_columns, check_table
 from vidaudio.shards.tar import sha256_of
+from vidaudio.text import first_line
 
 _METADATA_KEY = b"vidaudio"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -168,7 +169,7 @@ def decode_record(data: bytes) -> CommitRecord:
 
 def damaged_table(store: Store, name: str, error: Exception) -> CorruptFileError:
     """Return the exception to raise if reading a committed table raised `error`, one of `TABLE_DAMAGE`."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return CorruptFileError(name, f"the table {store.url}/{name} is damaged ({reason})")
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 
 from vidaudio.errors import CorpusError
+from vidaudio.text import first_line
 
 _RAISED_BY_DRIVERS = (
     ("botocore.exceptions", "BotoCoreError"),
@@ -76,10 +77,10 @@ def to_user_error(error: BaseException, url: str, doing: str) -> CorpusError:
         hint = " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)" if scheme in ("s3", "s3a") else ""
         return CorpusError(f"there are no credentials for {url}; give them as the driver expects them{hint}")
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EACCES):
-        return CorpusError(f"{url} refused {doing} ({_first_line(error)}); check the credentials and their rights")
+        return CorpusError(f"{url} refused {doing} ({first_line(error)}); check the credentials and their rights")
     if _names(error) & _NO_ANSWER:
-        return CorpusError(f"no store answers for {url} ({_first_line(error)}); check the endpoint and the network")
-    return CorpusError(f"{doing} failed at {url}: {type(error).__name__}: {_first_line(error)}")
+        return CorpusError(f"no store answers for {url} ({first_line(error)}); check the endpoint and the network")
+    return CorpusError(f"{doing} failed at {url}: {type(error).__name__}: {first_line(error)}")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -95,7 +96,3 @@ def _names(error: BaseException) -> set[str]:
 def _codes(error: BaseException) -> set[str]:
     answers = (getattr(link, "response", None) for link in _chain(error))
     return {str(answer.get("Error", {}).get("Code")) for answer in answers if isinstance(answer, dict)}
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

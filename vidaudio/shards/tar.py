@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vidaudio.files import naming
 from vidaudio.shards.names import is_name_part
+from vidaudio.text import first_line
 
 MAX_MEMBERS = 1 << 20
 
@@ -104,7 +105,7 @@ def list_members(path: Path) -> dict[str, Member]:
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
         if isinstance(error, BadTar):
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BadTar(f"it does not open as a tar ({reason})") from error
     return found
 

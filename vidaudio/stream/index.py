@@ -25,6 +25,7 @@ from vidaudio.shards.links import open_regular
 from vidaudio.shards.open import open_store
 from vidaudio.shards.store import Store
 from vidaudio.stream.index_checks import check_rows, check_runs, described_in, read_batches, read_runs
+from vidaudio.text import first_line
 
 INDEX_FILE = "index.arrow"
 _METADATA_KEY = b"vidaudio"
@@ -239,7 +240,7 @@ def open_index(
             is_known=stamp is not None and stamp == known,
         )
     except INDEX_DAMAGE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise CorpusError(
             f"{store.url}/{INDEX_FILE} is not an index of ours: {reason}; delete it and pack again: it is made from "
             "the tables"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from vidaudio.errors import LoaderError, VidaudioError
+from vidaudio.text import first_line
 
 SHARED_MEMORY = Path("/dev/shm")
 FULL_BELOW_BYTES = 1 << 20
@@ -93,7 +94,7 @@ def sent_error(text: str) -> tuple[str, str] | None:
 
 
 def _in_words(error: BaseException) -> str:
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first = first_line(error)
     return first if type(error).__name__ in first else f"{type(error).__name__}: {first}"
 
 

@@ -32,7 +32,7 @@ from vidaudio.separation import (
 )
 from vidaudio.stream.index_checks import check_fingerprint
 from vidaudio.tasks.separation.recipe import TrainRecipe
-from vidaudio.text import is_utf8, number_of, shown_name
+from vidaudio.text import first_line, is_utf8, number_of, shown_name
 from vidaudio.training.state_reading import LAST_FILE, MAX_STEPS, are_sources, misfit, state_paths
 from vidaudio.training.state_weights import newest_state_file, weights_of_state
 
@@ -141,9 +141,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise CheckpointError(
-            f"the weights in {file} do not fit its description: {str(error).splitlines()[0]}"
-        ) from None
+        raise CheckpointError(f"the weights in {file} do not fit its description: {first_line(error)}") from None
     known = None if sources is None else sources.numpy()
     return Checkpoint(model.eval(), recipe, described.get("encoder"), labels, described["step"], file, known)
 
@@ -250,7 +248,7 @@ def _check_shapes(recipe: TrainRecipe, described: Mapping[str, Any], tensors: Ma
         with torch.device("meta"):
             wanted = build_model(recipe, described["query_dimensions"], len(described.get("labels", ()))).state_dict()
     except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise CheckpointError(f"{file} describes a model that cannot be built ({reason})") from error
     wrong = misfit(wanted, tensors)
     if wrong is not None:

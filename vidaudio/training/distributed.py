@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vidaudio.errors import VidaudioError
+from vidaudio.text import first_line
 
 # What gloo and NCCL say when a process at the other end is gone.
 _BROKEN = re.compile(
@@ -115,7 +116,7 @@ def broadcast_from_rank0(tensors: Sequence[Tensor]) -> None:
 
 def lost_ranks(error: BaseException) -> str | None:
     """Return what an error says of the connection to other ranks having broken; None for other errors."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0]
+    text = first_line(error)
     if is_distributed() and (
         isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _BROKEN.search(text))
     ):

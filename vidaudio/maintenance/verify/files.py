@@ -17,6 +17,7 @@ from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, decode_table
 from vidaudio.shards.links import NotFollowed
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import BadTar, Member, list_members, sha256_of
+from vidaudio.text import first_line
 
 BUILD_AGAIN = "delete it and build again: the same bytes come back"
 BUILD_AGAIN_ALONE = "build again: the same bytes come back"
@@ -60,7 +61,7 @@ def checked_table(
     try:
         return decode_table(data)
     except DAMAGE as error:
-        findings.add_problem(name, f"is no table of ours ({_first_line(error)})", remedy)
+        findings.add_problem(name, f"is no table of ours ({first_line(error)})", remedy)
         return None
 
 
@@ -180,9 +181,5 @@ def _members(path: Path, name: str, findings: Findings, remedy: str) -> dict[str
     try:
         return list_members(path)
     except (BadTar, OSError) as error:
-        findings.add_problem(name, f"is no tar of ours: {_first_line(error)}", remedy)
+        findings.add_problem(name, f"is no tar of ours: {first_line(error)}", remedy)
         return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -33,6 +33,7 @@ from vidaudio.media.decode.span import MEDIA_ERRORS, ClockJumped, SpanDecoder, r
 from vidaudio.media.decode.timeline import TimeLine, may_be_joined, read_time_line
 from vidaudio.media.decode.track_choice import ranked_tracks
 from vidaudio.media.outcomes import Outcome, Reason
+from vidaudio.text import first_line
 
 __all__ = ["CONTAINERS", "DecodeOptions", "DecodedClip", "decode_clip"]
 
@@ -126,7 +127,7 @@ class _ClipDecoder:
             try:
                 container = _open(self._file)
             except MEDIA_ERRORS as error:
-                raise _no_clip(Reason.CORRUPT, f"cannot be opened: {_first_line(error)}") from error
+                raise _no_clip(Reason.CORRUPT, f"cannot be opened: {first_line(error, without_paths=True)}") from error
             with container:
                 try:
                     return work(container)
@@ -152,7 +153,7 @@ class _ClipDecoder:
             grid.finish()
             sound = track.finish()
         except MEDIA_ERRORS as error:
-            raise _no_clip(Reason.CORRUPT, f"cannot be converted: {_first_line(error)}") from error
+            raise _no_clip(Reason.CORRUPT, f"cannot be converted: {first_line(error, without_paths=True)}") from error
         self._mixed = track.meter
         self._check(container, decoder, grid, track, sound)
         line = self._learned.time_line
@@ -350,8 +351,3 @@ def _loudest_by_second(meter: LevelMeter) -> dict[int, float]:
 
 def _no_clip(reason: Reason, message: str) -> _NoClip:
     return _NoClip(Outcome.dropped(reason, message))
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the reason only: paths in the message would differ between runs."""
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

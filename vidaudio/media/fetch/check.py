@@ -15,6 +15,7 @@ import av
 
 from vidaudio.media.container import main_streams, open_media, start_time
 from vidaudio.media.fetch.declared_size import ends_inside, missing_bytes
+from vidaudio.text import first_line
 
 # How far a header may exceed the last packet: containers round, and tracks end at different times.
 TOLERANCE_SECONDS = 1.0
@@ -69,7 +70,7 @@ def find_fault(path: Path) -> MediaFault | None:
     try:
         tracks = _read_tracks(path)
     except (av.FFmpegError, ValueError) as error:
-        return MediaFault(f"what the server sent does not open as media: {_first_line(error)}")
+        return MediaFault(f"what the server sent does not open as media: {first_line(error, without_paths=True)}")
     if not tracks.ends:
         return MediaFault("what the server sent has neither picture nor sound")
     if not any(tracks.ends.values()):
@@ -130,7 +131,7 @@ def _read_tracks(path: Path) -> _Tracks:
                     end = float((packet.pts + (packet.duration or 0)) * packet.time_base - start)
                     ends[packet.stream.index] = max(ends[packet.stream.index], end)
         except (av.FFmpegError, ValueError) as error:
-            broken = _first_line(error)
+            broken = first_line(error, without_paths=True)
         names = {stream.index: "picture" if stream.type == "video" else "sound" for stream in streams}
         announced = {names[stream.index]: _announced_end(container, stream, float(start)) for stream in streams}
         states = bool(_STATE_DURATION & set(container.format.name.split(",")))
@@ -168,7 +169,3 @@ def _cut_short(path: Path, tracks: _Tracks) -> MediaFault | None:
 
 def _ends_early(end: float, announced: float) -> bool:
     return announced - end > max(TOLERANCE_SECONDS, TOLERANCE_SHARE * announced)
-
-
-def _first_line(error: BaseException) -> str:
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

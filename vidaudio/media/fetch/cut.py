@@ -31,6 +31,7 @@ import av
 from vidaudio.media.container import codec_names, main_streams, muxer_for, open_media, start_time
 from vidaudio.media.decode.timeline import CONTINUOUS, PacketTimes, TimeLine, longest_gap_seconds
 from vidaudio.media.fetch.cut_check import PARAMETERS_IN_BAND, begins_decodable, parameters_in_band, with_prefix
+from vidaudio.text import first_line
 
 # Matroska stores whole milliseconds; other containers are exact.
 TOLERANCE_SECONDS = Fraction(1, 1000)
@@ -384,4 +385,4 @@ def _cannot_cut(error: Exception) -> Exception:
     """Return the exception to raise in place of an error from libav: disk errors stay as they are."""
     if isinstance(error, CannotCut) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         return error
-    return CannotCut((getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0])
+    return CannotCut(first_line(error, without_paths=True))

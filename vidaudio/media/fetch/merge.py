@@ -17,6 +17,7 @@ from vidaudio.media.container import MP4_CODECS, WEBM_CODECS, codec_names, main_
 from vidaudio.media.decode.clip import CONTAINERS
 from vidaudio.media.fetch.cut import MP4_TIMESCALE
 from vidaudio.media.ffmpeg import FfmpegError, file_argument, run_ffmpeg
+from vidaudio.text import first_line
 
 # Containers whose timestamps count from the beginning of the video, and containers whose timestamps start anywhere.
 _FROM_ZERO = frozenset({"mp4", "matroska", "webm", "mov", "ogg"})
@@ -73,4 +74,4 @@ def _probe(path: Path) -> _Probe:
             codecs = codec_names(main_streams(container))
             return _Probe(frozenset(container.format.name.split(",")), frozenset(codecs))
     except (av.FFmpegError, OSError) as error:
-        raise CannotMerge((getattr(error, "strerror", None) or str(error)).splitlines()[0]) from error
+        raise CannotMerge(first_line(error, without_paths=True)) from error

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidaudio.media.outcomes import Outcome, Reason
+from vidaudio.text import first_line
 
 # Errors that Arrow and text encoders raise for a value that a column cannot hold.
 _UNSTORABLE = (pa.ArrowException, UnicodeError, TypeError, ValueError, OverflowError)
@@ -39,5 +40,5 @@ def storable_outcome(values: Mapping[str, Any], facts: Mapping[str, Any], schema
 
 
 def _failed(what: str, error: Exception) -> Outcome:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = first_line(error)
     return Outcome.failed(Reason.UNKNOWN, f"{what} cannot be stored: {reason}")
