@@ -19,8 +19,8 @@ _PUBLIC = {
     "TrainingIndex": "vidaudio.stream.index",
     "open_index": "vidaudio.stream.index",
     "WindowShape": "vidaudio.stream.windows",
-    "webdataset": "vidaudio.stream.webdataset",
-    "shard_urls": "vidaudio.stream.webdataset",
+    "webdataset": "vidaudio.stream.webdataset_pipeline",
+    "shard_urls": "vidaudio.stream.webdataset_pipeline",
 }
 __all__ = sorted(_PUBLIC)
 
