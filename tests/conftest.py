@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.s3_server import S3Server
     from vidaudio.corpus.corpus import Corpus
 
+# Fixtures that tests of the engine and of its tasks share.
+pytest_plugins = ("tests.trained",)
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import common, tables, training_tables, trainings
 from benchmarks.trainings import OutOfTime, TrainingJob, interrupted_after, load_budget, recipe_of, run_jobs
 from tests.packed import make_packed
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.stream.index import NO_VECTORS
 from vidaudio.tasks.separation.evaluate import evaluate
 from vidaudio.tasks.separation.recipe import load_train_recipe

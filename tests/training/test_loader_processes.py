@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from tests.conftest import REPOSITORY
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.errors import CorpusError, LoaderError, VidaudioError
 from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.stream import loader_errors

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.errors import CheckpointError, RecipeError
 from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training import launch as launching

@@ -18,7 +18,7 @@ import torch
 
 from tests.conftest import REPOSITORY
 from tests.packed import make_packed
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.stream.index import open_index
 
 # States every 3 steps; nothing is validated, and so no other state written, until

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.packed import make_packed
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.errors import CheckpointError, CorpusError, RecipeError, VidaudioError
 from vidaudio.tasks.separation.data import parse_data, streams
 from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe

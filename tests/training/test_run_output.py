@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.cli.app import app
 from vidaudio.training.trainer import ProgressBar
 

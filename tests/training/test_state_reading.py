@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from tests.training.made_states import state_of
 from vidaudio.errors import CheckpointError, RecipeError
 from vidaudio.tasks.separation.recipe import load_train_recipe

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from tests.training.made_states import state_of
 from vidaudio import files
 from vidaudio.errors import CheckpointError

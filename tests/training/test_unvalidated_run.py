@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from tests.packed import make_packed
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError
 from vidaudio.output_folder import output_folder

@@ -12,7 +12,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.cli.app import app
 from vidaudio.errors import CheckpointError, MediaError, RecipeError
 from vidaudio.separation import museval_scores

@@ -24,7 +24,7 @@ from transformers import BertModel, BertTokenizer
 from tests.packed import make_packed
 from tests.separation import slow_parts
 from tests.separation import slow_reference as slow
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.tasks.separation.data import indexes, streams
 from vidaudio.tasks.separation.module import SeparationModule
 from vidaudio.tasks.separation.query_factory import make_query_encoder

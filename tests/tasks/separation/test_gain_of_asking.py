@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.separation import headline_figures, is_above_error
 from vidaudio.separation.fast_sdr import scale_invariant_sdr
 from vidaudio.separation.sdr import si_sdr

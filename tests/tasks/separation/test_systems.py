@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.packed import make_packed
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.config.recipes import recipe_names
 from vidaudio.errors import CheckpointError, CorpusError, MediaError, QueryError, RecipeError
 from vidaudio.stream.loader import MixtureStream

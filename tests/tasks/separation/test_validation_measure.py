@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.training.train import train
 

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from tests.packed import make_packed
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.errors import CorpusError, EncoderError, QueryError, RecipeError
 from vidaudio.stream.index import NO_VECTORS, open_index
 from vidaudio.tasks.separation.evaluate import evaluate

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.packed import make_packed
-from tests.training.conftest import TINY
+from tests.trained import TINY
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.stream.index import open_index, write_index
 from vidaudio.stream.loader import MixtureStream, StreamConfig

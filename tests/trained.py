@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.packed import make_packed
-from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
+if TYPE_CHECKING:
+    from vidaudio.tasks.separation.recipe import TrainRecipe
 
 # Half a second of sound, 32 x 32 pictures, a U-Net that a step of takes milliseconds.
 TINY = (
@@ -23,6 +24,8 @@ TINY = (
 
 @pytest.fixture(scope="session")
 def tiny_recipe() -> TrainRecipe:
+    from vidaudio.tasks.separation.recipe import load_train_recipe
+
     return load_train_recipe("clipsep", TINY)
 
 
@@ -36,6 +39,8 @@ def encoder_fingerprint(tiny_clip: Path) -> dict:
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict) -> Path:
+    from tests.packed import make_packed
+
     folder = tmp_path_factory.mktemp("packed")
     return make_packed(folder, encoder_fingerprint, clips_per_split={"train": 12, "val": 6, "test": 6})
 
