@@ -60,6 +60,17 @@ def test_fast_scores_of_many_mixtures_and_estimates_equal_those_of_each():
                 assert together[name][b, m].item() == pytest.approx(value.item(), abs=1e-6)
 
 
+def test_scores_are_the_same_after_the_number_of_threads_was_set():
+    rng = np.random.default_rng(4)
+    references = torch.from_numpy(rng.standard_normal((3, 2, 4_000)))
+    estimates = references + 0.1 * torch.from_numpy(rng.standard_normal((3, 2, 4_000)))
+    torch.set_num_threads(2)
+    several = fast_scores(references, estimates)
+    torch.set_num_threads(1)
+    one = fast_scores(references, estimates)
+    np.testing.assert_allclose(several["sdr"], one["sdr"], atol=1e-6)
+
+
 def test_image_sdr_needs_no_filters_to_equal_museval():
     rng = np.random.default_rng(1)
     references = noise(rng, 2)

@@ -114,10 +114,22 @@ def _project(gram: Tensor, products: Tensor, spectra: Tensor, fft_length: int) -
     ridge = torch.finfo(torch.float64).eps * torch.eye(size, dtype=torch.float64, device=gram.device)
     matrix = gram.reshape(batch, size, size) + ridge
     right = products.reshape(batch, size, -1)
-    filters, info = torch.linalg.solve_ex(matrix, right)
+    filters, info = _solve(matrix, right)
     for index in info.nonzero().flatten().tolist():
         # Exactly singular: gelsd, which NumPy's lstsq uses too, returns the solution of least norm.
         filters[index] = torch.linalg.lstsq(matrix[index].cpu(), right[index].cpu(), driver="gelsd").solution
     filters = filters.reshape(batch, sources, taps, -1).transpose(-1, -2)
     filtered = torch.fft.rfft(filters, fft_length) * spectra[:, :, None]
     return torch.fft.irfft(filtered.sum(dim=1), fft_length)
+
+
+def _solve(matrices: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """Solve systems `[B, S, S]` for `[B, S, M]`; return the solutions and, by system, whether it is singular.
+
+    On a CPU one system at a time: after `torch.set_num_threads`, PyTorch 2.14 with oneMKL fails at several at once
+    ("Parameter 6 was incorrect on entry to DLASWP").
+    """
+    if matrices.device.type != "cpu":
+        return torch.linalg.solve_ex(matrices, right)
+    solved = [torch.linalg.solve_ex(matrix, wanted) for matrix, wanted in zip(matrices, right, strict=True)]
+    return torch.stack([one.result for one in solved]), torch.stack([one.info for one in solved])
