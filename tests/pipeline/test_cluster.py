@@ -7,12 +7,14 @@ import re
 import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+import dask
 import pytest
 
 from tests.media.site.server import LoopbackSite
@@ -261,3 +263,13 @@ def test_a_worker_that_dies_as_it_starts_brings_the_advice_that_fits(main, advic
     with pytest.raises(CorpusError, match="did not start") as caught, connected(load_corpus_recipe("folder").dask):
         pass
     assert advice in str(caught.value)
+
+
+def test_a_worker_that_takes_long_to_come_back_is_waited_for():
+    # Shorter than a spawned process takes to start, so that the restart is late as it is on a busy machine.
+    late = {"distributed.deploy.lost-worker-timeout": "50ms", "distributed.worker.multiprocessing-method": "spawn"}
+    with dask.config.set(late), connected(DaskBlock(workers=1)) as client:
+        first = client.submit(os.getpid, pure=False).result(timeout=60)
+        os.kill(first, signal.SIGKILL)
+        time.sleep(1.0)  # until Dask has noticed, and the wait is over
+        assert client.submit(os.getpid, pure=False).result(timeout=60) != first

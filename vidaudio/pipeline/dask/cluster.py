@@ -40,6 +40,9 @@ _CALM = {
     "distributed.admin.system-monitor.gil.enabled": False,
     "distributed.worker.profile.enabled": False,
 }
+# Dask lets a nanny go whose worker died and is not back within 15 s, for good. On a busy machine a worker takes longer
+# to start, and a build would wait for ever for workers that nobody starts.
+_PATIENT = {"distributed.deploy.lost-worker-timeout": "365d"}
 
 
 @contextlib.contextmanager
@@ -65,7 +68,7 @@ def connected(block: DaskBlock) -> Iterator[Client]:
                 serve_rate_limiter(client, cluster.scheduler_address)
                 yield client
         else:
-            with _local_cluster(block) as cluster, Client(cluster) as client:
+            with dask.config.set(_PATIENT), _local_cluster(block) as cluster, Client(cluster) as client:
                 yield client
 
 
