@@ -77,7 +77,7 @@ def test_pictures_are_of_one_moment_and_that_is_their_time(
     for image, at in zip(clip.images, clip.frame_seconds, strict=True):
         assert bar_seconds(image) == pytest.approx(at - late, abs=0.3 / FIELDS_PER_SECOND)
 
-    monkeypatch.setattr(frames, "is_woven", lambda frame: False)
+    monkeypatch.setattr(frames, "is_interlaced", lambda frame: False)
     woven = decoded(path, mode, frames_per_second=3.0)
     assert woven.frame_seconds == clip.frame_seconds
     assert woven.grid_seconds == clip.grid_seconds
@@ -94,7 +94,7 @@ def test_progressive_pictures_are_not_taken_apart(tmp_path: Path, monkeypatch: p
     def never(*_: object) -> None:
         raise AssertionError("a progressive frame was taken apart")
 
-    monkeypatch.setattr(frames, "progressive", never)
+    monkeypatch.setattr(frames, "deinterlaced", never)
     path = interlaced(tmp_path / "a.mp4", H264 | {"flags": "+bitexact", **AAC}, fps=25, video_filters={})
     clip = decoded(path, mode)
     assert [bar_seconds(image) for image in clip.images] == pytest.approx(clip.frame_seconds, abs=0.006)
