@@ -235,7 +235,7 @@ def test_planning_a_long_list_takes_little_more_memory_than_a_short_one(tmp_path
     code = """
         import resource, sys
         from vidaudio.manifest import source
-        from vidaudio.pipeline import plan
+        from vidaudio.corpus import shard_plan as plan
         source.WHOLE_ROWS, plan.BUCKET_ROWS = 100, 2000
         from vidaudio.corpus.shard_plan import manifest_hash, plan_shards, planned_tables
         for path in sys.argv[1:]:

@@ -20,13 +20,12 @@ from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.errors import CorpusError, EncoderError
 from vidaudio.maintenance.export import export
 from vidaudio.maintenance.status import corpus_status
-from vidaudio.maintenance.verify import VerifyReport, verify_corpus
+from vidaudio.maintenance.verify import VerifyReport, encoders, verify_corpus
 from vidaudio.maintenance.verify.findings import Sampler
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
 from vidaudio.manifest.source import TableRows
 from vidaudio.pipeline.build import build, pack
 from vidaudio.pipeline.dry_run import dry_run
-from vidaudio.pipeline.stages import embed
 from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.shards.commit import encode_table, read_table
 from vidaudio.shards.open import open_store
@@ -83,7 +82,7 @@ class TestFine:
         assert 0 < first.counts["tars_hashed"] < first.counts["tars"]
         assert check(copied, 0).counts["tars_hashed"] == 0
         names = [f"av/{n:06d}.tar" for n in range(2_000)]
-        assert 150 < sum(Sampler(0.1).takes(name) for name in names) < 250
+        assert 150 < sum(Sampler(0.1).selects(name) for name in names) < 250
 
     def test_an_unfinished_corpus_is_fine_and_says_so(self, media_world, tiny_clip, tmp_path):
         from tests.media_world import world_recipe
@@ -100,7 +99,7 @@ class TestFine:
         assert check(built_corpus.url).ok
 
     def test_without_the_encoder_the_rest_is_checked(self, copied, monkeypatch):
-        monkeypatch.setattr(embed, "cached_encoder", unreachable)
+        monkeypatch.setattr(encoders, "cached_encoder", unreachable)
         report = check(copied)
         assert report.ok
         assert report.notes == ("no picture was encoded again: no weights here",)
@@ -230,7 +229,7 @@ class TestFiles:
         if not pack_stands:
             shutil.rmtree(copied / "training")
         if not is_loadable:
-            monkeypatch.setattr(embed, "cached_encoder", unreachable)
+            monkeypatch.setattr(encoders, "cached_encoder", unreachable)
         swapped = json.loads(written)["weights_sha256"][0]
         changes = {
             "a digit": written.replace(b'"weights_sha256": "' + swapped.encode(), b'"weights_sha256": "g'),
@@ -249,7 +248,7 @@ class TestFiles:
 
     def test_a_description_that_only_the_index_contradicts_is_named(self, copied, monkeypatch):
         (described,) = copied.glob("embeddings/*/encoder.json")
-        monkeypatch.setattr(embed, "cached_encoder", unreachable)
+        monkeypatch.setattr(encoders, "cached_encoder", unreachable)
         described.write_bytes(described.read_bytes().replace(b'"image_size": ', b'"image_size": 1'))
         (problem,) = check(copied).problems
         assert problem.file == str(described.relative_to(copied))

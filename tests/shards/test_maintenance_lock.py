@@ -13,7 +13,7 @@ from vidaudio.shards.open import open_store
 
 KILLED = """
 import os, sys
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 from vidaudio.shards.maintenance_lock import maintenance_lock
 with maintenance_lock(open_store(sys.argv[1])):
     os.kill(os.getpid(), 9)

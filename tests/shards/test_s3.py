@@ -34,7 +34,7 @@ COMMITTER = """
 import sys
 import pyarrow as pa
 from vidaudio.shards.commit import commit
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 store, me = open_store(sys.argv[1]), sys.argv[2]
 store.exists("x")
 print("ready", flush=True)
@@ -159,7 +159,7 @@ class TestReading:
     def test_what_others_write_is_seen_at_once(self, store, url):
         assert store.list("a") == {}
         assert not store.exists("a/x")
-        write = "import sys; from vidaudio.shards.store import open_store; open_store(sys.argv[1]).create('a/x', b'1')"
+        write = "import sys; from vidaudio.shards.open import open_store; open_store(sys.argv[1]).create('a/x', b'1')"
         subprocess.run([sys.executable, "-c", write, url], check=True)
         assert store.exists("a/x")
         assert store.list("a") == {"x": 1}
@@ -253,7 +253,7 @@ def test_a_large_tar_passes_through_little_memory(store, tmp_path):
     script = """
 import os, re, sys
 from pathlib import Path
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 
 def most_memory():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) >> 10
@@ -305,7 +305,7 @@ class TestErrors:
         kept = {k: v for k, v in {**os.environ, **environment, "HOME": str(tmp_path)}.items() if v}
         script = """
 from vidaudio.errors import CorpusError
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 try:
     open_store("s3://corpora/c").exists("x")
 except CorpusError as error:

@@ -50,7 +50,7 @@ with scratch_folder(root) as folder:
 """
 UPKEEP = """
 import sys
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 from vidaudio.shards.maintenance_lock import maintenance_lock
 with maintenance_lock(open_store(sys.argv[1])):
     print("held", flush=True)

@@ -145,7 +145,7 @@ def test_one_of_many_threads_creates_and_its_content_stands(tmp_path: Path):
 
 RACER = """
 import sys
-from vidaudio.shards.store import open_store
+from vidaudio.shards.open import open_store
 store, me = open_store(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -328,7 +328,7 @@ def test_a_busy_child_ends_with_its_parent(media: Path, tmp_path: Path):
     parent = f"""
 import subprocess, sys, time
 from pathlib import Path
-from vidaudio.media import extract
+from vidaudio.media.decode import extractor as extract
 extract.CHILD = {prelude!r} + extract.CHILD
 one = extract.Extractor()
 import threading

@@ -25,7 +25,7 @@ OPTIONS = FetchOptions(
     extractors=(EXTRACTOR,),
     retries=1,
     socket_timeout_seconds=0.5,
-    deadline_seconds=1.5,
+    deadline_seconds=4.0,
     allow_private_addresses=True,
     keep_whole=True,
 )
@@ -161,8 +161,8 @@ def test_a_site_that_is_busy_once_costs_the_source_a_pause_and_nothing_else(site
 
 def test_waiting_for_the_budget_is_not_the_sources_time(site: LoopbackSite, tmp_path: Path):
     url = site.add_video("v", formats=[{"url": site.url("a.mp4"), "ext": "mp4"}])
-    slow = MemoryRateLimiter(Rates(SiteRate(minimum_interval_seconds=1.2)))
-    options = replace(OPTIONS, deadline_seconds=0.6)
+    slow = MemoryRateLimiter(Rates(SiteRate(minimum_interval_seconds=4.0)))
+    options = replace(OPTIONS, deadline_seconds=2.5)
     for _ in range(2):
         clip = fetch(url, tmp_path, options, rate_limiter=slow)
         assert clip.outcome.state is State.DONE, clip.outcome
