@@ -32,17 +32,17 @@ class Gathering:
                 self.done.set()
 
 
-@pytest.mark.parametrize(("turns", "together"), [(1, MOST_THREADS), (2, MOST_THREADS // 2), (64, LEAST_THREADS)])
-def test_processes_have_as_many_requests_under_way_together_as_one_alone(turns, together):
+@pytest.mark.parametrize(("reader_count", "together"), [(1, MOST_THREADS), (2, MOST_THREADS // 2), (64, LEAST_THREADS)])
+def test_processes_have_as_many_requests_under_way_together_as_one_alone(reader_count, together):
     tars = Gathering(together, of=2 * MOST_THREADS)
-    Prefetcher(tars).want(range(MOST_THREADS), range(MOST_THREADS, 2 * MOST_THREADS), turns=turns)
+    Prefetcher(tars).want(range(MOST_THREADS), range(MOST_THREADS, 2 * MOST_THREADS), reader_count=reader_count)
     assert tars.done.wait(60)
     assert sorted(tars.order) == list(range(2 * MOST_THREADS))
 
 
 def test_each_process_begins_elsewhere_in_a_block():
     tars = Gathering(LEAST_THREADS, of=6)
-    Prefetcher(tars).want([0, 1, 2, 3], [4, 5], turn=32, turns=64)
+    Prefetcher(tars).want([0, 1, 2, 3], [4, 5], reader_index=32, reader_count=64)
     assert tars.done.wait(60)
     # Two at a time, which wait for one another.
     assert [set(tars.order[place : place + 2]) for place in (0, 2, 4)] == [{2, 3}, {0, 1}, {4, 5}]
@@ -52,8 +52,8 @@ class Recorder:
     def __init__(self) -> None:
         self.wanted: list[tuple] = []
 
-    def want(self, *blocks: list[int], turn: int, turns: int) -> None:
-        self.wanted.append((blocks, turn, turns))
+    def want(self, *blocks: list[int], reader_index: int, reader_count: int) -> None:
+        self.wanted.append((blocks, reader_index, reader_count))
 
 
 def test_a_process_sends_for_its_first_block_though_the_one_it_was_forked_from_has_looked_at_it(tmp_path: Path):
@@ -66,6 +66,6 @@ def test_a_process_sends_for_its_first_block_though_the_one_it_was_forked_from_h
     stream.rows(0)
     assert [wanted[1:] for wanted in recorder.wanted] == [(0, 1)]
     next(iter(stream))
-    (first, *_), (again, turn, turns) = recorder.wanted
-    assert (first, turn, turns) == (again, 1, 2)
+    (first, *_), (again, reader_index, reader_count) = recorder.wanted
+    assert (first, reader_index, reader_count) == (again, 1, 2)
     assert len(again) == 2
