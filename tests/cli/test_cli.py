@@ -136,6 +136,20 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(
     assert not (tmp_path / "r").exists()
 
 
+def test_a_stop_while_the_interpreter_exits_changes_nothing():
+    program = (
+        "import atexit, os, signal, sys\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "sys.argv = ['vidaudio', 'status', '/nowhere']\n"
+        "from vidaudio.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: there is no corpus at")
+    assert "Traceback" not in done.stderr
+
+
 def test_an_encoder_out_of_reach_stops_before_anything_is_built(tmp_path: Path):
     media = tmp_path / "media"
     media.mkdir()

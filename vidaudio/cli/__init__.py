@@ -5,6 +5,7 @@ Only the standard library and Typer are imported here; a command imports what it
 
 from __future__ import annotations
 
+import atexit
 import io
 import os
 import signal
@@ -46,6 +47,19 @@ def main() -> None:
         if stop.code in (INTERRUPTED, TERMINATED) and _speaks():
             print(f"stopped; {_going_on(sys.argv[1:])}", file=sys.stderr)
         raise
+    finally:
+        # Registered last, so it runs before the libraries' own functions at exit.
+        atexit.register(_ignore_further_stops)
+
+
+def _ignore_further_stops() -> None:
+    """Ignore SIGTERM from now on; let SIGINT end the process at once.
+
+    Called when a stop is being handled already, and when the interpreter exits: in a library's function at exit,
+    SystemExit would be printed as a traceback.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _speaks() -> bool:
@@ -80,7 +94,6 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
     The stack unwinds, so that workers stop, states are saved and scratch files are removed.
     """
-    # Batch systems may send SIGTERM twice, which must not interrupt the unwinding; a second Ctrl-C ends at once.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Batch systems may send SIGTERM twice, which must not interrupt the unwinding.
+    _ignore_further_stops()
     raise SystemExit(128 + number)
