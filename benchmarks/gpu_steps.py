@@ -36,10 +36,11 @@ from benchmarks.loader_waiting import CLIPS, GPU_STEPS, free_rate, waits
 from benchmarks.step_rates import READ_AHEAD, Clock, RecipeSteps, compile_into, forget_compiled
 from vidaudio.errors import VidaudioError
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
+from vidaudio.tasks.registry import load_train_recipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 # Each has a recipe of its name in train/, at the paper's sizes.
-SYSTEMS = tuple(name for name in get_args(TrainRecipe.model_fields["system"].annotation) if name != "custom")
+SYSTEMS = tuple(name for name in get_args(SeparationRecipe.model_fields["system"].annotation) if name != "custom")
 CLOCK, LOADER_SECONDS = Clock(warm_up=20, steps=50, windows=5), 10.0
 QUICK_CLOCK, QUICK_CLIPS, QUICK_LOADER_SECONDS = Clock(warm_up=2, steps=2, windows=2), 8, 0.1
 # Compiled without a compiler, so that it can be tried anywhere.
@@ -55,7 +56,7 @@ class Corpora:
     def __init__(self, scratch: Path, clips: int) -> None:
         self._scratch, self._clips = scratch, clips
 
-    def of(self, recipe: TrainRecipe) -> Path:
+    def of(self, recipe: SeparationRecipe) -> Path:
         """One with the sound and, if wanted, the pictures that a recipe trains on."""
         rate, pictures = recipe.model.front_end.sample_rate, recipe.query.kind == "pictures"
         folder = self._scratch / f"{rate}{'-pictures' if pictures else ''}"
@@ -88,7 +89,7 @@ def loader_processes(mixtures_per_second: float, sources: int, windows_per_secon
     return max(1, math.ceil(mixtures_per_second * sources / windows_per_second))
 
 
-def measured(recipe: TrainRecipe, corpus: Path, clock: Clock, loaders: LoaderRates, cores: int) -> dict[str, Any]:
+def measured(recipe: SeparationRecipe, corpus: Path, clock: Clock, loaders: LoaderRates, cores: int) -> dict[str, Any]:
     """A row of figures of one variant, see the module's words; without those that this machine cannot give.
 
     Raises:
@@ -134,7 +135,10 @@ def sentence_of(error: Exception) -> str:
 
 
 def measure(
-    file: StepsFile, chosen: argparse.Namespace, place: dict[str, Any], work: Callable[[TrainRecipe], dict[str, Any]]
+    file: StepsFile,
+    chosen: argparse.Namespace,
+    place: dict[str, Any],
+    work: Callable[[SeparationRecipe], dict[str, Any]],
 ) -> int:
     """Measure all variants that `file` does not know; how many failed."""
     failed = 0
@@ -160,7 +164,7 @@ def measure(
     return failed
 
 
-def recipe_of(system: str, compiled: bool, *, batch_size: int | None, quick: bool) -> TrainRecipe:
+def recipe_of(system: str, compiled: bool, *, batch_size: int | None, quick: bool) -> SeparationRecipe:
     """A system's recipe as it is measured: as it stands in train/, or at tiny sizes."""
     batch_size = batch_size or (QUICK_BATCH_SIZE if quick else None)
     settings = [f"compile={str(compiled).lower()}", *(QUICK_SIZES if quick else ())]
@@ -207,7 +211,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _measured_on(
-    corpora: Corpora, clock: Clock, loaders: LoaderRates, cores: int, recipe: TrainRecipe
+    corpora: Corpora, clock: Clock, loaders: LoaderRates, cores: int, recipe: SeparationRecipe
 ) -> dict[str, Any]:
     return measured(recipe, corpora.of(recipe), clock, loaders, cores)
 

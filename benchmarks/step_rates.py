@@ -1,6 +1,6 @@
-"""How fast one recipe trains on this machine: the trainer's own steps, on a batch that lies on the device or fed.
+"""How fast one recipe trains on this machine: the training loop's own steps, on a batch that lies on the device or fed.
 
-`SeparationModule`, `make_trainer` and `prepare_for_device` are what `vidaudio train` runs, so a step here is a step
+`SeparationModule`, `TrainingLoop` and `prepare_for_device` are what `vidaudio train` runs, so a step here is a step
 there: front end, loss, backward, clipping, optimiser, schedule, in the recipe's precision. Only encoders that ran
 before training are made up: vectors of words are random, of the right length.
 """
@@ -13,26 +13,31 @@ import os
 import statistics
 import tempfile
 import time
-import warnings
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import torch
+from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor
 
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.separation.checkpoint import build_model
 from vidaudio.tasks.separation.data import indexes, streams
 from vidaudio.tasks.separation.module import TRAIN, SeparationModule
 from vidaudio.tasks.separation.queries import CorpusQueries, QueryEncoder
 from vidaudio.tasks.separation.query_factory import make_query_encoder
-from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
+from vidaudio.tasks.separation.task import SeparationTask
 from vidaudio.tasks.separation.text_queries import first_labels, text_table
-from vidaudio.training.checkpoint import build_model
-from vidaudio.training.trainer import make_trainer, prepare_for_device
+from vidaudio.training.checkpointing import RunFiles
+from vidaudio.training.fabric import make_fabric, prepare_for_device
+from vidaudio.training.graceful_stop import GracefulStop
+from vidaudio.training.loader_processes import LoaderProcesses
+from vidaudio.training.loop import TrainingLoop
+from vidaudio.training.metrics_log import MetricsLogger
 
 # Hidden numbers of the BERT that train/bertsep.yaml names.
 BERT_DIMENSIONS = 256
@@ -79,81 +84,110 @@ class RecipeSteps:
         corpus: Packed, with what the recipe asks for: labels, pictures, the rate of its sound.
     """
 
-    def __init__(self, recipe: TrainRecipe, corpus: Path) -> None:
+    def __init__(self, recipe: SeparationRecipe, corpus: Path) -> None:
         self.recipe = recipe
         self.stream, _ = streams(recipe, str(corpus))
         self._maker = made_up_maker(recipe, self.stream)
         asked_in_words = "text" in self._maker.modalities and recipe.query.train != "image"
         self._text = {TRAIN: text_table(indexes(self.stream), self._maker, training=True)} if asked_in_words else {}
-        pl.seed_everything(recipe.seed, verbose=False)
-        self._model = prepare_for_device(build_model(recipe, self._maker.dimensions, len(self._maker.labels)), recipe)
+        torch.manual_seed(recipe.seed)
+        self._model = build_model(recipe, self._maker.dimensions, len(self._maker.labels))
+        prepare_for_device(SeparationModule(self._model, recipe, self.stream, None, self._maker), recipe)
 
     def on_ready_batch(self, clock: Clock) -> StepRates:
         """Steps on one batch that lies on the device: what it can do at most."""
-        return self._timed(_ReadyBatch, self.recipe, clock)
+        return self._timed(True, self.recipe, clock)
 
     def fed(self, clock: Clock, workers: int) -> StepRates:
         """Steps on what so many loader processes read."""
         data = self.recipe.data.model_copy(update={"workers": workers})
         used_up = clock.warm_up + READ_AHEAD * workers
         longer = Clock(warm_up=used_up, steps=max(clock.steps, READ_AHEAD * workers), windows=clock.windows)
-        return self._timed(SeparationModule, self.recipe.model_copy(update={"data": data}), longer)
+        return self._timed(False, self.recipe.model_copy(update={"data": data}), longer)
 
-    def _timed(self, kind: type[SeparationModule], recipe: TrainRecipe, clock: Clock) -> StepRates:
-        module = kind(self._model, recipe, self.stream, None, self._maker, self._text)
-        stopwatch = _Stopwatch(clock, recipe.data.batch_size)
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            trainer = make_trainer(recipe, Path(folder), [stopwatch], None)
-            trainer.fit(module)
-        return StepRates(stopwatch.rates, stopwatch.first_step_seconds, stopwatch.peak_memory_gib, trainer.precision)
+    def _timed(self, ready: bool, recipe: SeparationRecipe, clock: Clock) -> StepRates:
+        module = SeparationModule(self._model, recipe, self.stream, None, self._maker, self._text)
+        task = SeparationTask(recipe, self.stream, None, [1.0], self._maker)
+        loaders, stop, fabric = LoaderProcesses(), GracefulStop(), make_fabric(recipe)
+        stop.install()
+        with tempfile.TemporaryDirectory() as folder:
+            loop = _TimedLoop(
+                task,
+                module,
+                fabric=fabric,
+                files=RunFiles(Path(folder), task),
+                logger=MetricsLogger(Path(folder), recipe.data.batch_size, task.examples, [], writes=False),
+                stop=stop,
+                loaders=loaders,
+            )
+            loop.clock, loop.ready = clock, ready
+            try:
+                loop.run()
+            except _Done:
+                pass
+            finally:
+                loaders.end()
+                stop.restore()
+        precision = "bf16-mixed" if isinstance(fabric.strategy.precision, MixedPrecision) else "32-true"
+        return StepRates(loop.rates, loop.first_step_seconds, loop.peak_memory_gib, precision)
 
 
-class _ReadyBatch(SeparationModule):
-    """Training on the stream's first batch, on the device already, again and again."""
-
-    def train_dataloader(self) -> Iterator[dict[str, Any]]:
-        self.train_stream.set_start_step(0)
-        return itertools.repeat(self.trainer.strategy.batch_to_device(next(iter(self.train_stream))))
+class _Done(Exception):
+    """All windows are timed."""
 
 
-@dataclass
-class _Stopwatch(pl.Callback):
-    """Times windows of steps, waiting for the device at their borders alone, and ends the run after the last."""
+class _TimedLoop(TrainingLoop):
+    """Loop that times windows of steps, waits for the device at their borders alone, and ends after the last one.
+
+    Attributes:
+        clock: What is measured.
+        ready: Whether the stream's first batch, on the device already, is trained on again and again.
+    """
 
     clock: Clock
-    batch_size: int
-    rates: list[float] = field(default_factory=list)
-    first_step_seconds: float = 0.0
-    peak_memory_gib: float | None = None
+    ready: bool
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: SeparationModule, _batch: Any, number: int) -> None:
-        if number == 0:
-            if module.device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats(module.device)
-            self._began = self._now(module)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.rates: list[float] = []
+        self.first_step_seconds = 0.0
+        self.peak_memory_gib: float | None = None
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: SeparationModule, *_: Any) -> None:
-        done = trainer.global_step
-        if done == 1:
-            self.first_step_seconds = self._now(module) - self._began
-        windows, rest = divmod(done - self.clock.warm_up, self.clock.steps)
+    def fetch(self, batches: Iterator[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().fetch(batches)
+        if self.steps_done == 0:
+            if self.fabric.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(self.fabric.device)
+            self._began = self._now()
+        return batch
+
+    def _training_batches(self) -> Iterator[dict[str, Any]]:
+        if not self.ready:
+            return super()._training_batches()
+        stream = self.task.train_stream
+        stream.set_start_step(0)
+        return itertools.repeat(self.fabric.to_device(next(iter(stream))))
+
+    def finish_step(self, loss: Tensor) -> None:
+        super().finish_step(loss)
+        if self.steps_done == 1:
+            self.first_step_seconds = self._now() - self._began
+        windows, rest = divmod(self.steps_done - self.clock.warm_up, self.clock.steps)
         if windows < 0 or rest:
             return
-        now = self._now(module)
+        now = self._now()
         if windows:
-            self.rates.append(self.clock.steps * self.batch_size / (now - self._window_began))
+            self.rates.append(self.clock.steps * self.task.recipe.data.batch_size / (now - self._window_began))
         self._window_began = now
         if windows == self.clock.windows:
-            if module.device.type == "cuda":
-                self.peak_memory_gib = torch.cuda.max_memory_allocated(module.device) / 2**30
-            trainer.should_stop = True
+            if self.fabric.device.type == "cuda":
+                self.peak_memory_gib = torch.cuda.max_memory_allocated(self.fabric.device) / 2**30
+            raise _Done
 
-    @staticmethod
-    def _now(module: SeparationModule) -> float:
-        """The time once the device has done all it was given, seconds."""
-        if module.device.type == "cuda":
-            torch.cuda.synchronize(module.device)
+    def _now(self) -> float:
+        """Return the time once the device has done all it was given, seconds."""
+        if self.fabric.device.type == "cuda":
+            torch.cuda.synchronize(self.fabric.device)
         return time.perf_counter()
 
 
@@ -173,7 +207,7 @@ class _BertQueries(_MadeUpWords):
     dimensions = BERT_DIMENSIONS
 
 
-def made_up_maker(recipe: TrainRecipe, stream: MixtureStream) -> QueryEncoder:
+def made_up_maker(recipe: SeparationRecipe, stream: MixtureStream) -> QueryEncoder:
     """What makes a recipe's queries in training, without the weights of any encoder."""
     query = recipe.query
     if query.kind == "bert":

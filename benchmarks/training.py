@@ -30,8 +30,8 @@ from benchmarks.loader import SECONDS, write_corpus
 from benchmarks.on_the_fly import OnTheFly, loss_of, queries_of, write_clips
 from vidaudio.encoders.spec import DTYPES, best_precision
 from vidaudio.stream.loader import MixtureStream, StreamConfig
-from vidaudio.tasks.separation.recipe import load_train_recipe
-from vidaudio.training.checkpoint import build_model
+from vidaudio.tasks.registry import load_train_recipe
+from vidaudio.tasks.separation.checkpoint import build_model
 
 STEPS, CLIPS, ROUNDS = 30, 128, 3
 CLIP_MODEL = "ViT-B-32"

@@ -24,9 +24,10 @@ from pydantic import Field
 from benchmarks.common import commit, write_result
 from vidaudio.config.recipes import RecipeModel, check, find_recipe, load_values, merge
 from vidaudio.cpus import available_cores
+from vidaudio.tasks.registry import train
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport
-from vidaudio.tasks.separation.recipe import TrainRecipe, check_system
-from vidaudio.training.train import train
+from vidaudio.tasks.separation.recipe import SeparationRecipe
+from vidaudio.tasks.separation.systems import check_system
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 DEFAULT_FOLDER = Path("runs") / "benchmarks"
@@ -60,7 +61,7 @@ class TrainingJob:
     """
 
     table: str
-    recipe: TrainRecipe
+    recipe: SeparationRecipe
     data: Path
     run: Path
     budget_steps: int
@@ -89,7 +90,7 @@ def load_budget(name: str) -> Budget:
     return check(Budget, yaml.safe_load(path.read_text("utf-8")), f"benchmarks/recipes/{path.name}")
 
 
-def recipe_of(budget: Budget, system: str, seed: int, steps: int | None = None, **query: Any) -> TrainRecipe:
+def recipe_of(budget: Budget, system: str, seed: int, steps: int | None = None, **query: Any) -> SeparationRecipe:
     """A system's own recipe with the budget laid over it.
 
     Args:
@@ -110,12 +111,12 @@ def recipe_of(budget: Budget, system: str, seed: int, steps: int | None = None, 
         schedule = {"steps": steps, "decay_until_step": steps, "warmup_steps": min(50, max(1, steps // 4))}
         values = merge(values, {"schedule": schedule})
     where = f"benchmark of {system}"
-    recipe = check(TrainRecipe, values, where)
+    recipe = check(SeparationRecipe, values, where)
     check_system(recipe, where)
     return recipe
 
 
-def run_folder(folder: Path, table: str, recipe: TrainRecipe, variant: str = "") -> Path:
+def run_folder(folder: Path, table: str, recipe: SeparationRecipe, variant: str = "") -> Path:
     """Where a run lies."""
     system = "-".join([recipe.system, *variant.split()])
     return folder / table / f"{system}-seed{recipe.seed}-{recipe.schedule.steps}steps"

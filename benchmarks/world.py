@@ -12,7 +12,7 @@ from vidaudio.demo.corpus import build_world
 from vidaudio.demo.training_facts import require_trained
 from vidaudio.stream.index import open_index
 from vidaudio.tasks.separation.evaluate import evaluate
-from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 WORLD_SEED = 0
 
@@ -24,7 +24,7 @@ class Worlds:
         self.folder = folder
         self.offscreen_share = offscreen_share
 
-    def data(self, recipe: TrainRecipe) -> Path:
+    def data(self, recipe: SeparationRecipe) -> Path:
         """The packed corpus a recipe is trained on: with the ResNet's vectors where it asks with those."""
         encoder = "resnet" if recipe.query.encoder != "clip" else "clip"
         return build_world(self.folder, encoder=encoder, seed=WORLD_SEED, offscreen_share=self.offscreen_share)
@@ -34,7 +34,7 @@ class Worlds:
         return {"world_seed": WORLD_SEED, "offscreen_share": self.offscreen_share}
 
 
-def encoder_facts(recipe: TrainRecipe, data: Path) -> dict[str, Any] | None:
+def encoder_facts(recipe: SeparationRecipe, data: Path) -> dict[str, Any] | None:
     """What a system's frozen encoder was trained on; None where it has none.
 
     Raises:

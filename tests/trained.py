@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from vidaudio.tasks.separation.recipe import TrainRecipe
+    from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 # Half a second of sound, 32 x 32 pictures, a U-Net that a step of takes milliseconds.
 TINY = (
@@ -23,8 +23,8 @@ TINY = (
 
 
 @pytest.fixture(scope="session")
-def tiny_recipe() -> TrainRecipe:
-    from vidaudio.tasks.separation.recipe import load_train_recipe
+def tiny_recipe() -> SeparationRecipe:
+    from vidaudio.tasks.registry import load_train_recipe
 
     return load_train_recipe("clipsep", TINY)
 
@@ -46,8 +46,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict) 
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, packed: Path, tiny_recipe: TrainRecipe) -> Path:
-    from vidaudio.training.train import train
+def trained(tmp_path_factory: pytest.TempPathFactory, packed: Path, tiny_recipe: SeparationRecipe) -> Path:
+    from vidaudio.tasks.registry import train
 
     run = tmp_path_factory.mktemp("runs") / "run"
     train(tiny_recipe, str(packed), run, progress=False)

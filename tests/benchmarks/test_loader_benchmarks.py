@@ -16,8 +16,8 @@ from PIL import Image
 from benchmarks.loader_waiting import WINDOWS_PER_SECOND, wanted_rate
 from benchmarks.on_the_fly import OnTheFly, Place, loss_of
 from benchmarks.slow_s3 import BUCKET, heard, slow_s3
-from vidaudio.tasks.separation.recipe import load_train_recipe
-from vidaudio.training.checkpoint import build_model
+from vidaudio.tasks.registry import load_train_recipe
+from vidaudio.tasks.separation.checkpoint import build_model
 
 
 def test_spectra_made_in_the_loader_give_the_loss_of_the_loaders_sounds(tmp_path: Path):

@@ -16,9 +16,9 @@ from benchmarks.trainings import OutOfTime, TrainingJob, interrupted_after, load
 from tests.packed import make_packed
 from tests.trained import TINY
 from vidaudio.stream.index import NO_VECTORS
+from vidaudio.tasks.registry import load_train_recipe
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import evaluate
-from vidaudio.tasks.separation.recipe import load_train_recipe
-from vidaudio.training.checkpoint import load_checkpoint
 
 FACTS = {"trained_on": "drawings", "steps": 10, "weights_sha256": "abc", "measured": {"accuracy": 0.9}}
 EIGHT = ["clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep", "sop", "pit"]

@@ -10,7 +10,7 @@ import yaml
 from vidaudio.config.corpus import STAGES, load_corpus_recipe, wanted_stages
 from vidaudio.config.recipes import find_recipe, load_values, merge, override, recipe_folder, recipe_names
 from vidaudio.errors import CorpusError, RecipeError
-from vidaudio.tasks.separation.recipe import load_train_recipe
+from vidaudio.tasks.registry import load_train_recipe
 
 
 def recipe_file(folder: Path, text: str, name: str = "mine.yaml") -> str:

@@ -7,16 +7,26 @@ from typing import Any
 from torch import Tensor
 
 
-def state_of(weights: dict[str, Tensor], step: int, **kept: Any) -> dict[str, Any]:
-    """A state of these weights; `kept` is what the run keeps beside them."""
-    progress = {"total": {}, "current": {}}
-    names = ("epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress")
+def state_of(weights: dict[str, Tensor], step: int, **run: Any) -> dict[str, Any]:
+    """A state of these weights; `run` is what it says of the run beside them."""
+    return {
+        "format": 2,
+        "steps_done": step,
+        "weights": weights,
+        "optimisers": [],
+        "average": None,
+        "run": {"facts": {}, **run},
+    }
+
+
+def first_version_state_of(weights: dict[str, Tensor], step: int, **kept: Any) -> dict[str, Any]:
+    """A state of these weights as version 0.1 wrote it with Lightning's trainer."""
     return {
         "global_step": step,
         "state_dict": weights,
         "callbacks": {"Keeper": kept},
         "pytorch-lightning_version": "2.5.0",
-        "loops": {"fit_loop": dict.fromkeys(names, progress)},
+        "loops": {},
         "optimizer_states": [],
         "lr_schedulers": [],
     }

@@ -21,6 +21,7 @@ Prints each job's exit codes as JSON.
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -28,76 +29,80 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import lightning.pytorch as pl
 import torch
 
 import vidaudio.training.train as training
 from vidaudio.cli import _stop
 from vidaudio.encoders.image import weights_hash
 from vidaudio.errors import VidaudioError
-from vidaudio.tasks.separation.recipe import load_train_recipe
+from vidaudio.tasks.registry import load_train_recipe, train
 
 
-class Watch(pl.Callback):
-    """Records, disturbs and freezes, as the job says."""
+class WatchedLoop(training.TrainingLoop):
+    """Loop that records, disturbs and freezes, as the job says."""
 
-    def __init__(self, job: dict[str, Any]) -> None:
-        self.job = job
-        if "record" in job:
-            folder = Path(job["record"])
+    job: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        if "record" in self.job:
+            folder = Path(self.job["record"])
             folder.mkdir(parents=True, exist_ok=True)
             self.file = (folder / f"{os.environ['RANK']}.jsonl").open("a")
 
-    def on_train_batch_start(self, trainer, module, batch, _number) -> None:
+    def fetch(self, batches):
+        # When the next step begins, whatever belongs to the step before has been done.
+        if self.steps_done >= self.job.get("kill_after", math.inf):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fetch(batches)
+
+    def backward(self, batch, optimiser, *, is_last):
         if self.job.get("freeze"):
-            for part in module.modules():
+            for part in self.module.modules():
                 if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
                     part.eval()
-
-    def on_before_optimizer_step(self, trainer, module, optimizer) -> None:
-        if "gradients" in self.job and trainer.is_global_zero:
-            folder = Path(self.job["gradients"])
-            folder.mkdir(parents=True, exist_ok=True)
-            found = {name: parameter.grad.clone() for name, parameter in module.model.named_parameters()}
-            torch.save(found, folder / f"{trainer.global_step}.pt")
-
-    def on_train_batch_end(self, trainer, module, outputs, batch, _number) -> None:
+        loss = super().backward(batch, optimiser, is_last=is_last)
         if "record" in self.job:
-            line = {"part": batch["step"], "rows": batch["rows"].tolist(), "loss": float(outputs["loss"]).hex()}
+            # As it is summed over the parts.
+            found = float(loss / self.task.recipe.data.accumulate)
+            line = {"part": batch["step"], "rows": batch["rows"].tolist(), "loss": found.hex()}
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()
-        if self.job.get("term_after") == trainer.global_step:
-            self._signal(trainer)
+        return loss
 
-    def on_validation_batch_start(self, trainer, *_: Any) -> None:
+    def update(self, optimiser, wrapped) -> None:
+        if "gradients" in self.job and self.fabric.is_global_zero:
+            folder = Path(self.job["gradients"])
+            folder.mkdir(parents=True, exist_ok=True)
+            found = {name: parameter.grad.clone() for name, parameter in self.module.model.named_parameters()}
+            torch.save(found, folder / f"{self.steps_done}.pt")
+        super().update(optimiser, wrapped)
+
+    def finish_step(self, loss) -> None:
+        super().finish_step(loss)
+        if self.job.get("term_after") == self.steps_done:
+            self._signal()
+
+    def validate_batch(self, batch) -> None:
         if self.job.get("term_in_validation"):
-            self._signal(trainer)
+            self._signal()
+        super().validate_batch(batch)
 
-    def _signal(self, trainer) -> None:
-        if trainer.global_rank in self.job["term_ranks"]:
+    def validate(self) -> None:
+        super().validate()
+        if "record" in self.job:
+            path = Path(self.job["record"]) / f"{os.environ['RANK']}.judged"
+            with path.open("a") as file:
+                file.write(f"{weights_hash(self.module.eval_model)}\n")
+
+    def _signal(self) -> None:
+        if self.fabric.global_rank in self.job["term_ranks"]:
             number = signal.Signals[self.job.get("signal", "SIGTERM")]
             for process in multiprocessing.active_children():
                 os.kill(process.pid, number)
             os.kill(os.getpid(), number)
-
-    def on_validation_end(self, trainer, module) -> None:
-        if "record" in self.job:
-            path = Path(self.job["record"]) / f"{os.environ['RANK']}.judged"
-            with path.open("a") as file:
-                file.write(f"{weights_hash(module.eval_model)}\n")
-
-
-class KillAfter(pl.Callback):
-    """Ends the process when the next step begins, so that whatever belongs to the step before has been done."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def on_train_batch_start(self, trainer, *_: Any) -> None:
-        if trainer.global_step >= self.steps:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run_rank(job: dict[str, Any]) -> None:
@@ -105,15 +110,10 @@ def run_rank(job: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    make = training.make_trainer
-
-    def with_watch(recipe, folder, callbacks, logger):
-        watching = [Watch(job), *([KillAfter(job["kill_after"])] if "kill_after" in job else [])]
-        return make(recipe, folder, [*watching, *callbacks], logger)
-
-    training.make_trainer = with_watch
+    WatchedLoop.job = job
+    training.TrainingLoop = WatchedLoop
     recipe = load_train_recipe(job.get("recipe", "clipsep"), job["settings"])
-    training.train(recipe, job["data"], job["run"], resume=job.get("resume", False), progress=False)
+    train(recipe, job["data"], job["run"], resume=job.get("resume", False), progress=False)
 
 
 def run_job(job: dict[str, Any]) -> list[int]:

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from vidaudio.errors import CheckpointError
-from vidaudio.training.checkpoint import load_checkpoint
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 
 
 def _rewritten(trained: Path, target: Path, **changes) -> Path:

@@ -25,11 +25,10 @@ from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.stream import loader_errors
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.stream.loader_errors import readable, sent_error, sentence
-from vidaudio.tasks.separation.recipe import load_train_recipe
+from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.training import loader_processes
 from vidaudio.training.loader_processes import end_processes
 from vidaudio.training.resume import newest_state
-from vidaudio.training.train import train
 
 SETTINGS = (*TINY, "data={batch_size: 4, workers: 2}", "validation.every_steps=2", "log={to: none}")
 FAILS_AT = 5

@@ -15,10 +15,9 @@ import torch
 from tests.conftest import REPOSITORY
 from tests.trained import TINY
 from vidaudio.errors import CheckpointError, RecipeError
-from vidaudio.tasks.separation.recipe import load_train_recipe
+from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.training import launch as launching
 from vidaudio.training.launch import launch
-from vidaudio.training.train import train
 
 STEPS = 400
 SETTINGS = (
@@ -83,21 +82,21 @@ def test_sigterm_saves_the_state_of_a_whole_step_on_all_devices_and_the_same_com
     assert "Traceback" not in said
     assert said.count("stopped; ") == 1
     stopped = _state(run)
-    assert 5 <= stopped["global_step"] < STEPS
-    assert all(int(moments["step"]) == stopped["global_step"] for moments in _moments(stopped))
+    assert 5 <= stopped["steps_done"] < STEPS
+    assert all(int(moments["step"]) == stopped["steps_done"] for moments in _moments(stopped))
     # One process goes on where two were stopped; a terminal's Ctrl-C reaches its loader processes as well.
-    steps = stopped["global_step"]
+    steps = stopped["steps_done"]
     second = _start("vidaudio", *_command(packed, run, "--auto-resume"))
     _wait_for_steps(run, second, steps)
     os.killpg(second.pid, signal.SIGINT)
     _, said = second.communicate()
     assert second.returncode == 130, said
     assert "Traceback" not in said
-    assert steps < _state(run)["global_step"] < STEPS
+    assert steps < _state(run)["steps_done"] < STEPS
 
 
 def _moments(state: dict) -> list[dict]:
-    return list(state["optimizer_states"][0]["state"].values())
+    return list(state["optimisers"][0]["state"].values())
 
 
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGUSR1])
@@ -143,7 +142,7 @@ def test_torchrun_trains_with_the_ranks_it_starts(packed: Path, tmp_path: Path):
     printed, said = done.communicate()
     assert done.returncode == 0, said
     assert printed.count("4 steps, 16 mixtures") == 1
-    assert len(_state(tmp_path / "run")["callbacks"]["Keeper"]["generators"]) == 2
+    assert len(_state(tmp_path / "run")["run"]["generators"]) == 2
 
 
 def test_killed_while_a_state_is_written_the_one_before_stands(packed: Path, tmp_path: Path):
@@ -153,8 +152,8 @@ def test_killed_while_a_state_is_written_the_one_before_stands(packed: Path, tmp
 import os, signal
 from pathlib import Path
 from vidaudio.training.launch import launch
-from vidaudio.tasks.separation.recipe import load_train_recipe
-from vidaudio.training.train import train
+from vidaudio.tasks.registry import load_train_recipe
+from vidaudio.tasks.registry import train
 
 replaced = os.replace
 def replace(source, target):
@@ -168,7 +167,7 @@ train(load_train_recipe("clipsep", settings), {str(packed)!r}, {str(run)!r}, pro
 """
     killed = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY)
     assert killed.returncode == -signal.SIGKILL
-    assert _state(run)["global_step"] == 2
+    assert _state(run)["steps_done"] == 2
     recipe = load_train_recipe("clipsep", [*SETTINGS, "schedule.steps=6", "validation.every_steps=2"])
     assert train(recipe, str(packed), run, resume=True, progress=False).step == 6
     assert not list(run.glob(".*.tmp"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,15 +11,14 @@ from typer.testing import CliRunner
 
 from tests.trained import TINY
 from vidaudio.cli.app import app
-from vidaudio.training.trainer import ProgressBar
+from vidaudio.training.progress import ProgressBar
 
 
 def test_the_bar_shows_the_loss_from_the_first_step(capfd: pytest.CaptureFixture):
-    bar, module = ProgressBar(100), SimpleNamespace(validation_numbers=None)
-    bar.on_train_start(SimpleNamespace(global_step=0), module)
-    bar.on_train_batch_end(SimpleNamespace(global_step=1), module, {"loss": torch.tensor(0.625)})
-    assert "loss=0.625" in bar.bar.postfix
-    bar.on_train_end(SimpleNamespace(global_step=1), module)
+    bar = ProgressBar(100, 0)
+    bar.update(1, torch.tensor(0.625), {})
+    assert "loss=0.625" in bar._bar.postfix
+    bar.close()
     assert "1/100" in capfd.readouterr().err
 
 

@@ -12,12 +12,13 @@ import torch
 from tests.packed import make_packed
 from vidaudio.errors import CheckpointError, CorpusError, RecipeError
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.tasks.separation.recipe import TrainRecipe
-from vidaudio.training.checkpoint import load_checkpoint, read_checkpoint
-from vidaudio.training.train import train
+from vidaudio.tasks.registry import train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
+from vidaudio.tasks.separation.recipe import SeparationRecipe
+from vidaudio.training.checkpoint import read_checkpoint
 
 
-def _with(recipe: TrainRecipe, **blocks: dict) -> TrainRecipe:
+def _with(recipe: SeparationRecipe, **blocks: dict) -> SeparationRecipe:
     return recipe.model_copy(update={k: getattr(recipe, k).model_copy(update=v) for k, v in blocks.items()})
 
 
@@ -26,7 +27,7 @@ def _losses(run: Path) -> dict[int, str]:
         return {int(row["step"]): row["train/loss"] for row in csv.DictReader(file) if row["train/loss"]}
 
 
-def test_a_run_leaves_weights_state_recipe_and_logs(trained: Path, tiny_recipe: TrainRecipe):
+def test_a_run_leaves_weights_state_recipe_and_logs(trained: Path, tiny_recipe: SeparationRecipe):
     checkpoint = load_checkpoint(trained)
     assert checkpoint.recipe == tiny_recipe
     assert checkpoint.step in (4, 8)
@@ -36,8 +37,8 @@ def test_a_run_leaves_weights_state_recipe_and_logs(trained: Path, tiny_recipe: 
     assert any((trained / "tensorboard").iterdir())
 
 
-def test_weights_move_away_from_their_initialisation(trained: Path, tiny_recipe: TrainRecipe):
-    from vidaudio.training.checkpoint import build_model
+def test_weights_move_away_from_their_initialisation(trained: Path, tiny_recipe: SeparationRecipe):
+    from vidaudio.tasks.separation.checkpoint import build_model
 
     torch.manual_seed(tiny_recipe.seed)
     checkpoint = load_checkpoint(trained)
@@ -48,7 +49,7 @@ def test_weights_move_away_from_their_initialisation(trained: Path, tiny_recipe:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
-    tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe, workers: int
+    tmp_path: Path, packed: Path, tiny_recipe: SeparationRecipe, workers: int
 ):
     recipe = _with(tiny_recipe, data={"workers": workers})
     train(recipe, str(packed), tmp_path / "whole", progress=False)
@@ -58,13 +59,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     train(recipe, str(packed), tmp_path / "halves", resume=True, progress=False)
     whole = torch.load(tmp_path / "whole" / "last.ckpt", weights_only=True)
     halves = torch.load(tmp_path / "halves" / "last.ckpt", weights_only=True)
-    assert whole["global_step"] == halves["global_step"] == 8
-    for name, tensor in whole["state_dict"].items():
-        assert torch.equal(tensor, halves["state_dict"][name]), name
+    assert whole["steps_done"] == halves["steps_done"] == 8
+    for name, tensor in whole["weights"].items():
+        assert torch.equal(tensor, halves["weights"][name]), name
 
 
 def test_the_resumed_stream_begins_where_the_optimiser_stopped(
-    tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, packed: Path, tiny_recipe: SeparationRecipe, monkeypatch: pytest.MonkeyPatch
 ):
     seen: list[int] = []
     original = MixtureStream.batch
@@ -84,20 +85,20 @@ def test_the_resumed_stream_begins_where_the_optimiser_stopped(
     assert seen[:3] == [5, 6, 7]
 
 
-def test_a_run_is_not_overwritten(trained: Path, packed: Path, tiny_recipe: TrainRecipe):
+def test_a_run_is_not_overwritten(trained: Path, packed: Path, tiny_recipe: SeparationRecipe):
     before = (trained / "best.safetensors").read_bytes()
     with pytest.raises(CheckpointError, match="add --resume"):
         train(tiny_recipe, str(packed), trained, progress=False)
     assert (trained / "best.safetensors").read_bytes() == before
 
 
-def test_resuming_nothing_is_refused(tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe):
+def test_resuming_nothing_is_refused(tmp_path: Path, packed: Path, tiny_recipe: SeparationRecipe):
     with pytest.raises(CheckpointError, match="nothing to resume"):
         train(tiny_recipe, str(packed), tmp_path / "none", resume=True, progress=False)
 
 
 def test_resuming_with_another_size_or_encoder_is_refused(
-    trained: Path, packed: Path, tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
+    trained: Path, packed: Path, tmp_path: Path, tiny_recipe: SeparationRecipe, encoder_fingerprint: dict
 ):
     larger = tiny_recipe.model_copy(update={"model": tiny_recipe.model.model_copy(update={"channels": 16})})
     with pytest.raises(CheckpointError, match="other model sizes"):
@@ -108,7 +109,7 @@ def test_resuming_with_another_size_or_encoder_is_refused(
         train(tiny_recipe, str(elsewhere), trained, resume=True, progress=False)
 
 
-def test_a_corpus_of_another_sample_rate_is_refused(packed: Path, tmp_path: Path, tiny_recipe: TrainRecipe):
+def test_a_corpus_of_another_sample_rate_is_refused(packed: Path, tmp_path: Path, tiny_recipe: SeparationRecipe):
     front_end = tiny_recipe.model.front_end.model_copy(update={"sample_rate": 22_050})
     recipe = tiny_recipe.model_copy(update={"model": tiny_recipe.model.model_copy(update={"front_end": front_end})})
     with pytest.raises(CorpusError, match="16000 Hz"):
@@ -117,7 +118,7 @@ def test_a_corpus_of_another_sample_rate_is_refused(packed: Path, tmp_path: Path
 
 
 def test_text_queries_train_and_need_labels(
-    packed: Path, tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
+    packed: Path, tmp_path: Path, tiny_recipe: SeparationRecipe, encoder_fingerprint: dict
 ):
     recipe = _with(tiny_recipe, query={"train": "text", "validation": "text"}, schedule={"steps": 2})
     recipe = recipe.model_copy(update={"system": "clipsep_text"})
@@ -128,7 +129,7 @@ def test_text_queries_train_and_need_labels(
 
 
 def test_a_corpus_without_a_validation_split_is_said_and_leaves_the_last_weights(
-    tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tiny_recipe: SeparationRecipe, encoder_fingerprint: dict, capsys: pytest.CaptureFixture[str]
 ):
     data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split={"train": 6})
     for steps, resume in ((1, False), (3, True)):
@@ -142,7 +143,7 @@ def test_a_corpus_without_a_validation_split_is_said_and_leaves_the_last_weights
 
 
 def test_resuming_keeps_what_was_logged_and_a_finished_run_says_so(
-    tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe
+    tmp_path: Path, packed: Path, tiny_recipe: SeparationRecipe
 ):
     run = tmp_path / "run"
     train(_with(tiny_recipe, schedule={"steps": 4}), str(packed), run, progress=False)
@@ -156,7 +157,7 @@ def test_resuming_keeps_what_was_logged_and_a_finished_run_says_so(
 
 
 def test_damage_found_by_a_loader_process_is_one_sentence(
-    tmp_path: Path, tiny_recipe: TrainRecipe, encoder_fingerprint: dict
+    tmp_path: Path, tiny_recipe: SeparationRecipe, encoder_fingerprint: dict
 ):
     data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split={"train": 6})
     with (data / "train-000000.tar").open("r+b") as tar:
@@ -168,7 +169,7 @@ def test_damage_found_by_a_loader_process_is_one_sentence(
 
 
 def test_gains_out_of_order_are_refused():
-    from vidaudio.tasks.separation.recipe import load_train_recipe
+    from vidaudio.tasks.registry import load_train_recipe
 
     with pytest.raises(RecipeError, match="lower gain comes first"):
         load_train_recipe("clipsep", ["data.gain_range=[2, 1]"])

@@ -16,11 +16,10 @@ from tests.trained import TINY
 from vidaudio.cli.app import app
 from vidaudio.errors import CorpusError
 from vidaudio.output_folder import output_folder
+from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import evaluate
-from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.tasks.separation.separate import separate
-from vidaudio.training.checkpoint import load_checkpoint
-from vidaudio.training.train import train
 
 runner = CliRunner()
 

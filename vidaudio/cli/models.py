@@ -45,7 +45,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a system on one or more packed corpora."""
-    from vidaudio.tasks.separation.recipe import load_train_recipe
+    from vidaudio.tasks.registry import load_train_recipe
     from vidaudio.training.signals import LAUNCHED, alias_sigusr1
 
     alias_sigusr1()
@@ -58,8 +58,8 @@ def train(
         from vidaudio.training.launch import end_with_launcher
 
         end_with_launcher()
+    from vidaudio.tasks.registry import train as run_training
     from vidaudio.tasks.separation.data import parse_data
-    from vidaudio.training.train import train as run_training
 
     if init is not None:
         chosen = chosen.model_copy(update={"init_from": init})

@@ -33,12 +33,12 @@ from vidaudio.separation import mix_sources
 from vidaudio.stream.index import open_index
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
+from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import EvaluationReport, draw_pairs, evaluate, write_report
 from vidaudio.tasks.separation.query_encoder import load_query_encoder, text_queries
-from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.tasks.separation.separate import separate
-from vidaudio.training.checkpoint import BEST_FILE, load_checkpoint
-from vidaudio.training.train import train
+from vidaudio.training.checkpoint import BEST_FILE
 
 Tell = Callable[[str], object]
 

@@ -1,1 +1,1 @@
-"""What binds the stream and the systems: recipes, the Lightning loop, checkpoints, evaluation, separation of files."""
+"""Engine of training: loop, checkpoints, logs and processes of a run, for any family of models."""

@@ -1,4 +1,4 @@
-"""What a run keeps: `last.ckpt` to go on from, and the best weights by validation.
+"""Files that a run keeps: `last.ckpt` to go on from, `states/step-N.ckpt`, and the best weights by validation.
 
 Files appear complete or not at all.
 """
@@ -9,155 +9,127 @@ import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 
-from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE, save_checkpoint
-from vidaudio.training.distributed import all_gather_object
-from vidaudio.training.state_files import plain_errors
-from vidaudio.training.state_reading import KEPT
-
-if TYPE_CHECKING:
-    from vidaudio.tasks.separation.module import SeparationModule
-    from vidaudio.tasks.separation.queries import QueryEncoder
-    from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.errors import CheckpointError
+from vidaudio.training.base import TrainingModule, TrainingTask
+from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, read_checkpoint, save_checkpoint
+from vidaudio.training.distributed import all_gather_object, current_rank
+from vidaudio.training.state_files import periodic_states, plain_errors, save_state
+from vidaudio.training.state_reading import LAST_FILE, STATE_FORMAT, STATES_FOLDER, step_of
 
 
-class CheckpointCallback(pl.Callback):
-    """Writes the state at every validation, when the run is stopped and at its end; the weights when they are better.
-
-    What a state must know beside weights, optimiser and schedule is in its `state_dict`, and so in every state that
-    Lightning writes, whoever asked for it.
+class RunFiles:
+    """Writer of a run's states and best weights.
 
     Args:
-        folder: Of the run.
-        recipe: Of the run.
-        maker: Of the system's queries.
-        data: What the streams' data are called, see `MixtureStream.identity`.
-        shares: How often each of several corpora is drawn from.
-        training_sources: Hashes of the sources that are trained on.
+        folder: Folder of the run.
+        task: Task of the run.
+        recorded: What the state that the run resumes from says of the run; None for a new run.
+
+    Attributes:
+        best: Best value of the task's number; NaN before the first validation.
+        validated_step: Step of the last finished validation.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        recipe: TrainRecipe,
-        maker: QueryEncoder,
-        *,
-        data: str,
-        shares: list[float],
-        training_sources: np.ndarray | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, task: TrainingTask, recorded: Mapping[str, Any] | None = None) -> None:
+        recorded = recorded or {}
         self.folder = folder
-        self.recipe = recipe
-        self.maker = maker
-        self.data = data
-        self.shares = shares
-        self.training_sources = training_sources
-        self.best_loss = math.nan
-        self._validated_step = 0
-        self._generators: list[dict[str, Any]] | None = None
+        self._task = task
+        self._sources = _with_earlier(task.training_sources(), folder / BEST_FILE)
+        self._first = current_rank().rank == 0
+        self.best: float = recorded.get("best_loss", math.nan)
+        self.validated_step: int = recorded.get("validated_step", 0)
 
-    @property
-    def state_key(self) -> str:
-        """Under which its part of a state is found again, whatever the class is called some day."""
-        return KEPT
+    def save_last(self, training: Mapping[str, Any], step: int) -> None:
+        """Write `last.ckpt`; all ranks call it.
 
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "best_loss": self.best_loss,
-            "data": self.data,
-            "shares": self.shares,
-            "validated_step": self._validated_step,
-            "recipe": self.recipe.model_dump(mode="json"),
-            "encoder": self.maker.encoder,
-            "labels": list(self.maker.labels),
-            "training_sources": None if self.training_sources is None else torch.from_numpy(self.training_sources),
-            # Every rank has its own.
-            "generators": all_gather_object(generator_states()),
-        }
+        Args:
+            training: Weights, optimisers and average, see `TrainingLoop`.
+            step: Steps done.
+        """
+        self._save(self.folder / LAST_FILE, training, step)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best_loss = state_dict["best_loss"]
-        self._validated_step = state_dict.get("validated_step", 0)
-        self._generators = state_dict.get("generators")
+    def save_periodic(self, training: Mapping[str, Any], step: int) -> None:
+        """Write `states/step-N.ckpt`; all ranks call it."""
+        self._save(self.folder / STATES_FOLDER / f"step-{step:08d}.ckpt", training, step)
+        self.remove_superfluous(step)
 
-    def on_load_checkpoint(self, trainer: pl.Trainer, module: SeparationModule, checkpoint: dict[str, Any]) -> None:
-        reset_loop_counters(checkpoint, trainer.accumulate_grad_batches)
+    def remove_superfluous(self, step: int) -> None:
+        """Delete all but the last states of up to `step` steps, whichever start of the run wrote them."""
+        if self._first:
+            states = self.folder / STATES_FOLDER
+            written = [path for path in periodic_states(states) if step_of(path) <= step]
+            for path in written[: -self._task.recipe.state.keep_last]:
+                path.unlink(missing_ok=True)
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: SeparationModule, checkpoint: dict[str, Any]) -> None:
-        module.require_finite()
+    def save_if_best(self, module: TrainingModule, numbers: Mapping[str, float], step: int) -> None:
+        """Record a validation, and write its weights if they are the best so far."""
+        self.validated_step = step
+        value = numbers[self._task.best_number]
+        better = value > self.best if self._task.higher_is_better else value < self.best
+        if math.isfinite(value) and (better or math.isnan(self.best)):
+            self.best = value
+            self.save_weights(module, numbers, step)
 
-    def on_train_start(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        if self._generators is not None and len(self._generators) == trainer.world_size:
-            set_generators(self._generators[trainer.global_rank])
-        every = self.recipe.validate_every_steps
-        step = trainer.global_step
-        if trainer.enable_validation and step and step % every == 0 and self._validated_step != step:
-            # The run was stopped between this step and its validation.
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
-        trainer.fit_loop.epoch_loop.max_steps = self.recipe.schedule.steps
+    def save_unvalidated(self, module: TrainingModule, numbers: Mapping[str, float], step: int) -> None:
+        """Write the last weights as the best ones, if no validation has chosen any."""
+        # Without validations, the last weights are all there is to keep, in a resumed run as well.
+        if self._task.validation_stream is None or not (self.folder / BEST_FILE).is_file():
+            self.save_weights(module, numbers, step)
 
-    def on_validation_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        self._validated_step = trainer.global_step
-        loss = module.validation_numbers["validation/loss"]
-        if math.isfinite(loss) and not loss >= self.best_loss:
-            self.best_loss = loss
-            self._save_weights(trainer, module)
-        self.save_state(trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        # Where nothing is validated, the last weights are all there is to keep, after going on as well.
-        unjudged = module.validation_stream is None or not (self.folder / BEST_FILE).is_file()
-        if trainer.is_global_zero and unjudged:
-            self._save_weights(trainer, module)
-        self.save_state(trainer)
-
-    def save_state(self, trainer: pl.Trainer) -> None:
-        """Write `last.ckpt`; all ranks together."""
-        trainer.save_checkpoint(self.folder / LAST_FILE)
-
-    def _save_weights(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        if not trainer.is_global_zero:
+    def save_weights(self, module: TrainingModule, numbers: Mapping[str, float], step: int) -> None:
+        """Write `best.safetensors`, on rank 0."""
+        if not self._first:
             return
-        numbers = module.validation_numbers or {}
         metrics = {name: round(value, 6) if math.isfinite(value) else None for name, value in numbers.items()}
+        described = {
+            "system": self._task.recipe.system,
+            "recipe": self._task.recipe.model_dump(mode="json"),
+            **self._task.facts(),
+            "step": step,
+            "metrics": metrics,
+        }
         with plain_errors(self.folder / BEST_FILE):
-            save_checkpoint(
-                self.folder / BEST_FILE,
-                module.eval_model,
-                self.recipe,
-                self.maker.encoder,
-                trainer.global_step,
-                {"metrics": metrics},
-                self.maker.labels,
-                self.training_sources,
-            )
+            save_checkpoint(self.folder / BEST_FILE, module.eval_model, described, self._sources)
+
+    def _save(self, path: Path, training: Mapping[str, Any], step: int) -> None:
+        state = {
+            "format": STATE_FORMAT,
+            "steps_done": step,
+            **training,
+            "run": {
+                "recipe": self._task.recipe.model_dump(mode="json"),
+                "facts": self._task.facts(),
+                "data": self._task.train_stream.identity(),
+                "shares": list(self._task.data_shares),
+                "best_loss": self.best,
+                "validated_step": self.validated_step,
+                "training_sources": None if self._sources is None else torch.from_numpy(self._sources),
+                # Every rank has its own.
+                "generators": all_gather_object(generator_states()),
+            },
+        }
+        if self._first:
+            save_state(state, path)
 
 
-def reset_loop_counters(checkpoint: dict[str, Any], parts: int) -> None:
-    """Bring Lightning's counters to what they are between two steps, wherever in a step's hooks the state was saved.
-
-    It counts batches; with another number of accumulated parts a step, the same steps are another number of batches.
-    """
-    step = checkpoint["global_step"]
-    loop = checkpoint["loops"]["fit_loop"]
-    progress = loop["epoch_loop.batch_progress"]
-    for counts in (progress["total"], progress["current"]):
-        counts.update(dict.fromkeys(("ready", "started", "processed", "completed"), step * parts))
-    progress["is_last_batch"] = False
-    validation = loop["epoch_loop.val_loop.batch_progress"]
-    for counts in (validation["total"], validation["current"]):
-        counts.update(dict.fromkeys(counts, 0))
+def _with_earlier(sources: np.ndarray | None, best: Path) -> np.ndarray | None:
+    """Return a task's sources and those of the weights that its run wrote before, perhaps on other data."""
+    if sources is None or not best.is_file():
+        return sources
+    try:
+        earlier = read_checkpoint(best)[0].get(SOURCES_TENSOR)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; move {best} away, and the run goes on without it") from error
+    return sources if earlier is None else np.union1d(sources, earlier.numpy())
 
 
 def generator_states() -> dict[str, Any]:
-    """Of all random generators of this process, as plain values."""
+    """Return the states of all random generators of this process, as plain values."""
     name, keys, *rest = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
@@ -168,7 +140,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def set_generators(states: Mapping[str, Any]) -> None:
-    """Put generators into the states of `generator_states`."""
+    """Put all random generators of this process into the states of `generator_states`."""
     torch.set_rng_state(states["torch"])
     if states["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

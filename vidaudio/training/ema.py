@@ -1,59 +1,52 @@
-"""A moving average of the weights, trained along and used in their place when a model is judged or saved as best.
+"""Moving average of a model's weights; if there is one, it is what is validated and saved as best.
 
 In the first steps the average forgets faster, by min(decay, (1 + n) / (10 + n)) after n steps (as TensorFlow's
-ExponentialMovingAverage does), so that it does not drag the initial weights along. BatchNorm's statistics are averaged
-as the weights are.
+ExponentialMovingAverage does), so that it does not keep the initial weights. BatchNorm's statistics are averaged as the
+weights are.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
-import lightning.pytorch as pl
 import torch
-
-if TYPE_CHECKING:
-    from vidaudio.separation import Separator
-    from vidaudio.tasks.separation.module import SeparationModule
-
-_STATE = "average"
+from torch import nn
 
 
-class EmaCallback(pl.Callback):
-    """Keeps the average; `model` is its model, in eval mode, on the device of the weights."""
+class Ema:
+    """Exponential moving average of a model, updated after every step.
 
-    def __init__(self, decay: float) -> None:
+    Args:
+        model: Model to average; the average begins with its weights.
+        decay: Share of itself that the average keeps in a step.
+
+    Attributes:
+        model: Model with the averaged weights, in eval mode, on the device of the weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.model: Separator | None = None
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._steps = 0
-        self._loaded: dict[str, Any] | None = None
-
-    def on_load_checkpoint(self, trainer: pl.Trainer, module: SeparationModule, checkpoint: dict[str, Any]) -> None:
-        # A run that had no average until now begins it with the weights it has reached.
-        self._loaded = checkpoint.get(_STATE)
-
-    def on_save_checkpoint(self, trainer: pl.Trainer, module: SeparationModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[_STATE] = {"weights": self.model.state_dict(), "steps": self._steps}
-
-    def on_train_start(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        self.model = copy.deepcopy(module.model).eval().requires_grad_(False)
-        if self._loaded is not None:
-            self.model.load_state_dict(self._loaded["weights"])
-            self._steps = self._loaded["steps"]
-            self._loaded = None
-        module.average = self
-        self._seen = trainer.global_step
 
     @torch.no_grad()
-    def on_train_batch_end(self, trainer: pl.Trainer, module: SeparationModule, *_: Any) -> None:
-        if trainer.global_step == self._seen:
-            return
-        self._seen = trainer.global_step
+    def update(self, model: nn.Module) -> None:
+        """Add the weights that the model has after a step."""
         weight = 1 - min(self.decay, (1 + self._steps) / (10 + self._steps))
         self._steps += 1
-        for mine, theirs in zip(self.model.state_dict().values(), module.model.state_dict().values(), strict=True):
+        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
             if mine.is_floating_point():
                 mine.lerp_(theirs, weight)
             else:
                 mine.copy_(theirs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a state keeps of the average."""
+        return {"weights": self.model.state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.model.load_state_dict(state["weights"])
+        self._steps = state["steps"]

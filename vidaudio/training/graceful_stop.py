@@ -1,8 +1,8 @@
-"""Stopping in order: a signal lets the step end, all ranks stop at the same one, and its state is saved.
+"""Graceful stop: after a signal the current step is finished, all ranks stop at the same step, and its state is saved.
 
-A step that is cut off in its middle leaves weights that belong to no step; so a signal only leaves a note, which is
-looked at between two steps. A second Ctrl-C ends a lone process at once, and what was saved before stands; among ranks,
-whose launcher may hand on a signal twice, it means no more than the first. SIGUSR1 is SIGTERM by another name.
+A step that is interrupted leaves weights that belong to no step. So a signal is only noted, and the note is read
+between two steps. A second Ctrl-C ends a single process at once, and earlier states stay; among several ranks, whose
+launcher may pass a signal on twice, it means no more than the first. SIGUSR1 is treated as SIGTERM.
 """
 
 from __future__ import annotations
@@ -10,27 +10,23 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING, Any
-
-import lightning.pytorch as pl
+from typing import Any
 
 from vidaudio.parent_process import end_with_parent
 from vidaudio.training.distributed import RankConsensus, is_distributed
 from vidaudio.training.signals import EARLY_WARNING, alias_sigusr1
 
-if TYPE_CHECKING:
-    from vidaudio.training.checkpointing import CheckpointCallback
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def loader_worker_init(_worker: int) -> None:
-    """For loader processes: to live as long as the run does, and no longer.
+    """Make a loader process live as long as the run, and no longer.
 
-    Terminals, torchrun and batch systems signal them too, and the step still needs its batch. A second SIGTERM ends
-    them: a loader that is shut down sends it to processes that do not end by themselves. Where the run is killed they
-    end at once: by themselves they would first wait for what they have sent to be read, which nobody does any more.
+    Terminals, torchrun and batch systems signal loader processes too, and the step still needs its batch. A second
+    SIGTERM ends the process: a loader that is shut down sends it to processes that do not end by themselves. If the run
+    is killed, the process ends at once; by itself it would first wait until its batches are read, which nobody does.
     """
 
     def once(number: int, _frame: FrameType | None) -> None:
@@ -50,35 +46,34 @@ class StoppedBySignal(Exception):
         self.number = number
 
 
-class GracefulStop(pl.Callback):
-    """Stops the run after a signal; behind those callbacks that are part of the step.
+class GracefulStop:
+    """Notes signals during a run, and ends the run between two steps.
 
-    Args:
-        keeper: Saves the state.
+    Attributes:
+        is_asked: Whether this process has noted a signal.
     """
 
-    def __init__(self, checkpoints: CheckpointCallback) -> None:
-        self._checkpoints = checkpoints
+    def __init__(self) -> None:
         self._before: dict[int, Any] = {}
         self._note = 0
-        self._mine = threading.current_thread() is threading.main_thread()
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._agreement = RankConsensus()
-        self._seen = trainer.global_step
-        if self._mine:
-            # Only now: Lightning has put its own handlers in place, and until now there was nothing to save.
-            for number in SIGNALS:
-                signal.signal(number, self._take_note)
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
+        self._consensus: RankConsensus | None = None
 
     def install(self) -> None:
         """Remember what signals do outside the run."""
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
         self._before[EARLY_WARNING] = alias_sigusr1()
 
+    def begin(self) -> None:
+        """Note signals from now on: until now there was nothing to save."""
+        self._consensus = RankConsensus()
+        if self._in_main_thread:
+            for number in SIGNALS:
+                signal.signal(number, self._take_note)
+
     def restore(self) -> None:
         """Let signals do again what they did before."""
-        if self._mine:
+        if self._in_main_thread:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
 
@@ -89,27 +84,27 @@ class GracefulStop(pl.Callback):
             handler(number, None)
         raise SystemExit(128 + number)
 
+    @property
+    def is_asked(self) -> bool:
+        """Return whether this process has noted a signal."""
+        return bool(self._note)
+
+    def raise_if_asked(self, save: Callable[[], None]) -> None:
+        """If any rank has noted a signal, save and stop; every rank must call it.
+
+        Args:
+            save: Writes the state.
+
+        Raises:
+            StoppedBySignal: When the run is to stop.
+        """
+        number = self._consensus.any(self._note)
+        if number:
+            save()
+            raise StoppedBySignal(number)
+
     def _take_note(self, number: int, _frame: FrameType | None) -> None:
         if self._note and number == signal.SIGINT and not is_distributed():
             self.restore()
             self.end(number)
         self._note = self._note or number
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        if trainer.global_step > self._seen:
-            self._seen = trainer.global_step
-            self._stop_if_wanted(trainer)
-
-    def on_validation_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        # Ranks have unequal numbers of these batches; one that was told waits for the others at the validation's end.
-        if self._note:
-            self._stop_if_wanted(trainer)
-
-    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        self._stop_if_wanted(trainer)
-
-    def _stop_if_wanted(self, trainer: pl.Trainer) -> None:
-        number = self._agreement.any(self._note)
-        if number:
-            self._checkpoints.save_state(trainer)
-            raise StoppedBySignal(number)

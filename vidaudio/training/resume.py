@@ -1,4 +1,4 @@
-"""Going on with a run: which state, and whether it is one of this run."""
+"""Resuming a run: which state it goes on from, and whether that state belongs to this run."""
 
 from __future__ import annotations
 
@@ -6,42 +6,38 @@ import errno
 import fcntl
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from vidaudio.config.recipes import check
 from vidaudio.errors import CheckpointError, CorpusError
-from vidaudio.stream.loader import MixtureStream
-from vidaudio.tasks.separation.queries import QueryEncoder
-from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.training.base import TrainingModule, TrainingTask
 from vidaudio.training.checkpoint import BEST_FILE
 from vidaudio.training.distributed import current_rank
-from vidaudio.training.state_reading import DamagedState, State, misfit, newest_whole, read_state, state_paths
-
-if TYPE_CHECKING:
-    from vidaudio.tasks.separation.module import SeparationModule
+from vidaudio.training.state_reading import LAST_FILE, DamagedState, State, misfit, newest_whole, state_paths
 
 LOCK_FILE = ".lock"
-# What network disks without locks answer.
+# Errors of network disks without locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run has left anything in a folder that another must not overwrite."""
+    """Return whether a folder holds results of a run that another run must not overwrite."""
     return (folder / BEST_FILE).is_file() or bool(state_paths(folder))
 
 
 def newest_state(folder: Path, *, pass_over_damaged: bool = False) -> State | None:
-    """Return the state with the most steps, of `last.ckpt` and those in `states/`; None where there is none.
+    """Return the state with the most steps, of `last.ckpt` and those in `states/`; None if there is none.
 
     Args:
-        folder: Of the run.
-        pass_over_damaged: Take the state before a damaged one, and say so on stderr.
+        folder: Folder of the run.
+        pass_over_damaged: Whether to take the state before a damaged one, which is reported on stderr.
 
     Raises:
-        CheckpointError: A state that may be the newest is damaged, and no older one may be taken or there is none.
+        CheckpointError: When a state that may be the newest is damaged, and no older one may be taken or there is none.
     """
     newest, newer = newest_whole(folder)
     if not newer:
@@ -62,19 +58,33 @@ def _none_is_whole(folder: Path, damaged: list[DamagedState]) -> str:
     return f"{damaged[0]}, and there is no other state; {weights}delete it and begin anew"
 
 
-def check_same_data(state: State, recipe: TrainRecipe, stream: MixtureStream, shares: list[float]) -> None:
+def require_resumable(state: State) -> None:
+    """Refuse a state of version 0.1, whose optimisers belong to another training loop.
+
+    Raises:
+        CheckpointError: When training cannot go on from the state.
+    """
+    if not state.can_resume:
+        raise CheckpointError(
+            f"{state.path} was written by version 0.1, and training cannot go on from its states; begin a new run with "
+            f"its weights: --init {state.path.parent if state.path.name == LAST_FILE else state.path.parent.parent}"
+        )
+
+
+def check_same_data(state: State, task: TrainingTask) -> None:
     """Refuse to go on with other data than the run has begun with, or with the same in another order.
 
     Raises:
-        CheckpointError: They are others; says how to go on nevertheless.
+        CheckpointError: When the data or their order differ; the message says how to go on nevertheless.
     """
     try:
-        stream.require_identity(state.kept.get("data"))
+        task.train_stream.require_identity(state.run.get("data"))
     except CorpusError as error:
         raise CheckpointError(f"{error} (--set data.allow_other=true)") from None
-    kept, now = _kept_recipe(state), recipe.model_dump(mode="json")
-    differ = [name for name in _OF_ORDER if kept is not None and _at(kept, name) != _at(now, name)]
-    if state.kept.get("shares", shares) != shares:
+    kept, now = _recorded_recipe(state, task), task.recipe.model_dump(mode="json")
+    differ = [name for name in task.order_settings if kept is not None and _at(kept, name) != _at(now, name)]
+    shares = list(task.data_shares)
+    if state.run.get("shares", shares) != shares:
         differ.append("the weights of --data")
     if differ:
         raise CheckpointError(
@@ -83,17 +93,17 @@ def check_same_data(state: State, recipe: TrainRecipe, stream: MixtureStream, sh
         )
 
 
-def check_same_model(state: State, recipe: TrainRecipe, maker: QueryEncoder) -> None:
-    """Refuse a recipe whose weights are not those of the state. Paths, schedules and the like may change.
+def check_same_model(state: State, task: TrainingTask) -> None:
+    """Refuse a recipe whose weights are not those of the state; paths, schedules and the like may change.
 
     Raises:
-        CheckpointError: Names what differs.
+        CheckpointError: When something that decides the weights differs; the message names it.
     """
-    kept = _kept_recipe(state)
+    kept = _recorded_recipe(state, task)
     if kept is None:
         return
-    now = recipe.model_dump(mode="json")
-    differ = [name for name in _DECIDING if _at(kept, name) != _at(now, name)]
+    now = task.recipe.model_dump(mode="json")
+    differ = [name for name in task.model_settings if _at(kept, name) != _at(now, name)]
     if differ:
         raise CheckpointError(
             f"{state.path.parent} was trained with other model sizes or queries than this recipe's "
@@ -105,62 +115,34 @@ def check_same_model(state: State, recipe: TrainRecipe, maker: QueryEncoder) -> 
             f"a run that goes on keeps its optimiser, and this recipe has another optimiser.{fixed[0]}; begin a new "
             f"run with its weights: --init {state.path.parent}"
         )
-    before, encoder = state.kept.get("encoder"), maker.encoder
-    if (before or {}).get("weights_sha256") != (encoder or {}).get("weights_sha256"):
-        raise CheckpointError(f"{state.path.parent} was trained on vectors of another encoder than this corpus holds")
+    task.check_recorded(state.run["facts"], str(state.path.parent))
 
 
-def check_weights(state: State, module: SeparationModule) -> None:
-    """Refuse a state whose weights are not of a module's names, shapes and types.
+def check_weights(contents: Mapping[str, Any], module: TrainingModule, path: Path) -> None:
+    """Refuse a state whose weights differ from a module's in names, shapes or types.
+
+    Args:
+        contents: Contents of the state, see `read_state`.
+        module: Module that is to have the weights.
+        path: Path of the state.
 
     Raises:
-        CheckpointError: Names the first that is not.
+        CheckpointError: When a weight differs; the message names the first one.
     """
-    loaded = read_state(state.path)
-    wrong = misfit(module.state_dict(), loaded["state_dict"])
-    average = loaded.get("average")
-    if wrong is None and average is not None:
-        wrong = misfit(module.model.state_dict(), average["weights"])
+    wrong = misfit(module.state_dict(), contents["weights"])
+    if wrong is None and contents["average"] is not None:
+        wrong = misfit(module.model.state_dict(), contents["average"]["weights"])
     if wrong is not None:
-        raise CheckpointError(f"the weights in {state.path} are not those of this recipe's model: {wrong}")
+        raise CheckpointError(f"the weights in {path} are not those of this recipe's model: {wrong}")
 
 
-def _kept_recipe(state: State) -> dict[str, Any] | None:
+def _recorded_recipe(state: State, task: TrainingTask) -> dict[str, Any] | None:
     """Return the recipe in a state; a setting that did not exist when it was written has its default."""
-    kept = state.kept.get("recipe")
-    return None if kept is None else check(TrainRecipe, kept, str(state.path)).model_dump(mode="json")
+    kept = state.run.get("recipe")
+    return None if kept is None else check(task.recipe_type, kept, str(state.path)).model_dump(mode="json")
 
 
 _OF_OPTIMISER = ("kind", "learning_rate", "betas", "epsilon", "momentum", "weight_decay", "pretrained_factor")
-_OF_ORDER = (
-    "seed",
-    "split",
-    *(
-        f"data.{name}"
-        for name in (
-            "batch_size",
-            "partners",
-            "same_source",
-            "distant_candidates",
-            "across_corpora",
-            "block_shards",
-            "window_frames",
-            "frame_spacing_seconds",
-            "max_padding_seconds",
-            "gain_range",
-        )
-    ),
-)
-_DECIDING = (
-    "system",
-    "model",
-    "data.sources",
-    "query.kind",
-    "query.encoder",
-    "query.label_dimensions",
-    "query.pictures.trained",
-    "query.bert.pooling",
-)
 
 
 def _at(values: dict[str, Any], name: str) -> Any:
@@ -170,9 +152,15 @@ def _at(values: dict[str, Any], name: str) -> Any:
 
 
 class FolderLock:
-    """Held while a process trains in a folder, so that a second one cannot; let go when the process ends in any way.
+    """Lock held while a process trains in a folder, so that a second one cannot; released however the process ends.
 
-    A lock of the process and not of its open file: loader processes that outlive a killed run do not hold it.
+    The lock belongs to the process, not to its open file: loader processes that outlive a killed run do not hold it.
+
+    Args:
+        folder: Folder of the run.
+
+    Raises:
+        CheckpointError: When another process is training in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -193,4 +181,5 @@ class FolderLock:
         self._file.flush()
 
     def release(self) -> None:
+        """Let other processes train in the folder."""
         self._file.close()

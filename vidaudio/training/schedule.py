@@ -1,17 +1,8 @@
-"""What changes from step to step: what is asked with, and how fast is learned."""
+"""Learning rate by optimiser step."""
 
 from __future__ import annotations
 
-from typing import Literal
-
-from vidaudio.training.blocks import Modality, ScheduleBlock
-
-
-def modality_at(train: Literal["image", "text", "alternate"], step: int) -> Modality:
-    """What optimiser step `step` asks with: CLIPSep-Hybrid pictures on even steps and words on odd ones."""
-    if train == "alternate":
-        return "image" if step % 2 == 0 else "text"
-    return train
+from vidaudio.training.blocks import ScheduleBlock
 
 
 def unfinished_warmup(schedule: ScheduleBlock) -> str | None:

@@ -1,75 +1,29 @@
-"""States on disk: written whole or not at all, checked to the last byte, and only so many of them.
-
-Lightning writes a state in the system's folder for temporary files and moves it to its name, which is a copy where that
-is another disk: a run that is killed meanwhile leaves half a state there. So states are written here.
-"""
+"""State files of a run: written whole or not at all, beside their final name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-import lightning.pytorch as pl
 import torch
-from lightning.fabric.plugins.io import TorchCheckpointIO
 from safetensors import SafetensorError
 
 from vidaudio.errors import CheckpointError
 from vidaudio.files import atomic_write, remove_temporaries
-from vidaudio.training.checkpoint import BEST_FILE, LAST_FILE
-from vidaudio.training.state_reading import STATES_FOLDER, step_of
-
-if TYPE_CHECKING:
-    from vidaudio.tasks.separation.module import SeparationModule
+from vidaudio.training.checkpoint import BEST_FILE
+from vidaudio.training.state_reading import LAST_FILE, STATES_FOLDER, step_of
 
 
-class StateIO(TorchCheckpointIO):
-    """Writes the trainer's states."""
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """Write a state; the file appears complete or not at all.
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a state; the file appears complete or not at all.
-
-        Raises:
-            CheckpointError: It cannot be written.
-        """
-        with plain_errors(Path(path)):
-            write_state(checkpoint, Path(path))
-
-
-class PeriodicStates(pl.Callback):
-    """Writes `states/step-N.ckpt` every so many steps and keeps the last ones, whichever start of the run wrote them.
-
-    Args:
-        folder: Of the run.
-        every_steps: How often.
-        keep_last: How many stay.
+    Raises:
+        CheckpointError: When it cannot be written.
     """
-
-    def __init__(self, folder: Path, every_steps: int, keep_last: int) -> None:
-        self._folder = folder / STATES_FOLDER
-        self._every_steps = every_steps
-        self._keep_last = keep_last
-
-    def on_train_start(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        self._seen = trainer.global_step
-        self._remove_superfluous(trainer)
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: SeparationModule, *_: Any) -> None:
-        step = trainer.global_step
-        if step == self._seen:
-            return
-        self._seen = step
-        if step % self._every_steps == 0:
-            trainer.save_checkpoint(self._folder / f"step-{step:08d}.ckpt")
-            self._remove_superfluous(trainer)
-
-    def _remove_superfluous(self, trainer: pl.Trainer) -> None:
-        if trainer.is_global_zero:
-            written = [path for path in periodic_states(self._folder) if step_of(path) <= trainer.global_step]
-            for path in written[: -self._keep_last]:
-                path.unlink(missing_ok=True)
+    with plain_errors(path):
+        write_state(state, path)
 
 
 def periodic_states(folder: Path) -> list[Path]:
@@ -98,11 +52,11 @@ def write_state(state: dict[str, Any], path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, *names: str) -> None:
-    """Remove what killed starts of a run left half written.
+    """Remove temporary files that killed starts of a run left behind.
 
     Args:
-        folder: Of the run.
-        names: Of further files in it that are written whole.
+        folder: Folder of the run.
+        names: Names of further files in it that are written whole.
     """
     for name in (LAST_FILE, BEST_FILE, *names):
         remove_temporaries(folder, name)
@@ -111,7 +65,7 @@ def remove_leftovers(folder: Path, *names: str) -> None:
 
 @contextmanager
 def plain_errors(target: Path) -> Iterator[None]:
-    """Turn a full disk and the like into one sentence; what stood there before stands."""
+    """Turn errors of writing, such as a full disk, into one sentence; the file written before stays."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -127,7 +81,7 @@ def _others(target: Path) -> str:
 
 
 class _Sink:
-    """A file that remembers why it could not be written."""
+    """File that remembers why it could not be written."""
 
     def __init__(self, path: Path) -> None:
         self.file: IO[bytes] = path.open("wb")

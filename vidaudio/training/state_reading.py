@@ -1,6 +1,6 @@
-"""States of a run, read: which is the newest whole one. What is used of a state later is checked here, once.
+"""Reading of a run's states: finds the newest complete one, and checks once everything that is used of it later.
 
-A state is another program's file until it is known to be ours: copied by halves, of another tool, or of another system.
+A state may be incomplete, or another program's file, until these checks have passed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from vidaudio.stream.index_checks import check_fingerprint
 
 LAST_FILE = "last.ckpt"
 STATES_FOLDER = "states"
-# In every state since the first: never to be changed.
-KEPT = "Keeper"
+STATE_FORMAT = 2
+# Key of a run's facts in the states of version 0.1, which Lightning's trainer wrote.
+_FIRST_KEPT = "Keeper"
 MAX_STEPS = 1 << 40
 _STATE_NAME = re.compile(r"step-(\d+)\.ckpt")
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -32,28 +33,26 @@ _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class State:
-    """One that a run can go on from.
+    """State that a run can go on from.
 
     Attributes:
-        path: Of the file.
-        step: Optimiser steps done.
-        kept: What `CheckpointCallback` keeps in it.
+        path: Path of the file.
+        step: Steps done.
+        run: What it says of the run beside weights and optimisers, see `vidaudio.training.checkpointing`.
+        can_resume: Whether training can go on from it; of version 0.1's states, only the weights can be used.
     """
 
     path: Path
     step: int
-    kept: dict[str, Any]
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        return tuple(self.kept.get("labels", ()))
+    run: dict[str, Any]
+    can_resume: bool = True
 
 
 class DamagedState(CheckpointError):
-    """A file that is no whole state.
+    """A file that is not a complete state.
 
     Attributes:
-        step: Optimiser steps it was written after, where its name or contents say so.
+        step: Steps after which it was written; None if neither its name nor its contents say so.
     """
 
     def __init__(self, path: Path, why: str, step: int | None) -> None:
@@ -62,7 +61,7 @@ class DamagedState(CheckpointError):
 
 
 class _Foreign(ValueError):
-    """What no training writes into a state; says what."""
+    """Content that no training writes into a state; the message names it."""
 
 
 def state_paths(run: Path) -> list[Path]:
@@ -72,16 +71,16 @@ def state_paths(run: Path) -> list[Path]:
 
 
 def newest_whole(run: Path) -> tuple[State | None, list[DamagedState]]:
-    """Return the whole state with the most steps, None where there is none, and what may be newer and is damaged.
+    """Return the complete state with the most steps or None, and the damaged ones that may be newer.
 
     Raises:
-        CheckpointError: A state cannot be read.
+        CheckpointError: When a state cannot be read.
     """
     states, damaged = [], []
     for path in state_paths(run):
         try:
             state = read_state(path)
-            states.append(State(path, state["global_step"], state.get("callbacks", {}).get(KEPT, {})))
+            states.append(State(path, state["steps_done"], state["run"], state["optimisers"] is not None))
         except DamagedState as error:
             damaged.append(error)
     states.sort(key=lambda state: state.step)
@@ -92,11 +91,14 @@ def newest_whole(run: Path) -> tuple[State | None, list[DamagedState]]:
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return what a state holds, of the types that a training writes; its tensors are mapped, not read.
+    """Return the contents of a state, checked; its tensors are mapped, not read.
+
+    Returns:
+        `steps_done`, `weights` of the module, `optimisers` (None in a state of version 0.1), `average` or None, `run`.
 
     Raises:
-        DamagedState: It is incomplete, garbled, or none of ours.
-        CheckpointError: It cannot be read.
+        DamagedState: When it is incomplete, garbled, or not one of vidaudio's.
+        CheckpointError: When it cannot be read.
     """
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
@@ -106,23 +108,43 @@ def read_state(path: Path) -> dict[str, Any]:
         # Damage shows in as many kinds of errors as a file has parts.
         raise DamagedState(path, f"it is incomplete or garbled: {type(error).__name__}", step_of(path)) from None
     try:
+        _want(isinstance(state, dict), "it is no dictionary")
+        if "pytorch-lightning_version" in state:
+            state = _from_first_version(state)
         _check(state)
     except ValueError as error:
         raise DamagedState(path, f"it is none of a run of ours: {error}", step_of(path)) from None
     return state
 
 
+def _from_first_version(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weights and facts of a state of version 0.1, which Lightning's trainer wrote."""
+    callbacks = state.get("callbacks", {})
+    _want(isinstance(callbacks, dict), "its parts have no names")
+    kept = callbacks.get(_FIRST_KEPT, {})
+    _want(isinstance(kept, dict), "it does not say what it is of")
+    facts = {name: kept[name] for name in ("encoder", "labels") if name in kept}
+    return {
+        "format": STATE_FORMAT,
+        "steps_done": state.get("global_step"),
+        "weights": state.get("state_dict"),
+        "average": state.get("average"),
+        "optimisers": None,
+        "run": {**{name: value for name, value in kept.items() if name not in facts}, "facts": facts},
+    }
+
+
 def step_of(path: Path) -> int | None:
-    """Return the step that a state's name says; None for `last.ckpt`."""
+    """Return the step in a state's name; None for `last.ckpt`."""
     named = _STATE_NAME.fullmatch(path.name)
     return int(named[1]) if named else None
 
 
 def damage_of(path: Path) -> str | None:
-    """Return what is wrong with a state's bytes, by the checksums that it carries; None where nothing is.
+    """Return what is wrong with a state's bytes according to its checksums; None if nothing is.
 
     Raises:
-        CheckpointError: It cannot be read.
+        CheckpointError: When it cannot be read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -135,69 +157,74 @@ def damage_of(path: Path) -> str | None:
 
 
 def misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """The first of some weights that is missing, unknown, or of another shape or type than a model's; None if none."""
+    """Return the first weight that is missing, unknown, or of another shape or type than the model's; None if none."""
     wrong = sorted(wanted.keys() ^ found.keys())
     wrong += [name for name in wanted if name in found and not alike(wanted[name], found[name])]
     return wrong[0] if wrong else None
 
 
 def alike(wanted: Tensor, found: Tensor) -> bool:
-    """Whether a tensor has a model's shape, and numbers that become its numbers without loss of their kind."""
+    """Return whether a tensor has the wanted shape, and a type that can be converted to the wanted one."""
     types = _FLOATS if wanted.dtype in _FLOATS else (wanted.dtype,)
     return wanted.shape == found.shape and found.dtype in types
 
 
-def _check(state: Any) -> None:
-    """Raises ValueError for a state that no training has written."""
-    _want(isinstance(state, dict), "it is no dictionary")
-    _want(_is_count(state.get("global_step")), "its step is no count")
-    _want(_are_weights(state.get("state_dict")), "it has no weights")
+def _check(state: Mapping[str, Any]) -> None:
+    """Raise ValueError for a state that no training has written."""
+    _want(state.get("format") == STATE_FORMAT, f"it is of format {state.get('format')!r}, not {STATE_FORMAT}")
+    _want(is_count(state.get("steps_done")), "its step is no count")
+    _want(_are_weights(state.get("weights")), "it has no weights")
     average = state.get("average")
-    whole = isinstance(average, dict) and _are_weights(average.get("weights")) and _is_count(average.get("steps"))
+    whole = isinstance(average, dict) and _are_weights(average.get("weights")) and is_count(average.get("steps"))
     _want(average is None or whole, "its average of the weights is none")
-    callbacks = state.get("callbacks", {})
-    _want(isinstance(callbacks, dict), "its parts have no names")
-    _want(isinstance(callbacks.get(KEPT, {}), dict), "it does not say what it is of")
-    _check_kept(callbacks.get(KEPT, {}))
-    _want(isinstance(state.get("pytorch-lightning_version"), str), "it does not say what wrote it")
-    _want(isinstance(state.get("loops"), dict), "it does not say how far its loops were")
-    loop = state["loops"].get("fit_loop")
-    for name in ("epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"):
-        progress = loop.get(name) if isinstance(loop, dict) else None
-        counts = [progress.get(part) for part in ("total", "current")] if isinstance(progress, dict) else [None]
-        _want(all(isinstance(each, dict) for each in counts), "it does not say how far its loops were")
-    for name in ("optimizer_states", "lr_schedulers"):
-        values = state.get(name)
-        _want(isinstance(values, list) and all(isinstance(each, dict) for each in values), f"it has no {name}")
+    optimisers = state.get("optimisers", ())
+    known = optimisers is None or (isinstance(optimisers, list) and all(isinstance(each, dict) for each in optimisers))
+    _want(known, "it has no optimisers")
+    _want(isinstance(state.get("run"), dict), "it does not say what it is of")
+    _check_run(state["run"])
 
 
-def _check_kept(kept: Mapping[str, Any]) -> None:
-    recipe, encoder, labels = kept.get("recipe"), kept.get("encoder"), kept.get("labels", [])
+def _check_run(run: Mapping[str, Any]) -> None:
+    recipe = run.get("recipe")
     _want(recipe is None or isinstance(recipe, dict), "its recipe is none")
     _want(recipe is None or isinstance(recipe.get("system"), str), "its recipe names no system")
-    if encoder is not None:
-        check_fingerprint(encoder)
-    _want(isinstance(labels, list) and all(isinstance(each, str) for each in labels), "its labels are no names")
-    best = kept.get("best_loss", 0.0)
-    _want(isinstance(best, int | float), "its best loss is no number")
-    _want(_is_count(kept.get("validated_step", 0)), "its validated step is no count")
-    _want(isinstance(kept.get("shares", []), list), "its shares are no list")
-    _want(isinstance(kept.get("data") or "", str), "its data have no name")
-    sources = kept.get("training_sources")
+    _want(isinstance(run.get("facts"), dict), "it has no facts")
+    check_facts(run["facts"])
+    _want(isinstance(run.get("best_loss", 0.0), int | float), "its best loss is no number")
+    _want(is_count(run.get("validated_step", 0)), "its validated step is no count")
+    _want(isinstance(run.get("shares", []), list), "its shares are no list")
+    _want(isinstance(run.get("data") or "", str), "its data have no name")
+    sources = run.get("training_sources")
     _want(sources is None or are_sources(sources), "its list of what it was trained on is none")
-    generators = kept.get("generators")
+    generators = run.get("generators")
     _want(generators is None or isinstance(generators, list), "its random generators are no list")
     for each in generators or ():
         _check_generators(each)
 
 
+def check_facts(facts: Mapping[str, Any]) -> None:
+    """Check what a state or a weights file says of a model beside its recipe, as far as all families have it in common.
+
+    Raises:
+        ValueError: When a training has not written it; the message names it.
+    """
+    encoder, labels = facts.get("encoder"), facts.get("labels", [])
+    if encoder is not None:
+        check_fingerprint(encoder)
+        _want(isinstance(encoder.get("architecture"), str), "its encoder has no name")
+    _want(isinstance(labels, list) and all(isinstance(each, str) for each in labels), "its labels are no list of names")
+    for name in facts:
+        if name.endswith("_dimensions"):
+            _want(is_count(facts[name]), "its dimensions are no count")
+
+
 def are_sources(value: Any) -> bool:
-    """Whether a value is a list of hashes, see `vidaudio.training.provenance`."""
+    """Return whether a value is a list of hashes, see `vidaudio.training.provenance`."""
     return _is_tensor(value) and value.ndim == 1 and value.dtype == torch.int64
 
 
 def _check_generators(states: Any) -> None:
-    """Set generators that nobody uses: what they want of a state is theirs to know."""
+    """Set unused generators to the states: only the generators know what a valid state is."""
     try:
         torch.Generator().set_state(states["torch"])
         np.random.RandomState().set_state(tuple(states["numpy"]))
@@ -214,13 +241,14 @@ def _are_weights(value: Any) -> bool:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Whether a value is a plain tensor whose numbers are all in its file: repeated ones could be of any size."""
+    """Return whether a value is a plain tensor with all its values in the file: expanded ones could have any size."""
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized or value.is_nested:
         return False
     return value.device.type == "cpu" and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Return whether a value is a count of steps or the like."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_STEPS
 
 

@@ -1,4 +1,4 @@
-"""Weights of a run that has saved a state but no best weights: it was stopped before its first validation."""
+"""Weights of a run that has saved a state but no best weights, because it was stopped before its first validation."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError
-from vidaudio.training.state_reading import KEPT, newest_whole, read_state
+from vidaudio.training.state_reading import newest_whole, read_state
 
-_PREFIX = "model."
+# In a state's weights, names of the module's `model` begin with this.
+_MODEL_PREFIX = "model."
 
 
 def newest_state_file(run: Path) -> Path | None:
-    """The whole state of a run's folder with the most steps; None where it holds none. Stderr names damaged newer ones.
+    """Return the complete state of a run's folder with the most steps; None if it holds none.
+
+    Damaged newer states are named on stderr.
 
     Raises:
-        CheckpointError: All of its states are damaged, or one cannot be read.
+        CheckpointError: When all of its states are damaged, or one cannot be read.
     """
     newest, damaged = newest_whole(run)
     if newest is None:
@@ -32,39 +35,25 @@ def newest_state_file(run: Path) -> Path | None:
 
 
 def weights_of_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], Tensor | None]:
-    """Return weights, description and hashes of the training sources of a state, as in a weights file of that step.
+    """Return weights, description and hashes of the training sources of a state, as a weights file of that step has.
 
-    The average of the weights is taken where the run keeps one, as for the best weights.
+    If the run keeps an average of the weights, it is taken, as for the best weights.
 
     Raises:
-        CheckpointError: It is no state of a training, or does not say which system it is of.
+        CheckpointError: When it is not a state of a training, or does not say which system it is of.
     """
     state = read_state(path)
-    kept = state.get("callbacks", {}).get(KEPT, {})
-    recipe = kept.get("recipe")
+    run = state["run"]
+    recipe = run.get("recipe")
     if recipe is None:
         raise CheckpointError(
             f"{path} does not say which system it is of; go on with the run up to its first validation"
         )
-    average = state.get("average")
-    tensors = average["weights"] if average is not None else _of_model(state["state_dict"])
-    described = {
-        "format": 1,
-        "system": recipe["system"],
-        "query_dimensions": _query_dimensions(tensors),
-        "recipe": recipe,
-        "encoder": kept.get("encoder"),
-        "labels": kept.get("labels", []),
-        "step": state["global_step"],
-    }
-    return {name: tensor.clone() for name, tensor in tensors.items()}, described, kept.get("training_sources")
+    average = state["average"]
+    tensors = average["weights"] if average is not None else _of_model(state["weights"])
+    described = {"system": recipe["system"], "recipe": recipe, **run["facts"], "step": state["steps_done"]}
+    return {name: tensor.clone() for name, tensor in tensors.items()}, described, run.get("training_sources")
 
 
-def _of_model(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_PREFIX)}
-
-
-def _query_dimensions(tensors: dict[str, Tensor]) -> int:
-    """Of the vectors a system is asked with; 1 where it is not asked with vectors."""
-    layer = tensors.get("query.linear.weight")
-    return 1 if layer is None or layer.ndim != 2 else layer.shape[1]
+def _of_model(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(_MODEL_PREFIX): t for name, t in weights.items() if name.startswith(_MODEL_PREFIX)}

@@ -10,11 +10,11 @@ import pytest
 
 from vidaudio.errors import CheckpointError
 from vidaudio.stream.index import INDEX_FILE, read_index, write_index
-from vidaudio.tasks.separation.recipe import TrainRecipe
-from vidaudio.training.train import train
+from vidaudio.tasks.registry import train
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 
-def _steps(recipe: TrainRecipe, steps: int, **data: object) -> TrainRecipe:
+def _steps(recipe: SeparationRecipe, steps: int, **data: object) -> SeparationRecipe:
     return recipe.model_copy(
         update={
             "schedule": recipe.schedule.model_copy(update={"steps": steps}),
@@ -24,7 +24,7 @@ def _steps(recipe: TrainRecipe, steps: int, **data: object) -> TrainRecipe:
 
 
 def test_resuming_after_samples_were_taken_out_is_refused_unless_allowed(
-    tmp_path: Path, packed: Path, tiny_recipe: TrainRecipe
+    tmp_path: Path, packed: Path, tiny_recipe: SeparationRecipe
 ):
     data, run = Path(shutil.copytree(packed, tmp_path / "data")), tmp_path / "run"
     train(_steps(tiny_recipe, 3), str(data), run, progress=False)
@@ -39,16 +39,19 @@ def test_resuming_after_samples_were_taken_out_is_refused_unless_allowed(
     assert train(_steps(tiny_recipe, 6), str(data), run, resume=True, progress=False).step == 6
 
 
-def test_accumulated_gradients_begin_again_where_the_optimiser_stopped(packed: Path, tiny_recipe: TrainRecipe):
-    """A step of the optimiser is as many batches of the stream as gradients are summed over."""
+def test_accumulated_gradients_begin_again_where_the_optimiser_stopped(packed: Path, tiny_recipe: SeparationRecipe):
+    """A step of the run is as many batches of the stream as gradients are summed over."""
     from types import SimpleNamespace
 
-    from vidaudio.tasks.separation.module import SeparationModule
-    from vidaudio.training.train import streams
+    from vidaudio.tasks.separation.data import streams
+    from vidaudio.training.loader_processes import LoaderProcesses
+    from vidaudio.training.loop import TrainingLoop
 
-    stream, _ = streams(tiny_recipe, str(packed))
-    trainer = SimpleNamespace(global_step=5, accumulate_grad_batches=2, global_rank=1, world_size=3)
-    parts = {"train_stream": stream, "trainer": trainer, "recipe": tiny_recipe}
-    module = SimpleNamespace(**parts, _loader=lambda stream, workers: None)
-    SeparationModule.train_dataloader(module)
+    data = tiny_recipe.data.model_copy(update={"accumulate": 2})
+    recipe = tiny_recipe.model_copy(update={"data": data})
+    stream, _ = streams(recipe, str(packed))
+    loop = object.__new__(TrainingLoop)
+    loop.task, loop._recipe, loop.steps_done = SimpleNamespace(train_stream=stream), recipe, 5
+    loop.fabric, loop._loaders = SimpleNamespace(global_rank=1, world_size=3), LoaderProcesses()
+    assert next(loop._training_batches())["step"] == 10
     assert (stream.start_step, stream.rank, stream.world_size) == (10, 1, 3)

@@ -13,11 +13,12 @@ from tests.packed import make_packed
 from tests.tasks.separation.test_evaluation_protocols import name_sources
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import open_index
+from vidaudio.tasks.registry import train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import evaluate
-from vidaudio.tasks.separation.recipe import TrainRecipe
-from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, load_checkpoint
+from vidaudio.tasks.separation.recipe import SeparationRecipe
+from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR
 from vidaudio.training.provenance import hash_sources, source_hash, sources_of
-from vidaudio.training.train import train
 
 
 def test_a_checkpoint_knows_the_sources_of_its_training_split_and_no_others(trained: Path, packed: Path):
@@ -51,7 +52,7 @@ def test_test_clips_of_trained_sources_are_refused_or_said(
 
 
 def test_fine_tuning_remembers_what_the_first_run_saw(
-    trained: Path, encoder_fingerprint: dict, tiny_recipe: TrainRecipe, tmp_path: Path
+    trained: Path, encoder_fingerprint: dict, tiny_recipe: SeparationRecipe, tmp_path: Path
 ):
     data = make_packed(tmp_path / "other", encoder_fingerprint, clips_per_split={"train": 4, "val": 3, "test": 4})
     name_sources(data, lambda key: f"second:{key}")

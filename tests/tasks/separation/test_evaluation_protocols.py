@@ -19,6 +19,7 @@ from vidaudio.manifest.clip import Clip
 from vidaudio.packs.segments import whole_segments
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, open_index, read_index, write_index
 from vidaudio.stream.windows import WindowShape
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import TestMaterial, evaluate, plan
 from vidaudio.tasks.separation.evaluation.locate import ClipLocator, EvalCorpus
 from vidaudio.tasks.separation.evaluation.pairs import published_pairs
@@ -28,7 +29,6 @@ from vidaudio.tasks.separation.evaluation.protocols import (
     protocol_names,
     read_published_list,
 )
-from vidaudio.training.checkpoint import load_checkpoint
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
 LISTS = SHARED / "manifests" / "CLIPSep"

@@ -16,15 +16,14 @@ from tests.trained import TINY
 from vidaudio.cli.app import app
 from vidaudio.errors import CheckpointError, MediaError, RecipeError
 from vidaudio.separation import museval_scores
+from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import TestMaterial, evaluate, plan
 from vidaudio.tasks.separation.evaluation.methods import Estimator
 from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, load_phrasings
 from vidaudio.tasks.separation.evaluation.score_files import score_files
 from vidaudio.tasks.separation.evaluation.sweep import Sweep, find_runs, run_sweep, write_sweep
 from vidaudio.tasks.separation.evaluation.tables import as_markdown
-from vidaudio.tasks.separation.recipe import load_train_recipe
-from vidaudio.training.checkpoint import load_checkpoint
-from vidaudio.training.train import train
 
 runner = CliRunner()
 GAMMAS = (0, 0.25)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,12 +24,13 @@ from tests.packed import make_packed
 from tests.separation import slow_parts
 from tests.separation import slow_reference as slow
 from tests.trained import TINY
+from vidaudio.tasks.registry import load_train_recipe
+from vidaudio.tasks.separation.checkpoint import build_model
 from vidaudio.tasks.separation.data import indexes, streams
 from vidaudio.tasks.separation.module import SeparationModule
 from vidaudio.tasks.separation.query_factory import make_query_encoder
-from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.text_queries import first_labels, text_table
-from vidaudio.training.checkpoint import build_model
 
 # The label of each clip in turn.
 LABELS = ("low", "very high", "middle")
@@ -68,7 +68,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict,
 
 
 @pytest.fixture(scope="module")
-def recipe_of(tiny_bert: Path, resnet_weights: Path) -> Callable[[str, int], TrainRecipe]:
+def recipe_of(tiny_bert: Path, resnet_weights: Path) -> Callable[[str, int], SeparationRecipe]:
     pictures = f"query.pictures.weights={resnet_weights}"
     further = {
         "bertsep": (f"query.bert.model={tiny_bert}",),
@@ -82,7 +82,7 @@ def recipe_of(tiny_bert: Path, resnet_weights: Path) -> Callable[[str, int], Tra
         "clipsep_nit": ("model.noise={gamma: 0.3, activation_weight: 0.2}",),
     }
 
-    def recipe(name: str, sources: int) -> TrainRecipe:
+    def recipe(name: str, sources: int) -> SeparationRecipe:
         sizes = f"data={{batch_size: 2, workers: 0, sources: {sources}}}"
         file = "sop" if name == "frozen sop" else name
         return load_train_recipe(file, (*TINY, sizes, *further.get(name, ())))
@@ -97,7 +97,7 @@ def test_a_systems_loss_equals_the_formulas(
     step: int,
     sources: int,
     corpora: dict[str, Path],
-    recipe_of: Callable[[str, int], TrainRecipe],
+    recipe_of: Callable[[str, int], SeparationRecipe],
     tiny_clip: Path,
     tiny_bert: Path,
     resnet_weights: Path,
@@ -113,8 +113,7 @@ def test_a_systems_loss_equals_the_formulas(
     # Loud everywhere: no pixel is so faint that rounding decides whose it is.
     batch["audio"] = torch.randint(-20_000, 20_000, batch["audio"].shape, dtype=torch.int16)
     module = SeparationModule(model, recipe, stream, None, maker, table)
-    module.trainer = SimpleNamespace(global_step=step, world_size=1, global_rank=0)
-    found = module.training_step(batch, 0).item()
+    found = module(batch, step=step).item()
 
     weights = model.state_dict()
     labels = [[LABELS[row % 3] for row in rows] for rows in batch["rows"].tolist()]
@@ -153,7 +152,7 @@ def _far_from_the_beginning(model: torch.nn.Module) -> None:
 
 
 def _loss(
-    name: str, recipe: TrainRecipe, weights: dict[str, Tensor], batch: dict[str, Any], asked: list | None
+    name: str, recipe: SeparationRecipe, weights: dict[str, Tensor], batch: dict[str, Any], asked: list | None
 ) -> float:
     """Of a batch, from its samples, its gains and what is asked for, `[B][N]` vectors."""
     features, magnitudes, mixtures = [], [], []

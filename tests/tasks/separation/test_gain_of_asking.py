@@ -14,13 +14,12 @@ from vidaudio.separation import headline_figures, is_above_error
 from vidaudio.separation.fast_sdr import scale_invariant_sdr
 from vidaudio.separation.sdr import si_sdr
 from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.evaluate import evaluate
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport, ReportHeader
 from vidaudio.tasks.separation.evaluation.scorers import Score
 from vidaudio.tasks.separation.evaluation.tables import as_markdown
-from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.tasks.separation.wrong_queries import WrongQueries
-from vidaudio.training.train import train
 
 
 def report_of(mixture: np.ndarray, right: np.ndarray, wrong: np.ndarray | None) -> EvaluationReport:

@@ -8,7 +8,7 @@ import pytest
 
 from vidaudio.config.recipes import load_values
 from vidaudio.errors import RecipeError
-from vidaudio.tasks.separation.recipe import load_train_recipe
+from vidaudio.tasks.registry import load_train_recipe
 from vidaudio.training.schedule import rate_factor, unfinished_warmup
 
 

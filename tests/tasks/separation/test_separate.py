@@ -18,8 +18,8 @@ from vidaudio.cli import main
 from vidaudio.errors import CheckpointError, EncoderError, MediaError, VidaudioError
 from vidaudio.media.audio_files import read_sound
 from vidaudio.media.ffmpeg import run_ffmpeg
+from vidaudio.tasks.registry import load_train_recipe
 from vidaudio.tasks.separation.query_factory import make_query_encoder
-from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.tasks.separation.separate import separate
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,55 +13,24 @@ import torch
 from PIL import Image
 
 from tests.packed import make_packed
-from tests.trained import TINY
+from tests.tasks.conftest import ASKED_BY_PICTURES, ASKED_IN_WORDS, SYSTEMS
 from vidaudio.config.recipes import recipe_names
 from vidaudio.errors import CheckpointError, CorpusError, MediaError, QueryError, RecipeError
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.data import streams
 from vidaudio.tasks.separation.evaluate import evaluate
 from vidaudio.tasks.separation.module import SeparationModule
 from vidaudio.tasks.separation.queries import PictureQueries
-from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.separate import separate
-from vidaudio.training.checkpoint import load_checkpoint
-from vidaudio.training.schedule import modality_at, rate_factor
-from vidaudio.training.train import train
-
-ASKED_IN_WORDS = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep")
-ASKED_BY_PICTURES = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "sop", "sop_frames", "sop_original")
-SYSTEMS = (*ASKED_IN_WORDS, "sop", "sop_frames", "sop_original", "pit")
-SHORT = ("data={batch_size: 2, workers: 0}", "schedule={steps: 3, warmup_steps: 1, decay_until_step: 3}")
+from vidaudio.tasks.separation.systems import modality_at
+from vidaudio.training.schedule import rate_factor
 
 
 @pytest.fixture(scope="module")
-def corpora(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict, resnet_weights: Path) -> dict:
-    from vidaudio.encoders.load import load_encoder
-    from vidaudio.encoders.spec import EncoderSpec
-
-    folder = tmp_path_factory.mktemp("corpora")
-    clips = {"train": 6, "val": 3, "test": 3}
-    resnet = load_encoder(EncoderSpec("resnet18-dilated-64", str(resnet_weights), "float32", 4)).fingerprint
-    return {
-        "clip": make_packed(folder / "clip", encoder_fingerprint, clips_per_split=clips, picture_size=32),
-        "resnet": make_packed(folder / "resnet", resnet, clips_per_split=clips),
-    }
-
-
-@pytest.fixture(scope="module")
-def recipes(tiny_bert: Path, resnet_weights: Path) -> dict[str, TrainRecipe]:
-    weights = f"query.pictures.weights={resnet_weights}"
-    frozen = ("query={kind: pictures, pictures: {trained: false}}", weights)
-    # The recipe of Zhao et al. has its own rate and spacing; the tiny corpus has CLIPSep's.
-    as_here = ("model.front_end={sample_rate: 16000, n_fft: 1024}", "data.frame_spacing_seconds=1", weights)
-    further = {"bertsep": (f"query.bert.model={tiny_bert}",), "sop_frames": frozen, "sop_original": as_here}
-    return {
-        name: load_train_recipe("sop" if name == "sop_frames" else name, (*TINY, *SHORT, *further.get(name, ())))
-        for name in SYSTEMS
-    }
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, corpora: dict, recipes: dict[str, TrainRecipe]):
+def runs(tmp_path_factory: pytest.TempPathFactory, corpora: dict, recipes: dict[str, SeparationRecipe]):
     """Trains a system when it is first asked for; gives folder and corpus."""
     folder, made = tmp_path_factory.mktemp("runs"), {}
 
@@ -95,7 +63,7 @@ def _system(name: str) -> bool:
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_system_trains_is_saved_with_what_it_needs_and_is_asked(
-    name: str, runs, recipes: dict[str, TrainRecipe], mixture: Path, tmp_path: Path
+    name: str, runs, recipes: dict[str, SeparationRecipe], mixture: Path, tmp_path: Path
 ):
     run, _ = runs(name)
     checkpoint = load_checkpoint(run)
@@ -144,7 +112,9 @@ def test_a_system_is_evaluated_by_what_it_can_be_asked(name: str, methods: list[
 
 
 @pytest.mark.parametrize("name", ["clipsep_nit", "pit"])
-def test_mixtures_of_three_have_three_heads(name: str, corpora: dict, recipes: dict[str, TrainRecipe], tmp_path: Path):
+def test_mixtures_of_three_have_three_heads(
+    name: str, corpora: dict, recipes: dict[str, SeparationRecipe], tmp_path: Path
+):
     recipe = recipes[name]
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"sources": 3})})
     train(recipe, str(corpora["clip"]), tmp_path / "run", progress=False)
@@ -180,7 +150,7 @@ def test_labels_are_found_by_name_and_the_nearest_are_listed(runs, mixture: Path
 
 
 def test_the_hybrid_asks_by_pictures_on_even_steps_also_after_a_restart(
-    corpora: dict, recipes: dict[str, TrainRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corpora: dict, recipes: dict[str, SeparationRecipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     assert [modality_at("alternate", step) for step in range(4)] == ["image", "text", "image", "text"]
     asked: list[tuple[int, str]] = []
@@ -188,7 +158,7 @@ def test_the_hybrid_asks_by_pictures_on_even_steps_also_after_a_restart(
 
     def spy(self, batch, modality, split):
         if split == "train":
-            asked.append((self.trainer.global_step, modality))
+            asked.append((int(batch["step"]), modality))
         return original(self, batch, modality, split)
 
     monkeypatch.setattr(SeparationModule, "queries", spy)
@@ -199,7 +169,7 @@ def test_the_hybrid_asks_by_pictures_on_even_steps_also_after_a_restart(
     assert asked == [(0, "image"), (1, "text"), (2, "image"), (3, "text"), (4, "image")]
 
 
-def _augmented(stream: MixtureStream, recipe: TrainRecipe, step: int) -> torch.Tensor:
+def _augmented(stream: MixtureStream, recipe: SeparationRecipe, step: int) -> torch.Tensor:
     """What the model is asked with in a part of a step of this rank."""
     asked = []
 
@@ -209,20 +179,19 @@ def _augmented(stream: MixtureStream, recipe: TrainRecipe, step: int) -> torch.T
             return {"loss": torch.zeros(())}
 
     module = SeparationModule(Listener(), recipe, stream, None, PictureQueries())
-    module.trainer = SimpleNamespace(global_step=step, world_size=stream.world_size, global_rank=stream.rank)
-    module.training_step(stream.batch(step), step)
+    module(stream.batch(step), step=step)
     return asked[0]
 
 
 def test_augmented_pictures_are_the_same_on_any_number_of_ranks_and_parts_and_after_a_restart(
-    corpora: dict, recipes: dict[str, TrainRecipe]
+    corpora: dict, recipes: dict[str, SeparationRecipe]
 ):
     recipe = recipes["sop_original"]
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"batch_size": 6})})
     in_parts = recipe.model_copy(update={"data": recipe.data.model_copy(update={"accumulate": 2})})
     data = str(corpora["clip"])
 
-    def seen(recipe: TrainRecipe, ranks: int, parts: Sequence[int]) -> torch.Tensor:
+    def seen(recipe: SeparationRecipe, ranks: int, parts: Sequence[int]) -> torch.Tensor:
         found = []
         for step in parts:
             for rank in range(ranks):
@@ -251,7 +220,7 @@ def test_windows_are_varied_each_in_its_own_way_and_their_pictures_alike():
 
 
 def test_mixtures_with_an_unlabelled_clip_are_left_out_and_counted_or_refused(
-    recipes: dict[str, TrainRecipe], encoder_fingerprint: dict, tmp_path: Path, capsys: pytest.CaptureFixture
+    recipes: dict[str, SeparationRecipe], encoder_fingerprint: dict, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     clips = {"train": 6, "val": 4}
     data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split=clips, unlabelled=(0, 3))
@@ -264,10 +233,12 @@ def test_mixtures_with_an_unlabelled_clip_are_left_out_and_counted_or_refused(
     assert not (tmp_path / "refused").exists()
 
 
-def test_a_step_sees_only_the_labelled_mixtures(recipes: dict[str, TrainRecipe], corpora: dict, encoder_fingerprint):
+def test_a_step_sees_only_the_labelled_mixtures(
+    recipes: dict[str, SeparationRecipe], corpora: dict, encoder_fingerprint
+):
+    from vidaudio.tasks.separation.checkpoint import build_model
     from vidaudio.tasks.separation.queries import LabelQueries
     from vidaudio.tasks.separation.text_queries import TextTable
-    from vidaudio.training.checkpoint import build_model
 
     recipe = recipes["labelsep"]
     maker = LabelQueries(["a", "b"], 4)
@@ -282,7 +253,7 @@ def test_a_step_sees_only_the_labelled_mixtures(recipes: dict[str, TrainRecipe],
 
 
 def test_fine_tuning_takes_over_common_parts_and_labels_by_name(
-    runs, recipes: dict[str, TrainRecipe], encoder_fingerprint: dict, tmp_path: Path
+    runs, recipes: dict[str, SeparationRecipe], encoder_fingerprint: dict, tmp_path: Path
 ):
     import json
 
@@ -306,7 +277,9 @@ def test_fine_tuning_takes_over_common_parts_and_labels_by_name(
     assert (begun["labels_taken"], begun["labels_fresh"], begun["fresh"]) == (2, 1, [])
 
 
-def test_fine_tuning_into_other_parts_or_sizes(runs, recipes: dict[str, TrainRecipe], corpora: dict, tmp_path: Path):
+def test_fine_tuning_into_other_parts_or_sizes(
+    runs, recipes: dict[str, SeparationRecipe], corpora: dict, tmp_path: Path
+):
     import json
 
     start, data = str(runs("clipsep")[0]), str(corpora["clip"])
@@ -325,7 +298,7 @@ def test_fine_tuning_into_other_parts_or_sizes(runs, recipes: dict[str, TrainRec
 
 
 def test_vectors_of_another_kind_of_encoder_are_refused_with_the_way_out(
-    corpora: dict, recipes: dict[str, TrainRecipe], tmp_path: Path
+    corpora: dict, recipes: dict[str, SeparationRecipe], tmp_path: Path
 ):
     with pytest.raises(CorpusError, match=r"if it is packed with them.*embed\.encoder\.architecture=resnet18-dilated"):
         train(recipes["sop"], str(corpora["clip"]), tmp_path / "a", progress=False)
@@ -356,9 +329,9 @@ def test_another_composition_is_custom():
 
 
 def test_the_original_sop_learns_its_pretrained_part_more_slowly_and_falls_at_milestones(
-    recipes: dict[str, TrainRecipe],
+    recipes: dict[str, SeparationRecipe],
 ):
-    from vidaudio.training.checkpoint import build_model
+    from vidaudio.tasks.separation.checkpoint import build_model
 
     recipe = recipes["sop_original"]
     module = SeparationModule(build_model(recipe, 1), recipe, None, None, None)
@@ -371,7 +344,7 @@ def test_the_original_sop_learns_its_pretrained_part_more_slowly_and_falls_at_mi
     assert [rate_factor(s, schedule) for s in (0, 18_199, 18_200, 36_400)] == pytest.approx([1, 1, 0.1, 0.01])
 
 
-def test_the_stream_gives_pictures_only_where_they_are_the_query(recipes: dict[str, TrainRecipe], corpora: dict):
+def test_the_stream_gives_pictures_only_where_they_are_the_query(recipes: dict[str, SeparationRecipe], corpora: dict):
     with_pictures, _ = streams(recipes["sop_original"], str(corpora["clip"]))
     without, _ = streams(recipes["clipsep"], str(corpora["clip"]))
     assert isinstance(with_pictures, MixtureStream)

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from tests.trained import TINY
-from vidaudio.tasks.separation.recipe import load_train_recipe
-from vidaudio.training.train import train
+from vidaudio.tasks.registry import load_train_recipe, train
 
 
 def _rows(run: Path, column: str = "validation/loss") -> list[dict[str, str]]:

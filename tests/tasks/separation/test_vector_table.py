@@ -13,13 +13,12 @@ from tests.packed import make_packed
 from tests.trained import TINY
 from vidaudio.errors import CorpusError, EncoderError, QueryError, RecipeError
 from vidaudio.stream.index import NO_VECTORS, open_index
+from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import evaluate
-from vidaudio.tasks.separation.recipe import load_train_recipe
 from vidaudio.tasks.separation.separate import separate
 from vidaudio.tasks.separation.text_queries import text_table
 from vidaudio.tasks.separation.vector_table import TableQueries, read_vector_table, table_hash
-from vidaudio.training.checkpoint import load_checkpoint
-from vidaudio.training.train import train
 
 SHORT = ("data={batch_size: 2, workers: 0}", "schedule={steps: 3, warmup_steps: 1, decay_until_step: 3}")
 

@@ -15,10 +15,10 @@ from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.stream.index import open_index, write_index
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.windows import WindowShape
+from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint, separator_config
 from vidaudio.tasks.separation.evaluate import evaluate
-from vidaudio.tasks.separation.recipe import TrainRecipe, load_train_recipe
-from vidaudio.training.checkpoint import load_checkpoint, separator_config
-from vidaudio.training.train import train
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 SYSTEMS = ["clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep", "sop", "pit"]
 
@@ -66,7 +66,7 @@ def test_any_rate_and_length_give_a_front_end_that_fits(rate: int, hop: int, lev
         <= max(step / 2, step - (seconds or 4.096)) + 1e-9
     )
     # Read once more, as from a checkpoint, it is the same.
-    assert TrainRecipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    assert SeparationRecipe.model_validate(recipe.model_dump(mode="json")) == recipe
 
 
 def test_two_lengths_are_refused_and_one_in_samples_is_kept():

@@ -12,9 +12,8 @@ from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.windows import WindowShape
-from vidaudio.tasks.separation.recipe import TrainRecipe
-
-Data = str | os.PathLike[str] | Mapping[str, float]
+from vidaudio.tasks.separation.recipe import SeparationRecipe
+from vidaudio.training.base import Data
 
 _WEIGHTED = re.compile(r"(?P<url>.+)=(?P<weight>\d+(\.\d+)?)")
 
@@ -38,7 +37,7 @@ def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
     return next(iter(corpora)) if len(corpora) == 1 else corpora
 
 
-def streams(recipe: TrainRecipe, data: Data) -> tuple[MixtureStream, MixtureStream | None]:
+def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, MixtureStream | None]:
     """Return the training stream, and the validation stream or None if no corpus has the validation split.
 
     Args:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from vidaudio.errors import CorpusError
 from vidaudio.separation import FixedFilters, mix_sources
 from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
 from vidaudio.tasks.separation.evaluation.eval_data import TestMaterial, plan, window_shape
 from vidaudio.tasks.separation.evaluation.eval_mixtures import TestSet
 from vidaudio.tasks.separation.evaluation.leaks import find_leaks, refuse_leaks
@@ -38,7 +39,7 @@ from vidaudio.tasks.separation.evaluation.protocols import Protocol
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport, ReportHeader, counted
 from vidaudio.tasks.separation.evaluation.scorers import score_estimates
 from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown
-from vidaudio.training.checkpoint import Checkpoint, best_device, load_checkpoint
+from vidaudio.training.checkpoint import best_device
 
 __all__ = [
     "HEAD_METHODS",

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vidaudio.errors import CheckpointError
 from vidaudio.separation import Separator
-from vidaudio.training.checkpoint import read_checkpoint
+from vidaudio.tasks.separation.checkpoint import read_separator
 from vidaudio.training.state_reading import alike
 
 _LABELS = "query.embedding.weight"
@@ -65,7 +65,7 @@ def transfer_weights(
         CheckpointError: When there is no such checkpoint, no common part, or a part that both have differs in size or
             type; the message names the part and, for a size, the settings to change.
     """
-    tensors, described, file = read_checkpoint(checkpoint)
+    tensors, described, file = read_separator(checkpoint)
     own = model.state_dict()
     old_labels = described.get("labels", [])
     old_encoder = described.get("encoder")

@@ -1,43 +1,38 @@
-"""Separation system as a Lightning module: step, schedule, validation. All heavy work is on the device."""
+"""Training of a separation system: loss, optimiser, validation. All heavy work is on the device."""
 
 from __future__ import annotations
 
 import functools
 import math
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from vidaudio.errors import VidaudioError
 from vidaudio.separation import Separator, candidate_masks, mix_sources, summarise
 from vidaudio.separation.fast_sdr import image_sdr, scale_invariant_sdr
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.augment import augment_pictures
+from vidaudio.tasks.separation.blocks import Modality
 from vidaudio.tasks.separation.queries import QueryEncoder
-from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
+from vidaudio.tasks.separation.systems import modality_at
 from vidaudio.tasks.separation.text_queries import TextTable
 from vidaudio.tasks.separation.wrong_queries import WrongQueries
-from vidaudio.training.blocks import Modality
-from vidaudio.training.distributed import all_gather_object, all_reduce_sum, broadcast_from_rank0, mean_over_ranks
-from vidaudio.training.graceful_stop import loader_worker_init
-from vidaudio.training.loader_processes import LoaderProcesses
-from vidaudio.training.schedule import modality_at, rate_factor
-
-if TYPE_CHECKING:
-    from vidaudio.training.ema import EmaCallback
+from vidaudio.training.base import ScheduledOptimiser, TrainingModule
+from vidaudio.training.distributed import all_gather_object, all_reduce_sum, mean_over_ranks
+from vidaudio.training.schedule import rate_factor
 
 TRAIN, VALIDATION = "train", "validation"
 # Numbers that are logged as sums over a step, not as means over its mixtures.
 COUNTS = ("train/replaced_samples", "train/mixtures_without_label")
 
 
-class SeparationModule(pl.LightningModule):
-    """Lightning module that trains a system on a `MixtureStream`.
+class SeparationModule(TrainingModule):
+    """Module that trains a system on a `MixtureStream`.
 
     Args:
         model: A freshly built model, or one with loaded weights.
@@ -46,16 +41,14 @@ class SeparationModule(pl.LightningModule):
         validation_stream: Validation batches; None for no validation.
         maker: Query encoder of the system.
         text: Text queries of the splits `train` and `validation`, if the recipe uses text queries.
-
-    Attributes:
-        average: The moving average of the weights; None if there is none.
-        validation_numbers: Results of the last validation, over all ranks; None before the first one.
     """
+
+    model: Separator
 
     def __init__(
         self,
         model: Separator,
-        recipe: TrainRecipe,
+        recipe: SeparationRecipe,
         train_stream: MixtureStream,
         validation_stream: MixtureStream | None,
         maker: QueryEncoder,
@@ -68,21 +61,10 @@ class SeparationModule(pl.LightningModule):
         self.validation_stream = validation_stream
         self.maker = maker
         self.text = text or {}
-        self.average: EmaCallback | None = None
-        self.validation_numbers: dict[str, float] | None = None
-        self.loader_processes = LoaderProcesses()
         self._sums: dict[str, Tensor | float] = {}
-        self._gradient_norm: Tensor | float = math.nan
-        self._learning_rate = math.nan
-        self._stepped = False
         self._wrong: WrongQueries | None = None
 
-    @property
-    def eval_model(self) -> Separator:
-        """Return the model that is validated and saved as best: the average of the weights, if there is one."""
-        return self.model if self.average is None else self.average.model
-
-    def queries(self, batch: dict[str, Any], modality: Modality, split: str) -> tuple[Tensor | None, Tensor | None]:
+    def queries(self, batch: Mapping[str, Any], modality: Modality, split: str) -> tuple[Tensor | None, Tensor | None]:
         """Return queries of a batch's sources, and which mixtures have a query for every source.
 
         Returns:
@@ -99,11 +81,8 @@ class SeparationModule(pl.LightningModule):
         # Reading values from the device would make it wait, so this is done only if some queries may be missing.
         return queries, known.all(dim=1) if table.missing else None
 
-    def training_step(self, batch: dict[str, Any], _number: int) -> Tensor:
+    def forward(self, batch: Mapping[str, Any], *, step: int, optimiser: str = "") -> Tensor:
         """Return the loss of one part of a batch, weighted by the part's share of the batch."""
-        # The optimiser's step count, so that neither a restart nor gradient accumulation changes the modality of a
-        # step.
-        step = self.trainer.global_step
         queries, usable = self.queries(batch, modality_at(self.recipe.query.train, step), TRAIN)
         query = self.recipe.query
         if query.kind == "pictures" and query.pictures.trained and query.pictures.augment:
@@ -127,7 +106,7 @@ class SeparationModule(pl.LightningModule):
             self._note(parts, counted, mixtures, batch["replaced"])
         # The mean over ranks weighs all ranks alike, but their parts differ in size. A mixture that is left out counts
         # as one with loss 0, so that the weight of the others does not depend on their part.
-        return parts["loss"] * (batch["share"] * self.trainer.world_size * counted / mixtures)
+        return parts["loss"] * (batch["share"] * self.train_stream.world_size * counted / mixtures)
 
     def _note(self, parts: dict[str, Tensor], counted: int, mixtures: int, replaced: int) -> None:
         """Add a part of a step that will be logged to the step's sums."""
@@ -150,45 +129,10 @@ class SeparationModule(pl.LightningModule):
         # There are no means for a step in which every mixture was left out.
         numbers = {name: value for name, value in total.items() if name in COUNTS}
         numbers |= {name: value / mixtures for name, value in total.items() if mixtures and name not in COUNTS}
-        return {
-            **numbers,
-            "train/learning_rate": self._learning_rate,
-            "train/gradient_norm": float(self._gradient_norm),
-        }
+        return numbers
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradients, and note their norm and the learning rate for the log."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        limit = math.inf if gradient_clip_val is None else gradient_clip_val
-        self._gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        self._learning_rate = optimizer.param_groups[0]["lr"]
-        self._stepped = True
-
-    def require_finite(self) -> None:
-        """Stop the run, before it saves, if the gradients are not finite: they are already in the weights.
-
-        Raises:
-            VidaudioError: When the norm is not finite; the message suggests what to try instead. All ranks have the
-                same gradients, so all raise it.
-        """
-        norm = float(self._gradient_norm)
-        if self._stepped and not math.isfinite(norm):
-            raise VidaudioError(
-                f"the gradients of step {self.trainer.global_step} are not finite (their norm is {norm}); the last "
-                "saved state stands. Go on from it in precision=float32, or begin anew with a lower "
-                "optimiser.learning_rate"
-            )
-
-    def on_validation_start(self) -> None:
-        """Reset the sums, and copy rank 0's BatchNorm statistics to all ranks."""
-        # Each rank has statistics of its own parts; all ranks must validate the model that is saved, which is rank 0's.
-        buffers = [*self.model.buffers(), *(self.average.model.buffers() if self.average is not None else ())]
-        broadcast_from_rank0([buffer for buffer in buffers if buffer.is_floating_point()])
+    def begin_validation(self) -> None:
+        """Reset the sums; at the first validation, choose the wrong queries."""
         self._parts: dict[str, Tensor] = {}
         self._mixtures = 0
         self._gains: list[list[float]] = []
@@ -199,7 +143,7 @@ class SeparationModule(pl.LightningModule):
                 self.device,
             )
 
-    def validation_step(self, batch: dict[str, Any], _number: int) -> None:
+    def validate(self, batch: Mapping[str, Any]) -> None:
         """Add the losses and gains of one batch to the sums of the validation."""
         queries, usable = self.queries(batch, self.recipe.query.validation, VALIDATION)
         audio = batch["audio"]
@@ -213,8 +157,8 @@ class SeparationModule(pl.LightningModule):
         self._mixtures += len(audio)
         self._gains += self._improvements(audio, queries, self._wrong.draw(batch, usable)).tolist()
 
-    def on_validation_epoch_end(self) -> None:
-        """Compute exact means over the mixtures of all ranks, even if the ranks' parts differ in size."""
+    def end_validation(self) -> dict[str, float]:
+        """Return exact means over the mixtures of all ranks, even if the ranks' parts differ in size."""
         mine = (
             {name: float(value) for name, value in self._parts.items()},
             self._mixtures,
@@ -225,8 +169,7 @@ class SeparationModule(pl.LightningModule):
         if not mixtures:
             none = "no mixture of the validation split has a label for every source: nothing is validated"
             tqdm.write(none, file=sys.stderr)
-            self.validation_numbers = {"validation/loss": math.nan}
-            return
+            return {"validation/loss": math.nan}
         names = next(sums for sums, count, _ in ranks if count)
         means = {name: torch.tensor(sum(sums.get(name, 0.0) for sums, _, _ in ranks) / mixtures) for name in names}
         means["loss"] = self.eval_model.total(means)
@@ -239,7 +182,7 @@ class SeparationModule(pl.LightningModule):
                 numbers[f"validation/{name}_median"] = found.median
             if found.count > 1 and name == "over_wrong_query":
                 numbers[f"validation/{name}_error"] = found.standard_error
-        self.validation_numbers = numbers
+        return numbers
 
     def _improvements(self, audio: Tensor, queries: Tensor | None, wrong: tuple[Tensor, Tensor] | None) -> Tensor:
         """Return gains of each mixture's first source, dB, `[B, 3]`: SI-SDR, SDR, and SDR over a wrong query's SDR.
@@ -272,8 +215,8 @@ class SeparationModule(pl.LightningModule):
         )
         return torch.stack(gains, dim=1).float()
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Return the recipe's optimiser and its learning rate schedule, which advances once per step."""
+    def optimisers(self) -> Sequence[ScheduledOptimiser]:
+        """Return the recipe's optimiser, which makes a step at every step of the run."""
         block = self.recipe.optimiser
         groups = self._parameter_groups()
         if block.kind == "adam":
@@ -284,8 +227,8 @@ class SeparationModule(pl.LightningModule):
             optimiser = torch.optim.SGD(
                 groups, lr=block.learning_rate, momentum=block.momentum, weight_decay=block.weight_decay
             )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_factor(step, self.recipe.schedule))
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        rate = functools.partial(rate_factor, schedule=self.recipe.schedule)
+        return [ScheduledOptimiser("model", optimiser, rate, gradient_clip_norm=block.gradient_clip_norm)]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Return all parameters; those of a pretrained part have a lower learning rate if the recipe sets one."""
@@ -296,22 +239,6 @@ class SeparationModule(pl.LightningModule):
         fresh = [p for name, p in self.model.named_parameters() if not name.startswith("query.body.")]
         return [{"params": fresh}, {"params": pretrained, "lr": block.learning_rate * block.pretrained_factor}]
 
-    def train_dataloader(self):
-        """Return a loader of this rank's training batches, from the current step on."""
-        # Only the optimiser's step count is an exact position: a loader always reads ahead of it.
-        trainer = self.trainer
-        self.train_stream.set_start_step(trainer.global_step * trainer.accumulate_grad_batches)
-        self.train_stream.set_rank(trainer.global_rank, trainer.world_size)
-        return self._loader(self.train_stream, self.recipe.data.workers)
-
-    def val_dataloader(self):
-        """Return a loader of this rank's validation batches; an empty list if there is no validation."""
-        if self.validation_stream is None:
-            return []
-        self.validation_stream.set_rank(self.trainer.global_rank, self.trainer.world_size)
-        return self._loader(self.validation_stream, min(self.recipe.data.workers, 2))
-
-    def _loader(self, stream: MixtureStream, workers: int) -> DataLoader:
-        loader = stream.loader(workers=workers)
-        loader.worker_init_fn = loader_worker_init
-        return self.loader_processes.watch(loader)
+    def compile_parts(self, backend: str) -> None:
+        """Compile the U-Net, which takes most of a step."""
+        self.model.unet.compile(backend=backend)

@@ -23,6 +23,7 @@ from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.spec import RESNET, EncoderSpec
 from vidaudio.errors import CorpusError, EncoderError, QueryError
 from vidaudio.media.pictures import read_picture
+from vidaudio.tasks.separation.blocks import Modality, QueryBlock
 from vidaudio.tasks.separation.query_encoder import (
     NAMED_BY_RECORD,
     encoder_spec,
@@ -31,7 +32,6 @@ from vidaudio.tasks.separation.query_encoder import (
     refuse_empty,
 )
 from vidaudio.tasks.separation.systems import modalities
-from vidaudio.training.blocks import Modality, QueryBlock
 
 # A label's words are BERT's sentence, unchanged.
 BERT_TEMPLATES = ("{}",)

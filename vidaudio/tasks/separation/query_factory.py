@@ -8,6 +8,7 @@ from typing import Any
 from vidaudio.encoders.named_by import loading
 from vidaudio.encoders.spec import RESNET
 from vidaudio.errors import CorpusError
+from vidaudio.tasks.separation.blocks import QueryBlock
 from vidaudio.tasks.separation.queries import (
     BertQueries,
     CorpusQueries,
@@ -21,12 +22,11 @@ from vidaudio.tasks.separation.query_encoder import (
     NAMED_BY_RECORD,
     warn_unused_encoder,
 )
-from vidaudio.tasks.separation.recipe import TrainRecipe
-from vidaudio.training.blocks import QueryBlock
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 
 def make_query_encoder(
-    recipe: TrainRecipe,
+    recipe: SeparationRecipe,
     *,
     encoder: dict[str, Any] | None,
     labels: Sequence[str] = (),

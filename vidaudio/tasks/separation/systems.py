@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vidaudio.errors import RecipeError
-from vidaudio.training.blocks import Modality, QueryBlock
+from vidaudio.tasks.separation.blocks import Modality, QueryBlock
 
 if TYPE_CHECKING:
-    from vidaudio.tasks.separation.recipe import TrainRecipe
+    from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 # Settings that define a system: query.kind, query.encoder, query.train, noise heads, a trained image encoder. None: any
 # value is allowed.
@@ -41,7 +41,14 @@ def modalities(query: QueryBlock) -> set[Modality]:
     return _MODALITIES[query.kind, query.encoder if query.kind == "corpus" else None]
 
 
-def check_system(recipe: TrainRecipe, where: str) -> None:
+def modality_at(train: Literal["image", "text", "alternate"], step: int) -> Modality:
+    """Return the query modality of an optimiser step; CLIPSep-Hybrid takes images on even steps, text on odd ones."""
+    if train == "alternate":
+        return "image" if step % 2 == 0 else "text"
+    return train
+
+
+def check_system(recipe: SeparationRecipe, where: str) -> None:
     """Check that the parts of a recipe fit together, and that they match the system that it names.
 
     Raises:

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from vidaudio.separation import mix_sources
-from vidaudio.tasks.separation.module import VALIDATION
+from vidaudio.tasks.separation.module import VALIDATION, SeparationModule
+from vidaudio.training.log_writers import LogWriter
 from vidaudio.training.spectrograms import Panel, draw_panels, pixels
-
-if TYPE_CHECKING:
-    from vidaudio.tasks.separation.module import SeparationModule
 
 DECIBELS = 80.0
 
 
-class ValidationSampleLogger(pl.Callback):
-    """Callback that logs the first validation mixtures after every validation, on rank 0.
+class ValidationSamples:
+    """First validation mixtures of a run, logged after every validation.
 
-    It logs sounds and an image per mixture: spectrograms of mixture, target and estimate, the mask, and for a system
+    Logged are sounds and an image per mixture: spectrograms of mixture, target and estimate, the mask, and for a system
     with noise heads the sum of their masks, each with its name.
 
     Args:
@@ -36,22 +33,19 @@ class ValidationSampleLogger(pl.Callback):
         self._batch: dict[str, Any] | None = None
 
     @torch.no_grad()
-    def on_validation_end(self, trainer: pl.Trainer, module: SeparationModule) -> None:
-        """Log sounds and spectrograms of the first validation mixtures."""
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger | WandbLogger)]
-        if not trainer.is_global_zero or not loggers or not self._mixtures:
-            return
-        batch = self._first(module)
-        with trainer.precision_plugin.forward_context():
-            shown = _separated(module, batch)
+    def log(self, module: SeparationModule, writers: Sequence[LogWriter], step: int) -> None:
+        """Log sounds and spectrograms."""
+        shown = _separated(module, self._first(module))
         if shown is None:
             return
         rate = module.recipe.model.front_end.sample_rate
         for number in range(len(shown["mixture"])):
             picture = pixels(draw_panels(_panels(shown, number, module), rate, shown["mixture"].shape[-1] / rate))
-            sounds = {name: shown[name][number].float().cpu().numpy() for name in ("mixture", "target", "estimate")}
-            for logger in loggers:
-                _log(logger, f"validation_{number}", picture, sounds, rate, trainer.global_step)
+            for writer in writers:
+                writer.add_image(f"validation_{number}/spectrograms", picture, step)
+                for name in ("mixture", "target", "estimate"):
+                    sound = shown[name][number].float().cpu().numpy()
+                    writer.add_audio(f"validation_{number}/{name}", sound, rate, step)
 
     def _first(self, module: SeparationModule) -> dict[str, Any]:
         if self._batch is None:
@@ -109,15 +103,3 @@ def _decibels(sound: Tensor, module: SeparationModule) -> np.ndarray:
     magnitude = front_end.stft(torch.nn.functional.pad(sound[None].float(), (0, missing)))[0].abs()
     decibels = 20 * (magnitude / magnitude.amax().clamp_min(1e-8)).clamp_min(1e-10).log10()
     return (1 + decibels / DECIBELS).clamp_min(0).cpu().numpy()
-
-
-def _log(logger: Logger, name: str, picture: np.ndarray, sounds: dict[str, np.ndarray], rate: int, step: int) -> None:
-    if isinstance(logger, TensorBoardLogger):
-        writer = logger.experiment
-        writer.add_image(f"{name}/spectrograms", picture, step, dataformats="HWC")
-        for kind, sound in sounds.items():
-            writer.add_audio(f"{name}/{kind}", torch.from_numpy(sound), step, sample_rate=rate)
-    else:
-        logger.log_image(f"{name}/spectrograms", [picture], step)
-        for kind, sound in sounds.items():
-            logger.log_audio(f"{name}/{kind}", [sound], step, sample_rate=[rate])

@@ -8,6 +8,7 @@ from pathlib import Path
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import encoder_in_words, open_index
 from vidaudio.stream.windows import WindowShape
+from vidaudio.tasks.separation.checkpoint import Checkpoint
 from vidaudio.tasks.separation.evaluation.eval_mixtures import TestSet, plan_lists, plan_split
 from vidaudio.tasks.separation.evaluation.locate import EvalCorpus
 from vidaudio.tasks.separation.evaluation.protocols import (
@@ -17,7 +18,6 @@ from vidaudio.tasks.separation.evaluation.protocols import (
     read_manifest_list,
     read_published_list,
 )
-from vidaudio.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True, slots=True)

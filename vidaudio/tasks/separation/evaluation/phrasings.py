@@ -15,7 +15,7 @@ from vidaudio.config.recipes import RecipeModel, check, load_values
 from vidaudio.encoders.prompts import check_templates, fill
 from vidaudio.errors import QueryError
 from vidaudio.tasks.separation.queries import QueryEncoder
-from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 PHRASING_FOLDER = "manifests/phrasings"
 
@@ -55,7 +55,7 @@ def load_phrasings(name: str) -> tuple[Phrasing, ...]:
     return check(PhrasingList, values, f"phrasings {Path(name).name}").phrasings
 
 
-def plain_words(recipe: TrainRecipe) -> TrainRecipe:
+def plain_words(recipe: SeparationRecipe) -> SeparationRecipe:
     """Return the recipe with the text template `{}`, so that whole sentences can be queries."""
     return recipe.model_copy(update={"query": recipe.query.model_copy(update={"templates": ("{}",)})})
 

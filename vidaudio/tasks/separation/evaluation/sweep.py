@@ -23,7 +23,7 @@ from vidaudio.errors import CheckpointError, RecipeError
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport, figure
 from vidaudio.tasks.separation.evaluation.scorers import MEASURES
 from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown, mean_and_error, modality_table
-from vidaudio.tasks.separation.recipe import TrainRecipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.training.checkpoint import holds_weights, read_checkpoint
 
 # The papers' names of some settings.
@@ -249,7 +249,7 @@ def _methods(points: Sequence[tuple[Any, str, EvaluationReport]]) -> list[str]:
 
 
 def _require_key(key: str) -> None:
-    known = sorted(_keys(TrainRecipe))
+    known = sorted(_keys(SeparationRecipe))
     if key not in known:
         near = difflib.get_close_matches(key, [*SHORT_NAMES, *known], n=1)
         hint = f"did you mean {near[0]}?" if near else "docs/models.md and train/*.yaml show which there are"

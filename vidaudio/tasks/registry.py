@@ -1,0 +1,107 @@
+"""Systems that can be trained, by name: each belongs to a family, whose task is imported when it is used."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from vidaudio.config.recipes import check, load_values, override
+from vidaudio.errors import RecipeError
+from vidaudio.training.base import Data, TrainingTask
+from vidaudio.training.recipe import CommonRecipe
+from vidaudio.training.train import TrainResult, run_training
+
+_SEPARATION = "vidaudio.tasks.separation.task:SeparationTask"
+# Module and class of each system's family.
+TASKS: dict[str, str] = {
+    "clipsep": _SEPARATION,
+    "clipsep_nit": _SEPARATION,
+    "clipsep_text": _SEPARATION,
+    "clipsep_hybrid": _SEPARATION,
+    "labelsep": _SEPARATION,
+    "bertsep": _SEPARATION,
+    "sop": _SEPARATION,
+    "sop_original": _SEPARATION,
+    "pit": _SEPARATION,
+    "custom": _SEPARATION,
+}
+# System of a recipe that names none.
+DEFAULT_SYSTEM = "clipsep"
+
+
+def task_type(system: str) -> type[TrainingTask]:
+    """Return the class of the family that a system belongs to.
+
+    Raises:
+        KeyError: When there is no such system.
+    """
+    module, _, name = TASKS[system].partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def load_train_recipe(name: str, settings: Sequence[str] = ()) -> Any:
+    """Read a recipe of `train/` by name or path, with `key=value` overrides.
+
+    Returns:
+        Recipe of the type that the family of its `system` has.
+
+    Raises:
+        RecipeError: When the recipe cannot be read, or its parts do not fit together.
+    """
+    return check_train_recipe(override(load_values(name, "train"), settings), f"recipe {Path(name).name}")
+
+
+def check_train_recipe(values: Mapping[str, Any], where: str) -> Any:
+    """Return the recipe with these values.
+
+    Args:
+        values: Values of the recipe.
+        where: Origin of the values, which begins the message.
+
+    Raises:
+        RecipeError: When a value is wrong, or the parts do not fit together.
+    """
+    system = values.get("system", DEFAULT_SYSTEM)
+    if not isinstance(system, str) or system not in TASKS:
+        *names, last = (repr(name) for name in TASKS)
+        raise RecipeError(f"{where}: system wants {', '.join(names)} or {last}, not {system!r}")
+    task = task_type(system)
+    recipe = check(task.recipe_type, values, where)
+    task.check_recipe(recipe, where)
+    return recipe
+
+
+def train(
+    recipe: CommonRecipe,
+    data: Data,
+    run: str | Path,
+    *,
+    resume: bool | Literal["auto"] = False,
+    encoder_weights: str | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Train the system of a recipe, and leave `best.safetensors`, `last.ckpt`, `recipe.yaml` and logs in a folder.
+
+    If the environment says so, as under torchrun, this process is one of several, see `vidaudio.training.distributed`.
+
+    Args:
+        recipe: Recipe of the run, see `load_train_recipe`.
+        data: A packed corpus, `CORPUS/training/NAME`; or several with their weights.
+        run: Folder of the run.
+        resume: Whether to go on from the run's newest state; examples continue where the optimiser stopped. `auto`: go
+            on if there is a state, else begin, and do nothing if all steps are made.
+        encoder_weights: Place of the query encoder's weights, if they are needed and not at their recorded place.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        CorpusError, RecipeError, CheckpointError: When training is refused or fails; the message says what to do.
+        SystemExit: When a signal stopped the run; its state is saved, and the code is 128 + the signal's number.
+        KeyboardInterrupt: Likewise, for Ctrl-C.
+    """
+    task = task_type(recipe.system)
+    task.check_recipe(recipe, f"system {recipe.system}")
+    return run_training(
+        task, recipe, data, Path(run), resume=resume, encoder_weights=encoder_weights, progress=progress
+    )

@@ -1,0 +1,196 @@
+"""Separation as a family of the training engine: data, queries and model of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from vidaudio.errors import CheckpointError, CorpusError
+from vidaudio.separation import headline_figures
+from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.separation.checkpoint import build_model
+from vidaudio.tasks.separation.data import indexes, shares, streams
+from vidaudio.tasks.separation.finetune import transfer_weights
+from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
+from vidaudio.tasks.separation.queries import QueryEncoder
+from vidaudio.tasks.separation.query_factory import make_query_encoder
+from vidaudio.tasks.separation.recipe import SeparationRecipe
+from vidaudio.tasks.separation.systems import check_system
+from vidaudio.tasks.separation.text_queries import TextTable, first_labels, text_table
+from vidaudio.tasks.separation.validation_samples import ValidationSamples
+from vidaudio.tasks.separation.window_length import other_length
+from vidaudio.training.base import Data, TrainingModule, TrainingTask
+from vidaudio.training.checkpoint import SOURCES_TENSOR, read_checkpoint
+from vidaudio.training.log_writers import LogWriter
+from vidaudio.training.provenance import sources_of
+
+
+class SeparationTask(TrainingTask):
+    """One run of a separation system.
+
+    Args:
+        recipe: Recipe of the run.
+        train_stream: Training mixtures.
+        validation_stream: Validation mixtures; None for no validation.
+        data_shares: Share of each corpus in the mixtures.
+        query_encoder: Encoder of the system's queries.
+        encoder_weights: Place of the encoder's weights on this machine; None for the recorded place.
+    """
+
+    recipe_type = SeparationRecipe
+    model_settings = (
+        "system",
+        "model",
+        "data.sources",
+        "query.kind",
+        "query.encoder",
+        "query.label_dimensions",
+        "query.pictures.trained",
+        "query.bert.pooling",
+    )
+    order_settings = (
+        "seed",
+        "split",
+        "data.batch_size",
+        "data.partners",
+        "data.same_source",
+        "data.distant_candidates",
+        "data.across_corpora",
+        "data.block_shards",
+        "data.window_frames",
+        "data.frame_spacing_seconds",
+        "data.max_padding_seconds",
+        "data.gain_range",
+    )
+    recipe: SeparationRecipe
+
+    def __init__(
+        self,
+        recipe: SeparationRecipe,
+        train_stream: MixtureStream,
+        validation_stream: MixtureStream | None,
+        data_shares: Sequence[float],
+        query_encoder: QueryEncoder,
+        encoder_weights: str | None = None,
+    ) -> None:
+        self.recipe = recipe
+        self.train_stream = train_stream
+        self.validation_stream = validation_stream
+        self.data_shares = data_shares
+        self.query_encoder = query_encoder
+        self._encoder_weights = encoder_weights
+        self._text: dict[str, TextTable] = {}
+        self._samples = ValidationSamples(recipe.validation.shown)
+
+    @classmethod
+    def check_recipe(cls, recipe: SeparationRecipe, where: str) -> None:
+        """Check that the parts of a recipe fit together, and that they match the system that it names."""
+        check_system(recipe, where)
+
+    @classmethod
+    def open(
+        cls,
+        recipe: SeparationRecipe,
+        data: Data,
+        *,
+        recorded: Mapping[str, Any] | None,
+        encoder_weights: str | None,
+    ) -> SeparationTask:
+        """Open the data of a run, and the encoder of its queries."""
+        train_stream, validation_stream = streams(recipe, data)
+        labels: tuple[str, ...] = ()
+        if recipe.query.kind == "label":
+            # A system of labels learns those of the training split, or those of the run that it continues.
+            labels = first_labels(indexes(train_stream)) if recorded is None else tuple(recorded.get("labels", ()))
+        query_encoder = make_query_encoder(
+            recipe, encoder=train_stream.index.encoder, labels=labels, weights=encoder_weights
+        )
+        return cls(recipe, train_stream, validation_stream, shares(data), query_encoder, encoder_weights)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the encoder of the queries, its dimensions, and the labels."""
+        return {
+            "query_dimensions": self.query_encoder.dimensions,
+            "encoder": self.query_encoder.encoder,
+            "labels": list(self.query_encoder.labels),
+        }
+
+    def check_recorded(self, recorded: Mapping[str, Any], run: str) -> None:
+        """Check that the run was trained on vectors of this task's encoder."""
+        before, encoder = recorded.get("encoder"), self.query_encoder.encoder
+        if (before or {}).get("weights_sha256") != (encoder or {}).get("weights_sha256"):
+            raise CheckpointError(f"{run} was trained on vectors of another encoder than this corpus holds")
+
+    def prepare(self) -> Iterator[str]:
+        """Compute the text queries of the splits; yield warnings."""
+        self._text = self._text_tables()
+        for name, table in self._text.items():
+            if not table.missing:
+                continue
+            missing = f"{table.missing} of {len(table.of_row)} clips of the {name} split"
+            if self.recipe.query.unlabelled == "refuse":
+                raise CorpusError(
+                    f"{missing} have no label that the system knows; leave their mixtures out with "
+                    "--set query.unlabelled=skip, or pack only clips with labels"
+                )
+            have = "has" if table.missing == 1 else "have"
+            yield f"{missing} {have} no label that the system knows: mixtures with one of them are left out"
+        longer = other_length(self.recipe.model.front_end, self.recipe.data.window_seconds)
+        if longer is not None:
+            yield longer
+
+    def _text_tables(self) -> dict[str, TextTable]:
+        if "text" not in self.query_encoder.modalities:
+            return {}
+        tables = {}
+        if self.recipe.query.train in ("text", "alternate"):
+            tables[TRAIN] = text_table(indexes(self.train_stream), self.query_encoder, training=True)
+        if self.validation_stream is not None and self.recipe.query.validation == "text":
+            tables[VALIDATION] = text_table(indexes(self.validation_stream), self.query_encoder)
+        return tables
+
+    def make_module(self) -> SeparationModule:
+        """Return the system with initial weights."""
+        model = build_model(self.recipe, self.query_encoder.dimensions, len(self.query_encoder.labels))
+        return SeparationModule(
+            model, self.recipe, self.train_stream, self.validation_stream, self.query_encoder, self._text
+        )
+
+    def initialise(self, module: TrainingModule) -> dict[str, Any] | None:
+        """Load pretrained weights of an image encoder that is trained, or the weights of another run."""
+        pictures = self.recipe.query.pictures
+        weights = self._encoder_weights or pictures.weights
+        if self.recipe.query.kind == "pictures" and pictures.trained and weights:
+            from vidaudio.encoders.resnet import load_resnet_weights
+
+            load_resnet_weights(module.model.query.body, weights)
+        if self.recipe.init_from is None:
+            return None
+        encoder, labels = self.query_encoder.encoder, self.query_encoder.labels
+        return asdict(transfer_weights(module.model, self.recipe.init_from, encoder=encoder, labels=labels))
+
+    def training_sources(self) -> np.ndarray:
+        """Return hashes of all sources of the corpora and, if the run begins with other weights, of their training."""
+        found = [sources_of(index) for index in indexes(self.train_stream)]
+        if self.recipe.init_from is not None:
+            earlier = read_checkpoint(self.recipe.init_from)[0].get(SOURCES_TENSOR)
+            found += [] if earlier is None else [earlier.numpy()]
+        return np.unique(np.concatenate(found))
+
+    def headline(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """Return SI-SDR and SDR gains, and the gain over wrong queries."""
+        return headline_figures(numbers)
+
+    def result_facts(self, numbers: Mapping[str, float], step: int) -> Mapping[str, float]:
+        """Return the number of mixtures and the mean SDR gain of the last validation, dB."""
+        return {
+            "mixtures": step * self.recipe.data.batch_size,
+            "sdr_improvement": numbers.get("validation/sdr_improvement", float("nan")),
+        }
+
+    def log_samples(self, module: TrainingModule, writers: Sequence[LogWriter], step: int) -> None:
+        """Log sounds and spectrograms of the first validation mixtures."""
+        self._samples.log(module, writers, step)
