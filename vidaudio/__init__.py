@@ -1,3 +1,161 @@
-"""vidaudio: from a list of videos to training data for models of sight and sound, and the models trained on it."""
+"""From a list of videos to training data for models of sight and sound, and the models trained on it.
+
+    import vidaudio
+
+    clips = vidaudio.read_folder("videos")
+    vidaudio.write_manifest(clips.clips, "videos.parquet")
+    recipe = vidaudio.load_corpus_recipe("folder")
+    print(vidaudio.build(recipe, "videos.parquet", "corpora/videos"))
+    loader = vidaudio.EpochLoader(vidaudio.MixtureStream("corpora/videos/training/default"))
+    vidaudio.train(vidaudio.load_train_recipe("clipsep"), "corpora/videos/training/default", "runs/clipsep")
+    vidaudio.separate("mixture.wav", "dog.wav", "runs/clipsep", query="dog barking")
+
+Every command of the command line is a function here, under its own name. Names are imported when they are first used,
+so that `import vidaudio` takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Where each name is defined; a pair names the definition where it is called something else.
+_HOMES: dict[str, str | tuple[str, str]] = {
+    # Manifests.
+    "Clip": "vidaudio.manifest",
+    "Listing": "vidaudio.manifest",
+    "TableOptions": "vidaudio.manifest",
+    "describe_manifest": "vidaudio.manifest",
+    "fill_template": "vidaudio.manifest",
+    "join_media": "vidaudio.manifest",
+    "read_audiocaps": "vidaudio.manifest",
+    "read_audioset": "vidaudio.manifest",
+    "read_clipsep": "vidaudio.manifest",
+    "read_esc": "vidaudio.manifest",
+    "read_folder": "vidaudio.manifest",
+    "read_manifest": "vidaudio.manifest",
+    "read_music": "vidaudio.manifest",
+    "read_table": "vidaudio.manifest",
+    "read_vggsound": "vidaudio.manifest",
+    "write_manifest": "vidaudio.manifest",
+    # Corpora.
+    "Corpus": "vidaudio.corpus.corpus",
+    "CorpusRecipe": "vidaudio.config.corpus",
+    "CorpusStatus": "vidaudio.maintenance.status",
+    "PackBlock": "vidaudio.config.corpus",
+    "VerifyReport": "vidaudio.maintenance.verify",
+    "build": "vidaudio.pipeline.build",
+    "dry_run": "vidaudio.pipeline.dry_run",
+    "export": "vidaudio.maintenance.export",
+    "load_corpus_recipe": "vidaudio.config.corpus",
+    "open_corpus": "vidaudio.corpus.corpus",
+    "pack": "vidaudio.pipeline.build",
+    "pack_sounds": "vidaudio.packs.audio_only",
+    "remove": "vidaudio.maintenance.remove",
+    "status": ("vidaudio.maintenance.status", "corpus_status"),
+    "verify": ("vidaudio.maintenance.verify", "verify_corpus"),
+    # Loaders of packed corpora.
+    "EpochLoader": "vidaudio.stream.epochs",
+    "MixtureStream": "vidaudio.stream.loader",
+    "PackedCorpus": "vidaudio.stream.packed_corpus",
+    "StreamConfig": "vidaudio.stream.config",
+    "TrainingIndex": "vidaudio.stream.index",
+    "WindowShape": "vidaudio.stream.windows",
+    "open_index": "vidaudio.stream.index",
+    "shard_urls": "vidaudio.stream.webdataset_pipeline",
+    "webdataset": "vidaudio.stream.webdataset_pipeline",
+    # Encoders.
+    "EncoderSpec": "vidaudio.encoders.spec",
+    "load_encoder": "vidaudio.encoders.load",
+    # Training.
+    "TrainResult": "vidaudio.training.train",
+    "load_train_recipe": "vidaudio.tasks.registry",
+    "train": "vidaudio.tasks.registry",
+    # Separation.
+    "Checkpoint": "vidaudio.tasks.separation.checkpoint",
+    "EvaluationReport": "vidaudio.tasks.separation.evaluation.report",
+    "SeparationRecipe": "vidaudio.tasks.separation.recipe",
+    "SeparationResult": "vidaudio.tasks.separation.separate",
+    "Separator": "vidaudio.separation",
+    "SeparatorConfig": "vidaudio.separation",
+    "build_separator": "vidaudio.separation",
+    "evaluate": "vidaudio.tasks.separation.evaluate",
+    "load_checkpoint": "vidaudio.tasks.separation.checkpoint",
+    "separate": "vidaudio.tasks.separation.separate",
+    "separate_long": "vidaudio.separation",
+    # Reports.
+    "make_listening_test": ("vidaudio.report.listening", "make_page"),
+    "run_demo": "vidaudio.demo.run",
+    "tally_listening_test": ("vidaudio.report.listening", "tally"),
+    # Errors.
+    "VidaudioError": "vidaudio.errors",
+}
+__all__ = sorted(["__version__", *_HOMES])
+
+if TYPE_CHECKING:
+    from vidaudio.config.corpus import CorpusRecipe, PackBlock, load_corpus_recipe
+    from vidaudio.corpus.corpus import Corpus, open_corpus
+    from vidaudio.demo.run import run_demo
+    from vidaudio.encoders.load import load_encoder
+    from vidaudio.encoders.spec import EncoderSpec
+    from vidaudio.errors import VidaudioError
+    from vidaudio.maintenance.export import export
+    from vidaudio.maintenance.remove import remove
+    from vidaudio.maintenance.status import CorpusStatus
+    from vidaudio.maintenance.status import corpus_status as status
+    from vidaudio.maintenance.verify import VerifyReport
+    from vidaudio.maintenance.verify import verify_corpus as verify
+    from vidaudio.manifest import (
+        Clip,
+        Listing,
+        TableOptions,
+        describe_manifest,
+        fill_template,
+        join_media,
+        read_audiocaps,
+        read_audioset,
+        read_clipsep,
+        read_esc,
+        read_folder,
+        read_manifest,
+        read_music,
+        read_table,
+        read_vggsound,
+        write_manifest,
+    )
+    from vidaudio.packs.audio_only import pack_sounds
+    from vidaudio.pipeline.build import build, pack
+    from vidaudio.pipeline.dry_run import dry_run
+    from vidaudio.report.listening import make_page as make_listening_test
+    from vidaudio.report.listening import tally as tally_listening_test
+    from vidaudio.separation import Separator, SeparatorConfig, build_separator, separate_long
+    from vidaudio.stream.config import StreamConfig
+    from vidaudio.stream.epochs import EpochLoader
+    from vidaudio.stream.index import TrainingIndex, open_index
+    from vidaudio.stream.loader import MixtureStream
+    from vidaudio.stream.packed_corpus import PackedCorpus
+    from vidaudio.stream.webdataset_pipeline import shard_urls, webdataset
+    from vidaudio.stream.windows import WindowShape
+    from vidaudio.tasks.registry import load_train_recipe, train
+    from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
+    from vidaudio.tasks.separation.evaluate import evaluate
+    from vidaudio.tasks.separation.evaluation.report import EvaluationReport
+    from vidaudio.tasks.separation.recipe import SeparationRecipe
+    from vidaudio.tasks.separation.separate import SeparationResult, separate
+    from vidaudio.training.train import TrainResult
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES[name]
+    module, attribute = (home, name) if isinstance(home, str) else home
+    found = getattr(importlib.import_module(module), attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__
