@@ -206,11 +206,12 @@ class TrainingLoop:
             self.module.begin_validation()
             for batch in self._validation_batches():
                 if self._stop.is_asked:
-                    # Ranks have unequal numbers of batches; one that was asked waits at the others' end.
+                    # Ranks have unequal numbers of batches; one that was asked waits until the others reach the end.
                     self._stop_if_asked()
                 self.validate_batch(batch)
-            self.numbers = self.module.end_validation()
+            # Before the ranks gather their numbers: a rank that was asked is waiting for the others' consensus already.
             self._stop_if_asked()
+            self.numbers = self.module.end_validation()
             self._files.save_if_best(self.module, self.numbers, self.steps_done)
             if self._logger.writers and self._recipe.validation.shown:
                 with self.fabric.autocast():
