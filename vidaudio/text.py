@@ -1,4 +1,4 @@
-"""Text: from outside, made safe to store and to show; numbers in sentences.
+"""Text cleaning: strings from outside are made safe to store and to show; numbers are worded for sentences.
 
 Sites, containers, lists and file names hold strings that are not always text: half of an escaped pair from a site's
 JSON, bytes of another encoding in a file name, NUL, terminal escapes, marks that reverse the reading direction, a
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 
-# What a title, a name or a message may have.
+# Maximum length of a title, a name or a message.
 MAX_CHARACTERS = 1_000
 CUT_MARK = "\N{HORIZONTAL ELLIPSIS}"
 
@@ -34,22 +34,22 @@ CHANGED_IN_ARROW = (
 
 
 def storable_text(text: str, *, max_characters: int = MAX_CHARACTERS, keep_line_ends: bool = False) -> str:
-    """Return a text that every table, JSON file, tar, page and terminal takes.
+    """Return a text that every table, JSON file, tar, page and terminal accepts.
 
     A proper pair of surrogates becomes its character, a lone one U+FFFD. Control characters, terminal sequences and
-    marks of reading direction are removed. What is longer than allowed is cut and ends with `CUT_MARK`. A text that is
-    cleaned already is returned as it is.
+    marks of reading direction are removed. A text longer than allowed is cut and ends with `CUT_MARK`. A clean text is
+    returned unchanged.
 
     Args:
         text: Any string.
-        max_characters: Longest result, the mark included.
-        keep_line_ends: Keep tabs, and line ends as LF; otherwise each becomes a space.
+        max_characters: Maximum length of the result, including the mark.
+        keep_line_ends: Whether to keep tabs, and line ends as LF; otherwise each becomes a space.
     """
     long = len(text) > max_characters
-    # No regular expression sees more than this, whatever a site sends.
+    # Limits the input of the regular expressions, whatever a site sends.
     text = text[: 2 * max_characters] if long else text
     if (_ODD if keep_line_ends else _ODD_OR_LINE_END).search(text):
-        # Pairs first, so that the halves that are left over are alone.
+        # Pairs are joined first, so that only lone halves are replaced.
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
         text = _TERMINAL_SEQUENCE.sub("", text)
         text = _LINE_END.sub("\n" if keep_line_ends else " ", text)
@@ -61,26 +61,26 @@ def storable_text(text: str, *, max_characters: int = MAX_CHARACTERS, keep_line_
 
 
 def is_utf8(text: str) -> bool:
-    """Return whether a text can be written as UTF-8: whether it has no surrogates."""
+    """Return whether a text can be written as UTF-8, that is, whether it has no surrogates."""
     return _SURROGATE.search(text) is None
 
 
 def escaped_name(name: str) -> str:
     """Return a file name with control characters and line ends percent-encoded, so that it fits on one line.
 
-    Other characters, the percent sign too, stay as they are: names without such characters are not changed.
+    Other characters, including the percent sign, stay as they are: names without such characters are not changed.
     """
     return _CONTROL.sub(lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), name)
 
 
 def shown_name(name: str) -> str:
-    """Return a file name for messages, with bytes that are not UTF-8 as `\\xe9`."""
+    r"""Return a file name for messages, with bytes that are not UTF-8 as `\xe9`."""
     raw = name.encode() if is_utf8(name) else os.fsencode(name)
     return storable_text(raw.decode("utf-8", "backslashreplace"))
 
 
 def first_line(error: BaseException, *, without_paths: bool = False) -> str:
-    """Return the first line of an error's message; the name of its type where it has none.
+    """Return the first line of an error's message, or the name of its type if it has no message.
 
     Args:
         error: The error.
@@ -91,5 +91,5 @@ def first_line(error: BaseException, *, without_paths: bool = False) -> str:
 
 
 def number_of(number: int, one: str, many: str | None = None) -> str:
-    """`1 clip`, `2,000 clips`; `many` where the plural takes more than an s."""
+    """Return a count with its noun, such as `1 clip` or `2,000 clips`; `many` is an irregular plural."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

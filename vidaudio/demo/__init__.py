@@ -1,1 +1,1 @@
-"""A rendered world of sounding things, on which the whole path runs on one machine with nothing to fetch."""
+"""Rendered world of sounding things, on which the whole pipeline runs on one machine without downloads."""

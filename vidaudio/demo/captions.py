@@ -1,7 +1,7 @@
-"""Captions for pictures of the demo world, and which caption is true of which picture.
+"""Captions for pictures of the demo world, and the rule for which caption is true of which picture.
 
-The contrastive loss of the demo's CLIP needs both: with eight kinds of things a batch holds many pictures that one
-caption describes, and calling those pairs wrong would teach the model noise.
+The contrastive loss of the demo's CLIP needs both. With eight kinds of things, one caption describes many pictures of a
+batch. To count those pairs as wrong would teach the model noise.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TEMPLATES = (
     "there is {a} in the picture",
     "{}",
 )
-"""Wordings that say nothing true or false of one picture: as on the web, 'small' or 'many' is loosely meant."""
+"""Templates that claim nothing about one picture: as on the web, 'small' or 'many' is used loosely."""
 
 PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "wall": ("in front of a plain wall", "in a room"),
@@ -46,15 +46,15 @@ PLACE_WORDS: dict[str, tuple[str, ...]] = {
 EMPTY_WORDS = ("empty place", "background with nothing in it", "still life", "place without anything moving")
 
 NOTHING = len(KINDS)
-"""Kind number of a picture that shows no sounding thing."""
+"""Kind number of a picture without a sounding thing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a picture shows, or what a caption claims; a claim left out is None.
+    """Facts that a picture shows or that a caption claims; None for a fact that is not claimed.
 
     Attributes:
-        kind: Number in `KINDS`, or `NOTHING`.
+        kind: Index in `KINDS`, or `NOTHING`.
         colour: Name of the thing's main colour.
         place: Name of the background.
     """
@@ -65,14 +65,14 @@ class Facts:
 
 
 def draw_caption(facts: Facts, rng: np.random.Generator) -> tuple[str, Facts]:
-    """Word a caption that is true of a picture.
+    """Draw a caption that is true of a picture.
 
     Args:
-        facts: What the picture shows.
-        rng: Where the wording, and what is left unsaid, is drawn from.
+        facts: Facts that the picture shows.
+        rng: Generator for the wording and for the choice of facts to leave out.
 
     Returns:
-        The caption, and what of the facts it claims.
+        The caption, and the facts that it claims.
     """
     colour = place = None
     if facts.kind == NOTHING:
@@ -93,7 +93,7 @@ def draw_caption(facts: Facts, rng: np.random.Generator) -> tuple[str, Facts]:
 
 
 def true_pairs(pictures: list[Facts], claims: list[Facts]) -> NDArray[np.bool_]:
-    """Which caption is true of which picture, shape [pictures, captions]."""
+    """Return which caption is true of which picture, bool [pictures, captions]."""
     kinds = np.array([p.kind for p in pictures])[:, None] == np.array([c.kind for c in claims])[None]
     colours = _holds([p.colour for p in pictures], [c.colour for c in claims])
     places = _holds([p.place for p in pictures], [c.place for c in claims])
@@ -107,7 +107,7 @@ def _holds(shown: list[str | None], claimed: list[str | None]) -> NDArray[np.boo
 
 
 def vocabulary_texts() -> list[str]:
-    """Texts that hold every word captions are made of, for learning the tokenizer's merges."""
+    """Return texts with every word that captions are made of, to learn the tokenizer's merges from."""
     names = [name for kind in KINDS for name in (kind.label, *kind.synonyms)] + list(EMPTY_WORDS)
     texts = [template.replace("{a}", "a {}").replace("{}", name) for template in TEMPLATES for name in names]
     texts += [words for place in PLACES for words in PLACE_WORDS[place]]

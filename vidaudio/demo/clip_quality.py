@@ -1,7 +1,7 @@
-"""How good an encoder is at the demo world: zero-shot accuracy, and how far its pictures lie from its words.
+"""Quality of an encoder on the demo world: zero-shot accuracy, and distance between image and text embeddings.
 
-CLIPSep trains on embeddings of pictures and is asked with embeddings of text. How well that carries over depends on the
-modality gap (Liang et al. 2022, "Mind the gap"), so the demo measures it on drawings nobody trained on, rendered to
+CLIPSep trains on image embeddings and is queried with text embeddings. How well that transfers depends on the modality
+gap (Liang et al. 2022, "Mind the gap"). The demo therefore measures the gap on held-out drawings, which are rendered to
 H.264 and decoded again like any other video.
 """
 
@@ -25,7 +25,7 @@ from vidaudio.demo.render import render_video
 from vidaudio.demo.world import KINDS, Purpose, derive_seed
 
 FRAME_SIZE = 224
-"""Pixels of a stored frame's side."""
+"""Side of a stored frame in pixels."""
 
 JPEG_QUALITY = 92
 
@@ -35,11 +35,11 @@ PROMPTS = (
     "a low resolution photo of a {}",
     "a photo of many {}",
 )
-"""The four prompts whose mean embedding is a text query (CLIPSep, appendix)."""
+"""The four prompts whose mean embedding is the text query of a label (CLIPSep, appendix)."""
 
 
 def as_frame(picture: Image.Image) -> Image.Image:
-    """A picture as it is stored: bicubic to 224 px on the short side, centre crop, JPEG; given back decoded."""
+    """Return a picture as it is stored: bicubic to 224 px on the short side, centre crop, JPEG, decoded again."""
     picture = picture.convert("RGB")
     factor = FRAME_SIZE / min(picture.size)
     width, height = round(picture.width * factor), round(picture.height * factor)
@@ -52,7 +52,7 @@ def as_frame(picture: Image.Image) -> Image.Image:
 
 
 def load_clip(folder: str | os.PathLike[str]) -> tuple[torch.nn.Module, object, SimpleTokenizer]:
-    """Open a model written by `vidaudio.demo.train_clip`: (model in float32, preprocessing of a picture, tokenizer)."""
+    """Load a model that `vidaudio.demo.train_clip` wrote: (float32 model, image preprocessing, tokenizer)."""
     folder = Path(folder)
     name = f"local-dir:{folder}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
@@ -62,7 +62,7 @@ def load_clip(folder: str | os.PathLike[str]) -> tuple[torch.nn.Module, object, 
 
 @torch.inference_mode()
 def text_queries(model: torch.nn.Module, tokenizer: SimpleTokenizer) -> Tensor:
-    """The text query of every kind: the mean raw embedding of its four prompts, [kinds, D]."""
+    """Return the text query of every kind, [kinds, D]: the mean raw embedding of its four prompts."""
     return torch.stack(
         [model.encode_text(tokenizer([p.format(kind.label) for p in PROMPTS])).mean(0) for kind in KINDS]
     )
@@ -72,14 +72,14 @@ def text_queries(model: torch.nn.Module, tokenizer: SimpleTokenizer) -> Tensor:
 def image_embeddings(
     model: torch.nn.Module, preprocess: object, *, seed: int, videos_per_kind: int, purpose: Purpose = Purpose.CLIP_TEST
 ) -> Tensor:
-    """Raw embeddings of three frames, a second apart, of fresh videos of every kind, [kinds, videos, 3, D].
+    """Return raw embeddings of three frames, a second apart, of new videos of every kind, [kinds, videos, 3, D].
 
     Args:
         model: An open_clip model.
-        preprocess: Its preprocessing.
+        preprocess: Image preprocessing of the model.
         seed: Seed of the drawings.
-        videos_per_kind: Videos of each kind.
-        purpose: What the drawings are derived for.
+        videos_per_kind: Number of videos per kind.
+        purpose: Purpose that the seeds of the drawings are derived for.
     """
     batches = []
     with tempfile.TemporaryDirectory(prefix="vidaudio-clip-") as scratch:
@@ -95,7 +95,7 @@ def image_embeddings(
 
 
 def frames_each_second(path: Path, count: int) -> list[Image.Image]:
-    """The frames shown at 0, 1, 2 ... s."""
+    """Return the first frame at or after each of the times 0, 1, 2 ... s, at most `count` frames."""
     pictures: list[Image.Image] = []
     with av.open(str(path)) as container:
         for frame in container.decode(video=0):
@@ -108,16 +108,17 @@ def evaluate_clip(folder: str | os.PathLike[str], *, seed: int = 0, videos_per_k
     """Measure a model on held-out videos.
 
     Args:
-        folder: Where the model's files are.
+        folder: Folder of the model's files.
         seed: Seed of the drawings, of purpose `CLIP_TEST`.
-        videos_per_kind: Videos of every kind, three frames each.
+        videos_per_kind: Number of videos per kind, with three frames each.
 
     Returns:
-        zero_shot_accuracy: share of single frames nearest (cosine) to their own kind's text query.
-        modality_gap: distance of the mean normalised image embedding from the mean normalised text query.
-        matched_cosine, mismatched_cosine: mean cosine of a frame and the text query of its kind, and of another kind.
-        text_by_image_centroid: share of text queries whose nearest mean raw image embedding is their own kind's.
-        raw_text_offset: distance of a text query from its kind's mean raw image embedding, relative to the mean
+        zero_shot_accuracy: share of single frames whose nearest text query (cosine) is that of their own kind.
+        modality_gap: distance between the mean normalised image embedding and the mean normalised text query.
+        matched_cosine, mismatched_cosine: mean cosine of a frame and the text query of its own kind, and of another
+            kind.
+        text_by_image_centroid: share of text queries whose nearest mean raw image embedding is that of their own kind.
+        raw_text_offset: mean distance of a text query from its kind's mean raw image embedding, divided by the mean
             distance between two kinds' mean image embeddings.
         image_norm, text_norm: mean norms of raw embeddings.
     """
@@ -127,7 +128,7 @@ def evaluate_clip(folder: str | os.PathLike[str], *, seed: int = 0, videos_per_k
 
 
 def gap_report(frames: Tensor, texts: Tensor) -> dict[str, float]:
-    """The figures of `evaluate_clip` from raw embeddings: frames [kinds, frames, D] and text queries [kinds, D]."""
+    """Compute `evaluate_clip`'s figures from raw embeddings: frames [kinds, frames, D], text queries [kinds, D]."""
     kinds = torch.arange(len(texts))
     unit_frames, unit_texts = F.normalize(frames, dim=-1), F.normalize(texts, dim=-1)
     cosines = torch.einsum("knd,td->knt", unit_frames, unit_texts)

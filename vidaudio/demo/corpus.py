@@ -1,4 +1,4 @@
-"""A packed corpus of the demo world, made once and found again: what trains and measures on it begins here."""
+"""Packed corpora of the demo world for training and measuring; each is built once and then reused."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vidaudio.stream.index import INDEX_FILE
 
 WORLD_FOLDER = "world"
 MADE_FILE = "made.json"
-# The encoders of the world, as settings of a corpus.
+# The world's own encoders by name, as settings of the corpus recipe.
 ENCODERS: Mapping[str, tuple[str, ...]] = {
     "clip": (),
     "resnet": (
         "embed.encoder.architecture=resnet18-dilated-64",
-        # Quoted: values are read as YAML, to which a brace begins a mapping.
+        # Quoted because values are read as YAML, in which a brace begins a mapping.
         "embed.encoder.pretrained='{package}/demo/resnet/resnet18.safetensors'",
     ),
 }
@@ -36,10 +36,10 @@ def render_once(
     flawed_per_flaw: int = 2,
     offscreen_share: float = 0.0,
 ) -> list[Video]:
-    """Render a world into `root/world`, unless it is there already; returns its list.
+    """Render a world into `root/world`, unless it exists already; return its list of videos.
 
     Raises:
-        VidaudioError: Another world is there.
+        VidaudioError: When a world of other settings exists there.
     """
     world = root / WORLD_FOLDER
     described = {"seed": seed, "videos_per_kind": dict(videos_per_kind), "flawed": flawed_per_flaw}
@@ -78,19 +78,22 @@ def build_world(
     offscreen_share: float = 0.0,
     settings: Sequence[str] = (),
 ) -> Path:
-    """Render a world and build its corpus from the files as they lie; goes on where an earlier call stopped.
+    """Render a world and build a corpus from its local files; a later call continues an interrupted one.
 
     Args:
-        root: Everything is made in here: `world/`, and `corpus-ENCODER/` beside it, several with one world.
-        encoder: One of the world's own, `clip` or `resnet`.
-        seed, videos_per_kind, flawed_per_flaw, offscreen_share: Of the world, see `render_world`.
-        settings: Further settings of the corpus recipe `demo`.
+        root: Folder of everything: `world/`, and beside it `corpus-ENCODER/`. Several corpora can share one world.
+        encoder: One of the world's own encoders, `clip` or `resnet`.
+        seed: Seed of the world.
+        videos_per_kind: Number of videos per kind in each split.
+        flawed_per_flaw: Number of training videos with each flaw.
+        offscreen_share: Share of videos with a sound from off screen, see `render_world`.
+        settings: Further settings for the corpus recipe `demo`.
 
     Returns:
         The folder to train on.
 
     Raises:
-        VidaudioError: Another world is there, no such encoder, or what a build raises.
+        VidaudioError: When another world exists there, the encoder is unknown, or the build fails.
     """
     if encoder not in ENCODERS:
         raise VidaudioError(f"the demo world has no encoder {encoder!r}; it has {', '.join(ENCODERS)}")

@@ -1,7 +1,8 @@
-"""What the demo world looks like: a place, some clutter, and one sounding thing that moves as its sound does.
+"""Pictures of the demo world: a place, some clutter, and one sounding thing that moves in step with its sound.
 
-Everything is drawn with Pillow at twice the size and reduced, which smooths the edges for a millisecond a frame. The
-background is painted once a video; a frame costs one copy of it, the shapes of the thing, and the reduction.
+Everything is drawn with Pillow at twice the size and then reduced, which smooths the edges and takes a millisecond per
+frame. The background is painted once per video. A frame costs one copy of the background, the shapes of the thing, and
+the reduction.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one instance looks: everything about its picture but the motion.
+    """Look of one instance: everything about its picture except the motion.
 
     Attributes:
         colour: Name of the thing's main colour, a key of `COLOURS`.
         place: Name of the background, a key of `PLACES`.
-        centre: Where the thing stands, in units of the picture's height, from its centre (right and down positive).
+        centre: Position of the thing relative to the picture's centre, in picture heights; right and down are positive.
         scale: Size of the thing; 1 fills most of the height.
         tilt: Rotation in radians.
         mirrored: Whether left and right are exchanged.
-        seed: What the details (place, clutter, texture, light) are drawn from.
+        seed: Seed of the details: place, clutter, texture, light.
     """
 
     colour: str
@@ -45,11 +46,11 @@ class Look:
 
 
 def draw_look(rng: np.random.Generator, colours: Sequence[str], *, tiltable: bool) -> Look:
-    """Draw how one instance looks.
+    """Choose the look of one instance at random.
 
     Args:
-        rng: The instance's own generator.
-        colours: Names the thing's main colour is drawn from.
+        rng: Generator of the instance.
+        colours: Names that the thing's main colour is chosen from.
         tiltable: Whether the thing may be rotated (a ball on a floor or a tap on a wall may not).
     """
     scale = float(rng.uniform(0.55, 0.95))
@@ -66,19 +67,24 @@ def draw_look(rng: np.random.Generator, colours: Sequence[str], *, tiltable: boo
 
 
 class Scene:
-    """One instance in its place; `at` gives its picture at any time."""
+    """One instance in its place; `at` returns its picture at any time. The background is painted on construction.
+
+    Args:
+        draw: Function that draws the thing; None for the empty place with its clutter.
+        look: Look of the instance.
+        performance: Score that the thing moves to; None for the empty place.
+    """
 
     def __init__(self, draw: Draw | None, look: Look, performance: Performance | None):
-        """Paint the background. Without `draw` the picture shows the empty place, clutter and all."""
         self._draw, self._look, self._performance = draw, look, performance
         rng = np.random.default_rng(look.seed)
         self._background = PLACES[look.place](rng)
         clutter(self._background, rng)
-        if rng.random() < 0.5:  # a shallow depth of field, as photographs have
+        if rng.random() < 0.5:  # a shallow depth of field, as in photographs
             self._background = self._background.filter(ImageFilter.BoxBlur(float(rng.uniform(1, 4))))
         base = COLOURS[look.colour]
         self._colour = mix(base, soft(rng), float(rng.uniform(0, 0.22)))
-        # Lighting costs a float pass a frame, so it is laid on the background, not on the moving thing.
+        # Light falls on the background only: on the moving thing, it would cost a float pass per frame.
         self._shade(light_field(rng))
 
     def _shade(self, light: np.ndarray) -> None:
@@ -87,7 +93,7 @@ class Scene:
         self._background = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
     def at(self, seconds: float) -> Image.Image:
-        """The picture at time `seconds`, RGB, `WIDTH` x `HEIGHT`."""
+        """Return the picture at time `seconds`, RGB, `WIDTH` x `HEIGHT`."""
         image = self._background.copy()
         if self._draw is not None and self._performance is not None:
             look = self._look

@@ -1,4 +1,4 @@
-"""The tools of the demo world's pictures: its size, its colours, and a pen that draws in a thing's own coordinates."""
+"""Drawing tools of the demo world: picture size, colours, and a pen that draws in a thing's own coordinates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 WIDTH, HEIGHT = 320, 240
-"""Size of the world's videos in pixels. Wider than high, so that a centre crop has something to cut."""
+"""Size of the world's videos in pixels; wider than high, so that a centre crop removes something."""
 
 SUPERSAMPLING = 2
 
@@ -33,7 +33,15 @@ COLOURS: dict[str, Colour] = {
 
 
 class Pen:
-    """Draws shapes given in a thing's own coordinates: its box is about -0.5 .. 0.5, y pointing down."""
+    """Pen that draws shapes in a thing's own coordinates: its box is about -0.5 .. 0.5, with y pointing down.
+
+    Args:
+        image: Image to draw on.
+        centre: Position of the thing relative to the image's centre, in picture heights; right and down are positive.
+        scale: Length of one unit of the thing, in picture heights.
+        tilt: Rotation in radians.
+        mirrored: Whether left and right are exchanged.
+    """
 
     def __init__(self, image: Image.Image, centre: Point, scale: float, tilt: float = 0.0, mirrored: bool = False):
         self._draw = ImageDraw.Draw(image)
@@ -51,15 +59,17 @@ class Pen:
         )
 
     def polygon(self, points: Sequence[Point], colour: Colour) -> None:
+        """Draw a filled polygon."""
         self._draw.polygon([self._place(p) for p in points], fill=colour)
 
     def line(self, points: Sequence[Point], colour: Colour, width: float) -> None:
-        """A line through `points`, `width` in units of the thing, with round joints."""
+        """Draw a line through `points` with round joints; `width` is in units of the thing."""
         self._draw.line(
             [self._place(p) for p in points], fill=colour, width=max(1, round(width * self._unit)), joint="curve"
         )
 
     def ellipse(self, centre: Point, radii: Point, colour: Colour, angle: float = 0.0) -> None:
+        """Draw a filled ellipse, rotated by `angle` radians."""
         cos, sin = math.cos(angle), math.sin(angle)
         points = []
         for step in _CIRCLE:
@@ -68,12 +78,13 @@ class Pen:
         self.polygon(points, colour)
 
     def circle(self, centre: Point, radius: float, colour: Colour) -> None:
+        """Draw a filled circle."""
         x, y = self._place(centre)
         r = radius * self._unit
         self._draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
     def arc(self, centre: Point, radius: float, start: float, end: float, colour: Colour, width: float) -> None:
-        """Part of a circle from angle `start` to `end`, radians, clockwise from the right."""
+        """Draw part of a circle from angle `start` to `end`, in radians, clockwise from the right."""
         angles = [start + (end - start) * k / 10 for k in range(11)]
         points = [(centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a)) for a in angles]
         self.line(points, colour, width)
@@ -85,14 +96,16 @@ STEEL: Colour = (150, 156, 166)
 
 
 def mix(first: Colour, second: Colour, amount: float) -> Colour:
-    """`first` moved towards `second` by `amount` (0 to 1)."""
+    """Return `first` moved towards `second` by `amount` (0 to 1)."""
     r, g, b = (round(a + (z - a) * amount) for a, z in zip(first, second, strict=True))
     return r, g, b
 
 
 def dark(colour: Colour, amount: float = 0.3) -> Colour:
+    """Return a darker colour; `amount` is 0 to 1."""
     return mix(colour, (16, 14, 24), amount)
 
 
 def light(colour: Colour, amount: float = 0.4) -> Colour:
+    """Return a lighter colour; `amount` is 0 to 1."""
     return mix(colour, (255, 252, 240), amount)

@@ -1,4 +1,4 @@
-"""Pictures of the demo: its things, and spectrograms of what was mixed, what was asked for and what came out."""
+"""Pictures that the demo writes: its things, and spectrograms of mixture, target and prediction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ LOWEST_HZ, HIGHEST_HZ = 100.0, 8000.0
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One row: a title, the query in words, and mixture, target and prediction as float samples."""
+    """One row of spectrograms.
+
+    Attributes:
+        title: Title of the row.
+        query: Query in words.
+        sounds: Mixture, target and prediction, float samples.
+    """
 
     title: str
     query: str
@@ -30,7 +36,7 @@ class Panel:
 
 
 def draw_kinds(seed: int, path: Path) -> None:
-    """Draw one thing of every kind, as its test videos show it, on one sheet; PNG."""
+    """Draw one thing of every kind, as in the test videos, on one sheet; write it as PNG."""
     rows = -(-len(KINDS) // SHEET_COLUMNS)
     sheet = Image.new("RGB", (WIDTH * SHEET_COLUMNS, HEIGHT * rows))
     for number, kind in enumerate(KINDS):
@@ -41,7 +47,7 @@ def draw_kinds(seed: int, path: Path) -> None:
 
 
 def draw_panels(panels: Sequence[Panel], sample_rate: int, path: Path) -> None:
-    """Draw a row a panel: mixture, target, prediction, on one scale of level; log frequency; PNG."""
+    """Write a PNG with one row per panel: mixture, target, prediction, on one level scale, log frequency."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -70,7 +76,7 @@ def draw_panels(panels: Sequence[Panel], sample_rate: int, path: Path) -> None:
 
 
 def _level(sound: np.ndarray) -> np.ndarray:
-    """Magnitudes in dB, `[bins, frames]`."""
+    """Return magnitudes in dB, `[bins, frames]`."""
     padded = np.pad(np.asarray(sound, np.float64), N_FFT // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP]
     magnitude = np.abs(np.fft.rfft(frames * np.hanning(N_FFT), axis=1)).T

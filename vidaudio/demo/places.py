@@ -1,4 +1,4 @@
-"""The places: backgrounds, painted once a video, with clutter in them and light over them."""
+"""Places of the demo world: backgrounds that are painted once per video, with clutter and light."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _canvas(colour: Colour) -> Image.Image:
 
 
 def soft(rng: np.random.Generator) -> Colour:
-    """A muted colour for walls, floors and cloth, so that the thing stands out."""
+    """Return a muted colour for walls, floors and cloth, so that the thing stands out."""
     name = list(COLOURS)[int(rng.integers(len(COLOURS)))]
     grey = int(rng.integers(120, 235))
     return mix(COLOURS[name], (grey, grey, grey), float(rng.uniform(0.45, 0.8)))
@@ -30,7 +30,7 @@ def _gradient(top: Colour, bottom: Colour) -> Image.Image:
 
 
 def place_wall(rng: np.random.Generator) -> Image.Image:
-    """A plain painted wall over a floor."""
+    """Paint a plain wall over a floor."""
     colour = soft(rng)
     image = _gradient(light(colour, 0.2), dark(colour, 0.15))
     draw = ImageDraw.Draw(image)
@@ -41,7 +41,7 @@ def place_wall(rng: np.random.Generator) -> Image.Image:
 
 
 def place_bricks(rng: np.random.Generator) -> Image.Image:
-    """A brick wall."""
+    """Paint a brick wall."""
     colour = mix((164, 92, 70), soft(rng), float(rng.uniform(0, 0.5)))
     image = _canvas(light(colour, 0.35))
     draw = ImageDraw.Draw(image)
@@ -55,7 +55,7 @@ def place_bricks(rng: np.random.Generator) -> Image.Image:
 
 
 def place_planks(rng: np.random.Generator) -> Image.Image:
-    """Wooden planks."""
+    """Paint wooden planks."""
     colour = mix((176, 132, 88), soft(rng), float(rng.uniform(0, 0.5)))
     image = _canvas(colour)
     draw = ImageDraw.Draw(image)
@@ -71,7 +71,7 @@ def place_planks(rng: np.random.Generator) -> Image.Image:
 
 
 def place_tiles(rng: np.random.Generator) -> Image.Image:
-    """Kitchen tiles."""
+    """Paint kitchen tiles."""
     first, second = light(soft(rng), 0.45), light(soft(rng), 0.2)
     image = _canvas(dark(first, 0.2))
     draw = ImageDraw.Draw(image)
@@ -83,7 +83,7 @@ def place_tiles(rng: np.random.Generator) -> Image.Image:
 
 
 def place_hills(rng: np.random.Generator) -> Image.Image:
-    """Sky over green hills."""
+    """Paint sky over green hills."""
     sky = mix((126, 184, 232), soft(rng), float(rng.uniform(0, 0.35)))
     image = _gradient(sky, light(sky, 0.6))
     draw = ImageDraw.Draw(image)
@@ -103,7 +103,7 @@ def place_hills(rng: np.random.Generator) -> Image.Image:
 
 
 def place_night(rng: np.random.Generator) -> Image.Image:
-    """A night sky with stars over dark roofs."""
+    """Paint a night sky with stars over dark roofs."""
     image = _gradient((18, 22, 52), mix((70, 62, 110), soft(rng), 0.2))
     draw = ImageDraw.Draw(image)
     for _ in range(70):
@@ -121,7 +121,7 @@ def place_night(rng: np.random.Generator) -> Image.Image:
 
 
 def place_stripes(rng: np.random.Generator) -> Image.Image:
-    """Striped wallpaper."""
+    """Paint striped wallpaper."""
     first, second = soft(rng), light(soft(rng), 0.3)
     image = _canvas(first)
     draw = ImageDraw.Draw(image)
@@ -133,7 +133,7 @@ def place_stripes(rng: np.random.Generator) -> Image.Image:
 
 
 def place_dots(rng: np.random.Generator) -> Image.Image:
-    """Dotted cloth."""
+    """Paint dotted cloth."""
     first, second = soft(rng), light(soft(rng), 0.3)
     image = _canvas(first)
     draw = ImageDraw.Draw(image)
@@ -158,7 +158,7 @@ PLACES: dict[str, Callable[[np.random.Generator], Image.Image]] = {
 
 
 def clutter(image: Image.Image, rng: np.random.Generator) -> None:
-    """Up to five silent objects (boxes, discs, stars, plants, frames), mostly towards the edges."""
+    """Draw up to five silent objects (boxes, discs, stars, plants, frames), mostly near the edges."""
     for _ in range(int(rng.integers(0, 6))):
         angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0.42, 0.72)
         centre = (float(radius * np.cos(angle)), float(0.62 * radius * np.sin(angle)))
@@ -189,7 +189,7 @@ def clutter(image: Image.Image, rng: np.random.Generator) -> None:
 
 
 def light_field(rng: np.random.Generator) -> np.ndarray:
-    """How bright each pixel of the final picture is: light from one side, between about 0.75 and 1.15."""
+    """Return the brightness factor of each pixel of the final picture: light from one side, 0.65 to 1.29."""
     x = np.linspace(-1, 1, WIDTH, dtype=np.float32)[None]
     y = np.linspace(-1, 1, HEIGHT, dtype=np.float32)[:, None]
     angle = rng.uniform(0, 2 * np.pi)

@@ -1,8 +1,8 @@
-"""Renders the demo world to video files: H.264 pictures and AAC sound in mp4, as a camera would leave them.
+"""Rendering of the demo world to video files: H.264 pictures and AAC sound in mp4, as from a camera.
 
-A few training videos are flawed on purpose, in the ways videos of the web are: no sound in the track, a frozen picture,
-picture and sound of different things, a file cut off half-way. In a noisy world, a share of the training and validation
-videos also holds the sound of a thing that is not in the picture; test videos stay clean. `world.csv` says which.
+A few training videos are flawed on purpose, in the ways of web videos: no sound in the track, a frozen picture, picture
+and sound of different things, a file that is cut off half-way. In a noisy world, a share of the training and validation
+videos also contains the sound of a thing that is not in the picture; test videos stay clean. `world.csv` lists both.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ FRAMES_PER_SECOND = 10
 SPLITS: Mapping[str, Purpose] = MappingProxyType({"train": Purpose.TRAIN, "val": Purpose.VAL, "test": Purpose.TEST})
 
 FULL: Mapping[str, int] = MappingProxyType({"train": 36, "val": 4, "test": 8})
-"""Videos a kind for a demo that trains."""
+"""Videos per kind for a demo that trains."""
 
 SMALL: Mapping[str, int] = MappingProxyType({"train": 5, "val": 1, "test": 2})
-"""Videos a kind for a check that the parts fit together."""
+"""Videos per kind for a check that the parts fit together."""
 
 OFFSCREEN_SHARE = 0.5
-"""Of the training and validation videos of a noisy world."""
+"""Share of a noisy world's training and validation videos with a sound from off screen."""
 
 OFFSCREEN_SPLITS = ("train", "val")
 
 OFFSCREEN_DB = (-6.0, 0.0)
-"""How loud a sound from off screen is, against the sound of what is seen."""
+"""Range of the level of a sound from off screen, relative to the sound of the visible thing, in dB."""
 
 
 class Flaw(StrEnum):
-    """What is wrong with a video on purpose."""
+    """Deliberate flaw of a video."""
 
     NONE = ""
     SILENT = "silent"
@@ -63,13 +63,13 @@ class Video:
     """One video of the world.
 
     Attributes:
-        file: Path under the world's folder.
-        label: What the video is listed as; a mismatched one shows it but sounds like `sounding`.
-        split: train, val or test.
-        flaw: What is wrong with it, if anything.
-        seed: What its picture and its sound are drawn from.
-        sounding: Label of what is heard.
-        offscreen: Label of what is heard beside it without being in the picture; empty where nothing is.
+        file: Path relative to the world's folder.
+        label: Label in the list, and of the kind shown; a mismatched video sounds like `sounding` instead.
+        split: `train`, `val` or `test`.
+        flaw: Deliberate flaw; `Flaw.NONE` without one.
+        seed: Seed of picture and sound.
+        sounding: Label of the kind that is heard.
+        offscreen: Label of a second kind that is heard but not in the picture; empty without one.
     """
 
     file: str
@@ -87,14 +87,17 @@ COLUMNS = ("file", "label", "split", "flaw", "seed", "sounding", "offscreen")
 def plan_world(
     seed: int, videos_per_kind: Mapping[str, int], flawed_per_flaw: int, offscreen_share: float = 0.0
 ) -> list[Video]:
-    """List the videos of a world, without rendering any.
+    """List the videos of a world without rendering any.
 
     Args:
-        seed: Two worlds of one seed are the same, whatever their size: a larger one only has more videos.
-        videos_per_kind: Videos of every kind in each split.
-        flawed_per_flaw: How many training videos have each of the flaws, beside `videos_per_kind`.
-        offscreen_share: Of the flawless training and validation videos, those with a sound from off screen, too; a
-            noisy world is the clean one of its seed in everything else.
+        seed: Seed of the world. With the same seed, larger `videos_per_kind` only add videos.
+        videos_per_kind: Number of videos per kind in each split.
+        flawed_per_flaw: Number of training videos with each flaw, in addition to `videos_per_kind`.
+        offscreen_share: Probability that a flawless training or validation video also has a sound from off screen. In
+            everything else, a noisy world equals the clean one of its seed.
+
+    Raises:
+        VidaudioError: When the share is outside 0 .. 1, or a split is unknown.
     """
     if not 0 <= offscreen_share <= 1:
         raise VidaudioError(f"a share of {offscreen_share} of the videos cannot be noisy; it lies in 0 .. 1")
@@ -123,7 +126,7 @@ def plan_world(
 
 
 def draw_offscreen(kind: Kind, seed: int, share: float) -> str:
-    """Label of the other kind that is heard from off screen in a video of this seed, or empty: so it is in `share`."""
+    """Return the kind heard from off screen in a video of this seed; empty with probability 1 - `share`."""
     rng = np.random.default_rng([seed, 3])
     if rng.random() >= share:
         return ""
@@ -140,16 +143,16 @@ def render_world(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Video]:
-    """Render a world into `folder`: `media/*.mp4`, and `world.csv`, written last.
+    """Render a world into `folder`: `media/*.mp4`, and `world.csv`, which is written last.
 
     Args:
-        folder: Created where missing. Videos rendered there before are written anew.
-        seed: What the whole world is drawn from.
-        videos_per_kind: Videos of every kind in each split (train, val, test).
-        flawed_per_flaw: Training videos with each of the flaws, beside those.
-        offscreen_share: Of the training and validation videos, those with a sound from off screen, see `plan_world`.
-        processes: Worker processes; by default one for each processor this process may use.
-        progress: Called with (videos done, videos in all) after each.
+        folder: Output folder, created if it is missing. Existing videos are rendered again.
+        seed: Seed of the whole world.
+        videos_per_kind: Number of videos per kind in each split (train, val, test).
+        flawed_per_flaw: Number of training videos with each flaw, in addition to those.
+        offscreen_share: Share of training and validation videos with a sound from off screen, see `plan_world`.
+        processes: Number of worker processes; None for one per processor that this process may use.
+        progress: Function that is called with (videos done, videos in all) after each video.
 
     Returns:
         The rows of `world.csv`.
@@ -174,7 +177,7 @@ def render_world(
 
 
 def read_world(folder: str | os.PathLike[str]) -> list[Video]:
-    """The rows of a rendered world's `world.csv`."""
+    """Read the rows of a rendered world's `world.csv`."""
     with (Path(folder) / "world.csv").open(newline="", encoding="utf-8") as file:
         return [
             Video(
@@ -184,7 +187,7 @@ def read_world(folder: str | os.PathLike[str]) -> list[Video]:
                 Flaw(r["flaw"]),
                 int(r["seed"]),
                 r["sounding"],
-                r.get("offscreen") or "",  # lists of before there were noisy worlds lack the column
+                r.get("offscreen") or "",  # lists from before there were noisy worlds have no such column
             )
             for r in csv.DictReader(file)
         ]
@@ -206,16 +209,16 @@ def render_video(
     offscreen: Kind | None = None,
     duration: float = DURATION,
 ) -> None:
-    """Render one video: `kind` in the picture and, unless `sounding` says otherwise, in the sound.
+    """Render one video that shows `kind` and, unless `sounding` is given, also sounds like it.
 
     Args:
-        path: The mp4 to write; appears under its name only when complete.
-        kind: What is seen.
-        seed: From `derive_seed`; the same seed gives the same pictures and the same samples.
-        flaw: What to spoil.
-        sounding: What is heard; `kind` by default.
-        offscreen: What is heard beside it.
-        duration: Seconds.
+        path: Path of the mp4 file; it appears there only when complete.
+        kind: Kind that is seen.
+        seed: Seed from `derive_seed`; the same seed gives the same pictures and the same samples.
+        flaw: Deliberate flaw.
+        sounding: Kind that is heard; None for `kind`.
+        offscreen: Second kind that is heard; None for none.
+        duration: Duration in seconds.
     """
     path = Path(path)
     seen = Instance(kind, seed, duration)
@@ -238,7 +241,7 @@ def render_video(
 
 
 def add_offscreen(sound: sounds.Waveform, kind: Kind, seed: int, duration: float) -> sounds.Waveform:
-    """A video's sound with that of another thing, at a level drawn from the video's seed; float32, within -1 .. 1."""
+    """Mix a second thing's sound into a video's, at a level drawn from the seed; float32, within -1 .. 1."""
     other = Instance(kind, derive_seed(purpose_of(seed), seed, "offscreen"), duration).sound()
     level_db = np.random.default_rng([seed, 4]).uniform(*OFFSCREEN_DB)
     gain = 10 ** (level_db / 20) * np.sqrt(np.mean(sound**2) / np.mean(other**2))
@@ -247,7 +250,7 @@ def add_offscreen(sound: sounds.Waveform, kind: Kind, seed: int, duration: float
 
 
 def _frames(instance: Instance, *, still: bool) -> Iterator[bytes]:
-    """Raw RGB frames at `FRAMES_PER_SECOND`; frame n shows the time n / FRAMES_PER_SECOND."""
+    """Yield raw RGB frames at `FRAMES_PER_SECOND`; frame n shows the time n / FRAMES_PER_SECOND unless `still`."""
     scene = instance.scene()
     count = round(instance.duration * FRAMES_PER_SECOND)
     frozen = scene.at(instance.duration / 2).tobytes() if still else None
@@ -256,7 +259,7 @@ def _frames(instance: Instance, *, still: bool) -> Iterator[bytes]:
 
 
 def _encode(mp4: Path, wav: Path, frames: Iterator[bytes]) -> None:
-    """Mux raw frames and a wav into an mp4 whose index stands at the end, as FFmpeg writes it unless asked."""
+    """Mux raw frames and a wav file into an mp4 file with its index at the end, as FFmpeg does by default."""
     picture = ffmpeg.input(
         "pipe:",
         format="rawvideo",
@@ -274,7 +277,7 @@ def _encode(mp4: Path, wav: Path, frames: Iterator[bytes]) -> None:
         pix_fmt="yuv420p",
         acodec="aac",
         audio_bitrate="96k",
-        # One thread and no version strings: the file is then a function of its input; the pool keeps the cores busy.
+        # One thread and no version strings, so that the file depends on its input alone. The pool keeps the cores busy.
         threads=1,
         fflags="+bitexact",
         loglevel="error",
@@ -285,7 +288,7 @@ def _encode(mp4: Path, wav: Path, frames: Iterator[bytes]) -> None:
             process.stdin.write(frame)
         process.stdin.close()
     except BrokenPipeError:
-        pass  # FFmpeg gave up early; what it said about it is raised below
+        pass  # FFmpeg ended early; its message is raised below
     complaint = process.stderr.read().decode(errors="replace").strip()
     process.stderr.close()
     if process.wait() != 0:

@@ -1,8 +1,8 @@
-"""`vidaudio demo`: the whole path once, small, on one machine, with nothing to fetch from outside.
+"""`vidaudio demo`: the whole pipeline once, small, on one machine, with nothing to fetch from outside.
 
-A small world of sounding things is rendered and served on loopback; from there on everything is what any user would
-run: manifest, build, train, evaluate, separate. Each step tells the command it stands for. A demo that was interrupted
-goes on where it stopped.
+A small world of sounding things is rendered and served on loopback. From there on, every step is what any user would
+run: manifest, build, train, evaluate, separate. Each of these steps prints the command that it corresponds to. A demo
+that was interrupted continues where it stopped.
 """
 
 from __future__ import annotations
@@ -49,7 +49,14 @@ METHODS = ("mixture", "text", "image", "wrong_text", "fixed_filter", "ideal_bina
 
 @dataclass(frozen=True, slots=True)
 class DemoSize:
-    """How much of everything: videos a kind, videos of each flaw, training settings, test mixtures (None: all)."""
+    """Amounts of a demo.
+
+    Attributes:
+        videos_per_kind: Number of videos per kind in each split.
+        flawed_per_flaw: Number of training videos with each flaw.
+        train_settings: Settings of the training recipe.
+        mixtures: Number of test mixtures; None for all.
+    """
 
     videos_per_kind: Mapping[str, int]
     flawed_per_flaw: int
@@ -83,17 +90,17 @@ def run_demo(
     noisy: bool = False,
     tell: Tell = print,
 ) -> EvaluationReport:
-    """Render, serve, list, build, train, evaluate, separate; tells what it does and what came of it.
+    """Render, serve, list, build, train, evaluate and separate; report each step and its results.
 
     Args:
-        folder: Everything is made in here.
+        folder: Folder of everything that the demo writes.
         size: `full` learns to separate in some minutes; `small` runs every step once, too briefly to learn.
-        seed: Of the world; drawings and sounds of train, val and test are disjoint for every seed.
-        noisy: Half of the training and validation videos hold a sound from off screen, too.
-        tell: Takes each line or lines about the steps, which are printed by default.
+        seed: Seed of the world; drawings and sounds of train, val and test are disjoint for every seed.
+        noisy: Whether half of the training and validation videos also contain a sound from off screen.
+        tell: Function that is called with each report, of one or more lines; prints by default.
 
     Raises:
-        VidaudioError: With what to do about it.
+        VidaudioError: When a step fails; the message says what to do.
     """
     if size not in SIZES:
         raise VidaudioError(f"there is no demo size {size!r}; there are {', '.join(SIZES)}")
@@ -163,12 +170,12 @@ def _render(root: Path, size: DemoSize, seed: int, noisy: bool, tell: Tell) -> N
 
 
 def _as_options(size: DemoSize) -> str:
-    """The size's training settings as they are typed."""
+    """Return the size's training settings as command-line options."""
     return "".join(f" --set {setting}" for setting in size.train_settings)
 
 
 def _port(root: Path) -> int:
-    """The port of an earlier try, since the list's URLs bear it; 0, any free one, the first time."""
+    """Return the port of an earlier run, because the list's URLs contain it; 0 (any free port) the first time."""
     remembered = root / PORT_FILE
     return int(remembered.read_text()) if remembered.is_file() else 0
 
@@ -182,7 +189,7 @@ def _write_list(root: Path, server: FolderServer) -> None:
 
 
 def _describe_encoder(data: Path, tell: Tell) -> None:
-    """Zero-shot accuracy and image-text gap of the demo's encoder, on the held-out pictures just embedded."""
+    """Report zero-shot accuracy and image-text gap of the demo's encoder on the held-out pictures."""
     index = open_index(str(data), "test")
     encoder = load_query_encoder(index.encoder)
     labels = [row[0] for row in index.table["labels"].to_pylist()]
@@ -221,7 +228,7 @@ def _train(root: Path, data: Path, size: DemoSize, tell: Tell) -> None:
 
 
 def _tell_result(report: EvaluationReport, size: str, tell: Tell) -> None:
-    """The claims of the demo, with what was measured: first the figure that a change of level alone does not move."""
+    """Report the measured values of the demo's claims; first the one that a change of level alone does not move."""
     if size == "small":
         tell("(trained for a few steps only: these numbers show that the path runs, not what it learns)")
         return
@@ -236,7 +243,7 @@ def _tell_result(report: EvaluationReport, size: str, tell: Tell) -> None:
 
 
 def _separate_some(root: Path, data: Path, run: Path, tell: Tell) -> None:
-    """Mix held-out clips, separate them through the same function as the command, and draw what happened."""
+    """Mix held-out clips, separate them with the command's own function, and draw the spectrograms."""
     loaded = load_checkpoint(run)
     index = open_index(str(data), "test")
     front_end = loaded.model.front_end

@@ -1,6 +1,7 @@
-"""A small web server for a folder, on this machine only: what the demo downloads its videos from.
+"""Web server for one folder, on this machine only; the demo downloads its videos from it.
 
-It answers what a downloader asks of a real one: lengths, types, and single byte ranges (so that a download can resume).
+It supports what a downloader needs of a real server: lengths, types, and single byte ranges (so that a download can
+resume).
 """
 
 from __future__ import annotations
@@ -34,21 +35,20 @@ _BLOCK = 1 << 18  # bytes read and sent at a time
 
 
 class FolderServer:
-    """Serves the files of a folder over HTTP on 127.0.0.1 for as long as the `with` block lasts.
+    """Server of a folder's files over HTTP on 127.0.0.1; it answers requests while its `with` block lasts.
 
         with FolderServer("world") as server:
             fetch(server.url_of("media/a.mp4"))
 
-    Nothing outside the folder can be had: not by `..`, not by an absolute path, not through a symbolic link.
+    Nothing outside the folder can be read: not by `..`, not by an absolute path, not through a symbolic link. The port
+    is bound on construction.
+
+    Args:
+        folder: Folder to serve; must exist.
+        port: TCP port on 127.0.0.1; 0 for any free one.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, port: int = 0):
-        """Bind the port (0: any free one); requests are answered once the block is entered.
-
-        Args:
-            folder: What to serve; must exist.
-            port: TCP port on 127.0.0.1.
-        """
         root = Path(folder).resolve(strict=True)
         handler = type("_Handler", (_Handler,), {"root": root})
         self._server = _Server(("127.0.0.1", port), handler)
@@ -57,11 +57,11 @@ class FolderServer:
 
     @property
     def url(self) -> str:
-        """Where the folder is served, without a slash at the end: `http://127.0.0.1:PORT`."""
+        """Return the address of the folder without a slash at the end: `http://127.0.0.1:PORT`."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def url_of(self, path: str) -> str:
-        """The URL of a file given by its path under the folder."""
+        """Return the URL of a file, given its path relative to the folder."""
         return f"{self.url}/{quote(path)}"
 
     def __enter__(self) -> FolderServer:
@@ -78,7 +78,7 @@ class FolderServer:
 
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
-        # Clients drop connections that they kept open; that is their way to say goodbye, not an error.
+        # Clients close connections that they kept open; that is not an error.
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60  # seconds an idle connection is kept
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the demo's own output is what people read."""
+        """Log nothing, because the demo's own output is what people read."""
 
     def do_GET(self) -> None:
         self._answer(with_body=True)
@@ -126,10 +126,10 @@ class _Handler(BaseHTTPRequestHandler):
                     self.wfile.write(block)
                     left -= len(block)
             except (BrokenPipeError, ConnectionResetError):
-                self.close_connection = True  # the client has what it wanted
+                self.close_connection = True  # the client has read all it needs
 
     def _file(self) -> Path | None:
-        """The regular file the request names, or None where there is none inside the folder."""
+        """Return the regular file that the request names; None if the folder contains no such file."""
         name = unquote(urlsplit(self.path).path)
         if "\0" in name:
             return None
@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _parse_range(header: str | None, size: int) -> tuple[int, int, bool] | None:
-    """First and last byte to send, and whether that is part of the file; None where the range lies outside it.
+    """Return the first and last byte to send, and whether that is a part; None if the range is outside the file.
 
     A header of another form (several ranges, another unit) is ignored, as RFC 9110 allows: the whole file is sent.
     """

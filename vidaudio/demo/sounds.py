@@ -1,9 +1,9 @@
-"""What the demo world's things sound like: a rhythm drawn from a seed, and the waveform that follows it.
+"""Sounds of the demo world: a rhythm drawn from a seed, and the waveform that follows it.
 
-Six of the eight kinds put their pitch anywhere in one octave, with the same balance of harmonics, so that no fixed
-equaliser can tell them apart: what identifies a kind is how its sound moves in time. The other two sit below and above,
-but their harmonics and glides reach into the same octave. A `Performance` is the score both the sound and the picture
-follow, which is what keeps them in step.
+Six of the eight kinds draw their pitch from one octave and share one balance of harmonics, so that no fixed equaliser
+can tell them apart: what identifies a kind is how its sound moves in time. The pitches of the other two are lower and
+higher, but their harmonics and glides reach into the same octave. Sound and picture follow the same `Performance`
+(score), which keeps them in step.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ Waveform = NDArray[np.float32]
 SAMPLE_RATE = 44_100
 
 SHARED_OCTAVE_HZ = (500.0, 1000.0)
-"""Where six of the kinds draw their pitch."""
+"""Range from which six of the kinds draw their pitch."""
 
 COMMON_RMS = 0.045
-"""Root mean square of an instance at level 0 dB: low enough that the sparsest kind, 6 dB up, does not clip."""
+"""Root mean square of an instance at level 0 dB: low enough that the sparsest kind does not clip 6 dB above it."""
 
 LEVEL_RANGE_DB = 5.0
-"""An instance's level lies within plus or minus this of the common one."""
+"""Largest deviation of an instance's level from the common level, in dB."""
 
 HARMONICS = (1.0, 0.45, 0.22)
-"""Amplitudes of the first harmonics, the same for every kind."""
+"""Amplitudes of the first harmonics, the same for every kind but the tap."""
 
 _ROOM_NOISE = 0.003  # relative to the sound's RMS (-50 dB): a recording is never digitally silent between two sounds
 _SILENCE = 1e-4
@@ -36,17 +36,17 @@ _SILENCE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """The score of one instance, which its sound and its picture both follow.
+    """Score of one instance; its sound and its picture both follow it.
 
     Attributes:
-        duration: Seconds.
-        pitch: Fundamental in Hz; the resting pitch where it moves.
-        onsets: When each event begins, seconds, increasing.
-        lengths: How long each event lasts, seconds; for events that ring out, their decay time.
-        notes: Fundamental of each event, Hz.
-        rate: Speed of a periodic motion in Hz (a wail, a wobble), 0 where there is none.
+        duration: Duration in seconds.
+        pitch: Fundamental in Hz; the resting pitch if it moves.
+        onsets: Start of each event in seconds, increasing.
+        lengths: Duration of each event in seconds; the decay time for events that ring out.
+        notes: Fundamental of each event in Hz.
+        rate: Frequency of a periodic motion (a wail, a wobble) in Hz; 0 for none.
         depth: Extent of that motion in octaves.
-        phase: Phase of that motion at t = 0, radians.
+        phase: Phase of that motion at t = 0, in radians.
         level: Level in dB relative to the world's common level.
     """
 
@@ -61,12 +61,12 @@ class Performance:
     level: float
 
     def since(self, seconds: float) -> float:
-        """Seconds since the last event began at time `seconds`; infinite before the first."""
+        """Return the seconds from the last event's start to time `seconds`; infinite before the first event."""
         index = int(np.searchsorted(self.onsets, seconds, side="right")) - 1
         return seconds - self.onsets[index] if index >= 0 else float("inf")
 
     def swing(self, seconds: float) -> float:
-        """The periodic motion at time `seconds`, between -1 and 1."""
+        """Return the periodic motion at time `seconds`, between -1 and 1."""
         return float(np.sin(2 * np.pi * self.rate * seconds + self.phase))
 
 
@@ -102,7 +102,7 @@ def _performance(
 
 
 def _regular_onsets(rng: np.random.Generator, duration: float, period: float, jitter: float) -> list[float]:
-    """Onsets a period apart, each moved by up to `jitter` of it, the first within the first period."""
+    """Draw onsets a period apart, each moved by up to `jitter` periods, the first within the first period."""
     grid = np.arange(rng.uniform(0.05, 1.0) * period, duration - 0.05, period)
     return [float(t) for t in grid + rng.uniform(-jitter, jitter, grid.shape) * period if t > 0]
 
@@ -111,26 +111,26 @@ def _regular_onsets(rng: np.random.Generator, duration: float, period: float, ji
 
 
 def perform_bell(rng: np.random.Generator, duration: float) -> Performance:
-    """Slow strikes that ring out for a second."""
+    """Draw the score of a bell: slow strikes that ring out for a second."""
     onsets = _regular_onsets(rng, duration, rng.uniform(0.9, 1.5), 0.03)
     ring = float(rng.uniform(0.4, 0.65))
     return _performance(rng, duration, _log_uniform(rng, *SHARED_OCTAVE_HZ), onsets, [ring] * len(onsets))
 
 
 def perform_siren(rng: np.random.Generator, duration: float) -> Performance:
-    """A wail that glides up and down without a break."""
+    """Draw the score of a siren: a wail that glides up and down without a break."""
     pitch = _log_uniform(rng, *SHARED_OCTAVE_HZ)
     return _performance(rng, duration, pitch, rate=float(rng.uniform(0.4, 0.7)), depth=float(rng.uniform(0.2, 0.3)))
 
 
 def perform_bee(rng: np.random.Generator, duration: float) -> Performance:
-    """An unbroken buzz whose pitch wobbles fast."""
+    """Draw the score of a bee: an unbroken buzz with a fast wobble of pitch."""
     pitch = _log_uniform(rng, *SHARED_OCTAVE_HZ)
     return _performance(rng, duration, pitch, rate=float(rng.uniform(4.0, 6.0)), depth=float(rng.uniform(0.1, 0.15)))
 
 
 def perform_woodpecker(rng: np.random.Generator, duration: float) -> Performance:
-    """Rolls of fast dry knocks, with a rest after each roll."""
+    """Draw the score of a woodpecker: rolls of fast dry knocks, with a rest after each roll."""
     knock_period = float(rng.uniform(0.12, 0.16))
     onsets: list[float] = []
     start = float(rng.uniform(0.0, 0.4))
@@ -143,7 +143,7 @@ def perform_woodpecker(rng: np.random.Generator, duration: float) -> Performance
 
 
 def perform_guitar(rng: np.random.Generator, duration: float) -> Performance:
-    """A run of plucked notes, each on another pitch of the octave."""
+    """Draw the score of a guitar: plucked notes of the octave, each with another pitch than the one before."""
     period = float(rng.uniform(0.32, 0.45))
     onsets = _regular_onsets(rng, duration, period, 0.02)
     lowest = SHARED_OCTAVE_HZ[0] * 2 ** float(rng.uniform(0, 2 / 12))
@@ -159,7 +159,7 @@ def perform_guitar(rng: np.random.Generator, duration: float) -> Performance:
 
 
 def perform_horn(rng: np.random.Generator, duration: float) -> Performance:
-    """Honks of one pitch that start and stop abruptly, each an arch: up, held, down."""
+    """Draw the score of a horn: honks of one pitch that start and stop abruptly, each an arch: up, held, down."""
     onsets, lengths = [], []
     start = float(rng.uniform(0.0, 0.5))
     length, rest = float(rng.uniform(0.4, 0.7)), float(rng.uniform(0.25, 0.45))
@@ -171,7 +171,7 @@ def perform_horn(rng: np.random.Generator, duration: float) -> Performance:
 
 
 def perform_ball(rng: np.random.Generator, duration: float) -> Performance:
-    """Bounces that come closer and closer together, then a new throw."""
+    """Draw the score of a ball: bounces that come closer and closer together, then a new throw."""
     onsets: list[float] = []
     time = float(rng.uniform(0.05, 0.5))
     while time < duration - 0.05:
@@ -186,7 +186,7 @@ def perform_ball(rng: np.random.Generator, duration: float) -> Performance:
 
 
 def perform_tap(rng: np.random.Generator, duration: float) -> Performance:
-    """Single drops, each a short upward chirp, unevenly spaced."""
+    """Draw the score of a tap: single drops, each a short upward chirp, unevenly spaced."""
     onsets: list[float] = []
     time = float(rng.uniform(0.05, 0.4))
     period = float(rng.uniform(0.35, 0.6))
@@ -200,9 +200,9 @@ def perform_tap(rng: np.random.Generator, duration: float) -> Performance:
 
 
 def _tone(frequency: NDArray[np.float64], sample_rate: int, harmonics: tuple[float, ...] = HARMONICS) -> NDArray:
-    """A tone with the world's harmonics whose fundamental, in Hz at every sample, may move."""
+    """Return a tone with harmonics; its fundamental, in Hz at every sample, may move."""
     phase = 2 * np.pi * np.cumsum(frequency) / sample_rate
-    # sin(kx) from sin and cos of x (Chebyshev): one pair of transcendental passes instead of one a harmonic.
+    # sin(kx) from sin and cos of x (Chebyshev): one pair of transcendental passes instead of one per harmonic.
     sine, twice_cosine = np.sin(phase), 2 * np.cos(phase)
     previous, current = np.zeros_like(sine), sine
     out = harmonics[0] * current
@@ -218,7 +218,7 @@ def _struck(
     glide: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None,
     harmonics: tuple[float, ...] = HARMONICS,
 ) -> NDArray:
-    """Sum of events that ring out exponentially; `glide` maps seconds since the onset to a factor on the pitch."""
+    """Return the sum of events that ring out exponentially; `glide` maps seconds since onset to a pitch factor."""
     out = np.zeros(round(performance.duration * sample_rate))
     for onset, decay, note in zip(performance.onsets, performance.lengths, performance.notes, strict=True):
         first = max(0, round(onset * sample_rate))
@@ -227,13 +227,14 @@ def _struck(
             continue
         time = np.arange(count) / sample_rate
         factor = glide(time) if glide is not None else np.ones(count)
-        attack = np.minimum(1.0, time / 0.003)  # 3 ms: without it every onset would be a click across all frequencies
+        attack = np.minimum(1.0, time / 0.003)  # 3 ms: without it, every onset would be a click at all frequencies
         out[first : first + count] += attack * np.exp(-time / decay) * _tone(note * factor, sample_rate, harmonics)
     return out
 
 
 def sound_bell(performance: Performance, sample_rate: int) -> NDArray:
-    # The higher a bell's partial, the sooner it has died away.
+    """Return the raw waveform of the bell's strikes."""
+    # The higher a bell's partial, the faster it decays.
     out = np.zeros(round(performance.duration * sample_rate))
     for number, amplitude in enumerate(HARMONICS, start=1):
         partial = replace(
@@ -246,35 +247,42 @@ def sound_bell(performance: Performance, sample_rate: int) -> NDArray:
 
 
 def sound_woodpecker(performance: Performance, sample_rate: int) -> NDArray:
+    """Return the raw waveform of the woodpecker's knocks."""
     return _struck(performance, sample_rate)
 
 
 def sound_guitar(performance: Performance, sample_rate: int) -> NDArray:
-    # A string plucked hard starts sharp and settles as its swing shrinks.
+    """Return the raw waveform of the guitar's plucks."""
+    # A hard-plucked string starts sharp and settles as its swing shrinks.
     return _struck(performance, sample_rate, lambda t: 2 ** (0.18 * np.exp(-t / 0.05)))
 
 
 def sound_ball(performance: Performance, sample_rate: int) -> NDArray:
+    """Return the raw waveform of the ball's bounces."""
     return _struck(performance, sample_rate, lambda t: 1 + 0.6 * np.exp(-t / 0.03))
 
 
 def sound_tap(performance: Performance, sample_rate: int) -> NDArray:
+    """Return the raw waveform of the tap's drops."""
     return _struck(performance, sample_rate, lambda t: 2 ** (0.8 * np.minimum(1.0, t / 0.12)), (1.0, 0.2))
 
 
 def sound_siren(performance: Performance, sample_rate: int) -> NDArray:
+    """Return the raw waveform of the siren's wail."""
     time = np.arange(round(performance.duration * sample_rate)) / sample_rate
     swing = np.sin(2 * np.pi * performance.rate * time + performance.phase)
     return _tone(performance.pitch * 2 ** (performance.depth * swing), sample_rate)
 
 
 def sound_bee(performance: Performance, sample_rate: int) -> NDArray:
+    """Return the raw waveform of the bee's buzz."""
     time = np.arange(round(performance.duration * sample_rate)) / sample_rate
     angle = 2 * np.pi * performance.rate * time + performance.phase
     return (1 + 0.7 * np.cos(angle)) * _tone(performance.pitch * 2 ** (performance.depth * np.sin(angle)), sample_rate)
 
 
 def sound_horn(performance: Performance, sample_rate: int) -> NDArray:
+    """Return the raw waveform of the horn's honks."""
     count = round(performance.duration * sample_rate)
     time = np.arange(count) / sample_rate
     gate, bend = np.zeros(count), np.zeros(count)
@@ -282,13 +290,13 @@ def sound_horn(performance: Performance, sample_rate: int) -> NDArray:
     for onset, length in zip(performance.onsets, performance.lengths, strict=True):
         inside = np.minimum(time - onset, onset + length - time)
         gate = np.maximum(gate, np.clip(inside / edge, 0, 1))
-        # The bulb fills and empties: the pitch comes up in the first tenth of a second and sinks in the last.
+        # The bulb fills and empties: the pitch rises in the first 0.12 s and falls in the last.
         bend = np.where(inside > 0, 0.25 * np.clip(1 - inside / 0.12, 0, 1), bend)
     return gate * _tone(performance.pitch * 2**-bend, sample_rate)
 
 
 def finish(sound: NDArray, performance: Performance, rng: np.random.Generator) -> Waveform:
-    """Bring a raw sound to the instance's level and add the faint noise of a room."""
+    """Bring a raw sound to the instance's level and add faint room noise; a silent sound stays silent."""
     rms = float(np.sqrt(np.mean(np.square(sound))))
     if rms < _SILENCE:
         return np.zeros(len(sound), np.float32)

@@ -1,4 +1,4 @@
-"""The sounding things: one function a kind, called with the pen, the main colour, the score and the time."""
+"""Drawings of the sounding things: one function per kind, called with pen, main colour, score and time (seconds)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def draw_bell(pen: Pen, colour: Colour, performance: Performance, seconds: float) -> None:
-    """A hand-rung bell on a beam: it swings out when struck, and rays show the ringing."""
+    """Draw a hand-rung bell on a beam: it swings when struck, and rays show the ringing."""
     since = performance.since(seconds)
     ringing = math.exp(-since / 0.6) if math.isfinite(since) else 0.0
     angle = 0.36 * ringing * math.cos(2 * math.pi * 1.6 * since) if ringing else 0.0
@@ -46,7 +46,7 @@ def draw_bell(pen: Pen, colour: Colour, performance: Performance, seconds: float
 
 
 def draw_siren(pen: Pen, colour: Colour, performance: Performance, seconds: float) -> None:
-    """A beacon whose beam sweeps round as the wail rises and falls."""
+    """Draw a beacon whose beam sweeps round as the wail rises and falls."""
     swing = performance.swing(seconds)
     glow = 0.5 + 0.5 * swing
     beam = mix(colour, (255, 250, 220), 0.45)
@@ -70,7 +70,7 @@ def draw_siren(pen: Pen, colour: Colour, performance: Performance, seconds: floa
 
 
 def draw_bee(pen: Pen, colour: Colour, performance: Performance, seconds: float) -> None:
-    """A bee hovering on a small path, its wings blurred."""
+    """Draw a bee that hovers on a small path, with blurred wings."""
     angle = 2 * math.pi * 0.35 * seconds + performance.phase
     x, y = 0.1 * math.sin(angle), 0.07 * math.sin(2 * angle) + 0.015 * performance.swing(seconds)
     wing = (222, 236, 246)
@@ -104,7 +104,7 @@ def draw_bee(pen: Pen, colour: Colour, performance: Performance, seconds: float)
 
 
 def draw_woodpecker(pen: Pen, colour: Colour, performance: Performance, seconds: float) -> None:
-    """A woodpecker at a trunk; its head is at the bark while a knock sounds and draws back between rolls."""
+    """Draw a woodpecker: its head is at the trunk's bark while a knock sounds and draws back between rolls."""
     bark, feather = (122, 84, 56), (50, 50, 62)
     pen.polygon([(0.2, -0.62), (0.44, -0.62), (0.48, 0.62), (0.17, 0.62)], bark)
     for k, x in enumerate((0.25, 0.33, 0.4)):
@@ -147,7 +147,7 @@ def draw_woodpecker(pen: Pen, colour: Colour, performance: Performance, seconds:
 
 
 def draw_guitar(pen: Pen, colour: Colour, performance: Performance, seconds: float) -> None:
-    """A guitar whose strings shake after each pluck."""
+    """Draw a guitar whose strings shake after each pluck."""
     since = performance.since(seconds)
     shake = 0.022 * math.exp(-since / 0.25) * (1 if int(seconds * 20) % 2 else -1) if math.isfinite(since) else 0.0
     angle = -0.7  # drawn upright, held aslant
@@ -184,7 +184,7 @@ def draw_guitar(pen: Pen, colour: Colour, performance: Performance, seconds: flo
 
 
 def draw_horn(pen: Pen, colour: Colour, performance: Performance, seconds: float) -> None:
-    """A bulb horn: the bulb is squeezed and arcs leave the bell while it honks."""
+    """Draw a bulb horn: while it honks, the bulb is squeezed and arcs leave the bell."""
     honking = any(0 <= seconds - t < n for t, n in zip(performance.onsets, performance.lengths, strict=True))
     rubber = (58, 54, 60)
     squeeze = 0.72 if honking else 1.0
@@ -221,7 +221,7 @@ def draw_horn(pen: Pen, colour: Colour, performance: Performance, seconds: float
 
 
 def ball_height(performance: Performance, seconds: float) -> float:
-    """Height of the ball above the floor in units of the thing: 0 at every thud, a parabola between two."""
+    """Return the ball's height above the floor in units of the thing: 0 at every thud, a parabola in between."""
     onsets = performance.onsets
     index = int(np.searchsorted(onsets, seconds, side="right"))
     if not onsets:
@@ -234,7 +234,7 @@ def ball_height(performance: Performance, seconds: float) -> float:
 
 
 def draw_ball(pen: Pen, colour: Colour, performance: Performance, seconds: float) -> None:
-    """A beach ball: it touches the floor exactly when it thuds, flattened for a moment."""
+    """Draw a beach ball that touches the floor exactly when it thuds, flattened for a moment."""
     height = ball_height(performance, seconds)
     since = performance.since(seconds)
     flat = 0.82 if since < 0.06 else 1.0
@@ -253,7 +253,7 @@ def draw_ball(pen: Pen, colour: Colour, performance: Performance, seconds: float
 
 
 def draw_tap(pen: Pen, colour: Colour, performance: Performance, seconds: float) -> None:
-    """A tap over a basin: a drop falls and lands in the water when it sounds."""
+    """Draw a tap over a basin: a drop falls, and lands in the water when it sounds."""
     shade, shine = dark(colour, 0.35), light(colour, 0.55)
     pen.polygon([(-0.5, -0.22), (0.1, -0.22), (0.1, -0.08), (-0.5, -0.08)], colour)
     pen.line([(-0.5, -0.19), (0.08, -0.19)], shine, 0.03)

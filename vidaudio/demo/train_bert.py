@@ -1,12 +1,12 @@
-"""Trains the demo's BERT: a small transformers model of the demo world's captions, for BERTSep.
+"""Training of the demo's BERT: a small transformers model of the demo world's captions, for BERTSep.
 
     python -m vidaudio.demo.train_bert
 
-writes a folder as `transformers` reads it (`config.json`, `model.safetensors` in half precision, `vocab.txt`), with
-`training.json` and a README of what was measured, into the package's folder `demo/bert`. Two objectives, as BERT has
-two: words that were masked are to be found again (masked language model), and of a batch's captions those of one
-picture are to be told from the others by their pooled first token, which takes the place of next-sentence prediction.
-It learns from captions alone and sees no picture and no sound.
+writes a folder that `transformers` reads (`config.json`, `model.safetensors` in half precision, `vocab.txt`), with
+`training.json` and a README of the measurements, into the package's folder `demo/bert`. Like the original BERT, it has
+two objectives. The first is to predict masked words (masked language model). The second takes the place of
+next-sentence prediction: to find, among a batch's captions, the two of the same picture by their pooled first token.
+The model learns from captions alone, without pictures or sounds.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_TOKENS = 32
 MASKED_SHARE = 0.15
 TEMPERATURE = 0.1
 PAIR_WEIGHT = 1.0
-IGNORED = -100  # what cross_entropy leaves out
+IGNORED = -100  # target that cross_entropy ignores
 
 STEPS = 600
 BATCH = 64
@@ -53,7 +53,7 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def vocabulary() -> list[str]:
-    """Special tokens, then every word and sign of the world's captions, sorted."""
+    """Return the special tokens, then every word and punctuation mark of the world's captions, sorted."""
     words = {word for text in vocabulary_texts() for word in re.findall(r"\w+|[^\w\s]", text.lower())}
     return [*SPECIAL, *sorted(words)]
 
@@ -66,7 +66,7 @@ def write_tokenizer(folder: Path, words: list[str]) -> None:
 
 
 def draw_facts(rng: np.random.Generator) -> Facts:
-    """What an imagined picture shows."""
+    """Draw the facts of an imagined picture."""
     kind = int(rng.integers(NOTHING + 1))
     colour = None if kind == NOTHING else str(rng.choice(KINDS[kind].colours))
     return Facts(kind, colour, str(rng.choice(list(PLACE_WORDS))))
@@ -77,13 +77,13 @@ def mask_tokens(tokens: Tensor, special: Tensor, mask: int, words: int, rng: tor
 
     Args:
         tokens: Numbers of the tokens, [B, T].
-        special: Which of them are never hidden, bool [B, T].
+        special: Which tokens are never hidden, bool [B, T].
         mask: Number of the mask token.
         words: Size of the vocabulary.
-        rng: Where the choice is drawn from.
+        rng: Generator for the choice.
 
     Returns:
-        The tokens with some hidden, and what they were; IGNORED where nothing was chosen.
+        The tokens with some hidden, and the original tokens where they were chosen; IGNORED elsewhere.
     """
     chosen = (torch.rand(tokens.shape, generator=rng) < MASKED_SHARE) & ~special
     fate = torch.rand(tokens.shape, generator=rng)
@@ -94,10 +94,11 @@ def mask_tokens(tokens: Tensor, special: Tensor, mask: int, words: int, rng: tor
 
 
 def pair_loss(first: Tensor, second: Tensor, true: Tensor) -> Tensor:
-    """Contrastive loss of two captions a picture, all true pairs of the batch being targets.
+    """Compute the contrastive loss of two captions per picture; all true pairs of the batch are targets.
 
     Args:
-        first, second: Pooled vectors [B, D]; row i of both is of picture i.
+        first: Pooled vectors of each picture's first caption, [B, D].
+        second: Pooled vectors of each picture's second caption, [B, D], in the same order.
         true: Whether caption j of `second` is true of picture i, bool [B, B].
     """
     logits = F.normalize(first, dim=-1) @ F.normalize(second, dim=-1).T / TEMPERATURE
@@ -106,12 +107,12 @@ def pair_loss(first: Tensor, second: Tensor, true: Tensor) -> Tensor:
 
 
 def train(folder: Path, *, seed: int = 0, steps: int = STEPS) -> TrainingFacts:
-    """Train the model, write its files, and measure it on captions that were drawn apart.
+    """Train the model, write its files, and measure it on separately drawn captions.
 
     Args:
-        folder: Where the files go.
-        seed: Of captions, masks and initial weights.
-        steps: Optimiser steps.
+        folder: Output folder.
+        seed: Seed of captions, masks and initial weights.
+        steps: Number of optimiser steps.
     """
     from transformers import AutoTokenizer, BertConfig, BertForPreTraining
 
@@ -181,22 +182,22 @@ def train(folder: Path, *, seed: int = 0, steps: int = STEPS) -> TrainingFacts:
 
 
 def open_bert(folder: Path = FOLDER) -> BertEncoder:
-    """The encoder in a folder, as BERTSep loads it."""
+    """Load the encoder in a folder as BERTSep does."""
     return load_bert(BertSpec(str(folder), "cls"))
 
 
 def evaluate_bert(encoder: BertEncoder, *, seed: int = 0, captions: int = 400) -> dict[str, float]:
-    """Measure an encoder on captions drawn with seeds of their own (purpose `CLIP_TEST`).
+    """Measure an encoder on captions drawn from separate seeds (purpose `CLIP_TEST`).
 
     Args:
         encoder: A BERT.
-        seed: Of the captions.
-        captions: How many.
+        seed: Seed of the captions.
+        captions: Number of captions.
 
     Returns:
-        retrieval: share of captions nearest (cosine) to their own kind's label, of all labels.
-        synonyms: share of bare synonyms nearest to their own kind's label.
-        label_cosine: largest cosine of two kinds' labels, since equal vectors would ask for the same sound.
+        retrieval: share of captions whose nearest label (cosine), of all labels, is that of their own kind.
+        synonyms: share of bare synonyms whose nearest label is that of their own kind.
+        label_cosine: largest cosine of two kinds' labels, since equal vectors would query the same sound.
     """
     rng = np.random.default_rng(derive_seed(Purpose.CLIP_TEST, seed, "sentences"))
     labels = _unit(encoder.embed_texts([kind.label for kind in KINDS]))
@@ -240,6 +241,7 @@ second). No picture and no sound was seen. A query is the last state of the firs
 
 
 def main() -> None:
+    """Train with the settings of the command line, and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go (default: the package's own)")
     parser.add_argument("--seed", type=int, default=0)

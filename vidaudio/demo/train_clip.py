@@ -1,19 +1,19 @@
-"""Trains the demo's CLIP: a small open_clip model of drawings and captions, so that the demo needs no model hub.
+"""Training of the demo's CLIP: a small open_clip model of drawings and captions; the demo then needs no model hub.
 
     python -m vidaudio.demo.train_clip
 
-writes `open_clip_config.json`, `open_clip_model.safetensors` (half precision), `bpe_vocabulary.txt.gz`,
-`training.json` and a README with what was measured into the package's folder `demo/clip`. Pictures come from seeds of
-their own purpose (`Purpose.CLIP_TRAIN`), which no demo world can draw.
+writes `open_clip_config.json`, `open_clip_model.safetensors` (half precision), `bpe_vocabulary.txt.gz`, `training.json`
+and a README of the measurements into the package's folder `demo/clip`. The pictures come from seeds of a purpose of
+their own (`Purpose.CLIP_TRAIN`), which no demo world can draw.
 
 The objective has three terms:
 
-- the symmetric contrastive loss of CLIP, with every true pair of the batch as a target, not only the diagonal, and
-  with its logit scale held at `MAX_LOGIT_SCALE`: a sharp softmax is what drives the two modalities apart (Liang et al.
-  2022);
-- the squared distance of matched pairs, un-normalised, since CLIPSep uses raw embeddings, trains on those of pictures
-  and is asked with those of text;
-- a weak pull of all norms to `NORM`, about that of the published CLIP models.
+- The symmetric contrastive loss of CLIP. Every true pair of the batch is a target, not only the diagonal. Its logit
+  scale is kept at or below `MAX_LOGIT_SCALE`, because a sharp softmax drives the two modalities apart (Liang et al.
+  2022).
+- The squared distance of matched pairs, un-normalised, because CLIPSep uses raw embeddings: it trains on those of
+  pictures and is queried with those of text.
+- A weak pull of all norms to `NORM`, about that of the published CLIP models.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ BATCH = 256
 LEARNING_RATE = 2e-3
 WARM_UP = 100
 WEIGHT_DECAY = 0.05
-SHIFT = 4  # pixels a picture is moved by at most, each way
+SHIFT = 4  # largest shift of a picture in pixels, each way
 
 
 def model_config(vocab_size: int) -> dict:
-    """The configuration in open_clip's own form: a small modified ResNet and a small text transformer."""
+    """Return the open_clip configuration of a small modified ResNet and a small text transformer."""
     return {
         "model_cfg": {
             "embed_dim": EMBED_DIM,
@@ -83,7 +83,7 @@ def model_config(vocab_size: int) -> dict:
                 "width": 128,
                 "heads": 4,
                 "layers": 2,
-                # Relative to this file's folder: whoever loads the tokenizer has to put the folder in front.
+                # Relative to the configuration's folder; code that loads the tokenizer must prepend the folder.
                 "tokenizer_kwargs": {"bpe_path": "bpe_vocabulary.txt.gz"},
             },
         },
@@ -97,7 +97,7 @@ def model_config(vocab_size: int) -> dict:
 
 
 def learn_merges(texts: list[str], count: int) -> list[tuple[str, str]]:
-    """Byte-pair merges, most frequent first (Sennrich et al. 2016), at most `count`, ties broken by the alphabet."""
+    """Return at most `count` byte-pair merges, most frequent first (Sennrich et al. 2016), ties alphabetically."""
     encoder = bytes_to_unicode()
     words: collections.Counter[tuple[str, ...]] = collections.Counter()
     for text in texts:
@@ -132,14 +132,14 @@ def _merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def write_vocabulary(path: Path, merges: list[tuple[str, str]]) -> None:
-    """Write merges as `SimpleTokenizer` reads them: gzip, a heading, one pair a line, nothing after the last."""
+    """Write merges as `SimpleTokenizer` reads them: gzip, a heading, one pair per line, nothing after the last."""
     text = "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)])
     with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
         file.write(text.encode())
 
 
 def draw_example(number: int, kind: int, run: int) -> tuple[NDArray[np.uint8], Facts]:
-    """One training picture at the model's size, through the chain a video frame goes through, and what it shows."""
+    """Draw a training picture at the model's size, processed like a video frame; return it with its facts."""
     name = "nothing" if kind == NOTHING else KINDS[kind].label
     seed = derive_seed(Purpose.CLIP_TRAIN, run, name, number)
     rng = np.random.default_rng([seed, 9])
@@ -147,7 +147,7 @@ def draw_example(number: int, kind: int, run: int) -> tuple[NDArray[np.uint8], F
     look = instance.look()
     scene = instance.scene() if kind != NOTHING else Scene(None, look, None)
     picture = scene.at(float(rng.uniform(0, instance.duration)))
-    # What a video codec does to a frame: blocks and lost detail, imitated by JPEG at a drawn quality.
+    # JPEG at a random quality imitates a video codec's effects on a frame: blocks and lost detail.
     if rng.random() < 0.8:
         buffer = io.BytesIO()
         picture.save(buffer, "JPEG", quality=int(rng.integers(20, 90)))
@@ -164,7 +164,7 @@ def _draw_examples(jobs: list[tuple[int, int, int]]) -> list[tuple[NDArray[np.ui
 
 
 def draw_pictures(run: int, per_kind: int, empty: int) -> tuple[Tensor, list[Facts]]:
-    """All training pictures, uint8 [N, 3, size, size], and what they show."""
+    """Draw all training pictures, uint8 [N, 3, size, size]; return them with their facts."""
     jobs = [(number, kind, run) for kind in range(len(KINDS)) for number in range(per_kind)]
     jobs += [(number, NOTHING, run) for number in range(empty)]
     chunks = [jobs[i : i + 100] for i in range(0, len(jobs), 100)]
@@ -191,13 +191,13 @@ def augment(pixels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def objective(image: Tensor, text: Tensor, scale: Tensor, true: Tensor) -> Tensor:
-    """The three terms described at the top of this file.
+    """Compute the sum of the three terms in the module's docstring.
 
     Args:
         image: Raw image embeddings [B, D].
         text: Raw text embeddings [B, D]; row i belongs to picture i.
-        scale: What cosines are multiplied by.
-        true: Whether caption j is true of picture i, [B, B], bool.
+        scale: Factor on the cosines.
+        true: Whether caption j is true of picture i, bool [B, B].
     """
     logits = scale * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T
     targets = true.float()
@@ -214,13 +214,13 @@ def train(folder: Path, *, run: int = 0, steps: int = STEPS, per_kind: int = PIC
     """Train the model and write its files.
 
     Args:
-        folder: Where the files go.
+        folder: Output folder.
         run: Seed of the pictures, the captions and the initial weights.
-        steps: Optimiser steps.
-        per_kind: Pictures of every kind.
+        steps: Number of optimiser steps.
+        per_kind: Number of pictures per kind.
 
     Returns:
-        What `evaluate_clip` measured.
+        The measurements of `evaluate_clip`, `parameters` and `training_seconds`.
     """
     started = time.monotonic()
     torch.manual_seed(run)
@@ -233,7 +233,7 @@ def train(folder: Path, *, run: int = 0, steps: int = STEPS, per_kind: int = PIC
     print(f"{len(facts)} pictures of {IMAGE_SIZE} px drawn in {time.monotonic() - started:.0f} s")
 
     model = open_clip.model.CLIP(**config["model_cfg"])
-    model.visual.to(memory_format=torch.channels_last)  # convolutions of few channels run half again as fast
+    model.visual.to(memory_format=torch.channels_last)  # makes convolutions with few channels 1.5 times as fast
     optimizer = torch.optim.AdamW(_groups(model), lr=LEARNING_RATE, betas=(0.9, 0.98))
     mean = torch.tensor(config["preprocess_cfg"]["mean"])[:, None, None]
     std = torch.tensor(config["preprocess_cfg"]["std"])[:, None, None]
@@ -287,7 +287,7 @@ def train(folder: Path, *, run: int = 0, steps: int = STEPS, per_kind: int = PIC
 
 
 def _groups(model: torch.nn.Module) -> list[dict]:
-    """Weight decay for matrices and kernels only."""
+    """Return parameter groups with weight decay for matrices and kernels only."""
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     others = [p for p in model.parameters() if p.ndim < 2]
     return [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
@@ -330,6 +330,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
+    """Train with the settings of the command line, and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go (default: the package's own)")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,11 +1,11 @@
-"""Trains the demo's ResNet: a small ResNet-18 that tells the demo world's drawings apart, for Sound-of-Pixels.
+"""Training of the demo's ResNet: a small ResNet-18 that classifies the demo world's drawings, for Sound-of-Pixels.
 
     python -m vidaudio.demo.train_resnet
 
-writes `resnet18.safetensors` (half precision), `training.json` and a README with what was measured into the package's
-folder `demo/resnet`. It is trained as ImageNet's ResNets are, by naming what a picture shows: the kind of thing, its
-colour and the place, so that a vector holds more than the kind. The drawings are those the demo's CLIP learns from,
-with seeds that no demo world can draw; the file's `fc` is the classifier of kinds.
+writes `resnet18.safetensors` (half precision), `training.json` and a README of the measurements into the package's
+folder `demo/resnet`. It is trained like ImageNet's ResNets, to name what a picture shows: the kind of thing, its colour
+and the place, so that a vector contains more than the kind. The drawings are those that the demo's CLIP learns from,
+with seeds that no demo world can draw. The file's `fc` is the classifier of kinds.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ COMMAND = "python -m vidaudio.demo.train_resnet"
 WIDTH = 16
 COLOURS = tuple(sorted({colour for kind in KINDS for colour in kind.colours}))
 PLACES = tuple(PLACE_WORDS)
-SIDE_WEIGHT = 0.3  # of colour and place, beside the kind
-UNKNOWN = -100  # what cross_entropy leaves out
+SIDE_WEIGHT = 0.3  # weight of colour and of place; that of the kind is 1
+UNKNOWN = -100  # target that cross_entropy ignores
 
 PICTURES_PER_KIND = 300
 STEPS = 500
@@ -53,7 +53,11 @@ WEIGHT_DECAY = 0.05
 
 
 class Namer(nn.Module):
-    """A ResNet with a linear classifier of kinds, of colours and of places on its largest values, as SOP pools them."""
+    """ResNet with a linear classifier each of kinds, colours and places on its max-pooled features, pooled as in SOP.
+
+    Args:
+        width: Channels of the ResNet's first stage; 64 is ResNet-18.
+    """
 
     def __init__(self, width: int = WIDTH) -> None:
         super().__init__()
@@ -62,32 +66,32 @@ class Namer(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(self.body.channels, size) for size in sizes)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
-        """Normalised pictures [B, 3, H, W] -> logits of kind, colour and place, each [B, names]."""
+        """Return the logits of kind, colour and place, each [B, names], for normalised pictures [B, 3, H, W]."""
         vectors = self.body(pixels).amax(dim=(-2, -1))
         return [head(vectors) for head in self.heads]
 
 
 def targets(facts: list[Facts]) -> Tensor:
-    """Numbers of kind, colour and place of every picture, [N, 3]; what cannot be said is left out of the loss."""
+    """Return the numbers of kind, colour and place of every picture, [N, 3]; the loss ignores an unknown colour."""
     return torch.tensor(
         [[f.kind, UNKNOWN if f.colour is None else COLOURS.index(f.colour), PLACES.index(f.place)] for f in facts]
     )
 
 
 def naming_loss(logits: list[Tensor], wanted: Tensor) -> Tensor:
-    """Cross entropy of the kind, and with a smaller weight of colour and place."""
+    """Compute the cross entropy of the kind, plus that of colour and place with a smaller weight."""
     losses = [F.cross_entropy(each.float(), wanted[:, n], ignore_index=UNKNOWN) for n, each in enumerate(logits)]
     return losses[0] + SIDE_WEIGHT * (losses[1] + losses[2])
 
 
 def train(folder: Path, *, seed: int = 0, steps: int = STEPS, per_kind: int = PICTURES_PER_KIND) -> TrainingFacts:
-    """Train the model, write its files, and measure it on videos of drawings it never saw.
+    """Train the model, write its files, and measure it on videos of drawings that it never saw.
 
     Args:
-        folder: Where the files go.
-        seed: Of the drawings, their order and the initial weights.
-        steps: Optimiser steps.
-        per_kind: Drawings of every kind, and of none.
+        folder: Output folder.
+        seed: Seed of the drawings, their order and the initial weights.
+        steps: Number of optimiser steps.
+        per_kind: Number of drawings per kind, and of pictures without a thing.
     """
     started = time.monotonic()
     torch.manual_seed(seed)
@@ -142,7 +146,7 @@ def train(folder: Path, *, seed: int = 0, steps: int = STEPS, per_kind: int = PI
 
 
 def open_resnet(folder: Path = FOLDER):
-    """The encoder in a folder, as a corpus loads it, in float32."""
+    """Load the encoder in a folder as a corpus does, in float32."""
     return load_encoder(EncoderSpec(ARCHITECTURE, str(folder / WEIGHTS_FILE), "float32", 64))
 
 
@@ -150,14 +154,14 @@ def evaluate_resnet(folder: Path, *, seed: int = 0, videos_per_kind: int = 12) -
     """Measure a model on held-out drawings, rendered to H.264 video and decoded again.
 
     Args:
-        folder: Where its files are.
-        seed: Of the drawings, of purpose `CLIP_TEST`.
-        videos_per_kind: Videos of every kind, three frames each.
+        folder: Folder of the model's files.
+        seed: Seed of the drawings, of purpose `CLIP_TEST`.
+        videos_per_kind: Number of videos per kind, with three frames each.
 
     Returns:
-        accuracy: share of frames whose kind the classifier names, of the kinds and `nothing`.
-        nearest_kind: share of frames whose vector is nearest (cosine) to the mean vector of their own kind, without
-            any classifier: what a system that sees vectors alone has to go by.
+        accuracy: share of frames whose kind the classifier names, out of the kinds and `nothing`.
+        nearest_kind: share of frames whose vector is nearest (cosine) to the mean vector of their own kind. This needs
+            no classifier: it is what a system that has only the vectors can use.
     """
     encoder = open_resnet(folder)
     classifier = load_file(folder / WEIGHTS_FILE)
@@ -206,6 +210,7 @@ The figures below come from another one, `CLIP_TEST`, rendered to H.264 video an
 
 
 def main() -> None:
+    """Train with the settings of the command line, and print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the files go (default: the package's own)")
     parser.add_argument("--seed", type=int, default=0)

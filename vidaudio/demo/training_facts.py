@@ -1,6 +1,6 @@
-"""What an encoder of the demo world was trained on, beside its weights: no table may hold one that was not trained.
+"""Record of an encoder's training, stored beside its weights, so that no table contains an untrained encoder.
 
-The facts bear the hash of the weights they are about, so that they cannot be carried over to others.
+The record contains the hash of its weights, so that it cannot be used for others.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ FACTS_FILE = "training.json"
 
 @dataclass(frozen=True, slots=True)
 class TrainingFacts:
-    """How an encoder came to be.
+    """Record of how an encoder was trained.
 
     Attributes:
-        command: That trained it.
-        seed: Of the run.
-        steps: Optimiser steps.
-        examples: Pictures or sentences it learned from.
-        trained_on: What those were, in words.
-        weights_sha256: Of the weights as the encoder's fingerprint has it.
-        measured: Figures on examples that it never saw, by name.
+        command: Command that trained the encoder.
+        seed: Seed of the training.
+        steps: Number of optimiser steps.
+        examples: Number of pictures or sentences that the encoder learned from.
+        trained_on: Description of the examples in words.
+        weights_sha256: SHA-256 of the weights, as in the encoder's fingerprint.
+        measured: Figures on examples that the encoder never saw, by name.
     """
 
     command: str
@@ -46,14 +46,14 @@ def write_facts(folder: str | os.PathLike[str], facts: TrainingFacts) -> None:
 
 
 def require_trained(folder: str | os.PathLike[str], weights_sha256: str) -> TrainingFacts:
-    """The facts of an encoder that was trained.
+    """Return the record of an encoder that was trained.
 
     Args:
-        folder: Where its files are.
-        weights_sha256: Of the weights that were loaded.
+        folder: Folder of the encoder's files.
+        weights_sha256: SHA-256 of the weights that were loaded.
 
     Raises:
-        EncoderError: There are no facts, they are about other weights, or they tell of no step or no figure.
+        EncoderError: When the record is missing, unreadable or of other weights, or has no step or no figure.
     """
     path = Path(folder) / FACTS_FILE
     try:

@@ -1,9 +1,9 @@
-"""The demo world: a closed list of kinds of sounding things, and the seeds every instance of them is drawn from.
+"""The demo world: a closed list of kinds of sounding things, and the seeds that every instance is drawn from.
 
-Each instance is a function of one integer, which gives its look, its rhythm and its sound. The integer carries the
-purpose it was drawn for (training, validation or test videos of a world; training or evaluation of the demo's CLIP) in
-its highest bits. So no picture or sound of one purpose can turn up in another, whatever seeds a user chooses: that is a
-property of the numbers, not of luck.
+Each instance is a function of one integer, which determines its look, its rhythm and its sound. The highest bits of the
+integer contain the purpose of the instance (training, validation or test videos of a world; training or evaluation of
+the demo's CLIP). So no picture or sound of one purpose can occur in another, whatever seeds a user chooses: the numbers
+differ by construction, not by luck.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from vidaudio.demo.drawing import Look, Scene
 from vidaudio.demo.sounds import Performance
 
 DURATION = 6.0
-"""Seconds of every video of the world."""
+"""Duration of every video of the world in seconds."""
 
 _PURPOSE_BITS = 3
 _SEED_BITS = 63
 
 
 class Purpose(IntEnum):
-    """What an instance is drawn for. The value stands in the highest bits of its seed."""
+    """Purpose of an instance; its value is in the highest bits of the instance's seed."""
 
     TRAIN = 0
     VAL = 1
@@ -38,9 +38,9 @@ class Purpose(IntEnum):
 
 
 def derive_seed(purpose: Purpose, *keys: int | str) -> int:
-    """A 63-bit seed of its own for `purpose` and `keys` (say a world's seed, a kind and a number).
+    """Return a 63-bit seed of its own for `purpose` and `keys` (for example a world's seed, a kind and a number).
 
-    Seeds of two purposes never coincide: `purpose` is the highest 3 bits, a hash of the keys the other 60.
+    Seeds of two purposes never coincide: the highest 3 bits are `purpose`, the other 60 a hash of purpose and keys.
     """
     text = "/".join([purpose.name, *map(str, keys)])
     digest = hashlib.sha256(text.encode()).digest()
@@ -49,7 +49,7 @@ def derive_seed(purpose: Purpose, *keys: int | str) -> int:
 
 
 def purpose_of(seed: int) -> Purpose:
-    """The purpose a seed was derived for."""
+    """Return the purpose that a seed was derived for."""
     return Purpose(seed >> (_SEED_BITS - _PURPOSE_BITS))
 
 
@@ -60,12 +60,12 @@ class Kind:
     Attributes:
         label: Plain English name, used in queries: "ringing bell".
         synonyms: Other wordings for captions. The first is the bare noun.
-        colours: Names of the colours its main part can have.
-        draw: Draws it.
-        perform: Draws a score from a generator and a duration in seconds.
-        sound: Turns a score into a raw waveform at a sample rate in Hz.
-        tiltable: Whether it may be drawn rotated.
-        shares_octave: Whether its pitch is drawn from the octave most kinds share.
+        colours: Names of the colours that its main part can have.
+        draw: Function that draws the thing.
+        perform: Function that draws a score from a generator and a duration in seconds.
+        sound: Function that turns a score into a raw waveform at a sample rate in Hz.
+        tiltable: Whether the thing may be drawn rotated.
+        shares_octave: Whether its pitch is drawn from the octave that most kinds share.
     """
 
     label: str
@@ -148,16 +148,16 @@ KINDS: tuple[Kind, ...] = (
         shares_octave=False,
     ),
 )
-"""All kinds there are. The order is part of the world: it never changes, new kinds go to the end."""
+"""All kinds. Their order is part of the world: it never changes, and new kinds go to the end."""
 
 LABELS: tuple[str, ...] = tuple(kind.label for kind in KINDS)
 
 
 def kind_of(label: str) -> Kind:
-    """The kind with this label.
+    """Return the kind with this label.
 
     Raises:
-        ValueError: No kind is called so; names those there are.
+        ValueError: When no kind has this label; the message lists all labels.
     """
     for kind in KINDS:
         if kind.label == label:
@@ -166,18 +166,18 @@ def kind_of(label: str) -> Kind:
 
 
 def _generator(seed: int, part: int) -> np.random.Generator:
-    """Independent generators for the parts of one instance: 0 its look, 1 its score, 2 its room noise."""
+    """Return the independent generator of one part of an instance: 0 its look, 1 its score, 2 its room noise."""
     return np.random.default_rng([seed, part])
 
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One sounding thing: a kind and the seed that everything about it is drawn from.
+    """One sounding thing: a kind, and the seed that everything about it is drawn from.
 
     Attributes:
-        kind: What it is.
-        seed: From `derive_seed`.
-        duration: Seconds.
+        kind: Kind of the thing.
+        seed: Seed from `derive_seed`.
+        duration: Duration in seconds.
     """
 
     kind: Kind
@@ -185,18 +185,18 @@ class Instance:
     duration: float = DURATION
 
     def look(self) -> Look:
-        """How it looks."""
+        """Return the look of the instance."""
         return drawing.draw_look(_generator(self.seed, 0), self.kind.colours, tiltable=self.kind.tiltable)
 
     def performance(self) -> Performance:
-        """The score its sound and its picture follow."""
+        """Return the score that its sound and its picture follow."""
         return self.kind.perform(_generator(self.seed, 1), self.duration)
 
     def scene(self) -> Scene:
-        """Its picture at any time."""
+        """Return its scene, which renders its picture at any time."""
         return Scene(self.kind.draw, self.look(), self.performance())
 
     def sound(self, sample_rate: int = sounds.SAMPLE_RATE) -> sounds.Waveform:
-        """Its sound: mono, float32, `duration` seconds at `sample_rate` Hz, within -1 .. 1."""
+        """Return its sound: mono, float32, `duration` seconds at `sample_rate` Hz, within -1 .. 1."""
         performance = self.performance()
         return sounds.finish(self.kind.sound(performance, sample_rate), performance, _generator(self.seed, 2))

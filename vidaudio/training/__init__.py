@@ -1,1 +1,1 @@
-"""Engine of training: loop, checkpoints, logs and processes of a run, for any family of models."""
+"""Training engine: loop, checkpoints, logs and processes of a run, for any family of models."""

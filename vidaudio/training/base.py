@@ -1,4 +1,4 @@
-"""What the engine knows of a family of models: how a run is put together, and the module that is trained.
+"""Interface between the engine and a family of models: how a run is put together, and the module that is trained.
 
 A family (separation, generation ...) implements both classes below in `vidaudio.tasks`, and lists its systems in
 `vidaudio.tasks.registry`. Nothing else in `vidaudio.training` depends on a family.
@@ -29,12 +29,13 @@ Data = str | os.PathLike[str] | Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class ScheduledOptimiser:
-    """An optimiser, and at which steps of the run it makes a step of its own.
+    """An optimiser, and the steps of the run at which it makes a step of its own.
 
     Attributes:
         name: Name in the log, if there are several optimisers.
         optimiser: Optimiser of some of the module's parameters.
-        rate_factor: Learning rate after a number of this optimiser's own steps, as a factor of the highest.
+        rate_factor: Function from the number of this optimiser's own steps to the learning rate, as a factor of the
+            highest.
         every_steps: The optimiser makes a step at every so many steps of the run, from the first one on.
         gradient_clip_norm: Largest norm of the gradient; None for no limit.
     """
@@ -55,10 +56,10 @@ class ScheduledOptimiser:
 
 
 class TrainingModule(nn.Module, ABC):
-    """What is trained: a model, its optimisers, its loss and its validation.
+    """Module that is trained: a model, its optimisers, its loss and its validation.
 
     Attributes:
-        model: The model that is averaged, validated and saved; further modules (a discriminator) may stand beside it.
+        model: The model that is averaged, validated and saved; the module may have further parts (a discriminator).
         average: The moving average of the model's weights; None if the recipe has none.
         device: Device of the parameters.
     """
@@ -119,7 +120,7 @@ class TrainingTask(ABC):
         order_settings: Settings that decide which examples a step sees.
         best_number: Number of the validation that the best weights are chosen by.
         higher_is_better: Whether a higher value of that number is better.
-        examples: What the log calls the examples of a batch.
+        examples: Name of a batch's examples in the log.
 
     Attributes:
         recipe: Recipe of the run.
@@ -168,7 +169,7 @@ class TrainingTask(ABC):
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """Return what a checkpoint says beside recipe and step; plain JSON values."""
+        """Return what a checkpoint contains beside recipe and step; plain JSON values."""
 
     def check_recorded(self, recorded: Mapping[str, Any], run: str) -> None:  # noqa: B027 - most families need none
         """Check that a state's facts are those of this task.

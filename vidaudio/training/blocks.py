@@ -1,4 +1,4 @@
-"""Blocks that the recipes of all families have: the settings of each, and their defaults."""
+"""Settings blocks that the recipes of all families have, with their defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vidaudio.config.recipes import RecipeModel
 
 
 class OptimiserBlock(RecipeModel):
-    """Adam, or stochastic gradient descent with momentum."""
+    """Optimiser: Adam, or stochastic gradient descent with momentum."""
 
     kind: Literal["adam", "sgd"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
@@ -25,7 +25,7 @@ class OptimiserBlock(RecipeModel):
 class ScheduleBlock(RecipeModel):
     """Learning rate: (step + 1) / warm-up, then linear down to `final_factor`, then constant.
 
-    Or, with `kind: milestones`, constant but for a fall by `milestone_factor` at each milestone.
+    With `kind: milestones`, it is constant except that each milestone multiplies it by `milestone_factor`.
     """
 
     kind: Literal["linear", "milestones"] = "linear"
@@ -38,7 +38,7 @@ class ScheduleBlock(RecipeModel):
 
 
 class ValidationBlock(RecipeModel):
-    """What the best weights are chosen by."""
+    """Validation, by which the best weights are chosen."""
 
     split: str = "val"
     every_steps: int = Field(10_000, ge=1)
@@ -56,19 +56,21 @@ class ValidationBlock(RecipeModel):
 
 
 class AverageBlock(RecipeModel):
-    """A moving average of the weights, which is then what is validated and saved as best."""
+    """Moving average of the weights; if there is one, it is what is validated and saved as best."""
 
     decay: float = Field(0.999, gt=0, lt=1, description="what the average keeps of itself a step")
 
 
 class StateBlock(RecipeModel):
-    """States to go on from, beside `last.ckpt`, which every validation writes."""
+    """States to resume from, in addition to `last.ckpt`, which every validation writes."""
 
     every_steps: int | None = Field(None, ge=1, description="also write states/step-N.ckpt so often")
     keep_last: int = Field(3, ge=1, description="how many of those stay")
 
 
 class LogBlock(RecipeModel):
+    """Logging of a run's numbers."""
+
     every_steps: int = Field(50, ge=1)
     to: Literal["tensorboard", "wandb", "none"] = Field("tensorboard", description="beside logs/metrics.csv")
     wandb_project: str = "vidaudio"

@@ -1,4 +1,4 @@
-"""Weights on disk: one safetensors file whose header names system, recipe, step and a family's facts."""
+"""Weights files: safetensors with a header that contains system, recipe, step and a family's facts."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def save_checkpoint(
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
     """Return weights, description and file of a weights file or a run's folder.
 
-    Of a folder, the best weights are read, or those of its newest state if there are none.
+    From a folder, the best weights are read, or those of its newest state if there are none.
 
     Raises:
-        CheckpointError: When it is missing, or was not written by vidaudio.
+        CheckpointError: When the file is missing, or was not written by vidaudio.
     """
     file = Path(path)
     if file.is_dir():
@@ -89,7 +89,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
 
 
 def holds_weights(folder: Path) -> bool:
-    """Return whether a folder is a run's with best weights or a state."""
+    """Return whether a run's folder contains best weights or a state."""
     return (folder / BEST_FILE).is_file() or bool(state_paths(folder))
 
 
@@ -103,7 +103,7 @@ def require_system(described: Mapping[str, Any], systems: tuple[str, ...], famil
         file: Path of the file.
 
     Raises:
-        CheckpointError: When it does not.
+        CheckpointError: When the model's system is not one of the family's.
     """
     if described["system"] not in systems:
         raise CheckpointError(
@@ -129,10 +129,10 @@ def _unvalidated(run: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
 
 
 def _check_description(described: Mapping[str, Any], file: Path) -> None:
-    """Check what every description has.
+    """Check the parts that every description has.
 
     Raises:
-        CheckpointError: When a training has not written it.
+        CheckpointError: When the description was not written by a training run.
     """
     if described.get("format") != FORMAT or not isinstance(described.get("system"), str):
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Files that a run keeps: `last.ckpt` to go on from, `states/step-N.ckpt`, and the best weights by validation.
+"""Files that a run keeps: `last.ckpt` to resume from, `states/step-N.ckpt`, and the best weights by validation.
 
 Files appear complete or not at all.
 """
@@ -28,7 +28,7 @@ class RunFiles:
     Args:
         folder: Folder of the run.
         task: Task of the run.
-        recorded: What the state that the run resumes from says of the run; None for a new run.
+        recorded: Facts of the run in the state that it resumes from; None for a new run.
 
     Attributes:
         best: Best value of the task's number; NaN before the first validation.
@@ -77,7 +77,7 @@ class RunFiles:
 
     def save_unvalidated(self, module: TrainingModule, numbers: Mapping[str, float], step: int) -> None:
         """Write the last weights as the best ones, if no validation has chosen any."""
-        # Without validations, the last weights are all there is to keep, in a resumed run as well.
+        # Without validations, there are only the last weights to keep, in a resumed run as well.
         if self._task.validation_stream is None or not (self.folder / BEST_FILE).is_file():
             self.save_weights(module, numbers, step)
 

@@ -1,7 +1,7 @@
-"""Processes that train together: who is here, and sums over all of them.
+"""Processes that train together: rank and world size of this process, and sums over all ranks.
 
-A process knows its place from the environment that torchrun sets (`RANK`, `WORLD_SIZE`, `LOCAL_RANK` ...);
-`vidaudio.training.launch` sets the same. Every function here is plain arithmetic where one process trains alone.
+A process reads its rank from the environment that torchrun sets (`RANK`, `WORLD_SIZE`, `LOCAL_RANK` ...);
+`vidaudio.training.launch` sets the same variables. In a process that trains alone, no function here communicates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch import Tensor
 from vidaudio.errors import VidaudioError
 from vidaudio.text import first_line
 
-# What gloo and NCCL say when a process at the other end is gone.
+# Messages of gloo and NCCL when a process at the other end has ended.
 _BROKEN = re.compile(
     r"connection (was )?(closed|reset|refused)|broken pipe|socket closed|gloo|nccl|timed out", re.IGNORECASE
 )
@@ -27,7 +27,13 @@ _BROKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class DistributedInfo:
-    """Of this process among those that train together."""
+    """Rank and world size of this process.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        world_size: Number of processes on all machines.
+        local_world_size: Number of processes on this machine.
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -35,14 +41,15 @@ class DistributedInfo:
 
     @property
     def nodes(self) -> int:
+        """Return the number of machines."""
         return self.world_size // self.local_world_size
 
 
 def current_rank() -> DistributedInfo:
-    """As the environment says; alone where it says nothing.
+    """Return the rank that the environment gives, or that of a single process if it gives none.
 
     Raises:
-        VidaudioError: Several tasks of a batch system were started without telling them of each other.
+        VidaudioError: When Slurm started several tasks whose environment does not connect them.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         size = int(os.environ["WORLD_SIZE"])
@@ -57,11 +64,12 @@ def current_rank() -> DistributedInfo:
 
 
 def is_distributed() -> bool:
+    """Return whether this process is connected to other ranks."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks; what flows back into each of them is the sum of what flows into all."""
+    """Sum over ranks with gradient: each rank's gradient is the sum of all ranks' gradients."""
 
     @staticmethod
     def forward(_context: Any, value: Tensor) -> Tensor:
@@ -77,11 +85,11 @@ class _Sum(torch.autograd.Function):
 
 
 def mean_over_ranks(value: Tensor, count: int) -> Tensor:
-    """The mean over the mixtures of all ranks, with gradient, out of each rank's mean over its own.
+    """Return the mean over the mixtures of all ranks, with gradient, from each rank's mean over its own mixtures.
 
     Args:
-        value: Of this rank, a scalar.
-        count: Mixtures of this rank; 0 where its value is not to count.
+        value: This rank's mean, a scalar.
+        count: Number of this rank's mixtures; 0 to leave its value out.
     """
     if not is_distributed():
         return value
@@ -91,7 +99,7 @@ def mean_over_ranks(value: Tensor, count: int) -> Tensor:
 
 
 def all_reduce_sum(values: Tensor) -> Tensor:
-    """The sum over ranks, without gradient; any shape."""
+    """Return the sum over ranks, without gradient, for a tensor of any shape."""
     if is_distributed():
         values = values.detach().clone()
         dist.all_reduce(values)
@@ -99,7 +107,7 @@ def all_reduce_sum(values: Tensor) -> Tensor:
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """A small Python object of each rank, in order of ranks."""
+    """Return a small Python object of each rank, in the order of ranks."""
     if not is_distributed():
         return [value]
     found: list[Any] = [None] * dist.get_world_size()
@@ -115,7 +123,7 @@ def broadcast_from_rank0(tensors: Sequence[Tensor]) -> None:
 
 
 def lost_ranks(error: BaseException) -> str | None:
-    """Return what an error says of the connection to other ranks having broken; None for other errors."""
+    """Return the message of an error that means a broken connection to other ranks; None for other errors."""
     text = first_line(error)
     if is_distributed() and (
         isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and _BROKEN.search(text))
@@ -125,13 +133,13 @@ def lost_ranks(error: BaseException) -> str | None:
 
 
 class RankConsensus:
-    """Lets ranks ask one another a question, over the network and not over their devices, which would have to wait."""
+    """Agreement of all ranks on a number, over the network (gloo): the devices would have to wait for it."""
 
     def __init__(self) -> None:
         self._group = dist.new_group(backend="gloo") if is_distributed() else None
 
     def any(self, mine: int) -> int:
-        """The largest of all ranks' numbers. All must ask."""
+        """Return the largest of all ranks' numbers; every rank must call it."""
         if self._group is None:
             return mine
         number = torch.tensor([mine])

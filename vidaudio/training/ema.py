@@ -1,8 +1,8 @@
 """Moving average of a model's weights; if there is one, it is what is validated and saved as best.
 
-In the first steps the average forgets faster, by min(decay, (1 + n) / (10 + n)) after n steps (as TensorFlow's
-ExponentialMovingAverage does), so that it does not keep the initial weights. BatchNorm's statistics are averaged as the
-weights are.
+In the first steps the decay is smaller, min(decay, (1 + n) / (10 + n)) after n steps (as in TensorFlow's
+ExponentialMovingAverage), so that the average does not keep the initial weights. BatchNorm's statistics are averaged
+like the weights.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class Ema:
                 mine.copy_(theirs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a state keeps of the average."""
+        """Return the part of a state that belongs to the average."""
         return {"weights": self.model.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.model.load_state_dict(state["weights"])
         self._steps = state["steps"]

@@ -29,7 +29,7 @@ def make_fabric(recipe: CommonRecipe, *, optimisers: int = 1) -> Fabric:
         optimisers: Number of optimisers; with several, a backward pass reaches only some of the parameters.
 
     Raises:
-        RecipeError: When there are more processes than GPUs, or an option needs GPUs that are not there.
+        RecipeError: When there are more processes than GPUs, or an option needs GPUs and there are none.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -59,7 +59,7 @@ def make_fabric(recipe: CommonRecipe, *, optimisers: int = 1) -> Fabric:
 
 
 class _Autocast(MixedPrecision):
-    """Autocast to bfloat16 of what is computed, not of the batch: gains, vectors and sound keep their precision."""
+    """Autocast to bfloat16 for computations, not for the batch: gains, vectors and sound keep their precision."""
 
     def convert_input(self, data: Any) -> Any:
         """Return the batch unchanged."""
@@ -67,8 +67,8 @@ class _Autocast(MixedPrecision):
 
 
 def _ddp(gpus: int, optimisers: int) -> DDPStrategy:
-    # BatchNorm's statistics are rank 0's and copied before a validation, not at every step: a rank without a part of
-    # the last validation batch would be waited for.
+    # BatchNorm's statistics are copied from rank 0 before a validation, not at every forward pass: the ranks would
+    # wait for one that has no part of the last validation batch.
     return DDPStrategy(
         process_group_backend="nccl" if gpus else "gloo",
         broadcast_buffers=False,
@@ -84,6 +84,6 @@ def prepare_for_device(module: TrainingModule, recipe: CommonRecipe) -> None:
     if recipe.sync_batch_norm and current_rank().world_size > 1:
         module.model = nn.SyncBatchNorm.convert_sync_batchnorm(module.model)
     if recipe.compile:
-        # PyTorch looks for compilers of CUDA extensions, and warns where there are none.
+        # PyTorch looks for compilers of CUDA extensions, and warns if there are none.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         module.compile_parts(recipe.compile_backend)

@@ -39,7 +39,7 @@ def loader_worker_init(_worker: int) -> None:
 
 
 class StoppedBySignal(Exception):
-    """Training has stopped because of a signal, its state saved."""
+    """Error that ends training after a signal; the state of the run is saved."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by signal {number}")
@@ -47,7 +47,7 @@ class StoppedBySignal(Exception):
 
 
 class GracefulStop:
-    """Notes signals during a run, and ends the run between two steps.
+    """Handler that notes signals during a run, and ends the run between two steps.
 
     Attributes:
         is_asked: Whether this process has noted a signal.
@@ -65,20 +65,20 @@ class GracefulStop:
         self._before[EARLY_WARNING] = alias_sigusr1()
 
     def begin(self) -> None:
-        """Note signals from now on: until now there was nothing to save."""
+        """Note signals from now on; before, there is nothing to save."""
         self._consensus = RankConsensus()
         if self._in_main_thread:
             for number in SIGNALS:
                 signal.signal(number, self._take_note)
 
     def restore(self) -> None:
-        """Let signals do again what they did before."""
+        """Restore the handlers that signals had before."""
         if self._in_main_thread:
             for number, handler in self._before.items():
                 signal.signal(number, handler)
 
     def end(self, number: int) -> None:
-        """Do what the signal does outside the run; end the process by its number where it does nothing special."""
+        """Call the handler that the signal had before the run, then exit with code 128 + the signal's number."""
         handler = self._before.get(number)
         if callable(handler):
             handler(number, None)

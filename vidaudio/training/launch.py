@@ -1,7 +1,7 @@
-"""`vidaudio train --devices N`: the same command N times on this machine, each process told of the others.
+"""`vidaudio train --devices N`: starts the same command N times on this machine, as connected ranks.
 
-What torchrun does, without what it prints: one error is said once, and the exit code is the command's own. For several
-machines there is torchrun itself.
+It does what torchrun does, but without torchrun's output: an error is printed once, and the exit code is the command's
+own. For several machines, use torchrun.
 """
 
 from __future__ import annotations
@@ -29,10 +29,14 @@ ENDED_BY_SIGNAL = (128 + signal.SIGTERM, 128 + signal.SIGINT, -signal.SIGTERM, -
 
 
 def launch(processes: int, arguments: Sequence[str]) -> int:
-    """Run `python -m vidaudio ARGUMENTS` as ranks 0 to N - 1; returns the exit code, that of the first that failed.
+    """Run `python -m vidaudio ARGUMENTS` as ranks 0 to N - 1; return the exit code, that of the first rank that failed.
 
-    SIGTERM and Ctrl-C are handed on, SIGUSR1 as SIGTERM. Where one rank fails, the others are ended: they would wait
-    for it for ever.
+    SIGTERM and Ctrl-C are passed on to the ranks, SIGUSR1 as SIGTERM. If one rank fails, the others are ended, because
+    they would wait for it forever.
+
+    Args:
+        processes: Number of ranks, N.
+        arguments: Arguments of the command.
     """
     port = _free_port()
     ranks: list[subprocess.Popen] = []
@@ -44,7 +48,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
 
     with ExitStack() as files:
         said = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(processes)]
-        # Before the first rank is there: whoever is told to stop meanwhile must not leave it behind.
+        # Installed before the first rank starts, so that a signal in the meantime leaves no rank behind.
         before = {number: signal.signal(number, hand_on) for number in HANDED_ON}
         try:
             for rank in range(processes):
@@ -58,7 +62,7 @@ def launch(processes: int, arguments: Sequence[str]) -> int:
             _end(ranks)
         code = ranks[max(first, 0)].returncode
         if code and code not in ENDED_BY_SIGNAL:
-            # Rank 0 speaks for itself, and may only have noticed that another was gone.
+            # Rank 0 has printed its own error, which may only say that another rank was lost.
             others = zip(ranks[1:], said[1:], strict=True)
             lines = [line for rank, file in others if rank.returncode not in ENDED_BY_SIGNAL for line in _lines(file)]
             sys.stderr.writelines(f"other rank: {line}" for line in dict.fromkeys(lines))
@@ -83,15 +87,18 @@ def _start(rank: int, processes: int, port: int, arguments: Sequence[str], said:
         LAUNCHED: os.getpid(),
     }
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
-    # As torchrun does: N processes that each use every core are slower than one.
+    # Limited as in torchrun, because N processes that each use every core are slower than one.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     quiet = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": said}
-    # Its own group: a terminal's Ctrl-C reaches this process alone, which hands it on once.
+    # In its own process group: a terminal's Ctrl-C reaches only this process, which passes it on once.
     return subprocess.Popen([sys.executable, "-m", "vidaudio", *arguments], env=environment, process_group=0, **quiet)
 
 
 def end_with_launcher() -> None:
-    """In a rank: stop in order, as after SIGTERM, when the launcher is gone, which then can end nobody any more."""
+    """Stop this rank in order, as after SIGTERM, when its launcher has ended and can no longer end it.
+
+    A rank that has not ended after `GRACE_SECONDS` is killed.
+    """
 
     def stop() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -107,7 +114,7 @@ def _lines(file: IO[str]) -> list[str]:
 
 
 def _wait(ranks: Sequence[subprocess.Popen]) -> int:
-    """Until all are done or one has failed; which one, or -1."""
+    """Wait until all ranks are done or one has failed; return the number of the failed rank, or -1."""
     while True:
         codes = [rank.poll() for rank in ranks]
         failed = [number for number, code in enumerate(codes) if code not in (None, 0)]
@@ -119,7 +126,7 @@ def _wait(ranks: Sequence[subprocess.Popen]) -> int:
 
 
 def _end(ranks: Sequence[subprocess.Popen]) -> None:
-    """End those that still run: kindly, so that a rank that is saving can finish, and then not."""
+    """End the ranks that still run: by SIGTERM, so that a rank that is saving can finish, and then by SIGKILL."""
     deadline = time.monotonic() + GRACE_SECONDS
     for rank in ranks:
         if rank.poll() is None:
@@ -129,7 +136,7 @@ def _end(ranks: Sequence[subprocess.Popen]) -> None:
             rank.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
             rank.kill()
-            # Not without limit: one that hangs inside the system, on a disk that does not answer, never ends.
+            # With a limit: a process that hangs inside the system, on a disk that does not answer, never ends.
             with suppress(subprocess.TimeoutExpired):
                 rank.wait(KILLED_SECONDS)
 

@@ -1,7 +1,8 @@
-"""The loader processes that a run starts: each of them ends with the run, and their failures are put into one sentence.
+"""Loader processes of a run: each ends with the run, and its failures are explained in one sentence.
 
-They ignore the first SIGTERM (`vidaudio.training.graceful_stop.loader_worker_init`), and Python sends exactly one at
-exit and then waits without limit. So a run ends them itself, in three steps of limited time: asked, told, killed.
+They ignore the first SIGTERM (`vidaudio.training.graceful_stop.loader_worker_init`), but Python sends exactly one at
+exit and then waits without limit. So a run ends them itself, in three steps of limited time: by PyTorch's own shutdown,
+by SIGTERM, by SIGKILL.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ GOING_ON = "States saved before stay; the same command with --auto-resume goes o
 
 
 class LoaderProcesses:
-    """Those of all loaders of a run."""
+    """Register of the processes of all loaders of a run."""
 
     def __init__(self) -> None:
         self._context = _RecordingContext()
         self._iterators: weakref.WeakSet = weakref.WeakSet()
 
     def watch(self, loader: DataLoader) -> DataLoader:
-        """Note every process that a loader starts from here on; returns the loader."""
+        """Register every process that a loader starts from now on; return the loader."""
         if loader.num_workers:
             loader.multiprocessing_context = self._context
             begin = loader._get_iterator
@@ -52,10 +53,10 @@ class LoaderProcesses:
         return loader
 
     def end(self) -> None:
-        """End all that still run, in limited time."""
+        """End all processes that still run, in limited time."""
         with _unwatched():
             if any(process.is_alive() for process in self._context.started):
-                # In a thread, because PyTorch waits for some of its own without limit.
+                # In a thread, because PyTorch waits for some of its processes without limit.
                 asking = threading.Thread(target=self._ask, name="end-loaders", daemon=True)
                 asking.start()
                 asking.join(ASKED_SECONDS)
@@ -63,12 +64,12 @@ class LoaderProcesses:
 
     def _ask(self) -> None:
         for iterator in list(self._iterators):
-            # One that cannot be asked is told.
+            # A process that this fails to end gets a signal afterwards.
             with contextlib.suppress(Exception):
                 iterator._shutdown_workers()
 
     def explain(self, error: Exception) -> VidaudioError | None:
-        """Return in a sentence what an error says of a failed loader process; None for errors of another origin."""
+        """Return an error that explains a loader process's failure in a sentence; None for errors of another origin."""
         text = str(error)
         sent = sent_error(text)
         if sent is not None:
@@ -83,7 +84,7 @@ class LoaderProcesses:
         named = set(map(int, re.findall(r"\d+", text))) if died else set()
         ended = [process for process in self._context.started if process.exitcode]
         codes = [process.exitcode for process in ended if process.pid in named] or [each.exitcode for each in ended]
-        # A batch cannot be fetched from a process that has gone.
+        # A batch cannot be fetched from a process that has ended.
         if died or (codes and isinstance(error, ConnectionError | EOFError)):
             return LoaderError(_going_on(sentence("a loader process", _how_it_ended(codes, text))))
         told = sentence(
@@ -111,12 +112,12 @@ def end_processes(processes: Sequence[BaseProcess]) -> None:
             process.join(max(0.0, deadline - time.monotonic()))
     for process in processes:
         if process.is_alive():
-            # It hangs inside the system, on a disk that does not answer: Python would wait for it at exit for ever.
+            # It hangs inside the system, on a disk that does not answer. At exit, Python would wait for it forever.
             multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
 
 
 class _RecordingContext(BaseContext):
-    """The usual way of starting processes, with a record of them."""
+    """The default way of starting processes, with a record of them."""
 
     def __init__(self) -> None:
         self._real = multiprocessing.get_context()
@@ -124,7 +125,7 @@ class _RecordingContext(BaseContext):
         self.started: list[BaseProcess] = []
 
     def Process(self, *arguments: Any, **named: Any) -> BaseProcess:
-        # Those that ended as they should are forgotten.
+        # Processes that ended without an error are dropped from the record.
         self.started = [process for process in self.started if process.pid is None or process.exitcode != 0]
         process = self._real.Process(*arguments, **named)
         self.started.append(process)
@@ -133,7 +134,7 @@ class _RecordingContext(BaseContext):
 
 @contextlib.contextmanager
 def _unwatched() -> Iterator[None]:
-    """Without PyTorch's handler, which raises an error in the main thread when a loader process ends by a signal."""
+    """Suspend PyTorch's handler, which raises an error in the main thread when a signal ends a loader process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -159,5 +160,5 @@ def _how_it_ended(codes: Sequence[int], text: str) -> str:
 
 
 def _going_on(message: str, error: Exception | None = None) -> str:
-    # Of our own errors only those of loader processes say nothing of what to do.
+    # Of the package's errors, only those of loader processes do not say what to do.
     return message if error is not None and not isinstance(error, LoaderError) else f"{message}. {GOING_ON}"

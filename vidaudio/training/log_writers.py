@@ -19,7 +19,7 @@ TENSORBOARD_FOLDER, WANDB_FILE = "tensorboard", "wandb_id.txt"
 
 
 class LogWriter(ABC):
-    """Place where a run's numbers, images and sounds are shown."""
+    """Destination of a run's numbers, images and sounds."""
 
     @abstractmethod
     def add_numbers(self, numbers: Mapping[str, float], step: int) -> None:
@@ -35,15 +35,15 @@ class LogWriter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is left and close the place."""
+        """Write what is left and close the destination."""
 
 
 class TensorBoardWriter(LogWriter):
-    """Event files for TensorBoard.
+    """Writer of event files for TensorBoard.
 
     Args:
         folder: Folder of the event files.
-        step: Steps that the run has made; what a killed process logged of later steps is hidden.
+        step: Steps that the run has made; entries of later steps, from a killed process, are hidden.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -70,11 +70,11 @@ class TensorBoardWriter(LogWriter):
 
 
 class WandbWriter(LogWriter):
-    """Run of W&B; a resumed run goes on as the same one.
+    """Writer to a W&B run; a resumed run continues the same W&B run.
 
     Args:
-        folder: Folder of the run; its name is the run's name, and it keeps the run's id.
-        project: Project of W&B.
+        folder: Folder of the run; its name is the W&B run's name, and it keeps the W&B run's id.
+        project: W&B project.
 
     Raises:
         RecipeError: When W&B is not installed.
@@ -107,7 +107,7 @@ class WandbWriter(LogWriter):
         self._log({name: self._wandb.Audio(samples, sample_rate=sample_rate)}, step)
 
     def _log(self, values: dict, step: int) -> None:
-        # W&B drops what is logged for a step that it has left; a key of its own orders by step in any case.
+        # W&B drops entries of a step that it has passed, so the step is an entry of its own, to order by.
         self._run.log({**values, "step": step})
 
     def close(self) -> None:
@@ -116,7 +116,7 @@ class WandbWriter(LogWriter):
 
 
 def make_writer(block: LogBlock, folder: Path, step: int) -> LogWriter | None:
-    """Return the writer that a recipe asks for; None for none.
+    """Return the writer that a recipe names; None if it names none.
 
     Args:
         block: The recipe's `log` block.

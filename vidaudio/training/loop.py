@@ -1,7 +1,7 @@
 """Training loop: steps, validations, states and logs of a run, on one process or several.
 
 The loop counts the steps of the run itself (`steps_done`), whatever the number of optimisers, ranks and accumulated
-parts. Between two steps everything about a run is known, so this is where it is validated, saved and stopped.
+parts. A run is validated, saved and stopped only between two steps, when everything about it is known.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vidaudio.training.loader_processes import LoaderProcesses
 from vidaudio.training.metrics_log import MetricsLogger
 from vidaudio.training.progress import ProgressBar
 
-# A validation is short, and its loader begins anew each time.
+# A validation is short, and its loader is started again each time.
 MAX_VALIDATION_WORKERS = 2
 
 
@@ -41,9 +41,9 @@ class TrainingLoop:
         fabric: Launched Fabric.
         files: Writer of states and best weights.
         logger: Writer of numbers and samples.
-        stop: What notes signals and ends the run in order.
+        stop: Handler that notes signals and ends the run between two steps.
         loaders: Register of the run's loader processes.
-        bar: Progress bar; None for none.
+        bar: Function from the steps done to a progress bar; None for no bar.
 
     Attributes:
         steps_done: Steps of the run that are done.
@@ -96,7 +96,7 @@ class TrainingLoop:
                 f"the optimisers in the state do not fit this recipe's ({first_line(error)}); begin a new run with its "
                 f"weights: --init {self._files.folder}"
             ) from error
-        # A run that had no average until now begins it with the weights it has reached.
+        # If the run had no average until now, the average begins with the weights of the state.
         if self.module.average is not None:
             if state["average"] is not None:
                 self.module.average.load_state_dict(state["average"])
@@ -182,7 +182,7 @@ class TrainingLoop:
         wrapped.step()
 
     def finish_step(self, loss: Tensor) -> None:
-        """Average, log and show a step that was made."""
+        """Update the average, the log and the progress bar after a step."""
         if self.module.average is not None:
             self.module.average.update(self.module.model)
         if self.steps_done % self._recipe.log_every_steps == 0:

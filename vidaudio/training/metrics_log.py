@@ -21,7 +21,7 @@ LOGS_FOLDER, METRICS_FILE = "logs", "metrics.csv"
 
 
 class MetricsFile:
-    """CSV file that a resumed run continues: rows of steps that are made again are dropped.
+    """CSV file that a resumed run continues; rows of steps that the run makes again are dropped.
 
     Args:
         path: Path of the file.
@@ -36,7 +36,7 @@ class MetricsFile:
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 reader = csv.DictReader(file)
-                # The last line may be cut off where the process was killed.
+                # The last line may be incomplete if the process was killed.
                 rows = [row for row in reader if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
                 self._columns = list(reader.fieldnames or self._columns)
         self._rows = rows
@@ -64,13 +64,13 @@ class MetricsFile:
 
 
 class MetricsLogger:
-    """Writes the numbers of every so many steps, and of every validation; only rank 0 writes.
+    """Writer of the numbers of every so many steps, and of every validation; only rank 0 writes.
 
     Args:
         folder: Folder of the run.
         batch_size: Examples per step.
-        examples: What the examples are called.
-        writers: Further places for the numbers; empty on ranks that do not write.
+        examples: Name of the examples.
+        writers: Further destinations of the numbers; empty on ranks that do not write.
         writes: Whether this process writes, which is rank 0.
     """
 

@@ -14,7 +14,7 @@ REFRESH_SECONDS = 2.0
 
 
 class ProgressBar:
-    """Bar on stderr.
+    """Progress bar on stderr.
 
     Args:
         steps: Steps of the whole run.
@@ -33,5 +33,5 @@ class ProgressBar:
             self._bar.set_postfix({"loss": f"{float(loss):.3f}", **headline}, refresh=False)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar; it remains on the screen."""
         self._bar.close()

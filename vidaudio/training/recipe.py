@@ -18,7 +18,7 @@ from vidaudio.training.blocks import (
 
 
 class BatchBlock(RecipeModel):
-    """Batches and the processes that load them; families add what a batch is made of."""
+    """Batches and the processes that load them; families add the contents of a batch."""
 
     batch_size: int = Field(32, ge=1, description="examples a step of the optimiser, over all ranks")
     accumulate: int = Field(1, ge=1, description="parts in which a step's batch is worked through, one after another")
@@ -36,12 +36,12 @@ class BatchBlock(RecipeModel):
 
     @property
     def part_size(self) -> int:
-        """Number of examples that are worked through at a time, over all ranks."""
+        """Return the number of examples that are processed at a time, over all ranks."""
         return self.batch_size // self.accumulate
 
 
 class CommonRecipe(RecipeModel):
-    """Recipe of one training run, as far as the engine reads it."""
+    """The part of a training run's recipe that the engine reads."""
 
     system: str = Field(..., description="what is trained; decides the family")
     seed: int = Field(1234, ge=0, lt=1 << 32)

@@ -1,4 +1,4 @@
-"""Resuming a run: which state it goes on from, and whether that state belongs to this run."""
+"""Resuming of a run: which state it continues from, and whether that state belongs to this run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def newest_state(folder: Path, *, pass_over_damaged: bool = False) -> State | No
         pass_over_damaged: Whether to take the state before a damaged one, which is reported on stderr.
 
     Raises:
-        CheckpointError: When a state that may be the newest is damaged, and no older one may be taken or there is none.
+        CheckpointError: When a state that may be the newest is damaged, and no older one exists or may be taken.
     """
     newest, newer = newest_whole(folder)
     if not newer:
@@ -72,7 +72,7 @@ def require_resumable(state: State) -> None:
 
 
 def check_same_data(state: State, task: TrainingTask) -> None:
-    """Refuse to go on with other data than the run has begun with, or with the same in another order.
+    """Refuse other data than the run began with, or the same data in another order.
 
     Raises:
         CheckpointError: When the data or their order differ; the message says how to go on nevertheless.

@@ -6,7 +6,7 @@ from vidaudio.training.blocks import ScheduleBlock
 
 
 def unfinished_warmup(schedule: ScheduleBlock) -> str | None:
-    """What to say of a run that ends within its warm-up; None where the learning rate arrives."""
+    """Return a warning if a run ends within its warm-up; None if it reaches the full learning rate."""
     if schedule.kind != "linear" or schedule.warmup_steps <= schedule.steps:
         return None
     reached = schedule.steps / schedule.warmup_steps
@@ -17,7 +17,7 @@ def unfinished_warmup(schedule: ScheduleBlock) -> str | None:
 
 
 def rate_factor(step: int, schedule: ScheduleBlock) -> float:
-    """Learning rate at an optimiser step, as a factor of the highest (CLIPSep's code)."""
+    """Return the learning rate at an optimiser step, as a factor of the highest (CLIPSep's code)."""
     if schedule.kind == "milestones":
         return schedule.milestone_factor ** sum(step >= milestone for milestone in schedule.milestones)
     if step < schedule.warmup_steps:

@@ -1,6 +1,7 @@
-"""SIGUSR1 means SIGTERM to a training: it is what `sbatch --signal=B:USR1@60` and many requeueing scripts send.
+"""SIGUSR1 as SIGTERM: in training, the two mean the same.
 
-Left alone it would end the process at once, its steps since the last state lost.
+`sbatch --signal=B:USR1@60` and many requeueing scripts send SIGUSR1. By default, it would end the process at once, and
+the steps since the last state would be lost.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from types import FrameType
 from typing import Any
 
 EARLY_WARNING = signal.SIGUSR1
-# In the environment of ranks whose launcher says to the user what a stop means.
+# Environment variable of ranks whose launcher reports a stop to the user; its value is the launcher's process id.
 LAUNCHED = "VIDAUDIO_LAUNCHED"
 
 
 def canonical_signal(number: int) -> int:
-    """The signal that one stands for."""
+    """Return the signal that a signal is treated as: SIGTERM for SIGUSR1, otherwise the signal itself."""
     return signal.SIGTERM if number == EARLY_WARNING else number
 
 
 def alias_sigusr1() -> Any:
-    """From here on SIGUSR1 does in this process whatever SIGTERM does at the time; returns what it did before.
+    """Make SIGUSR1 do in this process whatever SIGTERM does at the time; return its previous handler.
 
-    Only the main thread can set this; elsewhere nothing changes.
+    Only the main thread can set this; in other threads nothing changes.
     """
     if threading.current_thread() is threading.main_thread():
         return signal.signal(EARLY_WARNING, _as_sigterm)

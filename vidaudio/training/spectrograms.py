@@ -1,4 +1,4 @@
-"""Spectrograms and masks side by side, each under its name, over seconds and hertz."""
+"""Figures of spectrograms and masks side by side, each with a title, over seconds and hertz."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ DOTS_PER_INCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture: title, values `[bins, frames]` from 0 Hz to half the sample rate, and which are black and bright."""
+    """One picture of a figure.
+
+    Attributes:
+        title: Title above the picture.
+        values: Values `[bins, frames]`, from 0 Hz to half the sample rate.
+        low: Value that is black.
+        high: Value that is brightest.
+    """
 
     title: str
     values: np.ndarray
@@ -26,12 +33,12 @@ class Panel:
 
 
 def draw_panels(panels: Sequence[Panel], sample_rate: int, seconds: float) -> Figure:
-    """Panels in rows of four, log frequency, the lowest at the bottom.
+    """Draw panels in rows of four, with log frequency, the lowest at the bottom.
 
     Args:
-        panels: One or more.
-        sample_rate: Of the sounds, Hz.
-        seconds: Their length.
+        panels: One or more panels.
+        sample_rate: Sample rate of the sounds in Hz.
+        seconds: Duration of the sounds in seconds.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -57,6 +64,6 @@ def draw_panels(panels: Sequence[Panel], sample_rate: int, seconds: float) -> Fi
 
 
 def pixels(figure: Figure) -> np.ndarray:
-    """A drawn figure as uint8 `[height, width, 3]`."""
+    """Return the pixels of a drawn figure, uint8 `[height, width, 3]`."""
     figure.canvas.draw()
     return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()

@@ -1,4 +1,4 @@
-"""State files of a run: written whole or not at all, beside their final name."""
+"""Writing of a run's state files: each appears under its name complete or not at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vidaudio.training.state_reading import LAST_FILE, STATES_FOLDER, step_of
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
-    """Write a state; the file appears complete or not at all.
+    """Write a state as `write_state` does, with plain errors.
 
     Raises:
         CheckpointError: When it cannot be written.
@@ -27,16 +27,16 @@ def save_state(state: dict[str, Any], path: Path) -> None:
 
 
 def periodic_states(folder: Path) -> list[Path]:
-    """Return the states in a run's folder of states, by step."""
+    """Return the states in a run's `states` folder, ordered by step."""
     found = [path for path in folder.glob("*.ckpt") if step_of(path) is not None]
     return sorted(found, key=lambda path: (step_of(path), path.name))
 
 
 def write_state(state: dict[str, Any], path: Path) -> None:
-    """Write a state under its name, complete or not at all.
+    """Write a state; the file appears complete or not at all.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: When it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
@@ -56,7 +56,7 @@ def remove_leftovers(folder: Path, *names: str) -> None:
 
     Args:
         folder: Folder of the run.
-        names: Names of further files in it that are written whole.
+        names: Names of further files in the folder that are written through temporary files.
     """
     for name in (LAST_FILE, BEST_FILE, *names):
         remove_temporaries(folder, name)
@@ -65,7 +65,7 @@ def remove_leftovers(folder: Path, *names: str) -> None:
 
 @contextmanager
 def plain_errors(target: Path) -> Iterator[None]:
-    """Turn errors of writing, such as a full disk, into one sentence; the file written before stays."""
+    """Turn write errors, such as a full disk, into a CheckpointError of one sentence; the earlier file is kept."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -81,7 +81,7 @@ def _others(target: Path) -> str:
 
 
 class _Sink:
-    """File that remembers why it could not be written."""
+    """File that keeps the first error of writing it."""
 
     def __init__(self, path: Path) -> None:
         self.file: IO[bytes] = path.open("wb")

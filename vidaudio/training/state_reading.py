@@ -1,4 +1,4 @@
-"""Reading of a run's states: finds the newest complete one, and checks once everything that is used of it later.
+"""Reading of a run's states: finds the newest complete one, and checks once everything that is used later.
 
 A state may be incomplete, or another program's file, until these checks have passed.
 """
@@ -38,7 +38,7 @@ class State:
     Attributes:
         path: Path of the file.
         step: Steps done.
-        run: What it says of the run beside weights and optimisers, see `vidaudio.training.checkpointing`.
+        run: Facts of the run beside weights and optimisers, see `vidaudio.training.checkpointing`.
         can_resume: Whether training can go on from it; of version 0.1's states, only the weights can be used.
     """
 
@@ -49,7 +49,7 @@ class State:
 
 
 class DamagedState(CheckpointError):
-    """A file that is not a complete state.
+    """Error about a file that is not a complete state.
 
     Attributes:
         step: Steps after which it was written; None if neither its name nor its contents say so.
@@ -97,15 +97,15 @@ def read_state(path: Path) -> dict[str, Any]:
         `steps_done`, `weights` of the module, `optimisers` (None in a state of version 0.1), `average` or None, `run`.
 
     Raises:
-        DamagedState: When it is incomplete, garbled, or not one of vidaudio's.
-        CheckpointError: When it cannot be read.
+        DamagedState: When the file is incomplete, garbled, or not a state of vidaudio.
+        CheckpointError: When the file cannot be read.
     """
     try:
         state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except PermissionError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except Exception as error:
-        # Damage shows in as many kinds of errors as a file has parts.
+        # Damage causes many kinds of errors, one for each part of a file.
         raise DamagedState(path, f"it is incomplete or garbled: {type(error).__name__}", step_of(path)) from None
     try:
         _want(isinstance(state, dict), "it is no dictionary")
@@ -203,10 +203,10 @@ def _check_run(run: Mapping[str, Any]) -> None:
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:
-    """Check what a state or a weights file says of a model beside its recipe, as far as all families have it in common.
+    """Check the facts in a state or a weights file, beside the recipe, that all families have in common.
 
     Raises:
-        ValueError: When a training has not written it; the message names it.
+        ValueError: When a fact was not written by a training run; the message names it.
     """
     encoder, labels = facts.get("encoder"), facts.get("labels", [])
     if encoder is not None:

@@ -1,4 +1,4 @@
-"""Start and end of a training run: what is checked first, how its parts are put together, and how it ends."""
+"""Start and end of a training run: the checks before it, how its parts are put together, and how it ends."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class TrainResult:
         folder: Folder of the run.
         step: Steps done.
         examples: Training examples seen.
-        best_loss: Best value that the weights were chosen by, the validation loss; NaN without validation.
+        best_loss: Best value of the number that the weights are chosen by; NaN without validation.
         numbers: All numbers of the last validation of this start, by name; empty without one.
-        headline: Figures of that validation that a user looks at first, by name.
+        headline: The main figures of that validation, by name.
         facts: Further values that the family reports, by name.
     """
 
@@ -160,7 +160,7 @@ def _fit(task: TrainingTask, module: TrainingModule, folder: Path, state: State 
         stop.restore()
         stop.end(stopped.number)
     except Exception as error:
-        # Clearing up may fail after the error that matters.
+        # The cleanup after an error may itself fail, so the errors before it are examined too.
         for cause in chain_of(error):
             explained = loaders.explain(cause) or _lost_ranks(cause)
             if explained is not None:
@@ -192,7 +192,7 @@ def _state(folder: Path, resume: bool | str) -> State | None:
     """Return the state to go on from; None to begin.
 
     Raises:
-        CheckpointError: When there is a run where one is to begin, or none where one is to go on.
+        CheckpointError: When a new run finds a run in its folder, or a resumed run finds no state.
     """
     if not resume:
         if holds_run(folder):
@@ -226,7 +226,7 @@ def _nothing_left(state: State, task: TrainingTask, folder: Path, resume: bool |
 
 
 def _warnings(task: TrainingTask) -> list[str]:
-    """Return what the run does that its user may not have meant."""
+    """Return warnings about effects that the user may not have intended."""
     found = [unfinished_warmup(task.recipe.schedule)]
     if task.validation_stream is None:
         splits = ", ".join(sorted({split for corpus in task.train_stream.corpora for split in corpus.index.splits}))

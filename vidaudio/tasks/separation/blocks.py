@@ -1,4 +1,4 @@
-"""Blocks of a separation recipe: the settings of each, and their defaults."""
+"""Settings blocks of a separation recipe, with their defaults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, TRAINING_TEMPLATE, chec
 from vidaudio.training.recipe import BatchBlock
 
 Modality = Literal["image", "text"]
-# Far more than any sound needs, and little enough for memory: recipes also come with weights of other people's.
+# Far more than any sound needs, but little enough for memory: recipes also come with other people's weights.
 MAX_SAMPLE_RATE, MAX_N_FFT, MAX_LEVELS = 384_000, 1 << 16, 16
 MAX_WINDOW_SECONDS, MAX_WINDOW_SAMPLES = 3600, 1 << 28
 
@@ -19,7 +19,7 @@ MAX_WINDOW_SECONDS, MAX_WINDOW_SAMPLES = 3600, 1 << 28
 class FrontEndBlock(RecipeModel):
     """Spectrogram, see vidaudio.separation.FrontEndConfig.
 
-    `window_samples` and `frames` follow from `data.window_seconds` where they are not stated, see
+    If `window_samples` and `frames` are not given, they follow from `data.window_seconds`, see
     `vidaudio.tasks.separation.window_length`; in a recipe that was read they are numbers.
     """
 
@@ -46,7 +46,7 @@ class UNetBlock(RecipeModel):
 
 
 class FusionBlock(RecipeModel):
-    """From features and query to mask logits, see vidaudio.separation.FusionConfig."""
+    """Fusion of features and query into mask logits, see vidaudio.separation.FusionConfig."""
 
     sigmoid: Literal["outside", "inside"] = "outside"
     query_activation: Literal["sigmoid", "none"] = "sigmoid"
@@ -64,13 +64,15 @@ class NoiseBlock(RecipeModel):
 
 
 class LossBlock(RecipeModel):
-    """See vidaudio.separation.LossConfig."""
+    """Training loss, see vidaudio.separation.LossConfig."""
 
     pixel_weight: Literal["clamped_log", "magnitude"] = "clamped_log"
     sources: Literal["mean", "sum"] = "mean"
 
 
 class ModelBlock(RecipeModel):
+    """Parts and sizes of the model."""
+
     channels: int = Field(32, description="feature pictures of the U-Net and numbers of a query, k")
     noise: NoiseBlock | None = Field(None, description="noise heads, as many as sources")
     fusion: FusionBlock = FusionBlock()
@@ -79,7 +81,7 @@ class ModelBlock(RecipeModel):
 
 
 class DataBlock(BatchBlock):
-    """What one batch is made of; paths are arguments, not settings."""
+    """Contents of a batch; paths are arguments, not settings."""
 
     sources: int = Field(2, ge=2, description="different sources a mixture")
     window_seconds: float | None = Field(
@@ -105,14 +107,14 @@ class DataBlock(BatchBlock):
 
 
 class BertBlock(RecipeModel):
-    """Which BERT gives labels their vectors, see vidaudio.encoders.bert.BertSpec."""
+    """BERT that makes the labels' vectors, see vidaudio.encoders.bert.BertSpec."""
 
     model: str = "google/bert_uncased_L-4_H-256_A-4"
     pooling: Literal["cls", "mean"] = "cls"
 
 
 class PicturesBlock(RecipeModel):
-    """The ResNet-18 that looks at the pictures themselves."""
+    """The ResNet-18 that encodes the pictures themselves."""
 
     weights: str | None = Field(None, description="a file of torchvision's ResNet-18, or IMAGENET1K_V1")
     trained: bool = Field(True, description="as in Zhao et al.; False: frozen, as CLIPSep re-implemented it")
@@ -120,7 +122,7 @@ class PicturesBlock(RecipeModel):
 
 
 class QueryBlock(RecipeModel):
-    """What the system is asked with."""
+    """Queries of the system: their kind, encoder, modality and wording."""
 
     kind: Literal["corpus", "label", "bert", "vectors", "pictures", "none"] = Field(
         "corpus",

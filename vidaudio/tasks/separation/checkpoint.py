@@ -31,7 +31,7 @@ from vidaudio.training.state_reading import is_count, misfit
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Trained model, and what is known of it.
+    """Trained model with its description.
 
     Attributes:
         model: Model in eval mode, float32, on the CPU.
@@ -40,8 +40,7 @@ class Checkpoint:
         labels: Labels it knows, if its queries are labels.
         step: Steps it was trained for.
         path: Path of the file.
-        training_sources: Hashes of the sources it was trained on, see `vidaudio.training.provenance`; None if the file
-            does not say.
+        training_sources: Hashes of the sources it was trained on, see `vidaudio.training.provenance`; None if unknown.
     """
 
     model: Separator
@@ -91,11 +90,11 @@ def read_separator(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any],
     """Return weights, description and file of a separation model, without building it; see `read_checkpoint`.
 
     Raises:
-        CheckpointError: When it is missing, damaged, or of another family.
+        CheckpointError: When the file is missing, damaged, or of another family.
     """
     tensors, described, file = read_checkpoint(path)
     require_system(described, get_args(SeparationRecipe.model_fields["system"].annotation), "separation", file)
-    # States of version 0.1 do not say it.
+    # States of version 0.1 do not contain these.
     described.setdefault("query_dimensions", _query_dimensions(tensors))
     described.setdefault("labels", [])
     if not is_count(described["query_dimensions"]):
@@ -109,8 +108,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """Load a model from a weights file, or from a run's folder: its best weights, or its newest state if it has none.
 
     Raises:
-        CheckpointError: When it is missing, not one of vidaudio's, of another family, or if its weights do not fit its
-            description.
+        CheckpointError: When the file is missing, is not one of vidaudio's, is of another family, or has weights that
+            do not fit its description.
     """
     tensors, described, file = read_separator(path)
     recipe = check(SeparationRecipe, described["recipe"], str(file))
@@ -135,10 +134,10 @@ def _query_dimensions(tensors: Mapping[str, Tensor]) -> int:
 def _check_shapes(
     recipe: SeparationRecipe, described: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path
 ) -> None:
-    """Check, before memory is taken for the model, that a description is of a model of just these weights.
+    """Check that a description is of a model of just these weights, before memory is taken for the model.
 
     Raises:
-        CheckpointError: When it is not.
+        CheckpointError: When the weights do not fit the description, or are not finite.
     """
     try:
         with torch.device("meta"):

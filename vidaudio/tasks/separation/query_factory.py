@@ -1,4 +1,4 @@
-"""From a recipe to what makes its queries, checked against the vectors that a corpus has."""
+"""Construction of a recipe's query encoder, checked against the vectors of the corpus."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
     """Check that a corpus's vectors are of the kind that a recipe needs.
 
     Raises:
-        CorpusError: When they are not; the message explains how to get such vectors.
+        CorpusError: When they are of another kind or missing; the message explains how to get such vectors.
     """
     if not encoder["dimensions"]:
         raise CorpusError(

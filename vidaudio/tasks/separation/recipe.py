@@ -1,4 +1,4 @@
-"""Recipe of a separation system: the blocks that all families share, and what a separator is made of."""
+"""Recipe of a separation system: the blocks that all families share, and the blocks of a separator."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Estimates:
 
 
 class Estimator:
-    """Makes the estimates of all methods for each mixture.
+    """Estimator of the target of each mixture, by all methods.
 
     Args:
         loaded: The system.
