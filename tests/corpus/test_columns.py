@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vidaudio.corpus.columns import COLUMNS, belongs, column_of, model_folders
+from vidaudio.corpus.columns import COLUMNS, SCORE, belongs, column_of
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.listing import list_stages
 from vidaudio.maintenance.remove import remove
@@ -43,7 +43,7 @@ def test_a_corpus_with_scores_is_whole_to_all_of_them(built_corpus: Corpus, tmp_
     assert len(list_stages(corpus)["scores/own"]) == corpus.shards + 1
     stages = {(stage.name, stage.of): stage.shards for stage in corpus_status(corpus.url).stages}
     assert stages[("score", "own")] == corpus.shards
-    assert model_folders(corpus.store)[-1] == "scores/own"
+    assert SCORE.folders(corpus.store) == ["scores/own"]
     remove(corpus.url, ["bars"], progress=False)
     tables = [read_table(corpus.store, f"scores/own/{shard:06d}.parquet")[0] for shard in range(corpus.shards)]
     left = {clip for table in tables for clip in table["id"].to_pylist()}
