@@ -110,7 +110,7 @@ def build_once(recipe_settings: list[str], manifest: Path, corpus: Path) -> dict
 
         return timed
 
-    run.run_chains = clocked("shards", run.run_chains)
+    run.run_shard_tasks = clocked("shards", run.run_shard_tasks)
     run.run_pack_tasks = clocked("packs", run.run_pack_tasks)
     began = time.perf_counter()
     run.build(load_corpus_recipe("folder", recipe_settings), str(manifest), str(corpus), progress=False)

@@ -38,6 +38,7 @@ SECONDS = 10
 SOUND_BYTES = 32
 _DESCRIBED = {"architecture": "none", "pretrained": None, "precision": "float32", "weights_sha256": "0" * 64}
 ENCODER = encoder_name("none", "float32", "0" * 64)
+MODELS = {"embed": ENCODER}
 STEPS = ("plan", "index", "card")
 
 
@@ -56,8 +57,8 @@ def write_corpus(folder: Path, clips: int) -> None:
             # Flushing each to disk, as a commit does, would take most of the time.
             (root / table_name(name, shard)).write_bytes(encode_table(rows(ids), record))
         (root / table_name(f"embeddings/{ENCODER}", shard)).touch()
-    plan = plan_pack(corpus, corpus.pack, ENCODER)
-    begin_pack(corpus, plan, ENCODER)
+    plan = plan_pack(corpus, corpus.pack, MODELS)
+    begin_pack(corpus, plan, MODELS)
     _write_training_tables(root, plan)
 
 
@@ -103,7 +104,7 @@ def take(step: str, corpus: Corpus) -> None:
     """One step of a pack."""
     folder = f"training/{corpus.pack.name}"
     if step == "plan":
-        plan_pack(corpus, corpus.pack, ENCODER)
+        plan_pack(corpus, corpus.pack, MODELS)
     elif step == "index":
         from vidaudio.packs.write import write_pack_index
 

@@ -132,8 +132,10 @@ def drive(folder: Path, shards: int, pids: list[int]) -> list[dict[str, Any]]:
     report = RunLog()
     with Client(scheduler_file=str(folder / "scheduler.json"), timeout=60) as client:
         client.wait_for_workers(len(pids) - 1, timeout=120)
-        missing = shard_tasks.missing_shards(corpus, list(waiting_stages.NAMES), "waiting")
-        shard_tasks.run_shard_tasks(client, corpus, missing, "waiting", RunSettings(), report, progress=True)
+        missing = shard_tasks.missing_shards(corpus, list(waiting_stages.NAMES), waiting_stages.MODELS)
+        shard_tasks.run_shard_tasks(
+            client, corpus, missing, waiting_stages.MODELS, RunSettings(), report, progress=True
+        )
     report.write(corpus.store)
     if report.failed:
         raise SystemExit(f"{report.failed} tasks failed: {list(report.errors.items())[:3]}")

@@ -151,10 +151,10 @@ def world_run(**download: Any) -> RunSettings:
 
 def pack_here(corpus: Corpus, settings: PackBlock) -> str:
     """What `pack` does, in this process; returns the folder's path or URL."""
-    encoder = prepare_encoder(corpus)
-    plan = plan_pack(corpus, settings, encoder)
-    begin_pack(corpus, plan, encoder)
+    models = {"embed": prepare_encoder(corpus)}
+    plan = plan_pack(corpus, settings, models)
+    begin_pack(corpus, plan, models)
     for task in missing_tasks(corpus.store, plan):
-        pack_shard(corpus, task, encoder)
-    finish_pack(corpus, plan, encoder)
+        pack_shard(corpus, task, models)
+    finish_pack(corpus, plan)
     return f"{corpus.url}/{plan.folder}"

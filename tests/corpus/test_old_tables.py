@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from vidaudio.config.corpus import CorpusRecipe
-from vidaudio.corpus.columns import AV_SCHEMA, completed
+from vidaudio.corpus.columns import AV_SCHEMA, EXTRACT
 from vidaudio.maintenance import notices
 from vidaudio.media.outcomes import State
 
@@ -43,11 +43,11 @@ def test_columns_were_added_at_the_end():
 def test_an_older_table_is_completed():
     table = pa.Table.from_pylist([row("a"), row("b")], schema=AV_SCHEMA)
     older = table.drop_columns(list(ADDED))
-    whole = completed(older)
+    whole = EXTRACT.completed(older)
     assert whole.schema == AV_SCHEMA
     assert whole["time_jumps"].null_count == 2
-    assert completed(table) is table
-    assert completed(older.select(["id"]), ["id", "time_jumps"]).column_names == ["id", "time_jumps"]
+    assert EXTRACT.completed(table) is table
+    assert EXTRACT.completed(older.select(["id"]), ["id", "time_jumps"]).column_names == ["id", "time_jumps"]
     assert pa.concat_tables([whole, table]).num_rows == 4
     assert notices.count_notices(parquet(older), ["done", "done"], [True, True]) == notices.NONE
 

@@ -155,15 +155,15 @@ def test_pack_warns_of_what_the_loader_then_refuses(packed_corpus: Corpus, capsy
 def test_nothing_to_pack_names_the_commonest_causes_and_what_to_do(
     built_corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    encoder = prepare_encoder(built_corpus)
+    models = {"embed": prepare_encoder(built_corpus)}
     before = set(Path(built_corpus.url).rglob("*"))
     with pytest.raises(CorpusError, match=r"none of the \d+ usable clips is selected by 'seconds > 1000'; loosen it"):
-        plan_pack(built_corpus, PackBlock(where="seconds > 1000"), encoder)
+        plan_pack(built_corpus, PackBlock(where="seconds > 1000"), models)
     # As if no clip had come through: only those that failed are left of the list.
     copy = open_corpus(str(shutil.copytree(built_corpus.url, tmp_path / "corpus")))
     monkeypatch.setattr("vidaudio.packs.plan.usable_clips", lambda *arguments: iter(()))
     with pytest.raises(CorpusError) as refused:
-        plan_pack(copy, PackBlock(), encoder)
+        plan_pack(copy, PackBlock(), models)
     told = str(refused.value)
     assert f"none of its {copy.clips} clips came through download and extract: " in told
     assert "2 failed in download (not_found)" in told

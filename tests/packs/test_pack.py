@@ -71,7 +71,7 @@ def vectors(parts: dict[str, bytes]) -> np.ndarray:
 
 def planned(corpus: Corpus, **settings: object) -> PackPlan:
     block = PackBlock(**{**corpus.pack.model_dump(exclude_none=True), **settings})
-    return plan_pack(corpus, block, prepare_encoder(corpus))
+    return plan_pack(corpus, block, {"embed": prepare_encoder(corpus)})
 
 
 def ids(plan: PackPlan) -> set[str]:
@@ -286,7 +286,7 @@ class TestSources:
 
     def test_the_same_bytes_and_every_table_is_read_once(self, built_corpus, packed_as, tmp_path, monkeypatch):
         block = built_corpus.pack.model_copy(update={"name": "one-by-one", "clips_per_shard": 1, "frames": True})
-        encoder = prepare_encoder(built_corpus)
+        models = {"embed": prepare_encoder(built_corpus)}
         copy = shutil.copytree(built_corpus.url, tmp_path / "corpus", ignore=shutil.ignore_patterns("training", "runs"))
         corpora = {"tables": built_corpus, "sources": open_corpus(str(copy))}
         packed, reads = {}, {}
@@ -296,18 +296,18 @@ class TestSources:
             monkeypatch.setattr(
                 LocalStore, "read", lambda store, name, names=names: names.append(name) or read(store, name)
             )
-            plan = plan_pack(corpus, block, encoder)
-            begin_pack(corpus, plan, encoder)
+            plan = plan_pack(corpus, block, models)
+            begin_pack(corpus, plan, models)
             names.clear()
             tasks = missing_tasks(corpus.store, plan)
             if way == "sources":
                 tasks = tasks.reading(sources_folder(plan.plan_hash))
                 for shard in tasks.source_shards().tolist():
-                    write_sources(corpus, shard, encoder, tasks.sources)
+                    write_sources(corpus, shard, models, tasks.sources)
             for task in tasks:
-                pack_shard(corpus, task, encoder)
+                pack_shard(corpus, task, models)
             reads[way] = Counter(name.split("/")[0] for name in names if name.startswith(("av/", "embeddings/")))
-            finish_pack(corpus, plan, encoder)
+            finish_pack(corpus, plan)
             folder = Path(corpus.url, plan.folder)
             packed[way] = {path.name: path.read_bytes() for path in folder.iterdir()}
         assert packed["sources"] == packed["tables"]
@@ -323,7 +323,7 @@ class TestSources:
         task = planned(built_corpus, name="x", clips_per_shard=100).tasks.reading("runs/packs/none")[0]
         with (
             built_corpus.store.workspace() as scratch,
-            gathered(built_corpus, task, prepare_encoder(built_corpus), scratch) as clips,
+            gathered(built_corpus, task, {"embed": prepare_encoder(built_corpus)}, scratch) as clips,
         ):
             assert clips[task.samples[0].clip_id].row.id == task.samples[0].clip_id
 

@@ -29,21 +29,22 @@ from vidaudio.packs.input_cache import sources_folder, write_sources
 from vidaudio.packs.write import pack_shard
 
 corpus, with_sources = open_corpus(sys.argv[1]), sys.argv[2] == "sources"
+models = {"embed": sys.argv[3]}
 most = {}
 # The first and small one brings along what any packing does: libraries, Arrow's pools.
 for name, clips, where in (("small", 4, "id <= 'c003'"), ("large", 1000, None)):
     settings = corpus.pack.model_copy(
         update={"name": f"{name}-{sys.argv[2]}", "clips_per_shard": clips, "where": where, "frames": True}
     )
-    plan = plan_pack(corpus, settings, sys.argv[3])
-    begin_pack(corpus, plan, sys.argv[3])
+    plan = plan_pack(corpus, settings, models)
+    begin_pack(corpus, plan, models)
     tasks = plan.tasks
     if with_sources:
         tasks = tasks.reading(sources_folder(plan.plan_hash))
         for shard in tasks.source_shards().tolist():
-            write_sources(corpus, shard, sys.argv[3], tasks.sources)
+            write_sources(corpus, shard, models, tasks.sources)
     (task,) = tasks
-    record = pack_shard(corpus, task, sys.argv[3])
+    record = pack_shard(corpus, task, models)
     most[name] = {"bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "tar": record.tar_bytes}
 print(json.dumps(most))
 """

@@ -42,9 +42,9 @@ def fetch_and_extract(url: str, keep: str) -> None:
         keeping.finish_interrupted(corpus, keep)
         enforce_removals(corpus)
     for shard in range(corpus.shards):
-        for stage in shard_stages("unset", keep)[:2]:
-            if not corpus.store.exists(table_name(stage.folder, shard)):
-                stage.run(corpus, shard, stage.folder, run)
+        for stage in shard_stages(keep)[:2]:
+            if not corpus.store.exists(table_name(stage.column.folder, shard)):
+                stage.run(corpus, shard, stage.column.folder, run)
 
 
 # The lock and the notes of runs say nothing of the corpus's contents; their own tests strike there.

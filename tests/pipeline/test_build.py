@@ -328,11 +328,11 @@ class TestRefusals:
     def test_a_stage_without_its_input_is_refused(self, media_world, tiny_clip, tmp_path):
         corpus = create_or_open(str(tmp_path / "corpus"), world_recipe(tiny_clip), read_manifest(media_world.manifest))
         with pytest.raises(CorpusError, match="extract reads what download writes"):
-            missing_shards(corpus, ["extract"], "unset")
+            missing_shards(corpus, ["extract"], {})
         download_shard(corpus, 0, "clips", world_run())
         with pytest.raises(CorpusError, match="extract reads what download writes"):
-            missing_shards(corpus, ["extract", "embed"], "unset")
-        assert dict(missing_shards(corpus, ["download", "extract"], "unset")) == {
+            missing_shards(corpus, ["extract", "embed"], {})
+        assert dict(missing_shards(corpus, ["download", "extract"], {})) == {
             0: ["extract"],
             **{shard: ["download", "extract"] for shard in range(1, corpus.shards)},
         }

@@ -77,8 +77,9 @@ def built(site: LoopbackSite, tiny_clip: Path, tmp_path_factory: pytest.TempPath
     download = "download={allow_private_addresses: true, extractors: ['%s'], retry_wait_seconds: 0.01, tries: 1}"
     recipe = world_recipe(tiny_clip, "shard_clips=16", download % EXTRACTOR, "extract.frame_size=96")
     corpus = create_or_open(str(folder / "corpus"), recipe, read_manifest(folder / "list.parquet"))
-    for stage in shard_stages(prepare_encoder(corpus)):
-        stage.run(corpus, 0, stage.folder, recipe.run_settings(), ignore_progress)
+    models = {"embed": prepare_encoder(corpus)}
+    for stage in shard_stages():
+        stage.run(corpus, 0, stage.column.folder_for(models), recipe.run_settings(), ignore_progress)
     pack_here(corpus, recipe.pack)
     return corpus
 

@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -75,6 +76,35 @@ def test_a_full_disk_is_told_once_however_many_shards_met_it():
     assert text.endswith("once the cause is mended, the same command goes on from there.")
     assert ".." not in text
     assert ".)" not in text
+
+
+@pytest.mark.parametrize("failing", [None, "slow", "fast"])
+def test_a_shard_is_through_when_its_last_task_is_whichever_that_is(failing: str | None):
+    def work(stage: str, shard: int, *_: object) -> dict[str, object]:
+        if stage == "slow":
+            time.sleep(0.3)
+        if stage == failing:
+            raise CorpusError("it failed")
+        return {"stage": stage, "shard": shard}
+
+    in_flight: list[int] = []
+    report = RunLog()
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=3, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+
+        def submit(shard: int) -> list[Future]:
+            in_flight.append(shard - progress.through)
+            first = client.submit(work, "first", shard, key=f"first-{shard:06d}-run")
+            stages = ("slow", "fast")
+            return [first, *(client.submit(work, s, shard, first, key=f"{s}-{shard:06d}-run") for s in stages)]
+
+        progress = Progress("building", unit="clip", total=3, shards=3, shown=False)
+        run_tasks(iter(range(3)), submit, limit=1, units=lambda _: 1, report=report, progress=progress)
+    assert in_flight == [0, 0, 0]
+    assert (progress.through, report.tasks, report.failed) == ((3, 9, 0) if failing is None else (3, 6, 3))
+    assert set(report.errors) == ({f"{failing}-{shard:06d}" for shard in range(3)} if failing else set())
 
 
 def test_what_ended_a_shard_travels_with_its_reason():

@@ -16,7 +16,6 @@ from vidaudio.config.recipes import RecipeModel, check, load_values, override
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.paths import check_shared, local_list
 
-STAGES = ("download", "extract", "embed", "pack")
 # Settings that older versions do not have, with the value that corresponds to what those versions did.
 LEFT_OUT = {"extract.channel": "mix"}
 
@@ -306,28 +305,6 @@ def with_scheduler(block: DaskBlock, address: str) -> DaskBlock:
         wants = error.errors()[0]["ctx"]["error"]
         raise RecipeError(f"--scheduler {wants}, not {address!r}") from None
     return block.model_copy(update={"scheduler": address})
-
-
-def wanted_stages(only: str | Sequence[str] | None) -> list[str]:
-    """Return the stages of `--only`, in the order in which they run; all stages without `--only`.
-
-    Args:
-        only: Names of stages, as a list or as one string with commas; None for all.
-
-    Raises:
-        CorpusError: When no stage is named, or one does not exist.
-    """
-    if isinstance(only, str):
-        # An empty string is not an omitted `--only`: an unset variable of a script must not run all stages.
-        only = [stage.strip() for stage in only.split(",")]
-    if only is not None and not any(only):
-        raise CorpusError(f"--only names no stage; leave it out for all, or name some of {', '.join(STAGES)}")
-    if only is not None and not all(only):
-        raise CorpusError(f"--only={','.join(only)} has a comma too many; the stages are {', '.join(STAGES)}")
-    unknown = sorted(map(str, set(only or ()) - set(STAGES)))
-    if unknown:
-        raise CorpusError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(STAGES)}")
-    return [stage for stage in STAGES if only is None or stage in only]
 
 
 def required_paths(recipe: CorpusRecipe, manifest: str | None, corpus: str | None) -> tuple[str, str]:

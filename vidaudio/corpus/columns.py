@@ -1,18 +1,22 @@
 """Declaration of what a corpus may contain: its columns, and its other files and folders.
 
-Listing, status, removal and verification read it, so that none of them treats files as foreign that another one keeps.
+A stage reads columns and adds one. The order of a build, listing, status, verification, removal, export and selection
+read the declaration, so that a new column needs one `Column` here and one stage function.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from vidaudio.shards.store import Store
+from vidaudio.shards.tar import Member
 
+Row = Mapping[str, Any]
 # Below this level a track is digital silence, with dither at most.
 SILENT_DBFS = -70.0
 AV_SCHEMA = pa.schema(
@@ -36,7 +40,7 @@ AV_SCHEMA = pa.schema(
         ("audio_length", pa.int64()),
         ("frame_offsets", pa.list_(pa.int64())),
         ("frame_lengths", pa.list_(pa.int64())),
-        # The columns from here on are missing in older corpora.
+        # The fields from here on are missing in older corpora; see `EXTRACT.added_later`.
         ("time_jumps", pa.int32()),
         ("filled_seconds", pa.float64()),
         ("held_seconds", pa.float64()),
@@ -44,8 +48,6 @@ AV_SCHEMA = pa.schema(
         ("tone_mapped", pa.bool_()),
     ]
 )
-
-
 CLIPS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -64,42 +66,210 @@ CLIPS_SCHEMA = pa.schema(
 )
 
 
+def embed_schema(dimensions: int = -1) -> pa.Schema:
+    """Return the schema of a table of vectors, one row a picture; -1 leaves the length of the vectors open."""
+    vector = pa.list_(pa.float16(), dimensions)
+    return pa.schema([("id", pa.string()), ("frame_seconds", pa.float64()), ("embedding", vector)])
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Members of a clip in its shard's tar, and the fields of the clip's row that hold their places.
+
+    Attributes:
+        names: Function from a row to the names of its members; none if the clip has no media in the tar.
+        offset, length: Fields with the members' offsets and lengths in bytes: a number for one member, a list for
+            several.
+    """
+
+    names: Callable[[Row], Sequence[str]]
+    offset: str
+    length: str
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What one stage writes for every clip: one table per shard, in a folder of its own.
+    """What one stage writes for every clip: one table per shard, in a folder of its own, and perhaps a tar.
+
+    A table with the fields `state` and `reason` has the outcome of every clip. A table without them has only clips that
+    came through. A table with selectable fields has at most one row per clip.
 
     Attributes:
         stage: Name of the stage.
         folder: Folder of the column.
+        schema: Schema of its tables; None where each model decides it, except for the field `id`.
+        needs: Stages whose tables the column is made from.
+        resource: Dask worker resource of which each task of the stage takes one unit.
+        selectable: Fields that a selection may name (`pack.where`).
+        added_later: Fields of the schema that tables of older versions lack, all of them together.
+        tar_members: Members of a clip in the shard's tar, besides `ID.json`; empty if the tables have no tar. A removal
+            keeps the row of a table with a tar and deletes the media; without a tar it deletes the row.
         per_model: Whether the folder has a subfolder for each model that wrote the column: `embeddings/NAME`.
-        has_tars: Whether a shard's table has a tar. A removal then keeps the row and deletes the media; without tars it
-            deletes the row.
         description: File in a model's folder that describes the model; None where there is none.
     """
 
     stage: str
     folder: str
+    schema: pa.Schema | None
+    needs: tuple[str, ...] = ()
+    resource: Literal["net", "cpu", "gpu"] = "cpu"
+    selectable: tuple[str, ...] = ()
+    added_later: tuple[str, ...] = ()
+    tar_members: tuple[Members, ...] = ()
     per_model: bool = False
-    has_tars: bool = False
     description: str | None = None
 
+    @property
+    def has_tars(self) -> bool:
+        """Whether a shard's table has a tar."""
+        return bool(self.tar_members)
 
-COLUMNS = (
-    Column("download", "clips", has_tars=True),
-    Column("extract", "av", has_tars=True),
-    Column("embed", "embeddings", per_model=True, description="encoder.json"),
-    Column("score", "scores", per_model=True, description="scorer.json"),
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether a table has a row with the outcome of every clip, of those that failed, too."""
+        return self.schema is not None and "state" in self.schema.names
+
+    def folder_for(self, models: Mapping[str, str]) -> str:
+        """Return the folder of the column, such as `av` or `embeddings/NAME`.
+
+        Args:
+            models: Name of the model by stage; needed only if the column has a folder per model.
+
+        Raises:
+            KeyError: When the column's model is missing.
+        """
+        return self.model_folder(models[self.stage]) if self.per_model else self.folder
+
+    def model_folder(self, model: str) -> str:
+        """Return the folder of one model of the column, such as `embeddings/NAME`."""
+        return f"{self.folder}/{model}"
+
+    def described_in(self, model: str) -> str:
+        """Return the name of the file that describes a model of the column, such as `embeddings/NAME/encoder.json`."""
+        return f"{self.model_folder(model)}/{self.description}"
+
+    def folders(self, store: Store) -> list[str]:
+        """Return the existing folders of the column's models, or the one folder of a column without models."""
+        return list(map(self.model_folder, store.folders(self.folder))) if self.per_model else [self.folder]
+
+    def owns(self, folder: str) -> bool:
+        """Return whether a folder is the column's own or that of one of its models."""
+        return folder.partition("/")[0] == self.folder
+
+    def completed(self, table: pa.Table, fields: Sequence[str] | None = None) -> pa.Table:
+        """Return a table with null values for those of `fields` that an older table lacks; None for all fields."""
+        for name in self.schema.names if fields is None else fields:
+            if name in self.schema.names and name not in table.column_names:
+                field = self.schema.field(name)
+                table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+        return table
+
+    def members(self, row: Row) -> dict[str, tuple[int, int] | None]:
+        """Return the members of a row in its tar with offset and length; None for a place that no table records."""
+        found: dict[str, tuple[int, int] | None] = {}
+        for part in self.tar_members:
+            offset, length = row[part.offset], row[part.length]
+            places = zip(offset, length, strict=True) if isinstance(offset, list) else [(offset, length)]
+            found.update(zip(part.names(row), places, strict=False))
+        return found | {f"{row['id']}.json": None} if found else found
+
+    def moved(self, row: Row, places: Mapping[str, Member]) -> dict[str, Any]:
+        """Return the fields of a row that change when its members are at other places, in a rewritten tar."""
+        changed: dict[str, Any] = {}
+        for part in self.tar_members:
+            found = [places[name] for name in part.names(row)]
+            if isinstance(row[part.offset], list):
+                changed |= {part.offset: [member.offset for member in found]}
+                changed |= {part.length: [member.length for member in found]}
+            elif found:
+                changed |= {part.offset: found[0].offset, part.length: found[0].length}
+        return changed
+
+
+def _media(row: Row) -> list[str]:
+    return [] if row["member"] is None else [row["member"]]
+
+
+def _sound(row: Row) -> list[str]:
+    return [f"{row['id']}.flac"] if row["state"] == "done" else []
+
+
+def _pictures(row: Row) -> list[str]:
+    count = len(row["frame_seconds"]) if row["state"] == "done" else 0
+    return [f"{row['id']}.{number:03d}.jpg" for number in range(count)]
+
+
+DOWNLOAD = Column("download", "clips", CLIPS_SCHEMA, resource="net", tar_members=(Members(_media, "offset", "length"),))
+EXTRACT = Column(
+    "extract",
+    "av",
+    AV_SCHEMA,
+    needs=("download",),
+    selectable=(
+        *("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "rms_dbfs"),
+        *("silent", "motion", "decode_errors", "audio_gaps", "audio_offset", "audio_length", "time_jumps"),
+        *("filled_seconds", "held_seconds", "audio_channel", "tone_mapped"),
+    ),
+    added_later=("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped"),
+    tar_members=(
+        Members(_sound, "audio_offset", "audio_length"),
+        Members(_pictures, "frame_offsets", "frame_lengths"),
+    ),
 )
+EMBED = Column(
+    "embed",
+    "embeddings",
+    embed_schema(),
+    needs=("extract",),
+    resource="gpu",
+    per_model=True,
+    description="encoder.json",
+)
+SCORE = Column(
+    "score", "scores", None, needs=("extract", "embed"), resource="gpu", per_model=True, description="scorer.json"
+)
+# Read at the time of use, through this module: everything that a corpus's code does depends on it.
+COLUMNS = (DOWNLOAD, EXTRACT, EMBED, SCORE)
 PACKS = "training"
 # Scorers that were fitted for the corpus, and records of runs.
 OTHER_FOLDERS = frozenset({"scorers", "runs"})
 _OWN_FILES = re.compile(r"corpus\.json|manifest(-\d{6})?\.parquet|removed-\d{6}\.parquet|.*\.lock")
-_OWN_FOLDERS = frozenset({*(column.folder for column in COLUMNS), PACKS, *OTHER_FOLDERS})
+
+
+def columns_in_order() -> tuple[Column, ...]:
+    """Return all columns, each after those it needs, otherwise in the order of their declaration.
+
+    Raises:
+        ValueError: When a column needs one that is not declared, or columns need each other.
+    """
+    left, ordered = list(COLUMNS), {}
+    while left:
+        column = next((column for column in left if set(column.needs) <= ordered.keys()), None)
+        if column is None:
+            raise ValueError(f"the columns {', '.join(c.stage for c in left)} need each other, or undeclared ones")
+        ordered[column.stage] = column
+        left.remove(column)
+    return tuple(ordered.values())
+
+
+def with_needs(stages: Iterable[str]) -> list[Column]:
+    """Return the columns of some stages and all columns that these are made from, in order."""
+    wanted = set(stages)
+    for column in reversed(columns_in_order()):
+        if column.stage in wanted:
+            wanted |= set(column.needs)
+    return [column for column in columns_in_order() if column.stage in wanted]
+
+
+def tar_folders(store: Store) -> list[str]:
+    """Return the folders of the columns whose tables have tars."""
+    return [folder for column in columns_in_order() if column.has_tars for folder in column.folders(store)]
 
 
 def belongs(name: str) -> bool:
     """Return whether a file or folder of this name, at the top of a corpus's folder, is part of the corpus."""
-    return name in _OWN_FOLDERS or _OWN_FILES.fullmatch(name) is not None
+    folders = {*(column.folder for column in COLUMNS), PACKS, *OTHER_FOLDERS}
+    return name in folders or _OWN_FILES.fullmatch(name) is not None
 
 
 def column_of(folder: str) -> Column:
@@ -108,23 +278,7 @@ def column_of(folder: str) -> Column:
     Raises:
         KeyError: When the folder belongs to no column.
     """
-    kind = folder.partition("/")[0]
     for column in COLUMNS:
-        if column.folder == kind:
+        if column.owns(folder):
             return column
     raise KeyError(folder)
-
-
-def model_folders(store: Store, columns: Iterable[Column] = COLUMNS) -> list[str]:
-    """Return the folders of all models in these columns, such as `embeddings/NAME`."""
-    return [
-        f"{column.folder}/{name}" for column in columns if column.per_model for name in store.folders(column.folder)
-    ]
-
-
-def completed(table: pa.Table, columns: Sequence[str] = AV_SCHEMA.names) -> pa.Table:
-    """Return a table of this stage with null columns added for those of `columns` that an older corpus lacks."""
-    for name in columns:
-        if name in AV_SCHEMA.names and name not in table.column_names:
-            table = table.append_column(AV_SCHEMA.field(name), pa.nulls(table.num_rows, AV_SCHEMA.field(name).type))
-    return table

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vidaudio.corpus.columns import DOWNLOAD, EXTRACT, Column
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError
 from vidaudio.manifest.source import RowSource
@@ -80,7 +81,7 @@ def read_corrupt_hashes(store: Store, clip_ids: Collection[str]) -> dict[str, Co
 
 def _tried(corpus: Corpus, shard: int, ids: pa.Array) -> pa.Table:
     """Return the hashes of files of one shard's clips that the download or the decoder refused."""
-    clips = _columns(corpus, "clips", shard, ("id", "state", "reason", "sha256"))
+    clips = _fields(corpus, DOWNLOAD, shard, ("id", "state", "reason", "sha256"))
     clips = clips.filter(pc.and_(pc.is_in(clips["id"], ids), pc.greater(pc.utf8_length(clips["sha256"]), 0)))
     done = pc.equal(clips["state"], State.DONE.value)
     refused = clips.filter(pc.and_(pc.invert(done), pc.is_in(clips["reason"], pa.array(_CORRUPT))))
@@ -89,14 +90,14 @@ def _tried(corpus: Corpus, shard: int, ids: pa.Array) -> pa.Table:
 
 
 def _not_decoded(corpus: Corpus, shard: int) -> pa.Array:
-    if not corpus.store.exists(table_name("av", shard)):
+    if not corpus.store.exists(table_name(EXTRACT.folder, shard)):
         return pa.array([], pa.string())
-    av = _columns(corpus, "av", shard, ("id", "reason"))
+    av = _fields(corpus, EXTRACT, shard, ("id", "reason"))
     return av.filter(pc.is_in(av["reason"], pa.array(_CORRUPT)))["id"].combine_chunks()
 
 
-def _columns(corpus: Corpus, folder: str, shard: int, columns: Sequence[str]) -> pa.Table:
-    ((table, _),) = read_tables(corpus.store, [table_name(folder, shard)], columns=columns)
+def _fields(corpus: Corpus, column: Column, shard: int, names: Sequence[str]) -> pa.Table:
+    ((table, _),) = read_tables(corpus.store, [table_name(column.folder, shard)], columns=names)
     return table
 
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from vidaudio.corpus.columns import COLUMNS, PACKS
+from vidaudio.corpus.columns import PACKS, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.shards.parallel_read import in_parallel
-
-# Folders of the stages that every corpus has, and of those with one subfolder per model.
-STAGES = {column.stage: column.folder for column in COLUMNS if not column.per_model}
-NAMED_STAGES = {column.stage: column.folder for column in COLUMNS if column.per_model}
 
 # Names and sizes in bytes of the files, by folder.
 Listings = Mapping[str, Mapping[str, int]]
@@ -23,10 +19,12 @@ def list_stages(corpus: Corpus) -> Listings:
     in parallel ranges of a thousand shards, since a store returns one page after the other.
     """
     store = corpus.store
-    kinds = [*NAMED_STAGES.values(), PACKS]
+    columns = columns_in_order()
+    kinds = [*(column.folder for column in columns if column.per_model), PACKS]
     named = dict(zip(kinds, in_parallel(store, store.folders, kinds), strict=True))
-    stages = [*STAGES.values(), *(f"{kind}/{name}" for kind in NAMED_STAGES.values() for name in named[kind])]
-    packs = [f"{PACKS}/{name}" for name in named[PACKS]]
+    packs = [f"{PACKS}/{name}" for name in named.pop(PACKS)]
+    stages = [column.folder for column in columns if not column.per_model]
+    stages += [f"{kind}/{name}" for kind, names in named.items() for name in names]
     asked = [(folder, prefix) for folder in stages for prefix in _prefixes(corpus.shards)]
     asked += [(folder, "") for folder in packs]
     found: dict[str, dict[str, int]] = {}

@@ -21,7 +21,7 @@ from vidaudio.cpus import available_cores
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance import notices
 from vidaudio.media.outcomes import Reason, State
-from vidaudio.shards.commit import TABLE_DAMAGE, record_of
+from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, record_of
 from vidaudio.shards.open import open_store
 from vidaudio.shards.parallel_read import in_parallel
 from vidaudio.shards.store import Store
@@ -106,8 +106,8 @@ def _counted(store: Store, row: dict, told: Counter[tuple[str, str]]) -> Iterato
         file = pq.ParquetFile(io.BytesIO(data))
         record = record_of(file.schema_arrow)
         if "state" not in file.schema_arrow.names:
-            # A pack's table has no state column: all of its rows are done.
-            outcomes = [(State.DONE.value, None, record.rows, None)]
+            # All of its rows are done.
+            outcomes = [(State.DONE.value, None, _done(file, record, row["superseded"] or ()), None)]
             noticed = notices.NONE
         else:
             enough = {
@@ -125,6 +125,14 @@ def _counted(store: Store, row: dict, told: Counter[tuple[str, str]]) -> Iterato
             *(row["folder"], row["table"], record.shard, row["table_bytes"], state, reason, clips, example),
             *(mended[name] for name in notices.COLUMNS),
         )
+
+
+def _done(file: pq.ParquetFile, record: CommitRecord, superseded: Collection[str]) -> int:
+    """Count the samples of a pack's table, or the clips of a column's table that has no outcomes."""
+    if "key" in file.schema_arrow.names:
+        return record.rows
+    ids = file.read(columns=["id"], use_threads=False)["id"].to_pylist()
+    return len(set(ids).difference(superseded))
 
 
 def _outcomes(

@@ -19,18 +19,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from vidaudio.corpus.columns import completed
+from vidaudio.corpus.columns import EXTRACT, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError
 from vidaudio.media.flac import BadSound, write_wav
 from vidaudio.packs.description import PACK_FILE, read_pack_file
-from vidaudio.packs.selection import CLIP_FACTS, selected
+from vidaudio.packs.selection import (
+    CLIP_FACTS,
+    check_complete,
+    columns_with,
+    joined,
+    parse_selection,
+    selected,
+)
 from vidaudio.paths import local_target
 from vidaudio.shards.commit import committed_shards, read_table, table_name
 from vidaudio.shards.corruption import CorruptFileError
@@ -140,7 +148,8 @@ def export(
     with _disk_errors(out):
         total = opened.clips if splits is None else len(splits)
         met: set[str] = set()
-        shards = _chosen_rows(opened, splits, wanted, where, met)
+        further = _further_columns(opened, where)
+        shards = _chosen_rows(opened, splits, wanted, where, met, further)
         # Evaluate the first rows before the folder is claimed: an invalid or empty selection must not leave a folder
         # marked as its export.
         first = next((chosen_rows for chosen_rows in shards if not chosen_rows[1].empty), None)
@@ -154,10 +163,11 @@ def export(
             clips = files = written = 0
             damaged: list[DamagedClip] = []
             with temporary.open("w", newline="", encoding="utf-8") as sink:
-                table = csv.DictWriter(sink, COLUMNS)
+                facts = [name for column in further for name in column.selectable]
+                table = csv.DictWriter(sink, [*COLUMNS, *facts])
                 table.writeheader()
                 for shard, rows in itertools.chain([first], shards):
-                    for row, new in _export_shard(opened, shard, rows, out, splits, damaged):
+                    for row, new in _export_shard(opened, shard, rows, out, splits, facts, damaged):
                         table.writerow(row)
                         clips, written = clips + 1, written + new
                         files += 1 + len(json.loads(row["frames"]))
@@ -191,22 +201,47 @@ def _pack_splits(corpus: Corpus, name: str) -> dict[str, str]:
     return splits
 
 
+def _further_columns(corpus: Corpus, where: str | None) -> list[Column]:
+    """Return the columns besides extract whose selectable fields are exported: those that every extracted shard has.
+
+    Raises:
+        CorpusError: When the selection names a field of a column that not every extracted shard has.
+        RecipeError: When `where` is not a valid selection.
+    """
+    named = columns_with(parse_selection(where, named="--where").columns) if where else []
+    further = []
+    for column in columns_in_order():
+        if column.selectable and column.stage != EXTRACT.stage and not column.per_model:
+            extracted = committed_shards(corpus.store, EXTRACT.folder)
+            standing = extracted & committed_shards(corpus.store, column.folder)
+            if column in named:
+                check_complete(corpus.url, column, len(standing), len(extracted))
+            if standing == extracted:
+                further.append(column)
+    return further
+
+
 def _chosen_rows(
     corpus: Corpus,
     splits: Mapping[str, str] | None,
     wanted: Collection[str] | None,
     where: str | None,
     met: set[str],
+    further: Sequence[Column],
 ) -> Iterator[tuple[int, pd.DataFrame]]:
-    """Yield each shard's chosen clips, as columns of the manifest and of av; add the ids and sources found to `met`."""
+    """Yield each shard's chosen clips, as fields of manifest, av and further columns; add ids and sources to `met`."""
     older = superseded(corpus)
-    for shard in sorted(committed_shards(corpus.store, "av")):
-        av = completed(read_table(corpus.store, table_name("av", shard))[0])
+    for shard in sorted(committed_shards(corpus.store, EXTRACT.folder)):
+        av = EXTRACT.completed(read_table(corpus.store, table_name(EXTRACT.folder, shard))[0])
         # Filter before the conversion to pandas: missing values would turn the integer offsets into floats.
         speaks = pa.array(older.is_current(shard, av["id"].to_pylist()), pa.bool_())
         done = av.filter(pc.and_(pc.equal(av["state"], "done"), speaks))
-        facts = done.select([*(c for c in CLIP_FACTS if c != "state"), "frame_offsets", "frame_lengths"]).to_pandas()
-        rows = corpus.table(shard).to_pandas().merge(facts, on="id", how="inner", validate="one_to_one")
+        facts = done.select([*(c for c in CLIP_FACTS if c != "state"), "frame_offsets", "frame_lengths"])
+        for column in further:
+            table, _ = read_table(corpus.store, table_name(column.folder, shard))
+            facts = joined(facts, column, table, column.selectable)
+        listed = corpus.table(shard).to_pandas()
+        rows = listed.merge(facts.to_pandas(), on="id", how="inner", validate="one_to_one")
         if wanted is not None:
             rows = rows[rows["id"].isin(wanted) | rows["source"].isin(wanted)]
             met.update(rows["id"], rows["source"])
@@ -221,15 +256,19 @@ def _export_shard(
     rows: pd.DataFrame,
     out: Path,
     splits: Mapping[str, str] | None,
+    facts: Sequence[str],
     damaged: list[DamagedClip],
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Write one shard's clips; yield each clip's CSV row and number of new files, or add it to `damaged`."""
+    """Write one shard's clips; yield each clip's CSV row and number of new files, or add it to `damaged`.
+
+    `facts` are the fields of further columns that a row has at its end.
+    """
     if rows.empty:
         return
-    _, record = read_table(corpus.store, table_name("av", shard))
+    _, record = read_table(corpus.store, table_name(EXTRACT.folder, shard))
     folder = f"{shard:06d}"
     (out / folder).mkdir(exist_ok=True)
-    name = f"av/{record.tar}"
+    name = f"{EXTRACT.folder}/{record.tar}"
     try:
         tar = TarReader(corpus.store, name, whole=False)
     except CorruptFileError as error:
@@ -251,7 +290,8 @@ def _export_shard(
                 with _replaced(out / file) as temporary:
                     temporary.write_bytes(missing[file])
             split = clip.split if splits is None else splits[clip.id]
-            yield _line(corpus, clip, split, audio, frames), len(missing)
+            further = {name: _cell(getattr(clip, name)) for name in facts}
+            yield _line(corpus, clip, split, audio, frames) | further, len(missing)
 
 
 def _missing_files(tar: TarReader, clip: Any, audio: str, frames: Sequence[str], out: Path) -> dict[str, bytes]:
@@ -299,6 +339,13 @@ def _line(corpus: Corpus, clip: Any, split: Any, audio: str, frames: list[str]) 
         "frames": json.dumps(frames),
         "frame_seconds": json.dumps([float(seconds) for seconds in clip.frame_seconds]),
     }
+
+
+def _cell(value: Any) -> Any:
+    """Return a fact as one cell of the table: lists as JSON, nothing for a missing value."""
+    if isinstance(value, np.ndarray):
+        return json.dumps(value.tolist(), ensure_ascii=False)
+    return "" if pd.isna(value) else value
 
 
 def _texts(values: Any) -> str:

@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidaudio.corpus.columns import model_folders
+from vidaudio.corpus.columns import DOWNLOAD, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import release_name
 from vidaudio.media.outcomes import State
@@ -51,19 +50,16 @@ def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: Co
     """
     store = corpus.store
     changed = 0
-    for folder, moved in (("clips", _moved_clip), ("av", _moved_av)):
-        with damage.collecting():
-            if _stands(store, folder, shard):
-                changed += _purge_table(store, folder, shard, removed, moved)
-    for folder in model_folders(store):
-        with damage.collecting():
-            if _stands(store, folder, shard):
-                changed += _purge_rows(store, folder, shard, removed)
+    for column in columns_in_order():
+        for folder in column.folders(store):
+            with damage.collecting():
+                if not store.exists(table_name(folder, shard)):
+                    continue
+                if column.has_tars:
+                    changed += _purge_table(store, column, folder, shard, removed)
+                else:
+                    changed += _purge_rows(store, folder, shard, removed)
     return changed
-
-
-def _stands(store: Store, folder: str, shard: int) -> bool:
-    return store.exists(table_name(folder, shard))
 
 
 def read_whole_table(store: Store, name: str) -> tuple[pa.Table, CommitRecord]:
@@ -95,7 +91,7 @@ def _purge_rows(store: Store, folder: str, shard: int, removed: Collection[str])
     return 1
 
 
-def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str], moved: Any) -> int:
+def _purge_table(store: Store, column: Column, folder: str, shard: int, removed: Collection[str]) -> int:
     """Reduce removed rows of a table with a tar to id and state, and rewrite the tar; return tables changed."""
     name = table_name(folder, shard)
     table, record = read_whole_table(store, name)
@@ -104,7 +100,8 @@ def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str]
     if not going:
         return 0
     # Media that the corpus did not keep need no new tar; the remaining rows keep the offsets they had.
-    has_tar = record.tar is not None and (folder != "clips" or not store.exists(release_name(shard)))
+    may_be_released = column.stage == DOWNLOAD.stage
+    has_tar = record.tar is not None and not (may_be_released and store.exists(release_name(shard)))
     if has_tar and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
         raise CorruptFileError(name, f"{store.url}/{name} names the tar {record.tar}, which is not this shard's")
     places: Mapping[str, Member] = Places({}, name, store.url)
@@ -125,7 +122,7 @@ def _purge_table(store: Store, folder: str, shard: int, removed: Collection[str]
             if row["id"] in going:
                 told.append(blank | {"id": row["id"], "state": State.REMOVED.value})
             else:
-                told.append(row | moved(row, places) if has_tar else row)
+                told.append(row | column.moved(row, places) if has_tar else row)
         schema = table.schema.remove_metadata()
         replace_file(store, name, encode_table(pa.Table.from_pylist(told, schema=schema), changed))
     if has_tar and changed.tar != record.tar:
@@ -142,25 +139,6 @@ class Places(dict[str, Member]):
 
     def __missing__(self, member: str) -> Member:
         raise CorruptFileError(self._tar, f"{self._url}/{self._tar} does not hold {member}, which its table names")
-
-
-def _moved_clip(row: Mapping[str, Any], places: Mapping[str, Member]) -> dict[str, Any]:
-    if row["member"] is None:
-        return {}
-    return {"offset": places[row["member"]].offset, "length": places[row["member"]].length}
-
-
-def _moved_av(row: Mapping[str, Any], places: Mapping[str, Member]) -> dict[str, Any]:
-    if row["state"] != State.DONE:
-        return {}
-    sound = places[f"{row['id']}.flac"]
-    frames = [places[f"{row['id']}.{number:03d}.jpg"] for number in range(len(row["frame_seconds"]))]
-    return {
-        "audio_offset": sound.offset,
-        "audio_length": sound.length,
-        "frame_offsets": [frame.offset for frame in frames],
-        "frame_lengths": [frame.length for frame in frames],
-    }
 
 
 def copy_without(

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from vidaudio.corpus.columns import EXTRACT, PACKS
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import fetch_again, shards_without_media
 from vidaudio.errors import CorpusError
@@ -37,11 +38,11 @@ class RemovalIncomplete(CorpusError):
 
 def _remedy(corpus: Corpus, file: str) -> tuple[str, ...]:
     """Return how to repair a damaged file; empty if the error message already says it."""
-    if file.startswith("training/"):
+    if file.startswith(f"{PACKS}/"):
         return () if file.endswith(PACK_FILE) else ("delete the pack's folder and pack again",)
     if not file.endswith(".tar"):
         return ("delete it and build again",)
-    if file.startswith("av/"):
+    if file.startswith(f"{EXTRACT.folder}/"):
         shard = int(PurePosixPath(file).name.partition(".")[0])
         # If the clips' table cannot be read, it has to be rebuilt anyway, and this file with it.
         with contextlib.suppress(CorruptFileError, FileNotFoundError):

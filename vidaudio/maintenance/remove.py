@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
+from vidaudio.corpus.columns import tar_folders
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.media_retention import settle_drafts
 from vidaudio.corpus.tombstones import read_tombstones, write_tombstones
@@ -196,7 +197,7 @@ def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
     samples = purge_packs(corpus, removed, damage)
     drop_all_sources(corpus.store)
     # Delete old tars that interrupted purges left, and what dead processes still hold of the clips.
-    for folder in ("clips", "av"):
+    for folder in tar_folders(corpus.store):
         with damage.collecting():
             sweep_orphans(corpus.store, folder)
     root = corpus.store.local_path("")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
-from vidaudio.corpus.columns import PACKS
+from vidaudio.corpus.columns import PACKS, Column, columns_in_order, with_needs
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.corpus.listing import NAMED_STAGES, STAGES, Listings, list_stages
+from vidaudio.corpus.listing import Listings, list_stages
 from vidaudio.corpus.tombstones import tombstones_among
 from vidaudio.maintenance.notices import COLUMNS as NOTICED
 from vidaudio.maintenance.notices import notice_lines
@@ -198,21 +198,15 @@ def corpus_status(url: str) -> CorpusStatus:
 def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
     """Return the status of an opened corpus whose folders are already listed; see `corpus_status`."""
     packs, damaged = _described_packs(corpus, listings)
-    # Embedding tables need not be read: in a shard with committed vectors, every extracted clip is embedded.
-    tables = {folder: sorted(n for n in listings[folder] if is_table(n)) for folder in STAGES.values()}
+    columns = columns_in_order()
+    tables = {c.folder: sorted(n for n in listings[c.folder] if is_table(n)) for c in columns if not c.per_model}
     tables |= {folder: [f"{shard}.parquet" for shard in pack.shards] for folder, pack in packs.items()}
     counted = tally(corpus, {folder: _sizes(listings[folder], names) for folder, names in tables.items()})
-    stages = [_outcomes(counted, name, folder, listings) for name, folder in STAGES.items()]
+    stages: list[StageStatus] = []
+    for column in columns:
+        stages += _of_models(counted, column, listings) if column.per_model else [_outcomes(counted, column, listings)]
     if corpus.settings.extract.channel != "mix":  # a single channel is then what the settings ask for
         stages = [replace(stage, noticed={**stage.noticed, "one_channel": 0}) for stage in stages]
-    extracted = counted[(counted["folder"] == "av") & (counted["state"] == State.DONE)]
-    done = extracted.groupby("shard")["clips"].sum()
-    for name, kind in NAMED_STAGES.items():
-        for folder in sorted(folder for folder in listings if folder.startswith(f"{kind}/")):
-            shards = committed_shards_in(listings[folder])
-            if shards:
-                clips = int(done[done.index.isin(shards)].sum())
-                stages.append(StageStatus(name, len(shards), clips, of=folder.partition("/")[2]))
     packed = tuple(_packed(counted, folder, described) for folder, described in packs.items())
     tombstones = tombstones_among(corpus.store, corpus.files.names)
     removed = len(tombstones.ids), len(tombstones.sources)
@@ -226,8 +220,22 @@ def _sizes(listing: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
     return {name: listing[name] for name in names if name in listing}
 
 
-def _outcomes(counted: pd.DataFrame, name: str, folder: str, listings: Listings) -> StageStatus:
-    own = counted[(counted["folder"] == folder) & (counted["clips"] > 0)]
+def _of_models(counted: pd.DataFrame, column: Column, listings: Listings) -> Iterator[StageStatus]:
+    """Yield the status of a column by model, for models with any shard.
+
+    The column's own tables need not be read: in a committed shard it has every clip that came through what it needs.
+    """
+    base = next(c.folder for c in reversed(with_needs(column.needs)) if c.has_outcomes and not c.per_model)
+    done = counted[(counted["folder"] == base) & (counted["state"] == State.DONE)].groupby("shard")["clips"].sum()
+    for folder in sorted(filter(column.owns, listings)):
+        shards = committed_shards_in(listings[folder])
+        if shards:
+            clips = int(done[done.index.isin(shards)].sum())
+            yield StageStatus(column.stage, len(shards), clips, of=folder.partition("/")[2])
+
+
+def _outcomes(counted: pd.DataFrame, column: Column, listings: Listings) -> StageStatus:
+    own = counted[(counted["folder"] == column.folder) & (counted["clips"] > 0)]
     by_outcome = own.groupby(["state", "reason"], dropna=False)["clips"].sum().sort_values(ascending=False)
     others, done = [], 0
     for (state, reason), clips in by_outcome.items():
@@ -239,9 +247,9 @@ def _outcomes(counted: pd.DataFrame, name: str, folder: str, listings: Listings)
     messages = said.sort_values(ascending=False, kind="stable").reset_index()
     unknown = tuple(messages.loc[messages["reason"] == Reason.UNKNOWN, "example"][:EXAMPLES])
     examples = dict(messages.drop_duplicates("reason")[["reason", "example"]].itertuples(index=False))
-    shards = len(committed_shards_in(listings[folder]))
+    shards = len(committed_shards_in(listings[column.folder]))
     noticed = {name: own[name].sum().item() for name in NOTICED}
-    return StageStatus(name, shards, done, tuple(others), unknown, examples=examples, noticed=noticed)
+    return StageStatus(column.stage, shards, done, tuple(others), unknown, examples=examples, noticed=noticed)
 
 
 def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, PackDescription], list[str]]:

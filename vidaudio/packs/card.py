@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.config.corpus import PackBlock
+from vidaudio.corpus.columns import DOWNLOAD, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.corpus_file import read_corpus_file
 from vidaudio.corpus.superseded import superseded
 from vidaudio.json_values import parse_object
 from vidaudio.manifest.source import hashed
+from vidaudio.media.outcomes import State
 from vidaudio.packs.description import read_pack_file
 from vidaudio.packs.string_counts import TextCounts
 from vidaudio.shards.checksum import OPEN_SEAL, with_checksum
-from vidaudio.shards.commit import committed_shards, table_name
+from vidaudio.shards.commit import CommitRecord, committed_shards, table_name
 from vidaudio.shards.parallel_read import read_tables
 from vidaudio.text import storable_text
 
@@ -168,8 +170,7 @@ def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
         return counted
     # A clip that was fetched twice, because its first try failed at a later stage, counts once.
     older = superseded(corpus)
-    names = (table_name("clips", shard) for shard in sorted(committed_shards(corpus.store, "clips")))
-    for table, record in read_tables(corpus.store, names, columns=("id", "state", "info")):
+    for table, record in _committed_tables(corpus, DOWNLOAD, ("id", "state", "info")):
         speaks = pa.array(older.is_current(record.shard, table["id"].to_pylist()), pa.bool_())
         rows = table.filter(pc.and_(pc.equal(table["state"], "done"), speaks))
         own = hashed(rows["id"])
@@ -191,21 +192,32 @@ def _info(text: Any) -> Mapping[str, Any]:
 
 
 def funnel(corpus: Corpus) -> Iterator[tuple[str, str, int]]:
-    """Yield stage, outcome and number of clips; a clip that was tried again counts only with its newest try."""
+    """Yield stage, outcome and number of clips; a clip that was tried again counts only with its newest try.
+
+    Columns with a folder per model are left out: a pack has a line of its own for its vectors.
+    """
     older = superseded(corpus)
-    for stage, folder in (("download", "clips"), ("extract", "av")):
+    for column in (column for column in columns_in_order() if not column.per_model):
         counted: Counter[str] = Counter()
-        names = (table_name(folder, shard) for shard in sorted(committed_shards(corpus.store, folder)))
-        for table, record in read_tables(corpus.store, names, columns=("id", "state", "reason")):
+        for table, record in _committed_tables(corpus, column, ("id", "state", "reason")):
             speaks = older.is_current(record.shard, table["id"].to_pylist())
-            for counts, state, reason in zip(speaks, *_values(table, "state", "reason"), strict=True):
-                if counts:
-                    counted[f"{state}: {reason}" if reason else state] += 1
-        yield from ((stage, outcome, clips) for outcome, clips in _ranked(counted))
+            for counts, outcome in zip(speaks, _outcomes(column, table), strict=True):
+                counted[outcome] += counts
+        yield from ((column.stage, outcome, clips) for outcome, clips in _ranked(+counted))
 
 
-def _values(table: pa.Table, *names: str) -> list[list[Any]]:
-    return [table[name].to_pylist() for name in names]
+def _committed_tables(corpus: Corpus, column: Column, fields: Sequence[str]) -> Iterator[tuple[pa.Table, CommitRecord]]:
+    """Yield some fields of all committed tables of a column, in the order of the shards."""
+    names = (table_name(column.folder, shard) for shard in sorted(committed_shards(corpus.store, column.folder)))
+    return read_tables(corpus.store, names, columns=fields)
+
+
+def _outcomes(column: Column, table: pa.Table) -> list[str]:
+    """Return the outcome of every row; a table without outcomes has only clips that came through."""
+    if not column.has_outcomes:
+        return [State.DONE.value] * table.num_rows
+    pairs = zip(table["state"].to_pylist(), table["reason"].to_pylist(), strict=True)
+    return [f"{state}: {reason}" if reason else state for state, reason in pairs]
 
 
 def _plain(text: Any) -> str:

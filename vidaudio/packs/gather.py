@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from vidaudio.corpus.columns import EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError
 from vidaudio.packs.input_cache import GatheredClip, SourceClips, from_sources, from_tables
@@ -63,13 +64,13 @@ class GatheredClips:
 
 
 @contextlib.contextmanager
-def gathered(corpus: Corpus, task: PackTask, encoder_name: str, scratch: Path) -> Iterator[GatheredClips]:
+def gathered(corpus: Corpus, task: PackTask, models: Mapping[str, str], scratch: Path) -> Iterator[GatheredClips]:
     """Gather everything that a training shard is made of.
 
     Args:
         corpus: Corpus to read from.
         task: The training shard.
-        encoder_name: Name of the encoder whose vectors are packed.
+        models: Name of the model by stage; that of the embed stage has the vectors that are packed.
         scratch: Local folder for the spool file, which becomes about as large as the training shard.
 
     Raises:
@@ -84,7 +85,7 @@ def gathered(corpus: Corpus, task: PackTask, encoder_name: str, scratch: Path) -
         clips = GatheredClips(spool)
 
         def visit(shard: int) -> None:
-            _visit(corpus, shard, wanted[shard], encoder_name, clips, task)
+            _visit(corpus, shard, wanted[shard], models, clips, task)
 
         with ThreadPoolExecutor(visits) as pool:
             list(pool.map(visit, sorted(wanted)))
@@ -112,11 +113,11 @@ def _visit(
     corpus: Corpus,
     shard: int,
     wanted: Collection[str],
-    encoder_name: str,
+    models: Mapping[str, str],
     clips: GatheredClips,
     task: PackTask,
 ) -> None:
-    found = _found(corpus, shard, wanted, encoder_name, task.sources)
+    found = _found(corpus, shard, wanted, models, task.sources)
     absent = sorted(set(wanted) - found.clips.keys())
     if absent:
         raise CorpusError(
@@ -128,13 +129,15 @@ def _visit(
     if task.settings.frames:
         for row in facts:
             spans.update(zip(row["frame_offsets"], row["frame_lengths"], strict=True))
-    with TarReader(corpus.store, f"av/{found.tar}", whole=False) as tar:
+    with TarReader(corpus.store, f"{EXTRACT.folder}/{found.tar}", whole=False) as tar:
         clips.add(shard, found.clips, sorted(spans), tar)
 
 
-def _found(corpus: Corpus, shard: int, wanted: Collection[str], encoder_name: str, sources: str | None) -> SourceClips:
+def _found(
+    corpus: Corpus, shard: int, wanted: Collection[str], models: Mapping[str, str], sources: str | None
+) -> SourceClips:
     """Return the wanted clips of a corpus shard, from the input cache or, if they are not there, the tables."""
     if sources is not None:
         with contextlib.suppress(FileNotFoundError):
             return from_sources(corpus.store, shard, wanted, sources)
-    return from_tables(corpus, shard, encoder_name, wanted)
+    return from_tables(corpus, shard, models, wanted)

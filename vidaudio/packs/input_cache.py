@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import json
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vidaudio.corpus.columns import EMBED, EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError, ManifestError
 from vidaudio.json_values import parse_object
@@ -73,9 +74,9 @@ def source_name(shard: int) -> str:
     return f"{shard:06d}.clips"
 
 
-def write_sources(corpus: Corpus, shard: int, encoder_name: str, folder: str) -> int:
+def write_sources(corpus: Corpus, shard: int, models: Mapping[str, str], folder: str) -> int:
     """Write the usable clips of a corpus shard, unless the file exists; return the number of clips."""
-    found = from_tables(corpus, shard, encoder_name, None)
+    found = from_tables(corpus, shard, models, None)
     records, places, end = [], {}, 0
     for clip_id, clip in found.clips.items():
         about = json.dumps(
@@ -135,18 +136,19 @@ def _clip(record: bytes) -> GatheredClip:
     return GatheredClip(about["facts"], vectors, Clip(**row))
 
 
-def from_tables(corpus: Corpus, shard: int, encoder_name: str, wanted: Collection[str] | None) -> SourceClips:
+def from_tables(corpus: Corpus, shard: int, models: Mapping[str, str], wanted: Collection[str] | None) -> SourceClips:
     """Read clips of a corpus shard from the corpus's tables; `wanted` None means all usable clips."""
     store = corpus.store
-    av, record = read_table(store, table_name("av", shard))
+    av_at = table_name(EXTRACT.folder, shard)
+    av, record = read_table(store, av_at)
     usable = av.filter(pc.equal(av["state"], "done"))
     facts = {row["id"]: row for row in _only(usable, wanted).to_pylist()}
-    embedded = _only(read_table(store, table_name(f"embeddings/{encoder_name}", shard))[0], wanted)
+    embedded = _only(read_table(store, table_name(EMBED.folder_for(models), shard))[0], wanted)
     vectors = _vectors(embedded)
     rows = {clip.id: clip for clip in corpus.rows(shard)}
     kept = {clip: GatheredClip(facts[clip], vectors[clip], rows[clip]) for clip in facts if clip in vectors}
     if record.tar is None:
-        raise CorpusError(f"{store.url}/{table_name('av', shard)} names no tar; `vidaudio verify` names the remedy")
+        raise CorpusError(f"{store.url}/{av_at} names no tar; `vidaudio verify` names the remedy")
     return SourceClips(kept, record.tar)
 
 

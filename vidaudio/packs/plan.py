@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from vidaudio.config.corpus import ExtractedMedia, PackBlock
+from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError
 from vidaudio.packs.advice import (
@@ -81,18 +82,23 @@ class PackPlan:
         return self.tasks.samples
 
 
-def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPlan:
+def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) -> PackPlan:
     """Plan a pack: select clips, assign splits, cut samples, shuffle them and divide them into shards.
 
+    Args:
+        corpus: Opened corpus.
+        settings: Settings of the pack.
+        models: Name of the model by stage, for the columns that the pack reads.
+
     Raises:
-        CorpusError: When nothing is left to pack, or a shard is not embedded yet.
+        CorpusError: When nothing is left to pack, or a shard lacks a column that is read, such as the vectors.
         RecipeError: When `where` is not an expression over the clips' columns, or the split fractions are invalid.
     """
     found = _Gathering(settings, corpus.settings.extract)
     usable = 0
     looked_at = named_columns(settings.where)
     columns = None if looked_at is None else {*PLANNED_BY, *looked_at}
-    for clips in usable_clips(corpus, encoder_name, columns):
+    for clips in usable_clips(corpus, models, columns):
         usable += len(clips)
         found.add(selected(clips, settings.where))
     if not found.clips:
@@ -103,7 +109,7 @@ def plan_pack(corpus: Corpus, settings: PackBlock, encoder_name: str) -> PackPla
             "and 4.1 s; pack them whole (--set window=whole), or build from longer clips"
         )
     columns, places = found.arranged()
-    described = {"corpus": corpus.plan_hash, "encoder": encoder_name, "settings": settings.identity()}
+    described = {"corpus": corpus.plan_hash, "encoder": models[EMBED.stage], "settings": settings.identity()}
     plan_hash = hash_of_plan(described, columns, places)
     folder = f"training/{settings.name}"
     tasks = PackTasks(folder, settings, plan_hash, columns, places)
@@ -223,7 +229,7 @@ def check_selection(settings: PackBlock) -> None:
     Splits(settings)
 
 
-def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
+def begin_pack(corpus: Corpus, plan: PackPlan, models: Mapping[str, str]) -> None:
     """Write `pack.json`, or check that the same pack was begun before.
 
     Raises:
@@ -232,7 +238,7 @@ def begin_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
     described = PackDescription(
         settings=plan.settings,
         plan_hash=plan.plan_hash,
-        encoder=encoder_name,
+        encoder=models[EMBED.stage],
         shards=tuple(plan.tasks.names),
         samples=plan.samples,
         clips=plan.clips,

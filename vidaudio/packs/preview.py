@@ -9,11 +9,12 @@ from typing import Literal
 import numpy as np
 
 from vidaudio.config.corpus import CorpusRecipe
+from vidaudio.corpus.columns import columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.listing import Listings
 from vidaudio.packs.description import PACK_FILE
 from vidaudio.packs.plan import PackExistsError, check_standing_plan, missing_tasks, plan_pack
-from vidaudio.packs.selection import check_embedded
+from vidaudio.packs.selection import check_complete, pack_columns
 from vidaudio.shards.commit import committed_shards_in
 from vidaudio.text import number_of
 
@@ -50,7 +51,7 @@ def plan_packing(
     standing: Corpus | None,
     listings: Listings,
     missing: Mapping[str, np.ndarray],
-    embedded: np.ndarray,
+    done: Mapping[str, np.ndarray],
     *,
     finished: bool,
 ) -> PackPreview:
@@ -61,22 +62,23 @@ def plan_packing(
         standing: The corpus; None if it has not been begun.
         listings: Listings of the corpus's folders.
         missing: By wanted stage, which shards are not committed, bool `[shards]`.
-        embedded: Which shards are embedded, bool `[shards]`.
+        done: By stage of a column, which shards are committed, bool `[shards]`.
         finished: Whether the same build has finished and nothing has changed since, so that no clip needs to be read.
 
     Raises:
-        CorpusError: As for the build: when shards are not embedded and would not be, or nothing is left to pack.
+        CorpusError: As for the build: when shards lack a column that is packed and would not get it, or nothing is
+            left to pack.
     """
     folder = f"training/{recipe.pack.name}"
-    if not embedded.all() and "embed" in missing:
+    read = pack_columns(recipe.pack.where)
+    if any(not done[column.stage].all() and column.stage in missing for column in read):
         return PackPreview(folder, "stands" if PACK_FILE in listings.get(folder, ()) else "after_shards")
     assert standing is not None, "a build that embeds nothing was refused where no corpus is"
-    check_embedded(standing.url, int(np.count_nonzero(embedded)), len(embedded))
+    for column in read:
+        check_complete(standing.url, column, int(np.count_nonzero(done[column.stage])), len(done[column.stage]))
     if finished:
         return PackPreview(folder, "now", 0, 0)
-    encoder = fullest_encoder(listings)
-    assert encoder is not None, "shards are embedded"
-    plan = plan_pack(standing, recipe.pack, encoder)
+    plan = plan_pack(standing, recipe.pack, fullest_models(listings))
     try:
         check_standing_plan(standing, plan)
     except PackExistsError:
@@ -86,8 +88,12 @@ def plan_packing(
     return PackPreview(folder, "now", len(tasks), tasks.samples)
 
 
-def fullest_encoder(listings: Listings) -> str | None:
-    """Return the folder name of the encoder with the most embedded shards; None if there are no vectors."""
-    names = sorted(folder for folder in listings if folder.startswith("embeddings/"))
-    folder = max(names, key=lambda name: len(committed_shards_in(listings[name])), default="")
-    return folder.partition("/")[2] or None
+def fullest_models(listings: Listings) -> dict[str, str]:
+    """Return the model with the most committed shards by stage, for the columns that have a folder of any model."""
+    found = {}
+    for column in columns_in_order():
+        names = sorted(folder for folder in listings if column.per_model and column.owns(folder))
+        if names:
+            fullest = max(names, key=lambda name: len(committed_shards_in(listings[name])))
+            found[column.stage] = fullest.partition("/")[2]
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.config.corpus import PackBlock
-from vidaudio.corpus.columns import AV_SCHEMA, completed
+from vidaudio.corpus.columns import EMBED, EXTRACT, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError, RecipeError
@@ -20,16 +20,11 @@ from vidaudio.manifest import SCHEMA as LIST_SCHEMA
 from vidaudio.manifest.source import hashed
 from vidaudio.packs.description import is_plain_name
 from vidaudio.packs.split_draw import drawn_split, share_bounds
-from vidaudio.shards.commit import committed_shards, table_name
+from vidaudio.shards.commit import CommitRecord, committed_shards, table_name
 from vidaudio.shards.parallel_read import read_tables
 
-# Columns of the extract stage that selections can read and that samples are cut by.
-CLIP_FACTS = [c for c in AV_SCHEMA.names if c not in ("reason", "message", "frame_offsets", "frame_lengths")]
-# Columns that `where` may read. Every clip of a selection is done, so its state carries no information.
-SELECTABLE = {
-    field.name: field.type for field in (*LIST_SCHEMA, *AV_SCHEMA) if field.name in {*LIST_SCHEMA.names, *CLIP_FACTS}
-}
-del SELECTABLE["state"]
+# Fields of the extract stage that selections can read and that samples are cut by.
+CLIP_FACTS = ["id", "state", *EXTRACT.selectable]
 LONGEST_SHOWN = 200
 LONGEST_SPLIT = 64
 MOST_SPLITS = 1_000
@@ -37,42 +32,100 @@ MOST_SPLITS = 1_000
 BATCH_CLIPS = 8192
 
 
-def usable_clips(corpus: Corpus, encoder_name: str, columns: Collection[str] | None = None) -> Iterator[pd.DataFrame]:
+def selectable_types() -> dict[str, pa.DataType]:
+    """Return the types of all fields that a selection may name, those of the manifest and of every column, by name."""
+    types = {field.name: field.type for field in LIST_SCHEMA}
+    for column in columns_in_order():
+        types |= {name: column.schema.field(name).type for name in column.selectable}
+    return types
+
+
+def columns_with(fields: Collection[str]) -> list[Column]:
+    """Return the columns besides extract that have one of these fields as a selectable one, in order."""
+    return [c for c in columns_in_order() if c.stage != EXTRACT.stage and not set(c.selectable).isdisjoint(fields)]
+
+
+def pack_columns(where: str | None) -> list[Column]:
+    """Return the columns that a pack reads besides extract: the vectors, and those whose fields the selection names.
+
+    Raises:
+        SelectionError: When the selection is not valid.
+    """
+    return [EMBED, *columns_with(named_columns(where) or ())]
+
+
+def usable_clips(
+    corpus: Corpus, models: Mapping[str, str], columns: Collection[str] | None = None
+) -> Iterator[pd.DataFrame]:
     """Yield the clips that are extracted and embedded, one row each, some thousands at a time, in manifest order.
 
-    The columns are those of the manifest and the facts of sound and pictures. A clip that was tried again occurs once.
+    The columns are those of the manifest and the selectable fields of the corpus's columns. A clip that was tried again
+    occurs once.
 
     Args:
         corpus: Opened corpus.
-        encoder_name: Name of the embeddings folder with the clips' vectors.
+        models: Name of the model by stage; that of the embed stage has the clips' vectors.
         columns: Columns that are needed besides `id`; None for all.
 
     Raises:
-        CorpusError: When a shard is not embedded yet.
+        CorpusError: When a shard is not embedded yet, or has no table of another column that is needed.
     """
-    embedded = committed_shards(corpus.store, f"embeddings/{encoder_name}")
-    check_embedded(corpus.url, len(embedded), corpus.shards)
+    wanted = {"id", *(columns if columns is not None else selectable_types())}
+    others = columns_with(wanted)
+    for column in (EMBED, *others):
+        committed = committed_shards(corpus.store, column.folder_for(models))
+        check_complete(corpus.url, column, len(committed), corpus.shards)
     older = superseded(corpus)
-    names = (table_name("av", shard) for shard in range(corpus.shards))
-    wanted = {"id", *(columns if columns is not None else [*LIST_SCHEMA.names, *CLIP_FACTS])}
     of_list = [name for name in LIST_SCHEMA.names if name in wanted or name == "shard"]
-    of_av = [name for name in CLIP_FACTS if name in wanted or name == "state"]
     rows: list[pa.Table] = []
     facts: list[pa.Table] = []
     held = 0
-    read = read_tables(corpus.store, names, columns=of_av)
-    # Both are read in the order of the shards. The manifest is read in long stretches, not with one request for every
+    of_av = [name for name in CLIP_FACTS if name in wanted or name == "state"]
+    read = _read(corpus, EXTRACT.folder, of_av)
+    beside = [_read(corpus, c.folder_for(models), joined_fields(c, wanted)) for c in others]
+    # All are read in the order of the shards. The manifest is read in long stretches, not with one request for every
     # few shards.
-    for (shard, listed), (av, _) in zip(_rows_by_shard(corpus, of_list), read, strict=True):
+    for (shard, listed), (av, _), *tables in zip(_rows_by_shard(corpus, of_list), read, *beside, strict=True):
         rows.append(listed.filter(pa.array(older.is_current(shard, listed["id"].to_pylist()), pa.bool_())))
+        av = EXTRACT.completed(av, of_av).select(of_av)
         # Filter before the conversion to pandas: missing values would turn integers into floats.
-        facts.append(completed(av, of_av).select(of_av).filter(pc.equal(av["state"], "done")).drop_columns(["state"]))
+        done = av.filter(pc.equal(av["state"], "done")).drop_columns(["state"])
+        for column, (table, _) in zip(others, tables, strict=True):
+            done = joined(done, column, table, wanted)
+        facts.append(done)
         held += listed.num_rows
         if held >= BATCH_CLIPS:
             yield _joined(rows, facts)
             rows, facts, held = [], [], 0
     if rows:
         yield _joined(rows, facts)
+
+
+def _read(corpus: Corpus, folder: str, fields: Sequence[str]) -> Iterator[tuple[pa.Table, CommitRecord]]:
+    names = (table_name(folder, shard) for shard in range(corpus.shards))
+    return read_tables(corpus.store, names, columns=fields)
+
+
+def joined_fields(column: Column, wanted: Collection[str]) -> list[str]:
+    """Return the fields of a column's table that `joined` needs for the wanted fields."""
+    needed = {"id", "state", *(name for name in column.selectable if name in wanted)}
+    return [name for name in column.schema.names if name in needed]
+
+
+def joined(facts: pa.Table, column: Column, table: pa.Table, wanted: Collection[str]) -> pa.Table:
+    """Return facts of clips, one row a clip, with the wanted selectable fields of another column's table appended.
+
+    A clip that is not done in that column, or has no row there, has null values.
+    """
+    fields = joined_fields(column, wanted)
+    table = column.completed(table, fields)
+    if column.has_outcomes:
+        table = table.filter(pc.equal(table["state"], "done"))
+    places = pc.index_in(facts["id"], table["id"].combine_chunks())
+    for name in fields:
+        if name in column.selectable:
+            facts = facts.append_column(column.schema.field(name), table[name].take(places))
+    return facts
 
 
 def _rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
@@ -89,14 +142,15 @@ def _rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa
             expected += 1
 
 
-def check_embedded(url: str, embedded: int, shards: int) -> None:
-    """Check that a corpus can be packed: all shards that it has or is about to get must be embedded.
+def check_complete(url: str, column: Column, committed: int, shards: int) -> None:
+    """Check that all shards that a corpus has or is about to get have a table of a column that a selection reads.
 
     Raises:
-        CorpusError: When a shard is not embedded.
+        CorpusError: When a shard has none.
     """
-    if embedded < shards:
-        raise CorpusError(f"{shards - embedded} of {shards} shards of {url} are not embedded yet; build first")
+    if committed < shards:
+        lacking = "are not embedded" if column.stage == EMBED.stage else f"have no {column.stage}"
+        raise CorpusError(f"{shards - committed} of {shards} shards of {url} {lacking} yet; build first")
 
 
 def _joined(rows: list[pa.Table], facts: list[pa.Table]) -> pd.DataFrame:
@@ -141,7 +195,7 @@ def parse_selection(where: str, *, named: str = "pack.where") -> Expression:
         SelectionError: When it is not valid; the message points at the place, and names the columns or what to write.
     """
     try:
-        return Expression.parse(where, {name: kind_of(type_) for name, type_ in SELECTABLE.items()})
+        return Expression.parse(where, {name: kind_of(type_) for name, type_ in selectable_types().items()})
     except ExpressionError as error:
         raise SelectionError(where, f"is not a selection over the columns of clips: {error}", named) from error
 
@@ -164,7 +218,8 @@ def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where
     if not where:
         return clips
     expression = parse_selection(where, named=named)
-    columns = {name: pa.array(clips[name], SELECTABLE[name], from_pandas=True) for name in expression.columns}
+    types = selectable_types()
+    columns = {name: pa.array(clips[name], types[name], from_pandas=True) for name in expression.columns}
     return clips[expression.evaluate(columns)]
 
 

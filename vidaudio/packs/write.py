@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidaudio.corpus.columns import EMBED, EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_object
@@ -33,14 +34,14 @@ from vidaudio.stream.index_checks import check_fingerprint
 from vidaudio.stream.index_writer import IndexWriter
 
 
-def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecord:
+def pack_shard(corpus: Corpus, task: PackTask, models: Mapping[str, str]) -> CommitRecord:
     """Write one training shard and its table, unless the table exists; return the record of the shard."""
     store = corpus.store
     table_at = f"{task.folder}/{task.name}.parquet"
     if store.exists(table_at):
         return read_record(store, table_at)
     audio = sound_format(task.settings.audio)
-    with store.workspace() as scratch, gathered(corpus, task, encoder_name, scratch) as clips:
+    with store.workspace() as scratch, gathered(corpus, task, models, scratch) as clips:
         tar = scratch / "shard.tar"
         described: list[dict[str, Any]] = []
         with ShardWriter(tar) as writer:
@@ -58,7 +59,7 @@ def pack_shard(corpus: Corpus, task: PackTask, encoder_name: str) -> CommitRecor
         return record
 
 
-def finish_pack(corpus: Corpus, plan: PackPlan, encoder_name: str) -> None:
+def finish_pack(corpus: Corpus, plan: PackPlan) -> None:
     """Write the index, which loaders map into memory, and the card; call when every shard exists."""
     from vidaudio.packs.card import CARD_FILE, write_card
 
@@ -101,7 +102,7 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
 
 
 def _encoder_described(store: Store, encoder: str) -> Any:
-    name = f"embeddings/{encoder}/encoder.json"
+    name = EMBED.described_in(encoder)
     try:
         return check_fingerprint(parse_object(store.read(name)))
     except (ValueError, FileNotFoundError) as error:
@@ -127,8 +128,8 @@ def _encode(
             values, rate = decode_sound(sound, samples)
         except BadSound as error:
             raise CorpusError(
-                f"the sound of {clip.id}, in shard {sample.shard} of av, is damaged: {error}; `vidaudio verify` names "
-                "the remedy"
+                f"the sound of {clip.id}, in shard {sample.shard} of {EXTRACT.folder}, is damaged: {error}; "
+                "`vidaudio verify` names the remedy"
             ) from error
         if not segment.whole:
             # A segment is treated as a small clip: its clock starts at its first sample.

@@ -1,8 +1,8 @@
 """Builds and packs: finds the missing work, runs it on Dask, and reports the result.
 
-Each task processes one shard. The tasks of a shard, download -> extract -> embed, run without a barrier between stages,
-so one shard downloads while another is decoded. Futures carry commit records, never media. The store, not the
-scheduler, decides what is done.
+Each task processes one shard. The tasks of a shard, download -> extract -> embed, each wait only for those whose
+columns they read, so one shard downloads while another is decoded. Futures carry commit records, never media. The
+store, not the scheduler, decides what is done.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from vidaudio.config.corpus import CorpusRecipe, DaskBlock, PackBlock, RunSettings, with_scheduler
+from vidaudio.corpus.columns import EMBED, tar_folders
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.listing import list_stages
 from vidaudio.corpus.tombstones import read_tombstones
@@ -30,6 +31,7 @@ from vidaudio.pipeline.preflight import check_request, read_request, with_precis
 from vidaudio.pipeline.retry import nothing_retried, plan_retry
 from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.shard_tasks import missing_shards, run_pack_tasks, run_shard_tasks
+from vidaudio.pipeline.stages import PACK, use_vectors
 from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder, recorded_encoder
 from vidaudio.pipeline.stages.fused import finish_interrupted
 from vidaudio.pipeline.up_to_date import is_up_to_date, record_up_to_date, request_hash
@@ -85,7 +87,7 @@ def build(
     listed = open_manifest(path)
     # Find everything that would stop the run later before anything is written.
     check_request(request)
-    if {"embed", "pack"} & set(stages):
+    if use_vectors(stages):
         check_encoder(recipe.corpus_settings())
     if standing is None:
         check_scheduler(recipe.dask)
@@ -95,21 +97,21 @@ def build(
     _sweep(opened, run)
     if reasons is not None:
         opened = _plan_retry(opened, reasons)
-    encoder = prepare_encoder(opened) if "embed" in stages or "pack" in stages else "unset"
+    models = {EMBED.stage: prepare_encoder(opened)} if use_vectors(stages) else {}
     started = time.monotonic()
     report = RunLog()
-    missing = missing_shards(opened, stages, encoder)
+    missing = missing_shards(opened, stages, models)
     packed = True
     try:
         if missing:
             with connected(recipe.dask) as client:
                 if progress:
                     tqdm.write(f"dashboard: {client.dashboard_link}", file=sys.stderr)
-                run_shard_tasks(client, opened, missing, encoder, run, report, progress=progress)
-                if "pack" in stages and not report.failed:
-                    packed = _pack_or_leave(opened, recipe.pack, encoder, client, run, report, progress)
-        elif "pack" in stages:
-            packed = _pack_or_leave(opened, recipe.pack, encoder, None, run, report, progress)
+                run_shard_tasks(client, opened, missing, models, run, report, progress=progress)
+                if PACK in stages and not report.failed:
+                    packed = _pack_or_leave(opened, recipe.pack, models, client, run, report, progress)
+        elif PACK in stages:
+            packed = _pack_or_leave(opened, recipe.pack, models, None, run, report, progress)
     finally:
         report.seconds = time.monotonic() - started
         report.write(opened.store)
@@ -139,9 +141,9 @@ def pack(
     run = RunSettings(dask=with_scheduler(DaskBlock(), scheduler)) if scheduler is not None else RunSettings()
     settings = settings or opened.pack
     check_selection(settings)
-    encoder = recorded_encoder(opened)
+    models = {EMBED.stage: recorded_encoder(opened)}
     report = RunLog()
-    _pack(opened, settings, encoder, None, run, report, progress)
+    _pack(opened, settings, models, None, run, report, progress)
     report.write(opened.store)
     _sweep_late(opened)
     _raise_errors(opened, report)
@@ -169,7 +171,7 @@ def _plan_retry(corpus: Corpus, reasons: frozenset[Reason]) -> Corpus:
 def _pack_or_leave(
     corpus: Corpus,
     settings: PackBlock,
-    encoder: str,
+    models: Mapping[str, str],
     client: Client | None,
     run: RunSettings,
     report: RunLog,
@@ -177,7 +179,7 @@ def _pack_or_leave(
 ) -> bool:
     """Pack as part of a build. If a pack predates the corpus's growth, leave it, print that, and return False."""
     try:
-        _pack(corpus, settings, encoder, client, run, report, progress)
+        _pack(corpus, settings, models, client, run, report, progress)
     except PackExistsError as standing:
         if not standing.only_grown:
             raise
@@ -199,7 +201,7 @@ def _sweep(corpus: Corpus, run: RunSettings) -> None:
                 sweep_scratch(root)
             finish_interrupted(corpus, run.download.keep)
             enforce_removals(corpus)
-            for folder in ("clips", "av"):
+            for folder in tar_folders(corpus.store):
                 sweep_orphans(corpus.store, folder)
     except LockHeld as busy:
         tqdm.write(f"nothing is swept this time: {busy}", file=sys.stderr)
@@ -215,7 +217,7 @@ def _sweep_late(corpus: Corpus) -> None:
 def _pack(
     corpus: Corpus,
     settings: PackBlock,
-    encoder: str,
+    models: Mapping[str, str],
     client: Client | None,
     run: RunSettings,
     report: RunLog,
@@ -224,18 +226,18 @@ def _pack(
     """Plan a pack, run the tasks that are missing, and finish the pack if no task failed."""
     from vidaudio.packs.write import finish_pack
 
-    plan = plan_pack(corpus, settings, encoder)
-    begin_pack(corpus, plan, encoder)
+    plan = plan_pack(corpus, settings, models)
+    begin_pack(corpus, plan, models)
     tasks = missing_tasks(corpus.store, plan)
     for warning in plan.warnings if tasks else ():
         tqdm.write(f"warning: {warning}", file=sys.stderr)
     if tasks and client is None:
         with connected(run.dask) as own:
-            run_pack_tasks(own, corpus, tasks, encoder, run, report, progress=progress)
+            run_pack_tasks(own, corpus, tasks, models, run, report, progress=progress)
     elif tasks:
-        run_pack_tasks(client, corpus, tasks, encoder, run, report, progress=progress)
+        run_pack_tasks(client, corpus, tasks, models, run, report, progress=progress)
     if not report.failed:
-        finish_pack(corpus, plan, encoder)
+        finish_pack(corpus, plan)
 
 
 def _raise_errors(corpus: Corpus, report: RunLog) -> None:

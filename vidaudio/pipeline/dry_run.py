@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from vidaudio.config.corpus import STAGES, CorpusRecipe
+from vidaudio.config.corpus import CorpusRecipe
+from vidaudio.corpus.columns import DOWNLOAD, EXTRACT, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.listing import Listings, list_stages
 from vidaudio.corpus.manifest_diff import new_rows
@@ -22,18 +23,17 @@ from vidaudio.corpus.media_retention import drafted_shards, shards_without_media
 from vidaudio.corpus.shard_plan import plan_shards
 from vidaudio.corpus.tombstones import Tombstones, read_tombstones
 from vidaudio.manifest.source import RowSource, hashed
-from vidaudio.packs.preview import PackPreview, fullest_encoder, plan_packing
+from vidaudio.packs.preview import PackPreview, fullest_models, plan_packing
 from vidaudio.pipeline.preflight import Request, check_request, read_request
 from vidaudio.pipeline.request_estimate import RequestEstimate, rows_to_fetch
 from vidaudio.pipeline.retry import nothing_retried, retried_rows
 from vidaudio.pipeline.shard_tasks import check_order
+from vidaudio.pipeline.stages import PACK, use_vectors
 from vidaudio.pipeline.stages.embed import check_encoder_named
 from vidaudio.pipeline.up_to_date import is_up_to_date, request_hash
 from vidaudio.shards.commit import committed_shards_in
 from vidaudio.text import number_of
 
-# The stages that run per shard; packing covers the whole corpus.
-CHAIN = STAGES[:-1]
 # Extracting the page and one transfer. Sites with separate audio and video need one transfer more; a deleted video
 # needs none.
 REQUESTS_PER_SOURCE = 2
@@ -142,7 +142,7 @@ def dry_run(
     listed = open_manifest(request.list_path)
     check_request(request)
     recipe, standing, stages = request.recipe, request.standing, request.stages
-    if standing is None and {"embed", "pack"} & set(stages):
+    if standing is None and use_vectors(stages):
         # check_request has compared an existing corpus's encoder with the recipe's already.
         check_encoder_named(recipe.corpus_settings())
     added: RowSource | None = listed
@@ -152,7 +152,7 @@ def dry_run(
     finished = False
     if standing is not None:
         asked = request_hash(recipe, request.list_path, stages)
-        unchanged = is_up_to_date(standing, asked) if "pack" in stages else None
+        unchanged = is_up_to_date(standing, asked) if PACK in stages else None
         finished, listings = unchanged is not None, unchanged or list_stages(standing)
         removed = read_tombstones(standing.store)
         added = new_rows(standing.url, standing.tables, listed, removed)
@@ -161,17 +161,17 @@ def dry_run(
     old_shards = standing.shards if standing is not None else 0
     new_shards = sum(len(plan_shards(rows, recipe.shard_clips).clips) for rows in new)
     done = _done(standing, listings, old_shards, new_shards)
-    check_order(CHAIN, np.array([stage in stages for stage in CHAIN]), np.stack([done[stage] for stage in CHAIN]))
-    missing = {stage: ~done[stage] for stage in CHAIN if stage in stages}
+    check_order(stages, done)
+    missing = {stage: ~done[stage] for stage in stages if stage != PACK}
     old_missing = {stage: shards[:old_shards] for stage, shards in missing.items()}
     fetches = RequestEstimate(
-        functools.partial(rows_to_fetch, standing, old_missing.get("download"), removed, new),
+        functools.partial(rows_to_fetch, standing, old_missing.get(DOWNLOAD.stage), removed, new),
         recipe.download,
     )
     released = _released(recipe, listings, old_missing)
     packing = None
-    if "pack" in stages:
-        packing = plan_packing(recipe, standing, listings, missing, done["embed"], finished=finished)
+    if PACK in stages:
+        packing = plan_packing(recipe, standing, listings, missing, done, finished=finished)
     return BuildPlan(
         corpus=request.where,
         exists=standing is not None,
@@ -201,24 +201,22 @@ def _why_nothing_is_retried(request: Request, retried: RowSource | None) -> str 
 
 
 def _done(standing: Corpus | None, listings: Listings, shards: int, new_shards: int) -> dict[str, np.ndarray]:
-    """Return by stage which of the shards of the future corpus are committed, bool `[shards + new_shards]`."""
+    """Return by column's stage which shards of the future corpus are committed, bool `[shards + new_shards]`."""
     committed = _committed(standing, listings) if standing is not None else {}
     done = {}
-    for stage in CHAIN:
-        done[stage] = np.zeros(shards + new_shards, bool)
-        done[stage][[shard for shard in committed.get(stage, ()) if shard < shards]] = True
+    for column in columns_in_order():
+        done[column.stage] = np.zeros(shards + new_shards, bool)
+        done[column.stage][[shard for shard in committed.get(column.stage, ()) if shard < shards]] = True
     return done
 
 
 def _committed(corpus: Corpus, listings: Listings) -> dict[str, set[int]]:
     """Return the shards that each stage has committed."""
-    encoder = fullest_encoder(listings)
+    models = fullest_models(listings)
+    known = [column for column in columns_in_order() if not column.per_model or column.stage in models]
+    committed = {column.stage: committed_shards_in(listings[column.folder_for(models)]) for column in known}
     # A shard that was fetched and extracted in one task and killed between the two commits is not fetched again.
-    return {
-        "download": committed_shards_in(listings["clips"]) | drafted_shards(corpus),
-        "extract": committed_shards_in(listings["av"]),
-        "embed": committed_shards_in(listings[f"embeddings/{encoder}"]) if encoder else set(),
-    }
+    return committed | {DOWNLOAD.stage: committed[DOWNLOAD.stage] | drafted_shards(corpus)}
 
 
 def _count_sources(standing: Corpus | None, added: RowSource | None) -> int:
@@ -230,22 +228,22 @@ def _count_sources(standing: Corpus | None, added: RowSource | None) -> int:
 
 def _count_without_media(corpus: Corpus, listings: Listings, missing: Mapping[str, np.ndarray]) -> int:
     """Return the number of shards that would be extracted but whose media no longer exist."""
-    if "extract" not in missing:
+    if EXTRACT.stage not in missing:
         return 0
-    downloaded = committed_shards_in(listings["clips"])
+    downloaded = committed_shards_in(listings[DOWNLOAD.folder])
     return len(
-        shards_without_media(corpus.store, sorted(downloaded & set(np.flatnonzero(missing["extract"]).tolist())))
+        shards_without_media(corpus.store, sorted(downloaded & set(np.flatnonzero(missing[EXTRACT.stage]).tolist())))
     )
 
 
 def _released(recipe: CorpusRecipe, listings: Listings, missing: Mapping[str, np.ndarray]) -> dict[int, int]:
     """Return the shards whose raw media would be deleted, because they are or will be extracted, and the bytes."""
-    names = listings.get("clips", {})
+    names = listings.get(DOWNLOAD.folder, {})
     standing = {int(match[1]): size for name, size in names.items() if (match := _CLIPS_TAR.fullmatch(name))}
-    going = committed_shards_in(listings.get("av", {}))
+    going = committed_shards_in(listings.get(EXTRACT.folder, {}))
     if recipe.download.keep == "all":
         # An interrupted deletion is finished whatever this run's own setting is.
         standing = {shard: size for shard, size in standing.items() if f"{shard:06d}.released" in names}
-    elif "extract" in missing:
-        going |= set(np.flatnonzero(missing["extract"]).tolist())
+    elif EXTRACT.stage in missing:
+        going |= set(np.flatnonzero(missing[EXTRACT.stage]).tolist())
     return {shard: size for shard, size in standing.items() if shard in going and f"{shard:06d}.parquet" in names}

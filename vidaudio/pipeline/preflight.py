@@ -8,13 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from vidaudio.config.corpus import STAGES, CorpusRecipe, required_paths, wanted_stages
+from vidaudio.config.corpus import CorpusRecipe, required_paths
+from vidaudio.corpus.columns import DOWNLOAD, with_needs
 from vidaudio.corpus.corpus import CORPUS_FILE, Corpus, check_corpus_name, check_settings, open_corpus
 from vidaudio.errors import CorpusError
 from vidaudio.media.outcomes import Reason
 from vidaudio.packs.plan import check_selection, check_standing_pack
+from vidaudio.packs.selection import pack_columns
 from vidaudio.pipeline.dask.cluster import check_cluster
 from vidaudio.pipeline.retry import parse_reasons
+from vidaudio.pipeline.stages import PACK, wanted_stages
 from vidaudio.pipeline.stages.fused import check_keep
 from vidaudio.shards.open import open_store
 
@@ -82,17 +85,17 @@ def check_request(request: Request) -> None:
     """
     recipe, stages = request.recipe, request.stages
     check_run(recipe, stages)
-    if "pack" in stages:
+    if PACK in stages:
         check_selection(recipe.pack)
     check_keep(recipe.download.keep, stages)
     if request.standing is None:
         check_corpus_name(request.where)
         _check_beginning(request)
         return
-    if request.reasons is not None and "download" not in stages:
+    if request.reasons is not None and DOWNLOAD.stage not in stages:
         raise CorpusError("--retry-failed fetches clips once more, so --only must name download, too")
     check_settings(request.where, recipe.corpus_settings())
-    if "pack" in stages:
+    if PACK in stages:
         check_standing_pack(request.standing, recipe.pack)
 
 
@@ -104,7 +107,9 @@ def _check_beginning(request: Request) -> None:
             "--retry-failed out to begin it"
         )
     for place, stage in enumerate(request.stages):
-        lacking = [name for name in STAGES[: STAGES.index(stage)] if name not in request.stages[:place]]
+        read = [c.stage for c in pack_columns(request.recipe.pack.where)] if stage == PACK else [stage]
+        before = request.stages[:place]
+        lacking = [c.stage for c in with_needs(read) if c.stage != stage and c.stage not in before]
         if lacking:
             raise CorpusError(
                 f"there is no corpus at {request.where}, and {stage} needs what {' and '.join(lacking)} would leave "
@@ -119,7 +124,7 @@ def check_run(recipe: CorpusRecipe, stages: Sequence[str]) -> None:
         RecipeError, CorpusError: When it could not; the message says what is wrong, where, and what to do.
     """
     check_cluster(recipe.dask)
-    if "download" in stages:
+    if DOWNLOAD.stage in stages:
         # Imported here: only a run that fetches needs yt-dlp.
         from vidaudio.media.fetch.ytdlp_options import check_site_names, check_ytdlp
         from vidaudio.pipeline.stages.download import fetch_options

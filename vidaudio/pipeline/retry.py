@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.config.recipes import recipe_names
+from vidaudio.corpus.columns import columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.corrupt_hashes import write_corrupt_hashes
 from vidaudio.corpus.superseded import superseded
@@ -120,7 +121,7 @@ def _by_shard(corpus: Corpus, reasons: Collection[Reason], state: State) -> Iter
     older = superseded(corpus)
     wanted = pa.array(sorted(reasons), pa.string())
     found: dict[int, list[pa.Array]] = {}
-    for folder in ("clips", "av"):
+    for folder in (column.folder for column in columns_in_order() if column.has_outcomes and not column.per_model):
         names = [table_name(folder, shard) for shard in sorted(committed_shards(corpus.store, folder))]
         for table, record in read_tables(corpus.store, names, columns=("id", "state", "reason")):
             chosen = pc.and_(pc.equal(table["state"], state.value), pc.is_in(table["reason"], wanted))

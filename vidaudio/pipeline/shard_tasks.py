@@ -6,13 +6,14 @@ A task's arguments are a shard number and little else. It returns a commit recor
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from vidaudio.config.corpus import RunSettings
+from vidaudio.corpus.columns import columns_in_order
 from vidaudio.corpus.corpus import Corpus, CorpusRef, cached_corpus
 from vidaudio.errors import CorpusError
 from vidaudio.packs.input_cache import is_worthwhile, source_name, sources_folder, write_sources
@@ -21,7 +22,7 @@ from vidaudio.pipeline.clip_progress import report_progress, watch_progress
 from vidaudio.pipeline.dask.cluster import max_in_flight
 from vidaudio.pipeline.preload import load_libraries
 from vidaudio.pipeline.run_log import RunLog
-from vidaudio.pipeline.stages import shard_stages
+from vidaudio.pipeline.stages import PACK, Stage, shard_stages
 from vidaudio.pipeline.stages.circuit_breaker import RunCircuitBreaker, TrailingFailures
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers
 from vidaudio.pipeline.task_loop import Progress, run_tasks
@@ -30,6 +31,7 @@ from vidaudio.shards.commit import committed_shards, read_record, table_name
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+Work = TypeVar("Work")
 # How often Dask repeats a task that raised an error.
 TASK_RETRIES = 2
 
@@ -58,83 +60,122 @@ class MissingShards:
         return [name for name, missing in zip(self._stages, self._missing[:, shard], strict=True) if missing]
 
 
-def missing_shards(corpus: Corpus, stages: Sequence[str], encoder: str) -> MissingShards:
+def missing_shards(corpus: Corpus, stages: Sequence[str], models: Mapping[str, str]) -> MissingShards:
     """Return the unfinished shards, and which of the wanted stages each still needs.
 
+    Args:
+        corpus: The corpus.
+        stages: Wanted stages of a build.
+        models: Name of the model by stage, for the columns that have one folder per model. Without its model's name,
+            such a column counts as not committed.
+
     Raises:
         CorpusError: When a shard needs a stage whose input is neither committed nor wanted.
     """
-    chain = shard_stages(encoder)
-    done = np.zeros((len(chain), corpus.shards), bool)
-    for number, stage in enumerate(chain):
-        standing = np.fromiter(committed_shards(corpus.store, stage.folder), np.int64)
-        done[number, standing[standing < corpus.shards]] = True
-    wanted = np.array([stage.name in stages for stage in chain])
-    missing = ~done & wanted[:, None]
-    check_order([stage.name for stage in chain], wanted, done)
-    return MissingShards([stage.name for stage in chain], missing)
+    done = {column.stage: np.zeros(corpus.shards, bool) for column in columns_in_order()}
+    for column in columns_in_order():
+        if not column.per_model or column.stage in models:
+            standing = np.fromiter(committed_shards(corpus.store, column.folder_for(models)), np.int64)
+            done[column.stage][standing[standing < corpus.shards]] = True
+    check_order(stages, done)
+    wanted = [stage for stage in done if stage in stages]
+    return MissingShards(wanted, ~np.array([done[stage] for stage in wanted], bool).reshape(len(wanted), corpus.shards))
 
 
-def check_order(names: Sequence[str], wanted: np.ndarray, done: np.ndarray) -> None:
-    """Check that the input of every wanted stage is committed, or is wanted itself.
+def check_order(stages: Collection[str], done: Mapping[str, np.ndarray]) -> None:
+    """Check that the inputs of every wanted stage are committed, or are wanted themselves.
 
     Args:
-        names: Names of the stages, in the order in which they run.
-        wanted: Which stages are to be done, bool `[stages]`.
-        done: Which stage is committed in which shard, bool `[stages, shards]`.
+        stages: Wanted stages of a build.
+        done: In which shards each column is committed, bool `[shards]` by stage.
 
     Raises:
         CorpusError: When a shard needs a stage whose input is neither committed nor wanted.
     """
-    missing = ~done & wanted[:, None]
-    for before, (name, name_before) in enumerate(zip(names[1:], names, strict=False)):
-        if not wanted[before] and (missing[before + 1] & ~done[before]).any():
-            raise CorpusError(
-                f"{name} reads what {name_before} writes, and that is not there yet; do {name_before} first"
-            )
+    for column in columns_in_order():
+        for need in column.needs if column.stage in stages else ():
+            if need not in stages and (~done[column.stage] & ~done[need]).any():
+                raise CorpusError(
+                    f"{column.stage} reads what {need} writes, and that is not there yet; do {need} first"
+                )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all tasks of a run share, and how they are submitted and driven.
+
+    Attributes:
+        client: Client of the Dask cluster.
+        ref: Reference to the corpus.
+        models: Name of the model by stage; see `Column.folder_for`.
+        settings: Settings of the run.
+        report: Log of the run.
+        id: Part of every task's key, so that no run gets results of an older one.
+    """
+
+    client: Client
+    ref: CorpusRef
+    models: Mapping[str, str]
+    settings: RunSettings
+    report: RunLog
+    id: str = field(default_factory=lambda: f"{time.time_ns():x}")
+
+    def submit(
+        self,
+        task: Callable[..., dict[str, Any]],
+        *arguments: Any,
+        name: str,
+        resource: str = "cpu",
+        retries: int = TASK_RETRIES,
+    ) -> Future:
+        """Submit `task(ref, models, *arguments)` under the name `<stage>-<shard>`; it takes one unit of a resource."""
+        options = {"key": f"{name}-{self.id}", "resources": {resource: 1}, "retries": retries, "pure": False}
+        return self.client.submit(task, self.ref, self.models, *arguments, **options)
+
+    def drive(
+        self,
+        work: Iterable[Work],
+        submit: Callable[[Work], list[Future]],
+        bar: Progress,
+        units: Callable[[Work], int],
+        **options: Any,
+    ) -> None:
+        """Run the tasks of all work items with a bounded number in flight, and close the bar; see `run_tasks`."""
+        limit = max_in_flight(self.client, self.settings.dask)
+        run_tasks(iter(work), submit, limit=limit, units=units, report=self.report, progress=bar, **options)
+        bar.close()
 
 
 def run_shard_tasks(
     client: Client,
     corpus: Corpus,
     missing: MissingShards,
-    encoder: str,
+    models: Mapping[str, str],
     run: RunSettings,
     report: RunLog,
     *,
     progress: bool,
 ) -> None:
     """Run the missing stages of every unfinished shard, with a bounded number of shards in flight."""
-    resources = {stage.name: stage.resource for stage in shard_stages(encoder)}
-    clips, ref = corpus.clips_by_shard(), corpus.ref
-    run_id = f"{time.time_ns():x}"
+    by_name = {stage.column.stage: stage for stage in shard_stages(run.download.keep)}
+    clips = corpus.clips_by_shard()
+    tasks = _Run(client, corpus.ref, models, run, report)
+    topic = f"vidaudio-{tasks.id}"
 
     def submit(work: tuple[int, list[str]]) -> list[Future]:
-        shard, stages = work
-        chain: list[Future] = []
-        for stage in stages:
-            chain.append(
-                client.submit(
-                    run_task,
-                    ref,
-                    encoder,
-                    stage,
-                    shard,
-                    run,
-                    f"vidaudio-{run_id}",
-                    chain[-1] if chain else None,
-                    key=f"{stage}-{shard:06d}-{run_id}",
-                    resources={resources[stage]: 1},
-                    # A download has its own retries; repeating it at once would waste requests on the whole list.
-                    retries=0 if stage == "download" else TASK_RETRIES,
-                    pure=False,
-                )
-            )
-        return chain
+        shard, names = work
+        futures: dict[str, Future] = {}
+        for name in names:
+            column = by_name[name].column
+            needs = [futures[need] for need in column.needs if need in futures]
+            # A stage that fetches has its own retries; repeating it at once would waste requests on the whole list.
+            retries = 0 if column.resource == "net" else TASK_RETRIES
+            named = {"name": f"{name}-{shard:06d}", "resource": column.resource, "retries": retries}
+            futures[name] = tasks.submit(run_task, by_name[name], shard, run, topic, *needs, **named)
+        return list(futures.values())
 
     total = int(clips[missing.shards].sum())
     bar = Progress("building", unit="clip", total=total, shards=len(missing), shown=progress)
-    limit = max_in_flight(client, run.dask)
     breaker = RunCircuitBreaker(run.download.stop_after_failures, run.download.stop_after_equal_answers)
 
     def inside(shard: int, stage: str, done: int) -> None:
@@ -142,18 +183,9 @@ def run_shard_tasks(
         # Every stage of a shard counts the same.
         bar.inside(shard, (stages.index(stage) * int(clips[shard]) + min(done, int(clips[shard]))) // len(stages))
 
-    with watch_progress(client, f"vidaudio-{run_id}", inside):
-        run_tasks(
-            iter(missing),
-            submit,
-            limit=limit,
-            units=lambda work: int(clips[work[0]]),
-            report=report,
-            progress=bar,
-            verdict=lambda record: _noted(breaker, record),
-            shard_of=lambda work: work[0],
-        )
-    bar.close()
+    options = {"verdict": lambda record: _noted(breaker, record), "shard_of": lambda work: work[0]}
+    with watch_progress(client, topic, inside):
+        tasks.drive(missing, submit, bar, lambda work: int(clips[work[0]]), **options)
 
 
 def _noted(breaker: RunCircuitBreaker, record: Mapping[str, Any]) -> str | None:
@@ -170,7 +202,7 @@ def run_pack_tasks(
     client: Client,
     corpus: Corpus,
     tasks: PackTasks,
-    encoder: str,
+    models: Mapping[str, str],
     run: RunSettings,
     report: RunLog,
     *,
@@ -180,98 +212,76 @@ def run_pack_tasks(
 
     Where it is worthwhile, the clips of every source shard are first written once, so that pack tasks can read ranges.
     """
+    shared = _Run(client, corpus.ref, models, run, report)
     if is_worthwhile(tasks):
         tasks = tasks.reading(sources_folder(tasks.plan_hash))
-        _run_source_tasks(client, corpus, tasks, encoder, run, report, progress=progress)
+        _run_source_tasks(shared, corpus, tasks, progress=progress)
         if report.failed:
             return
-    ref, run_id = corpus.ref, f"{time.time_ns():x}"
 
     def submit(task: PackTask) -> list[Future]:
-        options = {"key": f"pack-{task.name}-{run_id}", "resources": {"cpu": 1}, "retries": TASK_RETRIES, "pure": False}
-        return [client.submit(run_pack_task, ref, encoder, task, **options)]
+        return [shared.submit(run_pack_task, task, name=f"{PACK}-{task.name}")]
 
     bar = Progress("packing", unit="sample", total=tasks.samples, shards=len(tasks), shown=progress)
-    limit = max_in_flight(client, run.dask)
-    run_tasks(iter(tasks), submit, limit=limit, units=lambda task: len(task.samples), report=report, progress=bar)
-    bar.close()
+    shared.drive(tasks, submit, bar, lambda task: len(task.samples))
 
 
-def _run_source_tasks(
-    client: Client,
-    corpus: Corpus,
-    tasks: PackTasks,
-    encoder: str,
-    run: RunSettings,
-    report: RunLog,
-    *,
-    progress: bool,
-) -> None:
+def _run_source_tasks(shared: _Run, corpus: Corpus, tasks: PackTasks, *, progress: bool) -> None:
     """Write the clips of every source shard once, so that pack tasks can read each clip by its byte range."""
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
-    ref, run_id = corpus.ref, f"{time.time_ns():x}"
 
     def submit(shard: int) -> list[Future]:
-        options = {
-            "key": f"gather-{shard:06d}-{run_id}",
-            "resources": {"cpu": 1},
-            "retries": TASK_RETRIES,
-            "pure": False,
-        }
-        return [client.submit(run_source_task, ref, encoder, tasks.sources, shard, **options)]
+        return [shared.submit(run_source_task, tasks.sources, shard, name=f"gather-{shard:06d}")]
 
     bar = Progress("reading", unit="shard", total=len(shards), shards=len(shards), shown=progress)
-    limit = max_in_flight(client, run.dask)
-    run_tasks(iter(shards), submit, limit=limit, units=lambda shard: 1, report=report, progress=bar)
-    bar.close()
+    shared.drive(shards, submit, bar, lambda shard: 1)
 
 
 def run_task(
     ref: CorpusRef,
-    encoder: str,
-    stage: str,
+    models: Mapping[str, str],
+    stage: Stage,
     shard: int,
     run: RunSettings,
     topic: str,
-    after: dict[str, Any] | None = None,
+    *needs: dict[str, Any],
 ) -> dict[str, Any]:
     """Run one stage of one shard on a worker, unless it is committed already; return a small record.
 
     Args:
         ref: Reference to the corpus.
-        encoder: Name of the corpus's encoder.
-        stage: Name of the stage.
+        models: Name of the model by stage, for columns that have one folder per model.
+        stage: The stage, as the driver has it: a worker decides nothing about stages.
         shard: Shard number.
         run: Settings of this run: how it reaches the sites (cookies, proxy, rates), deadlines, numbers of threads.
         topic: Topic of the Dask events that report progress inside the shard.
-        after: Record of the stage before; unused, it only makes Dask run that stage first.
+        *needs: Records of the stages that this one needs; unused, they only make Dask run those first.
     """
     load_libraries()
     corpus = cached_corpus(ref)
-    described = next(s for s in shard_stages(encoder, run.download.keep) if s.name == stage)
     began = time.monotonic()
-    name = table_name(described.folder, shard)
-    if corpus.store.exists(name):
-        record = read_record(corpus.store, name)
+    folder, name = stage.column.folder_for(models), stage.column.stage
+    if corpus.store.exists(table_name(folder, shard)):
+        record = read_record(corpus.store, table_name(folder, shard))
     else:
-        record = described.run(corpus, shard, described.folder, run, report_progress(topic, shard, stage))
+        record = stage.run(corpus, shard, folder, run, report_progress(topic, shard, name))
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def run_pack_task(ref: CorpusRef, encoder: str, task: PackTask) -> dict[str, Any]:
+def run_pack_task(ref: CorpusRef, models: Mapping[str, str], task: PackTask) -> dict[str, Any]:
     """Write one training shard on a worker."""
     load_libraries()
     from vidaudio.packs.write import pack_shard
 
     began = time.monotonic()
-    record = pack_shard(cached_corpus(ref), task, encoder)
+    record = pack_shard(cached_corpus(ref), task, models)
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def run_source_task(ref: CorpusRef, encoder: str, folder: str, shard: int) -> dict[str, Any]:
+def run_source_task(ref: CorpusRef, models: Mapping[str, str], folder: str, shard: int) -> dict[str, Any]:
     """Write the clips of one source shard on a worker, ready to be packed."""
     load_libraries()
     began = time.monotonic()
-    clips = write_sources(cached_corpus(ref), shard, encoder, folder)
+    clips = write_sources(cached_corpus(ref), shard, models, folder)
     return {"stage": "gather", "shard": shard, "rows": clips, "seconds": time.monotonic() - began}

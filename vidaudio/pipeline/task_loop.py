@@ -1,7 +1,7 @@
 """The task loop: keeps a bounded number of task chains in flight, whatever they do, and shows their outcomes in a bar.
 
-A chain is the sequence of tasks of one work item. Work comes from an iterator and is forgotten once it has finished, so
-a run of any length takes the same memory.
+A chain is the tasks of one work item, each after those that it needs. Work comes from an iterator and is forgotten once
+it has finished, so a run of any length takes the same memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tqdm import tqdm
 
@@ -111,6 +112,15 @@ def progress_text(through: int, shards: int, outcomes: Mapping[str, int], failed
     return ", ".join(text)
 
 
+@dataclass(slots=True)
+class _Flight(Generic[Work]):
+    """A work item in flight: its chain, and how many of the chain's tasks have not ended."""
+
+    item: Work
+    chain: list[Future]
+    running: int
+
+
 def run_tasks(
     work: Iterator[Work],
     submit: Callable[[Work], list[Future]],
@@ -138,30 +148,38 @@ def run_tasks(
     from distributed import as_completed
 
     waiting = as_completed()
-    flying: dict[str, tuple[Work, list[Future]]] = {}
-    failures_in_a_row = 0
+    flying: dict[str, _Flight[Work]] = {}
+    in_flight = failures_in_a_row = 0
     stopped = False
     # All shards in flight meet the cause that ends the run, each with its own message; the first message is used for
     # all.
     causes: dict[Reason, str] = {}
 
     def feed() -> None:
-        while len(flying) < limit and (item := next(work, None)) is not None:
+        nonlocal in_flight
+        while in_flight < limit and (item := next(work, None)) is not None:
             if (shard := shard_of(item)) is not None:
                 progress.begun(shard)
             chain = submit(item)
-            flying[chain[-1].key] = item, chain
-            waiting.add(chain[-1])
+            in_flight += 1
+            flying.update(dict.fromkeys((link.key for link in chain), _Flight(item, chain, len(chain))))
+            waiting.update(chain)
 
     feed()
     for future in waiting:
-        item, chain = flying.pop(future.key)
-        records: list[dict[str, Any]] = []
-        if future.status == "finished":
+        flight = flying.pop(future.key)
+        del future
+        flight.running -= 1
+        if flight.running:
+            continue
+        in_flight -= 1
+        item, chain = flight.item, flight.chain
+        unfinished = [link for link in chain if link.status != "finished"]
+        if not unfinished:
             failures_in_a_row = 0
         else:
             failures_in_a_row += 1
-            culprit = next((link for link in chain if link.status == "error"), future)
+            culprit = next((link for link in unfinished if link.status == "error"), unfinished[-1])
             text, cause = _described(culprit), _shared_cause(culprit)
             if cause is not None:
                 text = causes.setdefault(cause, text)
@@ -177,10 +195,10 @@ def run_tasks(
             if not stopped and (cause := verdict(record)) is not None:
                 report.error("run", cause)
                 stopped = True
-        through = records if future.status == "finished" else ()
+        through = () if unfinished else records
         progress.finished(units(item), through, report.failed, shard_of(item))
         # A future that is still referenced here would keep its task in the scheduler until the next one ends.
-        del future, item, chain, records, through
+        del flight, item, chain, unfinished, records, through
         if failures_in_a_row < MAX_FAILURES_IN_A_ROW and not stopped:
             feed()
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.encoders import named_by_corpus
 from vidaudio.encoders.cache import cached_encoder
@@ -56,7 +57,7 @@ def described_encoders(
     """
     own = _loaded(corpus, trusted=trusted)
     found = {}
-    for folder in sorted(folder for folder in listings if folder.startswith("embeddings/")):
+    for folder in sorted(filter(EMBED.owns, listings)):
         name = folder.partition("/")[2]
         if own is not None and own.name == name:
             described = _by_the_encoder(corpus, own, findings)
@@ -90,7 +91,7 @@ def _loaded(corpus: Corpus, *, trusted: bool) -> Any:
 
 
 def _by_the_encoder(corpus: Corpus, encoder: Any, findings: Findings) -> StoredEncoder:
-    at = f"embeddings/{encoder.name}/encoder.json"
+    at = EMBED.described_in(encoder.name)
     try:
         if corpus.store.read(at) != description_bytes(encoder.fingerprint):
             findings.add_problem(at, "does not say what the encoder here says of itself", DESCRIBE_AGAIN)
@@ -100,7 +101,7 @@ def _by_the_encoder(corpus: Corpus, encoder: Any, findings: Findings) -> StoredE
 
 
 def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findings) -> StoredEncoder | None:
-    at = f"embeddings/{name}/encoder.json"
+    at = EMBED.described_in(name)
     try:
         data = corpus.store.read(at)
         said = parse_object(data)
@@ -110,10 +111,10 @@ def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findin
             raise TypeError("dimensions is no whole number")
     except (*DAMAGE, AttributeError) as error:
         findings.add_problem(at, f"is missing or damaged ({type(error).__name__})", DESCRIBE_AGAIN)
-        return _by_a_table(corpus, f"embeddings/{name}", files)
+        return _by_a_table(corpus, EMBED.model_folder(name), files)
     if named != name or data != description_bytes(said):
         findings.add_problem(at, "is not what was written for this folder", DESCRIBE_AGAIN)
-        return _by_a_table(corpus, f"embeddings/{name}", files)
+        return _by_a_table(corpus, EMBED.model_folder(name), files)
     return StoredEncoder(dimensions, said)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vidaudio.corpus.columns import column_of
+from vidaudio.corpus.columns import DOWNLOAD, column_of
 from vidaudio.corpus.media_retention import DRAFT
 from vidaudio.maintenance.verify.findings import Findings, Sampler
 from vidaudio.shards.checksum import checksum_ok
@@ -158,9 +158,9 @@ def check_strays(
             if complete:
                 what = "is an orphan of an interrupted run: no table names it"
                 findings.add_problem(f"{folder}/{name}", what, NOT_READ)
-        elif folder == "clips" and numbered and ending == "released":
+        elif folder == DOWNLOAD.folder and numbered and ending == "released":
             continue  # belongs to its table and is checked with it
-        elif folder == "clips" and DRAFT.fullmatch(name):
+        elif folder == DOWNLOAD.folder and DRAFT.fullmatch(name):
             if f"{stem}.parquet" in sizes:
                 findings.add_problem(
                     f"{folder}/{name}", "is a draft of a table that stands", "the next build deletes it"

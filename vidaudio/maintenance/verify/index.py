@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.maintenance.verify.encoders import DESCRIBE_AGAIN
 from vidaudio.maintenance.verify.files import DAMAGE, named
@@ -108,7 +109,7 @@ def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings
         return
     if "encoder" in wrong and not pack.encoder.is_certain:
         # The index has a checksum that matches; the encoder's own description has none.
-        at = f"embeddings/{pack.described.encoder}/encoder.json"
+        at = EMBED.described_in(pack.described.encoder)
         findings.add_problem(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
         wrong.remove("encoder")
     if wrong:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from vidaudio.corpus.columns import EXTRACT, Column, column_of, columns_in_order, with_needs
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import fetch_again
 from vidaudio.maintenance.verify.files import BUILD_AGAIN_ALONE
 from vidaudio.maintenance.verify.findings import Findings
-from vidaudio.maintenance.verify.packs import Pack
+from vidaudio.maintenance.verify.packs import Pack, pack_models
 from vidaudio.shards.commit import table_name
 
 
 class LostTables:
     """Distinction of lost tables from tables that are not built yet.
 
-    Packing requires every shard that the corpus has at that time to be embedded. If any pack exists, all tables of the
-    first manifest part must therefore exist. Those of a later part must exist if a pack contains a clip of that part or
-    of a newer one. Any other missing table has not been built yet.
+    Packing requires all shards that the corpus has at that time in every column that the pack reads. If any pack
+    exists, all their tables of the first manifest part must therefore exist. Those of a later part must exist if a pack
+    contains a clip of that part or of a newer one. Any other missing table has not been built yet.
 
     Args:
         corpus: Corpus to check.
@@ -33,14 +34,16 @@ class LostTables:
         """Record the columns that a pack needs; call after its training shards were read."""
         parts = self._corpus.parts
         shards = next(p.first_shard + p.shards for p in parts if pack.last_shard < p.first_shard + p.shards)
-        for folder in ("clips", "av", f"embeddings/{pack.described.encoder}"):
+        for folder in self._folders(pack, with_needs(column.stage for column in pack.columns)):
             self._owed[folder] = max(self._owed.get(folder, (0, "")), (shards, pack.folder))
 
-    def lost_vectors(self, pack: Pack) -> list[str]:
-        """Return the names of lost embedding tables that this pack was made from; call after `add`."""
-        folder = f"embeddings/{pack.described.encoder}"
-        owed, _ = self._owed[folder]
-        return [table_name(folder, shard) for shard in self._absent(folder) if shard < owed]
+    def lost(self, pack: Pack) -> list[str]:
+        """Return the names of the lost tables that this pack was planned from, besides av; call after `add`."""
+        lost = []
+        for folder in self._folders(pack, pack.columns):
+            owed, _ = self._owed[folder]
+            lost += [table_name(folder, shard) for shard in self._absent(folder) if shard < owed]
+        return lost
 
     def report_to(self, media_kept: Sequence[bool], findings: Findings) -> None:
         """Report a problem for every lost table, and a note for each column that is only unfinished.
@@ -57,18 +60,24 @@ class LostTables:
             for shard in lost:
                 # If a table made from this one exists, its own check has already reported the loss.
                 if not self._is_told(folder, shard):
-                    kept = folder != "av" or media_kept[shard]
+                    kept = folder != EXTRACT.folder or media_kept[shard]
                     remedy = BUILD_AGAIN_ALONE if kept else fetch_again(shard)
                     findings.add_problem(table_name(folder, shard), f"is missing, and {pack} was made from it", remedy)
             if len(absent) > len(lost):
                 standing = total - len(absent)
                 findings.notes.append(f"{folder} has {standing:,} of {total:,} shards: the build is not finished")
 
+    def _folders(self, pack: Pack, columns: Iterable[Column]) -> list[str]:
+        """Return the folders of columns that a pack was made from, where it has a model's name if one is needed."""
+        models = pack_models(pack.described)
+        return [c.folder_for(models) for c in columns if not c.per_model or c.stage in models]
+
     def _absent(self, folder: str) -> list[int]:
         sizes = self._listings.get(folder, {})
         return [shard for shard in range(self._corpus.shards) if f"{shard:06d}.parquet" not in sizes]
 
     def _is_told(self, folder: str, shard: int) -> bool:
-        behind = {"clips": lambda name: name == "av", "av": lambda name: name.startswith("embeddings/")}.get(folder)
-        name = f"{shard:06d}.parquet"
-        return behind is not None and any(behind(f) and name in sizes for f, sizes in self._listings.items())
+        stage, name = column_of(folder).stage, f"{shard:06d}.parquet"
+        made_from = [column for column in columns_in_order() if stage in column.needs]
+        standing = [other for other, sizes in self._listings.items() if name in sizes]
+        return any(column.owns(other) for column in made_from for other in standing)

@@ -7,9 +7,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vidaudio.corpus.columns import EMBED, Column
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.tombstones import Tombstones
-from vidaudio.errors import VidaudioError
+from vidaudio.errors import RecipeError, VidaudioError
 from vidaudio.maintenance.verify.encoders import StoredEncoder
 from vidaudio.maintenance.verify.files import DAMAGE, NOT_READ
 from vidaudio.maintenance.verify.findings import Findings
@@ -20,11 +21,17 @@ from vidaudio.packs.card import CARD_FILE
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
 from vidaudio.packs.plan import plan_pack
 from vidaudio.packs.sample_format import sound_format
+from vidaudio.packs.selection import pack_columns
 from vidaudio.shards.checksum import checksum_ok
 from vidaudio.stream.index import INDEX_FILE
 
 PACK_AGAIN = "delete the pack's folder and pack again"
 SHARD_AGAIN = "delete it, its table or tar, and the index, and pack again: the same bytes come back"
+
+
+def pack_models(described: PackDescription) -> dict[str, str]:
+    """Return the models that a pack was made with by stage, as far as its description has them."""
+    return {EMBED.stage: described.encoder}
 
 
 @dataclass(slots=True)
@@ -59,6 +66,14 @@ class Pack:
     def audio(self) -> str:
         """File ending of the members with sound: `wav` or `flac`."""
         return sound_format(self.described.settings.audio)
+
+    @property
+    def columns(self) -> list[Column]:
+        """Columns that the pack was planned from besides extract; without its selection where that is not valid."""
+        try:
+            return pack_columns(self.described.settings.where)
+        except RecipeError:
+            return pack_columns(None)
 
 
 def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> PackDescription | None:
@@ -95,7 +110,7 @@ class RebuiltPlan:
 def plan_again(corpus: Corpus, folder: str, described: PackDescription) -> RebuiltPlan:
     """Make the plan of a pack again from its description."""
     try:
-        plan = plan_pack(corpus, described.settings, described.encoder)
+        plan = plan_pack(corpus, described.settings, pack_models(described))
     except VidaudioError as error:
         return RebuiltPlan(why_not=f"the plan of {folder} cannot be made again ({error})", refused=True)
     if plan.plan_hash != described.plan_hash:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import numpy as np
 
+from vidaudio.corpus.columns import EMBED, EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import EncoderError, MediaError
 from vidaudio.maintenance.verify.encoders import load_own_encoder
@@ -57,21 +58,22 @@ def encode_again(
 
 
 def _compare_shard(corpus: Corpus, encoder, shard: int, choice: random.Random, findings: Findings) -> None:
-    name = table_name(f"embeddings/{encoder.name}", shard)
+    name = table_name(EMBED.model_folder(encoder.name), shard)
     remedy = "delete it and build again"
-    av, record = read_table(corpus.store, table_name("av", shard))
+    av, record = read_table(corpus.store, table_name(EXTRACT.folder, shard))
     embedded, _ = read_table(corpus.store, name)
+    tar_at = f"{EXTRACT.folder}/{record.tar}"
     rows = [row for row in av.to_pylist() if row["state"] == "done"]
     spans = [span for row in rows for span in zip(row["frame_offsets"], row["frame_lengths"], strict=True)]
     places = sorted(choice.sample(range(len(spans)), min(PICTURES_A_SHARD, len(spans))))
     squares = []
-    with TarReader(corpus.store, f"av/{record.tar}", whole=False) as tar:
+    with TarReader(corpus.store, tar_at, whole=False) as tar:
         for place in places:
             try:
                 squares.append(encoder.square(read_frame(tar.read(*spans[place]), name="a picture")))
             except (MediaError, OSError, ValueError) as error:
                 what = f"has a picture that does not decode ({error})"
-                findings.add_problem(f"av/{record.tar}", what, "delete it and its table and build again")
+                findings.add_problem(tar_at, what, "delete it and its table and build again")
                 return
     if not places:
         return

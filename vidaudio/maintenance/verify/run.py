@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tqdm import tqdm
 
-from vidaudio.corpus.columns import COLUMNS, PACKS, belongs, model_folders
+from vidaudio.corpus.columns import EMBED, PACKS, belongs, columns_in_order
 from vidaudio.corpus.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, open_corpus
 from vidaudio.corpus.manifest_parts import ListDamaged
 from vidaudio.corpus.tombstones import Tombstones, read_tombstones
@@ -104,7 +104,7 @@ def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
 def _check_columns(
     corpus: Corpus, share: Sampler, removed: Tombstones, findings: Findings, progress: bool, trusted: bool
 ) -> None:
-    folders = [*(column.folder for column in COLUMNS if not column.per_model), *model_folders(corpus.store)]
+    folders = [folder for column in columns_in_order() for folder in column.folders(corpus.store)]
     listings = {folder: corpus.store.list(folder) for folder in folders}
     encoders = described_encoders(corpus, listings, findings, trusted=trusted)
     packs = _packs(corpus, findings)
@@ -215,7 +215,7 @@ def _check_pack(corpus: Corpus, pack: Pack, share: Sampler, side_by_side: Callab
 
 def _tell_plan(plan: RebuiltPlan, pack: Pack, owed: LostTables, findings: Findings) -> None:
     """Note why a pack's plan was not reproduced; lost tables, each also a problem of its own, are named."""
-    lost = owed.lost_vectors(pack) if plan.refused else []
+    lost = owed.lost(pack) if plan.refused else []
     if lost:
         findings.notes.append(f"the plan of {pack.folder} could not be made again without {named(lost)}")
     elif plan.why_not:
@@ -230,7 +230,7 @@ def _sound_shards(
         name: [
             shard
             for shard in np.flatnonzero(~problems).tolist()
-            if f"{shard:06d}.parquet" in listings[f"embeddings/{name}"]
+            if f"{shard:06d}.parquet" in listings[EMBED.model_folder(name)]
         ]
         for name in encoders
     }

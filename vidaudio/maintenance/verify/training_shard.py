@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.json_values import parse_object
 from vidaudio.maintenance.verify.files import DAMAGE, OpenTar, checked_table, compare_members, named, open_tar
@@ -157,7 +158,7 @@ def _sample_complaint(tar: OpenTar, row: Mapping[str, Any], own: bytes | None, e
     whole = row["key"] == row["id"]
     digests = b"".join(vector_digest(vector) for vector in vectors)
     if own is not None and (digests != own if whole else not _contains(own, digests)):
-        return f"has other vectors than {row['id']} in embeddings/{encoder}"
+        return f"has other vectors than {row['id']} in {EMBED.model_folder(encoder)}"
     return None
 
 

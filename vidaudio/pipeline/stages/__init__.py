@@ -1,39 +1,35 @@
-"""The stages: each is a function that commits one shard. Dask runs them; they can also be called directly."""
+"""The stages of a build: each is a function that commits one shard of a column. Dask runs them; tests call them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from vidaudio.config.corpus import RunSettings
+from vidaudio.corpus.columns import DOWNLOAD, EMBED, EXTRACT, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.errors import CorpusError
 from vidaudio.pipeline.clip_progress import Advance
 from vidaudio.shards.commit import CommitRecord
+
+# Takes corpus, shard number, folder, this run's settings and a callback for the number of clips done.
+StageFunction = Callable[[Corpus, int, str, RunSettings, Advance], CommitRecord]
+# Packing is the last stage of a build; it covers the whole corpus.
+PACK = "pack"
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage.
+    """One stage: the column that it writes, and the function that commits one shard of it."""
 
-    Attributes:
-        name: Name, as in recipes and `--only`.
-        resource: Dask worker resource of which each task takes one unit: `net`, `cpu` or `gpu`.
-        run: Function of the stage. It takes corpus, shard number, folder, this run's settings and a callback for the
-            number of clips done, and returns the commit record.
-        folder: Folder that the stage commits to; the embeddings' folder contains the encoder's name.
-    """
-
-    name: str
-    resource: str
-    run: Callable[[Corpus, int, str, RunSettings, Advance], CommitRecord]
-    folder: str
+    column: Column
+    run: StageFunction
 
 
-def shard_stages(encoder_name: str, keep: str = "all") -> tuple[Stage, ...]:
-    """Return the stages of one shard, in order.
+def stage_functions(keep: str = "all") -> Mapping[str, StageFunction]:
+    """Return the functions of a build by stage. A column without a function is written by a command of its own.
 
     Args:
-        encoder_name: Name of the corpus's encoder.
         keep: `download.keep` of the run: how long the raw media are kept.
     """
     from vidaudio.pipeline.stages.download import download_shard
@@ -41,10 +37,43 @@ def shard_stages(encoder_name: str, keep: str = "all") -> tuple[Stage, ...]:
     from vidaudio.pipeline.stages.extract import extract_shard
     from vidaudio.pipeline.stages.fused import extract_and_release, fetch_and_extract
 
-    download = fetch_and_extract if keep == "none" else download_shard
-    extract = extract_shard if keep == "all" else extract_and_release
-    return (
-        Stage("download", "net", download, "clips"),
-        Stage("extract", "cpu", extract, "av"),
-        Stage("embed", "gpu", embed_shard, f"embeddings/{encoder_name}"),
-    )
+    return {
+        DOWNLOAD.stage: fetch_and_extract if keep == "none" else download_shard,
+        EXTRACT.stage: extract_shard if keep == "all" else extract_and_release,
+        EMBED.stage: embed_shard,
+    }
+
+
+def shard_stages(keep: str = "all") -> tuple[Stage, ...]:
+    """Return the stages that a build runs per shard, in order; for `keep`, see `stage_functions`."""
+    functions = stage_functions(keep)
+    return tuple(Stage(c, functions[c.stage]) for c in columns_in_order() if c.stage in functions)
+
+
+def wanted_stages(only: str | Sequence[str] | None) -> list[str]:
+    """Return the stages of `--only`, in the order in which they run; all stages without `--only`.
+
+    Args:
+        only: Names of stages, as a list or as one string with commas; None for all.
+
+    Raises:
+        CorpusError: When no stage is named, or one does not exist.
+    """
+    stages = [*(stage.column.stage for stage in shard_stages()), PACK]
+    if isinstance(only, str):
+        # An empty string is not an omitted `--only`: an unset variable of a script must not run all stages.
+        only = [stage.strip() for stage in only.split(",")]
+    if only is not None and not any(only):
+        raise CorpusError(f"--only names no stage; leave it out for all, or name some of {', '.join(stages)}")
+    if only is not None and not all(only):
+        raise CorpusError(f"--only={','.join(only)} has a comma too many; the stages are {', '.join(stages)}")
+    unknown = sorted(map(str, set(only or ()) - set(stages)))
+    if unknown:
+        raise CorpusError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(stages)}")
+    return [stage for stage in stages if only is None or stage in only]
+
+
+def use_vectors(stages: Collection[str]) -> bool:
+    """Return whether any of these stages writes or reads the vectors of the corpus's encoder."""
+    writes_or_reads = {c.stage for c in columns_in_order() if EMBED.stage in (c.stage, *c.needs)}
+    return not {PACK, *writes_or_reads}.isdisjoint(stages)

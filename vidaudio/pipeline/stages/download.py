@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidaudio.config.corpus import FetchedMedia, FetchPolicy, RateBlock, RunSettings
-from vidaudio.corpus.columns import CLIPS_SCHEMA
+from vidaudio.corpus.columns import CLIPS_SCHEMA, DOWNLOAD
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.corrupt_hashes import CorruptHashes, read_corrupt_hashes
 from vidaudio.corpus.tombstones import read_tombstones
@@ -95,9 +95,8 @@ def download_shard(
         except AlreadyCommitted as spent:
             return committed_elsewhere(corpus, shard, folder, spent)
         with spending(got.report):
-            done = commit(
-                corpus.store, folder, shard, stage="download", plan_hash=corpus.plan_hash, table=got.table, tar=got.tar
-            )
+            plan_hash, stage = corpus.plan_hash, DOWNLOAD.stage
+            done = commit(corpus.store, folder, shard, stage=stage, plan_hash=plan_hash, table=got.table, tar=got.tar)
     got.cache.discard()
     return got.record(done)
 

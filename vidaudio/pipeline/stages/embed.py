@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidaudio.config.corpus import CorpusSettings, EncoderBlock, RunSettings
+from vidaudio.corpus.columns import EMBED, EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.encoders import named_by_corpus
 from vidaudio.encoders.cache import _stamps, cached_encoder
@@ -99,7 +100,7 @@ def recorded_encoder(corpus: Corpus) -> str:
     Raises:
         EncoderError: As `prepare_encoder`; a model that only the corpus names is not fetched.
     """
-    found = [name for name in corpus.store.folders("embeddings") if _is_of(corpus, name)]
+    found = [name for name in corpus.store.folders(EMBED.folder) if _is_of(corpus, name)]
     if len(found) == 1:
         return found[0]
     return prepare_encoder(corpus, named_by_corpus(corpus, "name it in a recipe, and run `vidaudio build` with that"))
@@ -109,7 +110,7 @@ def _is_of(corpus: Corpus, name: str) -> bool:
     """Return whether an embeddings folder's description matches the corpus's own encoder."""
     block = corpus.settings.embed.encoder
     try:
-        told = parse_object(corpus.store.read(f"embeddings/{name}/encoder.json"))
+        told = parse_object(corpus.store.read(EMBED.described_in(name)))
         named = encoder_name(told["architecture"], told["precision"], told["weights_sha256"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, CorpusError):
         return False
@@ -128,7 +129,7 @@ def prepare_encoder(corpus: Corpus, named_by: NamedByFile | None = None) -> str:
         EncoderError: As `check_encoder`, or when the encoder differs from the recorded one.
     """
     encoder = check_encoder(corpus.settings, named_by)
-    name = f"embeddings/{encoder.name}/encoder.json"
+    name = EMBED.described_in(encoder.name)
     if not corpus.store.create(name, encoder.fingerprint) and corpus.store.read(name) != encoder.fingerprint:
         raise EncoderError(f"{corpus.url}/{name} describes another encoder of the same name; their vectors do not mix")
     return encoder.name
@@ -139,12 +140,12 @@ def embed_shard(
 ) -> CommitRecord:
     """Embed every picture of a shard: one float16 row per picture."""
     encoder = cached_encoder(corpus.settings.embed.encoder)
-    if folder != f"embeddings/{encoder.name}":
+    if folder != EMBED.model_folder(encoder.name):
         raise EncoderError(
             f"this worker has the encoder {encoder.name} and the task wants {folder}: the weights at "
             f"{encoder.spec.architecture} differ between machines or were replaced while it ran"
         )
-    av, record = read_table(corpus.store, table_name("av", shard))
+    av, record = read_table(corpus.store, table_name(EXTRACT.folder, shard))
     done = [row for row in av.to_pylist() if row["state"] == "done"]
     spans = [
         (f"{row['id']}.{number:03d}.jpg", *span)
@@ -154,7 +155,7 @@ def embed_shard(
 
     vectors = [np.zeros((0, encoder.dimensions), np.float32)]
     pictures = clips = 0
-    name = f"av/{record.tar}"
+    name = f"{EXTRACT.folder}/{record.tar}"
     with TarReader(corpus.store, name) as tar, ThreadPoolExecutor(max_workers=2) as pool:
 
         def square(span: tuple[str, int, int]) -> np.ndarray:
@@ -180,7 +181,7 @@ def embed_shard(
             "embedding": pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), encoder.dimensions),
         }
     )
-    return commit(corpus.store, folder, shard, stage="embed", plan_hash=corpus.plan_hash, table=table)
+    return commit(corpus.store, folder, shard, stage=EMBED.stage, plan_hash=corpus.plan_hash, table=table)
 
 
 def _groups(items: list, size: int) -> Iterator[list]:

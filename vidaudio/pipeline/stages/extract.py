@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from vidaudio.config.corpus import RunSettings
-from vidaudio.corpus.columns import AV_SCHEMA, SILENT_DBFS
+from vidaudio.corpus.columns import AV_SCHEMA, DOWNLOAD, EXTRACT, SILENT_DBFS
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import media_not_kept, release_name
 from vidaudio.errors import CorpusError
@@ -43,7 +43,7 @@ def extract_shard(
     Raises:
         CorpusError: When media that the shard's table refers to do not exist.
     """
-    clips, record = read_table(corpus.store, table_name("clips", shard))
+    clips, record = read_table(corpus.store, table_name(DOWNLOAD.folder, shard))
     with corpus.store.workspace() as scratch:
         tar = _media_tar(corpus, shard, record, clips, scratch)
         return extract_fetched(corpus, shard, folder, run, clips, tar, scratch, advance=advance)
@@ -94,7 +94,8 @@ def extract_fetched(
                 results[fetched["id"]] = Extracted(result.outcome, result.facts)
         table = _table(results, list_members(tar))
         before_commit(tar)
-        return commit(corpus.store, folder, shard, stage="extract", plan_hash=corpus.plan_hash, table=table, tar=tar)
+        plan_hash = corpus.plan_hash
+        return commit(corpus.store, folder, shard, stage=EXTRACT.stage, plan_hash=plan_hash, table=table, tar=tar)
 
 
 def _extract_clip(
@@ -165,7 +166,7 @@ def _media_tar(corpus: Corpus, shard: int, record: CommitRecord, clips: pa.Table
         return None
     if record.tar is None:
         raise CorpusError(media_not_kept(corpus.url, shard))
-    name, own = f"clips/{record.tar}", scratch / "media.tar"
+    name, own = f"{DOWNLOAD.folder}/{record.tar}", scratch / "media.tar"
     local = corpus.store.local_path(name)
     if local is None:
         if not corpus.store.exists(name):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from vidaudio.config.corpus import RunSettings
+from vidaudio.corpus.columns import DOWNLOAD, EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import AV, CLIPS, DRAFT, _settle, draft_name, release, release_name
 from vidaudio.errors import CorpusError
@@ -44,7 +45,7 @@ def check_keep(keep: str, stages: Collection[str]) -> None:
     Raises:
         CorpusError: When download is requested without extract although no media are kept.
     """
-    if keep == "none" and "download" in stages and "extract" not in stages:
+    if keep == "none" and DOWNLOAD.stage in stages and EXTRACT.stage not in stages:
         raise CorpusError(
             "download.keep=none fetches and extracts in one go, so --only must name both download and extract"
         )
@@ -87,7 +88,7 @@ def _commit_both(
     """Write the draft, commit av, then commit the draft as the clips table."""
     store = corpus.store
     clips = without_media(fetched.table)
-    data = encode_table(clips, CommitRecord("download", shard, corpus.plan_hash, clips.num_rows))
+    data = encode_table(clips, CommitRecord(DOWNLOAD.stage, shard, corpus.plan_hash, clips.num_rows))
 
     def draft(av_tar: Path) -> None:
         store.create(f"{folder}/{draft_name(shard, sha256_of(av_tar))}", data)
