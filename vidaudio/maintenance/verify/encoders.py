@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.encoders import named_by_corpus
 from vidaudio.encoders.cache import cached_encoder
-from vidaudio.encoders.naming import description_bytes, encoder_name
+from vidaudio.encoders.naming import description_bytes
 from vidaudio.errors import EncoderError
 from vidaudio.json_values import parse_object
 from vidaudio.maintenance.verify.files import DAMAGE
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.shards.commit import is_table
+from vidaudio.stream.vector_columns import encoder_name
 
 TRUST_IT = "where you trust it, add --trust-encoder"
 DESCRIBE_AGAIN = "delete it and build again: the encoder describes itself anew"

@@ -15,7 +15,7 @@ from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.encoders import named_by_corpus
 from vidaudio.encoders.cache import _stamps, cached_encoder
 from vidaudio.encoders.named_by import NamedByFile
-from vidaudio.encoders.naming import description_bytes, encoder_name
+from vidaudio.encoders.naming import description_bytes
 from vidaudio.errors import CorpusError, EncoderError, MediaError
 from vidaudio.json_values import parse_object
 from vidaudio.media.pictures import read_frame
@@ -23,6 +23,7 @@ from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.read import TarReader
+from vidaudio.stream.vector_columns import encoder_name
 
 if TYPE_CHECKING:
     from vidaudio.encoders.spec import EncoderSpec
