@@ -10,6 +10,7 @@ import numpy as np
 
 from vidaudio.config.corpus import CorpusRecipe
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.encoders import is_own_encoder
 from vidaudio.corpus.listing import Listings
 from vidaudio.packs.description import PACK_FILE
 from vidaudio.packs.plan import PackExistsError, check_standing_plan, missing_tasks, plan_pack
@@ -74,7 +75,7 @@ def plan_packing(
     check_embedded(standing.url, int(np.count_nonzero(embedded)), len(embedded))
     if finished:
         return PackPreview(folder, "now", 0, 0)
-    encoder = fullest_encoder(listings)
+    encoder = fullest_encoder(standing, listings)
     assert encoder is not None, "shards are embedded"
     plan = plan_pack(standing, recipe.pack, encoder)
     try:
@@ -86,8 +87,11 @@ def plan_packing(
     return PackPreview(folder, "now", len(tasks), tasks.samples)
 
 
-def fullest_encoder(listings: Listings) -> str | None:
-    """Return the folder name of the encoder with the most embedded shards; None if there are no vectors."""
-    names = sorted(folder for folder in listings if folder.startswith("embeddings/"))
-    folder = max(names, key=lambda name: len(committed_shards_in(listings[name])), default="")
-    return folder.partition("/")[2] or None
+def fullest_encoder(corpus: Corpus, listings: Listings) -> str | None:
+    """Return the folder name of the encoder with the most embedded shards; None if there are no vectors.
+
+    Folders of other encoders than the one that the corpus's recipe names count only if there is none of that one.
+    """
+    names = sorted(folder.partition("/")[2] for folder in listings if folder.startswith("embeddings/"))
+    names = [name for name in names if is_own_encoder(corpus, name)] or names
+    return max(names, key=lambda name: len(committed_shards_in(listings[f"embeddings/{name}"])), default=None)

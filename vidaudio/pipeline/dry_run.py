@@ -212,7 +212,7 @@ def _done(standing: Corpus | None, listings: Listings, shards: int, new_shards: 
 
 def _committed(corpus: Corpus, listings: Listings) -> dict[str, set[int]]:
     """Return the shards that each stage has committed."""
-    encoder = fullest_encoder(listings)
+    encoder = fullest_encoder(corpus, listings)
     # A shard that was fetched and extracted in one task and killed between the two commits is not fetched again.
     return {
         "download": committed_shards_in(listings["clips"]) | drafted_shards(corpus),

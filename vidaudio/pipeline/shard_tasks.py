@@ -17,6 +17,7 @@ from vidaudio.corpus.corpus import Corpus, CorpusRef, cached_corpus
 from vidaudio.errors import CorpusError
 from vidaudio.packs.input_cache import is_worthwhile, source_name, sources_folder, write_sources
 from vidaudio.packs.tasks import PackTask, PackTasks
+from vidaudio.packs.vectors import packed_columns
 from vidaudio.pipeline.clip_progress import report_progress, watch_progress
 from vidaudio.pipeline.dask.cluster import max_in_flight
 from vidaudio.pipeline.preload import load_libraries
@@ -26,6 +27,7 @@ from vidaudio.pipeline.stages.circuit_breaker import RunCircuitBreaker, Trailing
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers
 from vidaudio.pipeline.task_loop import Progress, run_tasks
 from vidaudio.shards.commit import committed_shards, read_record, table_name
+from vidaudio.stream.vector_columns import VectorColumn
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -211,6 +213,7 @@ def _run_source_tasks(
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
     ref, run_id = corpus.ref, f"{time.time_ns():x}"
+    columns = packed_columns(corpus.store, tasks.settings, encoder)
 
     def submit(shard: int) -> list[Future]:
         options = {
@@ -219,7 +222,7 @@ def _run_source_tasks(
             "retries": TASK_RETRIES,
             "pure": False,
         }
-        return [client.submit(run_source_task, ref, encoder, tasks.sources, shard, **options)]
+        return [client.submit(run_source_task, ref, columns, tasks.sources, shard, **options)]
 
     bar = Progress("reading", unit="shard", total=len(shards), shards=len(shards), shown=progress)
     limit = max_in_flight(client, run.dask)
@@ -269,9 +272,9 @@ def run_pack_task(ref: CorpusRef, encoder: str, task: PackTask) -> dict[str, Any
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def run_source_task(ref: CorpusRef, encoder: str, folder: str, shard: int) -> dict[str, Any]:
+def run_source_task(ref: CorpusRef, columns: Sequence[VectorColumn], folder: str, shard: int) -> dict[str, Any]:
     """Write the clips of one source shard on a worker, ready to be packed."""
     load_libraries()
     began = time.monotonic()
-    clips = write_sources(cached_corpus(ref), shard, encoder, folder)
+    clips = write_sources(cached_corpus(ref), shard, columns, folder)
     return {"stage": "gather", "shard": shard, "rows": clips, "seconds": time.monotonic() - began}
