@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from vidaudio.shards.store import Store
+from vidaudio.stream.vector_columns import VectorInput
 
 # Below this level a track is digital silence, with dither at most.
 SILENT_DBFS = -70.0
@@ -120,6 +121,16 @@ def model_folders(store: Store, columns: Iterable[Column] = COLUMNS) -> list[str
     return [
         f"{column.folder}/{name}" for column in columns if column.per_model for name in store.folders(column.folder)
     ]
+
+
+def embedding_schema(kind: VectorInput, dimensions: int) -> pa.Schema:
+    """Return the schema of a table of the embed stage: what each vector is of, by what the encoder encodes."""
+    told = {
+        "frames": ("frame_seconds", pa.float64()),
+        "sound": ("start_seconds", pa.float64()),
+        "text": ("text", pa.string()),
+    }
+    return pa.schema([("id", pa.string()), told[kind], ("embedding", pa.list_(pa.float16(), dimensions))])
 
 
 def completed(table: pa.Table, columns: Sequence[str] = AV_SCHEMA.names) -> pa.Table:

@@ -37,7 +37,7 @@ from vidaudio.packs.segments import Segment, whole_segments
 from vidaudio.packs.selection import Splits
 from vidaudio.paths import local_target
 from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
-from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, write_index
+from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, table_schema, write_index
 from vidaudio.stream.vector_columns import OWN_MEMBER, only_column
 from vidaudio.stream.windows import WindowShape
 from vidaudio.text import first_line
@@ -210,10 +210,10 @@ def _write_shard(
         temporary.unlink()
         return None
     temporary.replace(path)
-    inside = list_members(path)
+    inside, columns = list_members(path), [only_column(NO_VECTORS)]
     for row in rows:
-        row |= sample_places(inside, row["key"], audio, [only_column(NO_VECTORS)])
-    return pa.Table.from_pylist(rows, schema=pa.schema([f for f in SAMPLE_SCHEMA if f.name != "shard"]))
+        row |= sample_places(inside, row["key"], audio, columns)
+    return pa.Table.from_pylist(rows, schema=table_schema(columns))
 
 
 def read_clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:

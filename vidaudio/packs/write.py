@@ -27,7 +27,7 @@ from vidaudio.shards.commit import CommitRecord, encode_table, read_record
 from vidaudio.shards.parallel_read import read_tables
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, list_members, sha256_of
-from vidaudio.stream.index import INDEX_FILE, sample_schema
+from vidaudio.stream.index import INDEX_FILE, sample_schema, table_schema
 from vidaudio.stream.index_writer import IndexWriter
 from vidaudio.stream.vector_columns import VectorColumn
 
@@ -188,8 +188,7 @@ def _sample_table(
     columns: Sequence[VectorColumn],
 ) -> pa.Table:
     rows = [{**facts, **sample_places(inside, facts["key"], audio, columns)} for facts in described]
-    schema = pa.schema([field for field in sample_schema(columns) if field.name != "shard"])
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=table_schema(columns))
 
 
 def _standing_tar(store: Store, name: str, scratch) -> tuple[dict[str, Member], str, int]:

@@ -58,13 +58,18 @@ _BASE_FIELDS = (
 )
 
 
-def sample_schema(columns: Sequence[VectorColumn]) -> pa.Schema:
-    """Return the schema of the index of a pack with these vector columns."""
+def table_schema(columns: Sequence[VectorColumn]) -> pa.Schema:
+    """Return the schema of the tables of a pack with these vector columns."""
     fields = list(_BASE_FIELDS)
     for column in columns:
         fields += [(column.offset, pa.int64()), (column.length, pa.int64())]
         fields += [(column.seconds, pa.list_(pa.float64()))] if column.input == "sound" else []
-    return pa.schema([*fields, ("shard", pa.int32())])
+    return pa.schema(fields)
+
+
+def sample_schema(columns: Sequence[VectorColumn]) -> pa.Schema:
+    """Return the schema of the index of a pack with these vector columns: its tables, and the shard of each row."""
+    return table_schema(columns).append(pa.field("shard", pa.int32()))
 
 
 # Schema of a pack with the vectors of the corpus's own encoder only.

@@ -33,14 +33,17 @@ class LostTables:
         """Record the columns that a pack needs; call after its training shards were read."""
         parts = self._corpus.parts
         shards = next(p.first_shard + p.shards for p in parts if pack.last_shard < p.first_shard + p.shards)
-        for folder in ("clips", "av", f"embeddings/{pack.described.encoder}"):
+        for folder in ("clips", "av", *_embeddings(pack)):
             self._owed[folder] = max(self._owed.get(folder, (0, "")), (shards, pack.folder))
 
     def lost_vectors(self, pack: Pack) -> list[str]:
         """Return the names of lost embedding tables that this pack was made from; call after `add`."""
-        folder = f"embeddings/{pack.described.encoder}"
-        owed, _ = self._owed[folder]
-        return [table_name(folder, shard) for shard in self._absent(folder) if shard < owed]
+        return [
+            table_name(folder, shard)
+            for folder in _embeddings(pack)
+            for shard in self._absent(folder)
+            if shard < self._owed[folder][0]
+        ]
 
     def report_to(self, media_kept: Sequence[bool], findings: Findings) -> None:
         """Report a problem for every lost table, and a note for each column that is only unfinished.
@@ -72,3 +75,7 @@ class LostTables:
         behind = {"clips": lambda name: name == "av", "av": lambda name: name.startswith("embeddings/")}.get(folder)
         name = f"{shard:06d}.parquet"
         return behind is not None and any(behind(f) and name in sizes for f, sizes in self._listings.items())
+
+
+def _embeddings(pack: Pack) -> list[str]:
+    return [f"embeddings/{column.encoder}" for column in pack.described.vector_columns]

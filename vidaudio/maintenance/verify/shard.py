@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidaudio.corpus.columns import AV_SCHEMA, CLIPS_SCHEMA, completed
+from vidaudio.corpus.columns import AV_SCHEMA, CLIPS_SCHEMA, completed, embedding_schema
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import fetch_again, release_name
 from vidaudio.corpus.tombstones import Tombstones
+from vidaudio.maintenance.verify.encoders import StoredEncoder
 from vidaudio.maintenance.verify.files import (
     BUILD_AGAIN,
     BUILD_BOTH_AGAIN,
@@ -28,6 +29,7 @@ from vidaudio.maintenance.verify.model_columns import check_model_table
 from vidaudio.maintenance.verify.vector_digests import ShardVectors, shard_vectors
 from vidaudio.shards.commit import CommitRecord, table_name
 from vidaudio.shards.tar import sha256_of
+from vidaudio.stream.vector_columns import VectorInput
 from vidaudio.text import shown_name
 
 DONE, REMOVED = "done", "removed"
@@ -59,7 +61,7 @@ def check_shard(
     corpus: Corpus,
     shard: int,
     listings: Mapping[str, Mapping[str, int]],
-    encoders: Mapping[str, int],
+    encoders: Mapping[str, StoredEncoder],
     digested: Collection[str],
     share: Sampler,
     removed: Tombstones,
@@ -70,7 +72,7 @@ def check_shard(
         corpus: Corpus to check.
         shard: Shard number.
         listings: Files and sizes, by stage folder.
-        encoders: Dimensions of the vectors, by encoder name.
+        encoders: What is known of each encoder, by its name.
         digested: Encoders whose vector digests are requested.
         share: Share of the files to hash.
         removed: Clips and sources that must not occur anywhere.
@@ -85,14 +87,12 @@ def check_shard(
     av = _Column(corpus, shard, "av", "extract", AV_SCHEMA, listings, result, gone)
     fetched = _check_clips(clips, ids, share) if clips.rows is not None else None
     done = _check_av(av, clips, fetched, share) if av.rows is not None else None
-    for encoder, dimensions in encoders.items():
-        schema = pa.schema(
-            [("id", pa.string()), ("frame_seconds", pa.float64()), ("embedding", pa.list_(pa.float16(), dimensions))]
-        )
+    for encoder, described in encoders.items():
+        schema = embedding_schema(described.input, described.dimensions)
         column = _Column(corpus, shard, f"embeddings/{encoder}", "embed", schema, listings, result, gone)
         if column.table is None:
             continue
-        vectors = _check_vectors(column, av, done)
+        vectors = _check_vectors(column, av, done, described.input)
         if encoder in digested:
             result.vectors[encoder] = shard_vectors(ids, column.table["id"].to_pylist(), vectors)
     for folder in listings:
@@ -271,14 +271,18 @@ def _check_av(
     return ids, seconds
 
 
-def _check_vectors(column: _Column, av: _Column, done: tuple[list[str], list[float]] | None) -> np.ndarray:
-    """Compare vectors with pictures; return the vectors, float16 `[pictures, dimensions]`."""
+def _check_vectors(
+    column: _Column, av: _Column, done: tuple[list[str], list[float]] | None, kind: VectorInput
+) -> np.ndarray:
+    """Compare vectors with the clips that they are of; return the vectors, float16 `[vectors, dimensions]`."""
     table = column.table
     ids = table["id"].to_pylist()
     if not av.stands:
         column.add_problem(f"stands without {av.name}, which it was made from")
-    elif done is not None and (ids, table["frame_seconds"].to_pylist()) != done:
+    elif done is not None and kind == "frames" and (ids, table["frame_seconds"].to_pylist()) != done:
         column.add_problem(f"does not hold exactly the pictures that {av.name} has")
+    elif done is not None and (strange := sorted(set(ids) - set(done[0]))):
+        column.add_problem(f"holds vectors of {named(strange)}, which {av.name} does not have")
     flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     if not np.isfinite(flat).all():
         column.add_problem("holds values that are no numbers")
