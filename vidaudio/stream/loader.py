@@ -112,6 +112,11 @@ class MixtureStream(IterableDataset):
         return self.corpora[0].vectors
 
     @property
+    def encoder(self) -> dict[str, Any] | None:
+        """Fingerprint of the encoder that made the first vectors in batches; None if batches contain none."""
+        return dict(self.vectors[0].fingerprint) if self.vectors else None
+
+    @property
     def too_short(self) -> int:
         """Number of samples left out because they have no window of the wanted shape."""
         return sum(len(corpus.index) - corpus.counts.all_usable for corpus in self.corpora)

@@ -91,6 +91,7 @@ class DataBlock(RecipeModel):
     batch_size: int = Field(32, ge=1, description="mixtures a step of the optimiser, over all ranks")
     accumulate: int = Field(1, ge=1, description="parts in which a step's batch is worked through, one after another")
     workers: int = Field(8, ge=0, description="loader processes")
+    vectors: str | None = Field(None, description="of which encoder of the pack, for queries of kind corpus; its first")
     partners: Literal["neighbours", "uniform", "distant"] = Field(
         "neighbours", description="with whom a sample is mixed, see vidaudio.stream.StreamConfig; papers: uniform"
     )

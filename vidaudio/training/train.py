@@ -122,7 +122,7 @@ def train(
     here = current_rank()
     train_stream.set_rank(here.rank, here.world_size)
     labels = _vocabulary(recipe, train_stream, state)
-    maker = make_query_encoder(recipe, encoder=train_stream.index.encoder, labels=labels, weights=encoder_weights)
+    maker = make_query_encoder(recipe, encoder=train_stream.encoder, labels=labels, weights=encoder_weights)
     if state is not None:
         check_same_model(state, recipe, maker)
         if not recipe.data.allow_other:
