@@ -26,11 +26,12 @@ import pyarrow as pa
 from benchmarks.common import write_result
 from benchmarks.scale import begin, write_list
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.encoders.naming import description_bytes, encoder_name
+from vidaudio.encoders.naming import description_bytes
 from vidaudio.packs.plan import PackPlan, begin_pack, plan_pack
 from vidaudio.pipeline.stages import download, extract
 from vidaudio.shards.commit import CommitRecord, encode_table, table_name
 from vidaudio.stream.index import SAMPLE_SCHEMA
+from vidaudio.stream.vector_columns import encoder_name
 
 SHARD_CLIPS = 256
 SECONDS = 10

@@ -26,7 +26,6 @@ from vidaudio.maintenance.verify.index import PackIndex
 from vidaudio.maintenance.verify.manifest_lookup import ListedClips, origin_digest, words_digest
 from vidaudio.maintenance.verify.packs import Pack
 from vidaudio.maintenance.verify.split_leaks import SplitLeakCheck, sources_by_side
-from vidaudio.maintenance.verify.training_shard import TABLE_SCHEMA
 from vidaudio.maintenance.verify.vector_digests import ClipVectors, shard_vectors, vector_digest
 from vidaudio.manifest import Clip, clips_from_table, table_from_clips
 from vidaudio.manifest.source import TableRows
@@ -38,6 +37,7 @@ from vidaudio.shards.store import LocalStore
 from vidaudio.stream.index import INDEX_DAMAGE, SAMPLE_SCHEMA
 
 # What a row of a training table has beside its names.
+TABLE_SCHEMA = SAMPLE_SCHEMA.remove(SAMPLE_SCHEMA.get_field_index("shard"))
 NO_SAMPLE = dict.fromkeys(("samples", "audio_offset", "audio_length", "vectors_offset", "vectors_length"), 0)
 NO_SAMPLE |= {"audio_start_seconds": 0.0, "frame_seconds": [], "grid_seconds": [], "labels": [], "captions": []}
 

@@ -35,6 +35,7 @@ from vidaudio.packs import plan as pack_plan
 from vidaudio.packs.gather import gathered
 from vidaudio.packs.input_cache import is_worthwhile, sources_folder, write_sources
 from vidaudio.packs.plan import PackPlan, begin_pack, missing_tasks, plan_pack
+from vidaudio.packs.vectors import packed_columns
 from vidaudio.packs.write import finish_pack, pack_shard
 from vidaudio.pipeline import build as running
 from vidaudio.pipeline.build import pack
@@ -303,7 +304,8 @@ class TestSources:
             if way == "sources":
                 tasks = tasks.reading(sources_folder(plan.plan_hash))
                 for shard in tasks.source_shards().tolist():
-                    write_sources(corpus, shard, models, tasks.sources)
+                    columns = packed_columns(corpus.store, block, models["embed"])
+                    write_sources(corpus, shard, columns, tasks.sources)
             for task in tasks:
                 pack_shard(corpus, task, models)
             reads[way] = Counter(name.split("/")[0] for name in names if name.startswith(("av/", "embeddings/")))

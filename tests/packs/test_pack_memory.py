@@ -26,6 +26,7 @@ import json, resource, sys
 from vidaudio.corpus.corpus import open_corpus
 from vidaudio.packs.plan import begin_pack, plan_pack
 from vidaudio.packs.input_cache import sources_folder, write_sources
+from vidaudio.packs.vectors import packed_columns
 from vidaudio.packs.write import pack_shard
 
 corpus, with_sources = open_corpus(sys.argv[1]), sys.argv[2] == "sources"
@@ -42,7 +43,7 @@ for name, clips, where in (("small", 4, "id <= 'c003'"), ("large", 1000, None)):
     if with_sources:
         tasks = tasks.reading(sources_folder(plan.plan_hash))
         for shard in tasks.source_shards().tolist():
-            write_sources(corpus, shard, models, tasks.sources)
+            write_sources(corpus, shard, packed_columns(corpus.store, settings, sys.argv[3]), tasks.sources)
     (task,) = tasks
     record = pack_shard(corpus, task, models)
     most[name] = {"bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, "tar": record.tar_bytes}
@@ -82,6 +83,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     }
     folder = f"embeddings/{ENCODER}"
     commit(made.store, folder, 0, stage="embed", plan_hash=made.plan_hash, table=pa.table(embedded))
+    made.store.create(f"{folder}/encoder.json", b'{"dimensions": 8}')
     return made
 
 

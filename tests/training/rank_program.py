@@ -35,7 +35,7 @@ import torch
 
 import vidaudio.training.train as training
 from vidaudio.cli import _stop
-from vidaudio.encoders.image import weights_hash
+from vidaudio.encoders.base import weights_hash
 from vidaudio.errors import VidaudioError
 from vidaudio.tasks.registry import load_train_recipe, train
 

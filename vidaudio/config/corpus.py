@@ -8,7 +8,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from vidaudio.config.cluster import ClusterBlock, ListenAddress, SchedulerAddress
 from vidaudio.config.encoders import named_encoder
@@ -135,6 +146,13 @@ def _window_kind(value: Any) -> Any:
     return value
 
 
+def _all_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Reject a name that comes twice."""
+    if len(set(names)) != len(names):
+        raise ValueError("wants different names")
+    return names
+
+
 class PackBlock(RecipeModel):
     """Settings of training shards. One corpus may be packed many times under different names."""
 
@@ -146,6 +164,9 @@ class PackBlock(RecipeModel):
     )
     windows_per_clip: PositiveInt | None = Field(None, description="how many, with window: drawn")
     where: str | None = Field(None, description="selection over the clips' columns, e.g. 'not silent and motion > 1'")
+    vectors: Annotated[tuple[str, ...], AfterValidator(_all_different), Field(min_length=1)] | None = Field(
+        None, description="encoders whose vectors go in, by their folders in embeddings/; the corpus's own by default"
+    )
     clips_per_shard: int = Field(512, ge=1)
     split_fractions: dict[str, float] = Field(
         default_factory=lambda: {"train": 0.9, "val": 0.05, "test": 0.05},
@@ -177,6 +198,12 @@ class PackBlock(RecipeModel):
         if self.window != "drawn" and self.windows_per_clip is not None:
             raise ValueError(f"windows_per_clip goes with window: drawn; leave it out with window: {self.window}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_default_vectors(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `vectors` out at its default, so that the files and hashes of older versions stay the same."""
+        values = handler(self)
+        return {key: value for key, value in values.items() if key != "vectors" or value is not None}
 
     @property
     def window_rule(self) -> str | int:

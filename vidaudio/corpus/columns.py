@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member
+from vidaudio.stream.vector_columns import VectorInput
 
 Row = Mapping[str, Any]
 # Below this level a track is digital silence, with dither at most.
@@ -66,10 +67,19 @@ CLIPS_SCHEMA = pa.schema(
 )
 
 
-def embed_schema(dimensions: int = -1) -> pa.Schema:
-    """Return the schema of a table of vectors, one row a picture; -1 leaves the length of the vectors open."""
-    vector = pa.list_(pa.float16(), dimensions)
-    return pa.schema([("id", pa.string()), ("frame_seconds", pa.float64()), ("embedding", vector)])
+def embedding_schema(kind: VectorInput = "frames", dimensions: int = -1) -> pa.Schema:
+    """Return the schema of a table of vectors, one row a vector.
+
+    Args:
+        kind: What the encoder encodes; the table has the picture, window of time or text of each vector.
+        dimensions: Length of the vectors; -1 leaves it open.
+    """
+    told = {
+        "frames": ("frame_seconds", pa.float64()),
+        "sound": ("start_seconds", pa.float64()),
+        "text": ("text", pa.string()),
+    }
+    return pa.schema([("id", pa.string()), told[kind], ("embedding", pa.list_(pa.float16(), dimensions))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +229,7 @@ EXTRACT = Column(
 EMBED = Column(
     "embed",
     "embeddings",
-    embed_schema(),
+    embedding_schema(),
     needs=("extract",),
     resource="gpu",
     per_model=True,

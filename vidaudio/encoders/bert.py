@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from vidaudio.encoders.image import weights_hash
+from vidaudio.encoders.base import weights_hash
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.encoders.spec import PACKAGE_FOLDER

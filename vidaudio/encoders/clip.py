@@ -1,8 +1,4 @@
-"""CLIP through open_clip: converts images and sentences to vectors of one space, with a fingerprint of that space.
-
-Vectors of two encoders must never be compared. Everything that affects them (architecture, weights, preprocessing,
-dtype, batch size) is therefore in the fingerprint, which is stored with the corpus and with every model trained on it.
-"""
+"""CLIP through open_clip: converts images and sentences to vectors of one space."""
 
 from __future__ import annotations
 
@@ -16,7 +12,8 @@ import open_clip
 import torch
 from torchvision.transforms import ToTensor
 
-from vidaudio.encoders.image import PictureEncoder, PictureView, weights_hash
+from vidaudio.encoders.base import weights_hash
+from vidaudio.encoders.image import PictureEncoder, PictureView
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, fill
 from vidaudio.encoders.spec import DTYPES, EncoderSpec
 

@@ -1,12 +1,7 @@
-"""Base class of frozen image encoders: preprocessing of images, and embedding in batches of a fixed size.
-
-Vectors of two encoders must never be compared. Everything that affects them (architecture, weights, preprocessing,
-dtype, batch size) is therefore in the fingerprint, which is stored with the corpus and with every model trained on it.
-"""
+"""Base class of frozen image encoders: preprocessing of images, and embedding in batches of a fixed size."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vidaudio.encoders.naming import encoder_name
+from vidaudio.encoders.base import Encoder
 
 if TYPE_CHECKING:
     from vidaudio.encoders.spec import EncoderSpec
@@ -42,8 +37,8 @@ class PictureView:
     geometry: Sequence[Callable[[Image.Image], Image.Image]]
 
 
-class PictureEncoder:
-    """A frozen image tower. Embeddings are raw: not normalised, float32.
+class PictureEncoder(Encoder):
+    """A frozen image tower.
 
     Args:
         spec: Choice of the encoder, with the precision resolved.
@@ -53,20 +48,13 @@ class PictureEncoder:
         weights_sha256: Hash of the weights.
 
     Attributes:
-        spec: Choice of the encoder, with the precision resolved.
-        dimensions: Dimensions of the embeddings.
         image_size: Side of the model's input, pixels.
-        weights_sha256: Hash of the weights' names, shapes and float32 values, independent of their file format.
     """
-
-    dimensions: int
 
     def __init__(
         self, spec: EncoderSpec, tower: torch.nn.Module, dtype: torch.dtype, view: PictureView, weights_sha256: str
     ) -> None:
-        self.spec = spec
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.weights_sha256 = weights_sha256
+        super().__init__(spec, weights_sha256)
         self.image_size = view.image_size
         self._view = view
         self._dtype = dtype
@@ -75,25 +63,14 @@ class PictureEncoder:
         self._std = torch.tensor(view.std).view(3, 1, 1)
 
     @property
-    def name(self) -> str:
-        """Return the folder name of this encoder's embeddings."""
-        return encoder_name(self.spec.architecture, self.spec.precision, self.weights_sha256)
-
-    @property
     def fingerprint(self) -> dict[str, Any]:
-        """Return everything that affects an embedding, JSON-able; encoders may be mixed only if it is equal."""
-        return {
-            "architecture": self.spec.architecture,
-            "pretrained": self.spec.pretrained,
-            "weights_sha256": self.weights_sha256,
-            "dimensions": self.dimensions,
+        """Everything that affects an embedding, with the preprocessing of images."""
+        return super().fingerprint | {
             "image_size": self.image_size,
             "mean": [round(v, 8) for v in self._mean.flatten().tolist()],
             "std": [round(v, 8) for v in self._std.flatten().tolist()],
             "interpolation": self._view.interpolation,
             "resize_mode": self._view.resize_mode,
-            "precision": self.spec.precision,
-            "batch_size": self.spec.batch_size,
         }
 
     def square(self, image: Image.Image) -> np.ndarray:
@@ -128,12 +105,3 @@ class PictureEncoder:
     def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return vectors of normalised images: `[B, 3, image_size, image_size]` -> `[B, dimensions]`."""
         return self._visual(pixels)
-
-
-def weights_hash(model: torch.nn.Module) -> str:
-    """Return the SHA-256 over the names, shapes and float32 values of a model's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().float().contiguous().cpu().numpy().tobytes())
-    return digest.hexdigest()

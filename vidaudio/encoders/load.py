@@ -23,22 +23,33 @@ _ELSEWHERE = ("hf-hub:", "local-dir:")
 
 
 def load_encoder(spec: EncoderSpec) -> PictureEncoder:
-    """Load an encoder; only CLIP encoders also embed sentences.
+    """Load an encoder by what goes in; only encoders of pictures are known, of which CLIP's also embed sentences.
 
     Weights are downloaded only for a tag or a hub name.
 
     Raises:
-        EncoderError: When the architecture or tag is unknown, or weights are unavailable or unreadable; the message
-            explains what to name instead.
+        EncoderError: When no such encoder is known, the architecture or tag is unknown, or weights are unavailable or
+            unreadable; the message explains what to name instead.
     """
     spec = spec.resolved()
+    load = _LOADERS.get(spec.input)
+    if load is None:
+        raise EncoderError(f"{spec.architecture}: no encoder of {spec.input} is known, only of {', '.join(_LOADERS)}")
     with loading(spelled(spec), local_places(spec), spec.named_by):
-        if spec.architecture.startswith(RESNET):
-            from vidaudio.encoders.resnet import load_resnet_encoder
+        return load(spec)
 
-            return load_resnet_encoder(spec)
-        name = _known_name(spec)
-        return _load_folder_or_hub(spec, name) if name.startswith(_ELSEWHERE) else _load_named(spec, name)
+
+def _load_picture_encoder(spec: EncoderSpec) -> PictureEncoder:
+    if spec.architecture.startswith(RESNET):
+        from vidaudio.encoders.resnet import load_resnet_encoder
+
+        return load_resnet_encoder(spec)
+    name = _known_name(spec)
+    return _load_folder_or_hub(spec, name) if name.startswith(_ELSEWHERE) else _load_named(spec, name)
+
+
+# Loaders of encoders, by what goes in.
+_LOADERS = {"frames": _load_picture_encoder}
 
 
 def local_places(spec: EncoderSpec) -> list[str]:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from vidaudio.encoders.image import PictureEncoder, PictureView, weights_hash
+from vidaudio.encoders.base import weights_hash
+from vidaudio.encoders.image import PictureEncoder, PictureView
 from vidaudio.encoders.spec import DTYPES, PACKAGE_FOLDER, EncoderSpec
 from vidaudio.errors import EncoderError
 from vidaudio.separation.resnet import WIDTH, DilatedResNet18

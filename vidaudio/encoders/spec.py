@@ -1,4 +1,4 @@
-"""Which encoder: architecture, weights, precision, and who named it."""
+"""Which encoder: architecture, weights, precision, what goes in, and who named it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from vidaudio.encoders.named_by import NamedByFile
 from vidaudio.errors import EncoderError
+from vidaudio.stream.vector_columns import VectorInput
 
 PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
 RESNET = "resnet18-dilated"
@@ -25,9 +26,11 @@ class EncoderSpec:
             `resnet18-dilated` is Sound-of-Pixels' image encoder, see vidaudio.encoders.resnet.
         pretrained: A tag of open_clip (`openai`) or a local weights file; not used for folders and hubs.
         precision: `auto`, see `best_precision`, or a dtype's name.
-        batch_size: Images per forward pass; part of the identity, since in bfloat16 it changes the last bits.
+        batch_size: Inputs per forward pass; part of the identity, since in bfloat16 it changes the last bits.
         named_by: The corpus or checkpoint that names the encoder; None if the user names it. An encoder that a file
             names is not downloaded, and is read only from places that the user has named before.
+        input: What goes in: `frames` (pictures), `sound` or `text`.
+        sample_rate: Sample rate of the sound that goes in, Hz; None for other encoders.
     """
 
     architecture: str = "ViT-B-32"
@@ -35,16 +38,22 @@ class EncoderSpec:
     precision: str = "auto"
     batch_size: int = 64
     named_by: NamedByFile | None = field(default=None, compare=False)
+    input: VectorInput = "frames"
+    sample_rate: int | None = None
 
     def resolved(self) -> EncoderSpec:
         """Return a copy with the precision `auto` replaced by this machine's best one.
 
         Raises:
-            EncoderError: When there is no such precision.
+            EncoderError: When there is no such precision, or the sample rate does not fit what goes in.
         """
         precision = best_precision() if self.precision == "auto" else self.precision
         if precision not in DTYPES:
             raise EncoderError(f"precision {precision!r} is not one of auto, {', '.join(DTYPES)}")
+        if (self.input == "sound") != (self.sample_rate is not None):
+            raise EncoderError(
+                f"{self.architecture}: an encoder of sound has a sample rate, and no other encoder has one"
+            )
         return replace(self, precision=precision)
 
 

@@ -16,7 +16,7 @@ from vidaudio.corpus.tombstones import Tombstones
 from vidaudio.maintenance.purge_shards import Places, copy_without, read_whole_table, replace_file
 from vidaudio.packs.card import CARD_FILE, write_card
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
-from vidaudio.packs.sample_format import sound_format
+from vidaudio.packs.sample_format import sample_places, sound_format
 from vidaudio.packs.write import write_pack_index
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record
 from vidaudio.shards.corruption import CorruptFileError, CorruptionLog
@@ -105,9 +105,7 @@ def _purge_shard(corpus: Corpus, folder: str, name: str, described: PackDescript
     kept = []
     for row in table.to_pylist():
         if row["key"] not in going:
-            sound, vectors = places[f"{row['key']}.{audio}"], places[f"{row['key']}.clip.npy"]
-            row |= {"audio_offset": sound.offset, "audio_length": sound.length}
-            kept.append(row | {"vectors_offset": vectors.offset, "vectors_length": vectors.length})
+            kept.append(row | sample_places(places, row["key"], audio, described.vector_columns))
     changed = replace(record, rows=len(kept), tar=tar, tar_sha256=sha, tar_bytes=size)
     rows = pa.Table.from_pylist(kept, schema=table.schema.remove_metadata())
     replace_file(store, table_at, encode_table(rows, changed))

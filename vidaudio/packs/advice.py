@@ -64,7 +64,7 @@ def changed_settings(settings: PackBlock, stored: PackBlock) -> dict[str, str]:
     return {
         key: f"{key}={json.dumps(value, ensure_ascii=False)}"
         for key, value in settings.model_dump(mode="json").items()
-        if key != "name" and value != before[key] and (value is not None or key == "where")
+        if key != "name" and value != before.get(key) and (value is not None or key == "where")
     }
 
 

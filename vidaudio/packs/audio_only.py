@@ -32,12 +32,13 @@ from vidaudio.media.fetch.types import is_remote, local_path
 from vidaudio.output_folder import output_folder
 from vidaudio.packs.advice import MOST_SOURCES_DRAWN, changed_settings, long_enough, split_warnings
 from vidaudio.packs.description import PACK_FILE, SOUND_SETTINGS, PackDescription
-from vidaudio.packs.sample_format import describe, encode_sound, sample_members, sound_format
+from vidaudio.packs.sample_format import describe, encode_sound, sample_members, sample_places, sound_format
 from vidaudio.packs.segments import Segment, whole_segments
 from vidaudio.packs.selection import Splits
 from vidaudio.paths import local_target
 from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
-from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, write_index
+from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, table_schema, write_index
+from vidaudio.stream.vector_columns import OWN_MEMBER, only_column
 from vidaudio.stream.windows import WindowShape
 from vidaudio.text import first_line
 
@@ -209,12 +210,10 @@ def _write_shard(
         temporary.unlink()
         return None
     temporary.replace(path)
-    inside = list_members(path)
+    inside, columns = list_members(path), [only_column(NO_VECTORS)]
     for row in rows:
-        sound_member, vectors = inside[f"{row['key']}.{audio}"], inside[f"{row['key']}.clip.npy"]
-        row |= {"audio_offset": sound_member.offset, "audio_length": sound_member.length}
-        row |= {"vectors_offset": vectors.offset, "vectors_length": vectors.length}
-    return pa.Table.from_pylist(rows, schema=pa.schema([f for f in SAMPLE_SCHEMA if f.name != "shard"]))
+        row |= sample_places(inside, row["key"], audio, columns)
+    return pa.Table.from_pylist(rows, schema=table_schema(columns))
 
 
 def read_clip_sound(clip: Clip, sample_rate: int) -> np.ndarray:
@@ -265,7 +264,11 @@ def _samples(
             grid_seconds=[s - first / sample_rate for s in grid[segment.first_frame :][: segment.frames]],
         )
         vectors = np.zeros((len(facts["grid_seconds"]), 0), np.float16)
-        yield segment, facts, sample_members(audio, encode_sound(values, sample_rate, audio), vectors, facts)
+        yield (
+            segment,
+            facts,
+            sample_members(audio, encode_sound(values, sample_rate, audio), {OWN_MEMBER: vectors}, facts),
+        )
 
 
 def _finish(

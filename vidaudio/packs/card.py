@@ -71,7 +71,7 @@ def card_text(corpus: Corpus, folder: str) -> str:
         "",
         f"* Pictures: {extract.frames_per_second:g} a second, {extract.frame_size} pixels square.",
         f"* Sound: mono, {extract.sample_rate:,} Hz, 16 bit, {settings.audio}; window: {_window(settings)}.",
-        f"* Vectors: {described.encoder}.",
+        f"* Vectors: {', '.join(column.encoder for column in described.vector_columns)}.",
         f"* Selection: {selection}; seed {settings.seed}.",
         f"* Plan: `{described.plan_hash}`, of corpus `{corpus.plan_hash}`.",
         f"* Versions: {', '.join(f'{name} {number}' for name, number in sorted(about['versions'].items()))}.",

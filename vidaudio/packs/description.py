@@ -16,6 +16,7 @@ from vidaudio.config.corpus import PackBlock
 from vidaudio.errors import CorpusError
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import LARGEST
+from vidaudio.stream.vector_columns import VectorColumn, read_columns
 
 PACK_FILE = "pack.json"
 FORMAT = 2
@@ -34,7 +35,7 @@ class PackDescription:
     Attributes:
         settings: Settings of the pack; settings unknown to this version are only in `stored`.
         plan_hash: Hash of settings, clips and their order.
-        encoder: Folder below `embeddings/` with the pack's vectors; empty for packed sounds, which have none.
+        encoder: Folder below `embeddings/` with the pack's first vectors; empty for packed sounds, which have none.
         shards: Names of the training shards, in order, without a file ending.
         samples: Number of samples that were packed.
         clips: Number of clips that the samples were cut from.
@@ -44,6 +45,7 @@ class PackDescription:
         sample_rate: Sample rate of packed sounds, Hz; None for packs of a corpus, which records it itself.
         tar_sha256: Hashes of the tars of packed sounds, by name; the shards of a corpus have tables that record them.
         failed: Reason that a file of packed sounds could not be read, by clip id.
+        vectors: Vector columns of the pack; empty if an older version did not list them, see `vector_columns`.
         stored: The file's original contents, so that rewriting it keeps what another version wrote.
     """
 
@@ -59,7 +61,13 @@ class PackDescription:
     sample_rate: int | None = None
     tar_sha256: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
+    vectors: tuple[VectorColumn, ...] = ()
     stored: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def vector_columns(self) -> tuple[VectorColumn, ...]:
+        """Vector columns of the pack; older versions packed those of one encoder. Empty for packed sounds."""
+        return self.vectors or ((VectorColumn(self.encoder),) if self.encoder else ())
 
     @property
     def unknown_settings(self) -> list[str]:
@@ -81,6 +89,8 @@ class PackDescription:
             "generation": self.generation,
             "removed_samples": self.removed_samples,
         }
+        if self.vectors:
+            described["vectors"] = [column.described() for column in self.vectors]
         if self.sample_rate is not None:
             described |= {"sample_rate": self.sample_rate, "tar_sha256": dict(self.tar_sha256)}
             described |= {"failed": dict(self.failed)}
@@ -110,6 +120,9 @@ def decode_pack(data: bytes) -> PackDescription:
     counts += [*left_out.values(), stored.get("clips", 0)]
     if not all(isinstance(count, int) and 0 <= count < LARGEST for count in counts):
         raise TypeError("counts nothing")
+    vectors = read_columns(stored["vectors"]) if "vectors" in stored else ()
+    if vectors and vectors[0].encoder != stored["encoder"]:
+        raise ValueError("names two first encoders")
     return PackDescription(
         settings=PackBlock(**settings),
         plan_hash=stored["plan_hash"],
@@ -123,6 +136,7 @@ def decode_pack(data: bytes) -> PackDescription:
         sample_rate=stored.get("sample_rate"),
         tar_sha256=hashes,
         failed=failed,
+        vectors=vectors,
         stored=stored,
     )
 

@@ -15,12 +15,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vidaudio.corpus.columns import EXTRACT
+from vidaudio.corpus.columns import EMBED, EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError
 from vidaudio.packs.input_cache import GatheredClip, SourceClips, from_sources, from_tables
 from vidaudio.packs.tasks import PackTask
+from vidaudio.packs.vectors import packed_columns
 from vidaudio.shards.read import TarReader
+from vidaudio.stream.vector_columns import VectorColumn
 
 # Corpus shards visited at a time on an object store, where waiting takes most of the time.
 REMOTE_VISITS = 8
@@ -30,9 +32,16 @@ READ_BYTES = 4 << 20
 
 
 class GatheredClips:
-    """The clips of a training shard, with their members in a spool file."""
+    """The clips of a training shard, with their members in a spool file.
 
-    def __init__(self, spool: int) -> None:
+    Attributes:
+        columns: Vector columns of the pack.
+        sample_rate: Sample rate of the sound, Hz.
+    """
+
+    def __init__(self, spool: int, columns: Sequence[VectorColumn], sample_rate: int) -> None:
+        self.columns = columns
+        self.sample_rate = sample_rate
         self._spool = spool
         self._clips: dict[str, GatheredClip] = {}
         # By corpus shard and offset in its tar: offset in the spool.
@@ -70,7 +79,7 @@ def gathered(corpus: Corpus, task: PackTask, models: Mapping[str, str], scratch:
     Args:
         corpus: Corpus to read from.
         task: The training shard.
-        models: Name of the model by stage; that of the embed stage has the vectors that are packed.
+        models: Name of the model by stage; that of the embed stage is the corpus's own encoder.
         scratch: Local folder for the spool file, which becomes about as large as the training shard.
 
     Raises:
@@ -79,13 +88,14 @@ def gathered(corpus: Corpus, task: PackTask, models: Mapping[str, str], scratch:
     wanted: dict[int, set[str]] = {}
     for sample in task.samples:
         wanted.setdefault(sample.shard, set()).add(sample.clip_id)
+    columns = packed_columns(corpus.store, task.settings, models[EMBED.stage])
     visits = REMOTE_VISITS if corpus.store.local_path("") is None else 1
     spool = os.open(scratch / "spool", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        clips = GatheredClips(spool)
+        clips = GatheredClips(spool, columns, corpus.settings.extract.sample_rate)
 
         def visit(shard: int) -> None:
-            _visit(corpus, shard, wanted[shard], models, clips, task)
+            _visit(corpus, shard, wanted[shard], clips, task)
 
         with ThreadPoolExecutor(visits) as pool:
             list(pool.map(visit, sorted(wanted)))
@@ -109,15 +119,8 @@ def runs_of(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return runs
 
 
-def _visit(
-    corpus: Corpus,
-    shard: int,
-    wanted: Collection[str],
-    models: Mapping[str, str],
-    clips: GatheredClips,
-    task: PackTask,
-) -> None:
-    found = _found(corpus, shard, wanted, models, task.sources)
+def _visit(corpus: Corpus, shard: int, wanted: Collection[str], clips: GatheredClips, task: PackTask) -> None:
+    found = _found(corpus, shard, wanted, clips.columns, task.sources)
     absent = sorted(set(wanted) - found.clips.keys())
     if absent:
         raise CorpusError(
@@ -134,10 +137,10 @@ def _visit(
 
 
 def _found(
-    corpus: Corpus, shard: int, wanted: Collection[str], models: Mapping[str, str], sources: str | None
+    corpus: Corpus, shard: int, wanted: Collection[str], columns: Sequence[VectorColumn], sources: str | None
 ) -> SourceClips:
     """Return the wanted clips of a corpus shard, from the input cache or, if they are not there, the tables."""
     if sources is not None:
         with contextlib.suppress(FileNotFoundError):
             return from_sources(corpus.store, shard, wanted, sources)
-    return from_tables(corpus, shard, models, wanted)
+    return from_tables(corpus, shard, columns, wanted)

@@ -14,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +30,11 @@ from vidaudio.errors import CorpusError, ManifestError
 from vidaudio.json_values import parse_object
 from vidaudio.manifest import Clip
 from vidaudio.packs.tasks import PackTasks
+from vidaudio.packs.vectors import ClipVectors
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.store import Store
+from vidaudio.stream.vector_columns import VectorColumn
 
 SOURCES_FOLDER = "runs/packs"
 # An input cache is written if corpus shards would otherwise be read more often than this on average.
@@ -44,10 +47,10 @@ SOURCE_DAMAGE = (struct.error, ValueError, KeyError, TypeError, AttributeError, 
 
 @dataclass(frozen=True, slots=True)
 class GatheredClip:
-    """Facts of one clip: its av row, its vectors (float16 `[frames, D]`) and its manifest row."""
+    """Facts of one clip: its av row, its vectors by encoder, and its manifest row."""
 
     facts: dict[str, Any]
-    vectors: np.ndarray
+    vectors: dict[str, ClipVectors]
     row: Clip
 
 
@@ -74,15 +77,18 @@ def source_name(shard: int) -> str:
     return f"{shard:06d}.clips"
 
 
-def write_sources(corpus: Corpus, shard: int, models: Mapping[str, str], folder: str) -> int:
+def write_sources(corpus: Corpus, shard: int, columns: Sequence[VectorColumn], folder: str) -> int:
     """Write the usable clips of a corpus shard, unless the file exists; return the number of clips."""
-    found = from_tables(corpus, shard, models, None)
+    found = from_tables(corpus, shard, columns, None)
     records, places, end = [], {}, 0
     for clip_id, clip in found.clips.items():
-        about = json.dumps(
-            {"facts": clip.facts, "row": dataclasses.asdict(clip.row), "dimensions": clip.vectors.shape[1]}
-        ).encode()
-        record = _LENGTH.pack(len(about)) + about + np.ascontiguousarray(clip.vectors, np.float16).tobytes()
+        vectors = {
+            name: {"shape": own.values.shape, "seconds": own.seconds, "texts": own.texts}
+            for name, own in clip.vectors.items()
+        }
+        about = json.dumps({"facts": clip.facts, "row": dataclasses.asdict(clip.row), "vectors": vectors}).encode()
+        values = (np.ascontiguousarray(own.values, np.float16).tobytes() for own in clip.vectors.values())
+        record = b"".join([_LENGTH.pack(len(about)), about, *values])
         places[clip_id] = [end, len(record)]
         end += len(record)
         records.append(record)
@@ -132,21 +138,41 @@ def _clip(record: bytes) -> GatheredClip:
     begin = _LENGTH.size + length
     about = parse_object(record[_LENGTH.size : begin])
     row = about["row"] | {name: tuple(about["row"][name]) for name in ("labels", "captions")}
-    vectors = np.frombuffer(record, np.float16, offset=begin).reshape(-1, about["dimensions"])
+    vectors = {}
+    for name, own in about["vectors"].items():
+        values = np.frombuffer(record, np.float16, count=math.prod(own["shape"]), offset=begin).reshape(own["shape"])
+        vectors[name] = ClipVectors(values, tuple(own["seconds"]), tuple(own["texts"]))
+        begin += values.nbytes
     return GatheredClip(about["facts"], vectors, Clip(**row))
 
 
-def from_tables(corpus: Corpus, shard: int, models: Mapping[str, str], wanted: Collection[str] | None) -> SourceClips:
-    """Read clips of a corpus shard from the corpus's tables; `wanted` None means all usable clips."""
+def from_tables(
+    corpus: Corpus, shard: int, columns: Sequence[VectorColumn], wanted: Collection[str] | None
+) -> SourceClips:
+    """Read clips of a corpus shard from the corpus's tables.
+
+    A clip without vectors of its pictures is left out. It may have no vectors of sound or text.
+
+    Args:
+        corpus: Corpus to read from.
+        shard: Number of the corpus shard.
+        columns: Vector columns of the pack.
+        wanted: Ids of the clips; None means all usable clips.
+    """
     store = corpus.store
     av_at = table_name(EXTRACT.folder, shard)
     av, record = read_table(store, av_at)
     usable = av.filter(pc.equal(av["state"], "done"))
     facts = {row["id"]: row for row in _only(usable, wanted).to_pylist()}
-    embedded = _only(read_table(store, table_name(EMBED.folder_for(models), shard))[0], wanted)
-    vectors = _vectors(embedded)
     rows = {clip.id: clip for clip in corpus.rows(shard)}
-    kept = {clip: GatheredClip(facts[clip], vectors[clip], rows[clip]) for clip in facts if clip in vectors}
+    vectors: dict[str, dict[str, ClipVectors]] = {clip: {} for clip in facts}
+    for column in columns:
+        table = _only(read_table(store, table_name(EMBED.model_folder(column.encoder), shard))[0], wanted)
+        own = _vectors(table, column)
+        none = None if column.input == "frames" else ClipVectors(np.zeros((0, column.dimensions), np.float16))
+        found = ((clip, own.get(clip, none)) for clip in vectors)
+        vectors = {clip: vectors[clip] | {column.encoder: values} for clip, values in found if values is not None}
+    kept = {clip: GatheredClip(facts[clip], own, rows[clip]) for clip, own in vectors.items()}
     if record.tar is None:
         raise CorpusError(f"{store.url}/{av_at} names no tar; `vidaudio verify` names the remedy")
     return SourceClips(kept, record.tar)
@@ -172,17 +198,17 @@ def _only(table: pa.Table, wanted: Collection[str] | None) -> pa.Table:
     return table if wanted is None else table.filter(pc.is_in(table["id"], pa.array(sorted(wanted), pa.string())))
 
 
-def _vectors(embedded: pa.Table) -> dict[str, np.ndarray]:
-    """Return the vectors of each clip's pictures, as copies, so that the table's memory can be freed."""
-    return {clip_id: rows.copy() for clip_id, rows in _rows_by_clip(embedded)}
-
-
-def _rows_by_clip(embedded: pa.Table) -> Iterator[tuple[str, np.ndarray]]:
+def _vectors(embedded: pa.Table, column: VectorColumn) -> dict[str, ClipVectors]:
+    """Return the vectors of each clip, as copies, so that the table's memory can be freed."""
     if not embedded.num_rows:
-        return
-    column = embedded["embedding"].combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False).reshape(len(embedded), -1)
+        return {}
+    values = embedded["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    values = values.reshape(len(embedded), -1)
+    seconds = embedded["start_seconds"].to_pylist() if column.input == "sound" else []
+    texts = embedded["text"].to_pylist() if column.input == "text" else []
     ids = np.asarray(embedded["id"].to_pylist())
     edges = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]])
-    for first, last in zip(edges, [*edges[1:], len(ids)], strict=True):
-        yield str(ids[first]), flat[first:last]
+    return {
+        str(ids[first]): ClipVectors(values[first:last].copy(), tuple(seconds[first:last]), tuple(texts[first:last]))
+        for first, last in zip(edges, [*edges[1:], len(ids)], strict=True)
+    }

@@ -35,6 +35,7 @@ from vidaudio.packs.selection import (
     usable_clips,
 )
 from vidaudio.packs.tasks import PackTasks, SampleColumns, hash_of_plan
+from vidaudio.packs.vectors import check_embedded_by, packed_columns, packed_encoders, with_fingerprint
 from vidaudio.shards.names import is_name_part
 from vidaudio.shards.store import Store
 
@@ -94,10 +95,13 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
         CorpusError: When nothing is left to pack, or a shard lacks a column that is read, such as the vectors.
         RecipeError: When `where` is not an expression over the clips' columns, or the split fractions are invalid.
     """
+    first, *further = packed_encoders(settings, models[EMBED.stage])
+    check_embedded_by(corpus, further if first == models[EMBED.stage] else [first, *further])
     found = _Gathering(settings, corpus.settings.extract)
     usable = 0
     looked_at = named_columns(settings.where)
     columns = None if looked_at is None else {*PLANNED_BY, *looked_at}
+    models = {**models, EMBED.stage: first}
     for clips in usable_clips(corpus, models, columns):
         usable += len(clips)
         found.add(selected(clips, settings.where))
@@ -109,7 +113,7 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
             "and 4.1 s; pack them whole (--set window=whole), or build from longer clips"
         )
     columns, places = found.arranged()
-    described = {"corpus": corpus.plan_hash, "encoder": models[EMBED.stage], "settings": settings.identity()}
+    described = {"corpus": corpus.plan_hash, "encoder": first, "settings": settings.identity()}
     plan_hash = hash_of_plan(described, columns, places)
     folder = f"training/{settings.name}"
     tasks = PackTasks(folder, settings, plan_hash, columns, places)
@@ -235,14 +239,17 @@ def begin_pack(corpus: Corpus, plan: PackPlan, models: Mapping[str, str]) -> Non
     Raises:
         PackExistsError: When a pack of this name exists with other settings or other clips.
     """
+    columns = packed_columns(corpus.store, plan.settings, models[EMBED.stage])
+    columns = tuple(with_fingerprint(corpus.store, column) for column in columns)
     described = PackDescription(
         settings=plan.settings,
         plan_hash=plan.plan_hash,
-        encoder=models[EMBED.stage],
+        encoder=columns[0].encoder,
         shards=tuple(plan.tasks.names),
         samples=plan.samples,
         clips=plan.clips,
         left_out=plan.left_out,
+        vectors=columns,
     )
     if not corpus.store.create(f"{plan.folder}/{PACK_FILE}", described.encode()):
         check_standing_plan(corpus, plan)
@@ -259,7 +266,8 @@ def check_standing_pack(corpus: Corpus, settings: PackBlock) -> PackDescription 
         return None
     standing = read_pack_file(corpus.store, folder)
     now, was = settings.model_dump(mode="json"), standing.settings.model_dump(mode="json")
-    changed = [f"{key}: {was.get(key)!r} there, {now[key]!r} now" for key in sorted(now) if was.get(key) != now[key]]
+    differing = sorted(key for key in now | was if was.get(key) != now.get(key))
+    changed = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in differing]
     if changed:
         raise _stands(corpus, folder, "; ".join(changed), only_grown=False)
     return standing

@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from vidaudio.config.corpus import CorpusRecipe
-from vidaudio.corpus.columns import columns_in_order
+from vidaudio.corpus.columns import EMBED, columns_in_order
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.encoders import is_own_encoder
 from vidaudio.corpus.listing import Listings
 from vidaudio.packs.description import PACK_FILE
 from vidaudio.packs.plan import PackExistsError, check_standing_plan, missing_tasks, plan_pack
@@ -78,7 +79,7 @@ def plan_packing(
         check_complete(standing.url, column, int(np.count_nonzero(done[column.stage])), len(done[column.stage]))
     if finished:
         return PackPreview(folder, "now", 0, 0)
-    plan = plan_pack(standing, recipe.pack, fullest_models(listings))
+    plan = plan_pack(standing, recipe.pack, fullest_models(standing, listings))
     try:
         check_standing_plan(standing, plan)
     except PackExistsError:
@@ -88,12 +89,17 @@ def plan_packing(
     return PackPreview(folder, "now", len(tasks), tasks.samples)
 
 
-def fullest_models(listings: Listings) -> dict[str, str]:
-    """Return the model with the most committed shards by stage, for the columns that have a folder of any model."""
+def fullest_models(corpus: Corpus, listings: Listings) -> dict[str, str]:
+    """Return the model with the most committed shards by stage, for the columns that have a folder of any model.
+
+    Of the encoders, others than the one that the corpus's recipe names count only if there is none of that one.
+    """
     found = {}
     for column in columns_in_order():
-        names = sorted(folder for folder in listings if column.per_model and column.owns(folder))
+        names = sorted(f.partition("/")[2] for f in listings if column.per_model and column.owns(f))
+        if column.stage == EMBED.stage:
+            names = [name for name in names if is_own_encoder(corpus, name)] or names
         if names:
-            fullest = max(names, key=lambda name: len(committed_shards_in(listings[name])))
-            found[column.stage] = fullest.partition("/")[2]
+            committed = {name: len(committed_shards_in(listings[column.model_folder(name)])) for name in names}
+            found[column.stage] = max(names, key=committed.__getitem__)
     return found

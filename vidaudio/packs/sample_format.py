@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import soundfile
 
 from vidaudio.manifest import Clip
+from vidaudio.shards.tar import Member
 from vidaudio.stream.reader import WAV_HEADER_BYTES
+from vidaudio.stream.vector_columns import VectorColumn
 
 
 def sound_format(audio: str) -> str:
@@ -69,12 +71,44 @@ def describe(
     }
 
 
-def sample_members(audio: str, sound: bytes, vectors: np.ndarray, described: dict[str, Any]) -> dict[str, bytes]:
-    """Return the tar members of a sample by file ending: sound, vectors `[frames, D]` and description."""
-    array = io.BytesIO()
-    np.lib.format.write_array(array, np.ascontiguousarray(vectors), allow_pickle=False)
+def sample_members(
+    audio: str, sound: bytes, vectors: Mapping[str, np.ndarray], described: dict[str, Any]
+) -> dict[str, bytes]:
+    """Return the tar members of a sample by file ending: sound, vectors `[vectors, D]`, and description.
+
+    Args:
+        audio: File ending of the sound.
+        sound: Encoded sound.
+        vectors: Vectors by the file ending of their member.
+        described: Description of the sample.
+    """
     return {
         audio: sound,
-        "clip.npy": array.getvalue(),
+        **{member: _array(values) for member, values in vectors.items()},
         "json": json.dumps(described, sort_keys=True, ensure_ascii=False).encode(),
     }
+
+
+def sample_places(
+    inside: Mapping[str, Member], key: str, audio: str, columns: Sequence[VectorColumn]
+) -> dict[str, int]:
+    """Return where a sample's sound and vectors are in its tar, for its table row.
+
+    Args:
+        inside: Members of the tar, by name.
+        key: Key of the sample.
+        audio: File ending of the sound.
+        columns: Vector columns of the pack.
+    """
+    sound = inside[f"{key}.{audio}"]
+    places = {"audio_offset": sound.offset, "audio_length": sound.length}
+    for column in columns:
+        vectors = inside[f"{key}.{column.member}"]
+        places |= {column.offset: vectors.offset, column.length: vectors.length}
+    return places
+
+
+def _array(values: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    np.lib.format.write_array(sink, np.ascontiguousarray(values), allow_pickle=False)
+    return sink.getvalue()

@@ -8,30 +8,29 @@ exactly that tar.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from vidaudio.corpus.columns import EMBED, EXTRACT
+from vidaudio.corpus.columns import EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError
-from vidaudio.json_values import parse_object
 from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.packs.description import read_pack_file
 from vidaudio.packs.gather import GatheredClips, gathered
 from vidaudio.packs.input_cache import drop_sources, sources_folder
 from vidaudio.packs.plan import PackPlan
-from vidaudio.packs.sample_format import describe, encode_sound, sample_members, sound_format
+from vidaudio.packs.sample_format import describe, encode_sound, sample_members, sample_places, sound_format
 from vidaudio.packs.tasks import PackedSample, PackTask
+from vidaudio.packs.vectors import described_vectors, vectors_of_segment, with_fingerprint
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record
-from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.parallel_read import read_tables
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, list_members, sha256_of
-from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA
-from vidaudio.stream.index_checks import check_fingerprint
+from vidaudio.stream.index import INDEX_FILE, sample_schema, table_schema
 from vidaudio.stream.index_writer import IndexWriter
+from vidaudio.stream.vector_columns import VectorColumn
 
 
 def pack_shard(corpus: Corpus, task: PackTask, models: Mapping[str, str]) -> CommitRecord:
@@ -53,7 +52,7 @@ def pack_shard(corpus: Corpus, task: PackTask, models: Mapping[str, str]) -> Com
         inside, sha, size = list_members(tar), sha256_of(tar), tar.stat().st_size
         if not store.put_new(target, tar):
             inside, sha, size = _standing_tar(store, target, scratch)
-        table = _sample_table(described, inside, audio)
+        table = _sample_table(described, inside, audio, clips.columns)
         record = CommitRecord("pack", task.number, task.plan_hash, table.num_rows, f"{task.name}.tar", sha, size)
         store.create(table_at, encode_table(table, record))
         return record
@@ -80,19 +79,22 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
         CorruptFileError: When a table or the description of the encoder is damaged.
     """
     described = read_pack_file(corpus.store, folder)
+    columns = [with_fingerprint(corpus.store, column) for column in described.vector_columns]
+    schema = sample_schema(columns)
     tars: list[str | None] = []
-    with corpus.store.workspace() as scratch, IndexWriter(SAMPLE_SCHEMA, scratch) as writer:
+    with corpus.store.workspace() as scratch, IndexWriter(schema, scratch) as writer:
         names = (f"{folder}/{name}.parquet" for name in described.shards)
         for number, (table, record) in enumerate(read_tables(corpus.store, names)):
             column = pa.array(np.full(table.num_rows, number), pa.int32())
-            writer.add(table.append_column("shard", column).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA))
+            writer.add(table.append_column("shard", column).select(schema.names).cast(schema))
             tars.append(record.tar)
         metadata = {
             "tars": tars,
             "audio": sound_format(described.settings.audio),
             "sample_rate": corpus.settings.extract.sample_rate,
             "frames_per_second": corpus.settings.extract.frames_per_second,
-            "encoder": _encoder_described(corpus.store, described.encoder),
+            "encoder": dict(columns[0].fingerprint),
+            "vectors": [column.described() | {"fingerprint": dict(column.fingerprint)} for column in columns],
             "plan_hash": described.plan_hash,
             "generation": described.generation,
             "removed_samples": described.removed_samples,
@@ -101,14 +103,20 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
         corpus.store.put(f"{folder}/{INDEX_FILE}", scratch / INDEX_FILE)
 
 
-def _encoder_described(store: Store, encoder: str) -> Any:
-    name = EMBED.described_in(encoder)
-    try:
-        return check_fingerprint(parse_object(store.read(name)))
-    except (ValueError, FileNotFoundError) as error:
-        raise CorruptFileError(
-            name, f"{store.url}/{name}, which describes the encoder of a pack, is gone or damaged ({error})"
-        ) from error
+class _Sound(NamedTuple):
+    """The sound of one sample.
+
+    Attributes:
+        data: Encoded sound.
+        samples: Number of sound samples.
+        start_seconds: Time of the first sound sample, on the sample's own clock.
+        shift_seconds: Start of the sample's own clock, on the clip's clock.
+    """
+
+    data: bytes
+    samples: int
+    start_seconds: float
+    shift_seconds: float
 
 
 def _encode(
@@ -116,42 +124,53 @@ def _encode(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the facts and the tar members of one sample."""
     gathered_clip = clips[sample.clip_id]
-    facts, vectors, clip = gathered_clip.facts, gathered_clip.vectors, gathered_clip.row
+    facts, clip = gathered_clip.facts, gathered_clip.row
     segment = sample.segment
-    sound = clips.read(facts["audio_offset"], facts["audio_length"], sample.shard)
-    start_seconds = facts["audio_start_seconds"]
+    sound = _sound(clips, sample, facts, audio)
     frames = slice(segment.first_frame, segment.first_frame + segment.frames)
-    shift = 0.0
-    samples = facts["samples"]
-    if not segment.whole or audio != "flac":
-        try:
-            values, rate = decode_sound(sound, samples)
-        except BadSound as error:
-            raise CorpusError(
-                f"the sound of {clip.id}, in shard {sample.shard} of {EXTRACT.folder}, is damaged: {error}; "
-                "`vidaudio verify` names the remedy"
-            ) from error
-        if not segment.whole:
-            # A segment is treated as a small clip: its clock starts at its first sample.
-            shift = start_seconds + segment.start_sample / rate
-            start_seconds = 0.0
-            values = _cut(values, segment.start_sample, segment.samples)
-            samples = segment.samples
-        sound = encode_sound(values, rate, audio)
+    shift = sound.shift_seconds
     described = describe(
         clip,
         split,
         start_seconds=clip.start_seconds + shift,
-        samples=samples,
-        audio_start_seconds=start_seconds,
+        samples=sound.samples,
+        audio_start_seconds=sound.start_seconds,
         frame_seconds=[s - shift for s in facts["frame_seconds"][frames]],
         grid_seconds=[s - shift for s in facts["grid_seconds"][frames]],
     )
-    parts = sample_members(audio, sound, vectors[frames], described)
+    end_seconds = shift + sound.samples / clips.sample_rate
+    vectors = [
+        (column, vectors_of_segment(column, gathered_clip.vectors[column.encoder], segment, shift, end_seconds))
+        for column in clips.columns
+    ]
+    told = described_vectors(vectors)
+    parts = sample_members(audio, sound.data, {c.member: own.values for c, own in vectors}, described | told)
     if with_frames:
         spans = list(zip(facts["frame_offsets"], facts["frame_lengths"], strict=True))[frames]
         parts |= {f"{n:03d}.jpg": clips.read(*span, sample.shard) for n, span in enumerate(spans)}
-    return {"key": sample.key, **described}, parts
+    seconds = {c.seconds: told["vectors_seconds"][c.encoder] for c in clips.columns if c.input == "sound"}
+    return {"key": sample.key, **described, **seconds}, parts
+
+
+def _sound(clips: GatheredClips, sample: PackedSample, facts: Mapping[str, Any], audio: str) -> _Sound:
+    """Return the sound of one sample, which is encoded again unless it is a whole clip in FLAC."""
+    segment, start_seconds = sample.segment, facts["audio_start_seconds"]
+    sound = clips.read(facts["audio_offset"], facts["audio_length"], sample.shard)
+    if segment.whole and audio == "flac":
+        return _Sound(sound, facts["samples"], start_seconds, 0.0)
+    try:
+        values, rate = decode_sound(sound, facts["samples"])
+    except BadSound as error:
+        raise CorpusError(
+            f"the sound of {sample.clip_id}, in shard {sample.shard} of {EXTRACT.folder}, is damaged: {error}; "
+            "`vidaudio verify` names the remedy"
+        ) from error
+    if segment.whole:
+        return _Sound(encode_sound(values, rate, audio), facts["samples"], start_seconds, 0.0)
+    # A segment is treated as a small clip: its clock starts at its first sample.
+    shift = start_seconds + segment.start_sample / rate
+    cut = _cut(values, segment.start_sample, segment.samples)
+    return _Sound(encode_sound(cut, rate, audio), segment.samples, 0.0, shift)
 
 
 def _cut(values: np.ndarray, start: int, samples: int) -> np.ndarray:
@@ -163,21 +182,14 @@ def _cut(values: np.ndarray, start: int, samples: int) -> np.ndarray:
     return cut
 
 
-def _sample_table(described: Sequence[Mapping[str, Any]], inside: Mapping[str, Member], audio: str) -> pa.Table:
-    rows = []
-    for facts in described:
-        sound, vectors = inside[f"{facts['key']}.{audio}"], inside[f"{facts['key']}.clip.npy"]
-        rows.append(
-            {
-                **facts,
-                "audio_offset": sound.offset,
-                "audio_length": sound.length,
-                "vectors_offset": vectors.offset,
-                "vectors_length": vectors.length,
-            }
-        )
-    schema = pa.schema([field for field in SAMPLE_SCHEMA if field.name != "shard"])
-    return pa.Table.from_pylist(rows, schema=schema)
+def _sample_table(
+    described: Sequence[Mapping[str, Any]],
+    inside: Mapping[str, Member],
+    audio: str,
+    columns: Sequence[VectorColumn],
+) -> pa.Table:
+    rows = [{**facts, **sample_places(inside, facts["key"], audio, columns)} for facts in described]
+    return pa.Table.from_pylist(rows, schema=table_schema(columns))
 
 
 def _standing_tar(store: Store, name: str, scratch) -> tuple[dict[str, Member], str, int]:

@@ -212,7 +212,7 @@ def _done(standing: Corpus | None, listings: Listings, shards: int, new_shards: 
 
 def _committed(corpus: Corpus, listings: Listings) -> dict[str, set[int]]:
     """Return the shards that each stage has committed."""
-    models = fullest_models(listings)
+    models = fullest_models(corpus, listings)
     known = [column for column in columns_in_order() if not column.per_model or column.stage in models]
     committed = {column.stage: committed_shards_in(listings[column.folder_for(models)]) for column in known}
     # A shard that was fetched and extracted in one task and killed between the two commits is not fetched again.

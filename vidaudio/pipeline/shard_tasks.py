@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from vidaudio.config.corpus import RunSettings
-from vidaudio.corpus.columns import columns_in_order
+from vidaudio.corpus.columns import EMBED, columns_in_order
 from vidaudio.corpus.corpus import Corpus, CorpusRef, cached_corpus
 from vidaudio.errors import CorpusError
 from vidaudio.packs.input_cache import is_worthwhile, source_name, sources_folder, write_sources
 from vidaudio.packs.tasks import PackTask, PackTasks
+from vidaudio.packs.vectors import packed_columns
 from vidaudio.pipeline.clip_progress import report_progress, watch_progress
 from vidaudio.pipeline.dask.cluster import max_in_flight
 from vidaudio.pipeline.preload import load_libraries
@@ -27,6 +28,7 @@ from vidaudio.pipeline.stages.circuit_breaker import RunCircuitBreaker, Trailing
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers
 from vidaudio.pipeline.task_loop import Progress, run_tasks
 from vidaudio.shards.commit import committed_shards, read_record, table_name
+from vidaudio.stream.vector_columns import VectorColumn
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -128,9 +130,9 @@ class _Run:
         resource: str = "cpu",
         retries: int = TASK_RETRIES,
     ) -> Future:
-        """Submit `task(ref, models, *arguments)` under the name `<stage>-<shard>`; it takes one unit of a resource."""
+        """Submit `task(ref, *arguments)` under the name `<stage>-<shard>`; it takes one unit of a resource."""
         options = {"key": f"{name}-{self.id}", "resources": {resource: 1}, "retries": retries, "pure": False}
-        return self.client.submit(task, self.ref, self.models, *arguments, **options)
+        return self.client.submit(task, self.ref, *arguments, **options)
 
     def drive(
         self,
@@ -171,7 +173,7 @@ def run_shard_tasks(
             # A stage that fetches has its own retries; repeating it at once would waste requests on the whole list.
             retries = 0 if column.resource == "net" else TASK_RETRIES
             named = {"name": f"{name}-{shard:06d}", "resource": column.resource, "retries": retries}
-            futures[name] = tasks.submit(run_task, by_name[name], shard, run, topic, *needs, **named)
+            futures[name] = tasks.submit(run_task, models, by_name[name], shard, run, topic, *needs, **named)
         return list(futures.values())
 
     total = int(clips[missing.shards].sum())
@@ -220,7 +222,7 @@ def run_pack_tasks(
             return
 
     def submit(task: PackTask) -> list[Future]:
-        return [shared.submit(run_pack_task, task, name=f"{PACK}-{task.name}")]
+        return [shared.submit(run_pack_task, models, task, name=f"{PACK}-{task.name}")]
 
     bar = Progress("packing", unit="sample", total=tasks.samples, shards=len(tasks), shown=progress)
     shared.drive(tasks, submit, bar, lambda task: len(task.samples))
@@ -230,9 +232,10 @@ def _run_source_tasks(shared: _Run, corpus: Corpus, tasks: PackTasks, *, progres
     """Write the clips of every source shard once, so that pack tasks can read each clip by its byte range."""
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
+    columns = packed_columns(corpus.store, tasks.settings, shared.models[EMBED.stage])
 
     def submit(shard: int) -> list[Future]:
-        return [shared.submit(run_source_task, tasks.sources, shard, name=f"gather-{shard:06d}")]
+        return [shared.submit(run_source_task, columns, tasks.sources, shard, name=f"gather-{shard:06d}")]
 
     bar = Progress("reading", unit="shard", total=len(shards), shards=len(shards), shown=progress)
     shared.drive(shards, submit, bar, lambda shard: 1)
@@ -279,9 +282,9 @@ def run_pack_task(ref: CorpusRef, models: Mapping[str, str], task: PackTask) -> 
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
-def run_source_task(ref: CorpusRef, models: Mapping[str, str], folder: str, shard: int) -> dict[str, Any]:
+def run_source_task(ref: CorpusRef, columns: Sequence[VectorColumn], folder: str, shard: int) -> dict[str, Any]:
     """Write the clips of one source shard on a worker, ready to be packed."""
     load_libraries()
     began = time.monotonic()
-    clips = write_sources(cached_corpus(ref), shard, models, folder)
+    clips = write_sources(cached_corpus(ref), shard, columns, folder)
     return {"stage": "gather", "shard": shard, "rows": clips, "seconds": time.monotonic() - began}

@@ -54,7 +54,12 @@ STAGE_COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "frame_offsets": pa.list_(pa.int64()),
         "frame_lengths": pa.list_(pa.int64()),
     },
-    "embed": {"id": pa.string(), "frame_seconds": pa.float64()},
+    "embed": {
+        "id": pa.string(),
+        "frame_seconds": pa.float64(),
+        "start_seconds": pa.float64(),
+        "text": pa.string(),
+    },
     "pack": {
         "key": pa.string(),
         "id": pa.string(),
@@ -69,9 +74,15 @@ STAGE_COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "grid_seconds": pa.list_(pa.float64()),
         "audio_offset": pa.int64(),
         "audio_length": pa.int64(),
-        "vectors_offset": pa.int64(),
-        "vectors_length": pa.int64(),
     },
+}
+# Columns of which a table has at least one: what its vectors are of.
+_ONE_OF = {"embed": ("frame_seconds", "start_seconds", "text")}
+# Columns of a pack's vectors: their names may end in the name of an encoder, see vidaudio.stream.vector_columns.
+_OF_VECTORS = {
+    "vectors_offset": pa.int64(),
+    "vectors_length": pa.int64(),
+    "vectors_seconds": pa.list_(pa.float64()),
 }
 # Columns that must have values for every clip that is done, by stage; all rows of a pack are done.
 _FILLED = {
@@ -79,10 +90,11 @@ _FILLED = {
         *("samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "audio_offset", "audio_length"),
         *("frame_offsets", "frame_lengths"),
     ),
-    "embed": ("id", "frame_seconds", "embedding"),
+    "embed": ("id", "frame_seconds", "start_seconds", "text", "embedding"),
     "pack": tuple(name for name in STAGE_COLUMNS["pack"] if name not in ("dataset", "labels", "captions")),
 }
-_SPANS = (("offset", "length"), ("audio_offset", "audio_length"), ("vectors_offset", "vectors_length"))
+_SPANS = (("offset", "length"), ("audio_offset", "audio_length"))
+_TIMES = ("audio_start_seconds", "frame_seconds", "grid_seconds", "start_seconds")
 _TEXTS = {
     "id": ID_PATTERN,
     "key": KEY_PATTERN,
@@ -105,7 +117,7 @@ def check_table(table: pa.Table, stage: str, tar_bytes: int = 0) -> None:
     """
     # Without this, offsets of texts and lists that lead out of their buffers would still be read.
     table.validate(full=True)
-    types = STAGE_COLUMNS.get(stage, {})
+    types = {**STAGE_COLUMNS.get(stage, {}), **_vector_types(table.column_names, stage)}
     for name in table.column_names:
         wanted, found = types.get(name), table.schema.field(name).type
         if wanted is not None and found != wanted:
@@ -125,9 +137,29 @@ def check_columns(names: list[str], stage: str) -> None:
     Raises:
         ValueError: When a column is missing.
     """
-    lacking = [name for name in STAGE_COLUMNS.get(stage, {}) if name not in names]
+    one_of = _ONE_OF.get(stage, ())
+    lacking = [name for name in STAGE_COLUMNS.get(stage, {}) if name not in names and name not in one_of]
+    lacking += one_of[:1] if not set(one_of) & set(names) else ()
+    lacking += [length for offset in names if (length := _length_of(offset)) and length not in names]
+    if stage == "pack" and not _vector_types(names, stage):
+        lacking.append("vectors_offset")
     if lacking:
         raise ValueError(f"it has no column {lacking[0]}")
+
+
+def _vector_types(names: list[str], stage: str) -> dict[str, pa.DataType]:
+    """Return the types of the columns of a pack's vectors, by name."""
+    found = {}
+    for name in names if stage == "pack" else ():
+        for prefix, kind in _OF_VECTORS.items():
+            if name == prefix or name.startswith(f"{prefix}_"):
+                found[name] = kind
+    return found
+
+
+def _length_of(offset: str) -> str | None:
+    """Return the column of lengths that belongs to one of a pack's columns of offsets; None for other columns."""
+    return offset.replace("offset", "length", 1) if offset.startswith("vectors_offset") else None
 
 
 def check_texts(column: pa.ChunkedArray, pattern: str, name: str) -> None:
@@ -161,7 +193,7 @@ def _check_filled(table: pa.Table, stage: str) -> None:
         if "state" not in table.column_names:
             return  # only some columns were read
         table = table.filter(pc.equal(table["state"], "done"))
-    for name in _FILLED.get(stage, ()):
+    for name in (*_FILLED.get(stage, ()), *_vector_types(table.column_names, stage)):
         if name in table.column_names:
             column = table[name]
             items = pc.list_flatten(column) if pa.types.is_list(column.type) else None
@@ -172,7 +204,8 @@ def _check_filled(table: pa.Table, stage: str) -> None:
 def _check_places(table: pa.Table, tar_bytes: int) -> None:
     """Check that places lie inside the tar, however large their numbers are."""
     most = tar_bytes or LARGEST
-    for offset, length in _SPANS:
+    of_vectors = [(name, length) for name in table.column_names if (length := _length_of(name))]
+    for offset, length in (*_SPANS, *of_vectors):
         if {offset, length} <= set(table.column_names):
             _check_span(table[offset], table[length], most, f"{offset} and {length}")
     if {"frame_offsets", "frame_lengths"} <= set(table.column_names):
@@ -199,8 +232,8 @@ def _check_samples(table: pa.Table) -> None:
             most = pc.multiply(pc.cast(table["audio_length"], pa.float64(), safe=False), FLAC_SAMPLES_PER_BYTE)
             if pc.any(pc.greater(pc.cast(table["samples"], pa.float64(), safe=False), most)).as_py():
                 raise ValueError("its column samples holds more than the sounds' bytes can")
-    for name in ("audio_start_seconds", "frame_seconds", "grid_seconds"):
-        if name in table.column_names:
+    for name in table.column_names:
+        if name in _TIMES or name.startswith("vectors_seconds"):
             column = table[name]
             values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
             if not pc.all(pc.is_finite(values)).as_py() and len(values) > values.null_count:

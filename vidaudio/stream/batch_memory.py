@@ -83,16 +83,23 @@ class _Sent:
     """
 
     def __init__(self, batch: dict[str, Any]) -> None:
-        self._pickled = bytes(ForkingPickler.dumps({name: _light(value) for name, value in batch.items()}))
+        self._pickled = bytes(ForkingPickler.dumps(_light(batch)))
 
     def __reduce__(self) -> tuple:
         return _rebuild_batch, (self._pickled,)
 
 
 def _light(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _light(inner) for name, inner in value.items()}
     return value.numpy() if isinstance(value, Tensor) and value.nbytes <= SMALL_BYTES else value
 
 
 def _rebuild_batch(pickled: bytes) -> dict[str, Any]:
-    batch = pickle.loads(pickled)
-    return {name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in batch.items()}
+    return _tensors(pickle.loads(pickled))
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _tensors(inner) for name, inner in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value

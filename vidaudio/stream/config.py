@@ -33,6 +33,8 @@ class StreamConfig:
         sources: Number of different sources in a mixture; 1 yields single samples.
         shape: Shape of a window; by default three pictures 1 s apart and 4.096 s of sound, at any sample rate.
         frames: Whether batches contain the window's pictures too; the pack must hold pictures.
+        vectors: Name of the encoder whose vectors batches contain; None for the pack's first encoder. With a tuple of
+            names, batches contain a dictionary of vectors by name. Other vectors are not read.
         sample_rate: Required sample rate, Hz; a corpus with another rate is refused. None accepts any rate.
 
     How:
@@ -77,11 +79,14 @@ class StreamConfig:
     cache_folder: str | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
     sample_rate: int | None = None
+    vectors: str | tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             check_setting(name, value, f"a whole number, {least} or more", is_whole(value, least))
+        wanted = "None, the name of an encoder, or a tuple of different names"
+        check_setting("vectors", self.vectors, wanted, _are_names(self.vectors))
         check_setting("partners", self.partners, " or ".join(get_args(Partners)), self.partners in get_args(Partners))
         gains = self.gain_range
         check_setting("gain_range", gains, "None, or two gains, 0 or more, the lower first", _are_gains(gains))
@@ -105,6 +110,16 @@ def check_setting(name: str, value: Any, wanted: str, fits: bool) -> None:
     """
     if not fits:
         raise CorpusError(f"{name} must be {wanted}, not {value!r}")
+
+
+def _are_names(value: Any) -> bool:
+    if value is None or isinstance(value, str):
+        return value != ""
+    return (
+        isinstance(value, tuple)
+        and all(isinstance(name, str) and name for name in value)
+        and (len(set(value)) == len(value))
+    )
 
 
 def _are_gains(value: Any) -> bool:

@@ -22,7 +22,7 @@ KEPT_VECTORS = 8192
 # Reading a shard's rows maps the pages around them, up to a megabyte per column on some systems.
 SHARDS_BETWEEN_RELEASES = 4
 
-Vectors = Callable[[int], np.ndarray | None]
+Vectors = Callable[[int], np.ndarray]
 
 
 class BlockOrder:
@@ -204,17 +204,14 @@ class DissimilarGroups(Groups):
         return self._looks.get(row, lambda: self._mean(row))
 
     def _mean(self, row: int) -> np.ndarray:
-        vectors = self._vectors(row)
-        if vectors is None:
-            return np.zeros(self.order.samples.index.dimensions, np.float32)
-        mean = vectors.astype(np.float32).mean(0)
+        mean = self._vectors(row).astype(np.float32).mean(0)
         return mean / max(float(np.linalg.norm(mean)), 1e-12)
 
 
 def make_groups(samples: UsableSamples, config: StreamConfig, size: int, vectors: Vectors) -> Groups:
     """Return the groups that `config.partners` asks for; groups of one sample are always `AdjacentGroups`.
 
-    `vectors` returns the vectors of an index row, or None if they cannot be read.
+    `vectors` returns the vectors of the pictures of an index row; zeros if they cannot be read.
     """
     if size == 1 or config.partners == "neighbours":
         return AdjacentGroups(samples, config, size)

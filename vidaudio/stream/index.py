@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,33 +24,56 @@ from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, write_checksum
 from vidaudio.shards.links import open_regular
 from vidaudio.shards.open import open_store
 from vidaudio.shards.store import Store
-from vidaudio.stream.index_checks import check_rows, check_runs, described_in, read_batches, read_runs
+from vidaudio.stream.index_checks import (
+    check_rows,
+    check_runs,
+    columns_in,
+    described_in,
+    open_batches,
+    read_batches,
+    read_runs,
+)
+from vidaudio.stream.vector_columns import VectorColumn, column_named, columns_in_words
 from vidaudio.text import first_line
 
 INDEX_FILE = "index.arrow"
 _METADATA_KEY = b"vidaudio"
 _LAYOUT_KEY = b"vidaudio.layout"
 
-SAMPLE_SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),
-        ("id", pa.string()),
-        ("source", pa.string()),
-        ("dataset", pa.string()),
-        ("split", pa.string()),
-        ("labels", pa.list_(pa.string())),
-        ("captions", pa.list_(pa.string())),
-        ("samples", pa.int64()),
-        ("audio_start_seconds", pa.float64()),
-        ("frame_seconds", pa.list_(pa.float64())),
-        ("grid_seconds", pa.list_(pa.float64())),
-        ("audio_offset", pa.int64()),
-        ("audio_length", pa.int64()),
-        ("vectors_offset", pa.int64()),
-        ("vectors_length", pa.int64()),
-        ("shard", pa.int32()),
-    ]
+# Columns of every pack; the columns of its vectors stand before the last.
+_BASE_FIELDS = (
+    ("key", pa.string()),
+    ("id", pa.string()),
+    ("source", pa.string()),
+    ("dataset", pa.string()),
+    ("split", pa.string()),
+    ("labels", pa.list_(pa.string())),
+    ("captions", pa.list_(pa.string())),
+    ("samples", pa.int64()),
+    ("audio_start_seconds", pa.float64()),
+    ("frame_seconds", pa.list_(pa.float64())),
+    ("grid_seconds", pa.list_(pa.float64())),
+    ("audio_offset", pa.int64()),
+    ("audio_length", pa.int64()),
 )
+
+
+def table_schema(columns: Sequence[VectorColumn]) -> pa.Schema:
+    """Return the schema of the tables of a pack with these vector columns."""
+    fields = list(_BASE_FIELDS)
+    for column in columns:
+        fields += [(column.offset, pa.int64()), (column.length, pa.int64())]
+        fields += [(column.seconds, pa.list_(pa.float64()))] if column.input == "sound" else []
+    return pa.schema(fields)
+
+
+def sample_schema(columns: Sequence[VectorColumn]) -> pa.Schema:
+    """Return the schema of the index of a pack with these vector columns: its tables, and the shard of each row."""
+    return table_schema(columns).append(pa.field("shard", pa.int32()))
+
+
+# Schema of a pack with the vectors of the corpus's own encoder only.
+SAMPLE_SCHEMA = sample_schema([VectorColumn("")])
 
 ROWS_AT_ONCE = 1024
 # Exceptions that reading an invalid index file can raise, depending on what is wrong.
@@ -73,12 +96,12 @@ class TrainingIndex:
 
     Attributes:
         store: The folder `training/<name>`.
-        table: Rows of `SAMPLE_SCHEMA`, in packed order.
+        table: Rows of `sample_schema(vectors)`, in packed order.
         tars: File names of the tars, by the number in column `shard`.
         audio: Sound format, `flac` or `wav`.
         sample_rate: Sample rate of the sound, Hz.
         frames_per_second: Rate of the picture grid.
-        encoder: Fingerprint of the encoder that made the vectors.
+        encoder: Fingerprint of the encoder that made the first vectors.
         splits: Sample count of each split of the corpus.
         plan_hash: Hash of the pack's plan.
         generation: Number of times that samples have been removed from the pack.
@@ -89,6 +112,7 @@ class TrainingIndex:
         tar_numbers: Tar number of each run of consecutive rows in one split and tar, in order.
         tar_rows: Number of rows of each such run.
         mapping: Memory map of the file; None if the file was read into memory.
+        vectors: Vector columns of the pack, the first one first.
     """
 
     store: Store
@@ -106,14 +130,28 @@ class TrainingIndex:
     tar_numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False)
     tar_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False)
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
+    vectors: tuple[VectorColumn, ...] = ()
 
     def __len__(self) -> int:
         return self.table.num_rows
 
     @property
     def dimensions(self) -> int:
-        """Length of the embedding vectors."""
+        """Length of the first vectors."""
         return self.encoder["dimensions"]
+
+    def vectors_of(self, encoder: str | None = None) -> VectorColumn:
+        """Return the vector column of an encoder; the first one if no encoder is named.
+
+        Raises:
+            CorpusError: When the pack has no vectors of the encoder; names those that it has.
+        """
+        found = column_named(self.vectors, encoder)
+        if found is None:
+            raise CorpusError(
+                f"{self.store.url} holds no vectors of {encoder!r}; it holds those of {columns_in_words(self.vectors)}"
+            )
+        return found
 
     def identity(self) -> str:
         """Return what must be unchanged when a run resumes: the pack's plan hash and its generation."""
@@ -163,7 +201,7 @@ def _let_pages_go(mapping: mmap.mmap | None) -> None:
 
 
 def write_index(path: Path, table: pa.Table, metadata: dict[str, Any]) -> None:
-    """Write the index file: rows of `SAMPLE_SCHEMA`, uncompressed so that they can be mapped, with a checksum.
+    """Write the index file: rows of `sample_schema`, uncompressed so that they can be mapped, with a checksum.
 
     The metadata contains where splits and shards begin, so that a reader does not have to search the rows.
     """
@@ -195,13 +233,15 @@ def read_index(
     Raises:
         One of `INDEX_DAMAGE`: When the file is not a valid index.
     """
-    table = read_batches(source, SAMPLE_SCHEMA, let_go, is_known=is_known)
-    described = described_in(table.schema.metadata or {}, _METADATA_KEY)
+    file = open_batches(source)
+    described = described_in(file.schema.metadata or {}, _METADATA_KEY)
+    columns = columns_in(described)
+    table = read_batches(file, source.size(), sample_schema(columns), let_go, is_known=is_known)
     tars = len(described["tars"])
     layout = table.schema.metadata.get(_LAYOUT_KEY)
     runs = read_runs(layout_of(table) if layout is None else parse_json(layout), table.num_rows, tars)
     if not is_known:
-        check_rows(table, tars, described["audio"], let_go)
+        check_rows(table, columns, tars, described["audio"], let_go)
         check_runs(runs, table)
         let_go()
     return table, described, runs
@@ -268,13 +308,17 @@ def open_index(
         tar_numbers=np.asarray([number for _, number, _ in runs], np.int64),
         tar_rows=np.asarray([rows for _, _, rows in runs], np.int64),
         mapping=mapping,
+        vectors=columns_in(described),
     )
 
 
 def encoder_in_words(encoder: Mapping[str, Any]) -> str:
-    """Describe an encoder: its architecture, the length of its vectors, and how its weights' hash begins."""
+    """Describe an encoder: its architecture, the length of its vectors, its windows of time, and its weights' hash."""
     weights = str(encoder.get("weights_sha256", ""))[:16] or "unknown"
-    return f"{encoder.get('architecture', 'an encoder')} ({encoder.get('dimensions')} dimensions, weights {weights})"
+    sizes = f"{encoder.get('dimensions')} dimensions"
+    if encoder.get("input") == "sound":
+        sizes += f", {encoder.get('window_seconds'):g} s every {encoder.get('hop_seconds'):g} s"
+    return f"{encoder.get('architecture', 'an encoder')} ({sizes}, weights {weights})"
 
 
 def _mapped(store: Store, cache: RemoteFiles | None) -> tuple[mmap.mmap | None, str, tuple[int, ...] | None]:

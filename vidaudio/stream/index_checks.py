@@ -10,7 +10,8 @@ import itertools
 import math
 import string
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,8 @@ import pyarrow.compute as pc
 from vidaudio.json_values import parse_object
 from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.table_checks import FLAC_SAMPLES_PER_BYTE, LARGEST, MAX_VECTOR_LENGTH
+from vidaudio.stream.vector_columns import VectorColumn, VectorInput, only_column, read_columns
+from vidaudio.stream.vector_files import rows_in
 
 AUDIO = ("flac", "wav")
 # `pack` begins a new batch before 32-bit offsets overflow: after 2 GiB of text.
@@ -42,13 +45,28 @@ class BadIndex(ValueError):
     """A file that is not a valid index; the message says why."""
 
 
+def open_batches(source: pa.BufferReader) -> pa.RecordBatchFileReader:
+    """Open an index file, whose rows are not read yet.
+
+    Raises:
+        BadIndex: When the file is not a valid index; Arrow may raise its own errors instead.
+    """
+    _refuse_compression(memoryview(source.read_buffer()))
+    source.seek(0)
+    file = pa.ipc.open_file(source)
+    if file.num_record_batches > MAX_BATCHES:
+        raise BadIndex(f"it is in {file.num_record_batches:,} pieces")
+    return file
+
+
 def read_batches(
-    source: pa.BufferReader, schema: pa.Schema, let_go: Callable[[], None], *, is_known: bool = False
+    file: pa.RecordBatchFileReader, size: int, schema: pa.Schema, let_go: Callable[[], None], *, is_known: bool = False
 ) -> pa.Table:
     """Return the checked rows of an index file, without copying them.
 
     Args:
-        source: The mapped file.
+        file: The opened file.
+        size: Size of the file, bytes.
         schema: Columns that the file must have, and that the returned table has.
         let_go: Releases pages that have been read to the system.
         is_known: Whether the values have been checked already.
@@ -56,12 +74,6 @@ def read_batches(
     Raises:
         BadIndex: When the file is not a valid index; Arrow may raise its own errors instead.
     """
-    size = source.size()
-    _refuse_compression(memoryview(source.read_buffer()))
-    source.seek(0)
-    file = pa.ipc.open_file(source)
-    if file.num_record_batches > MAX_BATCHES:
-        raise BadIndex(f"it is in {file.num_record_batches:,} pieces")
     for field in schema:
         if file.schema.get_field_index(field.name) < 0 or file.schema.field(field.name).type != field.type:
             raise BadIndex(f"its column {field.name} is missing, or is not {field.type}")
@@ -146,6 +158,23 @@ def described_in(metadata: Mapping[bytes, bytes], key: bytes) -> dict[str, Any]:
     return described
 
 
+def columns_in(described: Mapping[str, Any]) -> tuple[VectorColumn, ...]:
+    """Return the vector columns that the description of an index lists; those of older versions list none and have one.
+
+    Raises:
+        BadIndex, KeyError, TypeError, ValueError: When they are not such columns.
+    """
+    if "vectors" not in described:
+        return (only_column(described["encoder"]),)
+    columns = []
+    for column, entry in zip(read_columns(described["vectors"]), described["vectors"], strict=True):
+        fingerprint = check_fingerprint(entry["fingerprint"])
+        if (fingerprint.get("input", "frames"), fingerprint["dimensions"]) != (column.input, column.dimensions):
+            raise BadIndex(f"it describes the encoder {column.encoder} in two ways")
+        columns.append(replace(column, fingerprint=fingerprint))
+    return tuple(columns)
+
+
 def check_fingerprint(encoder: Any) -> dict[str, Any]:
     """Return an encoder's fingerprint after checking the types of its values.
 
@@ -178,7 +207,19 @@ def check_fingerprint(encoder: Any) -> dict[str, Any]:
         numbers = isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value)
         if value is not None and not numbers:
             raise BadIndex(f"its encoder's {name} is not three numbers")
+    _check_input(encoder)
     return encoder
+
+
+def _check_input(encoder: Mapping[str, Any]) -> None:
+    """Check what an encoder encodes; an encoder of sound says which windows of time it encodes, and at which rate."""
+    kind = encoder.get("input", "frames")
+    if kind not in get_args(VectorInput):
+        raise BadIndex(f"its encoder encodes {str(kind)[:40]!r}, not {' or '.join(get_args(VectorInput))}")
+    for name in ("sample_rate", "window_seconds", "hop_seconds") if kind == "sound" else ():
+        value = encoder.get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= MAX_RATE:
+            raise BadIndex(f"its encoder of sound has the {name} {str(value)[:40]}")
 
 
 def read_runs(runs: Any, rows: int, tars: int) -> list[tuple[str, int, int]]:
@@ -234,8 +275,17 @@ def _check_shards(runs: Sequence[tuple[str, int, int]], column: pa.ChunkedArray)
             raise BadIndex("it says that rows are of shards that they are not of")
 
 
-def check_rows(table: pa.Table, tars: int, audio: str, let_go: Callable[[], None]) -> None:
+def check_rows(
+    table: pa.Table, columns: Sequence[VectorColumn], tars: int, audio: str, let_go: Callable[[], None]
+) -> None:
     """Check the values of all rows, `ROWS_AT_ONCE` rows at a time.
+
+    Args:
+        table: Rows of the index.
+        columns: Vector columns of the pack.
+        tars: Number of tars.
+        audio: Sound format, `flac` or `wav`.
+        let_go: Releases pages that have been read to the system.
 
     Raises:
         BadIndex: When a row has a value that no pack writes.
@@ -248,7 +298,10 @@ def check_rows(table: pa.Table, tars: int, audio: str, let_go: Callable[[], None
         for name, most in (("key", MAX_KEY_LENGTH), ("id", MAX_ID_LENGTH)):
             if not all(_are_ids(chunk, most) for chunk in rows[name].chunks):
                 raise BadIndex(f"its column {name} holds what is no {name}")
-        _check_numbers(rows, tars, audio)
+        _check_numbers(rows, columns, tars, audio)
+        for column in columns:
+            if column.input == "sound":
+                _check_seconds(rows, column)
         let_go()
 
 
@@ -264,11 +317,20 @@ def _are_ids(texts: pa.StringArray, most: int) -> bool:
     return bool(_IN_IDS[np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]].all())
 
 
-def _check_numbers(rows: pa.Table, tars: int, audio: str) -> None:
-    numbers = {
-        name: rows[name].to_numpy()
-        for name in ("samples", "audio_offset", "audio_length", "vectors_offset", "vectors_length", "shard")
-    }
+def _check_seconds(rows: pa.Table, column: VectorColumn) -> None:
+    """Check that every vector of a window of time has a start, and that the starts increase."""
+    counts = np.asarray(pc.list_value_length(rows[column.seconds]))
+    if not np.array_equal(counts, rows_in(rows[column.length].to_numpy(), column.dimensions)):
+        raise BadIndex(f"its columns {column.seconds} and {column.length} do not pair up")
+    seconds = pc.list_flatten(rows[column.seconds]).to_numpy()
+    same_row = np.diff(np.repeat(np.arange(len(counts)), counts)) == 0
+    if not np.isfinite(seconds).all() or (np.diff(seconds)[same_row] <= 0).any():
+        raise BadIndex(f"its column {column.seconds} holds values that are no times")
+
+
+def _check_numbers(rows: pa.Table, columns: Sequence[VectorColumn], tars: int, audio: str) -> None:
+    places = [name for column in columns for name in (column.offset, column.length)]
+    numbers = {name: rows[name].to_numpy() for name in ("samples", "audio_offset", "audio_length", *places, "shard")}
     shard = numbers.pop("shard")
     if len(shard) and not (shard.min() >= 0 and shard.max() < tars):
         raise BadIndex("its column shard names tars that it does not list")

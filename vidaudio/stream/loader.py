@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,11 @@ from vidaudio.stream.config import StreamConfig, check_setting, is_whole
 from vidaudio.stream.index import TrainingIndex, encoder_in_words
 from vidaudio.stream.loader_errors import with_readable_errors
 from vidaudio.stream.mixtures import MixtureSampler, SampleRef
-from vidaudio.stream.order import WINDOWS, generator
+from vidaudio.stream.order import TEXTS, WINDOWS, generator
 from vidaudio.stream.packed_corpus import Damage
 from vidaudio.stream.ranks import rank_part, rank_rows
 from vidaudio.stream.reader import DamagedSample
+from vidaudio.stream.vector_columns import VectorColumn
 from vidaudio.stream.windows import Windows
 
 __all__ = ["MixtureStream", "StreamConfig"]
@@ -38,7 +39,7 @@ class MixtureStream(IterableDataset):
     A batch is a dictionary, with B mixtures of this rank, N sources, F pictures, D dimensions:
 
         audio     int16 `[B, N, samples]`
-        vectors   float16 `[B, N, F, D]`
+        vectors   float16 `[B, N, F, D]`; if `config.vectors` is a tuple, a dictionary of them by encoder
         gains     float32 `[B, N]`
         frames    uint8 `[B, N, F, 3, H, W]`, if `config.frames` is set
         rows      int64 `[B, N]`, row in the index of the sample's corpus
@@ -48,6 +49,10 @@ class MixtureStream(IterableDataset):
         replaced  int, number of samples that replace damaged ones
         damage    list of str, what was wrong with the damaged samples
 
+    Vectors of an encoder of sound are float16 `[B, N, W, D]`: those of the W windows of time around the middle of the
+    sample's sound, where W is the number of the encoder's hops that fit into the window. Vectors of an encoder of text
+    are `[B, N, 1, D]`, of one of the sample's texts, drawn by seed and position.
+
     Args:
         url: A packed corpus, `CORPUS/training/NAME`, local or at an fsspec URL; or several, with their weights.
         config: What to iterate, and how; None means the defaults.
@@ -56,9 +61,9 @@ class MixtureStream(IterableDataset):
         world_size: Number of processes in distributed training.
 
     Raises:
-        CorpusError: When a corpus or split is missing, the sample rate differs from the wanted one, wanted pictures are
-            missing, there are too few sources or usable samples for one mixture, or the corpora do not match one
-            another.
+        CorpusError: When a corpus or split is missing, the sample rate differs from the wanted one, wanted pictures or
+            vectors are missing, there are too few sources or usable samples for one mixture, or the corpora do not
+            match one another.
     """
 
     def __init__(
@@ -81,6 +86,10 @@ class MixtureStream(IterableDataset):
         self.corpora = self._picker.corpora
         self._damage = Damage()
         self._check_alike()
+        self._by_encoder = isinstance(self.config.vectors, tuple)
+        # What each column's tensor is called while a batch is filled.
+        self._vector_parts = [f"vectors of {c.encoder}" if self._by_encoder else "vectors" for c in self.vectors]
+        self._draws_texts = any(column.input == "text" for column in self.vectors)
 
     @property
     def url(self) -> str:
@@ -96,6 +105,16 @@ class MixtureStream(IterableDataset):
     def windows(self) -> Windows:
         """Windows of the first corpus."""
         return self.corpora[0].windows
+
+    @property
+    def vectors(self) -> tuple[VectorColumn, ...]:
+        """Columns of the vectors that batches contain."""
+        return self.corpora[0].vectors
+
+    @property
+    def encoder(self) -> dict[str, Any] | None:
+        """Fingerprint of the encoder that made the first vectors in batches; None if batches contain none."""
+        return dict(self.vectors[0].fingerprint) if self.vectors else None
 
     @property
     def too_short(self) -> int:
@@ -207,20 +226,23 @@ class MixtureStream(IterableDataset):
         batch = self._empty_batch(len(positions))
         # NumPy writes single samples faster than PyTorch does.
         written = {name: tensor.numpy() for name, tensor in batch.items()}
+        parts = [written[name] for name in self._vector_parts]
         replaced = 0
         for place, position in enumerate(positions):
             rng = generator(WINDOWS, self.config.seed, position)
-            picks = self._picker.pick(position)
+            picks, draws = self._picker.pick(position), self._text_draws(position)
             for slot, (number, row, _) in enumerate(picks):
                 corpus = self.corpora[number]
                 window = corpus.windows.random(row, rng) if self.config.shuffle else corpus.windows.middle(row)
                 try:
-                    read = corpus.read(row, window)
+                    read = corpus.read(row, window, draws[slot])
                     self._damage.in_a_row = 0
                 except DamagedSample as error:
-                    read = self._replace(error, position, slot, picks)
+                    read = self._replace(error, position, slot, picks, draws[slot])
                     replaced += 1
-                written["audio"][place, slot], written["vectors"][place, slot] = read[:2]
+                written["audio"][place, slot] = read[0]
+                for part, vectors in zip(parts, read[1], strict=True):
+                    part[place, slot] = vectors
                 written["corpora"][place, slot], written["rows"][place, slot] = picks[slot][:2]
                 if self.config.frames:
                     if "frames" not in batch:
@@ -229,6 +251,9 @@ class MixtureStream(IterableDataset):
                     write_pictures(read[2], batch["frames"][place, slot])
             if self.config.gain_range is not None:
                 written["gains"][place] = rng.uniform(*self.config.gain_range, self.config.sources)
+        if self._by_encoder:
+            named = zip(self.vectors, self._vector_parts, strict=True)
+            batch["vectors"] = {column.encoder: batch.pop(part) for column, part in named}
         return batch | {
             "step": step,
             "share": len(positions) / self._mixtures(step),
@@ -238,14 +263,22 @@ class MixtureStream(IterableDataset):
 
     def _empty_batch(self, mixtures: int) -> dict[str, torch.Tensor]:
         each, shape = (mixtures, self.config.sources), self.windows.shape
-        large = {
-            "audio": ((*each, shape.samples), torch.int16),
-            "vectors": ((*each, shape.frames, self.index.dimensions), torch.float16),
-        }
+        seconds = shape.samples / self.index.sample_rate
+        large = {"audio": ((*each, shape.samples), torch.int16)}
+        for part, column in zip(self._vector_parts, self.vectors, strict=True):
+            large[part] = ((*each, column.per_window(shape.frames, seconds), column.dimensions), torch.float16)
         small = {"gains": torch.float32, "rows": torch.int64, "corpora": torch.int64}
         return allocate_shared(large) | {name: torch.ones(each, dtype=dtype) for name, dtype in small.items()}
 
-    def _replace(self, error: DamagedSample, position: int, slot: int, picks: list[SampleRef]) -> tuple:
+    def _text_draws(self, position: int) -> Sequence[float]:
+        """Return which of its texts each sample of a mixture is given, as shares of their numbers, 0 to below 1."""
+        if not self._draws_texts:
+            return (0.0,) * self.config.sources
+        return generator(TEXTS, self.config.seed, position).random(self.config.sources).tolist()
+
+    def _replace(
+        self, error: DamagedSample, position: int, slot: int, picks: list[SampleRef], draw: float
+    ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None]:
         """Read another sample in place of a damaged one, and store it in `picks`."""
         number, _, place = picks[slot]
         corpus = self.corpora[number]
@@ -254,7 +287,7 @@ class MixtureStream(IterableDataset):
         for row, rng in corpus.replacements(position, slot, place, unlike):
             window = corpus.windows.random(row, rng) if self.config.shuffle else corpus.windows.middle(row)
             try:
-                read = corpus.read(row, window)
+                read = corpus.read(row, window, draw)
             except DamagedSample as again:
                 self._damage.add(again)
                 continue
@@ -272,17 +305,20 @@ class MixtureStream(IterableDataset):
         return rank_part(self._mixtures(step), self.rank, self.world_size)
 
     def _check_alike(self) -> None:
-        first = self.index
-        for corpus in self.corpora[1:]:
-            other = corpus.index
-            for what, ours, theirs in (
-                ("sound", f"{first.sample_rate} Hz", f"{other.sample_rate} Hz"),
-                ("vectors of", encoder_in_words(first.encoder), encoder_in_words(other.encoder)),
+        first, *others = self.corpora
+        for other in others:
+            for what, (ours, theirs) in (
+                ("sound", [f"{corpus.index.sample_rate} Hz" for corpus in (first, other)]),
+                ("vectors of", [_encoders_in_words(corpus.vectors) for corpus in (first, other)]),
             ):
                 if ours != theirs:
                     raise CorpusError(
-                        f"{self.corpora[0].url} and {corpus.url} cannot be mixed: they hold {what} {ours} and {theirs}"
+                        f"{first.url} and {other.url} cannot be mixed: they hold {what} {ours} and {theirs}"
                     )
+
+
+def _encoders_in_words(columns: Sequence[VectorColumn]) -> str:
+    return " with ".join(encoder_in_words(column.fingerprint) for column in columns)
 
 
 def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persistent: bool = False) -> DataLoader:

@@ -19,7 +19,10 @@ from vidaudio.stream.order import SPARES, generator
 from vidaudio.stream.prefetch import Prefetcher
 from vidaudio.stream.reader import DamagedSample, SampleReader
 from vidaudio.stream.samples import UsableSamples, count_usable
+from vidaudio.stream.vector_columns import VectorColumn, columns_in_words
+from vidaudio.stream.vector_files import rows_in
 from vidaudio.stream.windows import Window, Windows
+from vidaudio.text import number_of
 
 DAMAGED_IN_A_ROW = 100
 DRAWS_FROM_BLOCK = 64
@@ -68,7 +71,8 @@ class PackedCorpus:
 
     Raises:
         CorpusError: When the corpus or split is missing, the sample rate differs from the wanted one, wanted pictures
-            are missing, there are too few sources or usable samples, or the cache is too small for the shards.
+            or vectors are missing, there are too few sources or usable samples, or the cache is too small for the
+            shards.
     """
 
     def __init__(self, url: str, config: StreamConfig, size: int) -> None:
@@ -82,6 +86,7 @@ class PackedCorpus:
         self._groups_since_release = 0
         self._check_rate()
         self._checked = self.index.stamp
+        self._check_vectors()
         self.counts = count_usable(self.index, self.windows)
         self.sizes = self.index.store.list("") if self._cache is not None else {}
         self._check_cache()
@@ -112,12 +117,19 @@ class PackedCorpus:
     @functools.cached_property
     def groups(self) -> Groups:
         """Groups of the samples, by the configured rule."""
-        return make_groups(self.samples, self.config, self.size, self._vectors)
+        return make_groups(self.samples, self.config, self.size, self._picture_vectors)
 
     @functools.cached_property
     def reader(self) -> SampleReader:
         """Reader of the samples."""
         return SampleReader(self.index, self._tars)
+
+    @functools.cached_property
+    def vectors(self) -> tuple[VectorColumn, ...]:
+        """Columns of the vectors that batches contain."""
+        wanted = self.config.vectors
+        names = wanted if isinstance(wanted, tuple) else (wanted,)
+        return tuple(self.index.vectors_of(name) for name in names)
 
     @functools.cached_property
     def _cache(self) -> ShardCache | None:
@@ -181,15 +193,24 @@ class PackedCorpus:
                 row = self.samples.draw_unlike(rng, unlike)
             yield row, rng
 
-    def read(self, row: int, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    def read(
+        self, row: int, window: Window, draw: float = 0.0
+    ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None]:
         """Return sound, vectors and pictures of a window.
 
+        Args:
+            row: Row of the sample in the index.
+            window: The window.
+            draw: Which of the sample's texts, as a share of their number, 0 to below 1.
+
         Returns:
-            Sound int16 `[samples]`, vectors float16 `[frames, D]`, and pictures uint8 `[frames, 3, H, W]` if
-                `config.frames` is set, otherwise None.
+            Sound int16 `[samples]`; for each column of `vectors`, float16 `[vectors, D]`; and pictures uint8 `[frames,
+                3, H, W]` if `config.frames` is set, otherwise None.
         """
-        sound, vectors = self.reader.window(row, window)
-        return sound, vectors, self.reader.pictures(row, window.frames) if self.config.frames else None
+        reader = self.reader
+        vectors = [reader.window_vectors(row, window, column.encoder, draw=draw) for column in self.vectors]
+        sound = reader.window_sound(row, window)
+        return sound, vectors, reader.pictures(row, window.frames) if self.config.frames else None
 
     def _watch(self, position: int) -> None:
         """Prefetch the shards of the block that begins, and of the next."""
@@ -203,11 +224,23 @@ class PackedCorpus:
     def _tars_of(self, shards: np.ndarray) -> list[int]:
         return self.index.tar_numbers[shards].tolist()
 
-    def _vectors(self, row: int) -> np.ndarray | None:
+    @functools.cached_property
+    def _frames_column(self) -> VectorColumn:
+        """First vector column of pictures, by which `distant` partners are chosen."""
+        found = next((column for column in self.index.vectors if column.input == "frames"), None)
+        if found is None:
+            raise CorpusError(
+                f"partners='distant' compares pictures by their vectors, and {self.url} holds only those of "
+                f"{columns_in_words(self.index.vectors)}"
+            )
+        return found
+
+    def _picture_vectors(self, row: int) -> np.ndarray:
+        """Return the vectors of a sample's pictures; a vector of zeros if they cannot be read."""
         try:
-            return self.reader.vectors(row)
+            return self.reader.vectors(row, self._frames_column.encoder)
         except DamagedSample:
-            return None
+            return np.zeros((1, self._frames_column.dimensions), np.float16)
 
     def _check_rate(self) -> None:
         wanted, found = self.config.sample_rate, self.index.sample_rate
@@ -217,6 +250,24 @@ class PackedCorpus:
                 f"--set extract.sample_rate={wanted}, or train at the corpus's rate: --set "
                 f"model.front_end.sample_rate={found}{_windows_then(self.config.shape.samples, wanted, found)}"
             )
+
+    def _check_vectors(self) -> None:
+        """Refuse a corpus that lacks wanted vectors, of all samples or of some: no batch could hold theirs."""
+        for column in self.vectors:
+            if column.input == "frames":
+                continue
+            missing = np.flatnonzero(rows_in(self.index.column(column.length), column.dimensions) < 1)
+            self.index.release_pages()
+            if len(missing):
+                chosen = ", chosen by pack.where ('captions.str.len() > 0')" if column.input == "text" else ""
+                raise CorpusError(
+                    f"{self.url}, split {self.config.split}: {len(missing):,} of "
+                    f"{number_of(len(self.index), 'sample')} have no vector of {column.encoder} ({column.input}), "
+                    f"{self.index.text('key', int(missing[0]))} among them; pack only clips that have one under "
+                    f"another name{chosen}, or do not ask for these vectors"
+                )
+        if self.config.partners == "distant":
+            _ = self._frames_column
 
     def _check_pictures(self) -> None:
         shards = np.flatnonzero(self.counts.usable)

@@ -14,6 +14,7 @@ from vidaudio.shards.tar import BadTar, Member, list_members
 from vidaudio.stream.cache import CachedTars
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.lru import LruCache
+from vidaudio.stream.vector_columns import VectorColumn
 from vidaudio.stream.vector_files import read_header
 from vidaudio.stream.windows import Window
 
@@ -25,6 +26,34 @@ MAX_LISTED_TARS = 64
 
 class DamagedSample(CorpusError):
     """A sample that cannot be read or decoded; other samples of its shard may be readable."""
+
+
+class _Places:
+    """Where the vectors of one column are, and the shapes of their headers that were found valid."""
+
+    def __init__(self, column: VectorColumn, index: TrainingIndex) -> None:
+        self.column = column
+        self.offset = index.column(column.offset)
+        self.length = index.column(column.length)
+        self.shapes: dict[bytes, tuple[int, ...]] = {}
+        self._seconds = index.lists(column.seconds) if column.input == "sound" else None
+
+    def starts(self, row: int) -> np.ndarray:
+        """Return the start of each window of time of a sample, seconds."""
+        seconds, ends = self._seconds
+        return seconds[ends[row] : ends[row + 1]]
+
+    def shape(self, header: bytes) -> tuple[int, ...]:
+        """Return the shape in a NumPy header of vectors; valid headers are cached by their bytes.
+
+        Raises:
+            ValueError: When the header is not one of this column's vectors.
+        """
+        shape, kind, _ = read_header(header)
+        if kind != np.float16 or shape[1:] != (self.column.dimensions,):
+            raise ValueError(f"vectors {kind} {list(shape)}, not float16 of {self.column.dimensions}")
+        self.shapes[header] = shape
+        return shape
 
 
 class SampleReader:
@@ -41,12 +70,11 @@ class SampleReader:
         self._by_request = tars is None and index.store.local_path("") is None
         self._open: LruCache[int] = LruCache(MAX_OPEN_TARS, forget=os.close)
         self._listed: LruCache[dict[str, Member]] = LruCache(MAX_LISTED_TARS)
-        self._headers: dict[bytes, tuple[int, ...]] = {}
+        self._places: dict[str | None, _Places] = {}
+        self._start_seconds = index.column("audio_start_seconds")
         self._shard = index.column("shard")
         self._audio_offset = index.column("audio_offset")
         self._audio_length = index.column("audio_length")
-        self._vectors_offset = index.column("vectors_offset")
-        self._vectors_length = index.column("vectors_length")
         self._samples = index.column("samples")
 
     def sound(self, row: int, first: int = 0, samples: int | None = None) -> np.ndarray:
@@ -80,17 +108,22 @@ class SampleReader:
             raise self._damaged(row, error) from error
         return out
 
-    def vectors(self, row: int) -> np.ndarray:
-        """Return the embeddings of all the sample's pictures, float16 `[pictures, dimensions]`.
+    def vectors(self, row: int, encoder: str | None = None) -> np.ndarray:
+        """Return all vectors of a sample that an encoder made, float16 `[vectors, dimensions]`.
+
+        Args:
+            row: Row of the sample in the index.
+            encoder: Name of the encoder; None for the pack's first.
 
         Raises:
             DamagedSample: When the sample's vectors are truncated or invalid.
         """
-        data = self._read(row, int(self._vectors_offset[row]), int(self._vectors_length[row]))
-        # The header must be parsed, and is the same for all samples with the same number of pictures.
+        places = self._places_of(encoder)
+        data = self._read(row, int(places.offset[row]), int(places.length[row]))
+        # The header must be parsed, and is the same for all samples with the same number of vectors.
         header = data[: 10 + int.from_bytes(data[8:10], "little")]
         try:
-            shape = self._headers.get(header) or self._shape(header)
+            shape = places.shapes.get(header) or places.shape(header)
             return np.frombuffer(data, np.float16, offset=len(header)).reshape(shape)
         except ValueError as error:
             raise self._damaged(row, error) from error
@@ -121,11 +154,42 @@ class SampleReader:
         return np.stack(found)
 
     def window(self, row: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sound int16 `[samples]` and vectors float16 `[frames, dimensions]` of one window."""
-        vectors = self.vectors(row)
-        if window.frames[-1] >= len(vectors):
-            raise self._damaged(row, f"{len(vectors)} vectors where there should be more")
-        return self.window_sound(row, window), vectors[list(window.frames)]
+        """Return the sound int16 `[samples]` of one window, and its vectors of the pack's first encoder."""
+        vectors = self.window_vectors(row, window)
+        return self.window_sound(row, window), vectors
+
+    def window_vectors(self, row: int, window: Window, encoder: str | None = None, *, draw: float = 0.0) -> np.ndarray:
+        """Return an encoder's vectors of one window, float16 `[vectors, dimensions]`.
+
+        They are those of the window's pictures; those of the windows of time around its middle, see
+        `VectorColumn.rows_around`; or the vector of one text of the sample.
+
+        Args:
+            row: Row of the sample in the index.
+            window: The window.
+            encoder: Name of the encoder; None for the pack's first.
+            draw: Which of the sample's texts, as a share of their number, 0 to below 1.
+
+        Raises:
+            DamagedSample, CorpusError: As `vectors`, or when the sample has too few vectors.
+        """
+        vectors = self.vectors(row, encoder)
+        places = self._places_of(encoder)
+        if places.column.input == "frames":
+            if window.frames[-1] >= len(vectors):
+                raise self._damaged(row, f"{len(vectors)} vectors where there should be more")
+            return vectors[list(window.frames)]
+        if not len(vectors):
+            raise self._damaged(row, f"no vector of {places.column.encoder}")
+        if places.column.input == "text":
+            return vectors[int(draw * len(vectors))][None]
+        starts = places.starts(row)
+        if len(starts) != len(vectors):
+            raise self._damaged(row, f"{len(vectors)} vectors where there should be {len(starts)}")
+        rate = self._index.sample_rate
+        middle = float(self._start_seconds[row]) + (window.first_sample + window.samples / 2) / rate
+        count = places.column.per_window(len(window.frames), window.samples / rate)
+        return vectors[places.column.rows_around(starts, middle, count)]
 
     def window_sound(self, row: int, window: Window) -> np.ndarray:
         """Return the sound of one window, int16 `[samples]`, as CLIPSep's loader cuts it.
@@ -148,13 +212,11 @@ class SampleReader:
         """Close the open files."""
         self._open.clear()
 
-    def _shape(self, header: bytes) -> tuple[int, int]:
-        """Return the shape in a NumPy header of vectors; valid headers are cached by their bytes."""
-        shape, kind, _ = read_header(header)
-        if kind != np.float16 or shape[1:] != (self._index.dimensions,):
-            raise ValueError(f"vectors {kind} {list(shape)}, not float16 of {self._index.dimensions}")
-        self._headers[header] = shape
-        return shape
+    def _places_of(self, encoder: str | None) -> _Places:
+        found = self._places.get(encoder)
+        if found is None:
+            found = self._places[encoder] = _Places(self._index.vectors_of(encoder), self._index)
+        return found
 
     def _members(self, row: int) -> dict[str, Member]:
         """Return the members of the sample's tar by name; the tar's headers are read once."""

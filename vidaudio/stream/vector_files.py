@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 
 _MAGIC = b"\x93NUMPY\x01\x00"
+# Length of NumPy's header of any array of vectors.
+HEADER_BYTES = 128
 # Length of the magic bytes and of the header's length field.
 _HEADER_BEGINS = 10
 _HEADER = re.compile(
@@ -50,3 +53,8 @@ def read_vectors(data: bytes) -> np.ndarray:
     if math.prod(shape) * kind.itemsize != len(data) - begin:
         raise ValueError("its vectors are not as many as their header says")
     return np.frombuffer(data, kind, offset=begin).reshape(shape)
+
+
+def rows_in(length: Any, dimensions: int) -> Any:
+    """Return the number of float16 vectors in a file of `length` bytes, or in each of an array of lengths."""
+    return (length - HEADER_BYTES) // (2 * max(1, dimensions))

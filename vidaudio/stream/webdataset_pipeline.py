@@ -15,6 +15,7 @@ from vidaudio.json_values import parse_json
 from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.paths import path_here
 from vidaudio.stream.index import open_index
+from vidaudio.stream.vector_columns import OWN_MEMBER
 from vidaudio.stream.vector_files import read_vectors
 
 
@@ -31,8 +32,9 @@ def webdataset(urls: str | Sequence[str], **options: Any) -> wds.WebDataset:
     """Return a WebDataset over training shards, with decoded samples.
 
     The samples are dictionaries: `__key__`; `audio` int16 `[samples]`; `sample_rate` Hz; `vectors` float16 `[pictures,
-    D]`; `json`, the sample's metadata (id, source, labels, captions, split, times); and `images`, JPEG bytes, if the
-    pack has frames.
+    D]` of the corpus's own encoder; `json`, the sample's metadata (id, source, labels, captions, split, times);
+    `further_vectors`, a dictionary of the vectors of other encoders by name, if the pack has any (the metadata then
+    says which times or texts they are of); and `images`, JPEG bytes, if the pack has frames.
 
     Args:
         urls: Tars, as returned by `shard_urls`, or anything that `webdataset.WebDataset` takes.
@@ -88,7 +90,11 @@ def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
         raise CorpusError(f"sample {sample.get('__key__')} of {sample.get('__url__')} has no sound; is this our shard?")
     try:
         audio, rate = decode_sound(sound)
-        vectors, facts = read_vectors(sample["clip.npy"]), parse_json(sample["json"])
+        facts = parse_json(sample["json"])
+        found = {key.removesuffix(".npy"): read_vectors(sample[key]) for key in sample if key.endswith(".npy")}
+        own = found.pop(OWN_MEMBER.removesuffix(".npy"), None)
+        if own is None and not found:
+            raise KeyError(OWN_MEMBER)
     except (BadSound, KeyError, ValueError) as error:
         raise CorpusError(f"sample {sample.get('__key__')} of {sample.get('__url__')} is damaged ({error})") from error
     pictures = sorted(key for key in sample if key.endswith(".jpg"))
@@ -96,7 +102,8 @@ def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
         "__key__": sample["__key__"],
         "audio": audio,
         "sample_rate": rate,
-        "vectors": vectors,
+        **({"vectors": own} if own is not None else {}),
+        **({"further_vectors": found} if found else {}),
         "json": facts,
         **({"images": [sample[key] for key in pictures]} if pictures else {}),
     }

@@ -9,20 +9,22 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 
-from vidaudio.corpus.columns import EMBED
+from vidaudio.corpus.columns import EMBED, embedding_schema
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.encoders import named_by_corpus
 from vidaudio.encoders.cache import cached_encoder
-from vidaudio.encoders.naming import description_bytes, encoder_name
+from vidaudio.encoders.naming import description_bytes
 from vidaudio.errors import EncoderError
 from vidaudio.json_values import parse_object
 from vidaudio.maintenance.verify.files import DAMAGE
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.shards.commit import is_table
+from vidaudio.stream.index_checks import check_fingerprint
+from vidaudio.stream.vector_columns import VectorInput, encoder_name
 
 TRUST_IT = "where you trust it, add --trust-encoder"
 DESCRIBE_AGAIN = "delete it and build again: the encoder describes itself anew"
@@ -37,11 +39,13 @@ class StoredEncoder:
         fingerprint: Fingerprint of the loaded encoder, else contents of `encoder.json`; None if that is unreadable or
             wrong.
         is_certain: Whether the values come from the loaded encoder itself.
+        input: What the encoder encodes.
     """
 
     dimensions: int
     fingerprint: dict[str, Any] | None = None
     is_certain: bool = False
+    input: VectorInput = "frames"
 
 
 def described_encoders(
@@ -97,7 +101,7 @@ def _by_the_encoder(corpus: Corpus, encoder: Any, findings: Findings) -> StoredE
             findings.add_problem(at, "does not say what the encoder here says of itself", DESCRIBE_AGAIN)
     except DAMAGE as error:
         findings.add_problem(at, f"is missing or damaged ({type(error).__name__})", DESCRIBE_AGAIN)
-    return StoredEncoder(encoder.dimensions, encoder.fingerprint, is_certain=True)
+    return StoredEncoder(encoder.dimensions, encoder.fingerprint, is_certain=True, input=encoder.input)
 
 
 def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findings) -> StoredEncoder | None:
@@ -106,16 +110,14 @@ def _by_itself(corpus: Corpus, name: str, files: Iterable[str], findings: Findin
         data = corpus.store.read(at)
         said = parse_object(data)
         named = encoder_name(said["architecture"], said["precision"], said["weights_sha256"])
-        dimensions = said["dimensions"]
-        if not isinstance(dimensions, int):
-            raise TypeError("dimensions is no whole number")
+        dimensions = check_fingerprint(said)["dimensions"]
     except (*DAMAGE, AttributeError) as error:
         findings.add_problem(at, f"is missing or damaged ({type(error).__name__})", DESCRIBE_AGAIN)
         return _by_a_table(corpus, EMBED.model_folder(name), files)
     if named != name or data != description_bytes(said):
         findings.add_problem(at, "is not what was written for this folder", DESCRIBE_AGAIN)
         return _by_a_table(corpus, EMBED.model_folder(name), files)
-    return StoredEncoder(dimensions, said)
+    return StoredEncoder(dimensions, said, input=said.get("input", "frames"))
 
 
 def _by_a_table(corpus: Corpus, folder: str, files: Iterable[str]) -> StoredEncoder | None:
@@ -123,7 +125,9 @@ def _by_a_table(corpus: Corpus, folder: str, files: Iterable[str]) -> StoredEnco
     for file in sorted(filter(is_table, files)):
         try:
             schema = pq.read_schema(io.BytesIO(corpus.store.read(f"{folder}/{file}")))
-            return StoredEncoder(schema.field("embedding").type.list_size)
+            dimensions = schema.field("embedding").type.list_size
+            kinds = [kind for kind in get_args(VectorInput) if schema.equals(embedding_schema(kind, dimensions))]
+            return StoredEncoder(dimensions, input=kinds[0])
         except (*DAMAGE, AttributeError):
             continue  # damaged tables are reported one by one
     return None

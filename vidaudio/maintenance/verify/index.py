@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.maintenance.verify.encoders import DESCRIBE_AGAIN
 from vidaudio.maintenance.verify.files import DAMAGE, named
@@ -19,7 +18,8 @@ from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.manifest_files import local_copy
 from vidaudio.maintenance.verify.packs import SHARD_AGAIN, Pack
 from vidaudio.shards.checksum import file_checksum_ok
-from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, read_index
+from vidaudio.stream.index import INDEX_FILE, read_index, sample_schema
+from vidaudio.stream.index_checks import columns_in
 
 INDEX_AGAIN = "delete it and pack again: it is made from the tables"
 
@@ -38,10 +38,11 @@ class PackIndex:
     def __init__(self, mapping: mmap.mmap, shards: int) -> None:
         self._mapping = mapping
         table, self.described, _ = read_index(pa.BufferReader(pa.py_buffer(mapping)))
+        self.columns = columns_in(self.described)
         self._table = table.replace_schema_metadata(None)
         self._rows = np.full(shards, -1)
         self._equal = np.zeros(shards, bool)
-        if self._table.schema == SAMPLE_SCHEMA:
+        if self._table.schema == sample_schema(self.columns):
             # If rows of different shards are mixed up, these bounds mean nothing, but then some comparison fails.
             bounds = np.searchsorted(self._table["shard"].to_numpy(), np.arange(shards + 1, dtype=np.int32))
             self._bounds: np.ndarray | None = bounds
@@ -52,7 +53,7 @@ class PackIndex:
         """Compare the table of training shard `number` of the pack with the index's rows of that shard."""
         if self._bounds is not None:
             column = pa.array(np.full(table.num_rows, number), pa.int32())
-            own = table.append_column("shard", column).select(SAMPLE_SCHEMA.names)
+            own = table.append_column("shard", column)
             first, last = self._bounds[number : number + 2].tolist()
             self._equal[number] = self._table.slice(first, max(0, last - first)).equals(own)
             if hasattr(mmap, "MADV_DONTNEED"):
@@ -107,11 +108,7 @@ def check_index(corpus: Corpus, pack: Pack, index: PackIndex, findings: Findings
     except DAMAGE as error:
         findings.add_problem(name, f"is no index of ours ({type(error).__name__})", INDEX_AGAIN)
         return
-    if "encoder" in wrong and not pack.encoder.is_certain:
-        # The index has a checksum that matches; the encoder's own description has none.
-        at = EMBED.described_in(pack.described.encoder)
-        findings.add_problem(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
-        wrong.remove("encoder")
+    wrong += _other_vectors(pack, index, name, findings)
     if wrong:
         findings.add_problem(name, f"says otherwise than the pack of {named(wrong)}", INDEX_AGAIN)
     if index.compared and not index.holds_all:
@@ -141,8 +138,26 @@ def _otherwise(corpus: Corpus, pack: Pack, described: dict[str, Any]) -> list[st
         "plan_hash": pack.described.plan_hash,
         "generation": pack.described.generation,
         "removed_samples": pack.described.removed_samples,
-        "encoder": pack.encoder.fingerprint if pack.encoder is not None else None,
     }
-    if wanted["encoder"] is None:  # the encoder is unknown, which is reported elsewhere
-        del wanted["encoder"]
     return [key for key, value in wanted.items() if described.get(key) != value]
+
+
+def _other_vectors(pack: Pack, index: PackIndex, name: str, findings: Findings) -> list[str]:
+    """Return what the index says otherwise of the pack's vectors than `pack.json` or the encoders themselves."""
+    packed = pack.described.vector_columns
+    # An index of an older version names no encoder.
+    named = "vectors" in index.described and [column.encoder for column in index.columns] != [c.encoder for c in packed]
+    if named or sample_schema(index.columns) != sample_schema(packed):
+        return ["vectors"]
+    wrong = ["encoder"] if index.described["encoder"] != index.columns[0].fingerprint else []
+    for column, own in zip(index.columns, packed, strict=True):
+        encoder = pack.encoders.get(own.encoder)
+        if encoder is None or encoder.fingerprint in (None, column.fingerprint):
+            continue  # an unknown encoder is reported elsewhere
+        if encoder.is_certain:
+            wrong.append(f"the encoder {own.encoder}")
+        else:
+            # The index has a checksum that matches; the encoder's own description has none.
+            at = f"embeddings/{own.encoder}/encoder.json"
+            findings.add_problem(at, f"says otherwise than {name}, whose seal holds", DESCRIBE_AGAIN)
+    return wrong

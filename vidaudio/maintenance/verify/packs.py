@@ -42,8 +42,8 @@ class Pack:
         folder: Folder of the pack, `training/NAME`.
         described: Contents of `pack.json`.
         sizes: Sizes of the pack's files, by name.
-        encoder: What is known of the encoder; None if nothing is.
-        vectors: Digests of the clips' vectors; None if vectors are not checked.
+        encoders: What is known of the encoders of the corpus, by name.
+        vectors: Digests of the clips' vectors, by encoder; without those of encoders that are not checked.
         facts: Manifest rows, as `listed_clips` returns them.
         plan: By training shard, `keys_digest` of its planned samples; None if the plan is not reproduced.
         removed: Clips and sources that must have no sample.
@@ -54,8 +54,8 @@ class Pack:
     folder: str
     described: PackDescription
     sizes: Mapping[str, int]
-    encoder: StoredEncoder | None
-    vectors: ClipVectors | None
+    encoders: Mapping[str, StoredEncoder]
+    vectors: Mapping[str, ClipVectors]
     facts: ListedClips
     plan: Mapping[str, bytes] | None = None
     removed: Tombstones = field(default_factory=Tombstones)

@@ -112,17 +112,17 @@ def _check_columns(
     remote = corpus.store.local_path(CORPUS_FILE) is None
     threads = REMOTE_THREADS if remote else max(2, len(os.sched_getaffinity(0)))
     # Samples are compared with their vectors only if their tar is hashed.
-    digested = {described.encoder for described, _ in packs.values() if share.fraction > 0}
+    packed = [column.encoder for described, _ in packs.values() for column in described.vector_columns]
+    digested = set(packed) if share.fraction > 0 else set()
     seen = _Columns(corpus, folders, digested)
     with (
         tqdm(total=total, desc="verifying", unit="shard", disable=not progress, dynamic_ncols=True) as bar,
         ThreadPoolExecutor(threads) as pool,
     ):
         side_by_side = functools.partial(in_order, pool, ahead=2 * threads)
-        dimensions = {name: described.dimensions for name, described in encoders.items()}
 
         def one(shard: int) -> ShardResult:
-            result = check_shard(corpus, shard, listings, dimensions, digested, share, removed)
+            result = check_shard(corpus, shard, listings, encoders, digested, share, removed)
             bar.update()
             return result
 
@@ -142,9 +142,7 @@ def _check_columns(
         owed = LostTables(corpus, listings)
         looked_at: list[tuple[Pack, Findings]] = []
         for folder, (described, sizes) in packs.items():
-            encoder = described.encoder
-            vectors = seen.vectors.get(encoder)
-            pack = Pack(folder, described, sizes, encoders.get(encoder), vectors, facts, plans[folder].keys, removed)
+            pack = Pack(folder, described, sizes, encoders, seen.vectors, facts, plans[folder].keys, removed)
             looked_at.append((pack, _check_pack(corpus, pack, share, side_by_side, bar)))
             owed.add(pack)
         for pack, found in looked_at:

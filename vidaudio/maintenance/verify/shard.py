@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vidaudio.corpus.columns import DOWNLOAD, EMBED, EXTRACT, Column, columns_in_order, embed_schema
+from vidaudio.corpus.columns import DOWNLOAD, EMBED, EXTRACT, Column, columns_in_order, embedding_schema
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import fetch_again, release_name
 from vidaudio.corpus.tombstones import Tombstones
+from vidaudio.maintenance.verify.encoders import StoredEncoder
 from vidaudio.maintenance.verify.files import (
     BUILD_AGAIN,
     BUILD_BOTH_AGAIN,
@@ -60,7 +61,7 @@ def check_shard(
     corpus: Corpus,
     shard: int,
     listings: Mapping[str, Mapping[str, int]],
-    encoders: Mapping[str, int],
+    encoders: Mapping[str, StoredEncoder],
     digested: Collection[str],
     share: Sampler,
     removed: Tombstones,
@@ -71,7 +72,7 @@ def check_shard(
         corpus: Corpus to check.
         shard: Shard number.
         listings: Files and sizes, by stage folder.
-        encoders: Dimensions of the vectors, by encoder name.
+        encoders: What is known of each encoder, by its name.
         digested: Encoders whose vector digests are requested.
         share: Share of the files to hash.
         removed: Clips and sources that must not occur anywhere.
@@ -80,17 +81,17 @@ def check_shard(
     ids, sources = (listed[name].to_pylist() for name in ("id", "source"))
     pairs = zip(ids, sources, strict=True) if removed else ()
     gone = frozenset(clip for clip, source in pairs if removed.covers(clip, source))
-    view = _Shard(corpus, shard, ids, gone, listings, digested, share)
+    view = _Shard(corpus, shard, ids, gone, listings, encoders, digested, share)
     view.result.findings.counts["clips"] += len(ids)
     view.result.media_kept = not view.has(release_name(shard))
     for column in columns_in_order():
         for folder in filter(column.owns, listings):
             schema = column.schema
             if column.stage == EMBED.stage:
-                dimensions = encoders.get(folder.partition("/")[2])
-                if dimensions is None:
+                encoder = encoders.get(folder.partition("/")[2])
+                if encoder is None:
                     continue  # nothing is known of this encoder, which is reported elsewhere
-                schema = embed_schema(dimensions)
+                schema = embedding_schema(encoder.input, encoder.dimensions)
             table = _ShardTable(view, column, folder, schema)
             if table.table is not None:
                 _CHECKS.get(column.stage, _check_rows)(table, view)
@@ -304,15 +305,18 @@ def _check_av(table: _ShardTable, view: _Shard) -> None:
 
 
 def _check_vectors(table: _ShardTable, view: _Shard) -> None:
-    """Compare vectors with pictures; note digests of the vectors if they are requested."""
+    """Compare vectors with the clips that they are of; note digests of the vectors if they are requested."""
     ids = table.table["id"].to_pylist()
+    encoder = table.folder.partition("/")[2]
     av_at = table_name(EXTRACT.folder, view.shard)
-    if view.pictures is not None and (ids, table.table["frame_seconds"].to_pylist()) != view.pictures:
-        table.add_problem(f"does not hold exactly the pictures that {av_at} has")
+    if view.pictures is not None and view.encoders[encoder].input == "frames":
+        if (ids, table.table["frame_seconds"].to_pylist()) != view.pictures:
+            table.add_problem(f"does not hold exactly the pictures that {av_at} has")
+    elif view.pictures is not None and (strange := sorted(set(ids) - set(view.pictures[0]))):
+        table.add_problem(f"holds vectors of {named(strange)}, which {av_at} does not have")
     flat = table.table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     if not np.isfinite(flat).all():
         table.add_problem("holds values that are no numbers")
-    encoder = table.folder.partition("/")[2]
     if encoder in view.digested:
         vectors = flat.reshape(len(ids), -1) if ids else flat.reshape(0, 1)
         view.result.vectors[encoder] = shard_vectors(view.ids, ids, vectors)

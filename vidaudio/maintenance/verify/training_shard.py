@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
@@ -22,13 +21,15 @@ from vidaudio.maintenance.verify.split_leaks import sources_by_side
 from vidaudio.maintenance.verify.vector_digests import DIGEST_BYTES, vector_digest
 from vidaudio.packs.description import PACK_FILE
 from vidaudio.shards.commit import CommitRecord
-from vidaudio.stream.index import SAMPLE_SCHEMA
+from vidaudio.stream.index import table_schema
+from vidaudio.stream.vector_columns import VectorColumn
 from vidaudio.stream.vector_files import read_vectors
 
-TABLE_SCHEMA = pa.schema([entry for entry in SAMPLE_SCHEMA if entry.name != "shard"])
 # Fields of a sample's JSON member that repeat its table row.
 DESCRIBED = ("id", "source", "dataset", "split", "labels", "captions", "samples", "audio_start_seconds")
 DESCRIBED += ("frame_seconds", "grid_seconds")
+# What vectors are of, in words.
+_OF = {"frames": "pictures", "sound": "windows of time", "text": "texts"}
 
 
 @dataclass(slots=True)
@@ -77,7 +78,7 @@ def check_training_shard(
         findings.add_problem(table_at, f"is the table of {record.tar}, {record.rows:,} rows", SHARD_AGAIN)
     if record.plan_hash != pack.described.plan_hash:
         findings.add_problem(table_at, f"was made under another plan than {PACK_FILE} names", PACK_AGAIN)
-    if table.schema.remove_metadata() != TABLE_SCHEMA:
+    if table.schema.remove_metadata() != table_schema(pack.described.vector_columns):
         findings.add_problem(table_at, "has other columns than this version writes", SHARD_AGAIN)
         return result
     result.tar = record.tar
@@ -128,7 +129,8 @@ def _check_tar(
         for row in rows:
             key = row["key"]
             expected[f"{key}.{pack.audio}"] = (row["audio_offset"], row["audio_length"])
-            expected[f"{key}.clip.npy"] = (row["vectors_offset"], row["vectors_length"])
+            for column in pack.described.vector_columns:
+                expected[f"{key}.{column.member}"] = (row[column.offset], row[column.length])
             expected[f"{key}.json"] = None
             if pack.described.settings.frames:
                 expected |= {f"{key}.{number:03d}.jpg": None for number in range(len(row["frame_seconds"]))}
@@ -136,30 +138,68 @@ def _check_tar(
         compare_members(tar, expected, name, findings, SHARD_AGAIN)
         if len(findings.problems) > before or not share.selects(name):
             return
-        listed = pack.facts.places(row["id"] for row in rows) if pack.vectors is not None else {}
+        listed = pack.facts.places(row["id"] for row in rows)
         for row in rows:
-            own = pack.vectors.of(row["id"], listed.get(row["id"], ())) if pack.vectors is not None else None
-            complaint = _sample_complaint(tar, row, own, pack.described.encoder)
-            if complaint:
+            for complaint in _sample_complaints(tar, row, pack, listed.get(row["id"], ())):
                 findings.add_problem(name, f"sample {row['key']} {complaint}", PACK_AGAIN)
 
 
-def _sample_complaint(tar: OpenTar, row: Mapping[str, Any], own: bytes | None, encoder: str) -> str | None:
-    """Return what is wrong with a sample; `own` holds digests of its clip's vectors, None if unknown."""
+def _sample_complaints(tar: OpenTar, row: Mapping[str, Any], pack: Pack, listed: Sequence[int]) -> Iterator[str]:
+    """Yield what is wrong with a sample; `listed` are the rows of its clip in the manifest."""
     try:
         described = parse_object(tar.read(tar.members[f"{row['key']}.json"]))
-        vectors = read_vectors(tar.read(tar.members[f"{row['key']}.clip.npy"]))
     except DAMAGE as error:
-        return f"cannot be read ({type(error).__name__})"
+        yield f"cannot be read ({type(error).__name__})"
+        return
     if {key: described.get(key) for key in DESCRIBED} != {key: row[key] for key in DESCRIBED}:
-        return "describes itself otherwise than its row"
-    if vectors.dtype != np.float16 or vectors.ndim != 2 or len(vectors) != len(row["frame_seconds"]):
-        return f"has vectors {vectors.dtype} {list(vectors.shape)} for {len(row['frame_seconds'])} pictures"
-    whole = row["key"] == row["id"]
+        yield "describes itself otherwise than its row"
+    for column in pack.described.vector_columns:
+        digests = pack.vectors.get(column.encoder)
+        own = digests.of(row["id"], listed) if digests is not None else None
+        complaint = _vectors_complaint(tar, row, described, column, own)
+        if complaint is not None:
+            yield complaint
+
+
+def _vectors_complaint(
+    tar: OpenTar, row: Mapping[str, Any], described: Mapping[str, Any], column: VectorColumn, own: bytes | None
+) -> str | None:
+    """Return what is wrong with a sample's vectors of one encoder; None if nothing is.
+
+    Args:
+        tar: The sample's tar.
+        row: The sample's table row.
+        described: Contents of the sample's JSON member.
+        column: Vector column of the pack.
+        own: Digests of the vectors of the sample's clip; None if unknown.
+    """
+    try:
+        vectors = read_vectors(tar.read(tar.members[f"{row['key']}.{column.member}"]))
+        told = _told_of(row, described, column)
+    except DAMAGE as error:
+        return f"cannot be read: its vectors of {column.encoder} ({type(error).__name__})"
+    shaped = vectors.dtype == np.float16 and vectors.ndim == 2
+    if not shaped or len(vectors) != told or (column.dimensions and vectors.shape[1] != column.dimensions):
+        return f"has vectors of {column.encoder} {vectors.dtype} {list(vectors.shape)} for {told} {_OF[column.input]}"
     digests = b"".join(vector_digest(vector) for vector in vectors)
+    whole = row["key"] == row["id"] or column.input == "text"
     if own is not None and (digests != own if whole else not _contains(own, digests)):
-        return f"has other vectors than {row['id']} in {EMBED.model_folder(encoder)}"
+        return f"has other vectors than {row['id']} in {EMBED.model_folder(column.encoder)}"
     return None
+
+
+def _told_of(row: Mapping[str, Any], described: Mapping[str, Any], column: VectorColumn) -> int:
+    """Return how many pictures, windows of time or texts a sample says that its vectors are of.
+
+    Raises:
+        ValueError: When its row and its JSON member name different windows of time; or another of `DAMAGE`.
+    """
+    if column.input == "frames":
+        return len(row["frame_seconds"])
+    told = described["vectors_seconds" if column.input == "sound" else "vectors_texts"][column.encoder]
+    if column.input == "sound" and told != row[column.seconds]:
+        raise ValueError("its windows of time are others than its row's")
+    return len(told)
 
 
 def _contains(all_digests: bytes, some: bytes) -> bool:

@@ -13,12 +13,11 @@ import pyarrow as pa
 from vidaudio.config.corpus import CorpusSettings, EncoderBlock, RunSettings
 from vidaudio.corpus.columns import EMBED, EXTRACT
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.corpus.encoders import named_by_corpus
+from vidaudio.corpus.encoders import is_own_encoder, named_by_corpus
 from vidaudio.encoders.cache import _stamps, cached_encoder
 from vidaudio.encoders.named_by import NamedByFile
-from vidaudio.encoders.naming import description_bytes, encoder_name
-from vidaudio.errors import CorpusError, EncoderError, MediaError
-from vidaudio.json_values import parse_object
+from vidaudio.encoders.naming import description_bytes
+from vidaudio.errors import EncoderError, MediaError
 from vidaudio.media.pictures import read_frame
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
@@ -100,22 +99,10 @@ def recorded_encoder(corpus: Corpus) -> str:
     Raises:
         EncoderError: As `prepare_encoder`; a model that only the corpus names is not fetched.
     """
-    found = [name for name in corpus.store.folders(EMBED.folder) if _is_of(corpus, name)]
+    found = [name for name in corpus.store.folders(EMBED.folder) if is_own_encoder(corpus, name)]
     if len(found) == 1:
         return found[0]
     return prepare_encoder(corpus, named_by_corpus(corpus, "name it in a recipe, and run `vidaudio build` with that"))
-
-
-def _is_of(corpus: Corpus, name: str) -> bool:
-    """Return whether an embeddings folder's description matches the corpus's own encoder."""
-    block = corpus.settings.embed.encoder
-    try:
-        told = parse_object(corpus.store.read(EMBED.described_in(name)))
-        named = encoder_name(told["architecture"], told["precision"], told["weights_sha256"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, CorpusError):
-        return False
-    same = all(told.get(key) == getattr(block, key) for key in ("architecture", "pretrained", "batch_size"))
-    return same and block.precision in ("auto", told["precision"]) and named == name
 
 
 def prepare_encoder(corpus: Corpus, named_by: NamedByFile | None = None) -> str:

@@ -91,6 +91,7 @@ class DataBlock(BatchBlock):
     frame_spacing_seconds: float = Field(1.0, gt=0)
     max_padding_seconds: float = Field(0.55, ge=0)
     gain_range: tuple[float, float] | None = (0.5, 1.5)
+    vectors: str | None = Field(None, description="of which encoder of the pack, for queries of kind corpus; its first")
     partners: Literal["neighbours", "uniform", "distant"] = Field(
         "neighbours", description="with whom a sample is mixed, see vidaudio.stream.StreamConfig; papers: uniform"
     )

@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidaudio.encoders.spec import RESNET
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.stream.packed_corpus import PackedCorpus
+from vidaudio.stream.vector_columns import columns_in_words
 from vidaudio.stream.windows import WindowShape
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.training.base import Data
@@ -45,7 +48,7 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         data: A packed corpus, or several with their weights.
 
     Raises:
-        CorpusError: When `MixtureStream` raises it.
+        CorpusError: When `MixtureStream` raises it, or a corpus lacks the vectors that the system is asked by.
     """
     block = recipe.data
     weights = dict(data) if isinstance(data, Mapping) else {os.fspath(data): 1.0}
@@ -64,6 +67,7 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         "block_shards": block.block_shards,
         "cache_folder": block.cache_folder,
         "cache_bytes": block.cache_bytes,
+        "vectors": block.vectors if recipe.query.kind == "corpus" else (),
     }
     training = StreamConfig(
         split=recipe.split,
@@ -76,6 +80,8 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         **common,
     )
     train_stream = MixtureStream(weights, training)
+    for corpus in train_stream.corpora if recipe.query.kind == "corpus" else ():
+        _check_asked_by(recipe, corpus)
     having = {
         corpus.url: weights[corpus.url]
         for corpus in train_stream.corpora
@@ -85,6 +91,26 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         return train_stream, None
     config = StreamConfig(split=recipe.validation.split, shuffle=False, gain_range=None, **common)
     return train_stream, MixtureStream(having, config)
+
+
+def _check_asked_by(recipe: SeparationRecipe, corpus: PackedCorpus) -> None:
+    """Refuse vectors that are no pictures', or not of the wanted kind of encoder if the pack has such vectors too."""
+    (given,), wants_resnet = corpus.vectors, recipe.query.encoder == RESNET
+    fitting = [
+        column.encoder
+        for column in corpus.index.vectors
+        if column.input == "frames" and str(column.fingerprint.get("architecture")).startswith(RESNET) == wants_resnet
+    ]
+    if given.encoder in fitting or (given.input == "frames" and not fitting):
+        return  # another kind of encoder is refused where queries are made
+    remedy = (
+        f"name others, --set data.vectors={fitting[0]}" if fitting else "pack those of pictures, too (pack.vectors)"
+    )
+    raise CorpusError(
+        f"{recipe.system} is asked by vectors of pictures of the kind {recipe.query.encoder}, and those of "
+        f"{given.encoder} are of {given.input}; {corpus.url} holds those of {columns_in_words(corpus.index.vectors)}: "
+        f"{remedy}"
+    )
 
 
 def shares(data: Data) -> list[float]:

@@ -105,9 +105,7 @@ class SeparationTask(TrainingTask):
         if recipe.query.kind == "label":
             # A system of labels learns those of the training split, or those of the run that it continues.
             labels = first_labels(indexes(train_stream)) if recorded is None else tuple(recorded.get("labels", ()))
-        query_encoder = make_query_encoder(
-            recipe, encoder=train_stream.index.encoder, labels=labels, weights=encoder_weights
-        )
+        query_encoder = make_query_encoder(recipe, encoder=train_stream.encoder, labels=labels, weights=encoder_weights)
         return cls(recipe, train_stream, validation_stream, shares(data), query_encoder, encoder_weights)
 
     def facts(self) -> dict[str, Any]:

@@ -105,12 +105,16 @@ def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint
     if index.sample_rate != rate:
         raise CorpusError(f"{data} holds sound at {index.sample_rate} Hz, and {loaded.path} hears {rate} Hz")
     of_corpus = asked and loaded.recipe.query.kind == "corpus"
-    if of_corpus and index.encoder["weights_sha256"] != loaded.encoder["weights_sha256"]:
+    if not of_corpus:
+        return EvalCorpus.of(index, shape)
+    wanted = loaded.encoder["weights_sha256"]
+    encoder = next((c.encoder for c in index.vectors if c.fingerprint.get("weights_sha256") == wanted), None)
+    if encoder is None:
         raise CorpusError(
-            f"{data} holds vectors of {encoder_in_words(index.encoder)}, and {loaded.path} was trained with "
-            f"{encoder_in_words(loaded.encoder)}; build the test clips with that encoder"
+            f"{data} holds vectors of {' and '.join(encoder_in_words(c.fingerprint) for c in index.vectors)}, and "
+            f"{loaded.path} was trained with {encoder_in_words(loaded.encoder)}; build the test clips with that encoder"
         )
-    return EvalCorpus.of(index, shape)
+    return EvalCorpus.of(index, shape, encoder)
 
 
 def window_shape(loaded: Checkpoint) -> WindowShape:

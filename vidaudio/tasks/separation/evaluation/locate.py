@@ -28,16 +28,18 @@ class EvalCorpus:
         index: Index of the split, or of all splits.
         windows: Windows of the samples.
         reader: Reader of the samples.
+        encoder: Encoder whose vectors are asked by; None for the pack's first.
     """
 
     index: TrainingIndex
     windows: Windows
     reader: SampleReader
+    encoder: str | None = None
 
     @classmethod
-    def of(cls, index: TrainingIndex, shape: WindowShape) -> EvalCorpus:
+    def of(cls, index: TrainingIndex, shape: WindowShape, encoder: str | None = None) -> EvalCorpus:
         """Return the corpus of an index, with windows of a shape."""
-        return cls(index, Windows(index, shape), SampleReader(index))
+        return cls(index, Windows(index, shape), SampleReader(index), encoder)
 
     @functools.cached_property
     def usable(self) -> frozenset[int]:

@@ -218,11 +218,11 @@ class Estimator:
 
     def _image(self, sound: MixtureSource) -> Tensor:
         reader, place = sound.corpus.reader, sound.place
-        vectors = reader.vectors(place.row)[list(place.window.frames)]
-        batch = {"vectors": torch.from_numpy(vectors)[None, None].to(self.device)}
         if self.pictures:
-            seen = reader.pictures(place.row, place.window.frames)
-            batch["frames"] = torch.from_numpy(seen)[None, None].to(self.device)
+            name, seen = "frames", reader.pictures(place.row, place.window.frames)
+        else:
+            name, seen = "vectors", reader.window_vectors(place.row, place.window, sound.corpus.encoder)
+        batch = {name: torch.from_numpy(seen)[None, None].to(self.device)}
         return self.maker.encode_batch(batch)[0, 0].to(self.device)
 
     def _text(self, method: str, label: str) -> Tensor | None:
