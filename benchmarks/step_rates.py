@@ -116,7 +116,7 @@ class RecipeSteps:
                 module,
                 fabric=fabric,
                 files=RunFiles(Path(folder), task),
-                logger=MetricsLogger(Path(folder), recipe.data.batch_size, task.examples, [], writes=False),
+                logger=MetricsLogger(Path(folder), recipe.data.batch_size, task.example, [], writes=False),
                 stop=stop,
                 loaders=loaders,
             )

@@ -93,7 +93,7 @@ class ToyTask(TrainingTask):
     model_settings = ("system", "width")
     best_number = "validation/closeness"
     higher_is_better = True
-    examples = "sounds"
+    example = "sound"
 
     def __init__(self, recipe: ToyRecipe, data: str) -> None:
         shape = WindowShape(frames=1, frame_spacing_seconds=1.0, samples=SAMPLES, max_padding_seconds=0.5)

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from vidaudio.cli.corpus import Json, Quiet, Set
-from vidaudio.text import number_of
 
 CheckpointOption = Annotated[Path, typer.Option("--checkpoint", "-c", help="A run's folder, or its weights file.")]
 EncoderWeights = Annotated[
@@ -79,7 +78,7 @@ def train(
         judged = f"best validation loss {done.best_loss:.4f}"
         if math.isnan(done.best_loss):
             judged = "not validated, the last weights were kept"
-        parts = [f"{number_of(done.step, 'step')}, {number_of(done.mixtures, 'mixture')}", judged, done.gains()]
+        parts = [done.progress(), judged, done.gains()]
         typer.echo("; ".join([*filter(None, parts), str(done.folder)]))
 
 

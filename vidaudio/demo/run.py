@@ -224,7 +224,7 @@ def _train(root: Path, data: Path, size: DemoSize, tell: Tell) -> None:
         return
     result = train(recipe, str(data), run, resume=(run / "last.ckpt").is_file())
     (run / "done.json").write_text(json.dumps({"steps": result.step}))
-    tell(f"{result.step:,} steps, {result.mixtures:,} mixtures; validation (asked by pictures): {result.gains()}")
+    tell(f"{result.step:,} steps, {result.examples:,} mixtures; validation (asked by pictures): {result.gains()}")
 
 
 def _tell_result(report: EvaluationReport, size: str, tell: Tell) -> None:

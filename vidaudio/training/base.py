@@ -120,7 +120,7 @@ class TrainingTask(ABC):
         order_settings: Settings that decide which examples a step sees.
         best_number: Number of the validation that the best weights are chosen by.
         higher_is_better: Whether a higher value of that number is better.
-        examples: Name of a batch's examples in the log.
+        example: Word for one example of a batch, in logs and results.
 
     Attributes:
         recipe: Recipe of the run.
@@ -134,7 +134,7 @@ class TrainingTask(ABC):
     order_settings: ClassVar[tuple[str, ...]] = ("seed", "split", "data.batch_size")
     best_number: ClassVar[str] = "validation/loss"
     higher_is_better: ClassVar[bool] = False
-    examples: ClassVar[str] = "mixtures"
+    example: ClassVar[str] = "example"
 
     recipe: CommonRecipe
     train_stream: MixtureStream
@@ -202,7 +202,7 @@ class TrainingTask(ABC):
         """Return the figures of a validation that progress bar and result show, by name."""
         return {}
 
-    def result_facts(self, numbers: Mapping[str, float], step: int) -> Mapping[str, float]:
+    def result_facts(self, numbers: Mapping[str, float]) -> Mapping[str, float]:
         """Return further values of a run's result, by name."""
         return {}
 

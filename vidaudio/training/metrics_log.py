@@ -69,17 +69,17 @@ class MetricsLogger:
     Args:
         folder: Folder of the run.
         batch_size: Examples per step.
-        examples: Name of the examples.
+        example: Word for one example.
         writers: Further destinations of the numbers; empty on ranks that do not write.
         writes: Whether this process writes, which is rank 0.
     """
 
     def __init__(
-        self, folder: Path, batch_size: int, examples: str, writers: Sequence[LogWriter], *, writes: bool
+        self, folder: Path, batch_size: int, example: str, writers: Sequence[LogWriter], *, writes: bool
     ) -> None:
         self._path = folder / LOGS_FOLDER / METRICS_FILE
         self._batch_size = batch_size
-        self._examples = examples
+        self._example = example
         self.writers = writers
         self._writes = writes
         self._file: MetricsFile | None = None
@@ -112,7 +112,7 @@ class MetricsLogger:
         """Write the numbers of a step, and the speed since the last time."""
         seconds = max(time.perf_counter() - self._began - self._elsewhere, 1e-9)
         speed = {
-            f"speed/{self._examples}_per_second": (step - self._first_step) * self._batch_size / seconds,
+            f"speed/{self._example}s_per_second": (step - self._first_step) * self._batch_size / seconds,
             "speed/waiting_for_data": self._waited / seconds,
         }
         self._write(step, {**numbers, **speed})

@@ -58,6 +58,7 @@ class TrainResult:
         folder: Folder of the run.
         step: Steps done.
         examples: Training examples seen.
+        example: Word for one example, such as `mixture`.
         best_loss: Best value of the number that the weights are chosen by; NaN without validation.
         numbers: All numbers of the last validation of this start, by name; empty without one.
         headline: The main figures of that validation, by name.
@@ -67,6 +68,7 @@ class TrainResult:
     folder: Path
     step: int
     examples: int
+    example: str
     best_loss: float
     numbers: Mapping[str, float] = field(default_factory=dict)
     headline: Mapping[str, str] = field(default_factory=dict)
@@ -76,10 +78,14 @@ class TrainResult:
         """Return the headline figures in one line, dB; empty without a validation."""
         return ", ".join(f"{name} {figure} dB" for name, figure in self.headline.items())
 
+    def progress(self) -> str:
+        """Return steps and examples in words."""
+        return f"{number_of(self.step, 'step')}, {number_of(self.examples, self.example)}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values; a missing number is None."""
         values = asdict(self) | {"folder": str(self.folder)}
-        values |= values.pop("facts")
+        values |= {f"{values.pop('example')}s": values.pop("examples"), **values.pop("facts")}
         del values["headline"]
         return {name: None if value != value else value for name, value in values.items()}
 
@@ -145,7 +151,7 @@ def _fit(task: TrainingTask, module: TrainingModule, folder: Path, state: State 
             fabric=make_fabric(recipe, optimisers=len(module.optimisers())),
             files=files,
             logger=MetricsLogger(
-                folder, recipe.data.batch_size, task.examples, [writer] if writer else [], writes=first
+                folder, recipe.data.batch_size, task.example, [writer] if writer else [], writes=first
             ),
             stop=stop,
             loaders=loaders,
@@ -175,10 +181,11 @@ def _fit(task: TrainingTask, module: TrainingModule, folder: Path, state: State 
         folder,
         loop.steps_done,
         loop.steps_done * recipe.data.batch_size,
+        task.example,
         files.best,
         numbers,
         task.headline(numbers),
-        task.result_facts(numbers, loop.steps_done),
+        task.result_facts(numbers),
     )
 
 
@@ -222,7 +229,7 @@ def _nothing_left(state: State, task: TrainingTask, folder: Path, resume: bool |
         )
     best = state.run.get("best_loss", math.nan)
     examples = state.step * task.recipe.data.batch_size
-    return TrainResult(folder, state.step, examples, best, facts=task.result_facts({}, state.step))
+    return TrainResult(folder, state.step, examples, task.example, best, facts=task.result_facts({}))
 
 
 def _warnings(task: TrainingTask) -> list[str]:
