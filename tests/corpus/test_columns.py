@@ -5,13 +5,24 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from vidaudio.corpus import columns
-from vidaudio.corpus.columns import COLUMNS, DOWNLOAD, EXTRACT, SCORE, Column, belongs, column_of
+from vidaudio.corpus.columns import (
+    COLUMNS,
+    DOWNLOAD,
+    EMBED,
+    EXTRACT,
+    SCORE,
+    Column,
+    belongs,
+    column_of,
+    embedding_schema,
+)
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.listing import list_stages
 from vidaudio.errors import CorpusError
@@ -23,6 +34,7 @@ from vidaudio.pipeline.shard_tasks import check_order
 from vidaudio.shards.commit import CommitRecord, encode_table, read_table
 from vidaudio.shards.table_checks import STAGE_COLUMNS
 from vidaudio.shards.tar import Member
+from vidaudio.stream.vector_columns import VectorInput
 
 
 def scored(corpus: Corpus, tmp_path: Path) -> Corpus:
@@ -127,9 +139,11 @@ def test_every_need_of_a_wanted_stage_is_committed_or_wanted(monkeypatch: pytest
 
 
 def test_readers_check_the_fields_that_the_columns_declare():
+    kinds = [embedding_schema(kind) for kind in get_args(VectorInput)]
     for column in COLUMNS:
+        declared = {f.name: f.type for schema in (kinds if column is EMBED else [column.schema]) for f in schema or ()}
         for name, kind in STAGE_COLUMNS.get(column.stage, {}).items():
-            assert column.schema.field(name).type == kind
+            assert declared[name] == kind
 
 
 def test_no_two_columns_have_a_selectable_field_of_one_name():

@@ -108,7 +108,7 @@ class _Shard:
         corpus, shard: The corpus and the number of the shard.
         ids: Ids of the shard's clips, in the manifest's order.
         removed: Those of them that must not occur anywhere.
-        listings, digested, share: See `check_shard`.
+        listings, encoders, digested, share: See `check_shard`.
         fetched: Ids of the clips that the download table has as fetched; None if unknown.
         pictures: Id and time of every extracted picture, in order; None if unknown.
     """
@@ -118,6 +118,7 @@ class _Shard:
     ids: list[str]
     removed: frozenset[str]
     listings: Mapping[str, Mapping[str, int]]
+    encoders: Mapping[str, StoredEncoder]
     digested: Collection[str]
     share: Sampler
     result: ShardResult = field(default_factory=ShardResult)
