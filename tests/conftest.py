@@ -168,3 +168,25 @@ def packed_as(packed_corpus: Corpus) -> Callable[..., str]:
         return made[name]
 
     return packed
+
+
+@pytest.fixture(scope="session")
+def further_corpus(built_corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """A copy of the built corpus with vectors of three further encoders, for further packs."""
+    from tests.further_vectors import WITHOUT_TEXT, add_vectors
+    from vidaudio.corpus.corpus import open_corpus
+
+    copied = open_corpus(str(shutil.copytree(built_corpus.url, tmp_path_factory.mktemp("further") / "corpus")))
+    add_vectors(copied, without_text={WITHOUT_TEXT})
+    return copied
+
+
+@pytest.fixture(scope="session")
+def packed_with_further(further_corpus: Corpus) -> str:
+    """That corpus packed in short segments with the vectors of all four encoders; the folder."""
+    from tests.further_vectors import PICTURES, SOUND, TEXT, own_encoder
+    from tests.media_world import pack_here
+
+    vectors = (SOUND, TEXT, own_encoder(further_corpus), PICTURES)
+    settings = {"name": "all", "vectors": vectors, "audio": "pcm16", "max_segment_seconds": 8.0}
+    return pack_here(further_corpus, further_corpus.pack.model_copy(update=settings))

@@ -261,10 +261,9 @@ class PackedCorpus:
             if len(missing):
                 chosen = ", chosen by pack.where ('captions.str.len() > 0')" if column.input == "text" else ""
                 raise CorpusError(
-                    f"{self.url}, split {self.config.split}: {len(missing):,} of "
-                    f"{number_of(len(self.index), 'sample')} have no vector of {column.encoder} ({column.input}), "
-                    f"{self.index.text('key', int(missing[0]))} among them; pack only clips that have one under "
-                    f"another name{chosen}, or do not ask for these vectors"
+                    f"{self.url}, split {self.config.split}: {number_of(len(missing), 'sample has', 'samples have')} "
+                    f"no vector of {column.encoder} ({column.input}), {self.index.text('key', int(missing[0]))} the "
+                    f"first; pack only clips that have one under another name{chosen}, or do not ask for these vectors"
                 )
         if self.config.partners == "distant":
             _ = self._frames_column

@@ -103,12 +103,10 @@ def _check_asked_by(recipe: SeparationRecipe, corpus: PackedCorpus) -> None:
     ]
     if given.encoder in fitting or (given.input == "frames" and not fitting):
         return  # another kind of encoder is refused where queries are made
-    remedy = (
-        f"name others, --set data.vectors={fitting[0]}" if fitting else "pack those of pictures, too (pack.vectors)"
-    )
+    remedy = f"name it: --set data.vectors={fitting[0]}" if fitting else "pack those of pictures, too (pack.vectors)"
     raise CorpusError(
-        f"{recipe.system} is asked by vectors of pictures of the kind {recipe.query.encoder}, and those of "
-        f"{given.encoder} are of {given.input}; {corpus.url} holds those of {columns_in_words(corpus.index.vectors)}: "
+        f"{recipe.system} is asked by the vectors of pictures of a {recipe.query.encoder}, and not by those of "
+        f"{given.encoder} ({given.input}); {corpus.url} holds those of {columns_in_words(corpus.index.vectors)}: "
         f"{remedy}"
     )
 
