@@ -35,7 +35,7 @@ def block(corpus: Corpus, *vectors: str, name: str = "named") -> PackBlock:
 class TestRefused:
     def test_a_folder_that_is_not_there_and_those_that_are(self, copied):
         with pytest.raises(CorpusError, match=rf"holds no vectors of clap in embeddings/; it holds those of .*{SOUND}"):
-            plan_pack(copied, block(copied, SOUND, "clap"), own_encoder(copied))
+            plan_pack(copied, block(copied, SOUND, "clap"), {"embed": own_encoder(copied)})
 
     @pytest.mark.parametrize("kind", [PICTURES, SOUND, TEXT])
     def test_a_folder_whose_shards_are_not_all_there(self, copied, kind):
@@ -43,12 +43,12 @@ class TestRefused:
         named = rf"1 of {copied.shards} shards of \S+/embeddings/{kind} are not embedded yet; build first"
         for vectors in ((kind,), (own_encoder(copied), kind)):
             with pytest.raises(CorpusError, match=named):
-                plan_pack(copied, block(copied, *vectors), own_encoder(copied))
+                plan_pack(copied, block(copied, *vectors), {"embed": own_encoder(copied)})
 
     @pytest.mark.parametrize("name", ["../x", "Big", "a.b", "clip", "x" * 65, ".x", "a/b", ""])
     def test_a_name_that_no_member_can_bear(self, copied, name):
         with pytest.raises(CorpusError, match="cannot be packed: the name of the encoder"):
-            plan_pack(copied, block(copied, name), own_encoder(copied))
+            plan_pack(copied, block(copied, name), {"embed": own_encoder(copied)})
 
     @pytest.mark.parametrize("damage", [b"", b"{}", b"[]", b'{"dimensions": 8, "input": "smells"}', None])
     def test_an_encoder_that_is_not_described(self, copied, damage):

@@ -153,14 +153,14 @@ class TestPacked:
         encoder = prepare_encoder(corpus)
         was = json.loads(Path(packed, "pack.json").read_text())["settings"]
         block = corpus.pack.model_validate(was | {"name": "cached"})
-        plan = plan_pack(corpus, block, encoder)
-        begin_pack(corpus, plan, encoder)
+        plan = plan_pack(corpus, block, {"embed": encoder})
+        begin_pack(corpus, plan, {"embed": encoder})
         tasks = plan.tasks.reading(sources_folder(plan.plan_hash))
         for shard in tasks.source_shards().tolist():
             assert write_sources(corpus, shard, packed_columns(corpus.store, block, encoder), tasks.sources)
         monkeypatch.setattr("vidaudio.packs.gather.from_tables", None)
         for task in tasks:
-            pack_shard(corpus, task, encoder)
+            pack_shard(corpus, task, {"embed": encoder})
         for path in Path(packed).glob("*.tar"):
             assert Path(corpus.url, plan.folder, path.name).read_bytes() == path.read_bytes()
         shutil.rmtree(Path(corpus.url, plan.folder))

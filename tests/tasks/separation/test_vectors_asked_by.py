@@ -12,22 +12,22 @@ from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError
 from vidaudio.stream.index import open_index
 from vidaudio.stream.reader import SampleReader
+from vidaudio.tasks.registry import train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.data import streams
 from vidaudio.tasks.separation.evaluate import evaluate
-from vidaudio.tasks.separation.recipe import TrainRecipe
-from vidaudio.training.checkpoint import load_checkpoint
-from vidaudio.training.train import train
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 
 @pytest.fixture
-def recipe(tiny_recipe: TrainRecipe) -> TrainRecipe:
+def recipe(tiny_recipe: SeparationRecipe) -> SeparationRecipe:
     schedule = tiny_recipe.schedule.model_copy(update={"steps": 2})
     # The pack has too few clips for mixtures of another split.
     validation = tiny_recipe.validation.model_copy(update={"split": "none"})
     return tiny_recipe.model_copy(update={"schedule": schedule, "validation": validation})
 
 
-def asking(recipe: TrainRecipe, name: str | None, **query: str) -> TrainRecipe:
+def asking(recipe: SeparationRecipe, name: str | None, **query: str) -> SeparationRecipe:
     return recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={"vectors": name}),
@@ -37,7 +37,7 @@ def asking(recipe: TrainRecipe, name: str | None, **query: str) -> TrainRecipe:
 
 
 def test_a_system_is_trained_and_evaluated_on_the_vectors_that_are_named(
-    recipe: TrainRecipe, packed_with_further: str, further_corpus: Corpus, tmp_path: Path
+    recipe: SeparationRecipe, packed_with_further: str, further_corpus: Corpus, tmp_path: Path
 ):
     block = further_corpus.pack.model_copy(
         update={"name": "only", "vectors": (PICTURES,), "audio": "pcm16", "max_segment_seconds": 8.0}
@@ -60,7 +60,7 @@ def test_a_system_is_trained_and_evaluated_on_the_vectors_that_are_named(
 
 
 def test_a_pack_without_vectors_of_pictures_is_refused_and_those_it_has_are_named(
-    recipe: TrainRecipe, further_corpus: Corpus, packed_with_further: str, tmp_path: Path
+    recipe: SeparationRecipe, further_corpus: Corpus, packed_with_further: str, tmp_path: Path
 ):
     without = pack_here(further_corpus, further_corpus.pack.model_copy(update={"name": "no", "vectors": (SOUND, TEXT)}))
     with pytest.raises(CorpusError, match=rf"not by those of {SOUND} \(sound\); .* {SOUND} \(sound\), {TEXT} \(text\)"):
@@ -74,7 +74,7 @@ def test_a_pack_without_vectors_of_pictures_is_refused_and_those_it_has_are_name
     assert not any((tmp_path / name).exists() for name in "abc")
 
 
-def test_a_system_that_needs_none_reads_none(recipe: TrainRecipe, further_corpus: Corpus, monkeypatch):
+def test_a_system_that_needs_none_reads_none(recipe: SeparationRecipe, further_corpus: Corpus, monkeypatch):
     without = pack_here(further_corpus, further_corpus.pack.model_copy(update={"name": "no", "vectors": (SOUND, TEXT)}))
     label = asking(recipe, None, kind="label", train="text", validation="text").model_copy(
         update={"system": "labelsep"}
