@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from yt_dlp.utils import ExtractorError
 
 from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
@@ -18,6 +19,7 @@ from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.store import read_manifest
 from vidaudio.media.fetch.rate_limit import FileRateLimiter, MemoryRateLimiter, Rates, SiteRate
+from vidaudio.media.fetch.reasons import failure
 from vidaudio.media.fetch.source import ClipSpan, FetchOptions
 from vidaudio.media.outcomes import Outcome, Reason, State
 from vidaudio.pipeline.stages.circuit_breaker import (
@@ -215,6 +217,11 @@ def test_when_answers_are_too_equal():
     assert equal_after([Outcome.failed(Reason.REMOVED, text) for text in named]) == 25
     other = Outcome.failed(Reason.REMOVED, "This video is not available")
     assert equal_after([gone, other] * 40) == 50, "one reason in two wordings"
+    warned = failure(
+        ExtractorError("Video unavailable", expected=True), "No supported JavaScript runtime could be found"
+    )
+    assert warned.message == "Video unavailable; yt-dlp warned: No supported JavaScript runtime could be found"
+    assert equal_after([gone, warned] * 20) == 25, "a warning is no part of the answer"
 
 
 def test_hosts_of_one_domain_are_one_site():

@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from vidaudio.text import storable_text
 
+# In a message, what follows is a warning of yt-dlp that names a cause; before it is the site's answer.
+WARNED = "; yt-dlp warned: "
+
 
 class State(StrEnum):
     """State of a clip after a stage, as tables record it."""

@@ -20,10 +20,20 @@ def is_above_error(mean: float, standard_error: float) -> bool | None:
     return mean > STANDARD_ERRORS * standard_error
 
 
-def gain_words(gain: float, above_wrong: bool | None) -> str:
-    """Format an SDR gain: dB, or `none` with dB in brackets where a wrong query gains as much; `-` for NaN."""
+def gain_words(gain: float, above_wrong: bool | None = None, *, is_compared: bool = True) -> str:
+    """Format a gain, dB; `-` for NaN.
+
+    Args:
+        gain: The gain, dB.
+        above_wrong: Whether it is above the gain of a wrong query; where it is not, the gain is `none`, with dB in
+            brackets.
+        is_compared: Whether there was a wrong query to compare with. A gain in SDR that was not compared may be one of
+            level alone, and is marked.
+    """
     if math.isnan(gain):
         return "-"
+    if gain > 0 and not is_compared:
+        return f"{gain:+.2f} (not compared)"
     return f"none ({gain:+.2f})" if above_wrong is False and gain > 0 else f"{gain:+.2f}"
 
 
@@ -40,9 +50,9 @@ def headline_figures(numbers: Mapping[str, float], prefix: str = "validation/") 
     found = {name: numbers.get(prefix + name, math.nan) for name in _NAMES}
     above = is_above_error(found["over_wrong_query"], found["over_wrong_query_error"])
     figures = {
-        "SI-SDRi": gain_words(found["si_sdr_improvement"], None),
-        "over wrong": gain_words(found["over_wrong_query"], None),
-        "SDRi": gain_words(found["sdr_improvement"], above),
+        "SI-SDRi": gain_words(found["si_sdr_improvement"]),
+        "over wrong": gain_words(found["over_wrong_query"]),
+        "SDRi": gain_words(found["sdr_improvement"], above, is_compared=not math.isnan(found["over_wrong_query"])),
     }
     return {name: text for name, text in figures.items() if text != "-"}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -329,12 +330,15 @@ def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persis
     """
     check_setting("workers", workers, "a whole number, 0 or more", is_whole(workers, 0))
     check_setting("prefetch", prefetch, "a whole number, 1 or more", is_whole(prefetch, 1) or not workers)
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=prefetch if workers else None,
-        persistent_workers=persistent and workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        collate_fn=shareable,
-    )
+    with warnings.catch_warnings():
+        # More processes than cores are reasonable: they wait for disk or network.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        return DataLoader(
+            dataset,
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=prefetch if workers else None,
+            persistent_workers=persistent and workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            collate_fn=shareable,
+        )

@@ -25,7 +25,7 @@ OPTIONS = FetchOptions(
     extractors=(EXTRACTOR,),
     retries=1,
     socket_timeout_seconds=0.5,
-    deadline_seconds=4.0,
+    deadline_seconds=10.0,
     allow_private_addresses=True,
     keep_whole=True,
 )

@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -440,11 +439,9 @@ def test_one_downloader_a_thread_serves_many_sources(site: LoopbackSite, tmp_pat
     monkeypatch.setattr(ytdlp, "make_downloader", lambda options: made.append(1) or original(options))
     options = replace(OPTIONS, ytdlp={"http_headers": {"X-Test": "1"}})
     fetch_source(site.url("plain.mp4"), [ClipSpan("c0", 0.0, None)], tmp_path, options)
-    began = time.perf_counter()
     for number in range(10):
         fetch_source(site.url("plain.mp4"), [ClipSpan(f"c{number}", 0.0, None)], tmp_path, options)
     assert len(made) == 1
-    assert (time.perf_counter() - began) / 10 < 0.3  # 20 ms alone on the machine; room for neighbours
 
 
 def test_threads_fetch_side_by_side(site: LoopbackSite, tmp_path: Path):

@@ -15,7 +15,7 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import ContentTooShortError, GeoRestrictedError, UnsupportedError, UserNotLive
 
 from vidaudio.media.fetch.translated_phrases import TRANSLATED_PHRASES
-from vidaudio.media.outcomes import Outcome, Reason
+from vidaudio.media.outcomes import WARNED, Outcome, Reason
 from vidaudio.text import storable_text
 
 # Beginning or end of vidaudio's own messages that yt-dlp passes on as words only.
@@ -117,7 +117,7 @@ def failure(error: BaseException, causes: str = "") -> Outcome:
             text = text.replace(video_id, bare)
     said = first_line(text)
     if causes and causes not in said:
-        said = f"{said[: _LONGEST_MESSAGE // 2].rstrip('. ')}; yt-dlp warned: {causes}"[:_LONGEST_MESSAGE]
+        said = f"{said[: _LONGEST_MESSAGE // 2].rstrip('. ')}{WARNED}{causes}"[:_LONGEST_MESSAGE]
     return Outcome.failed(reason_of(error), said)
 
 

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from vidaudio.media.outcomes import Outcome, Reason, State
+from vidaudio.media.outcomes import WARNED, Outcome, Reason, State
 
 # Size of the window of a site's last answers, in units of the limit, and the share that must be alike.
 _WINDOW = 2
@@ -83,8 +83,11 @@ def permanent_answer(outcome: Outcome, url: str = "") -> Answer | None:
 
 
 def wording(message: str, url: str = "") -> str:
-    """Return a message without the parts that differ between sources: ids, numbers, parts of the URL."""
-    text = re.sub(r"^\[[^\]]+\] [^\s:]+: ", "", message)
+    """Return a message without the parts that differ between sources: ids, numbers, parts of the URL, warnings.
+
+    Warnings of yt-dlp (`WARNED`) are no part of the site's answer, and come with some answers only.
+    """
+    text = re.sub(r"^\[[^\]]+\] [^\s:]+: ", "", message.partition(WARNED)[0])
     place = url.lower()
 
     def kept(word: re.Match[str]) -> str:

@@ -135,13 +135,15 @@ class EvaluationReport:
     def gain_figures(self, method: str) -> tuple[str, str, str]:
         """Return the headline figures as text: SI-SDR gain, gain over wrong queries, SDR gain.
 
-        An SDR gain that wrong queries reach as well is `none`, with its dB in brackets.
+        An SDR gain that wrong queries reach as well is `none`, with its dB in brackets. One of a query that was not
+        compared with a wrong query is marked.
         """
         wrong = self.over_wrong(method)
+        is_compared = wrong is not None or wrong_method(method) is None
         return (
-            gain_words(self.improvement(method, "si_sdr").mean, None),
-            "-" if wrong is None else gain_words(wrong.mean, None),
-            gain_words(self.improvement(method).mean, self.is_gain_of_asking(method)),
+            gain_words(self.improvement(method, "si_sdr").mean),
+            "-" if wrong is None else gain_words(wrong.mean),
+            gain_words(self.improvement(method).mean, self.is_gain_of_asking(method), is_compared=is_compared),
         )
 
     def by_label(self, method: str) -> dict[str, tuple[Summary, Summary]]:
