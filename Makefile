@@ -4,12 +4,14 @@ VENV ?= .venv
 DEMO ?= vidaudio-demo
 TEST_PROCESSES ?= 2
 
-.PHONY: help demo demo-small test lint format chaos bench bench-gpu clean
+.PHONY: help demo demo-small test quick lint format docs chaos bench bench-gpu clean
 
 help:
 	@echo "make demo        render, build, train, evaluate, separate: all of it, small, in minutes"
 	@echo "make test        the tests"
+	@echo "make quick       the fast tests, about two minutes"
 	@echo "make lint        ruff"
+	@echo "make docs        the documentation as a website, in site/"
 	@echo "make chaos       builds killed at every point, again and again"
 	@echo "make bench       speed of extraction, embedding, a build, the loader and training"
 	@echo "make bench-gpu   training steps of every system on a GPU, and how many loader processes feed it"
@@ -29,6 +31,9 @@ demo-small: $(VENV)/installed
 test: $(VENV)/installed
 	$(VENV)/bin/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
+quick: $(VENV)/installed
+	$(VENV)/bin/python -m pytest -m quick --numprocesses $(TEST_PROCESSES) --dist loadfile
+
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -36,6 +41,14 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
+
+$(VENV)/installed-docs: $(VENV)/installed
+	@$(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
+# Warnings, such as a broken link or a docstring that does not fit its function, are errors.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 chaos: $(VENV)/installed
 	$(VENV)/bin/python -m tests.chaos
@@ -56,4 +69,4 @@ bench-gpu: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gpu_steps $(BENCH)
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(DEMO)-small .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) $(DEMO)-small site .pytest_cache .ruff_cache

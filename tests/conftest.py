@@ -19,6 +19,45 @@ if TYPE_CHECKING:
 pytest_plugins = ("tests.trained",)
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+# What `make quick` runs: pure functions and tiny files, without builds and training.
+QUICK = (
+    "tests/benchmarks/test_tables.py",
+    "tests/config",
+    "tests/corpus/test_shard_plan.py",
+    "tests/docs/test_commands.py",
+    "tests/docs/test_contributing.py",
+    "tests/docs/test_python_blocks.py",
+    "tests/expressions",
+    "tests/manifest",
+    "tests/media/fetch/test_reasons.py",
+    "tests/packs/test_advice.py",
+    "tests/packs/test_segments.py",
+    "tests/separation/test_front_end.py",
+    "tests/separation/test_losses.py",
+    "tests/separation/test_mixing.py",
+    "tests/separation/test_overlap_add.py",
+    "tests/separation/test_unet.py",
+    "tests/shards/test_checksum.py",
+    "tests/shards/test_commit.py",
+    "tests/shards/test_store.py",
+    "tests/shards/test_tar.py",
+    "tests/stream/test_interleave.py",
+    "tests/stream/test_order.py",
+    "tests/stream/test_ranks.py",
+    "tests/stream/test_windows.py",
+    "tests/test_files.py",
+    "tests/test_imports.py",
+    "tests/test_public_api.py",
+    "tests/test_text.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of `QUICK`."""
+    places = [REPOSITORY / name for name in QUICK]
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in places):
+            item.add_marker(pytest.mark.quick)
 
 
 # What a Dask worker of a build imports.
