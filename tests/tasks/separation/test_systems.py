@@ -335,9 +335,9 @@ def test_the_original_sop_learns_its_pretrained_part_more_slowly_and_falls_at_mi
 
     recipe = recipes["sop_original"]
     module = SeparationModule(build_model(recipe, 1), recipe, None, None, None)
-    optimiser = module.configure_optimizers()["optimizer"]
+    optimiser = module.optimisers()[0].optimiser
     assert isinstance(optimiser, torch.optim.SGD)
-    assert [group["initial_lr"] for group in optimiser.param_groups] == pytest.approx([1e-3, 1e-4])
+    assert [group["lr"] for group in optimiser.param_groups] == pytest.approx([1e-3, 1e-4])
     counted = sum(len(group["params"]) for group in optimiser.param_groups)
     assert counted == len(list(module.model.parameters()))
     schedule = load_train_recipe("sop_original").schedule
