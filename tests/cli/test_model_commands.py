@@ -84,10 +84,11 @@ def test_of_several_ranks_one_alone_says_that_it_was_stopped(
     ("loss", "said"), [(0.25, "best validation loss 0.2500"), (math.nan, "not validated, the last")]
 )
 def test_a_run_that_was_not_validated_says_so(monkeypatch: pytest.MonkeyPatch, loss: float, said: str):
-    import vidaudio.training.train as training
+    from vidaudio.tasks import registry
+    from vidaudio.training.train import TrainResult
 
-    done = training.TrainResult(Path("run"), 3, 12, loss, math.nan)
-    monkeypatch.setattr(training, "train", lambda *args, **options: done)
+    done = TrainResult(Path("run"), 3, 12, "mixture", loss)
+    monkeypatch.setattr(registry, "train", lambda *args, **options: done)
     printed = runner.invoke(vidaudio.cli.app.app, ["train", "clipsep", "--data", "x", "--run", "run"]).output
     assert said in printed
     assert "nan" not in printed

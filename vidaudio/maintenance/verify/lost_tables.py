@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from vidaudio.corpus.columns import EXTRACT, Column, column_of, columns_in_order, with_needs
+from vidaudio.corpus.columns import EMBED, EXTRACT, Column, column_of, columns_in_order, with_needs
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import fetch_again
 from vidaudio.maintenance.verify.files import BUILD_AGAIN_ALONE
@@ -68,9 +68,15 @@ class LostTables:
                 findings.notes.append(f"{folder} has {standing:,} of {total:,} shards: the build is not finished")
 
     def _folders(self, pack: Pack, columns: Iterable[Column]) -> list[str]:
-        """Return the folders of columns that a pack was made from, where it has a model's name if one is needed."""
+        """Return the folders of columns that a pack was made from; those of all encoders whose vectors it has."""
         models = pack_models(pack.described)
-        return [c.folder_for(models) for c in columns if not c.per_model or c.stage in models]
+        found = []
+        for column in columns:
+            if column.stage == EMBED.stage:
+                found += [column.model_folder(vectors.encoder) for vectors in pack.described.vector_columns]
+            elif not column.per_model or column.stage in models:
+                found.append(column.folder_for(models))
+        return found
 
     def _absent(self, folder: str) -> list[int]:
         sizes = self._listings.get(folder, {})
