@@ -47,7 +47,7 @@ def test_accumulated_gradients_begin_again_where_the_optimiser_stopped(packed: P
     from vidaudio.training.loader_processes import LoaderProcesses
     from vidaudio.training.loop import TrainingLoop
 
-    data = tiny_recipe.data.model_copy(update={"accumulate": 2})
+    data = tiny_recipe.data.model_copy(update={"batch_size": 6, "accumulate": 2})
     recipe = tiny_recipe.model_copy(update={"data": data})
     stream, _ = streams(recipe, str(packed))
     loop = object.__new__(TrainingLoop)

@@ -34,7 +34,7 @@ def test_a_state_from_before_a_setting_existed_can_be_resumed(tmp_path: Path, pa
     recipe = load_train_recipe("clipsep_nit", (*TINY, "schedule.steps=4"))
     train(recipe, str(packed), tmp_path / "run", progress=False)
     state = torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)
-    del state["callbacks"]["Keeper"]["recipe"]["model"]["noise"]["query_margin"]
+    del state["run"]["recipe"]["model"]["noise"]["query_margin"]
     torch.save(state, tmp_path / "run" / "last.ckpt")
     more = load_train_recipe("clipsep_nit", (*TINY, "schedule.steps=6"))
     assert train(more, str(packed), tmp_path / "run", resume=True, progress=False).step == 6
