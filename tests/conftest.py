@@ -30,7 +30,6 @@ QUICK = (
     "tests/expressions",
     "tests/manifest",
     "tests/media/fetch/test_reasons.py",
-    "tests/packs/test_advice.py",
     "tests/packs/test_segments.py",
     "tests/separation/test_front_end.py",
     "tests/separation/test_losses.py",
