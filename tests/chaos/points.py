@@ -261,10 +261,7 @@ def say_when_looked() -> None:
 
 def _say_what_is_done(chains) -> None:
     """What every worker is at, as files, for kills at random moments; `_here.stage` for the points."""
-    for name, stage_of in (
-        ("run_task", lambda arguments: arguments[2].column.stage),
-        ("run_pack_task", lambda _: "pack"),
-    ):
+    for name, stage_of in (("run_task", lambda arguments: arguments[1]), ("run_pack_task", lambda _: "pack")):
         original = getattr(chains, name)
 
         def doing(*arguments, original=original, stage_of=stage_of):

@@ -23,7 +23,7 @@ from vidaudio.pipeline.clip_progress import report_progress, watch_progress
 from vidaudio.pipeline.dask.cluster import max_in_flight
 from vidaudio.pipeline.preload import load_libraries
 from vidaudio.pipeline.run_log import RunLog
-from vidaudio.pipeline.stages import PACK, Stage, shard_stages
+from vidaudio.pipeline.stages import PACK, StageFunction, shard_stages
 from vidaudio.pipeline.stages.circuit_breaker import RunCircuitBreaker, TrailingFailures
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers
 from vidaudio.pipeline.task_loop import Progress, run_tasks
@@ -109,7 +109,6 @@ class _Run:
     Attributes:
         client: Client of the Dask cluster.
         ref: Reference to the corpus.
-        models: Name of the model by stage; see `Column.folder_for`.
         settings: Settings of the run.
         report: Log of the run.
         id: Part of every task's key, so that no run gets results of an older one.
@@ -117,7 +116,6 @@ class _Run:
 
     client: Client
     ref: CorpusRef
-    models: Mapping[str, str]
     settings: RunSettings
     report: RunLog
     id: str = field(default_factory=lambda: f"{time.time_ns():x}")
@@ -161,7 +159,7 @@ def run_shard_tasks(
     """Run the missing stages of every unfinished shard, with a bounded number of shards in flight."""
     by_name = {stage.column.stage: stage for stage in shard_stages(run.download.keep)}
     clips = corpus.clips_by_shard()
-    tasks = _Run(client, corpus.ref, models, run, report)
+    tasks = _Run(client, corpus.ref, run, report)
     topic = f"vidaudio-{tasks.id}"
 
     def submit(work: tuple[int, list[str]]) -> list[Future]:
@@ -172,8 +170,9 @@ def run_shard_tasks(
             needs = [futures[need] for need in column.needs if need in futures]
             # A stage that fetches has its own retries; repeating it at once would waste requests on the whole list.
             retries = 0 if column.resource == "net" else TASK_RETRIES
+            stage = name, column.folder_for(models), by_name[name].run
             named = {"name": f"{name}-{shard:06d}", "resource": column.resource, "retries": retries}
-            futures[name] = tasks.submit(run_task, models, by_name[name], shard, run, topic, *needs, **named)
+            futures[name] = tasks.submit(run_task, *stage, shard, run, topic, *needs, **named)
         return list(futures.values())
 
     total = int(clips[missing.shards].sum())
@@ -214,10 +213,10 @@ def run_pack_tasks(
 
     Where it is worthwhile, the clips of every source shard are first written once, so that pack tasks can read ranges.
     """
-    shared = _Run(client, corpus.ref, models, run, report)
+    shared = _Run(client, corpus.ref, run, report)
     if is_worthwhile(tasks):
         tasks = tasks.reading(sources_folder(tasks.plan_hash))
-        _run_source_tasks(shared, corpus, tasks, progress=progress)
+        _run_source_tasks(shared, corpus, tasks, models, progress=progress)
         if report.failed:
             return
 
@@ -228,11 +227,13 @@ def run_pack_tasks(
     shared.drive(tasks, submit, bar, lambda task: len(task.samples))
 
 
-def _run_source_tasks(shared: _Run, corpus: Corpus, tasks: PackTasks, *, progress: bool) -> None:
+def _run_source_tasks(
+    shared: _Run, corpus: Corpus, tasks: PackTasks, models: Mapping[str, str], *, progress: bool
+) -> None:
     """Write the clips of every source shard once, so that pack tasks can read each clip by its byte range."""
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
-    columns = packed_columns(corpus.store, tasks.settings, shared.models[EMBED.stage])
+    columns = packed_columns(corpus.store, tasks.settings, models[EMBED.stage])
 
     def submit(shard: int) -> list[Future]:
         return [shared.submit(run_source_task, columns, tasks.sources, shard, name=f"gather-{shard:06d}")]
@@ -243,8 +244,9 @@ def _run_source_tasks(shared: _Run, corpus: Corpus, tasks: PackTasks, *, progres
 
 def run_task(
     ref: CorpusRef,
-    models: Mapping[str, str],
-    stage: Stage,
+    stage: str,
+    folder: str,
+    work: StageFunction,
     shard: int,
     run: RunSettings,
     topic: str,
@@ -254,8 +256,9 @@ def run_task(
 
     Args:
         ref: Reference to the corpus.
-        models: Name of the model by stage, for columns that have one folder per model.
-        stage: The stage, as the driver has it: a worker decides nothing about stages.
+        stage: Name of the stage. What it does and where is decided by the driver alone.
+        folder: Folder that it commits to.
+        work: Function of the stage.
         shard: Shard number.
         run: Settings of this run: how it reaches the sites (cookies, proxy, rates), deadlines, numbers of threads.
         topic: Topic of the Dask events that report progress inside the shard.
@@ -264,11 +267,11 @@ def run_task(
     load_libraries()
     corpus = cached_corpus(ref)
     began = time.monotonic()
-    folder, name = stage.column.folder_for(models), stage.column.stage
-    if corpus.store.exists(table_name(folder, shard)):
-        record = read_record(corpus.store, table_name(folder, shard))
+    name = table_name(folder, shard)
+    if corpus.store.exists(name):
+        record = read_record(corpus.store, name)
     else:
-        record = stage.run(corpus, shard, folder, run, report_progress(topic, shard, name))
+        record = work(corpus, shard, folder, run, report_progress(topic, shard, stage))
     return {**asdict(record), "seconds": time.monotonic() - began}
 
 
