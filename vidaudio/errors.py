@@ -20,8 +20,28 @@ class RecipeError(VidaudioError):
     """A recipe with an unknown key or a value that does not fit: says where, and what was expected."""
 
 
+class UsageError(VidaudioError):
+    """An argument or an option that does not fit: says what was given, and what can be."""
+
+
+class StoreError(VidaudioError):
+    """A folder or an object store that cannot be opened, read or written."""
+
+
+class ClusterError(VidaudioError):
+    """A Dask cluster that does not answer, has no workers, or cannot be started."""
+
+
 class CorpusError(VidaudioError):
-    """A corpus that is missing, or that was built from other settings than those asked for."""
+    """A corpus that is missing, damaged, or was built from other settings than those asked for."""
+
+
+class BuildError(VidaudioError):
+    """A build in which tasks failed: names each cause once. What was committed stays."""
+
+
+class PackError(CorpusError):
+    """A packed corpus that is missing or damaged, or lacks what is asked of it."""
 
 
 class EncoderError(VidaudioError):
@@ -30,6 +50,10 @@ class EncoderError(VidaudioError):
 
 class CheckpointError(VidaudioError):
     """A checkpoint that is missing, unreadable, or of another system."""
+
+
+class TrainingError(VidaudioError):
+    """A training that cannot go on or cannot be started as asked."""
 
 
 class LoaderError(VidaudioError):

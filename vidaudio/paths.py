@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from vidaudio.errors import CorpusError, ManifestError
+from vidaudio.errors import ManifestError, UsageError
 
 # fsspec schemes whose files no other process can see.
 OF_ONE_PROCESS = ("memory",)
@@ -74,11 +74,11 @@ def local_target(place: str | os.PathLike[str], what: str) -> Path:
         what: Is written, such as `exports`.
 
     Raises:
-        CorpusError: In a store.
+        UsageError: In a store.
     """
     path = path_here(place)
     if path is None:
-        raise CorpusError(
+        raise UsageError(
             f"{what} are written to folders of this machine, and {url_meant(place)} is a URL; name a folder"
         )
     return path
@@ -88,11 +88,11 @@ def check_shared(url: str | os.PathLike[str]) -> None:
     """Check that several processes find the same files at a place.
 
     Raises:
-        CorpusError: When each process would find its own files.
+        UsageError: When each process would find its own files.
     """
     text = os.fspath(url)
     if text.partition("://")[0].rpartition("::")[2] in OF_ONE_PROCESS and "://" in text:
-        raise CorpusError(
+        raise UsageError(
             f"{text} is in the memory of one process, and a corpus is built by several; name a folder, or a store that "
             "all of them reach (s3://...)"
         )

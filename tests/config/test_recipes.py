@@ -9,7 +9,7 @@ import yaml
 
 from vidaudio.config.corpus import load_corpus_recipe
 from vidaudio.config.recipes import find_recipe, load_values, merge, override, recipe_folder, recipe_names
-from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.errors import RecipeError, UsageError
 from vidaudio.pipeline.stages import wanted_stages
 from vidaudio.tasks.registry import load_train_recipe
 
@@ -79,7 +79,7 @@ def test_stages_are_named_by_a_list_or_a_text():
     assert wanted_stages("extract") == wanted_stages(["extract"]) == ["extract"]
     assert wanted_stages("extract, download") == wanted_stages(["extract", "download"]) == ["download", "extract"]
     for none in ("dowload", ["dowload"], ["download", 3]):
-        with pytest.raises(CorpusError, match=r"there is no stage (dowload|3); the stages are download, "):
+        with pytest.raises(UsageError, match=r"there is no stage (dowload|3); the stages are download, "):
             wanted_stages(none)
 
 

@@ -14,7 +14,7 @@ from tests.media_world import render, world_recipe
 from tests.pipeline.test_build import contents
 from vidaudio.corpus.corpus import create_or_open, open_corpus
 from vidaudio.demo.serve import FolderServer
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.manifest import TableOptions, read_manifest, read_table, write_manifest
 from vidaudio.media.outcomes import TRANSIENT, Reason
@@ -120,13 +120,13 @@ def test_reasons_are_read_from_words():
     assert parse_reasons("transient") == TRANSIENT
     assert parse_reasons("all") == frozenset(Reason)
     assert parse_reasons("private, timeout") == {Reason.PRIVATE, Reason.TIMEOUT}
-    with pytest.raises(CorpusError, match="knows no reason 'privat'"):
+    with pytest.raises(UsageError, match="knows no reason 'privat'"):
         parse_reasons("privat")
-    with pytest.raises(CorpusError, match="names no reason"):
+    with pytest.raises(UsageError, match="names no reason"):
         parse_reasons(" , ")
     # As a program may say it.
     assert parse_reasons(["unknown", "private,timeout"]) == {Reason.UNKNOWN, Reason.PRIVATE, Reason.TIMEOUT}
     assert parse_reasons({Reason.UNKNOWN}) == {Reason.UNKNOWN}
     for none in (True, 3, [None]):
-        with pytest.raises(CorpusError, match="wants reasons, as a text or a list of texts"):
+        with pytest.raises(UsageError, match="wants reasons, as a text or a list of texts"):
             parse_reasons(none)

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from vidaudio.corpus.shard_plan import assign_shards, manifest_hash
-from vidaudio.errors import CorpusError
+from vidaudio.errors import ManifestError
 from vidaudio.manifest import Clip, clips_from_table, table_from_clips
 
 
@@ -73,5 +73,5 @@ def vars_of(clip: Clip) -> dict:
 
 
 def test_an_empty_list_is_refused():
-    with pytest.raises(CorpusError, match="no clips"):
+    with pytest.raises(ManifestError, match="no clips"):
         assign_shards(table_from_clips([]), 5)

@@ -9,7 +9,7 @@ import pytest
 
 from vidaudio.demo.render import OFFSCREEN_DB, add_offscreen, plan_world, read_world, render_world
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed
-from vidaudio.errors import VidaudioError
+from vidaudio.errors import UsageError
 
 VIDEOS = {"train": 30, "val": 10, "test": 10}
 
@@ -37,7 +37,7 @@ def test_a_larger_world_and_a_larger_share_only_add():
     louder = {video.file: video for video in plan_world(0, {"train": 5}, 0, 0.8)}
     assert all(large[file] == video for file, video in small.items())
     assert all(louder[file] == video for file, video in small.items() if video.offscreen)
-    with pytest.raises(VidaudioError, match=r"it lies in 0 \.\. 1"):
+    with pytest.raises(UsageError, match=r"it lies in 0 \.\. 1"):
         plan_world(0, VIDEOS, 0, 1.5)
 
 

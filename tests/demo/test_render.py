@@ -10,7 +10,7 @@ from vidaudio.demo.pen import HEIGHT, WIDTH
 from vidaudio.demo.render import FRAMES_PER_SECOND, Flaw, plan_world, read_world, render_video, render_world
 from vidaudio.demo.sounds import SAMPLE_RATE
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed, kind_of
-from vidaudio.errors import VidaudioError
+from vidaudio.errors import UsageError, VidaudioError
 
 SECONDS = 2.0
 SEED = derive_seed(Purpose.TEST, "render")
@@ -109,7 +109,7 @@ def test_every_flaw_is_planned_and_mismatched_ones_differ():
 
 
 def test_unknown_split_is_refused():
-    with pytest.raises(VidaudioError, match=r"'dev'.*train, val, test"):
+    with pytest.raises(UsageError, match=r"'dev'.*train, val, test"):
         plan_world(0, {"dev": 1}, flawed_per_flaw=0)
 
 

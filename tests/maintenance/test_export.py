@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from vidaudio.cli.app import app
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.errors import CorpusError, RecipeError, StoreError, UsageError
 from vidaudio.maintenance.export import COLUMNS, UNFINISHED, export
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
@@ -100,12 +100,12 @@ def test_the_sentence_counts_in_english(built_corpus, tmp_path):
 
 def test_a_folder_that_is_not_ours_is_refused(built_corpus, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(CorpusError, match="is not empty"):
+    with pytest.raises(UsageError, match="is not empty"):
         export(built_corpus.url, tmp_path, progress=False)
-    with pytest.raises(CorpusError, match="is a file"):
+    with pytest.raises(UsageError, match="is a file"):
         export(built_corpus.url, tmp_path / "mine.txt", progress=False)
     export(built_corpus.url, tmp_path / "one", where="id == 'bars'", progress=False)
-    with pytest.raises(CorpusError, match="another corpus or selection"):
+    with pytest.raises(UsageError, match="another corpus or selection"):
         export(built_corpus.url, tmp_path / "one", progress=False)
 
 
@@ -118,7 +118,7 @@ def test_a_full_disk_is_said_and_leaves_no_half_file(built_corpus, tmp_path):
         (tmp_path / "clips.csv").unlink()
         # A device that is always full, in the place of the file that is to be written.
         file.with_name(file.name + UNFINISHED).symlink_to("/dev/full")
-        with pytest.raises(CorpusError, match="the disk is full; the same command goes on"):
+        with pytest.raises(StoreError, match="the disk is full; the same command goes on"):
             export(built_corpus.url, tmp_path, progress=False)
         assert not list(tmp_path.rglob(f"*{UNFINISHED}"))
         assert not file.exists()
@@ -187,7 +187,7 @@ def usable(corpus: Corpus) -> list[str]:
 @pytest.mark.parametrize("place", ["s3://bucket/x", "s3:/bucket/x", Path("s3://bucket/x"), "simplecache::s3://b/x"])
 def test_a_url_is_no_folder_to_export_to(built_corpus, tmp_path, monkeypatch, place):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CorpusError, match=r"to folders of this machine, and \S+://b\S*/x is a URL; name a folder"):
+    with pytest.raises(UsageError, match=r"to folders of this machine, and \S+://b\S*/x is a URL; name a folder"):
         export(built_corpus.url, place, progress=False)
     assert list(tmp_path.iterdir()) == []
     assert export(built_corpus.url, (tmp_path / "out").as_uri(), where="id == 'bars'", progress=False).clips == 1

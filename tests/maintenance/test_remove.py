@@ -20,7 +20,7 @@ from vidaudio.cli.app import app
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.media_retention import release
 from vidaudio.corpus.tombstones import describe_tombstones, read_tombstones
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.maintenance.export import export
 from vidaudio.maintenance.removal_errors import RemovalIncomplete
 from vidaudio.maintenance.remove import enforce_removals, read_ids, remove
@@ -439,7 +439,7 @@ def test_a_corpus_that_may_not_be_written_to_is_said_in_one_sentence(copied, tmp
     (tmp_path / "ids.txt").write_text("bars\n")
     before = contents(copied.url)
     monkeypatch.setattr(LocalStore, "workspace", refused)
-    with pytest.raises(CorpusError, match=r"may not be written to \(Permission denied\); nothing was changed"):
+    with pytest.raises(StoreError, match=r"may not be written to \(Permission denied\); nothing was changed"):
         remove(copied.url, read_ids(tmp_path / "ids.txt"), progress=False)
     # What only reads goes on reading.
     assert verify_corpus(copied.url, progress=False).ok

@@ -13,7 +13,7 @@ from tests.pipeline.test_build import contents
 from vidaudio.cli.app import app
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.tombstones import read_tombstones
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.maintenance.remove import read_ids, remove
 from vidaudio.maintenance.status import corpus_status
 
@@ -43,12 +43,12 @@ def test_comments_blank_lines_and_line_ends_of_any_system(tmp_path):
 )
 def test_what_is_no_such_list_is_refused(tmp_path, data, message):
     (tmp_path / "ids.txt").write_bytes(data)
-    with pytest.raises(CorpusError, match=message):
+    with pytest.raises(UsageError, match=message):
         read_ids(tmp_path / "ids.txt")
 
 
 def test_a_list_that_is_not_there(tmp_path):
-    with pytest.raises(CorpusError, match="cannot read"):
+    with pytest.raises(UsageError, match="cannot read"):
         read_ids(tmp_path / "none.txt")
 
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from vidaudio.cli.app import app
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
-from vidaudio.errors import CorpusError, EncoderError
+from vidaudio.errors import CorpusError, EncoderError, UsageError
 from vidaudio.maintenance.export import export
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import VerifyReport, encoders, verify_corpus
@@ -500,5 +500,5 @@ class TestCommand:
     def test_what_is_no_corpus_and_a_share_out_of_bounds_are_refused(self, copied, tmp_path):
         with pytest.raises(CorpusError, match="there is no corpus at"):
             check(tmp_path / "nowhere")
-        with pytest.raises(CorpusError, match=r"between 0 and 1, not 1\.5"):
+        with pytest.raises(UsageError, match=r"between 0 and 1, not 1\.5"):
             check(copied, 1.5)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.packs.segments import Segment, whole_segments, window_segments
 from vidaudio.shards.store import LocalStore
 from vidaudio.stream.index import SAMPLE_SCHEMA, TrainingIndex
@@ -110,5 +110,5 @@ def test_n_windows_are_drawn_by_clip_and_seed():
 
 
 def test_a_grid_that_no_window_fits_is_refused():
-    with pytest.raises(CorpusError, match=r"do not fit pictures at 1\.5 per second"):
+    with pytest.raises(UsageError, match=r"do not fit pictures at 1\.5 per second"):
         window_segments("id", 10 * RATE, RATE, 0.0, [0.0, 0.7, 1.3], 1.5, "middle", 0)

@@ -23,7 +23,7 @@ from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from vidaudio.corpus.corpus import CORPUS_FILE, Corpus, create_or_open, open_corpus
 from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.spec import EncoderSpec
-from vidaudio.errors import CorpusError, EncoderError
+from vidaudio.errors import BuildError, CorpusError, EncoderError, UsageError
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
 from vidaudio.pipeline.build import build
@@ -313,14 +313,14 @@ class TestRefusals:
         assert not (tmp_path / "corpus" / "clips").exists()
 
     @pytest.mark.parametrize(
-        ("only", "words"),
+        ("only", "error", "words"),
         [
-            (["fetch"], "no stage fetch; the stages are download, extract, embed, pack"),
-            (["pack"], "pack needs what download and extract and embed would leave there"),
+            (["fetch"], UsageError, "no stage fetch; the stages are download, extract, embed, pack"),
+            (["pack"], CorpusError, "pack needs what download and extract and embed would leave there"),
         ],
     )
-    def test_stages_that_cannot_be_done_are_named(self, media_world, tiny_clip, tmp_path, only, words):
-        with pytest.raises(CorpusError, match=words):
+    def test_stages_that_cannot_be_done_are_named(self, media_world, tiny_clip, tmp_path, only, error, words):
+        with pytest.raises(error, match=words):
             build(
                 world_recipe(tiny_clip), str(media_world.manifest), str(tmp_path / "corpus"), only=only, progress=False
             )
@@ -338,9 +338,9 @@ class TestRefusals:
         }
 
     def test_places_and_lists_that_are_missing_are_asked_for(self, media_world, tiny_clip, tmp_path):
-        with pytest.raises(CorpusError, match="where should the corpus be"):
+        with pytest.raises(UsageError, match="where should the corpus be"):
             build(world_recipe(tiny_clip), str(media_world.manifest), progress=False)
-        with pytest.raises(CorpusError, match="which list"):
+        with pytest.raises(UsageError, match="which list"):
             build(world_recipe(tiny_clip), None, str(tmp_path / "corpus"), progress=False)
         with pytest.raises(CorpusError, match="there is no corpus at"):
             corpus_status(str(tmp_path / "nowhere"))
@@ -360,7 +360,7 @@ class TestFailures:
         before = contents(copied)
         shutil.rmtree(copied / "av")
         next(copied.glob(f"clips/{shard:06d}.*.tar")).unlink()
-        with pytest.raises(CorpusError, match=rf"1 task failed \(extract-{shard:06d}: .*{shard:06d}\.\w+\.tar is gone"):
+        with pytest.raises(BuildError, match=rf"1 task failed \(extract-{shard:06d}: .*{shard:06d}\.\w+\.tar is gone"):
             build(
                 world_recipe(tiny_clip, "dask.workers=1"),
                 str(media_world.manifest),

@@ -21,7 +21,7 @@ from tests.media.site.server import LoopbackSite
 from tests.media_world import MediaWorld, world_recipe
 from tests.pipeline.dask_cluster import dask_cluster
 from vidaudio.config.corpus import CorpusRecipe, DaskBlock, load_corpus_recipe, with_scheduler
-from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.errors import ClusterError, RecipeError
 from vidaudio.pipeline.build import build
 from vidaudio.pipeline.dask.batch_jobs import job_cluster, job_specs
 from vidaudio.pipeline.dask.cluster import check_cluster, check_scheduler, connected, max_in_flight
@@ -126,21 +126,21 @@ def test_settings_that_the_batch_system_does_not_have_are_named_before_anything_
 
 def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CorpusError, match=r"sbatch is not on this machine's PATH.*--scheduler"):
+    with pytest.raises(ClusterError, match=r"sbatch is not on this machine's PATH.*--scheduler"):
         check_cluster(dask_block())
     check_cluster(dask_block("dask.scheduler=tcp://h:1"))  # taken before the cluster
     check_cluster(dask_block("dask.cluster.kind=local"))
     for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(CorpusError, match=r"pip install 'vidaudio\[cluster\]'"):
+    with pytest.raises(ClusterError, match=r"pip install 'vidaudio\[cluster\]'"):
         check_cluster(dask_block())
 
 
 def test_a_batch_system_that_refuses_the_jobs_is_quoted(slurm: Path):
     (slurm / "sbatch").write_text("#!/bin/sh\necho 'error: invalid partition specified: x' >&2\nexit 1\n")
     with (
-        pytest.raises(CorpusError, match=r"slurm jobs could not be submitted: .*invalid partition specified"),
+        pytest.raises(ClusterError, match=r"slurm jobs could not be submitted: .*invalid partition specified"),
         job_cluster(dask_block("dask.cluster.host=127.0.0.1")),
     ):
         pass
@@ -189,7 +189,7 @@ def test_workers_without_the_resources_are_refused_by_name(tmp_path: Path):
     with dask_cluster(tmp_path / "dask", 1, resources="net=4,cpu=2") as cluster:
         block = load_corpus_recipe("folder", (f"dask.scheduler={cluster.address}",)).dask
         with (
-            pytest.raises(CorpusError, match=r"offer no gpu; start them with `dask worker .*--resources"),
+            pytest.raises(ClusterError, match=r"offer no gpu; start them with `dask worker .*--resources"),
             connected(block),
         ):
             pass
@@ -207,7 +207,7 @@ def test_a_cluster_without_workers_is_called_so(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("vidaudio.pipeline.dask.cluster.WORKERS_SECONDS", 0.5)
     with dask_cluster(tmp_path / "dask", 0) as cluster:
         block = load_corpus_recipe("folder", (f"dask.scheduler={cluster.address}",)).dask
-        with pytest.raises(CorpusError, match=r"no worker has come to .* in 0.5 s; start some with"), connected(block):
+        with pytest.raises(ClusterError, match=r"no worker has come to .* in 0.5 s; start some with"), connected(block):
             pass
 
 
@@ -217,7 +217,7 @@ def test_a_corpus_is_not_begun_for_a_scheduler_that_does_not_answer(
     monkeypatch.setattr("vidaudio.pipeline.dask.cluster.CONNECT_SECONDS", 0.5)
     recipe = world_recipe(tiny_clip)
     recipe = recipe.model_copy(update={"dask": with_scheduler(recipe.dask, "tcp://127.0.0.1:9")})
-    with pytest.raises(CorpusError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+    with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         build(recipe, str(media_world.manifest), str(tmp_path / "corpus"))
     assert not (tmp_path / "corpus").exists()
 
@@ -227,7 +227,7 @@ def test_what_listens_and_is_no_scheduler_is_not_waited_for(site: LoopbackSite, 
     monkeypatch.setattr("vidaudio.pipeline.dask.cluster.HEAR_SECONDS", 0.2)
     address = site.url("").replace("http", "tcp").rstrip("/")
     block = load_corpus_recipe("folder", (f"dask.scheduler={address}",)).dask
-    with pytest.raises(CorpusError, match="what listens there is no scheduler; is it the dashboard's port"):
+    with pytest.raises(ClusterError, match="what listens there is no scheduler; is it the dashboard's port"):
         check_scheduler(block)
 
 
@@ -260,7 +260,7 @@ def test_a_worker_that_dies_as_it_starts_brings_the_advice_that_fits(main, advic
     vars(module).update(main)
     monkeypatch.setitem(sys.modules, "__main__", module)
     monkeypatch.setattr("distributed.SpecCluster", died)
-    with pytest.raises(CorpusError, match="did not start") as caught, connected(load_corpus_recipe("folder").dask):
+    with pytest.raises(ClusterError, match="did not start") as caught, connected(load_corpus_recipe("folder").dask):
         pass
     assert advice in str(caught.value)
 

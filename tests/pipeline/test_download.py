@@ -15,7 +15,7 @@ from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from vidaudio.config.corpus import CorpusRecipe, RunSettings, load_corpus_recipe
 from vidaudio.corpus.corpus import Corpus, create_or_open
-from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.errors import RecipeError
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.manifest.store import read_manifest
 from vidaudio.media.fetch.rate_limit import FileRateLimiter, MemoryRateLimiter, Rates, SiteRate
@@ -326,7 +326,7 @@ def test_requests_go_into_the_record_and_never_into_the_table(site: LoopbackSite
 def test_a_stopped_shard_is_not_committed_and_the_same_call_goes_on(site: LoopbackSite, tmp_path: Path):
     urls = [dead(site, number, "Sign in to confirm you're not a bot") for number in range(8)]
     corpus, run = corpus_of(urls, tmp_path), run_of(tmp_path, "download.stop_after_failures=6")
-    with pytest.raises(CorpusError, match="bot_check"):
+    with pytest.raises(FetchAborted, match="bot_check"):
         download_shard(corpus, 0, "clips", run)
     assert corpus.store.list("clips") == {}
     for number in range(8):

@@ -17,7 +17,7 @@ from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.media_retention import draft_name
-from vidaudio.errors import CorpusError
+from vidaudio.errors import BuildError, UsageError
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
 from vidaudio.pipeline.build import build
@@ -171,7 +171,7 @@ def test_extracting_again_says_that_the_media_were_not_kept_and_how_to_get_them(
     copy = shutil.copytree(kept[keep], tmp_path / "copy")
     (copy / "av" / "000000.parquet").unlink()
     corpus = open_corpus(str(copy))
-    with pytest.raises(CorpusError, match=r"were not kept \(download.keep\)") as caught:
+    with pytest.raises(BuildError, match=r"were not kept \(download.keep\)") as caught:
         extract_shard(corpus, 0, "av", world_run())
     assert "delete" in str(caught.value)
     (copy / "clips" / "000000.parquet").unlink()
@@ -229,7 +229,7 @@ def test_a_build_that_comes_late_to_let_go_media_takes_what_stands(media_world, 
 
 
 def test_download_alone_is_refused_where_media_are_kept_nowhere():
-    with pytest.raises(CorpusError, match="both download and extract"):
+    with pytest.raises(UsageError, match="both download and extract"):
         check_keep("none", ["download"])
     check_keep("none", ["download", "extract"])
     check_keep("all", ["download"])

@@ -12,7 +12,7 @@ from tests.media_world import MediaWorld, pack_here, world_recipe
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.errors import CorpusError
+from vidaudio.errors import BuildError, CorpusError, StoreError
 from vidaudio.maintenance import count_worker
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import verify_corpus
@@ -69,7 +69,7 @@ def test_several_processes_count_what_one_does(remote_corpus, built_corpus, monk
     there = count_worker.count_tables(remote_corpus.store, asked)
     assert there.equals(here)
     gone = pa.Table.from_pylist([rows[0], {**rows[1], "table": "999999.parquet"}], schema=count_worker.ASKED)
-    with pytest.raises(CorpusError, match="999999"):
+    with pytest.raises(BuildError, match="999999"):
         count_worker.count_tables(remote_corpus.store, gone)
 
 
@@ -122,7 +122,7 @@ def test_verify_finds_it_fine_and_what_is_done_to_it(remote_corpus, tmp_path):
 def test_a_bucket_that_is_not_there_is_not_to_be_built_into(s3_server, media_world, tiny_clip):
     request = (world_recipe(tiny_clip), str(media_world.manifest), "s3://no-such-bucket/corpus")
     for command in (lambda: corpus_status(request[2]), lambda: dry_run(*request), lambda: build(*request)):
-        with pytest.raises(CorpusError, match=r"s3://no-such-bucket does not exist; create the bucket"):
+        with pytest.raises(StoreError, match=r"s3://no-such-bucket does not exist; create the bucket"):
             command()
     with pytest.raises(CorpusError, match=r"there is no corpus at .*`vidaudio build` makes one"):
         corpus_status(f"s3://{BUCKET}/nothing/here")

@@ -14,7 +14,7 @@ from tests.media.site.extractor import EXTRACTOR
 from tests.media.site.server import LoopbackSite
 from tests.pipeline.dask_cluster import DaskCluster, dask_cluster
 from vidaudio.config.corpus import CorpusRecipe, load_corpus_recipe
-from vidaudio.errors import CorpusError
+from vidaudio.errors import BuildError
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.media.fetch.rate_limit import FileRateLimiter, RateLimiterUnreachable, Rates, SiteRate
 from vidaudio.media.fetch.source import ClipSpan, FetchOptions, fetch_source
@@ -90,7 +90,7 @@ def test_a_block_stops_a_run_of_single_clips_and_dead_videos_do_not(cluster, sit
     before = FileRateLimiter(cluster.budget_folder).state("loopbacksite").spent
     site.requests.clear()
     blocked = [site.add_video(f"v{number}", error="Sign in to confirm you're not a bot") for number in range(60)]
-    with pytest.raises(CorpusError, match=r"the last 6 sources all failed alike \(bot_check.*--retry-failed=bot_check"):
+    with pytest.raises(BuildError, match=r"the last 6 sources all failed alike \(bot_check.*--retry-failed=bot_check"):
         build(chosen, listed(blocked, tmp_path / "list"), str(tmp_path / "c"), only=["download"], progress=False)
     assert 6 <= site.requests.total() < 30
     after = FileRateLimiter(cluster.budget_folder).state("loopbacksite").spent
@@ -101,7 +101,7 @@ def test_what_a_stopped_shard_had_spent_is_written_down(cluster, site, tmp_path)
     settings = (f"download.extractors=['{EXTRACTOR}']", "download.stop_after_failures=6", "shard_clips=20")
     urls = [site.add_video(f"s{number}", error="Sign in to confirm you're not a bot") for number in range(20)]
     before = FileRateLimiter(cluster.budget_folder).state("loopbacksite").spent
-    with pytest.raises(CorpusError, match="nothing comes through"):
+    with pytest.raises(BuildError, match="nothing comes through"):
         build(recipe(cluster, "", *settings), listed(urls, tmp_path / "l"), str(tmp_path / "c"), only=["download"],
               progress=False)  # fmt: skip
     (row,) = journal(tmp_path / "c")

@@ -13,7 +13,7 @@ import pytest
 from distributed import Client, Future, LocalCluster
 from distributed.client import FutureCancelledError
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import BuildError, CorpusError
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.pipeline.build import _raise_errors
 from vidaudio.pipeline.run_log import RunLog
@@ -65,7 +65,7 @@ def test_a_full_disk_is_told_once_however_many_shards_met_it():
         progress = Progress("building", unit="clip", total=3, shards=3, shown=False)
         run_tasks(iter(range(3)), submit, limit=3, units=lambda _: 1, report=report, progress=progress)
     assert report.failed == 3
-    with pytest.raises(CorpusError) as told:
+    with pytest.raises(BuildError) as told:
         _raise_errors(SimpleNamespace(url="here"), report)
     text = str(told.value)
     assert text.startswith("3 tasks failed (download-")

@@ -21,7 +21,7 @@ import pytest
 from aiobotocore.session import AioSession
 
 from tests.s3_server import BUCKET, S3Server
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError
 from vidaudio.shards import remote
 from vidaudio.shards.commit import read_record, table_name
 from vidaudio.shards.open import open_store
@@ -189,7 +189,7 @@ class TestReading:
         s3_server.ask(fail=2)
         assert store.read("x") == data
         s3_server.ask(fail=1_000)
-        with pytest.raises(CorpusError, match=r"reading x failed at s3://"):
+        with pytest.raises(StoreError, match=r"reading x failed at s3://"):
             store.read_range("x", 0, 10)
         assert s3_server.ask(fail=0)["GET"] <= 6
 
@@ -227,14 +227,14 @@ class TestReading:
         store.download("tar", tmp_path / "copy")
         assert (tmp_path / "copy").read_bytes() == data
         s3_server.ask(fail=1_000)
-        with pytest.raises(CorpusError, match=r"reading tar failed at s3://"):
+        with pytest.raises(StoreError, match=r"reading tar failed at s3://"):
             store.download("tar", tmp_path / "copy")
         assert s3_server.ask(fail=0)["GET"] <= 6
 
     def test_a_copy_for_which_the_disk_has_no_room_is_one_sentence_and_fetched_once(self, store, s3_server):
         store.create("tar", bytes(10_000))
         s3_server.ask()
-        with pytest.raises(CorpusError, match=r"no copy can be written to /dev \(No space left on device\)"):
+        with pytest.raises(StoreError, match=r"no copy can be written to /dev \(No space left on device\)"):
             store.download("tar", Path("/dev/full"))
         assert s3_server.ask() == {"GET": 1}
 
@@ -287,7 +287,7 @@ class TestErrors:
             lambda: store.read("x"),
             lambda: store.list(""),
         ):
-            with pytest.raises(CorpusError, match=r"s3://mistyped does not exist; create the bucket"):
+            with pytest.raises(StoreError, match=r"s3://mistyped does not exist; create the bucket"):
                 attempt()
         assert not store.exists("x")
 
@@ -304,11 +304,11 @@ class TestErrors:
     def test_no_credentials_and_no_answer_are_one_sentence(self, s3_server, environment, sentence, tmp_path):
         kept = {k: v for k, v in {**os.environ, **environment, "HOME": str(tmp_path)}.items() if v}
         script = """
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError
 from vidaudio.shards.open import open_store
 try:
     open_store("s3://corpora/c").exists("x")
-except CorpusError as error:
+except StoreError as error:
     print(error)
 """
         command = [sys.executable, "-c", script]
@@ -317,7 +317,7 @@ except CorpusError as error:
         assert done.stdout.count("\n") == 1
 
     def test_a_driver_that_is_not_installed_is_named(self):
-        with pytest.raises(CorpusError, match=r"cannot open gs://bucket/corpus: its driver is not installed"):
+        with pytest.raises(StoreError, match=r"cannot open gs://bucket/corpus: its driver is not installed"):
             open_store("gs://bucket/corpus")
 
 

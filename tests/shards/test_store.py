@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.shards import remote
 from vidaudio.shards.open import open_store
 from vidaudio.shards.store import LocalStore, Store
@@ -124,7 +124,7 @@ def test_where_nobody_may_write_is_said_without_the_name_of_a_scratch_folder(tmp
 
     monkeypatch.setattr(os, "mkdir", refused)
     sentence = re.escape(f"{tmp_path} may not be written to (Read-only file system); nothing was changed")
-    with pytest.raises(CorpusError, match=sentence), open_store(tmp_path).workspace():
+    with pytest.raises(StoreError, match=sentence), open_store(tmp_path).workspace():
         pass
 
 
@@ -242,7 +242,7 @@ def test_a_home_folder_a_file_url_and_a_path_open_local_stores(tmp_path: Path, m
 
 
 def test_an_unknown_kind_of_url_is_named():
-    with pytest.raises(CorpusError, match="nosuch://bucket"):
+    with pytest.raises(StoreError, match="nosuch://bucket"):
         open_store("nosuch://bucket/corpus")
 
 

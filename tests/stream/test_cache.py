@@ -17,7 +17,7 @@ import torch
 
 from tests.s3_server import S3Server
 from tests.stream.synthetic import write_shards
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError, UsageError
 from vidaudio.shards.open import open_store
 from vidaudio.shards.scratch import PREFIX
 from vidaudio.shards.store import Store
@@ -84,12 +84,12 @@ class TestOneProcess:
 
     def test_a_file_of_another_size_than_listed_is_refused_and_not_kept(self, files, tmp_path):
         cache = ShardCache(tmp_path, 10_000)
-        with pytest.raises(CorpusError, match=r"file0 has 1,000 bytes, and was listed with 999"):
+        with pytest.raises(StoreError, match=r"file0 has 1,000 bytes, and was listed with 999"):
             cache.open(files, "file0", "one", 999)
         assert copies(tmp_path) == []
 
     def test_a_file_larger_than_the_cache_is_refused(self, files, tmp_path):
-        with pytest.raises(CorpusError, match="may hold 500 bytes"):
+        with pytest.raises(UsageError, match="may hold 500 bytes"):
             content(ShardCache(tmp_path, 500), files, "file0")
 
     def test_a_file_that_is_gone_is_not_waited_for(self, files, tmp_path):
@@ -98,7 +98,7 @@ class TestOneProcess:
 
     def test_a_folder_that_cannot_be_made_is_named(self, tmp_path):
         (tmp_path / "file").write_bytes(b"")
-        with pytest.raises(CorpusError, match=r"no copies of remote shards can be kept in .*file/cache"):
+        with pytest.raises(StoreError, match=r"no copies of remote shards can be kept in .*file/cache"):
             ShardCache(tmp_path / "file" / "cache", 1)
 
 
@@ -268,5 +268,5 @@ class TestStreams:
         cases = ((1, min(6, len(shards)), "cache_bytes$"), (99, len(shards), "cache_bytes or lower block_shards$"))
         for block_shards, needed, way_out in cases:
             sentence = rf"1,000,000 bytes is too small .* up to {needed} of its {len(shards)} shards .* 3 blocks, "
-            with pytest.raises(CorpusError, match=sentence + f".*raise {way_out}"):
+            with pytest.raises(UsageError, match=sentence + f".*raise {way_out}"):
                 MixtureStream(remote, replace(config, block_shards=block_shards))

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.stream.synthetic import write_shards
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.stream import EpochLoader, MixtureStream, StreamConfig, WindowShape
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "loader.md"
@@ -54,7 +54,7 @@ def test_an_epoch_can_be_chosen(packed, endless):
         assert all(same(a, b) for a, b in zip(batches, endless[begin : begin + len(batches)], strict=True))
         assert len(batches) == LENGTHS[epoch]
     for wrong in (-1, "x", None):
-        with pytest.raises(CorpusError, match=f"epoch must be a whole number, 0 or more, not {wrong!r}"):
+        with pytest.raises(UsageError, match=f"epoch must be a whole number, 0 or more, not {wrong!r}"):
             loader.set_epoch(wrong)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.packed import make_packed
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.stream import MixtureStream, StreamConfig, WindowShape
 from vidaudio.stream.interleave import STRETCH, Interleave
 
@@ -42,7 +42,7 @@ def test_corpora_do_not_take_turns():
 
 @pytest.mark.parametrize("weights", [[1, 0], [1, -2], [float("nan"), 1]])
 def test_weights_that_are_none_are_refused(weights: list[float]):
-    with pytest.raises(CorpusError, match="must be greater than 0"):
+    with pytest.raises(UsageError, match="must be greater than 0"):
         Interleave(weights, seed=0)
 
 

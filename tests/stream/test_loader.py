@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.stream.synthetic import write_shards
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.shards.open import open_store
 from vidaudio.stream import EpochLoader, MixtureStream, StreamConfig, WindowShape, open_index
 from vidaudio.stream.index import INDEX_FILE
@@ -334,7 +334,7 @@ class TestRefusals:
             MixtureStream(packed, StreamConfig(shape=WindowShape(samples=1_000_000)))
 
     def test_a_batch_that_cannot_be_divided_is_named(self, packed):
-        with pytest.raises(CorpusError, match="a batch of 5 cannot be divided over 6 ranks"):
+        with pytest.raises(UsageError, match="a batch of 5 cannot be divided over 6 ranks"):
             MixtureStream(packed, CONFIG, world_size=6)
 
     @pytest.mark.parametrize(
@@ -353,12 +353,12 @@ class TestRefusals:
         ],
     )
     def test_a_setting_that_no_stream_can_have_is_named(self, setting, sentence):
-        with pytest.raises(CorpusError, match=sentence):
+        with pytest.raises(UsageError, match=sentence):
             StreamConfig(**setting)
 
     def test_a_window_that_none_can_be_is_named(self):
         for name, value in (("samples", 0), ("frame_spacing_seconds", float("nan")), ("max_padding_seconds", -0.1)):
-            with pytest.raises(CorpusError, match=f"{name} of a window must be"):
+            with pytest.raises(UsageError, match=f"{name} of a window must be"):
                 WindowShape(**{name: value})
 
     def test_numpys_numbers_are_numbers_and_one_source_is_a_stream_too(self, packed):
@@ -367,23 +367,21 @@ class TestRefusals:
 
     def test_what_is_no_step_no_state_and_no_number_of_workers_is_named(self, packed):
         stream = MixtureStream(packed, CONFIG)
-        with pytest.raises(CorpusError, match="start_step must be a whole number, 0 or more, not -1"):
+        with pytest.raises(UsageError, match="start_step must be a whole number, 0 or more, not -1"):
             stream.set_start_step(-1)
-        with pytest.raises(CorpusError, match="start_step must be"):
+        with pytest.raises(UsageError, match="start_step must be"):
             MixtureStream(packed, CONFIG, start_step=-1)
         for kind in (stream, EpochLoader(stream)):
             for wrong in ({}, None, 7):
-                with pytest.raises(CorpusError, match="it has no start_step"):
+                with pytest.raises(UsageError, match="it has no start_step"):
                     kind.load_state_dict(wrong)
-        with pytest.raises(
-            CorpusError, match="url must be a packed corpus by its path or URL, or several with weights"
-        ):
+        with pytest.raises(UsageError, match="url must be a packed corpus by its path or URL, or several with weights"):
             MixtureStream([packed, packed], CONFIG)
-        with pytest.raises(CorpusError, match="workers must be a whole number, 0 or more, not -1"):
+        with pytest.raises(UsageError, match="workers must be a whole number, 0 or more, not -1"):
             stream.loader(workers=-1)
-        with pytest.raises(CorpusError, match="prefetch must be a whole number, 1 or more, not 0"):
+        with pytest.raises(UsageError, match="prefetch must be a whole number, 1 or more, not 0"):
             stream.loader(workers=1, prefetch=0)
-        with pytest.raises(CorpusError, match="none is named"):
+        with pytest.raises(UsageError, match="none is named"):
             MixtureStream({})
 
     def test_what_the_pack_holds_is_told_before_the_length_of_windows(self, packed):

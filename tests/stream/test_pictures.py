@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.shards.open import open_store
 from vidaudio.stream import MixtureStream, StreamConfig, WindowShape, shard_urls, webdataset
 
@@ -47,7 +47,7 @@ def test_a_remote_corpus_gives_the_same_and_needs_its_cache(packed_as: Callable[
         open_store(remote).create(name, here.read(name))
     batch = MixtureStream(remote, CONFIG).batch(1)
     assert torch.equal(batch["frames"], MixtureStream(url, CONFIG).batch(1)["frames"])
-    with pytest.raises(CorpusError, match="set cache_bytes above 0"):
+    with pytest.raises(UsageError, match="set cache_bytes above 0"):
         MixtureStream(remote, StreamConfig(shape=CONFIG.shape, batch_size=3, frames=True, cache_bytes=0))
 
 

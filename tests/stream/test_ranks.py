@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.stream import MixtureStream, StreamConfig, WindowShape, rank_rows
 
 CONFIG = StreamConfig(sources=2, shape=WindowShape(frames=3, samples=8_000), batch_size=16, seed=3)
@@ -27,9 +27,9 @@ def test_parts_are_whole_ordered_and_as_equal_as_can_be(batch: int):
 
 
 def test_parts_that_cannot_be_are_refused():
-    with pytest.raises(CorpusError, match="a batch of 2 cannot be divided over 3 ranks"):
+    with pytest.raises(UsageError, match="a batch of 2 cannot be divided over 3 ranks"):
         rank_rows(2, 0, 3)
-    with pytest.raises(CorpusError, match="no rank 3 among 3"):
+    with pytest.raises(UsageError, match="no rank 3 among 3"):
         rank_rows(8, 3, 3)
 
 

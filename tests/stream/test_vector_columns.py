@@ -29,7 +29,7 @@ from tests.further_vectors import (
 from tests.media_world import pack_here
 from tests.packed import make_packed
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.stream import MixtureStream, StreamConfig, WindowShape, open_index, shard_urls, webdataset
 from vidaudio.stream.index import INDEX_FILE, read_index, write_index
@@ -263,7 +263,7 @@ class TestBatches:
         with pytest.raises(CorpusError, match=rf"split val: 1 sample has no vector of {TEXT} .* clock the first"):
             MixtureStream(packed, replace(evaluation, vectors=TEXT))
         for wrong in ("", (SOUND, SOUND), [SOUND], 3, ("",)):
-            with pytest.raises(CorpusError, match="vectors must be None, the name of an encoder, or a tuple"):
+            with pytest.raises(UsageError, match="vectors must be None, the name of an encoder, or a tuple"):
                 StreamConfig(vectors=wrong)
 
 

@@ -13,7 +13,7 @@ import soundfile
 import torch
 import webdataset as wds
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.stream import open_index, shard_urls, webdataset
 from vidaudio.stream.reader import SampleReader
 
@@ -116,7 +116,7 @@ def test_shards_of_one_split_only_are_listed(packed: str):
 def test_nothing_to_read_and_strange_shards_are_named(tmp_path: Path):
     from vidaudio.shards.tar import ShardWriter
 
-    with pytest.raises(CorpusError, match="no shards were named"):
+    with pytest.raises(UsageError, match="no shards were named"):
         webdataset([])
     with ShardWriter(tmp_path / "strange.tar") as writer:
         writer.write("a", {"json": b"{}"})

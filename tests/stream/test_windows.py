@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.shards.store import LocalStore
 from vidaudio.stream.index import SAMPLE_SCHEMA, TrainingIndex
 from vidaudio.stream.windows import Window, Windows, WindowShape
@@ -113,5 +113,5 @@ def test_a_limit_of_padding_means_itself():
     "shape", [WindowShape(frames=2), WindowShape(frames=0), WindowShape(frame_spacing_seconds=0.7)]
 )
 def test_shapes_that_fit_no_grid_are_refused(shape: WindowShape):
-    with pytest.raises(CorpusError, match="do not fit pictures at 1 per second"):
+    with pytest.raises(UsageError, match="do not fit pictures at 1 per second"):
         Windows(index_of([(10.0, 0.0, [0.0, 1.0, 2.0])]), shape)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from tests.packed import make_packed
 from tests.trained import TINY
-from vidaudio.errors import CheckpointError, CorpusError, RecipeError, VidaudioError
+from vidaudio.errors import CheckpointError, RecipeError, TrainingError, UsageError
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.data import parse_data, streams
@@ -239,10 +239,10 @@ def test_several_corpora_are_drawn_from_by_weight_with_their_own_labels(
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.labels == ("high", "low", "middle", "noise")
     assert len(load_file(tmp_path / "run" / "best.safetensors")[SOURCES_TENSOR]) == 12
-    with pytest.raises(CorpusError, match="named twice"):
+    with pytest.raises(UsageError, match="named twice"):
         parse_data([str(packed), f"{packed}=2"])
     for texts in ([f"{packed}=0"], [str(other), f"{packed}=0.0"]):
-        with pytest.raises(CorpusError, match="of weight 0 nothing is drawn"):
+        with pytest.raises(UsageError, match="of weight 0 nothing is drawn"):
             parse_data(texts)
 
 
@@ -328,7 +328,7 @@ def test_gradients_that_are_no_numbers_end_the_run_and_no_state_is_written_over(
         return loss * torch.inf if step == bad["step"] else loss
 
     monkeypatch.setattr(SeparationModule, "forward", forward)
-    with pytest.raises(VidaudioError, match=r"the gradients of step 4 are not finite"):
+    with pytest.raises(TrainingError, match=r"the gradients of step 4 are not finite"):
         train(recipe, str(packed), tmp_path / "run", progress=False)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["steps_done"] == 2
     bad.clear()

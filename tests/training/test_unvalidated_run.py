@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from tests.packed import make_packed
 from tests.trained import TINY
 from vidaudio.cli.app import app
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.output_folder import output_folder
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
@@ -58,7 +58,7 @@ def test_it_can_be_evaluated_asked_and_begun_with(stopped: Path, packed: Path, t
     recipe = load_train_recipe("clipsep", (*TINY, "schedule.steps=1", f"init_from={stopped}"))
     assert train(recipe, str(packed), tmp_path / "next", progress=False).step == 1
     # Trained on what it would be tested with: known of a state as well.
-    with pytest.raises(CorpusError, match="was trained on what it is to be tested with"):
+    with pytest.raises(UsageError, match="was trained on what it is to be tested with"):
         evaluate(stopped, str(packed), split="train", progress=False)
 
 

@@ -24,7 +24,7 @@ from pydantic import (
 from vidaudio.config.cluster import ClusterBlock, ListenAddress, SchedulerAddress
 from vidaudio.config.encoders import named_encoder
 from vidaudio.config.recipes import RecipeModel, check, load_values, override
-from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.errors import RecipeError, UsageError
 from vidaudio.paths import check_shared, local_list
 
 # Settings that older versions do not have, with the value that corresponds to what those versions did.
@@ -338,14 +338,14 @@ def required_paths(recipe: CorpusRecipe, manifest: str | None, corpus: str | Non
     """Return folder or URL of the corpus and path of the manifest: the arguments, else the recipe's.
 
     Raises:
-        CorpusError: When one of them is not given, or only this process could see the corpus.
+        UsageError: When one of them is not given, or only this process could see the corpus.
         ManifestError: When the manifest is a URL.
     """
     where, path = corpus or recipe.corpus, manifest or recipe.manifest
     if not where:
-        raise CorpusError("where should the corpus be? Name a folder with --corpus, or `corpus:` in the recipe")
+        raise UsageError("where should the corpus be? Name a folder with --corpus, or `corpus:` in the recipe")
     if not path:
-        raise CorpusError("which list? Name a manifest with --manifest, or `manifest:` in the recipe")
+        raise UsageError("which list? Name a manifest with --manifest, or `manifest:` in the recipe")
     check_shared(where)
     return where, str(local_list(path))
 

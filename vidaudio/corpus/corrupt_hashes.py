@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from vidaudio.corpus.columns import DOWNLOAD, EXTRACT, Column
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.manifest.source import RowSource
 from vidaudio.media.outcomes import Reason, State
 from vidaudio.shards.commit import table_name
@@ -58,7 +58,7 @@ def write_corrupt_hashes(corpus: Corpus, part: str, rows: RowSource, ids_by_shar
     sink = io.BytesIO()
     pq.write_table(_own(found, rows), sink)
     # Without the file the clips are fetched once more than needed: no reason to stop.
-    with contextlib.suppress(OSError, CorpusError):
+    with contextlib.suppress(OSError, StoreError):
         corpus.store.create(f"{FOLDER}/{PurePosixPath(part).name}", sink.getvalue())
 
 
@@ -68,7 +68,7 @@ def read_corrupt_hashes(store: Store, clip_ids: Collection[str]) -> dict[str, Co
     for name in sorted(store.list(FOLDER)):
         try:
             table = pq.read_table(io.BytesIO(store.read(f"{FOLDER}/{name}")), schema=SCHEMA)
-        except (pa.ArrowException, OSError, CorpusError):
+        except (pa.ArrowException, OSError, CorpusError, StoreError):
             continue  # incomplete or damaged: ignored
         for row in table.filter(pc.is_in(table["id"], wanted)).to_pylist():
             before = known.get(row["id"], CorruptHashes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.encoders.named_by import NamedByFile
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.json_values import parse_object
 from vidaudio.stream.vector_columns import encoder_name
 
@@ -21,7 +21,7 @@ def is_own_encoder(corpus: Corpus, name: str) -> bool:
     try:
         told = parse_object(corpus.store.read(EMBED.described_in(name)))
         named = encoder_name(told["architecture"], told["precision"], told["weights_sha256"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, CorpusError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, CorpusError, StoreError):
         return False
     same = all(told.get(key) == getattr(block, key) for key in ("architecture", "pretrained", "batch_size"))
     return same and block.precision in ("auto", told["precision"]) and named == name

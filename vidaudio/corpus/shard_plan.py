@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import ManifestError
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import RowSource, TableRows, hashed
 from vidaudio.shards.scratch import temporary_folder
@@ -51,10 +51,10 @@ def plan_shards(rows: RowSource, shard_clips: int) -> ShardPlan:
         shard_clips: Number of clips at which a shard is closed.
 
     Raises:
-        CorpusError: When the manifest is empty.
+        ManifestError: When the manifest is empty.
     """
     if rows.num_rows == 0:
-        raise CorpusError("the manifest has no clips")
+        raise ManifestError("the manifest has no clips")
     codes = _by_first_appearance(np.concatenate([hashed(table["source"]) for table in rows.tables(["source"])]))
     ends = np.cumsum(np.bincount(codes))
     bounds = [0]

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from vidaudio.config.corpus import load_corpus_recipe
 from vidaudio.demo.render import FULL, Video, read_world, render_world
-from vidaudio.errors import VidaudioError
+from vidaudio.errors import UsageError
 from vidaudio.manifest import Clip, write_manifest
 from vidaudio.pipeline.build import build
 from vidaudio.stream.index import INDEX_FILE
@@ -39,7 +39,7 @@ def render_once(
     """Render a world into `root/world`, unless it exists already; return its list of videos.
 
     Raises:
-        VidaudioError: When a world of other settings exists there.
+        UsageError: When a world of other settings exists there.
     """
     world = root / WORLD_FOLDER
     described = {"seed": seed, "videos_per_kind": dict(videos_per_kind), "flawed": flawed_per_flaw}
@@ -48,7 +48,7 @@ def render_once(
     made = world / MADE_FILE
     if made.is_file():
         if json.loads(made.read_text()) != described:
-            raise VidaudioError(f"{root} holds a demo of another size or seed; name another folder with --output")
+            raise UsageError(f"{root} holds a demo of another size or seed; name another folder with --output")
         return read_world(world)
     with tqdm(desc="rendering", unit="video", dynamic_ncols=True) as bar:
 
@@ -96,7 +96,7 @@ def build_world(
         VidaudioError: When another world exists there, the encoder is unknown, or the build fails.
     """
     if encoder not in ENCODERS:
-        raise VidaudioError(f"the demo world has no encoder {encoder!r}; it has {', '.join(ENCODERS)}")
+        raise UsageError(f"the demo world has no encoder {encoder!r}; it has {', '.join(ENCODERS)}")
     root = Path(root)
     videos = render_once(
         root,

@@ -26,7 +26,7 @@ from vidaudio.cpus import available_cores
 from vidaudio.demo import sounds
 from vidaudio.demo.pen import HEIGHT, WIDTH
 from vidaudio.demo.world import DURATION, KINDS, Instance, Kind, Purpose, derive_seed, kind_of, purpose_of
-from vidaudio.errors import VidaudioError
+from vidaudio.errors import UsageError, VidaudioError
 from vidaudio.media.ffmpeg import ffmpeg_executable
 
 FRAMES_PER_SECOND = 10
@@ -97,13 +97,13 @@ def plan_world(
             everything else, a noisy world equals the clean one of its seed.
 
     Raises:
-        VidaudioError: When the share is outside 0 .. 1, or a split is unknown.
+        UsageError: When the share is outside 0 .. 1, or a split is unknown.
     """
     if not 0 <= offscreen_share <= 1:
-        raise VidaudioError(f"a share of {offscreen_share} of the videos cannot be noisy; it lies in 0 .. 1")
+        raise UsageError(f"a share of {offscreen_share} of the videos cannot be noisy; it lies in 0 .. 1")
     unknown = sorted(set(videos_per_kind) - set(SPLITS))
     if unknown:
-        raise VidaudioError(f"the demo world has no split called {unknown[0]!r}; its splits are {', '.join(SPLITS)}")
+        raise UsageError(f"the demo world has no split called {unknown[0]!r}; its splits are {', '.join(SPLITS)}")
     videos = []
     for split, purpose in SPLITS.items():
         for kind in KINDS:

@@ -26,7 +26,7 @@ from vidaudio.demo.picture import Panel, draw_kinds, draw_panels
 from vidaudio.demo.render import FULL, OFFSCREEN_SHARE, SMALL, read_world
 from vidaudio.demo.serve import FolderServer
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
-from vidaudio.errors import VidaudioError
+from vidaudio.errors import UsageError
 from vidaudio.manifest import TableOptions, read_table, write_manifest
 from vidaudio.pipeline.build import build
 from vidaudio.separation import mix_sources
@@ -103,7 +103,7 @@ def run_demo(
         VidaudioError: When a step fails; the message says what to do.
     """
     if size not in SIZES:
-        raise VidaudioError(f"there is no demo size {size!r}; there are {', '.join(SIZES)}")
+        raise UsageError(f"there is no demo size {size!r}; there are {', '.join(SIZES)}")
     chosen = SIZES[size]
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vidaudio.cpus import available_cores
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.maintenance import notices
 from vidaudio.media.outcomes import Reason, State
 from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, record_of
@@ -186,7 +186,7 @@ def _main() -> int:
     try:
         asked = pa.ipc.open_stream(sys.stdin.buffer.read()).read_all()
         counted = _count_here(open_store(sys.argv[1]), asked)
-    except CorpusError as error:
+    except (CorpusError, StoreError) as error:
         print(error, file=sys.stderr)
         return 1
     with pa.ipc.new_stream(sys.stdout.buffer, SCHEMA) as writer:

@@ -28,7 +28,7 @@ from tqdm import tqdm
 from vidaudio.corpus.columns import EXTRACT, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.superseded import superseded
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, PackError, StoreError, UsageError
 from vidaudio.media.flac import BadSound, write_wav
 from vidaudio.packs.description import PACK_FILE, read_pack_file
 from vidaudio.packs.selection import (
@@ -136,8 +136,8 @@ def export(
         Counts of what was exported. Callers that need every clip must check `damaged`, which names the clips left out.
 
     Raises:
-        CorpusError: When the corpus or pack does not exist, no clip is selected, the folder contains something else or
-            is a URL, or the disk is full.
+        UsageError, CorpusError, StoreError: When the corpus or pack does not exist, no clip is selected, the folder
+            contains something else or is a URL, or the disk is full.
         RecipeError: When `where` is not a valid selection.
     """
     opened = open_corpus(corpus)
@@ -193,7 +193,7 @@ def _pack_splits(corpus: Corpus, name: str) -> dict[str, str]:
     folder = f"training/{name}"
     if "/" in name or not corpus.store.exists(f"{folder}/{PACK_FILE}"):
         names = ", ".join(corpus.store.folders("training")) or "none"
-        raise CorpusError(f"{corpus.url} has no pack {name!r}; its packs are: {names}")
+        raise PackError(f"{corpus.url} has no pack {name!r}; its packs are: {names}")
     splits: dict[str, str] = {}
     for shard in read_pack_file(corpus.store, folder).shards:
         table, _ = read_table(corpus.store, f"{folder}/{shard}.parquet")
@@ -356,14 +356,14 @@ def _claim(out: Path, chosen: Mapping[str, Any]) -> None:
     """Mark the folder as the target of this export, or check that it already is."""
     mark = json.dumps(chosen, indent=2, sort_keys=True) + "\n"
     if out.exists() and not out.is_dir():
-        raise CorpusError(f"{out} is a file; name a folder to export to")
+        raise UsageError(f"{out} is a file; name a folder to export to")
     out.mkdir(parents=True, exist_ok=True)
     standing = out / MARK_FILE
     if standing.is_file():
         if standing.read_text() != mark:
-            raise CorpusError(f"{out} holds an export of another corpus or selection; name another folder")
+            raise UsageError(f"{out} holds an export of another corpus or selection; name another folder")
     elif any(out.iterdir()):
-        raise CorpusError(f"{out} is not empty and no export of ours; name a new folder")
+        raise UsageError(f"{out} is not empty and no export of ours; name a new folder")
     else:
         with _replaced(standing) as temporary:
             temporary.write_text(mark)
@@ -389,4 +389,4 @@ def _disk_errors(out: Path) -> Iterator[None]:
         if not full and error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         what = "the disk is full" if full else "it may not be written to"
-        raise CorpusError(f"cannot export to {out}: {what}; the same command goes on from there") from error
+        raise StoreError(f"cannot export to {out}: {what}; the same command goes on from there") from error

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.superseded import Superseded, superseded
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.json_values import parse_object
 from vidaudio.maintenance import notices
 from vidaudio.maintenance.count_worker import ASKED, LONGEST_EXAMPLE, SCHEMA, count_tables
@@ -82,7 +82,7 @@ def _known(corpus: Corpus, standing: pd.DataFrame) -> pd.DataFrame:
         # The snapshot must belong to an earlier state of this corpus, not to another corpus that was at the same URL.
         parts = corpus.list_digests().index(described["list_digest"]) + 1
         remembered = _checked(file, data, len(standing)).to_pandas()
-    except (*TABLE_DAMAGE, CorpusError):
+    except (*TABLE_DAMAGE, CorpusError, StoreError):
         # Missing, damaged or of another corpus: in each case everything can be counted again.
         return empty
     known = remembered.merge(standing, on=["folder", "table", "table_bytes"])
@@ -134,7 +134,7 @@ def _count(corpus: Corpus, tables: pd.DataFrame, older: Superseded) -> pd.DataFr
 
 def _remember(corpus: Corpus, tallied: pd.DataFrame) -> None:
     # A corpus that is read-only or whose manifest is damaged is counted anew each time.
-    with contextlib.suppress(OSError, CorpusError), corpus.store.workspace() as scratch:
+    with contextlib.suppress(OSError, StoreError), corpus.store.workspace() as scratch:
         described = {"format": SNAPSHOT_FORMAT, "plan_hash": corpus.plan_hash, "list_digest": corpus.ref.list_digest}
         schema = SCHEMA.with_metadata({_KEY: json.dumps(described, sort_keys=True).encode()})
         ordered = tallied.sort_values(["folder", "table"], kind="stable")

@@ -21,7 +21,7 @@ from vidaudio.corpus.columns import tar_folders
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.media_retention import settle_drafts
 from vidaudio.corpus.tombstones import read_tombstones, write_tombstones
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.maintenance.outcome_counts import SNAPSHOT_FILE
 from vidaudio.maintenance.purge_packs import purge_packs
 from vidaudio.maintenance.purge_shards import purge_shard
@@ -89,28 +89,28 @@ def read_ids(path: str | Path) -> list[str]:
     source itself contains whitespace, the whole line is the source.
 
     Raises:
-        CorpusError: When the file cannot be read, is not text, names no clip, or has a line that is neither a clip id
+        UsageError: When the file cannot be read, is not text, names no clip, or has a line that is neither a clip id
             nor a source; the message names the line.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise CorpusError(f"cannot read {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CorpusError(f"{path} is no text file (UTF-8): one clip id or source a line is wanted") from error
+        raise UsageError(f"{path} is no text file (UTF-8): one clip id or source a line is wanted") from error
     entries: dict[str, None] = {}
     for number, line in enumerate(text.splitlines(), start=1):
         entry = _without_comment(line.strip())
         if not entry or entry.startswith("#"):
             continue
         if not CLIP_ID.fullmatch(entry) and not _is_source(entry):
-            raise CorpusError(
+            raise UsageError(
                 f"{path}, line {number}: {entry[:80]!r} is neither a clip id (letters, digits, _ and -) nor a source "
                 "(site:video)"
             )
         entries[entry] = None
     if not entries:
-        raise CorpusError(f"{path} names no clips: one clip id or source (site:id) a line is wanted")
+        raise UsageError(f"{path} names no clips: one clip id or source (site:id) a line is wanted")
     return list(entries)
 
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from vidaudio.config.corpus import PackBlock, stable_hash
 from vidaudio.corpus.corpus import check_corpus_name
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.manifest import Clip, clips_from_table, read_manifest
 from vidaudio.manifest.public_url import public_url
 from vidaudio.media.container import open_media, start_time
@@ -115,14 +115,14 @@ def pack_sounds(
 
     Raises:
         ManifestError: When the manifest cannot be read.
-        CorpusError: When the folder already contains a pack or is a URL, the manifest lists no sound or a file that is
+        PackError: When the folder already contains a pack or is a URL, the manifest lists no sound or a file that is
             not local, or none of its files could be read.
     """
     settings = settings or PackBlock()
     folder = local_target(folder, "packed sounds")
     check_corpus_name(str(folder))
     if (folder / INDEX_FILE).exists():
-        raise CorpusError(f"{folder} holds packed sounds already, and packs never change; name another folder")
+        raise PackError(f"{folder} holds packed sounds already, and packs never change; name another folder")
     clips = _clips(manifest)
     listed = pd.DataFrame([{"source": clip.source, "split": clip.split} for clip in clips])
     drawn = Splits(settings)
@@ -150,9 +150,7 @@ def pack_sounds(
                     hashes.append(sha256_of(folder / name))
         if not tables:
             clip, reason = next(iter(failed.items()))
-            raise CorpusError(
-                f"none of the {len(clips)} files of {manifest} could be read; the first, {clip}: {reason}"
-            )
+            raise PackError(f"none of the {len(clips)} files of {manifest} could be read; the first, {clip}: {reason}")
         table = pa.concat_tables(tables).select(SAMPLE_SCHEMA.names).cast(SAMPLE_SCHEMA)
         _finish(folder, table, tars, hashes, sample_rate, settings, failed)
     counts = table["split"].to_pandas().value_counts().sort_index()
@@ -173,11 +171,11 @@ def pack_sounds(
 def _clips(manifest: str | Path) -> list[Clip]:
     clips = list(clips_from_table(read_manifest(manifest)))
     if not clips:
-        raise CorpusError(f"{manifest} lists no sound")
+        raise PackError(f"{manifest} lists no sound")
     other = next((clip for clip in clips if local_path(clip.url) is None), None)
     if other is not None:
         remedy = "fetch them first" if is_remote(other.url) else "list them by their paths"
-        raise CorpusError(f"{manifest} lists {public_url(other.url)}: sounds are packed from local files; {remedy}")
+        raise PackError(f"{manifest} lists {public_url(other.url)}: sounds are packed from local files; {remedy}")
     return clips
 
 

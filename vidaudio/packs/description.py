@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vidaudio.config.corpus import PackBlock
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import LARGEST
 from vidaudio.stream.vector_columns import VectorColumn, read_columns
@@ -24,7 +24,7 @@ FORMAT = 2
 SOUND_SETTINGS = frozenset({"audio", "clips_per_shard", "split_fractions", "max_segment_seconds", "seed"})
 
 
-class PackDamaged(CorpusError):
+class PackDamaged(PackError):
     """An error for an unreadable description of a pack; the message says what to do."""
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from vidaudio.corpus.columns import EMBED, EXTRACT
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.packs.input_cache import GatheredClip, SourceClips, from_sources, from_tables
 from vidaudio.packs.tasks import PackTask
 from vidaudio.packs.vectors import packed_columns
@@ -83,7 +83,7 @@ def gathered(corpus: Corpus, task: PackTask, models: Mapping[str, str], scratch:
         scratch: Local folder for the spool file, which becomes about as large as the training shard.
 
     Raises:
-        CorpusError: When a planned clip is no longer in the corpus.
+        PackError: When a planned clip is no longer in the corpus.
     """
     wanted: dict[int, set[str]] = {}
     for sample in task.samples:
@@ -123,7 +123,7 @@ def _visit(corpus: Corpus, shard: int, wanted: Collection[str], clips: GatheredC
     found = _found(corpus, shard, wanted, clips.columns, task.sources)
     absent = sorted(set(wanted) - found.clips.keys())
     if absent:
-        raise CorpusError(
+        raise PackError(
             f"{absent[0]} is in the plan of this pack and not in shard {shard} of {corpus.url} any more; "
             "pack again: if clips were removed meanwhile, under another name"
         )

@@ -18,7 +18,7 @@ import pyarrow as pa
 from vidaudio.config.corpus import ExtractedMedia, PackBlock
 from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.packs.advice import (
     MOST_SOURCES_DRAWN,
     changed_settings,
@@ -43,7 +43,7 @@ from vidaudio.shards.store import Store
 PLANNED_BY = ("id", "source", "split", "shard", "samples", "audio_start_seconds", "grid_seconds")
 
 
-class PackExistsError(CorpusError):
+class PackExistsError(PackError):
     """An error for a pack of this name that exists and differs from the planned one.
 
     Attributes:
@@ -92,7 +92,7 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
         models: Name of the model by stage, for the columns that the pack reads.
 
     Raises:
-        CorpusError: When nothing is left to pack, or a shard lacks a column that is read, such as the vectors.
+        PackError: When nothing is left to pack, or a shard lacks a column that is read, such as the vectors.
         RecipeError: When `where` is not an expression over the clips' columns, or the split fractions are invalid.
     """
     first, *further = packed_encoders(settings, models[EMBED.stage])
@@ -106,9 +106,9 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
         usable += len(clips)
         found.add(selected(clips, settings.where))
     if not found.clips:
-        raise CorpusError(f"nothing to pack in {corpus.url}: {why_nothing(corpus, usable, settings.where)}")
+        raise PackError(f"nothing to pack in {corpus.url}: {why_nothing(corpus, usable, settings.where)}")
     if not found.samples:
-        raise CorpusError(
+        raise PackError(
             f"nothing to pack in {corpus.url}: none of {found.clips} clips is long enough for a window of 3 pictures "
             "and 4.1 s; pack them whole (--set window=whole), or build from longer clips"
         )
@@ -188,7 +188,7 @@ class _Gathering:
         names, codes = self._splits.decided()
         for name in names:
             if not is_name_part(name):
-                raise CorpusError(
+                raise PackError(
                     f"the split {name[:80]!r} cannot be part of a file's name, as that of a training shard; name it "
                     "otherwise in the list"
                 )

@@ -67,8 +67,8 @@ def plan_packing(
         finished: Whether the same build has finished and nothing has changed since, so that no clip needs to be read.
 
     Raises:
-        CorpusError: As for the build: when shards lack a column that is packed and would not get it, or nothing is
-            left to pack.
+        PackError, CorpusError: As for the build: when shards lack a column that is packed and would not get it, or
+            nothing is left to pack.
     """
     folder = f"training/{recipe.pack.name}"
     read = pack_columns(recipe.pack.where)

@@ -11,7 +11,7 @@ import numpy as np
 from vidaudio.config.corpus import PackBlock
 from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.json_values import parse_object
 from vidaudio.packs.segments import Segment
 from vidaudio.packs.selection import check_complete
@@ -41,12 +41,12 @@ def packed_encoders(settings: PackBlock, own: str) -> tuple[str, ...]:
     """Return the encoders whose vectors a pack contains, the corpus's own encoder `own` first.
 
     Raises:
-        CorpusError: When an encoder's name cannot be part of the names of files.
+        PackError: When an encoder's name cannot be part of the names of files.
     """
     names = settings.vectors or (own,)
     for name in names:
         if name != own and not is_column_name(name):
-            raise CorpusError(
+            raise PackError(
                 f"vectors of {name[:80]!r} cannot be packed: the name of the encoder, a folder in embeddings/, is made "
                 "of at most 64 small letters, digits, - and _, and is not clip"
             )
@@ -57,13 +57,13 @@ def check_embedded_by(corpus: Corpus, encoders: Sequence[str]) -> None:
     """Check that every shard of a corpus is embedded by all these encoders.
 
     Raises:
-        CorpusError: When an encoder's folder is missing, or a shard is not embedded.
+        PackError: When an encoder's folder is missing, or a shard is not embedded.
     """
     for name in encoders:
         committed = committed_shards(corpus.store, EMBED.model_folder(name))
         if not committed:
             found = ", ".join(sorted(corpus.store.folders(EMBED.folder))) or "none"
-            raise CorpusError(f"{corpus.url} holds no vectors of {name} in embeddings/; it holds those of {found}")
+            raise PackError(f"{corpus.url} holds no vectors of {name} in embeddings/; it holds those of {found}")
         check_complete(f"{corpus.url}/{EMBED.model_folder(name)}", EMBED, len(committed), corpus.shards)
 
 
@@ -71,7 +71,7 @@ def packed_columns(store: Store, settings: PackBlock, own: str) -> tuple[VectorC
     """Return the vector columns of a pack; only the descriptions of encoders that are not the corpus's own are read.
 
     Raises:
-        CorpusError: As `packed_encoders`.
+        PackError: As `packed_encoders`.
         CorruptFileError: When the description of an encoder is missing or damaged.
     """
     names = packed_encoders(settings, own)

@@ -21,7 +21,7 @@ from vidaudio.corpus.columns import EMBED, tar_folders
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.listing import list_stages
 from vidaudio.corpus.tombstones import read_tombstones
-from vidaudio.errors import CorpusError
+from vidaudio.errors import BuildError
 from vidaudio.maintenance.remove import enforce_removals
 from vidaudio.maintenance.status import CorpusStatus, corpus_status, status_of
 from vidaudio.media.outcomes import Reason
@@ -70,7 +70,7 @@ def build(
         progress: Whether to show a progress bar and the address of the dashboard.
 
     Raises:
-        ManifestError, CorpusError, EncoderError: When the build is refused or fails; the message says what to do.
+        VidaudioError: When the build is refused or fails; the message says what to do.
             Committed work stays. A refused request writes nothing.
     """
     from vidaudio.manifest.source import open_manifest
@@ -135,7 +135,7 @@ def pack(
         progress: Whether to show a progress bar.
 
     Raises:
-        CorpusError, RecipeError, EncoderError: When packing is refused or fails; the message says what to do.
+        VidaudioError: When packing is refused or fails; the message says what to do.
     """
     opened = open_corpus(corpus)
     run = RunSettings(dask=with_scheduler(DaskBlock(), scheduler)) if scheduler is not None else RunSettings()
@@ -248,7 +248,7 @@ def _raise_errors(corpus: Corpus, report: RunLog) -> None:
     for task, text in report.errors.items():
         tasks_by_cause.setdefault(text.rstrip("."), []).append(task)
     shown = "; ".join(f"{_named(tasks)}: {text}" for text, tasks in list(tasks_by_cause.items())[:MOST_CAUSES_SHOWN])
-    raise CorpusError(
+    raise BuildError(
         f"{number_of(report.failed, 'task')} failed ({shown}). What was committed in {corpus.url} stays; "
         "once the cause is mended, the same command goes on from there."
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vidaudio.config.corpus import CorpusRecipe, required_paths
 from vidaudio.corpus.columns import DOWNLOAD, with_needs
 from vidaudio.corpus.corpus import CORPUS_FILE, Corpus, check_corpus_name, check_settings, open_corpus
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.media.outcomes import Reason
 from vidaudio.packs.plan import check_selection, check_standing_pack
 from vidaudio.packs.selection import pack_columns
@@ -55,8 +55,8 @@ def read_request(
     """Parse the arguments of a build; they are those of `vidaudio.pipeline.build.build`.
 
     Raises:
-        CorpusError: When a stage or reason does not exist, corpus or manifest are not given, or the corpus cannot be
-            opened.
+        UsageError, CorpusError: When a stage or reason does not exist, corpus or manifest are not given, or the corpus
+            cannot be opened.
     """
     stages = wanted_stages(only)
     where, list_path = required_paths(recipe, manifest, corpus)
@@ -81,7 +81,7 @@ def check_request(request: Request) -> None:
     """Check whether a build could do what is requested, as far as this can be decided without manifest and encoder.
 
     Raises:
-        RecipeError, CorpusError: When it could not; the message says what is wrong, where, and what to do.
+        RecipeError, UsageError, CorpusError: When it could not; the message says what is wrong, where, and what to do.
     """
     recipe, stages = request.recipe, request.stages
     check_run(recipe, stages)
@@ -93,7 +93,7 @@ def check_request(request: Request) -> None:
         _check_beginning(request)
         return
     if request.reasons is not None and DOWNLOAD.stage not in stages:
-        raise CorpusError("--retry-failed fetches clips once more, so --only must name download, too")
+        raise UsageError("--retry-failed fetches clips once more, so --only must name download, too")
     check_settings(request.where, recipe.corpus_settings())
     if PACK in stages:
         check_standing_pack(request.standing, recipe.pack)
@@ -121,7 +121,7 @@ def check_run(recipe: CorpusRecipe, stages: Sequence[str]) -> None:
     """Check whether a run by this recipe could begin, as far as this can be decided without starting it.
 
     Raises:
-        RecipeError, CorpusError: When it could not; the message says what is wrong, where, and what to do.
+        RecipeError, UsageError, CorpusError: When it could not; the message says what is wrong, where, and what to do.
     """
     check_cluster(recipe.dask)
     if DOWNLOAD.stage in stages:

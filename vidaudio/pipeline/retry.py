@@ -17,7 +17,7 @@ from vidaudio.corpus.columns import columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.corrupt_hashes import write_corrupt_hashes
 from vidaudio.corpus.superseded import superseded
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.source import RowSource
 from vidaudio.media.fetch.types import are_remote
@@ -34,13 +34,13 @@ def parse_reasons(asked: str | Collection[str]) -> frozenset[Reason]:
     `transient` means all reasons that may pass later, `all` every reason.
 
     Raises:
-        CorpusError: When a reason does not exist (the message names those that do), no reason is given, or the value is
+        UsageError: When a reason does not exist (the message names those that do), no reason is given, or the value is
             neither a string nor a list of strings.
     """
     if isinstance(asked, Collection) and all(isinstance(word, str) for word in asked):
         listed = [asked] if isinstance(asked, str) else asked
     else:
-        raise CorpusError(f"retry_failed wants reasons, as a text or a list of texts, not {asked!r}")
+        raise UsageError(f"retry_failed wants reasons, as a text or a list of texts, not {asked!r}")
     chosen: set[Reason] = set()
     for word in (word.strip() for text in listed for word in text.split(",") if word.strip()):
         if word == ALL_WORD:
@@ -51,9 +51,9 @@ def parse_reasons(asked: str | Collection[str]) -> frozenset[Reason]:
             chosen.add(Reason(word))
         else:
             known = ", ".join([TRANSIENT_WORD, ALL_WORD, *sorted(Reason)])
-            raise CorpusError(f"--retry-failed knows no reason {word!r}; it knows {known}{_hint(word)}")
+            raise UsageError(f"--retry-failed knows no reason {word!r}; it knows {known}{_hint(word)}")
     if not chosen:
-        raise CorpusError("--retry-failed names no reason")
+        raise UsageError("--retry-failed names no reason")
     return frozenset(chosen)
 
 

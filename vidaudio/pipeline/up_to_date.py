@@ -17,7 +17,7 @@ from vidaudio.config.corpus import CorpusRecipe, stable_hash
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.listing import Listings, list_stages
 from vidaudio.encoders.files import file_versions
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.json_values import parse_object
 
 FINISHED_FILE = "runs/finished.json"
@@ -52,7 +52,7 @@ def is_up_to_date(corpus: Corpus, request: str) -> Listings | None:
             return None
         listings = list_stages(corpus)
         return listings if noted["files"] == _files_hash(corpus, listings) else None
-    except (CorpusError, OSError, ValueError, KeyError, TypeError):
+    except (CorpusError, StoreError, OSError, ValueError, KeyError, TypeError):
         # Whatever is wrong, the build itself will find and report it.
         return None
 
@@ -60,7 +60,7 @@ def is_up_to_date(corpus: Corpus, request: str) -> Listings | None:
 def record_up_to_date(corpus: Corpus, listings: Listings, request: str) -> None:
     """Record a completed build; storage errors are ignored."""
     noted = {"request": request, "files": _files_hash(corpus, listings)}
-    with contextlib.suppress(OSError, CorpusError), corpus.store.workspace() as scratch:
+    with contextlib.suppress(OSError, StoreError), corpus.store.workspace() as scratch:
         path = scratch / "finished.json"
         path.write_text(json.dumps(noted, indent=2, sort_keys=True) + "\n")
         corpus.store.put(FINISHED_FILE, path)

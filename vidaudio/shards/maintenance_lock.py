@@ -41,7 +41,7 @@ def maintenance_lock(store: Store) -> Iterator[None]:
 
     Raises:
         LockHeld: When another process holds the lock.
-        CorpusError: When the corpus may not be written to.
+        StoreError: When the corpus may not be written to.
     """
     with _alone_on_this_machine(store):
         holder = f"{this_process()}-{uuid.uuid4().hex[:8]}"

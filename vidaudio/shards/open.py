@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.paths import url_meant
 from vidaudio.shards.store import LocalStore, Store
 
@@ -14,12 +14,12 @@ def open_store(url: str | os.PathLike[str]) -> Store:
     """Return the store at a local path or an fsspec URL (`s3://bucket/corpus`, `memory://corpus`).
 
     Raises:
-        CorpusError: When it is not a valid place: a URL with a missing slash, or one that no driver opens.
+        UsageError: When it is not a valid place: a URL with a missing slash, or one that no driver opens.
     """
     text = os.fspath(url)
     meant = url_meant(text)
     if meant is not None and "://" not in text:
-        raise CorpusError(f"{text} lacks a slash: {meant} is a URL (a folder here of that name is ./{text})")
+        raise UsageError(f"{text} lacks a slash: {meant} is a URL (a folder here of that name is ./{text})")
     if "://" not in text or text.startswith(("file://", "local://")):
         return LocalStore(Path(text.removeprefix("file://").removeprefix("local://")).expanduser().absolute())
     # Imported here because the two modules import each other.

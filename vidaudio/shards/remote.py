@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import fsspec
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError
 from vidaudio.shards.names import check_name, is_name_part
 from vidaudio.shards.remote_errors import (
     driver_errors,
@@ -79,9 +79,9 @@ class RemoteStore(Store):
             fs, root = fsspec.core.url_to_fs(self.url, **options)
         except ImportError as error:
             how = "pip install 'vidaudio[s3]'" if self.scheme in S3 else str(error)
-            raise CorpusError(f"cannot open {self.url}: its driver is not installed; {how}") from error
+            raise StoreError(f"cannot open {self.url}: its driver is not installed; {how}") from error
         except ValueError as error:
-            raise CorpusError(f"cannot open {self.url}: {error}") from error
+            raise StoreError(f"cannot open {self.url}: {error}") from error
         if self._opened is not None:
             _INHERITED.append(self._opened)
         self._opened = os.getpid(), fs
@@ -169,7 +169,7 @@ class RemoteStore(Store):
             def fetch(offset: int) -> None:
                 wanted = min(PART_BYTES, size - offset)
                 if self._receive(name, file, offset, wanted)[0] != wanted:
-                    raise CorpusError(f"{self.url}/{name} changed while it was read")
+                    raise StoreError(f"{self.url}/{name} changed while it was read")
 
             with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
                 list(pool.map(fetch, range(PART_BYTES, size, PART_BYTES)))
@@ -306,7 +306,7 @@ def _write(file: FileIO, data: bytes, offset: int) -> None:
             written = os.pwrite(file.fileno(), left, offset)
             left, offset = left[written:], offset + written
     except OSError as error:
-        raise CorpusError(f"no copy can be written to {Path(file.name).parent} ({error.strerror})") from error
+        raise StoreError(f"no copy can be written to {Path(file.name).parent} ({error.strerror})") from error
 
 
 class _Lost(Exception):

@@ -10,7 +10,7 @@ import errno
 import sys
 from collections.abc import Iterator
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError
 from vidaudio.text import first_line
 
 _RAISED_BY_DRIVERS = (
@@ -67,20 +67,20 @@ def was_in_conflict(error: BaseException) -> bool:
     return bool(_codes(error) & _TRY_AGAIN)
 
 
-def to_user_error(error: BaseException, url: str, doing: str) -> CorpusError:
+def to_user_error(error: BaseException, url: str, doing: str) -> StoreError:
     """Return the error for people; `doing` is the attempted action, such as `writing clips/000003.parquet`."""
     scheme, _, rest = url.partition("://")
     bucket = rest.split("/")[0]
     if is_without_bucket(error) or (isinstance(error, FileNotFoundError) and doing.startswith("writing")):
-        return CorpusError(f"{scheme}://{bucket} does not exist; create the bucket, or correct the URL {url}")
+        return StoreError(f"{scheme}://{bucket} does not exist; create the bucket, or correct the URL {url}")
     if _names(error) & _NO_CREDENTIALS:
         hint = " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE)" if scheme in ("s3", "s3a") else ""
-        return CorpusError(f"there are no credentials for {url}; give them as the driver expects them{hint}")
+        return StoreError(f"there are no credentials for {url}; give them as the driver expects them{hint}")
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EACCES):
-        return CorpusError(f"{url} refused {doing} ({first_line(error)}); check the credentials and their rights")
+        return StoreError(f"{url} refused {doing} ({first_line(error)}); check the credentials and their rights")
     if _names(error) & _NO_ANSWER:
-        return CorpusError(f"no store answers for {url} ({first_line(error)}); check the endpoint and the network")
-    return CorpusError(f"{doing} failed at {url}: {type(error).__name__}: {first_line(error)}")
+        return StoreError(f"no store answers for {url} ({first_line(error)}); check the endpoint and the network")
+    return StoreError(f"{doing} failed at {url}: {type(error).__name__}: {first_line(error)}")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -16,7 +16,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError
 from vidaudio.files import naming, sync, sync_folder
 from vidaudio.shards.links import check_inside, check_regular, leaves, open_regular
 from vidaudio.shards.names import check_name, is_name_part
@@ -260,7 +260,7 @@ class LocalStore(Store):
 def refuse_read_only(url: str, error: OSError) -> None:
     """Raise a CorpusError if `error` says that nobody, or not this user, may write to a store."""
     if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        raise CorpusError(
+        raise StoreError(
             f"{url} may not be written to ({error.strerror or error}); nothing was changed. Ask its owner, or work on "
             "a copy"
         ) from error

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.stream.loader_errors import readable
 
 ALIGNMENT_BYTES = 64
@@ -50,10 +50,10 @@ def write_pictures(pictures: np.ndarray, place: Tensor) -> None:
     """Copy a sample's pictures into a batch, both uint8 `[F, 3, H, W]`.
 
     Raises:
-        CorpusError: When the pictures differ in size from the batch's first.
+        PackError: When the pictures differ in size from the batch's first.
     """
     if pictures.shape != place.shape:
-        raise CorpusError(
+        raise PackError(
             f"pictures of {pictures.shape[-2]} x {pictures.shape[-1]} cannot be put into one batch with those of "
             f"{place.shape[-2]} x {place.shape[-1]}: corpora that are mixed must be packed with one size"
         )

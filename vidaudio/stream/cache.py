@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError, UsageError
 from vidaudio.shards.names import check_name
 from vidaudio.shards.scratch import PREFIX, owner_lives, scratch_prefix
 from vidaudio.shards.store import Store
@@ -36,7 +36,7 @@ class ShardCache:
         limit_bytes: Limit of all copies together, unfinished ones included.
 
     Raises:
-        CorpusError: When the folder cannot be created.
+        StoreError: When the folder cannot be created.
     """
 
     def __init__(self, folder: Path, limit_bytes: int) -> None:
@@ -45,7 +45,7 @@ class ShardCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise CorpusError(
+            raise StoreError(
                 f"no copies of remote shards can be kept in {folder} ({error.strerror}); name another folder "
                 "(cache_folder, or VIDAUDIO_CACHE)"
             ) from None
@@ -60,7 +60,7 @@ class ShardCache:
             size: Expected size in bytes; None if unknown, and then the size is not checked.
 
         Raises:
-            CorpusError: When the store fails, or the copy does not fit into the cache.
+            StoreError, UsageError: When the store fails, or the copy does not fit into the cache.
             FileNotFoundError: When the store has no such file.
         """
         path = self._path(store, name, identity)
@@ -103,9 +103,7 @@ class ShardCache:
                 store.download(name, temporary)
                 found = temporary.stat().st_size
                 if size is not None and found != size:
-                    raise CorpusError(
-                        f"{store.url}/{name} has {found:,} bytes, and was listed with {size:,}; try again"
-                    )
+                    raise StoreError(f"{store.url}/{name} has {found:,} bytes, and was listed with {size:,}; try again")
                 os.replace(temporary, path)
 
     @contextlib.contextmanager
@@ -137,7 +135,7 @@ class ShardCache:
             Path(copy).unlink(missing_ok=True)
             used -= bytes_
         if used > self.limit_bytes:
-            raise CorpusError(
+            raise UsageError(
                 f"the cache {self.folder} may hold {self.limit_bytes:,} bytes, and {used:,} are being fetched at once; "
                 "raise cache_bytes"
             )

@@ -9,7 +9,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.stream.order import DEFAULT_BLOCK_SHARDS
 from vidaudio.stream.windows import WindowShape
 
@@ -60,7 +60,7 @@ class StreamConfig:
             member is read by a request of its own.
 
     Raises:
-        CorpusError: When a setting has an invalid value; names the setting.
+        UsageError: When a setting has an invalid value; names the setting.
     """
 
     split: str = "train"
@@ -91,7 +91,7 @@ class StreamConfig:
         gains = self.gain_range
         check_setting("gain_range", gains, "None, or two gains, 0 or more, the lower first", _are_gains(gains))
         if self.sources == 1 and self.partners != "neighbours":
-            raise CorpusError(f"partners={self.partners!r} needs partners: sources must be 2 or more, not 1")
+            raise UsageError(f"partners={self.partners!r} needs partners: sources must be 2 or more, not 1")
 
 
 _LEAST = {"sources": 1, "batch_size": 1, "seed": 0, "block_shards": 1, "distant_candidates": 1, "cache_bytes": 0}
@@ -106,10 +106,10 @@ def check_setting(name: str, value: Any, wanted: str, fits: bool) -> None:
     """Refuse a setting whose value does not fit, in a message that names the value and what is wanted.
 
     Raises:
-        CorpusError: When `fits` is False.
+        UsageError: When `fits` is False.
     """
     if not fits:
-        raise CorpusError(f"{name} must be {wanted}, not {value!r}")
+        raise UsageError(f"{name} must be {wanted}, not {value!r}")
 
 
 def _are_names(value: Any) -> bool:

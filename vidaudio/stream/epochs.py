@@ -52,7 +52,7 @@ class EpochLoader:
         """Choose the epoch of the next iteration; an epoch that a loaded state left in the middle continues there.
 
         Raises:
-            CorpusError: When the epoch is not a whole number, 0 or more.
+            UsageError: When the epoch is not a whole number, 0 or more.
         """
         check_setting("epoch", epoch, "a whole number, 0 or more", is_whole(epoch, 0))
         if not self._begin(epoch) <= self._next < self._end(epoch):
@@ -84,7 +84,8 @@ class EpochLoader:
         """Resume where `state_dict` was called, with any number of workers.
 
         Raises:
-            CorpusError: When `state` is no state of a loader, or was saved on other data and `other_data` is False.
+            UsageError, PackError: When `state` is no state of a loader, or was saved on other data and `other_data` is
+                False.
         """
         self.stream.load_state_dict(state, other_data=other_data)
         self._next = self.stream.start_step

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.json_values import parse_json
 from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, write_checksum
 from vidaudio.shards.links import open_regular
@@ -144,11 +144,11 @@ class TrainingIndex:
         """Return the vector column of an encoder; the first one if no encoder is named.
 
         Raises:
-            CorpusError: When the pack has no vectors of the encoder; names those that it has.
+            PackError: When the pack has no vectors of the encoder; names those that it has.
         """
         found = column_named(self.vectors, encoder)
         if found is None:
-            raise CorpusError(
+            raise PackError(
                 f"{self.store.url} holds no vectors of {encoder!r}; it holds those of {columns_in_words(self.vectors)}"
             )
         return found
@@ -260,16 +260,16 @@ def open_index(
             are not checked again.
 
     Raises:
-        CorpusError: When there is no packed corpus, there are several, or the split is missing; names the existing
+        PackError: When there is no packed corpus, there are several, or the split is missing; names the existing
             ones.
     """
     store = open_store(url)
     if not store.exists(INDEX_FILE):
         packs = [name for name in store.folders("training") if store.exists(f"training/{name}/{INDEX_FILE}")]
         if not packs:
-            raise CorpusError(f"{url} is no packed corpus (no {INDEX_FILE}); name CORPUS/training/NAME, after a build")
+            raise PackError(f"{url} is no packed corpus (no {INDEX_FILE}); name CORPUS/training/NAME, after a build")
         if packs != ["default"]:
-            raise CorpusError(f"{url} has the packs {', '.join(packs)}; name one of them, as {url}/training/{packs[0]}")
+            raise PackError(f"{url} has the packs {', '.join(packs)}; name one of them, as {url}/training/{packs[0]}")
         store = open_store(f"{store.url}/training/default")
     try:
         mapping, version, stamp = _mapped(store, cache)
@@ -281,7 +281,7 @@ def open_index(
         )
     except INDEX_DAMAGE as error:
         reason = first_line(error)
-        raise CorpusError(
+        raise PackError(
             f"{store.url}/{INDEX_FILE} is not an index of ours: {reason}; delete it and pack again: it is made from "
             "the tables"
         ) from error
@@ -290,7 +290,7 @@ def open_index(
         splits[name] = splits.get(name, 0) + rows
     if split is not None:
         if split not in splits:
-            raise CorpusError(f"{url} has no split {split!r}; it has {', '.join(sorted(splits))}")
+            raise PackError(f"{url} has no split {split!r}; it has {', '.join(sorted(splits))}")
         table, runs = _only(table, runs, split)
     return TrainingIndex(
         store=store,

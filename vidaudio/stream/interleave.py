@@ -8,7 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.stream.lru import LruCache
 from vidaudio.stream.order import CORPORA, generator
 
@@ -30,9 +30,9 @@ class Interleave:
 
     def __init__(self, weights: Sequence[float], seed: int) -> None:
         if not weights:
-            raise CorpusError("name a packed corpus, CORPUS/training/NAME, or several; none is named")
+            raise UsageError("name a packed corpus, CORPUS/training/NAME, or several; none is named")
         if not all(np.isfinite(weight) and weight > 0 for weight in weights):
-            raise CorpusError(f"weights of corpora must be greater than 0, not {', '.join(map(str, weights))}")
+            raise UsageError(f"weights of corpora must be greater than 0, not {', '.join(map(str, weights))}")
         exact = [Fraction(str(weight)) for weight in weights]
         self.shares = [weight / sum(exact) for weight in exact]
         self._seed = seed

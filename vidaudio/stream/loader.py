@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError, UsageError
 from vidaudio.stream.batch_memory import allocate_shared, shareable, write_pictures
 from vidaudio.stream.config import StreamConfig, check_setting, is_whole
 from vidaudio.stream.index import TrainingIndex, encoder_in_words
@@ -62,9 +62,9 @@ class MixtureStream(IterableDataset):
         world_size: Number of processes in distributed training.
 
     Raises:
-        CorpusError: When a corpus or split is missing, the sample rate differs from the wanted one, wanted pictures or
-            vectors are missing, there are too few sources or usable samples for one mixture, or the corpora do not
-            match one another.
+        UsageError, PackError: When a corpus or split is missing, the sample rate differs from the wanted one, wanted
+            pictures or vectors are missing, there are too few sources or usable samples for one mixture, or the corpora
+            do not match one another.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class MixtureStream(IterableDataset):
         """Set the batch that the next iteration begins with.
 
         Raises:
-            CorpusError: When `step` is not a whole number, 0 or more.
+            UsageError: When `step` is not a whole number, 0 or more.
         """
         check_setting("start_step", step, "a whole number, 0 or more", is_whole(step, 0))
         self.start_step = step
@@ -162,10 +162,11 @@ class MixtureStream(IterableDataset):
         """Resume where `state_dict` was called.
 
         Raises:
-            CorpusError: When `state` is no state of a stream, or was saved on other data and `other_data` is False.
+            UsageError, PackError: When `state` is no state of a stream, or was saved on other data and `other_data` is
+                False.
         """
         if not isinstance(state, Mapping) or "start_step" not in state:
-            raise CorpusError("this is no state of a stream or an EpochLoader (see state_dict): it has no start_step")
+            raise UsageError("this is no state of a stream or an EpochLoader (see state_dict): it has no start_step")
         if not other_data:
             self.require_identity(state.get("identity"))
         self.set_start_step(state["start_step"])
@@ -174,10 +175,10 @@ class MixtureStream(IterableDataset):
         """Check that the data is the same as at the start of a run; None, as in older states, passes the check.
 
         Raises:
-            CorpusError: When the data has changed.
+            PackError: When the data has changed.
         """
         if identity is not None and identity != self.identity():
-            raise CorpusError(
+            raise PackError(
                 f"{self.url} is not what this run has seen so far: it was packed anew, or samples were taken out of "
                 "it. Its batches would be others from here on; start a new run, or allow other data expressly"
             )
@@ -313,7 +314,7 @@ class MixtureStream(IterableDataset):
                 ("vectors of", [_encoders_in_words(corpus.vectors) for corpus in (first, other)]),
             ):
                 if ours != theirs:
-                    raise CorpusError(
+                    raise PackError(
                         f"{first.url} and {other.url} cannot be mixed: they hold {what} {ours} and {theirs}"
                     )
 
@@ -326,7 +327,7 @@ def make_loader(dataset: IterableDataset, *, workers: int, prefetch: int, persis
     """Return a DataLoader that yields the complete batches of a dataset in order; see `EpochLoader` for the arguments.
 
     Raises:
-        CorpusError: When `workers` or `prefetch` is invalid.
+        UsageError: When `workers` or `prefetch` is invalid.
     """
     check_setting("workers", workers, "a whole number, 0 or more", is_whole(workers, 0))
     check_setting("prefetch", prefetch, "a whole number, 1 or more", is_whole(prefetch, 1) or not workers)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError, UsageError
 from vidaudio.stream.cache import CachedTars, ShardCache
 from vidaudio.stream.config import StreamConfig, default_cache_folder
 from vidaudio.stream.groups import Groups, make_groups
@@ -48,12 +48,12 @@ class Damage:
         """Record a damaged sample.
 
         Raises:
-            CorpusError: When it is the hundredth in a row.
+            PackError: When it is the hundredth in a row.
         """
         self.found.append(str(error))
         self.in_a_row += 1
         if self.in_a_row >= DAMAGED_IN_A_ROW:
-            raise CorpusError(f"{self.in_a_row} samples in a row could not be read; of the last: {error}") from None
+            raise PackError(f"{self.in_a_row} samples in a row could not be read; of the last: {error}") from None
 
     def take(self) -> list[str]:
         """Return the recorded sentences and forget them."""
@@ -70,9 +70,9 @@ class PackedCorpus:
         size: Samples in a group: the configuration's `sources`, or 1 if groups mix several corpora.
 
     Raises:
-        CorpusError: When the corpus or split is missing, the sample rate differs from the wanted one, wanted pictures
-            or vectors are missing, there are too few sources or usable samples, or the cache is too small for the
-            shards.
+        UsageError, PackError: When the corpus or split is missing, the sample rate differs from the wanted one, wanted
+            pictures or vectors are missing, there are too few sources or usable samples, or the cache is too small for
+            the shards.
     """
 
     def __init__(self, url: str, config: StreamConfig, size: int) -> None:
@@ -229,7 +229,7 @@ class PackedCorpus:
         """First vector column of pictures, by which `distant` partners are chosen."""
         found = next((column for column in self.index.vectors if column.input == "frames"), None)
         if found is None:
-            raise CorpusError(
+            raise PackError(
                 f"partners='distant' compares pictures by their vectors, and {self.url} holds only those of "
                 f"{columns_in_words(self.index.vectors)}"
             )
@@ -245,7 +245,7 @@ class PackedCorpus:
     def _check_rate(self) -> None:
         wanted, found = self.config.sample_rate, self.index.sample_rate
         if wanted is not None and found != wanted:
-            raise CorpusError(
+            raise PackError(
                 f"{self.url} holds sound at {found} Hz, and {wanted} Hz is wanted; build a corpus with "
                 f"--set extract.sample_rate={wanted}, or train at the corpus's rate: --set "
                 f"model.front_end.sample_rate={found}{_windows_then(self.config.shape.samples, wanted, found)}"
@@ -260,7 +260,7 @@ class PackedCorpus:
             self.index.release_pages()
             if len(missing):
                 chosen = ", chosen by pack.where ('captions.str.len() > 0')" if column.input == "text" else ""
-                raise CorpusError(
+                raise PackError(
                     f"{self.url}, split {self.config.split}: {number_of(len(missing), 'sample has', 'samples have')} "
                     f"no vector of {column.encoder} ({column.input}), {self.index.text('key', int(missing[0]))} the "
                     f"first; pack only clips that have one under another name{chosen}, or do not ask for these vectors"
@@ -284,7 +284,7 @@ class PackedCorpus:
         needed = min(sum(sizes), shards * max(sizes))
         if needed > self.config.cache_bytes:
             fewer = " or lower block_shards" if self.config.block_shards > 1 else ""
-            raise CorpusError(
+            raise UsageError(
                 f"a cache of {self.config.cache_bytes:,} bytes is too small for {self.url}: up to {shards} of its "
                 f"{len(sizes)} shards are needed at a time, those of {BLOCKS_IN_CACHE} blocks, {needed:,} bytes; raise "
                 f"cache_bytes{fewer}"

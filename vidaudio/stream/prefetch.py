@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Sequence
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.stream.cache import CachedTars
 
 # Threads of a single process, and the minimum for each of several processes. A store has a latency per request and
@@ -64,5 +64,5 @@ class Prefetcher:
                     self._change.wait()
                 shard = self._wanted.pop(0)
             # The reader will try the same when it comes to this shard, and report the error.
-            with contextlib.suppress(CorpusError, OSError):
+            with contextlib.suppress(CorpusError, StoreError, OSError):
                 self._tars.prefetch(shard)

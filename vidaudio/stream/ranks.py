@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 
 
 def rank_rows(global_batch: int, rank: int, world_size: int) -> range:
@@ -13,12 +13,12 @@ def rank_rows(global_batch: int, rank: int, world_size: int) -> range:
     process.
 
     Raises:
-        CorpusError: When there are fewer mixtures than ranks, or the rank does not exist.
+        UsageError: When there are fewer mixtures than ranks, or the rank does not exist.
     """
     if not 0 <= rank < world_size:
-        raise CorpusError(f"there is no rank {rank} among {world_size}")
+        raise UsageError(f"there is no rank {rank} among {world_size}")
     if global_batch < world_size:
-        raise CorpusError(f"a batch of {global_batch} cannot be divided over {world_size} ranks")
+        raise UsageError(f"a batch of {global_batch} cannot be divided over {world_size} ranks")
     return rank_part(global_batch, rank, world_size)
 
 

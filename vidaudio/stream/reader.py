@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidaudio.errors import CorpusError, MediaError
+from vidaudio.errors import MediaError, PackError, UsageError
 from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.shards.links import open_regular
 from vidaudio.shards.tar import BadTar, Member, list_members
@@ -24,7 +24,7 @@ MAX_OPEN_TARS = 128
 MAX_LISTED_TARS = 64
 
 
-class DamagedSample(CorpusError):
+class DamagedSample(PackError):
     """A sample that cannot be read or decoded; other samples of its shard may be readable."""
 
 
@@ -87,7 +87,7 @@ class SampleReader:
 
         Raises:
             DamagedSample: When the sound is truncated or cannot be decoded.
-            CorpusError: When the shard is missing or cannot be read.
+            PackError: When the shard is missing or cannot be read.
         """
         total = int(self._samples[row])
         samples = total - first if samples is None else samples
@@ -133,7 +133,7 @@ class SampleReader:
 
         Raises:
             DamagedSample: When a picture cannot be decoded.
-            CorpusError: When the pack holds no pictures, or is remote and read without local copies.
+            UsageError, PackError: When the pack holds no pictures, or is remote and read without local copies.
         """
         from vidaudio.media.pictures import read_frame
 
@@ -142,7 +142,7 @@ class SampleReader:
         for number in numbers:
             member = listed.get(f"{key}.{number:03d}.jpg")
             if member is None:
-                raise CorpusError(
+                raise PackError(
                     f"{self._index.store.url} holds no pictures (there is no {key}.{number:03d}.jpg); pack under "
                     "another name with pack.frames: true, or train without frames"
                 )
@@ -171,7 +171,7 @@ class SampleReader:
             draw: Which of the sample's texts, as a share of their number, 0 to below 1.
 
         Raises:
-            DamagedSample, CorpusError: As `vectors`, or when the sample has too few vectors.
+            DamagedSample, PackError: As `vectors`, or when the sample has too few vectors.
         """
         vectors = self.vectors(row, encoder)
         places = self._places_of(encoder)
@@ -197,7 +197,7 @@ class SampleReader:
         A sound that is shorter than the window is repeated beyond its end; everything else outside the sound is zero.
 
         Raises:
-            DamagedSample, CorpusError: As `sound`.
+            DamagedSample, PackError: As `sound`.
         """
         total = int(self._samples[row])
         if not 0 < total < window.samples:
@@ -222,7 +222,7 @@ class SampleReader:
         """Return the members of the sample's tar by name; the tar's headers are read once."""
         shard = int(self._shard[row])
         if self._by_request:
-            raise CorpusError("pictures of a remote corpus need local copies of its shards; set cache_bytes above 0")
+            raise UsageError("pictures of a remote corpus need local copies of its shards; set cache_bytes above 0")
         # Through the descriptor, since a copy's name may be deleted while it is read.
         try:
             return self._listed.get(shard, lambda: list_members(Path(f"/dev/fd/{self._descriptor(row)}")))
@@ -248,11 +248,9 @@ class SampleReader:
             else:
                 data = self._read_local(row, offset, length)
         except FileNotFoundError:
-            raise CorpusError(f"the training shard {self._url(row)} is gone; pack again under another name") from None
+            raise PackError(f"the training shard {self._url(row)} is gone; pack again under another name") from None
         except OSError as error:
-            raise CorpusError(
-                f"the training shard {self._url(row)} cannot be read: {error.strerror or error}"
-            ) from error
+            raise PackError(f"the training shard {self._url(row)} cannot be read: {error.strerror or error}") from error
         if len(data) != length:
             raise self._short(row)
         return data

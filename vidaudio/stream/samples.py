@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.windows import Windows, WindowShape
 from vidaudio.text import number_of
@@ -82,7 +82,7 @@ class UsableSamples:
         """Draw a usable row whose source is not in `sources` and that is not in `rows`.
 
         Raises:
-            CorpusError: When there is no such row.
+            PackError: When there is no such row.
         """
         for _ in range(DRAWS_BEFORE_COUNTING):
             row = self.draw(rng)
@@ -94,13 +94,13 @@ class UsableSamples:
             row = (start + step) % len(self.index)
             if row not in rows and self.source(row) not in sources and self.windows.count(row):
                 return row
-        raise CorpusError(f"{self.index.store.url}: no usable sample is of another source than {', '.join(sources)}")
+        raise PackError(f"{self.index.store.url}: no usable sample is of another source than {', '.join(sources)}")
 
     def require_sources(self, wanted: int, split: str, shape: WindowShape) -> None:
         """Refuse a corpus with too few sources for a mixture.
 
         Raises:
-            CorpusError: When fewer than `wanted` sources have a usable sample; names the split and the window's shape.
+            PackError: When fewer than `wanted` sources have a usable sample; names the split and the window's shape.
         """
         found: set[str] = set()
         for shard in np.flatnonzero(self.counts.usable):
@@ -108,7 +108,7 @@ class UsableSamples:
             if len(found) >= wanted:
                 return
         too_short = len(self.index) - self.counts.all_usable
-        raise CorpusError(
+        raise PackError(
             f"{self.index.store.url}, split {split}: {number_of(len(found), 'source has', 'sources have')} a window of "
             f"{shape.samples / self.index.sample_rate:.3f} s with {_pictures(shape)} "
             f"({number_of(too_short, 'sample is', 'samples are')} too short); mixtures of {wanted} need as many sources"

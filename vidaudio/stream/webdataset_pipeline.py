@@ -10,7 +10,7 @@ import numpy as np
 import webdataset as wds
 from webdataset.cache import StreamingOpen
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError, UsageError
 from vidaudio.json_values import parse_json
 from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.paths import path_here
@@ -42,10 +42,10 @@ def webdataset(urls: str | Sequence[str], **options: Any) -> wds.WebDataset:
             default.
 
     Raises:
-        CorpusError: When `urls` is empty.
+        UsageError: When `urls` is empty.
     """
     if not urls:
-        raise CorpusError("no shards were named")
+        raise UsageError("no shards were named")
     options = {"shardshuffle": False, **options}
     if isinstance(urls, str) and _local_file(urls) is not None:
         # The name of a file, not a pattern, even if it contains braces or `::`.
@@ -83,11 +83,11 @@ def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
     """Decode one raw WebDataset sample; only the members that a training shard has are read.
 
     Raises:
-        CorpusError: When the sample has no sound or is damaged.
+        PackError: When the sample has no sound or is damaged.
     """
     sound = sample.get("flac") or sample.get("wav")
     if sound is None:
-        raise CorpusError(f"sample {sample.get('__key__')} of {sample.get('__url__')} has no sound; is this our shard?")
+        raise PackError(f"sample {sample.get('__key__')} of {sample.get('__url__')} has no sound; is this our shard?")
     try:
         audio, rate = decode_sound(sound)
         facts = parse_json(sample["json"])
@@ -96,7 +96,7 @@ def decode_sample(sample: dict[str, Any]) -> dict[str, Any]:
         if own is None and not found:
             raise KeyError(OWN_MEMBER)
     except (BadSound, KeyError, ValueError) as error:
-        raise CorpusError(f"sample {sample.get('__key__')} of {sample.get('__url__')} is damaged ({error})") from error
+        raise PackError(f"sample {sample.get('__key__')} of {sample.get('__url__')} is damaged ({error})") from error
     pictures = sorted(key for key in sample if key.endswith(".jpg"))
     return {
         "__key__": sample["__key__"],

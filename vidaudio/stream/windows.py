@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.stream.index import TrainingIndex
 
 ROWS_AT_ONCE = 8192
@@ -37,7 +37,7 @@ class WindowShape:
             `seconds`, a window is as long as CLIPSep's, 4.096 s: 65,535 samples at 16 kHz, 196,607 at 48 kHz.
 
     Raises:
-        CorpusError: When a value is invalid, or both `samples` and `seconds` are given.
+        UsageError: When a value is invalid, or both `samples` and `seconds` are given.
     """
 
     frames: int = 3
@@ -48,7 +48,7 @@ class WindowShape:
 
     def __post_init__(self) -> None:
         if self.samples is not None and self.seconds is not None:
-            raise CorpusError("state a window's length in samples or in seconds, not in both")
+            raise UsageError("state a window's length in samples or in seconds, not in both")
         for name, fits, wanted in (
             ("samples", self.samples is None or self.samples >= 1, "1 or more"),
             ("seconds", self.seconds is None or 0 < self.seconds < math.inf, "more than 0"),
@@ -56,7 +56,7 @@ class WindowShape:
             ("max_padding_seconds", self.max_padding_seconds >= 0, "0 or more"),
         ):
             if not fits:
-                raise CorpusError(f"{name} of a window must be {wanted}, not {getattr(self, name)!r}")
+                raise UsageError(f"{name} of a window must be {wanted}, not {getattr(self, name)!r}")
 
     def at(self, sample_rate: int) -> WindowShape:
         """Return the shape with its length in samples, for sound of a rate in Hz."""
@@ -86,11 +86,11 @@ def grid_step(shape: WindowShape, frames_per_second: float) -> int:
     """Return the number of grid places from one picture of a window to the next.
 
     Raises:
-        CorpusError: When the pictures were taken on a grid that does not fit the shape.
+        UsageError: When the pictures were taken on a grid that does not fit the shape.
     """
     step = shape.frame_spacing_seconds * frames_per_second
     if shape.frames < 1 or shape.frames % 2 == 0 or abs(step - round(step)) > 1e-6 or round(step) < 1:
-        raise CorpusError(
+        raise UsageError(
             f"windows of {shape.frames} pictures {shape.frame_spacing_seconds:g} s apart do not fit pictures at "
             f"{frames_per_second:g} per second: the number must be odd, the spacing a multiple of the grid"
         )

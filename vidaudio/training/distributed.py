@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vidaudio.errors import VidaudioError
+from vidaudio.errors import TrainingError
 from vidaudio.text import first_line
 
 # Messages of gloo and NCCL when a process at the other end has ended.
@@ -49,14 +49,14 @@ def current_rank() -> DistributedInfo:
     """Return the rank that the environment gives, or that of a single process if it gives none.
 
     Raises:
-        VidaudioError: When Slurm started several tasks whose environment does not connect them.
+        TrainingError: When Slurm started several tasks whose environment does not connect them.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
         size = int(os.environ["WORLD_SIZE"])
         return DistributedInfo(int(os.environ["RANK"]), size, int(os.environ.get("LOCAL_WORLD_SIZE", size)))
     tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
     if int(tasks) > 1:
-        raise VidaudioError(
+        raise TrainingError(
             f"Slurm started {tasks} tasks that would each train alone, in one folder; start one task a node, and the "
             "processes by torchrun: srun --ntasks-per-node=1 torchrun ... -m vidaudio train ..."
         )

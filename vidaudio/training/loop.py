@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vidaudio.errors import CheckpointError, VidaudioError
+from vidaudio.errors import CheckpointError, TrainingError
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.text import first_line
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule, TrainingTask
@@ -280,7 +280,7 @@ class TrainingLoop:
         """
         for norm in map(float, self._gradient_norms.values()):
             if not math.isfinite(norm):
-                raise VidaudioError(
+                raise TrainingError(
                     f"the gradients of step {self.steps_done} are not finite (their norm is {norm}); the last "
                     "saved state stands. Go on from it in precision=float32, or begin anew with a lower "
                     "optimiser.learning_rate"

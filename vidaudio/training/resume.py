@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from vidaudio.config.recipes import check
-from vidaudio.errors import CheckpointError, CorpusError
+from vidaudio.errors import CheckpointError, PackError
 from vidaudio.training.base import TrainingModule, TrainingTask
 from vidaudio.training.checkpoint import BEST_FILE
 from vidaudio.training.distributed import current_rank
@@ -79,7 +79,7 @@ def check_same_data(state: State, task: TrainingTask) -> None:
     """
     try:
         task.train_stream.require_identity(state.run.get("data"))
-    except CorpusError as error:
+    except PackError as error:
         raise CheckpointError(f"{error} (--set data.allow_other=true)") from None
     kept, now = _recorded_recipe(state, task), task.recipe.model_dump(mode="json")
     differ = [name for name in task.order_settings if kept is not None and _at(kept, name) != _at(now, name)]

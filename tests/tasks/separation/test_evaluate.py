@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from tests.packed import make_packed
 from vidaudio.cli.app import app
-from vidaudio.errors import CorpusError, VidaudioError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.report.listening import make_page, read_items
 from vidaudio.separation import mix_sources, mixture_scores
 from vidaudio.stream.index import open_index
@@ -78,7 +78,7 @@ def test_processes_do_not_change_the_scores(trained: Path, packed: Path):
 
 
 def test_what_cannot_be_evaluated_is_said(trained: Path, packed: Path, tmp_path: Path, encoder_fingerprint: dict):
-    with pytest.raises(CorpusError, match="no method guess"):
+    with pytest.raises(UsageError, match="no method guess"):
         evaluate(trained, str(packed), methods=("guess",), progress=False)
     with pytest.raises(CorpusError, match="no split 'nope'; it has test, train, val"):
         evaluate(trained, str(packed), split="nope", progress=False)
@@ -94,11 +94,11 @@ def test_what_cannot_be_evaluated_is_said(trained: Path, packed: Path, tmp_path:
     bare = make_packed(tmp_path / "bare", encoder_fingerprint, clips_per_split={"test": 4}, labelled=False)
     with pytest.raises(CorpusError, match="none of the 4 targets has a label"):
         evaluate(trained, str(bare), methods=("text",), progress=False)
-    with pytest.raises(CorpusError, match="has no noise heads to keep"):
+    with pytest.raises(UsageError, match="has no noise heads to keep"):
         evaluate(trained, str(two_kinds), noise_heads="keep", progress=False)
-    with pytest.raises(VidaudioError, match="no scorer 'ear'"):
+    with pytest.raises(UsageError, match="no scorer 'ear'"):
         evaluate(trained, str(two_kinds), scorer="ear", progress=False)
-    with pytest.raises(CorpusError, match="no choice 'loudest' of sounds"):
+    with pytest.raises(UsageError, match="no choice 'loudest' of sounds"):
         evaluate(trained, str(two_kinds), scorer="batched", sounds=tmp_path, sounds_choice="loudest", progress=False)
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from tests.packed import make_packed
 from tests.tasks.separation.test_evaluation_protocols import name_sources
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.stream.index import open_index
 from vidaudio.tasks.registry import train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
@@ -38,7 +38,7 @@ def test_hashes_are_the_same_everywhere():
 def test_test_clips_of_trained_sources_are_refused_or_said(
     trained: Path, packed: Path, encoder_fingerprint: dict, tmp_path: Path
 ):
-    with pytest.raises(CorpusError, match=r"12 of the 12 test sources were trained on: test:train000, .*--allow-leaks"):
+    with pytest.raises(UsageError, match=r"12 of the 12 test sources were trained on: test:train000, .*--allow-leaks"):
         evaluate(trained, str(packed), split="train", progress=False)
     report = evaluate(
         trained, str(packed), split="train", allow_leaks=True, mixtures=1, scorer="batched", progress=False
@@ -47,7 +47,7 @@ def test_test_clips_of_trained_sources_are_refused_or_said(
     # One leaked video among others is enough.
     mixed = make_packed(tmp_path / "mixed", encoder_fingerprint, clips_per_split={"test": 5})
     name_sources(mixed, lambda key: "test:train003" if key == "test002" else f"new:{key}")
-    with pytest.raises(CorpusError, match="1 of the 5 test sources were trained on: test:train003"):
+    with pytest.raises(UsageError, match="1 of the 5 test sources were trained on: test:train003"):
         evaluate(trained, str(mixed), progress=False)
 
 

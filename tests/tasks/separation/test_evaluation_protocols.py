@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.packed import make_packed
-from vidaudio.errors import CorpusError, ManifestError, RecipeError
+from vidaudio.errors import CorpusError, ManifestError, RecipeError, UsageError
 from vidaudio.manifest import write_manifest
 from vidaudio.manifest.clip import Clip
 from vidaudio.packs.segments import whole_segments
@@ -203,7 +203,7 @@ def test_clips_that_end_before_the_papers_window_are_missing(encoder_fingerprint
 
 def test_lists_must_be_at_hand_and_some_of_their_clips_in_the_corpus(trained: Path, packed: Path, listed):
     material = listed()
-    with pytest.raises(CorpusError, match="--list-dir"):
+    with pytest.raises(UsageError, match="--list-dir"):
         evaluate(trained, TestMaterial(material.data, protocol="music-plus"), progress=False)
     foreign = TestMaterial(str(packed), protocol=material.protocol, list_dir=material.list_dir)
     with pytest.raises(CorpusError, match=r"lacks 5 of its targets.*manifest clipsep.*vidaudio build music.*--data"):
@@ -224,7 +224,7 @@ def test_any_manifest_names_the_clips(trained: Path, packed: Path, tmp_path: Pat
     assert [(i.target.key, i.interference.key) for i in tests.items] == [
         (f"test{row:03d}", f"test{3 + other:03d}") for row, other in published_pairs(3, 3)
     ]
-    with pytest.raises(CorpusError, match="--targets"):
+    with pytest.raises(UsageError, match="--targets"):
         plan(load_checkpoint(trained), TestMaterial(str(packed), protocol="manifest"))
 
 

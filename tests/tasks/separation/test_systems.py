@@ -15,7 +15,7 @@ from PIL import Image
 from tests.packed import make_packed
 from tests.tasks.conftest import ASKED_BY_PICTURES, ASKED_IN_WORDS, SYSTEMS
 from vidaudio.config.recipes import recipe_names
-from vidaudio.errors import CheckpointError, CorpusError, MediaError, QueryError, RecipeError
+from vidaudio.errors import CheckpointError, CorpusError, MediaError, QueryError, RecipeError, UsageError
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
@@ -107,7 +107,7 @@ def test_a_system_is_evaluated_by_what_it_can_be_asked(name: str, methods: list[
         for number, first in report.sdr["first_head"].items():
             assert report.sdr["best_head"][number] >= first - 1e-9
             assert report.sdr["mask_or_complement"][number] >= first - 1e-9
-    with pytest.raises(CorpusError, match="cannot be evaluated by wrong_text"):
+    with pytest.raises(UsageError, match="cannot be evaluated by wrong_text"):
         evaluate(runs("pit")[0], data, methods=["wrong_text"], progress=False)
 
 

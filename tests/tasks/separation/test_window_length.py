@@ -11,7 +11,7 @@ import torch
 
 from tests.packed import make_packed
 from tests.trained import TINY
-from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.errors import CorpusError, RecipeError, UsageError
 from vidaudio.stream.index import open_index, write_index
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.windows import WindowShape
@@ -89,9 +89,9 @@ def test_a_streams_window_keeps_its_length_in_seconds(packed_48k: Path):
         stream = MixtureStream(str(packed_48k), StreamConfig(shape=shape, batch_size=2))
         assert stream.batch(0)["audio"].shape == (2, 2, samples)
         assert np.all(stream.batch(0)["audio"].numpy().any(axis=-1))
-    with pytest.raises(CorpusError, match="in samples or in seconds"):
+    with pytest.raises(UsageError, match="in samples or in seconds"):
         WindowShape(samples=100, seconds=1.0)
-    with pytest.raises(CorpusError, match="seconds of a window must be more than 0"):
+    with pytest.raises(UsageError, match="seconds of a window must be more than 0"):
         WindowShape(seconds=0)
 
 

@@ -14,7 +14,7 @@ from vidaudio.corpus.columns import EMBED, PACKS, belongs, columns_in_order
 from vidaudio.corpus.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, open_corpus
 from vidaudio.corpus.manifest_parts import ListDamaged
 from vidaudio.corpus.tombstones import Tombstones, read_tombstones
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError, UsageError
 from vidaudio.maintenance.verify.encoders import described_encoders
 from vidaudio.maintenance.verify.files import DAMAGE, NOT_READ, check_strays, named
 from vidaudio.maintenance.verify.findings import Findings, Sampler, VerifyReport
@@ -63,11 +63,11 @@ def verify_corpus(url: str, *, sample: float = 1.0, trust_encoder: bool = False,
         progress: Whether to show a progress bar.
 
     Raises:
-        CorpusError: When there is no corpus at `url`, its `corpus.json` cannot be read at all, or `sample` is out of
-            range.
+        UsageError, CorpusError: When there is no corpus at `url`, its `corpus.json` cannot be read at all, or `sample`
+            is out of range.
     """
     if not 0 <= sample <= 1:
-        raise CorpusError(f"the share of files to hash is between 0 and 1, not {sample}")
+        raise UsageError(f"the share of files to hash is between 0 and 1, not {sample}")
     findings = Findings()
     try:
         corpus = open_corpus(url)
@@ -96,7 +96,7 @@ def _report(url: str, findings: Findings) -> VerifyReport:
 def _tombstones(corpus: Corpus, findings: Findings) -> Tombstones:
     try:
         return read_tombstones(corpus.store)
-    except CorpusError as error:
+    except (CorpusError, StoreError) as error:
         findings.add_problem("removed-*.parquet", str(error), "the tombstones are part of what this corpus promises")
         return Tombstones()
 

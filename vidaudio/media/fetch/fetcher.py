@@ -23,7 +23,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import VidaudioError
 from vidaudio.media.fetch.messages import OUT_OF_MEMORY, read_fetched
 from vidaudio.media.fetch.rate_limit import MemoryRateLimiter, RateLimiter, RateLimiterUnreachable
 from vidaudio.media.fetch.types import ClipSpan, Fetched, FetchOptions, Traffic
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 
-class FetcherCannotStart(CorpusError):
+class FetcherCannotStart(VidaudioError):
     """Failure to start the fetching process; no source can be fetched on this machine."""
 
 

@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import ClusterError
 
 # After a pause, one request probes whether it is over; other requests wait for the answer, but at most this long.
 PROBE_SECONDS = 30.0
@@ -74,7 +74,7 @@ class Rates:
         return self.sites.get(site, self.default)
 
 
-class RateLimiterUnreachable(CorpusError):
+class RateLimiterUnreachable(ClusterError):
     """The place that keeps the rate limits is unreachable: no request may be sent, and no source is to blame."""
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from vidaudio.config.cluster import ClusterBlock
 from vidaudio.config.corpus import DaskBlock
-from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.errors import ClusterError, RecipeError
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job
@@ -46,7 +46,7 @@ def check_jobs(block: ClusterBlock) -> None:
     """Check that such jobs could be submitted from here, before any job is submitted.
 
     Raises:
-        CorpusError: When dask-jobqueue or the batch system's command is missing.
+        ClusterError: When dask-jobqueue or the batch system's command is missing.
         RecipeError: When the jobs do not accept a setting or its value.
     """
     kind = _job_class(block.kind)
@@ -55,7 +55,7 @@ def check_jobs(block: ClusterBlock) -> None:
         _tried(kind, block.kind, name, spec["options"])
     command = str(kind.submit_command).split()[0]
     if shutil.which(command) is None:
-        raise CorpusError(
+        raise ClusterError(
             f"{command} is not on this machine's PATH, so no {block.kind} jobs can be submitted from here; run the "
             "build where jobs are submitted, or connect to workers of your own with --scheduler tcp://HOST:PORT"
         )
@@ -115,7 +115,7 @@ def job_cluster(block: DaskBlock) -> Iterator[SpecCluster]:
     """Provide a cluster of jobs, submitted on entry and cancelled on exit; tasks start as soon as the first job does.
 
     Raises:
-        CorpusError: When the jobs cannot be submitted; the message contains the batch system's answer.
+        ClusterError: When the jobs cannot be submitted; the message contains the batch system's answer.
     """
     import dask
     from distributed import Scheduler, SpecCluster
@@ -134,7 +134,7 @@ def job_cluster(block: DaskBlock) -> Iterator[SpecCluster]:
             # During cleanup, Dask raises AssertionError for jobs that never began; the real error is its context.
             cause = error.__context__ if isinstance(error, AssertionError) and error.__context__ else error
             said = " ".join(str(cause).split())
-            raise CorpusError(f"the {asked.kind} jobs could not be submitted: {said}") from error
+            raise ClusterError(f"the {asked.kind} jobs could not be submitted: {said}") from error
 
         async def watch() -> None:
             # Scaling to the current size makes the cluster submit its missing jobs again.
@@ -151,7 +151,7 @@ def _job_class(kind: str) -> type[Job]:
     try:
         return getattr(importlib.import_module(f"dask_jobqueue.{module}"), name)
     except ImportError as error:
-        raise CorpusError(
+        raise ClusterError(
             f"dask.cluster.kind={kind} needs dask-jobqueue, which is not installed: pip install 'vidaudio[cluster]'"
         ) from error
 

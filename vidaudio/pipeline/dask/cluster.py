@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from vidaudio.config.corpus import DaskBlock
 from vidaudio.cpus import available_cores
-from vidaudio.errors import CorpusError
+from vidaudio.errors import ClusterError
 from vidaudio.pipeline.dask.batch_jobs import check_jobs, job_cluster
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def connected(block: DaskBlock) -> Iterator[Client]:
     """Provide a client of the cluster that the recipe asks for; whatever was started for it ends with it.
 
     Raises:
-        CorpusError: When the cluster cannot be started or reached, or its workers cannot do the work.
+        ClusterError: When the cluster cannot be started or reached, or its workers cannot do the work.
     """
     import dask
     from distributed import Client
@@ -86,7 +86,7 @@ def check_scheduler(block: DaskBlock) -> None:
     """Check that the running cluster that a recipe names, if any, answers and can do the work.
 
     Raises:
-        CorpusError: When no scheduler answers, it has no workers, or they offer too few resources.
+        ClusterError: When no scheduler answers, it has no workers, or they offer too few resources.
     """
     if block.scheduler:
         with connected(block):
@@ -121,7 +121,7 @@ def _running_cluster(address: str) -> Iterator[Client]:
         client = Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
         why = str(error) or "what listens there is no scheduler; is it the dashboard's port?"
-        raise CorpusError(f"no Dask scheduler answers at {address}: {why}") from error
+        raise ClusterError(f"no Dask scheduler answers at {address}: {why}") from error
     with client:
         _check_resources(client, address)
         serve_rate_limiter(client, address)
@@ -176,7 +176,7 @@ def _local_cluster(block: DaskBlock):
         with _interrupts_ignored():
             return SpecCluster(scheduler=scheduler, workers=workers, silence_logs=logging.CRITICAL)
     except RuntimeError as error:
-        raise CorpusError(f"the local Dask workers did not start ({error}); {_why_workers_may_not_start()}") from error
+        raise ClusterError(f"the local Dask workers did not start ({error}); {_why_workers_may_not_start()}") from error
 
 
 def _why_workers_may_not_start() -> str:
@@ -221,9 +221,9 @@ def _check_resources(client: Client, address: str) -> None:
     deadline = time.monotonic() + WORKERS_SECONDS
     while not (workers := client.scheduler_info(n_workers=-1)["workers"].values()):
         if time.monotonic() >= deadline:
-            raise CorpusError(f"no worker has come to {address} in {WORKERS_SECONDS:g} s; start some {start}")
+            raise ClusterError(f"no worker has come to {address} in {WORKERS_SECONDS:g} s; start some {start}")
         time.sleep(LOOK_SECONDS)
     offered = {name for worker in workers for name in worker.get("resources", {})}
     missing = {"net", "cpu", "gpu"} - offered
     if missing:
-        raise CorpusError(f"the workers of {address} offer no {', '.join(sorted(missing))}; start them {start}")
+        raise ClusterError(f"the workers of {address} offer no {', '.join(sorted(missing))}; start them {start}")

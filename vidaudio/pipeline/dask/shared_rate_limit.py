@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from distributed import SchedulerPlugin
 from distributed.utils import sync
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import ClusterError
 from vidaudio.media.fetch.rate_limit import FileRateLimiter, RateLimiterUnreachable, Rates, SiteRate, user_rate_folder
 
 if TYPE_CHECKING:
@@ -132,12 +132,12 @@ def serve_rate_limiter(client: Client, address: str) -> None:
     """Register the rate limiter with the cluster's scheduler, unless it has one already.
 
     Raises:
-        CorpusError: When registration fails; the message says why.
+        ClusterError: When registration fails; the message says why.
     """
     try:
         client.register_plugin(RateLimiterServer())
     except Exception as error:  # unpickling on a foreign machine may raise anything
-        raise CorpusError(
+        raise ClusterError(
             f"the scheduler at {address} cannot keep the budgets of the sites ({type(error).__name__}: {error}); "
             "start it with the same vidaudio installed, or name a folder that all workers share with "
             "download.rate.folder"

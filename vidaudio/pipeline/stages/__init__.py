@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vidaudio.config.corpus import RunSettings
 from vidaudio.corpus.columns import DOWNLOAD, EMBED, EXTRACT, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.pipeline.clip_progress import Advance
 from vidaudio.shards.commit import CommitRecord
 
@@ -57,19 +57,19 @@ def wanted_stages(only: str | Sequence[str] | None) -> list[str]:
         only: Names of stages, as a list or as one string with commas; None for all.
 
     Raises:
-        CorpusError: When no stage is named, or one does not exist.
+        UsageError: When no stage is named, or one does not exist.
     """
     stages = [*(stage.column.stage for stage in shard_stages()), PACK]
     if isinstance(only, str):
         # An empty string is not an omitted `--only`: an unset variable of a script must not run all stages.
         only = [stage.strip() for stage in only.split(",")]
     if only is not None and not any(only):
-        raise CorpusError(f"--only names no stage; leave it out for all, or name some of {', '.join(stages)}")
+        raise UsageError(f"--only names no stage; leave it out for all, or name some of {', '.join(stages)}")
     if only is not None and not all(only):
-        raise CorpusError(f"--only={','.join(only)} has a comma too many; the stages are {', '.join(stages)}")
+        raise UsageError(f"--only={','.join(only)} has a comma too many; the stages are {', '.join(stages)}")
     unknown = sorted(map(str, set(only or ()) - set(stages)))
     if unknown:
-        raise CorpusError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(stages)}")
+        raise UsageError(f"there is no stage {', '.join(unknown)}; the stages are {', '.join(stages)}")
     return [stage for stage in stages if only is None or stage in only]
 
 

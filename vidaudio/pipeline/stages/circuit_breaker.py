@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import VidaudioError
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.pipeline.stages.equal_answers import EqualAnswers, SiteAnswers, Suspicion
 
@@ -42,7 +42,7 @@ _EQUAL_ADVICE = (
 _EQUAL_SETTING = "download.stop_after_equal_answers=0 takes such answers as they are"
 
 
-class FetchAborted(CorpusError):
+class FetchAborted(VidaudioError):
     """Fetching stopped for a reason that is not the videos' own.
 
     The message says what to do; retrying at once does not help.

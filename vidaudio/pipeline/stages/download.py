@@ -19,7 +19,7 @@ from vidaudio.corpus.columns import CLIPS_SCHEMA, DOWNLOAD
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.corrupt_hashes import CorruptHashes, read_corrupt_hashes
 from vidaudio.corpus.tombstones import read_tombstones
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError
 from vidaudio.manifest import Clip
 from vidaudio.media.fetch.rate_limit import FileRateLimiter, RateLimiter, Rates, SiteRate, user_rate_folder
 from vidaudio.media.fetch.types import ClipSpan, Fetched, FetchOptions
@@ -204,7 +204,7 @@ class _Standing:
         with self._lock:
             if not self._stands and time.monotonic() >= self._next_look:
                 # A store that does not answer now proves nothing, and is not the source's fault.
-                with contextlib.suppress(OSError, CorpusError):
+                with contextlib.suppress(OSError, StoreError):
                     self._stands = self._store.exists(self._name)
                 self._next_look = time.monotonic() + self._pause_seconds
             return self._stands

@@ -19,7 +19,7 @@ from vidaudio.config.corpus import RunSettings
 from vidaudio.corpus.columns import DOWNLOAD, EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import AV, CLIPS, DRAFT, _settle, draft_name, release, release_name
-from vidaudio.errors import CorpusError
+from vidaudio.errors import CorpusError, StoreError, UsageError
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.download import FetchedShard, committed_elsewhere, fetch_shard, spending
 from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
@@ -43,10 +43,10 @@ def check_keep(keep: str, stages: Collection[str]) -> None:
     """Check that the requested stages are possible with this `download.keep`.
 
     Raises:
-        CorpusError: When download is requested without extract although no media are kept.
+        UsageError: When download is requested without extract although no media are kept.
     """
     if keep == "none" and DOWNLOAD.stage in stages and EXTRACT.stage not in stages:
-        raise CorpusError(
+        raise UsageError(
             "download.keep=none fetches and extracts in one go, so --only must name both download and extract"
         )
 
@@ -117,7 +117,7 @@ def extract_and_release(
     """Extract a shard, then delete its raw media."""
     try:
         record = extract_shard(corpus, shard, folder, run, advance)
-    except (CorpusError, FileNotFoundError):
+    except (CorpusError, StoreError, FileNotFoundError):
         # Another build may have extracted the shard and released its media just before they were read here.
         if not corpus.store.exists(table_name(folder, shard)):
             raise

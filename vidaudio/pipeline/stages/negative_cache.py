@@ -29,7 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import StoreError
 from vidaudio.media.fetch.types import Fetched, FetchOptions
 from vidaudio.media.outcomes import Outcome, Reason, State
 from vidaudio.shards.store import Store
@@ -78,7 +78,7 @@ class NegativeCache:
         # The leading newline starts a new line even where a kill cut off the line before.
         line = b"\n" + json.dumps({"asked": self._asked(url), "clips": about}).encode()
         # Without its line a video may be requested once more: no reason to stop.
-        with self._lock, contextlib.suppress(OSError, CorpusError):
+        with self._lock, contextlib.suppress(OSError, StoreError):
             self._write(line)
 
     def retract(self, urls: Collection[str]) -> None:
@@ -87,7 +87,7 @@ class NegativeCache:
             return
         gone = {self._asked(url) for url in urls}
         # A record that cannot be deleted still applies; the next equal answer makes it suspicious again.
-        with self._lock, contextlib.suppress(OSError, CorpusError):
+        with self._lock, contextlib.suppress(OSError, StoreError):
             kept = [line for line in self._lines.split(b"\n") if line and not gone & _asked_in(line)]
             self._lines = b"".join(b"\n" + line for line in kept)
             for asked in gone:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidaudio.encoders.spec import RESNET
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError, UsageError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.packed_corpus import PackedCorpus
@@ -25,7 +25,7 @@ def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
     """Parse the values of `--data`: one corpus, or several, each with `=WEIGHT` at its end or with weight 1.
 
     Raises:
-        CorpusError: When a corpus is named twice, or has weight 0.
+        UsageError: When a corpus is named twice, or has weight 0.
     """
     corpora: dict[str, float] = {}
     for text in texts:
@@ -33,9 +33,9 @@ def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
         found = None if Path(text).exists() else _WEIGHTED.fullmatch(text)
         url, weight = (found["url"], float(found["weight"])) if found else (text, 1.0)
         if url in corpora:
-            raise CorpusError(f"{url} is named twice; to draw from it more often give it a weight: --data {url}=2")
+            raise UsageError(f"{url} is named twice; to draw from it more often give it a weight: --data {url}=2")
         if weight == 0:
-            raise CorpusError(f"--data {text}: of weight 0 nothing is drawn; leave it out, or give it more")
+            raise UsageError(f"--data {text}: of weight 0 nothing is drawn; leave it out, or give it more")
         corpora[url] = weight
     return next(iter(corpora)) if len(corpora) == 1 else corpora
 
@@ -48,7 +48,7 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         data: A packed corpus, or several with their weights.
 
     Raises:
-        CorpusError: When `MixtureStream` raises it, or a corpus lacks the vectors that the system is asked by.
+        PackError: When `MixtureStream` raises it, or a corpus lacks the vectors that the system is asked by.
     """
     block = recipe.data
     weights = dict(data) if isinstance(data, Mapping) else {os.fspath(data): 1.0}
@@ -104,7 +104,7 @@ def _check_asked_by(recipe: SeparationRecipe, corpus: PackedCorpus) -> None:
     if given.encoder in fitting or (given.input == "frames" and not fitting):
         return  # another kind of encoder is refused where queries are made
     remedy = f"name it: --set data.vectors={fitting[0]}" if fitting else "pack those of pictures, too (pack.vectors)"
-    raise CorpusError(
+    raise PackError(
         f"{recipe.system} is asked by the vectors of pictures of a {recipe.query.encoder}, and not by those of "
         f"{given.encoder} ({given.input}); {corpus.url} holds those of {columns_in_words(corpus.index.vectors)}: "
         f"{remedy}"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.separation import FixedFilters, mix_sources
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
@@ -101,7 +101,7 @@ def evaluate(
         progress: Whether to show a progress bar.
 
     Raises:
-        CorpusError: When the corpora, methods or mixtures do not fit, or test sources leaked.
+        VidaudioError: When the corpora, methods or mixtures do not fit, or test sources leaked.
         CheckpointError: When the checkpoint cannot be read.
         RecipeError: When a protocol or list of phrasings is missing or invalid.
         EncoderError: When the encoder cannot be loaded.
@@ -122,7 +122,7 @@ def evaluate(
     filters = fit_filters(loaded, material.data, best_device()) if "fixed_filter" in chosen else None
     unlabelled = sum(not item.target.label for item in tests.items)
     if unlabelled == len(tests.items) and NEEDS_LABEL & set(methods or ()):
-        raise CorpusError(
+        raise PackError(
             f"none of the {unlabelled} targets has a label, and text queries are made of labels; ask by pictures alone "
             "(--methods image)"
         )

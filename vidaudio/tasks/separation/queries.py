@@ -21,7 +21,7 @@ from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.image import PictureEncoder
 from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.spec import RESNET, EncoderSpec
-from vidaudio.errors import CorpusError, EncoderError, QueryError
+from vidaudio.errors import EncoderError, PackError, QueryError
 from vidaudio.media.pictures import read_picture
 from vidaudio.tasks.separation.blocks import Modality, QueryBlock
 from vidaudio.tasks.separation.query_encoder import (
@@ -202,7 +202,7 @@ class PictureQueries(QueryEncoder):
     def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the batch's images, `[B, N, F, 3, H, W]`."""
         if "frames" not in batch:
-            raise CorpusError(
+            raise PackError(
                 "this system looks at the pictures themselves, and the loader gives none: pack the corpus with "
                 "--set pack.frames=true"
             )

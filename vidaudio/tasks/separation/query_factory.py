@@ -7,7 +7,7 @@ from typing import Any
 
 from vidaudio.encoders.named_by import loading
 from vidaudio.encoders.spec import RESNET
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.tasks.separation.blocks import QueryBlock
 from vidaudio.tasks.separation.queries import (
     BertQueries,
@@ -43,7 +43,7 @@ def make_query_encoder(
         trained: Whether the model is trained already, so that `encoder` is the encoder it was trained with.
 
     Raises:
-        CorpusError: When the corpus's vectors or labels do not suit the recipe.
+        PackError: When the corpus's vectors or labels do not suit the recipe.
         EncoderError: When an encoder cannot be loaded, or differs from the one in training.
     """
     query = recipe.query
@@ -56,7 +56,7 @@ def make_query_encoder(
         return CorpusQueries(encoder, query, weights)
     if query.kind == "label":
         if not labels:
-            raise CorpusError("the system learns a vector a label, and no clip of the training split has a label")
+            raise PackError("the system learns a vector a label, and no clip of the training split has a label")
         return LabelQueries(labels, query.label_dimensions)
     if query.kind == "bert":
         return BertQueries(query, recorded, weights)
@@ -75,21 +75,21 @@ def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
     """Check that a corpus's vectors are of the kind that a recipe needs.
 
     Raises:
-        CorpusError: When they are of another kind or missing; the message explains how to get such vectors.
+        PackError: When they are of another kind or missing; the message explains how to get such vectors.
     """
     if not encoder["dimensions"]:
-        raise CorpusError(
+        raise PackError(
             "the corpus holds sounds without pictures, so no vectors; train labelsep, bertsep or pit on it, or ask by "
             "a table of vectors: --set query.kind=vectors --set query.vectors=FILE.npz"
         )
     is_resnet = encoder["architecture"].startswith(RESNET)
     if query.encoder == "clip" and is_resnet:
-        raise CorpusError(
+        raise PackError(
             f"the corpus holds vectors of {encoder['architecture']}, and this system wants CLIP's; build a corpus with "
             "embed.encoder.architecture=ViT-B-32-quickgelu"
         )
     if query.encoder == RESNET and not is_resnet:
-        raise CorpusError(
+        raise PackError(
             f"the corpus holds vectors of {encoder['architecture']}, and this system wants a ResNet's: either train on "
             "its pictures, if it is packed with them (pack.frames=true), with --set query.kind=pictures --set "
             "query.pictures.trained=false --set query.pictures.weights=WEIGHTS, or build a corpus with "

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from vidaudio.errors import CheckpointError, CorpusError
+from vidaudio.errors import CheckpointError, PackError
 from vidaudio.separation import headline_figures
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.checkpoint import build_model
@@ -132,7 +132,7 @@ class SeparationTask(TrainingTask):
                 continue
             missing = f"{table.missing} of {len(table.of_row)} clips of the {name} split"
             if self.recipe.query.unlabelled == "refuse":
-                raise CorpusError(
+                raise PackError(
                     f"{missing} have no label that the system knows; leave their mixtures out with "
                     "--set query.unlabelled=skip, or pack only clips with labels"
                 )

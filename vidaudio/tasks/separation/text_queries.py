@@ -9,7 +9,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.tasks.separation.queries import QueryEncoder
 
@@ -52,12 +52,12 @@ def text_table(indexes: Sequence[TrainingIndex], maker: QueryEncoder, *, trainin
     """Build the look-up from the rows of one or more indexes to the text query of their first label.
 
     Raises:
-        CorpusError: When no row has a label that the system knows.
+        PackError: When no row has a label that the system knows.
     """
     first = [row[0] if row else None for index in indexes for row in index.table["labels"].to_pylist()]
     known = sorted({label for label in first if label is not None and maker.supports(label)})
     if not known:
-        raise CorpusError(
+        raise PackError(
             "text queries need a label on the clips, and none of this split has one that the system knows; "
             "name labels in the manifest, or ask by pictures: --set query.train=image --set query.validation=image"
         )

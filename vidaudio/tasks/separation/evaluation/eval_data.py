@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError, UsageError
 from vidaudio.stream.index import encoder_in_words, open_index
 from vidaudio.stream.windows import WindowShape
 from vidaudio.tasks.separation.checkpoint import Checkpoint
@@ -54,7 +54,7 @@ def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, T
     """Return the protocol (None for a bare split) and its mixtures.
 
     Raises:
-        CorpusError: When a corpus does not fit, or no mixture can be made.
+        PackError: When a corpus does not fit, or no mixture can be made.
         ManifestError: When a list or manifest is missing or differs.
         RecipeError: When the protocol is missing or invalid.
     """
@@ -80,7 +80,7 @@ def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, T
 def _lists(material: TestMaterial, protocol: Protocol | None) -> tuple[list[ListedClip], list[ListedClip], Protocol]:
     if protocol is None:
         if material.targets is None:
-            raise CorpusError("the protocol `manifest` needs --targets, a manifest, and maybe --interference")
+            raise UsageError("the protocol `manifest` needs --targets, a manifest, and maybe --interference")
         targets = read_manifest_list(material.targets)
         return (
             targets,
@@ -88,7 +88,7 @@ def _lists(material: TestMaterial, protocol: Protocol | None) -> tuple[list[List
             Protocol(name="manifest", title=f"{material.targets}"),
         )
     if material.list_dir is None:
-        raise CorpusError(
+        raise UsageError(
             f"the protocol {protocol.name} is made of the authors' lists, which are not part of this package; name the "
             "folder that holds them with --list-dir (see manifests/clipsep.yaml)"
         )
@@ -103,14 +103,14 @@ def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint
     index = open_index(data, split)
     rate = loaded.recipe.model.front_end.sample_rate
     if index.sample_rate != rate:
-        raise CorpusError(f"{data} holds sound at {index.sample_rate} Hz, and {loaded.path} hears {rate} Hz")
+        raise PackError(f"{data} holds sound at {index.sample_rate} Hz, and {loaded.path} hears {rate} Hz")
     of_corpus = asked and loaded.recipe.query.kind == "corpus"
     if not of_corpus:
         return EvalCorpus.of(index, shape)
     wanted = loaded.encoder["weights_sha256"]
     encoder = next((c.encoder for c in index.vectors if c.fingerprint.get("weights_sha256") == wanted), None)
     if encoder is None:
-        raise CorpusError(
+        raise PackError(
             f"{data} holds vectors of {' and '.join(encoder_in_words(c.fingerprint) for c in index.vectors)}, and "
             f"{loaded.path} was trained with {encoder_in_words(loaded.encoder)}; build the test clips with that encoder"
         )

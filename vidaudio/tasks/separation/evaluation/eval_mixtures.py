@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.tasks.separation.evaluation.locate import ClipLocator, EvalCorpus, LocatedWindow
 from vidaudio.tasks.separation.evaluation.pairs import draw_pairs, published_pairs
 from vidaudio.tasks.separation.evaluation.protocols import ListedClip, Protocol
@@ -83,18 +83,18 @@ class TestSet:
         """Return a label that is not in the mixture, drawn with the mixture's number as seed.
 
         Raises:
-            CorpusError: When there is none.
+            PackError: When there is none.
         """
         absent = [label for label in self.labels if label not in (item.target.label, item.interference.label)]
         if not absent:
-            raise CorpusError("a wrong query needs a kind that is not in the mixture; the split has only two kinds")
+            raise PackError("a wrong query needs a kind that is not in the mixture; the split has only two kinds")
         return random.Random(f"wrong {item.number}").choice(absent)
 
     def absent_sound(self, item: EvalMixture) -> MixtureSource:
         """Return another mixture's target whose source and label are not in this mixture.
 
         Raises:
-            CorpusError: When there is none.
+            PackError: When there is none.
         """
         kinds = {item.target.label, item.interference.label} - {""}
         sources = {item.target.source, item.interference.source}
@@ -103,14 +103,14 @@ class TestSet:
             other = self.items[number].target
             if other.label not in kinds and other.source not in sources:
                 return other
-        raise CorpusError("a wrong picture needs a clip of a kind that is not in the mixture, and no target is one")
+        raise PackError("a wrong picture needs a clip of a kind that is not in the mixture, and no target is one")
 
 
 def plan_split(corpus: EvalCorpus, *, different_labels: bool, both_directions: bool, mixtures: int | None) -> TestSet:
     """Plan the mixtures of a split: each clip is a target once, with a random partner; middle windows.
 
     Raises:
-        CorpusError: When no two clips can be mixed.
+        PackError: When no two clips can be mixed.
     """
     labels = corpus.labels
     pairs = draw_pairs(corpus.index, corpus.windows, labels if different_labels else None, mixtures)
@@ -140,7 +140,7 @@ def plan_lists(
         mixtures: Number of rows to use, from the first; None for all.
 
     Raises:
-        CorpusError: When none of the mixtures can be made.
+        PackError: When none of the mixtures can be made.
     """
     finders = [ClipLocator(corpus) for corpus in corpora]
     published = protocol.crop == "published"
@@ -159,7 +159,7 @@ def plan_lists(
         if len(sounds) == 2:
             mixed.append((number, (sounds[0], sounds[1])))
     if not mixed:
-        raise CorpusError(
+        raise PackError(
             f"no mixture of {protocol.title} can be made: the corpus lacks {missing[0]} of its targets and "
             f"{missing[1]} of their partners; its clips are found by their source, `youtube:VIDEO_ID`. "
             f"{_how_to_get(protocol)}"

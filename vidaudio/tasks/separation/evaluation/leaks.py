@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.training.provenance import source_hash
 
 SHOWN = 5
@@ -62,10 +62,10 @@ def refuse_leaks(leaks: Leaks, checkpoint: str) -> None:
     """Refuse a test with leaks.
 
     Raises:
-        CorpusError: When a source leaked; the message gives their number and the first of them.
+        UsageError: When a source leaked; the message gives their number and the first of them.
     """
     if leaks.sources:
-        raise CorpusError(
+        raise UsageError(
             f"{checkpoint} was trained on what it is to be tested with: {leaks}. Train without them, name another "
             "split, or go on with --allow-leaks; the report will say so"
         )

@@ -14,7 +14,7 @@ import jinja2
 import numpy as np
 import soundfile
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import UsageError
 from vidaudio.files import name_for_c
 from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, TestSet
 from vidaudio.tasks.separation.evaluation.methods import Estimates, Estimator
@@ -50,7 +50,7 @@ def write_sounds(
         choice: Mixtures to write: the `first`, or those with the `best` or `worst` result, see `chosen_items`.
 
     Raises:
-        CorpusError: When `choice` is none of these.
+        UsageError: When `choice` is none of these.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,10 +82,10 @@ def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: s
     """Return the mixtures to show; `best` and `worst` are by SI-SDR gain of the first method that is not the mixture.
 
     Raises:
-        CorpusError: When `choice` is not in `CHOICES`.
+        UsageError: When `choice` is not in `CHOICES`.
     """
     if choice not in CHOICES:
-        raise CorpusError(f"there is no choice {choice!r} of sounds; there are {', '.join(CHOICES)}")
+        raise UsageError(f"there is no choice {choice!r} of sounds; there are {', '.join(CHOICES)}")
     if choice == "first":
         return list(tests.items[:count])
     judge = next((method for method in report.methods if method != "mixture"), "mixture")

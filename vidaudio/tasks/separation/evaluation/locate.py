@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.packs.segments import OVERLAP_SECONDS
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.reader import SampleReader
@@ -117,7 +117,7 @@ class ClipLocator:
     def _in_segments(self, rows: list[int], seconds: float | None) -> LocatedWindow | None:
         suffix = self._keys[rows[0]].removeprefix(self._ids[rows[0]])
         if not suffix.startswith("-s"):
-            raise CorpusError(
+            raise PackError(
                 f"the corpus holds {len(rows)} windows of {self._ids[rows[0]]} drawn by chance, and not its middle; "
                 "evaluate on a pack with pack.window: whole or middle"
             )

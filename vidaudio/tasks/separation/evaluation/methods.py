@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidaudio.errors import CorpusError, QueryError
+from vidaudio.errors import PackError, QueryError, UsageError
 from vidaudio.separation import FixedFilters, candidate_masks, ideal_binary_mask, mix_sources
 from vidaudio.tasks.separation.checkpoint import Checkpoint
 from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, MixtureSource, TestSet
@@ -47,12 +47,12 @@ def methods_of(loaded: Checkpoint, methods: Sequence[str] | None) -> list[str]:
     """Return the given methods, or the system's defaults; always with the mixture, in the order of a report.
 
     Raises:
-        CorpusError: When a method does not exist, or the system does not support it.
+        UsageError: When a method does not exist, or the system does not support it.
     """
     known = (*METHODS, *HEAD_METHODS)
     unknown = sorted(set(methods or ()) - set(known))
     if unknown:
-        raise CorpusError(f"there is no method {', '.join(unknown)}; there are {', '.join(known)}")
+        raise UsageError(f"there is no method {', '.join(unknown)}; there are {', '.join(known)}")
     able = modalities(loaded.recipe.query)
     fitting = {m for m in METHODS if ASKED_BY.get(m) is None or ASKED_BY[m] in able}
     fitting |= set() if able else set(HEAD_METHODS)
@@ -61,7 +61,7 @@ def methods_of(loaded: Checkpoint, methods: Sequence[str] | None) -> list[str]:
     else:
         wrong = sorted(set(methods) - fitting)
         if wrong:
-            raise CorpusError(
+            raise UsageError(
                 f"{loaded.recipe.system} cannot be evaluated by {', '.join(wrong)}; it can by "
                 f"{', '.join(sorted(fitting))}"
             )
@@ -107,7 +107,7 @@ class Estimator:
         unknown_labels: Labels that the system does not know; there are no text queries for them.
 
     Raises:
-        CorpusError: When noise heads are to be kept and the system has none.
+        UsageError: When noise heads are to be kept and the system has none.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Estimator:
         self.samples = self.model.front_end.config.output_samples
         self.keeps_noise = noise_heads == "keep"
         if self.keeps_noise and getattr(self.model, "noise", None) is None:
-            raise CorpusError(f"{loaded.recipe.system} has no noise heads to keep; leave --noise-heads at drop")
+            raise UsageError(f"{loaded.recipe.system} has no noise heads to keep; leave --noise-heads at drop")
         make = functools.partial(
             make_query_encoder, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
         )
@@ -210,7 +210,7 @@ class Estimator:
         """Return the result of `find`; None if it finds nothing and the method is skippable."""
         try:
             return find(item)
-        except CorpusError:
+        except PackError:
             if method not in self.skippable:
                 raise
             self.without_wrong_query.add(item.number)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidaudio.errors import CorpusError
+from vidaudio.errors import PackError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.windows import Windows
 from vidaudio.text import number_of
@@ -53,7 +53,7 @@ def draw_pairs(
     label; clips without a label (an empty one) are then left out.
 
     Raises:
-        CorpusError: When no two clips can be mixed.
+        PackError: When no two clips can be mixed.
     """
     keys = index.table["key"].to_pylist()
     rows = np.asarray(sorted(windows.usable.tolist(), key=keys.__getitem__), np.int64)
@@ -71,7 +71,7 @@ def draw_pairs(
         if len(others):
             pairs.append(TestPair(target, int(others[random.Random(number).choice(range(len(others)))])))
     if not pairs:
-        raise CorpusError(
+        raise PackError(
             f"no mixture can be made of {number_of(len(rows), 'usable clip')} ({windows.too_short} too short): it "
             f"takes two different sources{' and labels' if labels is not None else ''}. Evaluate on another split, "
             "such as --split val, or pack once more with a larger test split: vidaudio pack CORPUS --name NAME --set "

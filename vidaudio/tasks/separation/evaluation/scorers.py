@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from vidaudio.errors import VidaudioError
+from vidaudio.errors import UsageError
 from vidaudio.separation import fast_scores, score_many
 from vidaudio.separation.sdr import SILENCE
 from vidaudio.tasks.separation.evaluation.methods import Estimates
@@ -63,10 +63,10 @@ def score_estimates(
         Mixture number to scores by method.
 
     Raises:
-        VidaudioError: When there is no such scorer.
+        UsageError: When there is no such scorer.
     """
     if scorer not in SCORERS:
-        raise VidaudioError(f"there is no scorer {scorer!r}; there are {', '.join(SCORERS)}")
+        raise UsageError(f"there is no scorer {scorer!r}; there are {', '.join(SCORERS)}")
     progress = progress or (lambda done: None)
     if scorer == "batched":
         return _batched(estimates, progress)
