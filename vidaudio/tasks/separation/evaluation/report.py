@@ -122,10 +122,10 @@ class EvaluationReport:
     def over_wrong(self, method: str) -> Summary | None:
         """Return how much higher a method's SDR is than that of the corresponding wrong query, mixture by mixture.
 
-        None if the method has no query, or the wrong query was not evaluated.
+        None if the method has no query, or no mixture was asked with a wrong one.
         """
-        wrong = wrong_method(method)
-        return self._gain(method, wrong, "sdr") if wrong in self.methods else None
+        found = self._gain(method, wrong, "sdr") if (wrong := wrong_method(method)) in self.methods else None
+        return found if found is not None and found.count else None
 
     def is_gain_of_asking(self, method: str) -> bool | None:
         """Return whether the right query beats a wrong one by more than 2 standard errors; None if unknown."""
