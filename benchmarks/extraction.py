@@ -27,8 +27,9 @@ from PIL import Image
 from benchmarks import ffmpeg_ways as ways
 from benchmarks.common import median_ratio, report, side_by_side
 from benchmarks.media import clips
+from vidaudio.hashing import sha256_of
 from vidaudio.media.decode.extractor import ExtractOptions, Extractor, MediaSpan
-from vidaudio.shards.tar import ShardWriter, sha256_of
+from vidaudio.shards.tar import ShardWriter
 
 SECONDS = 10.0
 

@@ -17,12 +17,13 @@ import pytest
 
 from tests.further_vectors import PICTURES, SOUND, TEXT, as_before, own_encoder
 from vidaudio.corpus.corpus import Corpus, open_corpus
+from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.remove import remove
 from vidaudio.maintenance.verify import Problem, verify_corpus
 from vidaudio.packs.vectors import with_fingerprint
 from vidaudio.packs.write import write_pack_index
 from vidaudio.shards.commit import encode_table, read_table
-from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
+from vidaudio.shards.tar import ShardWriter, list_members
 from vidaudio.stream.index import INDEX_FILE, open_index, read_index, write_index
 from vidaudio.stream.reader import SampleReader
 

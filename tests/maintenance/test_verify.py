@@ -18,6 +18,7 @@ from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from vidaudio.cli.app import app
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.errors import CorpusError, EncoderError, UsageError
+from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.export import export
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import VerifyReport, encoders, verify_corpus
@@ -30,7 +31,7 @@ from vidaudio.pipeline.stages.download import download_shard
 from vidaudio.shards.commit import encode_table, read_table
 from vidaudio.shards.open import open_store
 from vidaudio.shards.scratch import PREFIX, scratch_prefix
-from vidaudio.shards.tar import ShardWriter, sha256_of
+from vidaudio.shards.tar import ShardWriter
 
 
 @pytest.fixture

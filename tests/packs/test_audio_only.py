@@ -14,9 +14,9 @@ import soundfile
 from vidaudio.config.corpus import PackBlock
 from vidaudio.config.recipes import override
 from vidaudio.errors import CorpusError
+from vidaudio.hashing import sha256_of
 from vidaudio.manifest import Clip, clips_from_table, read_manifest, write_manifest
 from vidaudio.packs.audio_only import PACK_FILE, pack_sounds
-from vidaudio.shards.tar import sha256_of
 from vidaudio.stream import MixtureStream, StreamConfig
 from vidaudio.stream.index import open_index
 from vidaudio.stream.reader import SampleReader

@@ -24,6 +24,7 @@ from vidaudio.corpus.corpus import CORPUS_FILE, Corpus, create_or_open, open_cor
 from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import BuildError, CorpusError, EncoderError, UsageError
+from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
 from vidaudio.pipeline.build import build
@@ -33,7 +34,7 @@ from vidaudio.pipeline.stages.embed import embed_shard, prepare_encoder
 from vidaudio.pipeline.stages.extract import extract_shard
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.read import TarReader
-from vidaudio.shards.tar import list_members, sha256_of
+from vidaudio.shards.tar import list_members
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:

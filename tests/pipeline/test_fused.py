@@ -18,6 +18,7 @@ from tests.s3_server import BUCKET, S3Server
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.media_retention import draft_name
 from vidaudio.errors import BuildError, UsageError
+from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
 from vidaudio.pipeline.build import build
@@ -27,7 +28,7 @@ from vidaudio.pipeline.stages.download import download_shard, spent_by
 from vidaudio.pipeline.stages.extract import extract_shard
 from vidaudio.pipeline.stages.fused import check_keep, finish_interrupted
 from vidaudio.shards.commit import decode_table, encode_table, read_table, table_name
-from vidaudio.shards.tar import list_members, sha256_of
+from vidaudio.shards.tar import list_members
 
 CLIPS = ("web_a", "web_gone", "brief", "mute")
 

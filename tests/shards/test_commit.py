@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from vidaudio.hashing import sha256_of
 from vidaudio.shards.commit import CommitRecord, commit, committed_shards, read_record, read_table, table_name
 from vidaudio.shards.corruption import CorruptFileError
 from vidaudio.shards.open import open_store
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import LocalStore, Store
-from vidaudio.shards.tar import ShardWriter, sha256_of
+from vidaudio.shards.tar import ShardWriter
 
 TABLE = pa.table({"id": ["a", "b"], "state": ["done", "failed"]})
 

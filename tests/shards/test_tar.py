@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import webdataset
 
+from vidaudio.hashing import sha256_of
 from vidaudio.shards.open import open_store
 from vidaudio.shards.read import TarReader
-from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
+from vidaudio.shards.tar import ShardWriter, list_members
 
 # The longest id that a clip can have: its member names need tar's extension for long names.
 LONG = "x" * 128

@@ -29,8 +29,9 @@ from vidaudio.corpus.shard_plan import manifest_hash, plan_shards, planned_table
 from vidaudio.corpus.stored_recipe import RUN_SETTINGS
 from vidaudio.corpus.tombstones import read_tombstones
 from vidaudio.errors import CorpusError
+from vidaudio.hashing import hashed
 from vidaudio.manifest import Clip, clips_from_table
-from vidaudio.manifest.source import RowSource, TableRows, hashed
+from vidaudio.manifest.source import RowSource, TableRows
 from vidaudio.shards.open import open_store
 from vidaudio.shards.store import Store
 from vidaudio.text import is_utf8, shown_name

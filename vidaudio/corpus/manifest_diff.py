@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from vidaudio.corpus.tombstones import Tombstones
 from vidaudio.errors import CorpusError
+from vidaudio.hashing import find_hashes, hashed
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.checks import storable_table
-from vidaudio.manifest.source import ChosenRows, RowSource, hashed
+from vidaudio.manifest.source import ChosenRows, RowSource
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
@@ -52,8 +53,7 @@ def new_rows(
     first = 0
     for table in rows.tables():
         ids = hashed(table["id"])
-        places = np.minimum(np.searchsorted(there, ids), len(there) - 1)
-        found = there[places] == ids
+        places, found = find_hashes(there, ids)
         unwanted = ~found & is_removed(table, removed) if removed else np.zeros(len(ids), bool)
         refused += int(np.count_nonzero(unwanted))
         added[first : first + len(ids)] = ~found & ~unwanted

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.errors import ManifestError
+from vidaudio.hashing import hashed
 from vidaudio.manifest import SCHEMA
-from vidaudio.manifest.source import RowSource, TableRows, hashed
+from vidaudio.manifest.source import RowSource, TableRows
 from vidaudio.shards.scratch import temporary_folder
 
 # Rows per temporary file, where rows are brought into another order.

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.manifest.source import hashed
+from vidaudio.hashing import find_hashes, hashed
 
 
 class Superseded:
@@ -65,9 +65,7 @@ def superseded(corpus: Corpus, since: int = 0) -> Superseded:
 
 def _meeting(tables: Iterable[pa.Table], hashes: np.ndarray) -> Iterable[pa.Table]:
     for table in tables:
-        ids = hashed(table["id"])
-        places = np.minimum(np.searchsorted(hashes, ids), len(hashes) - 1)
-        yield table.filter(pa.array(hashes[places] == ids))
+        yield table.filter(pa.array(find_hashes(hashes, hashed(table["id"]))[1]))
 
 
 def _ids(tables: Iterable[pa.Table]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.tombstones import Tombstones
+from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.purge_shards import Places, copy_without, read_whole_table, replace_file
 from vidaudio.packs.card import CARD_FILE, write_card
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
@@ -20,7 +21,7 @@ from vidaudio.packs.sample_format import sample_places, sound_format
 from vidaudio.packs.write import write_pack_index
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record
 from vidaudio.shards.corruption import CorruptFileError, CorruptionLog
-from vidaudio.shards.tar import list_members, sha256_of
+from vidaudio.shards.tar import list_members
 from vidaudio.stream.index import INDEX_FILE
 
 

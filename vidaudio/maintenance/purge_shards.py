@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from vidaudio.corpus.columns import DOWNLOAD, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import release_name
+from vidaudio.hashing import sha256_of
 from vidaudio.media.outcomes import State
 from vidaudio.shards.checksum import checksum_ok
 from vidaudio.shards.commit import (
@@ -34,7 +35,7 @@ from vidaudio.shards.commit import (
 from vidaudio.shards.corruption import CorruptFileError, CorruptionLog
 from vidaudio.shards.read import TarReader
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import BadTar, Member, ShardWriter, list_members, sha256_of
+from vidaudio.shards.tar import BadTar, Member, ShardWriter, list_members
 
 
 def purge_shard(corpus: Corpus, shard: int, removed: Collection[str], damage: CorruptionLog) -> int:

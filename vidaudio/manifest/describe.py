@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidaudio.manifest.source import RowSource, TableRows, hashed
+from vidaudio.hashing import hashed
+from vidaudio.manifest.source import RowSource, TableRows
 from vidaudio.media.fetch.types import are_remote
 
 _COLUMNS = ("source", "dataset", "url", "start_seconds", "end_seconds", "split", "labels", "captions")

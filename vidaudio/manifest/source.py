@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from vidaudio.errors import ManifestError
+from vidaudio.hashing import hashed
 from vidaudio.manifest.parquet_file import damage_named, open_parquet
 from vidaudio.manifest.schema import SCHEMA
 from vidaudio.manifest.store import checked_table, read_manifest
@@ -130,11 +130,6 @@ def first_rows(rows: RowSource, count: int) -> pa.Table:
         pieces.append(table.slice(0, count - held))
         held += pieces[-1].num_rows
     return pa.concat_tables(pieces)
-
-
-def hashed(texts: pa.ChunkedArray) -> np.ndarray:
-    """Return a 64-bit hash of every text, uint64 `[rows]`; equal in every process with the same version of pandas."""
-    return pd.util.hash_array(texts.to_numpy(zero_copy_only=False), categorize=False)
 
 
 def _check_distinct(rows: RowSource, hashes: np.ndarray, path: Path) -> None:

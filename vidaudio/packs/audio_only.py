@@ -24,6 +24,7 @@ from tqdm import tqdm
 from vidaudio.config.corpus import PackBlock, stable_hash
 from vidaudio.corpus.corpus import check_corpus_name
 from vidaudio.errors import PackError
+from vidaudio.hashing import sha256_of
 from vidaudio.manifest import Clip, clips_from_table, read_manifest
 from vidaudio.manifest.public_url import public_url
 from vidaudio.media.container import open_media, start_time
@@ -36,7 +37,7 @@ from vidaudio.packs.sample_format import describe, encode_sound, sample_members,
 from vidaudio.packs.segments import Segment, whole_segments
 from vidaudio.packs.selection import Splits
 from vidaudio.paths import local_target
-from vidaudio.shards.tar import ShardWriter, list_members, sha256_of
+from vidaudio.shards.tar import ShardWriter, list_members
 from vidaudio.stream.index import INDEX_FILE, NO_VECTORS, SAMPLE_SCHEMA, table_schema, write_index
 from vidaudio.stream.vector_columns import OWN_MEMBER, only_column
 from vidaudio.stream.windows import WindowShape

@@ -15,8 +15,8 @@ from vidaudio.corpus.columns import DOWNLOAD, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.corpus_file import read_corpus_file
 from vidaudio.corpus.superseded import superseded
+from vidaudio.hashing import find_hashes, hashed
 from vidaudio.json_values import parse_object
-from vidaudio.manifest.source import hashed
 from vidaudio.media.outcomes import State
 from vidaudio.packs.description import read_pack_file
 from vidaudio.packs.string_counts import TextCounts
@@ -173,9 +173,7 @@ def _count_owners(corpus: Corpus, ids: np.ndarray) -> _Owners:
     for table, record in _committed_tables(corpus, DOWNLOAD, ("id", "state", "info")):
         speaks = pa.array(older.is_current(record.shard, table["id"].to_pylist()), pa.bool_())
         rows = table.filter(pc.and_(pc.equal(table["state"], "done"), speaks))
-        own = hashed(rows["id"])
-        places = np.minimum(np.searchsorted(ids, own), len(ids) - 1)
-        rows = rows.filter(pa.array(ids[places] == own))
+        rows = rows.filter(pa.array(find_hashes(ids, hashed(rows["id"]))[1]))
         texts = rows["info"].to_pylist() if "info" in rows.column_names else [None] * rows.num_rows
         infos = [_info(text) for text in texts]
         counted.uploaders.add(_plain(info.get("uploader") or info.get("channel")) for info in infos)

@@ -16,8 +16,8 @@ from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError, RecipeError
 from vidaudio.expressions import Expression, ExpressionError, kind_of
+from vidaudio.hashing import find_hashes, hashed
 from vidaudio.manifest import SCHEMA as LIST_SCHEMA
-from vidaudio.manifest.source import hashed
 from vidaudio.packs.description import is_plain_name
 from vidaudio.packs.split_draw import drawn_split, share_bounds
 from vidaudio.shards.commit import CommitRecord, committed_shards, table_name
@@ -261,8 +261,8 @@ class Splits:
             sources = np.concatenate(self._sources)
             # If the clips of a source have several splits, the first one applies.
             known, first = np.unique(sources[listed], return_index=True)
-            places = np.minimum(np.searchsorted(known, sources), len(known) - 1)
-            led = ~listed & (known[places] == sources)
+            places, found = find_hashes(known, sources)
+            led = ~listed & found
             chosen[led] = chosen[listed][first][places[led]]
         names = sorted(self._codes)
         ranks = np.empty(len(names), np.int16)

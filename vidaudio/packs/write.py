@@ -16,6 +16,7 @@ import pyarrow as pa
 from vidaudio.corpus.columns import EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError
+from vidaudio.hashing import sha256_of
 from vidaudio.media.flac import BadSound, decode_sound
 from vidaudio.packs.description import read_pack_file
 from vidaudio.packs.gather import GatheredClips, gathered
@@ -27,7 +28,7 @@ from vidaudio.packs.vectors import described_vectors, vectors_of_segment, with_f
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record
 from vidaudio.shards.parallel_read import read_tables
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import Member, ShardWriter, list_members, sha256_of
+from vidaudio.shards.tar import Member, ShardWriter, list_members
 from vidaudio.stream.index import INDEX_FILE, sample_schema, table_schema
 from vidaudio.stream.index_writer import IndexWriter
 from vidaudio.stream.vector_columns import VectorColumn

@@ -22,7 +22,8 @@ from vidaudio.corpus.manifest_diff import new_rows
 from vidaudio.corpus.media_retention import drafted_shards, shards_without_media
 from vidaudio.corpus.shard_plan import plan_shards
 from vidaudio.corpus.tombstones import Tombstones, read_tombstones
-from vidaudio.manifest.source import RowSource, hashed
+from vidaudio.hashing import hashed
+from vidaudio.manifest.source import RowSource
 from vidaudio.packs.preview import PackPreview, fullest_models, plan_packing
 from vidaudio.pipeline.preflight import Request, check_request, read_request
 from vidaudio.pipeline.request_estimate import RequestEstimate, rows_to_fetch

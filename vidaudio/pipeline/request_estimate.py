@@ -14,7 +14,8 @@ from vidaudio.config.corpus import DownloadBlock
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.manifest_diff import is_removed
 from vidaudio.corpus.tombstones import Tombstones
-from vidaudio.manifest.source import RowSource, hashed
+from vidaudio.hashing import hashed
+from vidaudio.manifest.source import RowSource
 from vidaudio.media.fetch.types import are_remote, is_file_url, path_of_file_url
 
 # Yields the rows in pieces; may be called more than once.

@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vidaudio.hashing import sha256_of
 from vidaudio.json_values import parse_json
 from vidaudio.shards.checksum import OPEN_SEAL, SEAL_KEY, checksum_ok, with_checksum
 from vidaudio.shards.corruption import CorruptFileError
@@ -25,7 +26,6 @@ from vidaudio.shards.names import is_tar_name
 from vidaudio.shards.parquet_limits import read_whole
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import LARGEST, check_columns, check_table
-from vidaudio.shards.tar import sha256_of
 from vidaudio.text import first_line
 
 _METADATA_KEY = b"vidaudio"

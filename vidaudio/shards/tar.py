@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidaudio.files import naming
 from vidaudio.shards.names import is_name_part
 from vidaudio.text import first_line
 
@@ -108,9 +106,3 @@ def list_members(path: Path) -> dict[str, Member]:
         reason = first_line(error)
         raise BadTar(f"it does not open as a tar ({reason})") from error
     return found
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with naming(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,12 +11,13 @@ import pyarrow as pa
 
 from vidaudio.corpus.columns import DOWNLOAD, column_of
 from vidaudio.corpus.media_retention import DRAFT
+from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.verify.findings import Findings, Sampler
 from vidaudio.shards.checksum import checksum_ok
 from vidaudio.shards.commit import TABLE_DAMAGE, CommitRecord, decode_table
 from vidaudio.shards.links import NotFollowed
 from vidaudio.shards.store import Store
-from vidaudio.shards.tar import BadTar, Member, list_members, sha256_of
+from vidaudio.shards.tar import BadTar, Member, list_members
 from vidaudio.text import first_line
 
 BUILD_AGAIN = "delete it and build again: the same bytes come back"

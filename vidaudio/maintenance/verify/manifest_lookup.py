@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.manifest.source import hashed
+from vidaudio.hashing import hashed
 
 # Rows per chunk: few chunks to search, and none so large that concatenating it takes long.
 PIECE_ROWS = 1 << 16

@@ -16,6 +16,7 @@ from vidaudio.corpus.columns import DOWNLOAD, EMBED, EXTRACT, Column, columns_in
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import fetch_again, release_name
 from vidaudio.corpus.tombstones import Tombstones
+from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.verify.encoders import StoredEncoder
 from vidaudio.maintenance.verify.files import (
     BUILD_AGAIN,
@@ -28,7 +29,6 @@ from vidaudio.maintenance.verify.files import (
 from vidaudio.maintenance.verify.findings import Findings, Sampler
 from vidaudio.maintenance.verify.vector_digests import ShardVectors, shard_vectors
 from vidaudio.shards.commit import CommitRecord, table_name
-from vidaudio.shards.tar import sha256_of
 from vidaudio.text import shown_name
 
 DONE, REMOVED = "done", "removed"

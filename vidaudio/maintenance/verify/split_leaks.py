@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vidaudio.hashing import hashed
 from vidaudio.maintenance.verify.files import checked_table
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.packs import PACK_AGAIN, SHARD_AGAIN, Pack
-from vidaudio.manifest.source import hashed
 from vidaudio.shards.store import Store
 
 Rows = Iterable[Mapping[str, Any]]

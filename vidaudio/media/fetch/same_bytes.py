@@ -7,11 +7,11 @@ contain are used, and the clips that they do not contain are `corrupt`, which is
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vidaudio.hashing import sha256_of
 from vidaudio.media.fetch.check import find_fault
 from vidaudio.media.fetch.types import ClipSpan, Fetched
 from vidaudio.media.fetch.ytdlp import DownloadFailed
@@ -63,9 +63,3 @@ def decodable(span: ClipSpan, clip: Fetched) -> Fetched:
 def came_before(sha256: str, spans: Sequence[ClipSpan]) -> bool:
     """Return whether an earlier try found these bytes `corrupt_fetched`."""
     return bool(sha256) and any(sha256 in span.corrupt_sha256 for span in spans)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vidaudio.hashing import sha256_of
 from vidaudio.media.container import extension_of
 from vidaudio.media.fetch.cut import CannotCut, Cut, MediaIndex, cut_windows, read_index
 from vidaudio.media.fetch.merge import CannotMerge, merge_tracks
 from vidaudio.media.fetch.rate_limit import MemoryRateLimiter, RateLimiter
 from vidaudio.media.fetch.reasons import failure
-from vidaudio.media.fetch.same_bytes import decodable, failed_clips, lost_clips, sha256_of
+from vidaudio.media.fetch.same_bytes import decodable, failed_clips, lost_clips
 from vidaudio.media.fetch.session import FetchSession
 from vidaudio.media.fetch.types import (
     LARGEST_FILE_BYTES,

@@ -20,6 +20,7 @@ from vidaudio.corpus.columns import DOWNLOAD, EXTRACT
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.media_retention import AV, CLIPS, DRAFT, _settle, draft_name, release, release_name
 from vidaudio.errors import CorpusError, StoreError, UsageError
+from vidaudio.hashing import sha256_of
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.download import FetchedShard, committed_elsewhere, fetch_shard, spending
 from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
@@ -33,7 +34,6 @@ from vidaudio.shards.commit import (
     read_record,
     table_name,
 )
-from vidaudio.shards.tar import sha256_of
 
 # Columns with the position of a clip's media in a tar.
 _PLACES = ("member", "offset", "length")
