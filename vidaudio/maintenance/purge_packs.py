@@ -14,7 +14,7 @@ import pyarrow as pa
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.tombstones import Tombstones
 from vidaudio.hashing import sha256_of
-from vidaudio.maintenance.purge_shards import Places, copy_without, read_whole_table, replace_file
+from vidaudio.maintenance.purge_shards import Places, copy_without, read_whole_table
 from vidaudio.packs.card import CARD_FILE, write_card
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
 from vidaudio.packs.sample_format import sample_places, sound_format
@@ -67,7 +67,7 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: Corrup
     if lost != described.removed_samples:
         generation = max(removed.tables, described.generation + 1)
         changed = replace(described, removed_samples=lost, generation=generation)
-        replace_file(store, f"{folder}/{PACK_FILE}", changed.encode())
+        store.replace(f"{folder}/{PACK_FILE}", changed.encode())
     # Do this even if nothing changed in this run: an earlier purge may have been interrupted here.
     if lost and INDEX_FILE in standing:
         with damage.collecting():
@@ -109,5 +109,5 @@ def _purge_shard(corpus: Corpus, folder: str, name: str, described: PackDescript
             kept.append(row | sample_places(places, row["key"], audio, described.vector_columns))
     changed = replace(record, rows=len(kept), tar=tar, tar_sha256=sha, tar_bytes=size)
     rows = pa.Table.from_pylist(kept, schema=table.schema.remove_metadata())
-    replace_file(store, table_at, encode_table(rows, changed))
+    store.replace(table_at, encode_table(rows, changed))
     return len(going)

@@ -88,7 +88,7 @@ def _purge_rows(store: Store, folder: str, shard: int, removed: Collection[str])
     if not pc.any(gone).as_py():
         return 0
     kept = table.filter(pc.invert(gone))
-    replace_file(store, name, encode_table(kept, replace(record, rows=kept.num_rows)))
+    store.replace(name, encode_table(kept, replace(record, rows=kept.num_rows)))
     return 1
 
 
@@ -125,7 +125,7 @@ def _purge_table(store: Store, column: Column, folder: str, shard: int, removed:
             else:
                 told.append(row | column.moved(row, places) if has_tar else row)
         schema = table.schema.remove_metadata()
-        replace_file(store, name, encode_table(pa.Table.from_pylist(told, schema=schema), changed))
+        store.replace(name, encode_table(pa.Table.from_pylist(told, schema=schema), changed))
     if has_tar and changed.tar != record.tar:
         store.remove(f"{folder}/{record.tar}")
     return 1
@@ -203,10 +203,3 @@ class LocalTar:
 
     def __exit__(self, *_: object) -> None:
         self._reader.close()
-
-
-def replace_file(store: Store, name: str, data: bytes) -> None:
-    """Replace a file's contents atomically."""
-    with store.workspace() as scratch:
-        (scratch / "new").write_bytes(data)
-        store.put(name, scratch / "new")

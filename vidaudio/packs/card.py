@@ -38,9 +38,7 @@ _LEFT_OUT = {
 
 def write_card(corpus: Corpus, folder: str) -> None:
     """Write or replace the card of a pack whose shards all exist."""
-    with corpus.store.workspace() as scratch:
-        (scratch / CARD_FILE).write_bytes(with_checksum(card_text(corpus, folder).encode()))
-        corpus.store.put(f"{folder}/{CARD_FILE}", scratch / CARD_FILE)
+    corpus.store.replace(f"{folder}/{CARD_FILE}", with_checksum(card_text(corpus, folder).encode()))
 
 
 def card_text(corpus: Corpus, folder: str) -> str:

@@ -60,10 +60,8 @@ def is_up_to_date(corpus: Corpus, request: str) -> Listings | None:
 def record_up_to_date(corpus: Corpus, listings: Listings, request: str) -> None:
     """Record a completed build; storage errors are ignored."""
     noted = {"request": request, "files": _files_hash(corpus, listings)}
-    with contextlib.suppress(OSError, StoreError), corpus.store.workspace() as scratch:
-        path = scratch / "finished.json"
-        path.write_text(json.dumps(noted, indent=2, sort_keys=True) + "\n")
-        corpus.store.put(FINISHED_FILE, path)
+    with contextlib.suppress(OSError, StoreError):
+        corpus.store.replace(FINISHED_FILE, json.dumps(noted, indent=2, sort_keys=True).encode() + b"\n")
 
 
 def _files_hash(corpus: Corpus, listings: Listings) -> str:

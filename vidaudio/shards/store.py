@@ -87,6 +87,12 @@ class Store(abc.ABC):
         """Provide a scratch folder on local disk, in the store itself if that is local; remove it afterwards."""
         yield
 
+    def replace(self, name: str, data: bytes) -> None:
+        """Write the file, replacing an existing one; never visible half-written."""
+        with self.workspace() as scratch:
+            (scratch / "new").write_bytes(data)
+            self.put(name, scratch / "new")
+
     def local_path(self, name: str) -> Path | None:
         """Return the path of the file on local disk, or None for a remote store."""
         return None

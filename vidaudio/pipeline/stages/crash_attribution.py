@@ -102,10 +102,7 @@ class Attempt:
 
     def _note(self, clip_id: str | None) -> None:
         data = json.dumps(asdict(AttemptRecord.here(alone=self.alone, clip=clip_id))).encode()
-        with self._store.workspace() as scratch:
-            note = scratch / "note"
-            note.write_bytes(data)
-            self._store.put(self._name, note)
+        self._store.replace(self._name, data)
 
 
 @contextmanager

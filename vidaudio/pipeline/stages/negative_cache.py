@@ -95,9 +95,7 @@ class NegativeCache:
             if not kept:
                 self._store.remove(self._name)
                 return
-            with self._store.workspace() as scratch:
-                (scratch / "verdicts").write_bytes(self._lines)
-                self._store.put(self._name, scratch / "verdicts")
+            self._store.replace(self._name, self._lines)
 
     def discard(self) -> None:
         """Delete the cache of a committed shard: its table holds the outcomes now."""
@@ -108,9 +106,7 @@ class NegativeCache:
         self._lines += line
         local = self._store.local_path(self._name)
         if local is None:
-            with self._store.workspace() as scratch:
-                (scratch / "verdicts").write_bytes(self._lines)
-                self._store.put(self._name, scratch / "verdicts")
+            self._store.replace(self._name, self._lines)
             return
         local.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(local, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
