@@ -109,7 +109,7 @@ def evaluate(
         raise typer.BadParameter("sounds need a folder", param_hint="--output")
     if noise_heads is NoiseHeads.both and sweep is None:
         raise typer.BadParameter("both is for --sweep; here drop or keep", param_hint="--noise-heads")
-    from vidaudio.tasks.separation.evaluate import TestMaterial
+    from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial
     from vidaudio.tasks.separation.evaluate import evaluate as run_evaluation
 
     material = TestMaterial(
@@ -125,7 +125,7 @@ def evaluate(
     )
 
     def evaluated(run: Path, heads: str, folder: Path | None = None) -> EvaluationReport:
-        return run_evaluation(
+        request = EvaluateRequest(
             run,
             material,
             methods=None if methods is None else [method.strip() for method in methods.split(",")],
@@ -140,6 +140,7 @@ def evaluate(
             encoder_weights=encoder_weights,
             progress=not quiet,
         )
+        return run_evaluation(request)
 
     with contextlib.nullcontext() if out is None else output_folder(out):
         if sweep is not None:

@@ -35,7 +35,14 @@ from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.evaluate import EvaluationReport, draw_pairs, evaluate, write_report
+from vidaudio.tasks.separation.evaluate import (
+    EvaluateRequest,
+    EvaluationReport,
+    TestMaterial,
+    draw_pairs,
+    evaluate,
+    write_report,
+)
 from vidaudio.tasks.separation.query_encoder import load_query_encoder, text_queries
 from vidaudio.tasks.separation.separate import separate
 from vidaudio.training.checkpoint import BEST_FILE
@@ -132,7 +139,14 @@ def run_demo(
     command = f"vidaudio evaluate {run} --data {data} --different-labels --methods {','.join(METHODS)} --processes 2"
     command += f" --mixtures {chosen.mixtures}" if chosen.mixtures else ""
     with _step(tell, "5/6  held-out videos, asked by words", command):
-        report = evaluate(run, str(data), methods=METHODS, different_labels=True, mixtures=chosen.mixtures, processes=2)
+        report = evaluate(
+            EvaluateRequest(
+                run,
+                TestMaterial(str(data), different_labels=True, mixtures=chosen.mixtures),
+                methods=METHODS,
+                processes=2,
+            )
+        )
         write_report(report, run)
         tell(str(report))
         _tell_result(report, size, tell)

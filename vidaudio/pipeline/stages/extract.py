@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,19 @@ FACTS += ("motion", "decode_errors", "audio_gaps")
 FACTS += ("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped")
 
 
+@dataclass(frozen=True, slots=True)
+class FetchedMedia:
+    """Media of a shard on the local disk.
+
+    Attributes:
+        clips: Rows of the shard as the download stage wrote them.
+        tar: Local tar that the rows' offsets refer to; None where all rows refer to the user's own files.
+    """
+
+    clips: pa.Table
+    tar: Path | None
+
+
 def extract_shard(
     corpus: Corpus, shard: int, folder: str, run: RunSettings, advance: Advance = ignore_progress
 ) -> CommitRecord:
@@ -46,7 +59,7 @@ def extract_shard(
     clips, record = read_table(corpus.store, table_name(DOWNLOAD.folder, shard))
     with corpus.store.workspace() as scratch:
         tar = _media_tar(corpus, shard, record, clips, scratch)
-        return extract_fetched(corpus, shard, folder, run, clips, tar, scratch, advance=advance)
+        return extract_fetched(corpus, shard, folder, run, FetchedMedia(clips, tar), scratch, advance=advance)
 
 
 def extract_fetched(
@@ -54,8 +67,7 @@ def extract_fetched(
     shard: int,
     folder: str,
     run: RunSettings,
-    clips: pa.Table,
-    tar_path: Path | None,
+    media: FetchedMedia,
     scratch: Path,
     before_commit: Callable[[Path], None] = lambda tar: None,
     advance: Advance = ignore_progress,
@@ -67,8 +79,7 @@ def extract_fetched(
         shard: Shard number.
         folder: Folder that the stage commits to.
         run: Settings of this run, with the decoder's deadline and memory limit.
-        clips: Rows of the shard as the download stage wrote them.
-        tar_path: Local tar that the rows' offsets refer to; None where all rows refer to the user's own files.
+        media: Clips of the shard and their media.
         scratch: Workspace of the corpus's store.
         before_commit: Callback for the finished tar, before the commit.
         advance: Callback for the number of clips that have just been decoded.
@@ -79,8 +90,8 @@ def extract_fetched(
         tar = scratch / "av.tar"
         results: dict[str, Extracted] = {}
         with ShardWriter(tar) as writer:
-            for fetched in clips.to_pylist():
-                result = _extract_clip(extractor, trial, fetched, rows[fetched["id"]], tar_path)
+            for fetched in media.clips.to_pylist():
+                result = _extract_clip(extractor, trial, fetched, rows[fetched["id"]], media.tar)
                 advance(1)
                 if result is None:
                     continue
