@@ -157,7 +157,8 @@ def _score_files(paths: Sequence[Path], scorer: Scorer, as_json: bool) -> None:
 
     if len(paths) < 4:
         raise typer.BadParameter("--files wants MIXTURE TARGET INTERFERENCE ESTIMATE [ESTIMATE ...]")
-    scores = score_files(*paths[:3], paths[3:], scorer=scorer.value)
+    mixture, target, interference, *estimates = paths
+    scores = score_files(mixture, target, interference, estimates, scorer=scorer.value)
     typer.echo(json.dumps(scores.as_dict(), indent=2) if as_json else str(scores))
 
 
@@ -192,7 +193,8 @@ def _show(
         if folder is not None:
             write_report(report, folder, published=published)
     if len(reports) == 1:
-        described, text = reports[0].as_dict(), str(reports[0])
+        described: object = reports[0].as_dict()
+        text = str(reports[0])
         if published:
             text = "\n".join([text, "", *published_lines(reports[0].about.protocol)])
     else:

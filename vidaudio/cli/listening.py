@@ -90,7 +90,7 @@ def listening_test(
     if as_json:
         typer.echo(json.dumps(made.as_dict(), indent=2))
     else:
-        typer.echo(str(replace(made, notes=()) if quiet else made))
+        typer.echo(str(replace(made, notes=[]) if quiet else made))
 
 
 def _systems(inputs: list[str]) -> dict[str, Path]:

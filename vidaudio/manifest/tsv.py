@@ -49,7 +49,7 @@ def _rows(path: Path, lines: list[str]) -> Iterator[Parsed[list[str]] | BadRow]:
             continue
         if quoted is not None:
             row, used = quoted
-            remarks = (SEVERAL_LINES,) if any("\t" in field and "\n" in field for field in row) else ()
+            remarks: tuple[str, ...] = (SEVERAL_LINES,) if any("\t" in field and "\n" in field for field in row) else ()
         read = parsed_row(place, row, remarks)
         if read is not None:
             yield read

@@ -54,8 +54,8 @@ class MissingShards:
         return len(self.shards)
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        for shard in self.shards:
-            yield int(shard), self.stages_of(shard)
+        for shard in self.shards.tolist():
+            yield shard, self.stages_of(shard)
 
     def stages_of(self, shard: int) -> list[str]:
         """Return the stages that a shard still needs, in order."""
@@ -172,7 +172,7 @@ def run_shard_tasks(
             needs = [futures[need] for need in column.needs if need in futures]
             # A stage that fetches has its own retries; repeating it at once would waste requests on the whole list.
             retries = 0 if column.resource == "net" else TASK_RETRIES
-            named = {"name": f"{name}-{shard:06d}", "resource": column.resource, "retries": retries}
+            named: dict[str, Any] = {"name": f"{name}-{shard:06d}", "resource": column.resource, "retries": retries}
             futures[name] = tasks.submit(run_task, models, by_name[name], shard, run, topic, *needs, **named)
         return list(futures.values())
 

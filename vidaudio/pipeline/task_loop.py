@@ -183,7 +183,7 @@ def run_tasks(
             text, cause = _described(culprit), _shared_cause(culprit)
             if cause is not None:
                 text = causes.setdefault(cause, text)
-            report.error(culprit.key.rsplit("-", 1)[0], text, spent_by(culprit.exception()))
+            report.error(str(culprit.key).rsplit("-", 1)[0], text, spent_by(culprit.exception()))
             stopped = stopped or _ends_the_run(culprit)
         # Tasks that finished before another task of the chain failed still count, with their cost.
         records, lost = _records(chain)
@@ -192,8 +192,8 @@ def run_tasks(
             stopped = True
         for record in records:
             report.finished(record)
-            if not stopped and (cause := verdict(record)) is not None:
-                report.error("run", cause)
+            if not stopped and (ending := verdict(record)) is not None:
+                report.error("run", ending)
                 stopped = True
         through = () if unfinished else records
         progress.finished(units(item), through, report.failed, shard_of(item))

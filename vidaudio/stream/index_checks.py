@@ -38,7 +38,7 @@ _TAIL_BYTES, _BLOCK_BYTES = 10, 24
 _CONTINUED = 0xFFFFFFFF
 _NO_RUNS = "it does not say where splits begin"
 _ENCODER_TEXTS = ("architecture", "pretrained", "weights_sha256", "precision", "interpolation", "resize_mode")
-_ENCODER_TEXTS += ("pooling",)
+_ENCODER_TEXTS = (*_ENCODER_TEXTS, "pooling")
 
 
 class BadIndex(ValueError):

@@ -264,8 +264,9 @@ class MixtureStream(IterableDataset):
 
     def _empty_batch(self, mixtures: int) -> dict[str, torch.Tensor]:
         each, shape = (mixtures, self.config.sources), self.windows.shape
-        seconds = shape.samples / self.index.sample_rate
-        large = {"audio": ((*each, shape.samples), torch.int16)}
+        seconds = shape.length_samples / self.index.sample_rate
+        large: dict[str, tuple[tuple[int, ...], torch.dtype]]
+        large = {"audio": ((*each, shape.length_samples), torch.int16)}
         for part, column in zip(self._vector_parts, self.vectors, strict=True):
             large[part] = ((*each, column.per_window(shape.frames, seconds), column.dimensions), torch.float16)
         small = {"gains": torch.float32, "rows": torch.int64, "corpora": torch.int64}

@@ -65,7 +65,8 @@ class TrainingLoop:
         self.task, self.module, self.fabric = task, module, fabric
         self._recipe = task.recipe
         self._files, self._logger, self._stop, self._loaders = files, logger, stop, loaders
-        self._make_bar, self._bar = bar, None
+        self._make_bar = bar
+        self._bar: ProgressBar | None = None
         self.steps_done = 0
         self.numbers: dict[str, float] | None = None
         self._distributed = current_rank().world_size > 1
@@ -247,8 +248,10 @@ class TrainingLoop:
         return iter(self._loader(stream, self._recipe.data.workers))
 
     def _validation_batches(self) -> Iterator[dict[str, Any]]:
+        stream = self.task.validation_stream
+        assert stream is not None, "without a validation split, nothing is validated"
         workers = min(self._recipe.data.workers, MAX_VALIDATION_WORKERS)
-        return iter(self._loader(self.task.validation_stream, workers))
+        return iter(self._loader(stream, workers))
 
     def _loader(self, stream: MixtureStream, workers: int) -> DataLoader:
         stream.set_rank(self.fabric.global_rank, self.fabric.world_size)

@@ -78,7 +78,7 @@ def open_tar(
     """Check a tar's presence, size, hash and headers; yield None if damaged, or if remote and not sampled."""
     findings.counts["tars"] += 1
     name = f"{folder}/{record.tar}"
-    size = sizes.get(record.tar)
+    size = None if record.tar is None else sizes.get(record.tar)
     if size is None:
         findings.add_problem(name, "is missing, and its table still stands", remedy)
         yield None
@@ -97,7 +97,7 @@ def open_tar(
         yield None
         return
     with store.workspace() if local is None else contextlib.nullcontext() as scratch:
-        if local is None:
+        if scratch is not None:
             local = scratch / "copy.tar"
             store.download(name, local)
         if hashed:

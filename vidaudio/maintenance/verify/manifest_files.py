@@ -61,7 +61,7 @@ def local_copy(store: Store, name: str) -> Iterator[Path]:
     """Yield the path of a local file, or of a temporary copy of a remote one."""
     local = store.local_path(name)
     with temporary_folder() if local is None else contextlib.nullcontext() as scratch:
-        if local is None:
+        if scratch is not None:
             local = scratch / Path(name).name
             store.download(name, local)
         yield local

@@ -45,7 +45,7 @@ from vidaudio.shards.scratch import PREFIX, is_left_over, owner_lives
 # Shards checked at a time on an object store, where waiting takes most of the time.
 REMOTE_THREADS = 8
 COUNTS = ("clips", "tables", "tars", "tars_hashed", "bytes_hashed", "local_files", "local_files_hashed")
-COUNTS += ("training_samples", "frames_encoded_again")
+COUNTS = (*COUNTS, "training_samples", "frames_encoded_again")
 
 
 def verify_corpus(url: str, *, sample: float = 1.0, trust_encoder: bool = False, progress: bool = True) -> VerifyReport:

@@ -36,7 +36,7 @@ _SDR = frozenset(
     | {ColorTrc.GAMMA22, ColorTrc.IEC61966_2_1, ColorTrc.IEC61966_2_4}
 )
 # Matrices to BT.709 for light in the primaries of BT.2020 (BT.2087) and of P3 with D65 white.
-_TO_BT709 = {
+_TO_BT709: dict[int, np.ndarray] = {
     ColorPrimaries.BT2020: np.array(
         [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]],
         np.float32,

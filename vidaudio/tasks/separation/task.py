@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -190,4 +190,4 @@ class SeparationTask(TrainingTask):
 
     def log_samples(self, module: TrainingModule, writers: Sequence[LogWriter], step: int) -> None:
         """Log sounds and spectrograms of the first validation mixtures."""
-        self._samples.log(module, writers, step)
+        self._samples.log(cast(SeparationModule, module), writers, step)

@@ -68,7 +68,7 @@ def _separated(module: SeparationModule, batch: dict[str, Any]) -> dict[str, Ten
     model.eval()
     queries, usable = module.queries(batch, module.recipe.query.validation, VALIDATION)
     audio = batch["audio"]
-    if usable is not None:
+    if queries is not None and usable is not None:
         audio, queries = audio[usable], queries[usable]
     if not len(audio):
         return None
