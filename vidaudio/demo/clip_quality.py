@@ -52,7 +52,9 @@ def as_frame(picture: Image.Image) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def load_clip(folder: str | os.PathLike[str]) -> tuple[torch.nn.Module, object, SimpleTokenizer]:
+def load_clip(
+    folder: str | os.PathLike[str],
+) -> tuple[open_clip.CLIP, Callable[[Image.Image], Tensor], SimpleTokenizer]:
     """Load a model that `vidaudio.demo.train_clip` wrote: (float32 model, image preprocessing, tokenizer)."""
     folder = Path(folder)
     name = f"local-dir:{folder}"

@@ -25,6 +25,7 @@ from vidaudio.demo.corpus import render_once
 from vidaudio.demo.picture import Panel, draw_kinds, draw_panels
 from vidaudio.demo.render import FULL, OFFSCREEN_SHARE, SMALL, read_world
 from vidaudio.demo.serve import FolderServer
+from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
 from vidaudio.errors import VidaudioError
 from vidaudio.manifest import TableOptions, read_table, write_manifest
@@ -207,6 +208,7 @@ def _describe_encoder(data: Path, tell: Tell) -> None:
     index = open_index(str(data), "test")
     encoder = load_query_encoder(index.encoder)
     labels = [row[0] for row in index.table["labels"].to_pylist()]
+    assert isinstance(encoder, ClipEncoder), "the demo embeds with a CLIP"
     queries = text_queries(encoder, labels, CLIPSEP_TEMPLATES)
     names = sorted(queries)
     text = _unit(np.stack([queries[name] for name in names]))

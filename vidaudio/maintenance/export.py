@@ -49,8 +49,10 @@ TABLE_FILE = "clips.csv"
 MARK_FILE = ".vidaudio-export.json"
 UNFINISHED = ".unfinished"
 SHOWN = 5
-COLUMNS = ("id", "source", "dataset", "split", "labels", "captions", "start_seconds", "end_seconds", "audio")
-COLUMNS = (*COLUMNS, "sample_rate", "samples", "audio_start_seconds", "frames", "frame_seconds")
+COLUMNS = (
+    *("id", "source", "dataset", "split", "labels", "captions", "start_seconds", "end_seconds", "audio"),
+    *("sample_rate", "samples", "audio_start_seconds", "frames", "frame_seconds"),
+)
 
 
 @dataclass(frozen=True, slots=True)

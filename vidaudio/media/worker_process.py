@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Literal, Self
 
 READ_BYTES = 1 << 20
 # Folder from which this package is imported, for the worker process.
@@ -112,7 +112,7 @@ class WorkerProcess:
                 os.close(read_end)
         return self._process
 
-    def _pipe(self, name: Literal[stdin, stdout]) -> IO[bytes]:
+    def _pipe(self, name: Literal["stdin", "stdout"]) -> IO[bytes]:
         """Return a pipe of the running process."""
         pipe = getattr(self._process, name)
         assert pipe is not None, "the process does not run"

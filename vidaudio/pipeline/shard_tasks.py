@@ -230,6 +230,7 @@ def run_pack_tasks(
 
 def _run_source_tasks(shared: _Run, corpus: Corpus, tasks: PackTasks, *, progress: bool) -> None:
     """Write the clips of every source shard once, so that pack tasks can read each clip by its byte range."""
+    assert tasks.sources is not None, "see `PackTasks.reading`"
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
     columns = packed_columns(corpus.store, tasks.settings, shared.models[EMBED.stage])

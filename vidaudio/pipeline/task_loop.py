@@ -23,6 +23,7 @@ from vidaudio.pipeline.stages.circuit_breaker import FetchAborted
 from vidaudio.pipeline.stages.download import spent_by
 
 if TYPE_CHECKING:
+    from dask.typing import Key
     from distributed import Future
 
 Work = TypeVar("Work")
@@ -148,7 +149,7 @@ def run_tasks(
     from distributed import as_completed
 
     waiting = as_completed()
-    flying: dict[str, _Flight[Work]] = {}
+    flying: dict[Key, _Flight[Work]] = {}
     in_flight = failures_in_a_row = 0
     stopped = False
     # All shards in flight meet the cause that ends the run, each with its own message; the first message is used for

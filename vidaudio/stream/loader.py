@@ -224,7 +224,7 @@ class MixtureStream(IterableDataset):
     def batch(self, step: int) -> dict[str, Any]:
         """Read this rank's part of batch `step`."""
         positions = self.positions(step)
-        batch = self._empty_batch(len(positions))
+        batch: dict[str, Any] = self._empty_batch(len(positions))
         # NumPy writes single samples faster than PyTorch does.
         written = {name: tensor.numpy() for name, tensor in batch.items()}
         parts = [written[name] for name in self._vector_parts]
@@ -245,11 +245,12 @@ class MixtureStream(IterableDataset):
                 for part, vectors in zip(parts, read[1], strict=True):
                     part[place, slot] = vectors
                 written["corpora"][place, slot], written["rows"][place, slot] = picks[slot][:2]
-                if self.config.frames:
+                pictures = read[2]
+                if pictures is not None:
                     if "frames" not in batch:
-                        shape = (len(positions), self.config.sources, *read[2].shape)
+                        shape = (len(positions), self.config.sources, *pictures.shape)
                         batch |= allocate_shared({"frames": (shape, torch.uint8)})
-                    write_pictures(read[2], batch["frames"][place, slot])
+                    write_pictures(pictures, batch["frames"][place, slot])
             if self.config.gain_range is not None:
                 written["gains"][place] = rng.uniform(*self.config.gain_range, self.config.sources)
         if self._by_encoder:

@@ -62,7 +62,7 @@ class RunFiles:
         """Delete all but the last states of up to `step` steps, whichever start of the run wrote them."""
         if self._first:
             states = self.folder / STATES_FOLDER
-            written = [path for path in periodic_states(states) if step_of(path) <= step]
+            written = [path for path in periodic_states(states) if (step_of(path) or 0) <= step]
             for path in written[: -self._task.recipe.state.keep_last]:
                 path.unlink(missing_ok=True)
 

@@ -136,7 +136,9 @@ class RankConsensus:
     """Agreement of all ranks on a number, over the network (gloo): the devices would have to wait for it."""
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo") if is_distributed() else None
+        self._group: dist.ProcessGroup | None = None
+        if is_distributed():
+            self._group = dist.new_group(backend="gloo")
 
     def any(self, mine: int) -> int:
         """Return the largest of all ranks' numbers; every rank must call it."""

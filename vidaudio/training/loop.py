@@ -179,7 +179,8 @@ class TrainingLoop:
         """Clip the gradients and make the optimiser's step."""
         limit = math.inf if optimiser.gradient_clip_norm is None else optimiser.gradient_clip_norm
         norm = self.fabric.clip_gradients(self.wrapped, wrapped, max_norm=limit, error_if_nonfinite=False)
-        self._gradient_norms[optimiser.name] = norm
+        if norm is not None:
+            self._gradient_norms[optimiser.name] = norm
         wrapped.step()
 
     def finish_step(self, loss: Tensor) -> None:

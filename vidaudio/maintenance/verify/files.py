@@ -96,19 +96,20 @@ def open_tar(
     if local is None and not hashed:
         yield None
         return
-    with store.workspace() if local is None else contextlib.nullcontext() as scratch:
-        if scratch is not None:
-            local = scratch / "copy.tar"
-            store.download(name, local)
+    with contextlib.ExitStack() as stack:
+        path = local
+        if path is None:
+            path = stack.enter_context(store.workspace()) / "copy.tar"
+            store.download(name, path)
         if hashed:
             findings.counts["tars_hashed"] += 1
             findings.counts["bytes_hashed"] += size
-            if sha256_of(local) != record.tar_sha256:
+            if sha256_of(path) != record.tar_sha256:
                 findings.add_problem(name, "is damaged: its bytes do not give the hash in its table", remedy)
                 yield None
                 return
-        found = _members(local, name, findings, remedy)
-        yield None if found is None else OpenTar(local, found)
+        found = _members(path, name, findings, remedy)
+        yield None if found is None else OpenTar(path, found)
 
 
 def compare_members(

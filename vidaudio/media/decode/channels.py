@@ -29,6 +29,7 @@ SILENT_POWER = 1e-7
 # PyAV gives access to at most this many planes of a frame.
 _MOST_PLANES = 8
 _SCALES = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
+_TYPES: dict[str, type[np.generic]]
 _TYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 _LOW_FREQUENCY = frozenset({"LFE", "LFE2"})
 

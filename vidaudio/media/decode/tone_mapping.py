@@ -13,6 +13,8 @@ operations on a picture of the final size.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 import av
 import numpy as np
@@ -52,7 +54,8 @@ def transfer_of(frame: av.VideoFrame) -> int:
     transfer = frame.color_trc
     if transfer == ColorTrc.UNSPECIFIED and frame.color_primaries == ColorPrimaries.BT2020:
         mastered = {SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL}
-        if any(data.type in mastered for data in frame.side_data):
+        every: Iterable[Any] = frame.side_data  # side data, not their names as PyAV's stubs say
+        if any(data.type in mastered for data in every):
             return ColorTrc.SMPTE2084
     return transfer
 

@@ -30,9 +30,11 @@ from vidaudio.shards.tar import Member, ShardWriter, list_members
 # A larger number in a table is taken as damage and ignored.
 MOST_JUMPS = 1_000_000
 
-FACTS = ("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "rms_dbfs")
-FACTS = (*FACTS, "motion", "decode_errors", "audio_gaps")
-FACTS = (*FACTS, "time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped")
+FACTS = (
+    *("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "rms_dbfs"),
+    *("motion", "decode_errors", "audio_gaps"),
+    *("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class SeparationModule(TrainingModule):
         queries, usable = self.queries(batch, modality_at(self.recipe.query.train, step), TRAIN)
         query = self.recipe.query
         if query.kind == "pictures" and query.pictures.trained and query.pictures.augment:
+            assert queries is not None, "images are queries"
             queries = augment_pictures(
                 queries,
                 seed=self.recipe.seed,
@@ -142,6 +143,7 @@ class SeparationModule(TrainingModule):
         self._mixtures = 0
         self._gains: list[list[float]] = []
         if self._wrong is None:
+            assert self.validation_stream is not None
             self._wrong = WrongQueries(
                 self.validation_stream,
                 lambda batch: self.queries(batch, self.recipe.query.validation, VALIDATION),
@@ -160,6 +162,7 @@ class SeparationModule(TrainingModule):
         for name, value in self.eval_model.loss(audio, queries, step=None).items():
             self._parts[name] = self._parts.get(name, 0.0) + value.double() * len(audio)
         self._mixtures += len(audio)
+        assert self._wrong is not None, "see `begin_validation`"
         self._gains += self._improvements(audio, queries, self._wrong.draw(batch, usable)).tolist()
 
     def end_validation(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from vidaudio.errors import CheckpointError, CorpusError
 from vidaudio.separation import headline_figures
+from vidaudio.separation.pictures import PictureQuery
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.checkpoint import build_model
 from vidaudio.tasks.separation.data import indexes, shares, streams
@@ -166,7 +167,7 @@ class SeparationTask(TrainingTask):
         if self.recipe.query.kind == "pictures" and pictures.trained and weights:
             from vidaudio.encoders.resnet import load_resnet_weights
 
-            load_resnet_weights(module.model.query.body, weights)
+            load_resnet_weights(cast(PictureQuery, module.model.query).body, weights)
         if self.recipe.init_from is None:
             return None
         encoder, labels = self.query_encoder.encoder, self.query_encoder.labels

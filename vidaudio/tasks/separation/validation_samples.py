@@ -50,6 +50,7 @@ class ValidationSamples:
     def _first(self, module: SeparationModule) -> dict[str, Any]:
         if self._batch is None:
             # Not this rank's part: the first mixtures are the same for any number of ranks.
+            assert module.validation_stream is not None
             stream = copy.copy(module.validation_stream)
             stream.set_rank(0, 1)
             batch = stream.batch(0)
