@@ -114,7 +114,7 @@ def load_bert(spec: BertSpec) -> BertEncoder:
         return BertEncoder(spec, *_loaded(spec, name, folder=folder))
 
 
-def _loaded(spec: BertSpec, name: str, *, folder: bool) -> tuple[torch.nn.Module, Any]:
+def _loaded(spec: BertSpec, name: str, *, folder: bool) -> tuple[PreTrainedModel, Any]:
     """Load model and tokenizer."""
     from transformers import AutoModel, AutoTokenizer
 

@@ -161,7 +161,7 @@ class _Quoting:
                     self._width = len(row)
                 yield index + 1, row, (SEVERAL_LINES,) if lines > 1 and self._holds_delimiter(row) else ()
 
-    def _reader(self, lines: Iterable[str], *, strict: bool = False) -> _csv._reader:
+    def _reader(self, lines: Iterable[str], *, strict: bool = False) -> _csv.Reader:
         return csv.reader(lines, delimiter=self._delimiter, skipinitialspace=self._skip_initial_space, strict=strict)
 
     def _fields(self, line: str) -> int:

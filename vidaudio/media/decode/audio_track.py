@@ -173,6 +173,7 @@ class SoundTrack:
             frame = one_channel(frame, self._number)
         elif self._by_hand:
             frame = one_channel(frame, None)
+        assert self._resampler is not None, "see `_begin`"
         try:
             resampled = self._resampler.resample(frame)
         except av.ArgumentError:

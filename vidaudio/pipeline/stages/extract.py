@@ -121,6 +121,7 @@ def _extract_clip(
     start = max(0.0, clip.start_seconds - zero)
     end = None if clip.end_seconds is None else clip.end_seconds - zero
     if fetched["path"] is None:
+        assert tar_path is not None, "rows without a path refer to the tar"
         span = MediaSpan(tar_path, start, end, fetched["offset"], fetched["length"])
     else:
         path = Path(fetched["path"])
@@ -144,7 +145,9 @@ def _with_jumps_of_cut(fetched: Mapping[str, Any], result: Extracted) -> Extract
         return result
     jumps = info.get(TIME_JUMPS)
     # All numbers among these facts are stored as floats.
-    if result.outcome.state is not State.DONE or type(jumps) not in (int, float) or not 1 <= jumps <= MOST_JUMPS:
+    if isinstance(jumps, bool) or not isinstance(jumps, int | float) or not 1 <= jumps <= MOST_JUMPS:
+        return result
+    if result.outcome.state is not State.DONE:
         return result
     return replace(result, facts={**result.facts, "time_jumps": result.facts["time_jumps"] + int(jumps)})
 

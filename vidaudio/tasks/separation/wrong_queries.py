@@ -72,7 +72,7 @@ class WrongQueries:
                 return number
         return -1
 
-    def _held(self, batch: dict[str, Any], kept: Tensor) -> list[list[tuple[str, str]]]:
+    def _held(self, batch: Mapping[str, Any], kept: Tensor) -> list[list[tuple[str, str]]]:
         """Return first label and source of every source of the kept mixtures."""
         indexes = [corpus.index for corpus in self._stream.corpora]
         found = []
