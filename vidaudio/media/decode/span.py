@@ -175,10 +175,11 @@ class SpanDecoder:
         if self._skipper is not None:
             self._skipper.shown(frame)
         time_base = frame.time_base
-        assert time_base is not None
-        duration = max(0.0, ticks_to_seconds(frame.duration, time_base)) if frame.duration else self._frame_seconds
+        duration = self._frame_seconds
+        if frame.duration and time_base is not None:
+            duration = max(0.0, ticks_to_seconds(frame.duration, time_base))
         pts = self._reordered(frame) if self._decoding_order else frame.pts
-        seconds = self._next_video if pts is None else ticks_to_seconds(pts, time_base)
+        seconds = self._next_video if pts is None or time_base is None else ticks_to_seconds(pts, time_base)
         self._next_video = seconds + duration
         grid.push(frame, seconds - self._zero, duration)
 
