@@ -67,6 +67,7 @@ def pixels(figure: Figure) -> np.ndarray:
     """Return the pixels of a drawn figure, uint8 `[height, width, 3]`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas = FigureCanvasAgg(figure)
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg), "see `draw_panels`"
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
