@@ -10,7 +10,7 @@ help:
 	@echo "make demo        render, build, train, evaluate, separate: all of it, small, in minutes"
 	@echo "make test        the tests"
 	@echo "make quick       the fast tests, about two minutes"
-	@echo "make lint        ruff"
+	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation as a website, in site/"
 	@echo "make chaos       builds killed at every point, again and again"
 	@echo "make bench       speed of extraction, embedding, a build, the loader and training"
@@ -37,6 +37,7 @@ quick: $(VENV)/installed
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 format: $(VENV)/installed
 	$(VENV)/bin/ruff check --fix .
@@ -69,4 +70,4 @@ bench-gpu: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gpu_steps $(BENCH)
 
 clean:
-	rm -rf $(VENV) $(DEMO) $(DEMO)-small site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) $(DEMO)-small site .pytest_cache .ruff_cache .mypy_cache

@@ -26,7 +26,7 @@ from vidaudio.config.corpus import PackBlock
 from vidaudio.manifest import read_esc, write_manifest
 from vidaudio.packs.audio_only import pack_sounds
 from vidaudio.stream.index import INDEX_FILE
-from vidaudio.tasks.separation.evaluate import TestMaterial, evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.vector_table import read_vector_table, table_hash
 
 TEST_FOLD = 4
@@ -68,12 +68,12 @@ def pack_classes(esc: Path, folder: Path, labels: Collection[str] | None) -> Pat
 def score_esc(job: TrainingJob, *, six: Path, mixtures: int | None, processes: int) -> dict[str, Any]:
     """Fold 4, every sound mixed with one of another class; for a system asked in words also the class it never met."""
     material = TestMaterial(str(job.data), protocol="esc", mixtures=mixtures)
-    report = evaluate(job.run, material, processes=processes)
+    report = evaluate(EvaluateRequest(job.run, material, processes=processes))
     print(report)
     results = summaries(report)
     if job.recipe.query.kind == "vectors":
         material = TestMaterial(str(six), protocol="esc", mixtures=mixtures)
-        apart = summaries(evaluate(job.run, material, methods=["text"], processes=processes))
+        apart = summaries(evaluate(EvaluateRequest(job.run, material, methods=["text"], processes=processes)))
         asked_as = VECTORS[UNSEEN][1]
         results["unseen"] = {"label": UNSEEN, "asked_as": asked_as, **apart["by_label"]["text"].get(UNSEEN, {})}
     return results

@@ -11,7 +11,7 @@ from vidaudio.demo import train_bert, train_clip, train_resnet
 from vidaudio.demo.corpus import build_world
 from vidaudio.demo.training_facts import require_trained
 from vidaudio.stream.index import open_index
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 WORLD_SEED = 0
@@ -51,6 +51,10 @@ def encoder_facts(recipe: SeparationRecipe, data: Path) -> dict[str, Any] | None
 
 def score_on_world(job: TrainingJob, *, mixtures: int | None, processes: int) -> dict[str, Any]:
     """Held-out videos of the world, each mixed with one of another kind, asked by all that the system knows."""
-    report = evaluate(job.run, str(job.data), different_labels=True, mixtures=mixtures, processes=processes)
+    report = evaluate(
+        EvaluateRequest(
+            job.run, TestMaterial(str(job.data), different_labels=True, mixtures=mixtures), processes=processes
+        )
+    )
     print(report)
     return summaries(report)

@@ -75,17 +75,21 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "train": "vidaudio.tasks.registry",
     # Separation.
     "Checkpoint": "vidaudio.tasks.separation.checkpoint",
+    "EvaluateRequest": "vidaudio.tasks.separation.evaluate",
     "EvaluationReport": "vidaudio.tasks.separation.evaluation.report",
     "SeparationRecipe": "vidaudio.tasks.separation.recipe",
     "SeparationResult": "vidaudio.tasks.separation.separate",
     "Separator": "vidaudio.separation",
     "SeparatorConfig": "vidaudio.separation",
+    "SoundQuery": "vidaudio.tasks.separation.separate",
+    "TestMaterial": "vidaudio.tasks.separation.evaluate",
     "build_separator": "vidaudio.separation",
     "evaluate": "vidaudio.tasks.separation.evaluate",
     "load_checkpoint": "vidaudio.tasks.separation.checkpoint",
     "separate": "vidaudio.tasks.separation.separate",
     "separate_long": "vidaudio.separation",
     # Reports.
+    "PageText": "vidaudio.report.listening",
     "make_listening_test": ("vidaudio.report.listening", "make_page"),
     "run_demo": "vidaudio.demo.run",
     "tally_listening_test": ("vidaudio.report.listening", "tally"),
@@ -128,6 +132,7 @@ if TYPE_CHECKING:
     from vidaudio.packs.audio_only import pack_sounds
     from vidaudio.pipeline.build import build, pack
     from vidaudio.pipeline.dry_run import dry_run
+    from vidaudio.report.listening import PageText
     from vidaudio.report.listening import make_page as make_listening_test
     from vidaudio.report.listening import tally as tally_listening_test
     from vidaudio.separation import Separator, SeparatorConfig, build_separator, separate_long
@@ -140,10 +145,10 @@ if TYPE_CHECKING:
     from vidaudio.stream.windows import WindowShape
     from vidaudio.tasks.registry import load_train_recipe, train
     from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
-    from vidaudio.tasks.separation.evaluate import evaluate
+    from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
     from vidaudio.tasks.separation.evaluation.report import EvaluationReport
     from vidaudio.tasks.separation.recipe import SeparationRecipe
-    from vidaudio.tasks.separation.separate import SeparationResult, separate
+    from vidaudio.tasks.separation.separate import SeparationResult, SoundQuery, separate
     from vidaudio.training.train import TrainResult
 
 

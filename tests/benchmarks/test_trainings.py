@@ -18,7 +18,7 @@ from tests.trained import TINY
 from vidaudio.stream.index import NO_VECTORS
 from vidaudio.tasks.registry import load_train_recipe
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 
 FACTS = {"trained_on": "drawings", "steps": 10, "weights_sha256": "abc", "measured": {"accuracy": 0.9}}
 EIGHT = ["clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep", "sop", "pit"]
@@ -34,7 +34,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingJob:
 
 
 def _score(job: TrainingJob) -> dict:
-    return trainings.summaries(evaluate(job.run, str(job.data), mixtures=2, progress=False))
+    return trainings.summaries(
+        evaluate(EvaluateRequest(job.run, TestMaterial(str(job.data), mixtures=2), progress=False))
+    )
 
 
 def test_every_system_has_one_budget():

@@ -32,7 +32,7 @@ from vidaudio.pipeline.stages import download as downloading
 from vidaudio.pipeline.stages import extract as extracting
 from vidaudio.pipeline.stages import shard_stages
 from vidaudio.pipeline.stages.embed import prepare_encoder
-from vidaudio.report.listening import Item, make_page
+from vidaudio.report.listening import Item, PageText, make_page
 from vidaudio.shards.commit import read_table as committed_table
 from vidaudio.shards.commit import table_name
 
@@ -100,7 +100,7 @@ def test_nothing_that_was_written_holds_what_no_text_should(built: Corpus, tmp_p
     export(built.url, tmp_path / "export", progress=False)
     systems = make_systems(tmp_path / "sounds", ["a", "b"], ["one"])
     item = Item("one", f"dog{HOSTILE}", f"cat{HOSTILE}", group=HOSTILE)
-    make_page(systems, tmp_path / "page.html", items=[item], title=HOSTILE, introduction=LONG + HOSTILE)
+    make_page(systems, tmp_path / "page.html", items=[item], text=PageText(HOSTILE, LONG + HOSTILE))
     shutil.copytree(built.url, tmp_path / "corpus")
     for tar in sorted((tmp_path / "corpus").rglob("*.tar")):
         shutil.unpack_archive(tar, tar.with_suffix(""), filter="data")

@@ -20,7 +20,7 @@ import soundfile
 
 from tests.report.listening_world import RATE, make_systems, tone, write_items
 from vidaudio.errors import MediaError
-from vidaudio.report.listening import Item, Key, Kind, make_page, read_items
+from vidaudio.report.listening import Item, Key, Kind, PageText, make_page, read_items
 from vidaudio.report.listening import page as page_module
 from vidaudio.report.listening.items import ListeningError, find_sounds
 from vidaudio.report.listening.sounds import Level, Sound, encode_flac, match_levels, read_sound
@@ -147,7 +147,7 @@ def test_the_page_is_known_by_its_sounds_too(tmp_path: Path):
 def test_hostile_words_stay_words_and_nothing_in_the_page_loads_anything(tmp_path: Path):
     items = [Item("one", HOSTILE, '" onload="x', text=HOSTILE)]
     systems = make_systems(tmp_path, ["a"], ["one"])
-    made = make_page(systems, tmp_path / "p.html", items=items, title=HOSTILE, introduction=f"<img src=x> {HOSTILE}")
+    made = make_page(systems, tmp_path / "p.html", items=items, text=PageText(HOSTILE, f"<img src=x> {HOSTILE}"))
     html = made.page.read_text()
     assert html.count("alert(1)") == html.count("&lt;script&gt;alert(1)") + html.count("\\u003cscript\\u003ealert(1)")
     elements = Elements(html)

@@ -18,7 +18,7 @@ from vidaudio.errors import CorpusError, UsageError
 from vidaudio.output_folder import output_folder
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.separate import separate
 
 runner = CliRunner()
@@ -51,7 +51,7 @@ def test_the_states_weights_are_those_that_would_have_been_best(stopped: Path, w
 
 
 def test_it_can_be_evaluated_asked_and_begun_with(stopped: Path, packed: Path, tmp_path: Path):
-    report = evaluate(stopped, str(packed), scorer="batched", mixtures=2, progress=False)
+    report = evaluate(EvaluateRequest(stopped, TestMaterial(str(packed), mixtures=2), scorer="batched", progress=False))
     assert report.about.step == 2
     soundfile.write(tmp_path / "mixture.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 16_000)
     assert separate(tmp_path / "mixture.wav", tmp_path / "out.wav", stopped, query="low").path.is_file()
@@ -59,7 +59,7 @@ def test_it_can_be_evaluated_asked_and_begun_with(stopped: Path, packed: Path, t
     assert train(recipe, str(packed), tmp_path / "next", progress=False).step == 1
     # Trained on what it would be tested with: known of a state as well.
     with pytest.raises(UsageError, match="was trained on what it is to be tested with"):
-        evaluate(stopped, str(packed), split="train", progress=False)
+        evaluate(EvaluateRequest(stopped, TestMaterial(str(packed), split="train"), progress=False))
 
 
 def test_of_several_states_the_newest_is_taken_and_a_damaged_one_is_passed_over(

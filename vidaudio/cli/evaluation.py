@@ -109,7 +109,7 @@ def evaluate(
         raise typer.BadParameter("sounds need a folder", param_hint="--output")
     if noise_heads is NoiseHeads.both and sweep is None:
         raise typer.BadParameter("both is for --sweep; here drop or keep", param_hint="--noise-heads")
-    from vidaudio.tasks.separation.evaluate import TestMaterial
+    from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial
     from vidaudio.tasks.separation.evaluate import evaluate as run_evaluation
 
     material = TestMaterial(
@@ -125,7 +125,7 @@ def evaluate(
     )
 
     def evaluated(run: Path, heads: str, folder: Path | None = None) -> EvaluationReport:
-        return run_evaluation(
+        request = EvaluateRequest(
             run,
             material,
             methods=None if methods is None else [method.strip() for method in methods.split(",")],
@@ -140,6 +140,7 @@ def evaluate(
             encoder_weights=encoder_weights,
             progress=not quiet,
         )
+        return run_evaluation(request)
 
     with contextlib.nullcontext() if out is None else output_folder(out):
         if sweep is not None:
@@ -156,7 +157,8 @@ def _score_files(paths: Sequence[Path], scorer: Scorer, as_json: bool) -> None:
 
     if len(paths) < 4:
         raise typer.BadParameter("--files wants MIXTURE TARGET INTERFERENCE ESTIMATE [ESTIMATE ...]")
-    scores = score_files(*paths[:3], paths[3:], scorer=scorer.value)
+    mixture, target, interference, *estimates = paths
+    scores = score_files(mixture, target, interference, estimates, scorer=scorer.value)
     typer.echo(json.dumps(scores.as_dict(), indent=2) if as_json else str(scores))
 
 
@@ -191,7 +193,8 @@ def _show(
         if folder is not None:
             write_report(report, folder, published=published)
     if len(reports) == 1:
-        described, text = reports[0].as_dict(), str(reports[0])
+        described: object = reports[0].as_dict()
+        text = str(reports[0])
         if published:
             text = "\n".join([text, "", *published_lines(reports[0].about.protocol)])
     else:

@@ -74,7 +74,7 @@ def listening_test(
     if key is not None or csv is not None or complete_only:
         raise typer.BadParameter("--key, --csv and --complete-only belong to --tally.")
 
-    from vidaudio.report.listening import Kind, make_page, read_items
+    from vidaudio.report.listening import Kind, PageText, make_page, read_items
     from vidaudio.report.listening.sounds import Level
 
     made = make_page(
@@ -85,13 +85,12 @@ def listening_test(
         count=count,
         seed=seed,
         level=Level(level),
-        title=title,
-        introduction=introduction,
+        text=PageText(title, introduction),
     )
     if as_json:
         typer.echo(json.dumps(made.as_dict(), indent=2))
     else:
-        typer.echo(str(replace(made, notes=()) if quiet else made))
+        typer.echo(str(replace(made, notes=[]) if quiet else made))
 
 
 def _systems(inputs: list[str]) -> dict[str, Path]:

@@ -117,17 +117,20 @@ def separate(
     as_json: Json = False,
 ) -> None:
     """Extract the sound that words, a picture or a video describe from a sound file or a video."""
+    from vidaudio.tasks.separation.separate import SoundQuery
     from vidaudio.tasks.separation.separate import separate as run_separation
 
     done = run_separation(
         mixture,
         out,
         checkpoint,
-        query=query or [],
-        without=without or [],
-        images=image or [],
-        video=query_video,
-        video_span="whole" if whole_video else "middle",
+        query=SoundQuery(
+            words=query or (),
+            without=without or (),
+            images=image or (),
+            video=query_video,
+            video_span="whole" if whole_video else "middle",
+        ),
         threshold=threshold,
         encoder_weights=encoder_weights,
         progress=not quiet,

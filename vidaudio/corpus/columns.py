@@ -162,15 +162,22 @@ class Column:
         """Return the existing folders of the column's models, or the one folder of a column without models."""
         return list(map(self.model_folder, store.folders(self.folder))) if self.per_model else [self.folder]
 
+    @property
+    def declared_schema(self) -> pa.Schema:
+        """Return the schema of a column whose models do not decide it."""
+        assert self.schema is not None, f"each model of {self.stage} has its own schema"
+        return self.schema
+
     def owns(self, folder: str) -> bool:
         """Return whether a folder is the column's own or that of one of its models."""
         return folder.partition("/")[0] == self.folder
 
     def completed(self, table: pa.Table, fields: Sequence[str] | None = None) -> pa.Table:
         """Return a table with null values for those of `fields` that an older table lacks; None for all fields."""
-        for name in self.schema.names if fields is None else fields:
-            if name in self.schema.names and name not in table.column_names:
-                field = self.schema.field(name)
+        schema = self.declared_schema
+        for name in schema.names if fields is None else fields:
+            if name in schema.names and name not in table.column_names:
+                field = schema.field(name)
                 table = table.append_column(field, pa.nulls(table.num_rows, field.type))
         return table
 
@@ -252,7 +259,8 @@ def columns_in_order() -> tuple[Column, ...]:
     Raises:
         ValueError: When a column needs one that is not declared, or columns need each other.
     """
-    left, ordered = list(COLUMNS), {}
+    left = list(COLUMNS)
+    ordered: dict[str, Column] = {}
     while left:
         column = next((column for column in left if set(column.needs) <= ordered.keys()), None)
         if column is None:

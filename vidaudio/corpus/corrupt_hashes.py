@@ -64,7 +64,8 @@ def write_corrupt_hashes(corpus: Corpus, part: str, rows: RowSource, ids_by_shar
 
 def read_corrupt_hashes(store: Store, clip_ids: Collection[str]) -> dict[str, CorruptHashes]:
     """Return the known hashes of these clips, by id."""
-    wanted, known = pa.array(sorted(clip_ids), pa.string()), {}
+    wanted = pa.array(sorted(clip_ids), pa.string())
+    known: dict[str, CorruptHashes] = {}
     for name in sorted(store.list(FOLDER)):
         try:
             table = pq.read_table(io.BytesIO(store.read(f"{FOLDER}/{name}")), schema=SCHEMA)

@@ -35,8 +35,10 @@ ROW_GROUP_CLIPS = 4096
 ROW_TEXTS = {"id": ID_PATTERN, "source": r"\A[^:\x00]+:[^\x00]+\z", "url": r"\A[^\x00]+\z"}
 _PART_KEY = b"vidaudio"
 _SHARDS_KEY = b"vidaudio.shard_clips"
-_DAMAGE = (pa.ArrowException, OSError, KeyError, TypeError, ValueError, EOFError, zlib.error, IndexError)
-_DAMAGE += (AttributeError, OverflowError, MemoryError)
+_DAMAGE = (
+    *(pa.ArrowException, OSError, KeyError, TypeError, ValueError, EOFError, zlib.error, IndexError),
+    *(AttributeError, OverflowError, MemoryError),
+)
 KINDS = ("list", "added", "retry")
 # Bytes that one request reads from an object store: the end of a file, with its metadata, and a range of a file that is
 # read completely.

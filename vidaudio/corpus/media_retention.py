@@ -31,6 +31,13 @@ def draft_name(shard: int, av_sha256: str) -> str:
     return f"{shard:06d}.{av_sha256[:16]}.draft"
 
 
+def _matching_draft(store: Store, shard: int) -> str:
+    """Return the name of the draft that the shard's av was made from."""
+    sha256 = read_record(store, table_name(AV, shard)).tar_sha256
+    assert sha256 is not None, "av always has a tar"
+    return draft_name(shard, sha256)
+
+
 def release_name(shard: int) -> str:
     """Return the file name that marks a shard whose raw media were deleted once extracted (`until_extracted`)."""
     return f"{CLIPS}/{shard:06d}.released"
@@ -82,11 +89,7 @@ def drafted_shards(corpus: Corpus) -> set[int]:
     names = corpus.store.list(CLIPS)
     drafted = {int(match[1]) for name in names if (match := DRAFT.fullmatch(name))} - committed_shards_in(names)
     extracted = committed_shards(corpus.store, AV) if drafted else set()
-    return {
-        shard
-        for shard in drafted & extracted
-        if draft_name(shard, read_record(corpus.store, table_name(AV, shard)).tar_sha256) in names
-    }
+    return {shard for shard in drafted & extracted if _matching_draft(corpus.store, shard) in names}
 
 
 def settle_drafts(corpus: Corpus, shard: int) -> None:
@@ -110,7 +113,7 @@ def _settle(corpus: Corpus, shard: int) -> CommitRecord | None:
     name = table_name(CLIPS, shard)
     drafts = _drafts(corpus, shard)
     if not store.exists(name):
-        made_from = draft_name(shard, read_record(store, table_name(AV, shard)).tar_sha256)
+        made_from = _matching_draft(store, shard)
         if made_from not in drafts:
             return None
         data = _read_draft(corpus, made_from)

@@ -92,7 +92,8 @@ def manifest_hash(planned: pa.Table | Iterable[pa.Table]) -> str:
     columns: dict[str, hashlib._Hash] = {}
 
     def add(name: str, values: np.ndarray | pa.Buffer) -> None:
-        columns.setdefault(name, hashlib.sha256()).update(values)
+        data = values.data if isinstance(values, np.ndarray) else values
+        columns.setdefault(name, hashlib.sha256()).update(data)
 
     def add_column(name: str, column: pa.Array) -> None:
         add(f"{name}.null", column.is_null().to_numpy(zero_copy_only=False).astype(np.uint8))

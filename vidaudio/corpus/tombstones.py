@@ -91,7 +91,7 @@ def write_tombstones(store: Store, ids: Mapping[str, str], sources: Sequence[str
         sources: Sources that are removed completely.
         note: The user's reason for the removal; stored in the table. None for none.
     """
-    rows = [{"id": clip_id, "source": source} for clip_id, source in sorted(ids.items())]
+    rows: list[dict[str, str | None]] = [{"id": clip_id, "source": source} for clip_id, source in sorted(ids.items())]
     rows += [{"id": None, "source": source} for source in sorted(sources)]
     when = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     described = json.dumps({"removed_at": when, "note": note}, sort_keys=True, ensure_ascii=False).encode()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -51,7 +52,9 @@ def as_frame(picture: Image.Image) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
-def load_clip(folder: str | os.PathLike[str]) -> tuple[torch.nn.Module, object, SimpleTokenizer]:
+def load_clip(
+    folder: str | os.PathLike[str],
+) -> tuple[open_clip.CLIP, Callable[[Image.Image], Tensor], SimpleTokenizer]:
     """Load a model that `vidaudio.demo.train_clip` wrote: (float32 model, image preprocessing, tokenizer)."""
     folder = Path(folder)
     name = f"local-dir:{folder}"
@@ -61,7 +64,7 @@ def load_clip(folder: str | os.PathLike[str]) -> tuple[torch.nn.Module, object, 
 
 
 @torch.inference_mode()
-def text_queries(model: torch.nn.Module, tokenizer: SimpleTokenizer) -> Tensor:
+def text_queries(model: open_clip.CLIP, tokenizer: SimpleTokenizer) -> Tensor:
     """Return the text query of every kind, [kinds, D]: the mean raw embedding of its four prompts."""
     return torch.stack(
         [model.encode_text(tokenizer([p.format(kind.label) for p in PROMPTS])).mean(0) for kind in KINDS]
@@ -70,7 +73,12 @@ def text_queries(model: torch.nn.Module, tokenizer: SimpleTokenizer) -> Tensor:
 
 @torch.inference_mode()
 def image_embeddings(
-    model: torch.nn.Module, preprocess: object, *, seed: int, videos_per_kind: int, purpose: Purpose = Purpose.CLIP_TEST
+    model: open_clip.CLIP,
+    preprocess: Callable[[Image.Image], Tensor],
+    *,
+    seed: int,
+    videos_per_kind: int,
+    purpose: Purpose = Purpose.CLIP_TEST,
 ) -> Tensor:
     """Return raw embeddings of three frames, a second apart, of new videos of every kind, [kinds, videos, 3, D].
 

@@ -25,6 +25,7 @@ from vidaudio.demo.corpus import render_once
 from vidaudio.demo.picture import Panel, draw_kinds, draw_panels
 from vidaudio.demo.render import FULL, OFFSCREEN_SHARE, SMALL, read_world
 from vidaudio.demo.serve import FolderServer
+from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
 from vidaudio.errors import UsageError
 from vidaudio.manifest import TableOptions, read_table, write_manifest
@@ -35,7 +36,14 @@ from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.evaluate import EvaluationReport, draw_pairs, evaluate, write_report
+from vidaudio.tasks.separation.evaluate import (
+    EvaluateRequest,
+    EvaluationReport,
+    TestMaterial,
+    draw_pairs,
+    evaluate,
+    write_report,
+)
 from vidaudio.tasks.separation.query_encoder import load_query_encoder, text_queries
 from vidaudio.tasks.separation.separate import separate
 from vidaudio.training.checkpoint import BEST_FILE
@@ -132,7 +140,14 @@ def run_demo(
     command = f"vidaudio evaluate {run} --data {data} --different-labels --methods {','.join(METHODS)} --processes 2"
     command += f" --mixtures {chosen.mixtures}" if chosen.mixtures else ""
     with _step(tell, "5/6  held-out videos, asked by words", command):
-        report = evaluate(run, str(data), methods=METHODS, different_labels=True, mixtures=chosen.mixtures, processes=2)
+        report = evaluate(
+            EvaluateRequest(
+                run,
+                TestMaterial(str(data), different_labels=True, mixtures=chosen.mixtures),
+                methods=METHODS,
+                processes=2,
+            )
+        )
         write_report(report, run)
         tell(str(report))
         _tell_result(report, size, tell)
@@ -193,6 +208,7 @@ def _describe_encoder(data: Path, tell: Tell) -> None:
     index = open_index(str(data), "test")
     encoder = load_query_encoder(index.encoder)
     labels = [row[0] for row in index.table["labels"].to_pylist()]
+    assert isinstance(encoder, ClipEncoder), "the demo embeds with a CLIP"
     queries = text_queries(encoder, labels, CLIPSEP_TEMPLATES)
     names = sorted(queries)
     text = _unit(np.stack([queries[name] for name in names]))

@@ -176,10 +176,10 @@ def draw_guitar(pen: Pen, colour: Colour, performance: Performance, seconds: flo
             pen.circle(held(side * 0.08, -0.53 - 0.05 * k), 0.018, (230, 226, 210))
     pen.polygon([held(-0.09, 0.35), held(0.09, 0.35), held(0.09, 0.385), held(-0.09, 0.385)], dark(neck, 0.3))
     for k in range(4):
-        x = -0.024 + 0.016 * k
+        at = -0.024 + 0.016 * k
         middle = shake * (1.4 if k % 2 else 0.8)
         pen.line(
-            [held(x, -0.52), held(x + middle, -0.06), held(x - middle, 0.15), held(x, 0.36)], (246, 242, 226), 0.008
+            [held(at, -0.52), held(at + middle, -0.06), held(at - middle, 0.15), held(at, 0.36)], (246, 242, 226), 0.008
         )
 
 

@@ -127,7 +127,7 @@ def train(folder: Path, *, seed: int = 0, steps: int = STEPS) -> TrainingFacts:
         num_attention_heads=HEADS,
         intermediate_size=INTERMEDIATE,
         max_position_embeddings=MAX_TOKENS,
-        attn_implementation="eager",
+        attn_implementation="eager",  # type: ignore[call-arg] # of the base class, as further arguments
     )
     model = BertForPreTraining(config)
     config.save_pretrained(folder)

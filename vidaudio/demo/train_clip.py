@@ -107,8 +107,8 @@ def learn_merges(texts: list[str], count: int) -> list[tuple[str, str]]:
     merges: list[tuple[str, str]] = []
     while len(merges) < count:
         pairs: collections.Counter[tuple[str, str]] = collections.Counter()
-        for word, number in words.items():
-            for pair in itertools.pairwise(word):
+        for symbols_of_word, number in words.items():
+            for pair in itertools.pairwise(symbols_of_word):
                 pairs[pair] += number
         if not pairs:
             break

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, p
 from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.encoders.spec import PACKAGE_FOLDER
 from vidaudio.errors import EncoderError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -55,7 +58,7 @@ class BertEncoder:
         weights_sha256: Hash of the weights' names, shapes and float32 values.
     """
 
-    def __init__(self, spec: BertSpec, model: torch.nn.Module, tokenizer: Any) -> None:
+    def __init__(self, spec: BertSpec, model: PreTrainedModel, tokenizer: Any) -> None:
         self.spec = spec
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.weights_sha256 = weights_hash(model)
@@ -111,7 +114,7 @@ def load_bert(spec: BertSpec) -> BertEncoder:
         return BertEncoder(spec, *_loaded(spec, name, folder=folder))
 
 
-def _loaded(spec: BertSpec, name: str, *, folder: bool) -> tuple[torch.nn.Module, Any]:
+def _loaded(spec: BertSpec, name: str, *, folder: bool) -> tuple[PreTrainedModel, Any]:
     """Load model and tokenizer."""
     from transformers import AutoModel, AutoTokenizer
 

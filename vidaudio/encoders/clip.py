@@ -28,7 +28,9 @@ class ClipEncoder(PictureEncoder):
         tokenizer: The model's tokenizer.
     """
 
-    def __init__(self, spec: EncoderSpec, model: torch.nn.Module, preprocess: Any, tokenizer: Any) -> None:
+    def __init__(
+        self, spec: EncoderSpec, model: open_clip.CLIP | open_clip.CustomTextCLIP, preprocess: Any, tokenizer: Any
+    ) -> None:
         size = model.visual.image_size
         config = getattr(model.visual, "preprocess_cfg", {}) or {}
         view = PictureView(

@@ -33,7 +33,8 @@ def quiet_libraries() -> Iterator[None]:
             return record.thread != here or record.levelno > logging.ERROR
 
     here, only_others = threading.get_ident(), OtherThreads()
-    loggers = [logging.root, *(one for one in list(logging.root.manager.loggerDict.values()) if _is_logger(one))]
+    known = list(logging.root.manager.loggerDict.values())
+    loggers = [logging.root, *(one for one in known if isinstance(one, logging.Logger))]
     for logger in loggers:
         logger.addFilter(only_others)
     try:
@@ -88,10 +89,6 @@ class _ProgressBars:
 
 
 progress_bars = _ProgressBars()
-
-
-def _is_logger(entry: object) -> bool:
-    return isinstance(entry, logging.Logger)
 
 
 def _answers(url: str) -> bool:

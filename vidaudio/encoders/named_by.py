@@ -143,4 +143,5 @@ def _make_hub_switch_thread_wise() -> None:
 
     with _guard:
         if not isinstance(constants.HF_HUB_OFFLINE, _HubOffline):
-            constants.HF_HUB_OFFLINE = _HubOffline(constants.HF_HUB_OFFLINE)
+            # A bool in its own module, read by truth alone.
+            constants.HF_HUB_OFFLINE = _HubOffline(constants.HF_HUB_OFFLINE)  # type: ignore[assignment]

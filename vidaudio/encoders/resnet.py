@@ -48,7 +48,7 @@ class ResNetEncoder(PictureEncoder):
         )
         # BatchNorm counts its batches in a buffer that affects no vector; torchvision's older files do not have it.
         for part in model.modules():
-            if isinstance(part, nn.BatchNorm2d):
+            if isinstance(part, nn.BatchNorm2d) and part.num_batches_tracked is not None:
                 part.num_batches_tracked.zero_()
         super().__init__(spec, model, DTYPES[spec.precision], view, weights_hash(model))
         self.dimensions = model.channels

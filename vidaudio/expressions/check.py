@@ -212,7 +212,7 @@ class _Checker:
             return f"{reason}; {_of_list(column, kind)}"
         rest = "".join(f", {self._shown(argument)}" for argument in node.arguments[1:])
         name = "contains" if node.name == "matches" else node.name
-        wanted = f"; {_of_list(column, kind, *node.arguments[1:2])}" if rest else f"; {_of_list(column, kind)}"
+        wanted = f"; {_of_list(column, kind, node.arguments[1])}" if rest else f"; {_of_list(column, kind)}"
         if node.name == "is_null":
             return f"{reason}{wanted}"
         if node.name in ("lower", "upper"):

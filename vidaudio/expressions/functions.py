@@ -114,10 +114,12 @@ def _quiet(ufunc: np.ufunc) -> Callable[[Any], Any]:
     return computed
 
 
-_OF_TEXTS = {(_TEXT,): _TEXT, (_TEXTS,): _TEXTS}
-_ASKED = {(_TEXT, _TEXT): _BOOLEAN, (_TEXTS, _TEXT): _BOOLEAN}
-_OF_NUMBER = {(_NUMBER,): _NUMBER}
-_OF_NUMBERS = {(_NUMBERS,): _NUMBER, (_NUMBER, _NUMBER): _NUMBER}
+# Kind of a function's value by the kinds of its arguments.
+_Kinds = dict[tuple[Kind, ...], Kind]
+_OF_TEXTS: _Kinds = {(_TEXT,): _TEXT, (_TEXTS,): _TEXTS}
+_ASKED: _Kinds = {(_TEXT, _TEXT): _BOOLEAN, (_TEXTS, _TEXT): _BOOLEAN}
+_OF_NUMBER: _Kinds = {(_NUMBER,): _NUMBER}
+_OF_NUMBERS: _Kinds = {(_NUMBERS,): _NUMBER, (_NUMBER, _NUMBER): _NUMBER}
 _SECOND = frozenset({1})
 
 FUNCTIONS: Mapping[str, Function] = {

@@ -188,7 +188,11 @@ class _Parser:
             return self._counted(Constant(token.start, token.end, token.value))
         if token.kind == "name":
             self._place += 1
-            return self._call(token) if self._take("(") else self._counted(Column(token.start, token.end, token.value))
+            return (
+                self._call(token)
+                if self._take("(")
+                else self._counted(Column(token.start, token.end, str(token.value)))
+            )
         if self._take("True", "False"):
             return self._counted(Constant(token.start, token.end, token.value == "True"))
         if self._take("("):
@@ -213,11 +217,12 @@ class _Parser:
             if not self._take(","):
                 self._expect(closing, opening)
                 break
+        constants = [item for item in items if isinstance(item, Constant)]
         for item in items:
             if not isinstance(item, Constant):
                 reason = "a list holds texts and numbers only, as in ['val', 'test']"
                 raise ExpressionError(self._text, item.start, item.end, reason)
-        return self._counted(ConstantList(opening.start, self._tokens[self._place - 1].end, tuple(items)))
+        return self._counted(ConstantList(opening.start, self._tokens[self._place - 1].end, tuple(constants)))
 
     def _item(self, opening: Token) -> Node:
         before = self._nodes

@@ -101,13 +101,18 @@ def tokens_of(text: str) -> list[Token]:
             text, LONGEST_EXPRESSION, LONGEST_EXPRESSION, f"an expression has at most {LONGEST_EXPRESSION:,} characters"
         )
     found: list[Token] = []
-    place = _SPACE.match(text).end()
+    place = _end_of_space(text, 0)
     while place < len(text):
         token = _token_at(text, place)
         found.append(token)
-        place = _SPACE.match(text, token.end).end()
+        place = _end_of_space(text, token.end)
     found.append(Token("end", "", len(text), len(text)))
     return found
+
+
+def _end_of_space(text: str, start: int) -> int:
+    space = _SPACE.match(text, start)
+    return start if space is None else space.end()
 
 
 def _token_at(text: str, start: int) -> Token:

@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,8 +90,12 @@ def _count_here(store: Store, asked: pa.Table) -> pa.Table:
         return list(_counted(store, row, told))
 
     counted = [values for rows in in_parallel(store, count, _rows(asked)) for values in rows]
-    columns = list(zip(*counted, strict=True)) or [[] for _ in SCHEMA]
+    columns: list[Sequence[Any]] = list(zip(*counted, strict=True)) or [() for _ in SCHEMA]
     return pa.table([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
+
+
+# State, reason, clips, and an example of their message.
+_Counts = tuple[str | None, str | None, int, str | None]
 
 
 def _rows(asked: pa.Table) -> Iterator[dict]:
@@ -107,14 +112,14 @@ def _counted(store: Store, row: dict, told: Counter[tuple[str, str]]) -> Iterato
         record = record_of(file.schema_arrow)
         if "state" not in file.schema_arrow.names:
             # All of its rows are done.
-            outcomes = [(State.DONE.value, None, _done(file, record, row["superseded"] or ()), None)]
+            outcomes: Sequence[_Counts] = [(State.DONE.value, None, _done(file, record, row["superseded"] or ()), None)]
             noticed = notices.NONE
         else:
             enough = {
                 reason for (folder, reason), n in list(told.items()) if folder == row["folder"] and n > ENOUGH_EXAMPLES
             }
             outcomes, noticed = _outcomes(file, frozenset(row["superseded"] or ()), enough - {Reason.UNKNOWN})
-            told.update((row["folder"], reason) for _, reason, _, example in outcomes if example)
+            told.update((row["folder"], reason) for _, reason, _, example in outcomes if reason is not None and example)
     except FileNotFoundError:
         raise CorpusError(f"the table {store.url}/{name} went away while it was to be counted") from None
     except TABLE_DAMAGE as error:
@@ -137,7 +142,7 @@ def _done(file: pq.ParquetFile, record: CommitRecord, superseded: Collection[str
 
 def _outcomes(
     file: pq.ParquetFile, superseded: frozenset[str], enough: Collection[str]
-) -> tuple[Sequence[tuple[str | None, str | None, int, str | None]], Mapping[str, float]]:
+) -> tuple[Sequence[_Counts], Mapping[str, float]]:
     def column(name: str) -> list:
         return file.read(columns=[name], use_threads=False)[name].to_pylist()
 
@@ -160,7 +165,7 @@ def _outcomes(
 
 
 def _example(said: Mapping[str, Counter[str]], state: str, reason: str | None) -> str | None:
-    if state != State.FAILED or reason not in said:
+    if state != State.FAILED or reason is None or reason not in said:
         return None
     # Clean the message again: the corpus may have been built by someone else.
     return storable_text(" ".join(said[reason].most_common(1)[0][0].split()), max_characters=LONGEST_EXAMPLE)

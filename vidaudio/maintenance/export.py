@@ -49,8 +49,10 @@ TABLE_FILE = "clips.csv"
 MARK_FILE = ".vidaudio-export.json"
 UNFINISHED = ".unfinished"
 SHOWN = 5
-COLUMNS = ("id", "source", "dataset", "split", "labels", "captions", "start_seconds", "end_seconds", "audio")
-COLUMNS += ("sample_rate", "samples", "audio_start_seconds", "frames", "frame_seconds")
+COLUMNS = (
+    *("id", "source", "dataset", "split", "labels", "captions", "start_seconds", "end_seconds", "audio"),
+    *("sample_rate", "samples", "audio_start_seconds", "frames", "frame_seconds"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,7 @@ def _export_shard(
         damaged += [DamagedClip(clip_id, name, str(error)) for clip_id in rows["id"]]
         return
     with tar:
+        clip: Any  # a row of the table; the fields of pandas' rows have no types
         for clip in rows.itertuples():
             audio = f"{folder}/{clip.id}.wav"
             frames = [f"{folder}/{clip.id}.{number:03d}.jpg" for number in range(len(clip.frame_offsets))]

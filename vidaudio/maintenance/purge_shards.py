@@ -103,7 +103,7 @@ def _purge_table(store: Store, column: Column, folder: str, shard: int, removed:
     # Media that the corpus did not keep need no new tar; the remaining rows keep the offsets they had.
     may_be_released = column.stage == DOWNLOAD.stage
     has_tar = record.tar is not None and not (may_be_released and store.exists(release_name(shard)))
-    if has_tar and record.tar != f"{shard:06d}.{record.tar_sha256[:8]}.tar":
+    if has_tar and record.tar != f"{shard:06d}.{(record.tar_sha256 or '')[:8]}.tar":
         raise CorruptFileError(name, f"{store.url}/{name} names the tar {record.tar}, which is not this shard's")
     places: Mapping[str, Member] = Places({}, name, store.url)
     with store.workspace() as scratch:

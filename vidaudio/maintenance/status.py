@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vidaudio.corpus.columns import PACKS, Column, columns_in_order, with_needs
@@ -72,7 +73,7 @@ class StageStatus:
             others.append({"state": state, "reason": reason, "clips": clips})
             if state == State.FAILED:
                 others[-1]["may_pass_later"] = reason in TRANSIENT
-                if reason in self.examples:
+                if reason is not None and reason in self.examples:
                     others[-1]["example"] = self.examples[reason]
         told = {"shards": self.shards, "done": self.done, "others": others}
         if self.unknown:
@@ -96,7 +97,7 @@ class StageStatus:
             lines.append(f"  {'':<10}{number:>9,} {told}")
             # If too many failures are unknown, the warning shows their messages, and more of them.
             warned = reason == Reason.UNKNOWN and self.too_much_is_unknown
-            if state == State.FAILED and reason in self.examples and not warned:
+            if state == State.FAILED and reason is not None and reason in self.examples and not warned:
                 lines.append(f"  {'':<20}  e.g. {self.examples[reason]}")
         return lines
 
@@ -154,7 +155,7 @@ class CorpusStatus:
         stages: dict[str, Any] = {}
         for stage in self.stages:
             stages[stage.name if stage.name not in stages else f"{stage.name}:{stage.of}"] = stage.as_dict()
-        packs = {}
+        packs: dict[str, dict[str, Any]] = {}
         for pack in self.packs:
             packs[pack.name] = {"shards": pack.shards, "samples": pack.samples}
             if pack.left_out:
@@ -238,7 +239,7 @@ def _outcomes(counted: pd.DataFrame, column: Column, listings: Listings) -> Stag
     own = counted[(counted["folder"] == column.folder) & (counted["clips"] > 0)]
     by_outcome = own.groupby(["state", "reason"], dropna=False)["clips"].sum().sort_values(ascending=False)
     others, done = [], 0
-    for (state, reason), clips in by_outcome.items():
+    for (state, reason), clips in zip(by_outcome.index.tolist(), by_outcome.tolist(), strict=True):
         if state == State.DONE:
             done += int(clips)
         else:
@@ -246,9 +247,10 @@ def _outcomes(counted: pd.DataFrame, column: Column, listings: Listings) -> Stag
     said = own.dropna(subset=["example"]).groupby(["reason", "example"])["clips"].sum()
     messages = said.sort_values(ascending=False, kind="stable").reset_index()
     unknown = tuple(messages.loc[messages["reason"] == Reason.UNKNOWN, "example"][:EXAMPLES])
-    examples = dict(messages.drop_duplicates("reason")[["reason", "example"]].itertuples(index=False))
+    first = messages.drop_duplicates("reason")
+    examples: dict[str, str] = dict(zip(first["reason"].tolist(), first["example"].tolist(), strict=True))
     shards = len(committed_shards_in(listings[column.folder]))
-    noticed = {name: own[name].sum().item() for name in NOTICED}
+    noticed = {name: np.asarray(own[name].sum()).item() for name in NOTICED}
     return StageStatus(column.stage, shards, done, tuple(others), unknown, examples=examples, noticed=noticed)
 
 

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -48,7 +49,7 @@ def checked_clip(clip: Clip) -> Clip:
         raise ManifestError(problem)
     if _BAD_URL_IN_PYTHON.search(clip.url):
         raise ManifestError(f"the URL or path {clip.url!r} holds control characters")
-    values = {name: _storable_name(getattr(clip, name)) for name in _NAMES}
+    values: dict[str, Any] = {name: _storable_name(getattr(clip, name)) for name in _NAMES}
     if not _is_split(values["split"]):
         split = storable_text(repr(values["split"]), max_characters=100)
         raise ManifestError(f"the split {split} {_NO_SPLIT}")

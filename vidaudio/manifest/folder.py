@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.clip import Clip
@@ -21,7 +20,7 @@ SHOWN_NAMES = 3
 def read_folder(
     folder: str | Path,
     *,
-    label_from: Literal["parent"] | None = None,
+    label_from: str | None = None,
     dataset: str | None = None,
     split: str | None = None,
     skip_bad_rows: bool = False,

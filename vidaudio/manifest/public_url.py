@@ -104,7 +104,7 @@ def _without_secrets(mark: str, text: str, removed: list[str], depth: int) -> st
     names = [unquote_plus(p.partition("=")[0]).strip().lower().removesuffix("[]") for _, p in parameters]
     hashed = any(map(_HASHES.fullmatch, names)) and any(map(_EXPIRY.fullmatch, names))
     signed = hashed or any(map(_SIGNATURES.fullmatch, names))
-    kept = []
+    kept: list[str] = []
     for (separator, parameter), name in zip(parameters, names, strict=True):
         if _SIGNATURES.fullmatch(name) or (signed and _COMPANIONS.fullmatch(name)):
             continue

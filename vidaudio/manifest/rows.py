@@ -24,7 +24,7 @@ _LONGEST_LINE = 5_000
 CLEANED = "control characters, broken characters or marks of reading direction were taken out of the words"
 
 Row = TypeVar("Row")
-Value = TypeVar("Value")
+Value = TypeVar("Value", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,9 @@ def scan_folder(folder: str | Path) -> FolderScan:
 def _sorted_out(files: list[str]) -> FolderScan:
     there = set(files)
     unfinished_stems = _stems_of_downloads(files)
-    videos, leftovers, hidden = [], [], []
+    videos: list[str] = []
+    leftovers: list[str] = []
+    hidden: list[str] = []
     for file in files:
         name = file.rpartition("/")[2]
         if name.startswith("."):

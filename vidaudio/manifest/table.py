@@ -174,11 +174,11 @@ class _RowReader:
         """
         start, end = self._cut(record)
         address, video = self._address(record), self._text(record, "youtube_id")
-        if video is None and address is None:
-            raise ManifestError("it has no URL, path or YouTube id")
         if video is not None:
             check_video_id(video)
             address = _Address(address.url if address else watch_url(video), f"youtube:{video}", video, video)
+        if address is None:
+            raise ManifestError("it has no URL, path or YouTube id")
         own_source = self._text(record, "source")
         words = {
             "split": tuple(filter(None, [self._options.split or self._cell(record, "split")])),

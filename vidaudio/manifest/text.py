@@ -14,13 +14,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidaudio.errors import ManifestError
 from vidaudio.manifest.checks import MAX_FIELD_CHARACTERS, too_many
 from vidaudio.manifest.rows import BadRow, Parsed, Place
 from vidaudio.paths import local_list
 from vidaudio.text import is_utf8
+
+if TYPE_CHECKING:
+    import _csv
 
 NOT_TEXT = "it holds bytes that are not UTF-8; save the list as UTF-8"
 SEVERAL_LINES = "a quoted field runs over several lines and holds delimiters; make sure that it swallows no rows"
@@ -158,7 +161,7 @@ class _Quoting:
                     self._width = len(row)
                 yield index + 1, row, (SEVERAL_LINES,) if lines > 1 and self._holds_delimiter(row) else ()
 
-    def _reader(self, lines: Iterable[str], *, strict: bool = False) -> Iterator[list[str]] | Any:
+    def _reader(self, lines: Iterable[str], *, strict: bool = False) -> _csv.Reader:
         return csv.reader(lines, delimiter=self._delimiter, skipinitialspace=self._skip_initial_space, strict=strict)
 
     def _fields(self, line: str) -> int:

@@ -38,7 +38,8 @@ def _rows(path: Path, lines: list[str]) -> Iterator[Parsed[list[str]] | BadRow]:
     width: int | None = None
     index = 0
     while index < len(lines):
-        place, remarks, used = Place(path, index + 1), (), 1
+        place, used = Place(path, index + 1), 1
+        remarks: tuple[str, ...] = ()
         row = [_unquoted(field) for field in lines[index].split("\t")]
         if width is None and any(row):
             width = len(row)

@@ -237,7 +237,8 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     source = _profile(image.mode, profile)
     if source is not None:
         with contextlib.suppress(ImageCms.PyCMSError):  # an unusable profile is ignored, as by viewers
-            return ImageCms.profileToProfile(
+            # Without `inPlace`, which returns None, it returns an image.
+            return ImageCms.profileToProfile(  # type: ignore[return-value]
                 image,
                 source,
                 ImageCms.createProfile("sRGB"),

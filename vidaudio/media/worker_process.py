@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, ClassVar, Self
+from typing import IO, Any, ClassVar, Literal, Self
 
 READ_BYTES = 1 << 20
 # Folder from which this package is imported, for the worker process.
@@ -112,6 +112,12 @@ class WorkerProcess:
                 os.close(read_end)
         return self._process
 
+    def _pipe(self, name: Literal["stdin", "stdout"]) -> IO[bytes]:
+        """Return a pipe of the running process."""
+        pipe = getattr(self._process, name)
+        assert pipe is not None, "the process does not run"
+        return pipe
+
     def _send(self, message: Mapping[str, Any]) -> None:
         """Write one message.
 
@@ -119,8 +125,8 @@ class WorkerProcess:
             WorkerDied: When the process no longer reads.
         """
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+            self._pipe("stdin").write(json.dumps(message).encode() + b"\n")
+            self._pipe("stdin").flush()
         except BrokenPipeError:
             raise self._death() from None
 
@@ -150,7 +156,7 @@ class WorkerProcess:
 
     def _fill(self, deadline: float) -> None:
         left = deadline - time.monotonic()
-        output = self._process.stdout.fileno()
+        output = self._pipe("stdout").fileno()
         # `select` is not used: it takes no descriptor above 1023, and long-lived workers may have more files open.
         ready = select.poll()
         ready.register(output, select.POLLIN)
@@ -162,4 +168,5 @@ class WorkerProcess:
         self._buffer += data
 
     def _death(self) -> WorkerDied:
+        assert self._process is not None
         return WorkerDied(self.what, self._process.wait())

@@ -55,7 +55,7 @@ class SmallSplit:
 def long_enough(samples: int, sample_rate: int, pictures: int) -> bool:
     """Return whether a clip is long enough for a window of the default shape; only its lengths are checked."""
     shape = WindowShape().at(sample_rate)
-    return samples >= shape.samples - 2 * shape.max_padding_seconds * sample_rate and pictures >= shape.frames
+    return samples >= shape.length_samples - 2 * shape.max_padding_seconds * sample_rate and pictures >= shape.frames
 
 
 def changed_settings(settings: PackBlock, stored: PackBlock) -> dict[str, str]:
@@ -180,14 +180,16 @@ def why_nothing(corpus: Corpus, usable: int, where: str | None) -> str:
     # Read every table of two stages only here, where there is nothing else to read.
     from vidaudio.packs.card import funnel
 
-    causes = [(clips, stage, *outcome.split(": ")) for stage, outcome, clips in funnel(corpus) if outcome != State.DONE]
+    causes = [(clips, stage, outcome.split(": ")) for stage, outcome, clips in funnel(corpus) if outcome != State.DONE]
     causes.sort(key=lambda cause: (-cause[0], cause[1:]))
-    shown = [f"{clips:,} {state} in {stage} ({', '.join(why) or 'on request'})" for clips, stage, state, *why in causes]
+    shown = [
+        f"{clips:,} {state} in {stage} ({', '.join(why) or 'on request'})" for clips, stage, (state, *why) in causes
+    ]
     text = f"none of its {number_of(corpus.clips, 'clip')} came through download and extract"
     if shown:
         more = f" and {number_of(len(shown) - CAUSES_SHOWN, 'cause')} more" if len(shown) > CAUSES_SHOWN else ""
         text = f"{text}: {', '.join(shown[:CAUSES_SHOWN])}{more}"
-    failures = [reason for _, _, state, *reasons in causes for reason in reasons if state == State.FAILED]
+    failures = [reason for _, _, (state, *reasons) in causes for reason in reasons if state == State.FAILED]
     again = ",".join(dict.fromkeys(reason for reason in failures if reason in TRANSIENT))
     retry = f"; try again what may pass: the build command with --retry-failed={again}" if again else ""
     return f"{text}{retry}. `vidaudio status {corpus.url}` shows them all, with examples"

@@ -282,7 +282,7 @@ def _finish(
     """Write `pack.json` and then the index, which appears under its name only when it is complete."""
     # Hash the same description as older versions, so that equal sounds have equal hashes.
     hashed = {
-        "settings": {**settings.model_dump(mode="json", include=SOUND_SETTINGS), "sample_rate": sample_rate},
+        "settings": {**settings.model_dump(mode="json", include=set(SOUND_SETTINGS)), "sample_rate": sample_rate},
         "shards": dict(zip(tars, hashes, strict=True)),
         "failed": dict(failed),
     }

@@ -112,11 +112,11 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
             f"nothing to pack in {corpus.url}: none of {found.clips} clips is long enough for a window of 3 pictures "
             "and 4.1 s; pack them whole (--set window=whole), or build from longer clips"
         )
-    columns, places = found.arranged()
+    samples, places = found.arranged()
     described = {"corpus": corpus.plan_hash, "encoder": first, "settings": settings.identity()}
-    plan_hash = hash_of_plan(described, columns, places)
+    plan_hash = hash_of_plan(described, samples, places)
     folder = f"training/{settings.name}"
-    tasks = PackTasks(folder, settings, plan_hash, columns, places)
+    tasks = PackTasks(folder, settings, plan_hash, samples, places)
     left_out = {
         "not_extracted": corpus.clips - usable,
         "where": usable - found.clips,
@@ -161,7 +161,7 @@ class _Gathering:
             for segment in cut:
                 owners.append(place)
                 number = int(segment.suffix[2:]) if segment.suffix else -1
-                begin = 0 if segment.whole else segment.start_sample
+                begin = segment.start_sample or 0
                 segments.append((number, begin, segment.samples, segment.first_frame, segment.frames))
                 # Ordering by a hash is a global shuffle that does not depend on the order of reading.
                 key = f"{self._settings.seed}:{clip_id}{segment.suffix}"
@@ -203,7 +203,11 @@ class _Gathering:
             pa.chunked_array(self._ids, pa.string()).combine_chunks(),
             _emptied(self._shards),
             clips[order],
-            *(segments[name][order] for name in _SEGMENT.names),
+            segments["numbers"][order],
+            segments["starts"][order],
+            segments["lengths"][order],
+            segments["first_frames"][order],
+            segments["frames"][order],
             "s" if self._settings.window == "whole" else "w",
         )
         bounds = np.searchsorted(splits[order], np.arange(len(names) + 1))

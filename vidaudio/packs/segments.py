@@ -18,7 +18,7 @@ from vidaudio.stream.windows import WindowShape, grid_step, valid_centres
 OVERLAP_SECONDS = 4.5
 # Window of `window: middle` and `window: drawn`: CLIPSep's example, 3 pictures 1 s apart and 65,535 samples at 16 kHz.
 WINDOW = WindowShape(samples=65_535)
-WINDOW_SECONDS = WINDOW.samples / 16_000
+WINDOW_SECONDS = WINDOW.length_samples / 16_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,6 @@ def window_segments(
     reach = shape.frames // 2 * step
     segments = []
     for number, centre in enumerate(chosen):
-        start = round(float(seconds[centre]) * sample_rate) - shape.samples // 2
-        segments.append(Segment(f"-w{number:04d}", start, shape.samples, centre - reach, 2 * reach + 1))
+        start = round(float(seconds[centre]) * sample_rate) - shape.length_samples // 2
+        segments.append(Segment(f"-w{number:04d}", start, shape.length_samples, centre - reach, 2 * reach + 1))
     return segments

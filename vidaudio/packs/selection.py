@@ -36,7 +36,7 @@ def selectable_types() -> dict[str, pa.DataType]:
     """Return the types of all fields that a selection may name, those of the manifest and of every column, by name."""
     types = {field.name: field.type for field in LIST_SCHEMA}
     for column in columns_in_order():
-        types |= {name: column.schema.field(name).type for name in column.selectable}
+        types |= {name: column.declared_schema.field(name).type for name in column.selectable}
     return types
 
 
@@ -109,7 +109,7 @@ def _read(corpus: Corpus, folder: str, fields: Sequence[str]) -> Iterator[tuple[
 def joined_fields(column: Column, wanted: Collection[str]) -> list[str]:
     """Return the fields of a column's table that `joined` needs for the wanted fields."""
     needed = {"id", "state", *(name for name in column.selectable if name in wanted)}
-    return [name for name in column.schema.names if name in needed]
+    return [name for name in column.declared_schema.names if name in needed]
 
 
 def joined(facts: pa.Table, column: Column, table: pa.Table, wanted: Collection[str]) -> pa.Table:
@@ -124,7 +124,7 @@ def joined(facts: pa.Table, column: Column, table: pa.Table, wanted: Collection[
     places = pc.index_in(facts["id"], table["id"].combine_chunks())
     for name in fields:
         if name in column.selectable:
-            facts = facts.append_column(column.schema.field(name), table[name].take(places))
+            facts = facts.append_column(column.declared_schema.field(name), table[name].take(places))
     return facts
 
 

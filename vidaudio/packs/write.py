@@ -166,7 +166,7 @@ def _sound(clips: GatheredClips, sample: PackedSample, facts: Mapping[str, Any],
             f"the sound of {sample.clip_id}, in shard {sample.shard} of {EXTRACT.folder}, is damaged: {error}; "
             "`vidaudio verify` names the remedy"
         ) from error
-    if segment.whole:
+    if segment.start_sample is None:
         return _Sound(encode_sound(values, rate, audio), facts["samples"], start_seconds, 0.0)
     # A segment is treated as a small clip: its clock starts at its first sample.
     shift = start_seconds + segment.start_sample / rate

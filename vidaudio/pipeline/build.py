@@ -231,11 +231,9 @@ def _pack(
     tasks = missing_tasks(corpus.store, plan)
     for warning in plan.warnings if tasks else ():
         tqdm.write(f"warning: {warning}", file=sys.stderr)
-    if tasks and client is None:
-        with connected(run.dask) as own:
-            run_pack_tasks(own, corpus, tasks, models, run, report, progress=progress)
-    elif tasks:
-        run_pack_tasks(client, corpus, tasks, models, run, report, progress=progress)
+    if tasks:
+        with connected(run.dask) if client is None else contextlib.nullcontext(client) as used:
+            run_pack_tasks(used, corpus, tasks, models, run, report, progress=progress)
     if not report.failed:
         finish_pack(corpus, plan)
 

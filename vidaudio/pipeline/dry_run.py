@@ -112,8 +112,8 @@ class BuildPlan:
             sources = _count(self.web_sources, "source")
             lines.append(f"  {'web':<10}{sources} to fetch; their bytes are known once they are fetched")
         if self.released_shards:
-            freed, shards = f"{self.released_bytes / 1e6:>9,.0f} MB", number_of(self.released_shards, "shard")
-            lines.append(f"  {'media':<10}{freed} of {shards} would be deleted (download.keep)")
+            freed, released = f"{self.released_bytes / 1e6:>9,.0f} MB", number_of(self.released_shards, "shard")
+            lines.append(f"  {'media':<10}{freed} of {released} would be deleted (download.keep)")
         return "\n".join(lines)
 
 

@@ -83,16 +83,17 @@ class RunLog:
         """Write the log once, at the end, to `runs/<time>/tasks.parquet`; a run without tasks writes nothing."""
         if not self.tasks and not self.failed:
             return
-        self._flush()
+        writer = self._flush()
         described = {"seconds": self.seconds, "failed": self.failed, "errors": self.errors}
-        self._writer.add_key_value_metadata({"vidaudio": json.dumps(described)})
-        self._writer.close()
+        writer.add_key_value_metadata({"vidaudio": json.dumps(described)})
+        writer.close()
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S.%f")
         store.create(f"{RUNS_FOLDER}/{stamp}/tasks.parquet", self._sink.getvalue())
 
-    def _flush(self) -> None:
+    def _flush(self) -> pq.ParquetWriter:
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._sink, JOURNAL, compression="zstd")
         if self._rows:
             self._writer.write_table(pa.Table.from_pylist(self._rows, schema=JOURNAL))
             self._rows = []
+        return self._writer

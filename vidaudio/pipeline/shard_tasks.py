@@ -54,8 +54,8 @@ class MissingShards:
         return len(self.shards)
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        for shard in self.shards:
-            yield int(shard), self.stages_of(shard)
+        for shard in self.shards.tolist():
+            yield shard, self.stages_of(shard)
 
     def stages_of(self, shard: int) -> list[str]:
         """Return the stages that a shard still needs, in order."""
@@ -171,7 +171,7 @@ def run_shard_tasks(
             # A stage that fetches has its own retries; repeating it at once would waste requests on the whole list.
             retries = 0 if column.resource == "net" else TASK_RETRIES
             stage = name, column.folder_for(models), by_name[name].run
-            named = {"name": f"{name}-{shard:06d}", "resource": column.resource, "retries": retries}
+            named: dict[str, Any] = {"name": f"{name}-{shard:06d}", "resource": column.resource, "retries": retries}
             futures[name] = tasks.submit(run_task, *stage, shard, run, topic, *needs, **named)
         return list(futures.values())
 
@@ -231,6 +231,7 @@ def _run_source_tasks(
     shared: _Run, corpus: Corpus, tasks: PackTasks, models: Mapping[str, str], *, progress: bool
 ) -> None:
     """Write the clips of every source shard once, so that pack tasks can read each clip by its byte range."""
+    assert tasks.sources is not None, "see `PackTasks.reading`"
     standing = corpus.store.list(tasks.sources)
     shards = [shard for shard in tasks.source_shards().tolist() if source_name(shard) not in standing]
     columns = packed_columns(corpus.store, tasks.settings, models[EMBED.stage])

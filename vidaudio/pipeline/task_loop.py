@@ -23,6 +23,7 @@ from vidaudio.pipeline.stages.circuit_breaker import FetchAborted
 from vidaudio.pipeline.stages.download import spent_by
 
 if TYPE_CHECKING:
+    from dask.typing import Key
     from distributed import Future
 
 Work = TypeVar("Work")
@@ -148,7 +149,7 @@ def run_tasks(
     from distributed import as_completed
 
     waiting = as_completed()
-    flying: dict[str, _Flight[Work]] = {}
+    flying: dict[Key, _Flight[Work]] = {}
     in_flight = failures_in_a_row = 0
     stopped = False
     # All shards in flight meet the cause that ends the run, each with its own message; the first message is used for
@@ -183,7 +184,7 @@ def run_tasks(
             text, cause = _described(culprit), _shared_cause(culprit)
             if cause is not None:
                 text = causes.setdefault(cause, text)
-            report.error(culprit.key.rsplit("-", 1)[0], text, spent_by(culprit.exception()))
+            report.error(str(culprit.key).rsplit("-", 1)[0], text, spent_by(culprit.exception()))
             stopped = stopped or _ends_the_run(culprit)
         # Tasks that finished before another task of the chain failed still count, with their cost.
         records, lost = _records(chain)
@@ -192,8 +193,8 @@ def run_tasks(
             stopped = True
         for record in records:
             report.finished(record)
-            if not stopped and (cause := verdict(record)) is not None:
-                report.error("run", cause)
+            if not stopped and (ending := verdict(record)) is not None:
+                report.error("run", ending)
                 stopped = True
         through = () if unfinished else records
         progress.finished(units(item), through, report.failed, shard_of(item))

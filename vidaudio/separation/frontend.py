@@ -94,6 +94,8 @@ class RowInterpolation(nn.Module):
 
     def __init__(self, coordinates: Tensor, rows: int) -> None:
         super().__init__()
+        self.lower: Tensor
+        self.weight: Tensor
         lower = coordinates.floor().clamp(0, rows - 2)
         self.register_buffer("lower", lower.long(), persistent=False)
         self.register_buffer("weight", (coordinates - lower).clamp(0, 1).float()[:, None], persistent=False)
@@ -109,6 +111,7 @@ class FrontEnd(nn.Module):
     def __init__(self, config: FrontEndConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or FrontEndConfig()
+        self.window: Tensor
         self.register_buffer("window", torch.hann_window(config.n_fft, periodic=True), persistent=False)
         self.warp = RowInterpolation(warp_coordinates(config.log_rows, config.bins), config.bins)
         self.unwarp = RowInterpolation(unwarp_coordinates(config.bins, config.log_rows), config.log_rows)

@@ -131,7 +131,8 @@ def _overlap_add(
     starts = window_starts(samples, config.output_samples)
     fade = crossfade(config.output_samples)
     repeated = repeat_to(mixture, starts[-1] + config.window_samples)
-    output, total = None, torch.zeros(max(samples, config.output_samples))
+    output: Tensor | None = None
+    total = torch.zeros(max(samples, config.output_samples))
     report = progress or (lambda done, total: None)
     report(0, len(starts))
     for first in range(0, len(starts), batch_size):
@@ -146,6 +147,7 @@ def _overlap_add(
             output[..., place] += _in_order(sounds, output[..., place]) * fade
             total[place] += fade
         report(first + len(chunk), len(starts))
+    assert output is not None
     return (output / total)[..., :samples].clamp(-1, 1).to(mixture.device)
 
 

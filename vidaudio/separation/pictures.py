@@ -26,6 +26,8 @@ class PictureQuery(nn.Module):
         super().__init__()
         self.project = nn.Conv2d(DilatedResNet18.channels, channels, kernel_size=3, padding=1)
         self.body = DilatedResNet18()
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
 

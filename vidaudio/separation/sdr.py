@@ -120,6 +120,8 @@ def _museval_metrics() -> ModuleType:
     if alias not in sys.modules:
         path = f"{package.submodule_search_locations[0]}/metrics.py"
         spec = importlib.util.spec_from_file_location(alias, path)
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         sys.modules[alias] = module

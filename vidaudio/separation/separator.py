@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from vidaudio.separation.config import SeparatorConfig
+from vidaudio.separation.config import NoiseConfig, SeparatorConfig
 from vidaudio.separation.example import make_example, mixture_magnitude
 from vidaudio.separation.frontend import FrontEnd
 from vidaudio.separation.fusion import MaskFusion
@@ -208,14 +208,19 @@ class QuerySeparator(Separator):
             return parts["loss"]
         return parts["loss"] - parts["noise_penalty"] + self._noise_penalty(parts["noise_activation"])
 
+    @property
+    def _noise_options(self) -> NoiseConfig:
+        assert self.config.noise is not None, "a model without noise heads has no noise loss"
+        return self.config.noise
+
     def _noise_penalty(self, activation: Tensor) -> Tensor:
-        options = self.config.noise
+        options = self._noise_options
         return options.activation_weight * torch.relu(activation - options.gamma)
 
     def _noise_loss(
         self, logits: Tensor, noise_logits: Tensor, example, step: int | None, batch_mean: BatchMean
     ) -> dict:
-        options, sources = self.config.noise, self.config.loss.sources
+        options, sources = self._noise_options, self.config.loss.sources
         pictures = (example.targets, example.weights)
         activation = batch_mean(noise_activation(noise_logits))
         if step is not None and step < options.start_step:

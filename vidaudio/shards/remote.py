@@ -7,6 +7,7 @@ is False.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
 import os
@@ -66,9 +67,12 @@ class RemoteStore(Store):
     @property
     def fs(self) -> Any:
         """Return the file system of this process."""
-        if self._opened is None or self._opened[0] != os.getpid():
+        opened = self._opened
+        if opened is None or opened[0] != os.getpid():
             self._open()
-        return self._opened[1]
+            opened = self._opened
+            assert opened is not None
+        return opened[1]
 
     def _open(self) -> tuple[Any, str]:
         # Other processes write here too: a cached listing would miss files that exist by now.
@@ -104,19 +108,19 @@ class RemoteStore(Store):
         files = [(n, entry) for n, entry in entries if entry["type"] == "file" and is_name_part(n)]
         return {n: entry["size"] for n, entry in files if n.startswith(prefix)}
 
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str) -> builtins.list[str]:
         """Return the names of the folders directly in `folder`, sorted."""
         entries = self._entries(folder)
         return sorted(name for name, entry in entries if entry["type"] == "directory" and is_name_part(name))
 
-    def _beginning(self, folder: str, prefix: str) -> list[tuple[str, dict[str, Any]]]:
+    def _beginning(self, folder: str, prefix: str) -> builtins.list[tuple[str, dict[str, Any]]]:
         """Return the entries of a folder whose names begin with `prefix`, which S3 selects itself."""
         path = self._path(folder).rstrip("/")
         found = self._reading(folder, lambda: self._fresh().find(path, prefix=prefix, detail=True))
         below = [(name.removeprefix(f"{path}/"), entry) for name, entry in found.items()]
         return [(name, entry) for name, entry in below if "/" not in name]
 
-    def _entries(self, folder: str) -> list[tuple[str, dict[str, Any]]]:
+    def _entries(self, folder: str) -> builtins.list[tuple[str, dict[str, Any]]]:
         path = self._path(folder).rstrip("/")
         try:
             entries = self._reading(folder, lambda: self._fresh().ls(path, detail=True))
@@ -265,7 +269,7 @@ class RemoteStore(Store):
                 return False
             except _Conflict as conflict:
                 if not tries_left:
-                    raise to_user_error(conflict.__cause__, self.url, f"writing {name}") from conflict
+                    raise to_user_error(conflict.__cause__ or conflict, self.url, f"writing {name}") from conflict
                 time.sleep(pause)
                 pause *= 2
         raise AssertionError("a write that neither succeeded nor failed")

@@ -83,7 +83,7 @@ def to_user_error(error: BaseException, url: str, doing: str) -> StoreError:
     return StoreError(f"{doing} failed at {url}: {type(error).__name__}: {first_line(error)}")
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__

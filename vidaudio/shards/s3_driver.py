@@ -150,9 +150,10 @@ def _text(text: str | None) -> str:
 
 def parse_time(text: str | float) -> datetime:
     """Return a time that S3 wrote: ISO 8601 in bodies, RFC 1123 in headers. Other forms are left to botocore."""
-    for parse in (datetime.fromisoformat, parsedate_to_datetime) if isinstance(text, str) else ():
-        with contextlib.suppress(ValueError):
-            return parse(text)
+    if isinstance(text, str):
+        for parse in (datetime.fromisoformat, parsedate_to_datetime):
+            with contextlib.suppress(ValueError):
+                return parse(text)
     from botocore.utils import parse_timestamp
 
     return parse_timestamp(text)

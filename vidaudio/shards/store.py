@@ -8,6 +8,7 @@ one command.
 from __future__ import annotations
 
 import abc
+import builtins
 import contextlib
 import errno
 import functools
@@ -42,7 +43,7 @@ class Store(abc.ABC):
         """
 
     @abc.abstractmethod
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str) -> builtins.list[str]:
         """Return the names of the folders directly in `folder`, sorted."""
 
     @abc.abstractmethod
@@ -85,7 +86,7 @@ class Store(abc.ABC):
     @abc.abstractmethod
     def workspace(self) -> Iterator[Path]:
         """Provide a scratch folder on local disk, in the store itself if that is local; remove it afterwards."""
-        yield
+        yield Path()
 
     def replace(self, name: str, data: bytes) -> None:
         """Write the file, replacing an existing one; never visible half-written."""
@@ -157,7 +158,7 @@ class LocalStore(Store):
             return {}
         return sizes
 
-    def folders(self, folder: str) -> list[str]:
+    def folders(self, folder: str) -> builtins.list[str]:
         """Return the names of the folders directly in `folder`, sorted."""
         path = self._path(folder)
         if not path.is_dir():

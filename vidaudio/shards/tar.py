@@ -88,7 +88,7 @@ def list_members(path: Path) -> dict[str, Member]:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 # Otherwise tarfile would keep every header it has read.
-                tar.members = []
+                tar.members = []  # type: ignore[attr-defined] # typeshed does not know it
                 if not member.isreg():
                     continue
                 if member.name in found:

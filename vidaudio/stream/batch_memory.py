@@ -60,7 +60,7 @@ def write_pictures(pictures: np.ndarray, place: Tensor) -> None:
     place.numpy()[:] = pictures
 
 
-def shareable(batch: dict[str, Any]) -> Any:
+def shareable(batch: Any) -> Any:
     """Wrap a batch for transfer from a loader process, as the `collate_fn` of a DataLoader.
 
     The wrapped batch is unpickled as the same dictionary in the training process. In the main process, the batch is

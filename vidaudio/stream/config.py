@@ -99,7 +99,7 @@ _LEAST = {"sources": 1, "batch_size": 1, "seed": 0, "block_shards": 1, "distant_
 
 def is_whole(value: Any, least: int) -> bool:
     """Return whether a value is a whole number, NumPy's included, of at least `least`."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 def check_setting(name: str, value: Any, wanted: str, fits: bool) -> None:

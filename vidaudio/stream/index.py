@@ -327,12 +327,12 @@ def _mapped(store: Store, cache: RemoteFiles | None) -> tuple[mmap.mmap | None, 
     The mapped file is the local file or a local copy. The map is None for a remote file without a cache.
     """
     local = store.local_path(INDEX_FILE)
-    if local is None and cache is None:
-        return None, "", None
     if local is not None:
         descriptor, version = open_regular(local, INDEX_FILE), ""
-    else:
+    elif cache is not None:
         descriptor, version = cache.open_index(store, INDEX_FILE)
+    else:
+        return None, "", None
     try:
         found = os.fstat(descriptor)
         if not found.st_size:

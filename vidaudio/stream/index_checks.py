@@ -11,7 +11,7 @@ import math
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -37,8 +37,7 @@ _FOOTER_DICTIONARIES, _FOOTER_BATCHES, _MESSAGE_HEADER, _BATCH_COMPRESSION = 2, 
 _TAIL_BYTES, _BLOCK_BYTES = 10, 24
 _CONTINUED = 0xFFFFFFFF
 _NO_RUNS = "it does not say where splits begin"
-_ENCODER_TEXTS = ("architecture", "pretrained", "weights_sha256", "precision", "interpolation", "resize_mode")
-_ENCODER_TEXTS += ("pooling",)
+_ENCODER_TEXTS = tuple("architecture pretrained weights_sha256 precision interpolation resize_mode pooling".split())
 
 
 class BadIndex(ValueError):
@@ -350,5 +349,5 @@ def _check_numbers(rows: pa.Table, columns: Sequence[VectorColumn], tars: int, a
         raise BadIndex("its columns frame_seconds and grid_seconds do not pair up")
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)

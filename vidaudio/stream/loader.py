@@ -225,7 +225,7 @@ class MixtureStream(IterableDataset):
     def batch(self, step: int) -> dict[str, Any]:
         """Read this rank's part of batch `step`."""
         positions = self.positions(step)
-        batch = self._empty_batch(len(positions))
+        batch: dict[str, Any] = self._empty_batch(len(positions))
         # NumPy writes single samples faster than PyTorch does.
         written = {name: tensor.numpy() for name, tensor in batch.items()}
         parts = [written[name] for name in self._vector_parts]
@@ -246,11 +246,12 @@ class MixtureStream(IterableDataset):
                 for part, vectors in zip(parts, read[1], strict=True):
                     part[place, slot] = vectors
                 written["corpora"][place, slot], written["rows"][place, slot] = picks[slot][:2]
-                if self.config.frames:
+                pictures = read[2]
+                if pictures is not None:
                     if "frames" not in batch:
-                        shape = (len(positions), self.config.sources, *read[2].shape)
+                        shape = (len(positions), self.config.sources, *pictures.shape)
                         batch |= allocate_shared({"frames": (shape, torch.uint8)})
-                    write_pictures(read[2], batch["frames"][place, slot])
+                    write_pictures(pictures, batch["frames"][place, slot])
             if self.config.gain_range is not None:
                 written["gains"][place] = rng.uniform(*self.config.gain_range, self.config.sources)
         if self._by_encoder:
@@ -265,8 +266,9 @@ class MixtureStream(IterableDataset):
 
     def _empty_batch(self, mixtures: int) -> dict[str, torch.Tensor]:
         each, shape = (mixtures, self.config.sources), self.windows.shape
-        seconds = shape.samples / self.index.sample_rate
-        large = {"audio": ((*each, shape.samples), torch.int16)}
+        seconds = shape.length_samples / self.index.sample_rate
+        large: dict[str, tuple[tuple[int, ...], torch.dtype]]
+        large = {"audio": ((*each, shape.length_samples), torch.int16)}
         for part, column in zip(self._vector_parts, self.vectors, strict=True):
             large[part] = ((*each, column.per_window(shape.frames, seconds), column.dimensions), torch.float16)
         small = {"gains": torch.float32, "rows": torch.int64, "corpora": torch.int64}

@@ -145,7 +145,8 @@ class PackedCorpus:
 
     @functools.cached_property
     def _prefetcher(self) -> Prefetcher | None:
-        return Prefetcher(self._tars) if self._cache is not None else None
+        tars = self._tars
+        return None if tars is None else Prefetcher(tars)
 
     @property
     def groups_per_epoch(self) -> int:
@@ -219,6 +220,7 @@ class PackedCorpus:
         if block != self._watched:
             self._watched = block
             blocks = [self._tars_of(order.shards(*each)) for each in (block, order.after(*block))]
+            assert self._prefetcher is not None
             self._prefetcher.want(*blocks, reader_index=self._reader_index, reader_count=self._reader_count)
 
     def _tars_of(self, shards: np.ndarray) -> list[int]:

@@ -40,6 +40,7 @@ class _Places:
 
     def starts(self, row: int) -> np.ndarray:
         """Return the start of each window of time of a sample, seconds."""
+        assert self._seconds is not None, "only vectors of sound have windows of time"
         seconds, ends = self._seconds
         return seconds[ends[row] : ends[row + 1]]
 
@@ -237,7 +238,9 @@ class SampleReader:
         if self._tars is not None:
             return self._tars.open(shard)
         name = self._index.tars[shard]
-        return open_regular(self._index.store.local_path(name), name)
+        path = self._index.store.local_path(name)
+        assert path is not None, "the tars of a remote store are cached or read by requests"
+        return open_regular(path, name)
 
     def _read(self, row: int, offset: int, length: int) -> bytes:
         try:

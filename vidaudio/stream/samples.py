@@ -110,7 +110,7 @@ class UsableSamples:
         too_short = len(self.index) - self.counts.all_usable
         raise PackError(
             f"{self.index.store.url}, split {split}: {number_of(len(found), 'source has', 'sources have')} a window of "
-            f"{shape.samples / self.index.sample_rate:.3f} s with {_pictures(shape)} "
+            f"{shape.length_samples / self.index.sample_rate:.3f} s with {_pictures(shape)} "
             f"({number_of(too_short, 'sample is', 'samples are')} too short); mixtures of {wanted} need as many sources"
         )
 

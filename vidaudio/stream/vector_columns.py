@@ -119,7 +119,7 @@ def member_of(encoder: str) -> str:
 def only_column(fingerprint: Mapping[str, Any]) -> VectorColumn:
     """Return the column of a pack of an older version, whose index contains only the encoder's fingerprint."""
     parts = [fingerprint.get(key) for key in ("architecture", "precision", "weights_sha256")]
-    name = encoder_name(*parts) if all(parts) else str(fingerprint.get("architecture") or "unknown")
+    name = encoder_name(*map(str, parts)) if all(parts) else str(fingerprint.get("architecture") or "unknown")
     return VectorColumn(name, dimensions=fingerprint["dimensions"], fingerprint=fingerprint)
 
 

@@ -58,6 +58,12 @@ class WindowShape:
             if not fits:
                 raise UsageError(f"{name} of a window must be {wanted}, not {getattr(self, name)!r}")
 
+    @property
+    def length_samples(self) -> int:
+        """Return the length in samples, of a shape that states it or that `at` has returned."""
+        assert self.samples is not None, "the length depends on the sample rate: see `at`"
+        return self.samples
+
     def at(self, sample_rate: int) -> WindowShape:
         """Return the shape with its length in samples, for sound of a rate in Hz."""
         if self.samples is not None:
@@ -112,7 +118,7 @@ def valid_centres(
         samples: Length of the clip's sound for each picture, samples.
     """
     reach = shape.frames // 2 * step
-    half_seconds = shape.samples / 2 / rate
+    half_seconds = shape.length_samples / 2 / rate
     over = np.maximum(half_seconds - seconds, seconds + half_seconds - samples / rate)
     # Half a sample of tolerance: a limit of exactly 0.55 s means 0.55 s.
     return (picture >= reach) & (picture < pictures - reach) & (over <= shape.max_padding_seconds + 0.5 / rate)
@@ -183,7 +189,7 @@ class Windows:
         """
         grid = self._grid[self._offsets[row] : self._offsets[row + 1]].tolist()
         start, seconds = float(self._start[row]), int(self._samples[row]) / self._rate
-        half, reach = self.shape.samples / 2 / self._rate, self.shape.frames // 2 * self._step
+        half, reach = self.shape.length_samples / 2 / self._rate, self.shape.frames // 2 * self._step
         limit = self.shape.max_padding_seconds + 0.5 / self._rate
         found = []
         for centre in range(reach, len(grid) - reach):
@@ -196,8 +202,8 @@ class Windows:
         reach = self.shape.frames // 2
         frames = tuple(centre + k * self._step for k in range(-reach, reach + 1))
         seconds = self._grid[self._offsets[row] + centre] - self._start[row]
-        first = round(float(seconds) * self._rate) - self.shape.samples // 2
-        return Window(frames, first, self.shape.samples)
+        first = round(float(seconds) * self._rate) - self.shape.length_samples // 2
+        return Window(frames, first, self.shape.length_samples)
 
     def _stretches(self) -> Iterator[tuple[int, int]]:
         """Yield the bounds of all rows, `ROWS_AT_ONCE` rows at a time, to keep memory small."""

@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class RunFiles:
         """Delete all but the last states of up to `step` steps, whichever start of the run wrote them."""
         if self._first:
             states = self.folder / STATES_FOLDER
-            written = [path for path in periodic_states(states) if step_of(path) <= step]
+            written = [path for path in periodic_states(states) if (step_of(path) or 0) <= step]
             for path in written[: -self._task.recipe.state.keep_last]:
                 path.unlink(missing_ok=True)
 
@@ -130,7 +130,7 @@ def _with_earlier(sources: np.ndarray | None, best: Path) -> np.ndarray | None:
 
 def generator_states() -> dict[str, Any]:
     """Return the states of all random generators of this process, as plain values."""
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,

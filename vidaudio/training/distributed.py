@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -136,7 +136,8 @@ class RankConsensus:
     """Agreement of all ranks on a number, over the network (gloo): the devices would have to wait for it."""
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo") if is_distributed() else None
+        # A process outside a group would get a number in its place; every rank is in this one.
+        self._group = cast("dist.ProcessGroup", dist.new_group(backend="gloo")) if is_distributed() else None
 
     def any(self, mine: int) -> int:
         """Return the largest of all ranks' numbers; every rank must call it."""

@@ -98,6 +98,7 @@ class GracefulStop:
         Raises:
             StoppedBySignal: When the run is to stop.
         """
+        assert self._consensus is not None, "a signal is asked for between `begin` and the end of the run"
         number = self._consensus.any(self._note)
         if number:
             save()

@@ -89,9 +89,10 @@ def _start(rank: int, processes: int, port: int, arguments: Sequence[str], said:
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
     # Limited as in torchrun, because N processes that each use every core are slower than one.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    quiet = {} if rank == 0 else {"stdout": subprocess.DEVNULL, "stderr": said}
+    stdout, stderr = (None, None) if rank == 0 else (subprocess.DEVNULL, said)
     # In its own process group: a terminal's Ctrl-C reaches only this process, which passes it on once.
-    return subprocess.Popen([sys.executable, "-m", "vidaudio", *arguments], env=environment, process_group=0, **quiet)
+    command = [sys.executable, "-m", "vidaudio", *arguments]
+    return subprocess.Popen(command, env=environment, process_group=0, stdout=stdout, stderr=stderr)
 
 
 def end_with_launcher() -> None:

@@ -145,8 +145,8 @@ def _unwatched() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
-def _how_it_ended(codes: Sequence[int], text: str) -> str:
-    signals = [signal.Signals(-code) for code in codes if -code in signal.valid_signals()]
+def _how_it_ended(codes: Sequence[int | None], text: str) -> str:
+    signals = [signal.Signals(-code) for code in codes if code is not None and -code in signal.valid_signals()]
     if signal.SIGBUS in signals or "bus error" in text.lower():
         return "Bus error"
     if signal.SIGKILL in signals or "signal: Killed" in text:

@@ -65,7 +65,8 @@ class TrainingLoop:
         self.task, self.module, self.fabric = task, module, fabric
         self._recipe = task.recipe
         self._files, self._logger, self._stop, self._loaders = files, logger, stop, loaders
-        self._make_bar, self._bar = bar, None
+        self._make_bar = bar
+        self._bar: ProgressBar | None = None
         self.steps_done = 0
         self.numbers: dict[str, float] | None = None
         self._distributed = current_rank().world_size > 1
@@ -178,7 +179,8 @@ class TrainingLoop:
         """Clip the gradients and make the optimiser's step."""
         limit = math.inf if optimiser.gradient_clip_norm is None else optimiser.gradient_clip_norm
         norm = self.fabric.clip_gradients(self.wrapped, wrapped, max_norm=limit, error_if_nonfinite=False)
-        self._gradient_norms[optimiser.name] = norm
+        if norm is not None:
+            self._gradient_norms[optimiser.name] = norm
         wrapped.step()
 
     def finish_step(self, loss: Tensor) -> None:
@@ -247,8 +249,10 @@ class TrainingLoop:
         return iter(self._loader(stream, self._recipe.data.workers))
 
     def _validation_batches(self) -> Iterator[dict[str, Any]]:
+        stream = self.task.validation_stream
+        assert stream is not None, "without a validation split, nothing is validated"
         workers = min(self._recipe.data.workers, MAX_VALIDATION_WORKERS)
-        return iter(self._loader(self.task.validation_stream, workers))
+        return iter(self._loader(stream, workers))
 
     def _loader(self, stream: MixtureStream, workers: int) -> DataLoader:
         stream.set_rank(self.fabric.global_rank, self.fabric.world_size)

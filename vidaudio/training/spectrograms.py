@@ -65,5 +65,9 @@ def draw_panels(panels: Sequence[Panel], sample_rate: int, seconds: float) -> Fi
 
 def pixels(figure: Figure) -> np.ndarray:
     """Return the pixels of a drawn figure, uint8 `[height, width, 3]`."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3].copy()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg), "see `draw_panels`"
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

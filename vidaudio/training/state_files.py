@@ -43,7 +43,7 @@ def write_state(state: dict[str, Any], path: Path) -> None:
         sink = _Sink(temporary)
         try:
             with sink.file:
-                torch.save(state, sink)
+                torch.save(state, sink)  # type: ignore[arg-type] # PyTorch only writes and flushes
         except Exception:
             # PyTorch raises an error of its own about an archive that was not finished.
             if sink.error is not None:

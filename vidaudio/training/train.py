@@ -137,7 +137,7 @@ def run_training(
 def _fit(task: TrainingTask, module: TrainingModule, folder: Path, state: State | None, *, show: bool) -> TrainResult:
     recipe, first = task.recipe, current_rank().rank == 0
     contents = None if state is None else read_state(state.path)
-    if contents is not None:
+    if state is not None and contents is not None:
         check_weights(contents, module, state.path)
     files = RunFiles(folder, task, None if state is None else state.run)
     prepare_for_device(module, recipe)

@@ -21,7 +21,14 @@ from vidaudio.separation import mix_sources, mixture_scores
 from vidaudio.stream.index import open_index
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
-from vidaudio.tasks.separation.evaluate import METHODS, draw_pairs, evaluate, write_report
+from vidaudio.tasks.separation.evaluate import (
+    METHODS,
+    EvaluateRequest,
+    TestMaterial,
+    draw_pairs,
+    evaluate,
+    write_report,
+)
 from vidaudio.tasks.separation.evaluation.scorers import MEASURES, SCORERS
 from vidaudio.tasks.separation.evaluation.sweep import Sweep, SweepReport
 from vidaudio.tasks.separation.evaluation.tables import as_markdown, modality_table, published_lines
@@ -47,7 +54,9 @@ def test_interference_is_of_another_label_where_asked(packed: Path):
 
 
 def test_the_report_holds_musevals_numbers_and_the_oracles_stand_in_order(trained: Path, packed: Path, tmp_path: Path):
-    report = evaluate(trained, str(packed), methods=METHODS, different_labels=True, progress=False)
+    report = evaluate(
+        EvaluateRequest(trained, TestMaterial(str(packed), different_labels=True), methods=METHODS, progress=False)
+    )
     assert list(report.sdr) == list(METHODS)
     assert report.mixtures == 6
     assert report.improvement("ideal_binary_mask").mean > report.improvement("text").mean + 3
@@ -72,40 +81,50 @@ def test_the_report_holds_musevals_numbers_and_the_oracles_stand_in_order(traine
 
 
 def test_processes_do_not_change_the_scores(trained: Path, packed: Path):
-    one = evaluate(trained, str(packed), methods=("image",), mixtures=2, progress=False)
-    two = evaluate(trained, str(packed), methods=("image",), mixtures=2, processes=2, progress=False)
+    one = evaluate(EvaluateRequest(trained, TestMaterial(str(packed), mixtures=2), methods=("image",), progress=False))
+    two = evaluate(
+        EvaluateRequest(trained, TestMaterial(str(packed), mixtures=2), methods=("image",), processes=2, progress=False)
+    )
     assert one.sdr == two.sdr
 
 
 def test_what_cannot_be_evaluated_is_said(trained: Path, packed: Path, tmp_path: Path, encoder_fingerprint: dict):
     with pytest.raises(UsageError, match="no method guess"):
-        evaluate(trained, str(packed), methods=("guess",), progress=False)
+        evaluate(EvaluateRequest(trained, str(packed), methods=("guess",), progress=False))
     with pytest.raises(CorpusError, match="no split 'nope'; it has test, train, val"):
-        evaluate(trained, str(packed), split="nope", progress=False)
+        evaluate(EvaluateRequest(trained, TestMaterial(str(packed), split="nope"), progress=False))
     two_kinds = make_packed(tmp_path / "two", encoder_fingerprint, labels=("low", "high"), clips_per_split={"test": 4})
     with pytest.raises(CorpusError, match="only two kinds"):
-        evaluate(trained, str(two_kinds), methods=("wrong_text",), different_labels=True, progress=False)
+        evaluate(
+            EvaluateRequest(
+                trained, TestMaterial(str(two_kinds), different_labels=True), methods=("wrong_text",), progress=False
+            )
+        )
     other = {**encoder_fingerprint, "weights_sha256": "0" * 64}
     foreign = make_packed(tmp_path / "foreign", other, clips_per_split={"test": 4})
     with pytest.raises(
         CorpusError, match=r"vectors of .* weights 0{16}\), and .* was trained with .* dimensions, weights"
     ):
-        evaluate(trained, str(foreign), progress=False)
+        evaluate(EvaluateRequest(trained, str(foreign), progress=False))
     bare = make_packed(tmp_path / "bare", encoder_fingerprint, clips_per_split={"test": 4}, labelled=False)
     with pytest.raises(CorpusError, match="none of the 4 targets has a label"):
-        evaluate(trained, str(bare), methods=("text",), progress=False)
+        evaluate(EvaluateRequest(trained, str(bare), methods=("text",), progress=False))
     with pytest.raises(UsageError, match="has no noise heads to keep"):
-        evaluate(trained, str(two_kinds), noise_heads="keep", progress=False)
+        evaluate(EvaluateRequest(trained, str(two_kinds), noise_heads="keep", progress=False))
     with pytest.raises(UsageError, match="no scorer 'ear'"):
-        evaluate(trained, str(two_kinds), scorer="ear", progress=False)
+        evaluate(EvaluateRequest(trained, str(two_kinds), scorer="ear", progress=False))
     with pytest.raises(UsageError, match="no choice 'loudest' of sounds"):
-        evaluate(trained, str(two_kinds), scorer="batched", sounds=tmp_path, sounds_choice="loudest", progress=False)
+        evaluate(
+            EvaluateRequest(
+                trained, str(two_kinds), scorer="batched", sounds=tmp_path, sounds_choice="loudest", progress=False
+            )
+        )
 
 
 def test_batches_on_the_device_score_as_museval_does(trained: Path, packed: Path):
     methods = ("text", "wrong_image", "ideal_binary_mask")
-    reference = evaluate(trained, str(packed), methods=methods, progress=False)
-    batched = evaluate(trained, str(packed), methods=methods, scorer="batched", progress=False)
+    reference = evaluate(EvaluateRequest(trained, str(packed), methods=methods, progress=False))
+    batched = evaluate(EvaluateRequest(trained, str(packed), methods=methods, scorer="batched", progress=False))
     assert batched.about.scorer == "batched"
     for method in reference.methods:
         for measure in MEASURES:
@@ -119,12 +138,14 @@ def test_clips_without_a_label_are_asked_for_by_pictures_alone(
     trained: Path, encoder_fingerprint: dict, tmp_path: Path
 ):
     data = make_packed(tmp_path / "some", encoder_fingerprint, clips_per_split={"test": 5}, unlabelled=(1, 3))
-    report = evaluate(trained, str(data), scorer="batched", progress=False)
+    report = evaluate(EvaluateRequest(trained, str(data), scorer="batched", progress=False))
     assert len(report.sdr["image"]) == 5
     assert len(report.sdr["text"]) == 3
     assert "2 targets have no label and were not asked for in words" in str(report)
     assert set(report.by_label("image")) == {"low", "high", "middle"}
-    different = evaluate(trained, str(data), different_labels=True, scorer="batched", progress=False)
+    different = evaluate(
+        EvaluateRequest(trained, TestMaterial(str(data), different_labels=True), scorer="batched", progress=False)
+    )
     assert different.mixtures == 3
 
 
@@ -132,14 +153,22 @@ def test_silent_clips_are_left_out_of_the_scores_and_counted(trained: Path, enco
     data = make_packed(tmp_path / "quiet", encoder_fingerprint, clips_per_split={"test": 4})
     silence_shard(data, "test-000000.tar", "test001")
     for scorer in SCORERS:
-        report = evaluate(trained, str(data), methods=("image",), scorer=scorer, mixtures=2, progress=False)
+        report = evaluate(
+            EvaluateRequest(
+                trained, TestMaterial(str(data), mixtures=2), methods=("image",), scorer=scorer, progress=False
+            )
+        )
         assert report.silent("image") == report.silent("mixture") >= 1
         assert len(report.sdr["image"]) == 2 - report.silent("image")
         assert f"image: {report.silent('image')} of 2 mixtures left out, where a source, the estimate" in str(report)
 
 
 def test_a_method_that_could_be_scored_nowhere_has_dashes_and_a_reason(trained: Path, packed: Path):
-    whole = evaluate(trained, str(packed), methods=("text",), scorer="batched", mixtures=3, progress=False)
+    whole = evaluate(
+        EvaluateRequest(
+            trained, TestMaterial(str(packed), mixtures=3), methods=("text",), scorer="batched", progress=False
+        )
+    )
     silent = replace(whole, scores={number: {**row, "text": None} for number, row in whole.scores.items()})
     why = "text: 3 of 3 mixtures left out, where a source, the estimate, or what the estimate leaves of the mixture"
     sweep = SweepReport(Sweep("model.noise.gamma", (0,)), ((0, "keep", silent),), ())
@@ -161,7 +190,11 @@ def test_a_folder_of_sounds_holds_what_was_scored_and_suits_a_listening_test(
 ):
     # A listening test asks which of two kinds is heard, so the worst two must hold two each.
     choice = {"sounds": tmp_path, "sounds_count": 2, "sounds_choice": "worst"}
-    report = evaluate(trained, str(packed), scorer="batched", different_labels=True, **choice, progress=False)
+    report = evaluate(
+        EvaluateRequest(
+            trained, TestMaterial(str(packed), different_labels=True), scorer="batched", **choice, progress=False
+        )
+    )
     scored, mixture = report.values("text", "si_sdr"), report.values("mixture", "si_sdr")
     gains = {n: scored[n] - mixture[n] for n in scored}
     worst = sorted(gains, key=gains.get)[:2]
@@ -181,7 +214,7 @@ def test_a_folder_of_sounds_holds_what_was_scored_and_suits_a_listening_test(
 
 
 def test_tables_have_the_papers_shape(trained: Path, packed: Path):
-    report = evaluate(trained, str(packed), scorer="batched", mixtures=3, progress=False)
+    report = evaluate(EvaluateRequest(trained, TestMaterial(str(packed), mixtures=3), scorer="batched", progress=False))
     table = as_markdown([report, report])
     assert table.count("| Mixture |") == 1
     assert table.count("| clipsep | image | text |") == table.count("| clipsep | image | image |") == 2

@@ -15,7 +15,7 @@ from vidaudio.errors import UsageError
 from vidaudio.stream.index import open_index
 from vidaudio.tasks.registry import train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR
 from vidaudio.training.provenance import hash_sources, source_hash, sources_of
@@ -39,16 +39,22 @@ def test_test_clips_of_trained_sources_are_refused_or_said(
     trained: Path, packed: Path, encoder_fingerprint: dict, tmp_path: Path
 ):
     with pytest.raises(UsageError, match=r"12 of the 12 test sources were trained on: test:train000, .*--allow-leaks"):
-        evaluate(trained, str(packed), split="train", progress=False)
+        evaluate(EvaluateRequest(trained, TestMaterial(str(packed), split="train"), progress=False))
     report = evaluate(
-        trained, str(packed), split="train", allow_leaks=True, mixtures=1, scorer="batched", progress=False
+        EvaluateRequest(
+            trained,
+            TestMaterial(str(packed), split="train", mixtures=1),
+            allow_leaks=True,
+            scorer="batched",
+            progress=False,
+        )
     )
     assert any(note.startswith("LEAKS: ") for note in report.about.notes)
     # One leaked video among others is enough.
     mixed = make_packed(tmp_path / "mixed", encoder_fingerprint, clips_per_split={"test": 5})
     name_sources(mixed, lambda key: "test:train003" if key == "test002" else f"new:{key}")
     with pytest.raises(UsageError, match="1 of the 5 test sources were trained on: test:train003"):
-        evaluate(trained, str(mixed), progress=False)
+        evaluate(EvaluateRequest(trained, str(mixed), progress=False))
 
 
 def test_fine_tuning_remembers_what_the_first_run_saw(
@@ -69,5 +75,9 @@ def test_a_checkpoint_that_does_not_say_is_evaluated_with_a_note(trained: Path, 
     del tensors[SOURCES_TENSOR]
     with safe_open(trained / BEST_FILE, framework="pt") as opened:
         save_file(tensors, tmp_path / "old.safetensors", metadata=opened.metadata())
-    report = evaluate(tmp_path / "old.safetensors", str(packed), mixtures=1, scorer="batched", progress=False)
+    report = evaluate(
+        EvaluateRequest(
+            tmp_path / "old.safetensors", TestMaterial(str(packed), mixtures=1), scorer="batched", progress=False
+        )
+    )
     assert "not checked: the checkpoint does not say which sources it was trained on" in str(report)

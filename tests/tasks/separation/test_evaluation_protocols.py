@@ -20,7 +20,7 @@ from vidaudio.packs.segments import whole_segments
 from vidaudio.stream.index import INDEX_FILE, SAMPLE_SCHEMA, open_index, read_index, write_index
 from vidaudio.stream.windows import WindowShape
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.evaluate import TestMaterial, evaluate, plan
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate, plan
 from vidaudio.tasks.separation.evaluation.locate import ClipLocator, EvalCorpus
 from vidaudio.tasks.separation.evaluation.pairs import published_pairs
 from vidaudio.tasks.separation.evaluation.protocols import (
@@ -164,7 +164,7 @@ def test_a_protocol_of_lists_mixes_two_corpora_and_counts_what_they_lack(trained
         assert item.interference.source == f"youtube:others-l{other:03d}"
         # The papers' centre, T // 2 - 0.5 = 5.5 s, to the sample.
         assert item.target.place.window.first_sample == int(5.5 * RATE) - 8191 // 2
-    report = evaluate(trained, material, scorer="batched", progress=False)
+    report = evaluate(EvaluateRequest(trained, material, scorer="batched", progress=False))
     assert (report.mixtures, report.about.planned, report.about.incomplete) == (len(held), 5, True)
     assert f"INCOMPLETE: {len(held)} of 5 mixtures" in str(report)
     assert tests.missing_targets == 1
@@ -179,7 +179,9 @@ def test_with_both_directions_each_sound_is_the_target_once(trained: Path, liste
 
 
 def test_a_fold_is_mixed_with_itself_both_ways_so_that_the_mixtures_are_at_0_db(trained: Path, packed: Path):
-    report = evaluate(trained, TestMaterial(str(packed), protocol="esc"), scorer="batched", progress=False)
+    report = evaluate(
+        EvaluateRequest(trained, TestMaterial(str(packed), protocol="esc"), scorer="batched", progress=False)
+    )
     assert report.mixtures == 12
     assert all(report.labels[n] != report.labels[n + 1] for n in range(0, 12, 2))
     mixture = report.summary("mixture")
@@ -204,10 +206,10 @@ def test_clips_that_end_before_the_papers_window_are_missing(encoder_fingerprint
 def test_lists_must_be_at_hand_and_some_of_their_clips_in_the_corpus(trained: Path, packed: Path, listed):
     material = listed()
     with pytest.raises(UsageError, match="--list-dir"):
-        evaluate(trained, TestMaterial(material.data, protocol="music-plus"), progress=False)
+        evaluate(EvaluateRequest(trained, TestMaterial(material.data, protocol="music-plus"), progress=False))
     foreign = TestMaterial(str(packed), protocol=material.protocol, list_dir=material.list_dir)
     with pytest.raises(CorpusError, match=r"lacks 5 of its targets.*manifest clipsep.*vidaudio build music.*--data"):
-        evaluate(trained, foreign, progress=False)
+        evaluate(EvaluateRequest(trained, foreign, progress=False))
 
 
 def test_any_manifest_names_the_clips(trained: Path, packed: Path, tmp_path: Path):

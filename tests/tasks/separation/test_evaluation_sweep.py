@@ -18,7 +18,7 @@ from vidaudio.errors import CheckpointError, MediaError, RecipeError
 from vidaudio.separation import museval_scores
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.evaluate import TestMaterial, evaluate, plan
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate, plan
 from vidaudio.tasks.separation.evaluation.methods import Estimator
 from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, load_phrasings
 from vidaudio.tasks.separation.evaluation.score_files import score_files
@@ -62,7 +62,11 @@ def test_a_sweep_finds_its_runs_by_what_they_were_trained_with(nit_runs: Path, t
 
 def test_a_sweep_tabulates_and_draws(nit_runs: Path, trained: Path, packed: Path, tmp_path: Path):
     def evaluated(run: Path, heads: str):
-        return evaluate(run, str(packed), noise_heads=heads, mixtures=2, scorer="batched", progress=False)
+        return evaluate(
+            EvaluateRequest(
+                run, TestMaterial(str(packed), mixtures=2), noise_heads=heads, scorer="batched", progress=False
+            )
+        )
 
     report = run_sweep([nit_runs, trained], Sweep.parse("gamma=0,0.25,0.5"), evaluated, ("drop", "keep"))
     assert [(value, heads) for value, heads, _ in report.points] == [
@@ -100,7 +104,11 @@ def test_kept_noise_heads_are_united_with_the_mask_as_in_training(nit_runs: Path
 
 def test_phrasings_become_rows_and_the_papers_templates_give_the_papers_query(trained: Path, packed: Path):
     phrasings = load_phrasings("default")
-    report = evaluate(trained, str(packed), phrasings="default", mixtures=3, scorer="batched", progress=False)
+    report = evaluate(
+        EvaluateRequest(
+            trained, TestMaterial(str(packed), mixtures=3), phrasings="default", scorer="batched", progress=False
+        )
+    )
     assert list(report.methods) == [
         "mixture",
         "text",

@@ -16,7 +16,7 @@ from vidaudio.separation.fast_sdr import scale_invariant_sdr
 from vidaudio.separation.sdr import si_sdr
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.tasks.registry import load_train_recipe, train
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, evaluate
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport, ReportHeader
 from vidaudio.tasks.separation.evaluation.scorers import Score
 from vidaudio.tasks.separation.evaluation.tables import as_markdown
@@ -102,7 +102,7 @@ def test_a_system_trained_for_a_moment_shows_no_gain(tmp_path: Path, packed: Pat
     assert abs(done.numbers["validation/si_sdr_improvement"]) < 0.5
     assert abs(done.numbers["validation/over_wrong_query"]) < 0.5
     assert "SI-SDRi" in done.gains()
-    report = evaluate(tmp_path / "run", str(packed), scorer="batched", progress=False)
+    report = evaluate(EvaluateRequest(tmp_path / "run", str(packed), scorer="batched", progress=False))
     assert report.methods == ("mixture", "text", "image", "wrong_text", "wrong_image")
     assert report.improvement("text").mean > 1
     assert abs(report.improvement("text", "si_sdr").mean) < 0.5

@@ -20,7 +20,7 @@ from vidaudio.media.audio_files import read_sound
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.tasks.registry import load_train_recipe
 from vidaudio.tasks.separation.query_factory import make_query_encoder
-from vidaudio.tasks.separation.separate import separate
+from vidaudio.tasks.separation.separate import SoundQuery, separate
 
 
 def _mixture(path: Path, seconds: float, rate: int, channels: int) -> Path:
@@ -90,7 +90,7 @@ def test_the_mask_is_shared_by_the_channels(tmp_path: Path, trained: Path):
 def test_a_picture_is_a_query_and_differs_from_words(tmp_path: Path, trained: Path):
     mixture = _mixture(tmp_path / "mixture.wav", 1.0, 16_000, 1)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)).save(tmp_path / "a.png")
-    separate(mixture, tmp_path / "image.wav", trained, images=[tmp_path / "a.png"])
+    separate(mixture, tmp_path / "image.wav", trained, query=SoundQuery(images=[tmp_path / "a.png"]))
     separate(mixture, tmp_path / "words.wav", trained, query="low")
     a, b = soundfile.read(tmp_path / "image.wav")[0], soundfile.read(tmp_path / "words.wav")[0]
     assert not np.array_equal(a, b)
@@ -103,17 +103,18 @@ def test_bad_input_is_named(tmp_path: Path, trained: Path):
     empty = tmp_path / "empty.wav"
     soundfile.write(empty, np.zeros((0, 1)), 16_000)
     out = tmp_path / "out.wav"
+    bomb = _picture_of_absurd_size(tmp_path / "bomb.png")
     cases = [
         ("there is no sound file", {"mixture": tmp_path / "none.wav", "query": "low"}),
         ("is a folder; name a sound file", {"mixture": tmp_path, "query": "low"}),
         ("not a sound file", {"mixture": text, "query": "low"}),
         ("holds no sound", {"mixture": empty, "query": "low"}),
         ("in words .* or by a picture", {"mixture": mixture}),
-        ("ask in one way", {"mixture": mixture, "query": "low", "images": [text]}),
+        ("ask in one way", {"mixture": mixture, "query": SoundQuery(words=["low"], images=[text])}),
         ("the query is empty", {"mixture": mixture, "query": "  "}),
-        ("there is no picture", {"mixture": mixture, "images": [tmp_path / "none.png"]}),
-        ("is not a picture", {"mixture": mixture, "images": [text]}),
-        ("is not a picture", {"mixture": mixture, "images": [_picture_of_absurd_size(tmp_path / "bomb.png")]}),
+        ("there is no picture", {"mixture": mixture, "query": SoundQuery(images=[tmp_path / "none.png"])}),
+        ("is not a picture", {"mixture": mixture, "query": SoundQuery(images=[text])}),
+        ("is not a picture", {"mixture": mixture, "query": SoundQuery(images=[bomb])}),
     ]
     for message, arguments in cases:
         with pytest.raises(VidaudioError, match=message):
@@ -217,13 +218,13 @@ def test_weights_that_are_not_there_are_refused_though_the_recorded_ones_are(
 ):
     mixture = _mixture(tmp_path / "mixture.wav", 0.5, 16_000, 1)
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    asked = {"query": "low"} if how == "words" else {"images": [tmp_path / "a.png"]}
+    query = "low" if how == "words" else SoundQuery(images=[tmp_path / "a.png"])
     with pytest.raises(EncoderError, match=r"there is no file or folder .*nothere"):
-        separate(mixture, tmp_path / "out.wav", trained, encoder_weights=str(tmp_path / "nothere"), **asked)
+        separate(mixture, tmp_path / "out.wav", trained, query=query, encoder_weights=str(tmp_path / "nothere"))
     # A file alone cannot stand for a folder, and would otherwise not be looked at.
     file = str(tiny_clip / "open_clip_model.safetensors")
     with pytest.raises(EncoderError, match="wants such a folder, not the file"):
-        separate(mixture, tmp_path / "out.wav", trained, encoder_weights=file, **asked)
+        separate(mixture, tmp_path / "out.wav", trained, query=query, encoder_weights=file)
     assert not (tmp_path / "out.wav").exists()
 
 

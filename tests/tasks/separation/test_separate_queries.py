@@ -15,7 +15,7 @@ from vidaudio.media.audio_files import check_output, read_sound
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.tasks.separation import separate as separate_module
-from vidaudio.tasks.separation.separate import separate
+from vidaudio.tasks.separation.separate import SoundQuery, separate
 
 RATE = 22_050
 LATE_SECONDS = 0.5
@@ -103,35 +103,35 @@ def test_a_video_is_a_query_of_its_middle_or_of_all(video: Path, trained: Path, 
         return video_pictures(path, size, most=most)
 
     monkeypatch.setattr(separate_module, "video_pictures", spy)
-    separate(video, tmp_path / "middle.wav", trained, video=video)
-    separate(video, tmp_path / "whole.wav", trained, video=video, video_span="whole")
+    separate(video, tmp_path / "middle.wav", trained, query=SoundQuery(video=video))
+    separate(video, tmp_path / "whole.wav", trained, query=SoundQuery(video=video, video_span="whole"))
     assert seen == [3, None]
     middle, whole = (soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("middle", "whole"))
     assert not np.array_equal(middle, whole)
 
 
 def test_several_words_are_one_sentence_and_without_is_the_rest(video: Path, trained: Path, tmp_path: Path):
-    def asked(name: str, **question) -> np.ndarray:
-        separate(video, tmp_path / name, trained, **question)
+    def asked(name: str, query: str | SoundQuery) -> np.ndarray:
+        separate(video, tmp_path / name, trained, query=query)
         return soundfile.read(tmp_path / name)[0]
 
-    together = asked("a.wav", query=["low", "high"])
-    assert np.array_equal(together, asked("b.wav", query="low and high"))
-    low, rest = asked("c.wav", query="low"), asked("d.wav", without=["low"])
+    together = asked("a.wav", SoundQuery(words=["low", "high"]))
+    assert np.array_equal(together, asked("b.wav", "low and high"))
+    low, rest = asked("c.wav", "low"), asked("d.wav", SoundQuery(without=["low"]))
     heard = read_sound(video).samples.T
     # The model hears and gives back what lies below 8 kHz, which is all of a tone.
     middle = slice(RATE, 4 * RATE)
     assert np.abs((low + rest - heard)[middle]).max() < 0.02
     with pytest.raises(QueryError, match="ask in one way"):
-        separate(video, tmp_path / "e.wav", trained, query="low", video=video)
+        separate(video, tmp_path / "e.wav", trained, query=SoundQuery(words=["low"], video=video))
     with pytest.raises(QueryError, match="--whole-video says how much of a --query-video"):
-        separate(video, tmp_path / "e.wav", trained, query="low", video_span="whole")
+        separate(video, tmp_path / "e.wav", trained, query=SoundQuery(words=["low"], video_span="whole"))
 
 
 def test_what_is_no_video_is_said(trained: Path, video: Path, tmp_path: Path):
     soundfile.write(tmp_path / "tone.wav", np.zeros(8000), 16_000)
     with pytest.raises(MediaError, match="has no moving picture"):
-        separate(video, tmp_path / "out.wav", trained, video=tmp_path / "tone.wav")
+        separate(video, tmp_path / "out.wav", trained, query=SoundQuery(video=tmp_path / "tone.wav"))
     silent = tmp_path / "silent.mp4"
     run_ffmpeg(ffmpeg.output(ffmpeg.input(str(video)).video, str(silent), vcodec="copy"))
     with pytest.raises(MediaError, match="holds no sound"):

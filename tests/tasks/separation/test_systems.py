@@ -20,11 +20,11 @@ from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.data import streams
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.module import SeparationModule
 from vidaudio.tasks.separation.queries import PictureQueries
 from vidaudio.tasks.separation.recipe import SeparationRecipe
-from vidaudio.tasks.separation.separate import separate
+from vidaudio.tasks.separation.separate import SoundQuery, separate
 from vidaudio.tasks.separation.systems import modality_at
 from vidaudio.training.schedule import rate_factor
 
@@ -77,7 +77,7 @@ def test_a_system_trains_is_saved_with_what_it_needs_and_is_asked(
     assert ("train/noise_activation" in logged) == (name == "clipsep_nit")
 
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)).save(tmp_path / "a.png")
-    pictures = {"images": [tmp_path / "a.png"], "checkpoint": run}
+    pictures = {"query": SoundQuery(images=[tmp_path / "a.png"]), "checkpoint": run}
     if name in ASKED_IN_WORDS:
         separate(mixture, tmp_path / "words.wav", run, query="low")
     if name in ASKED_BY_PICTURES:
@@ -100,7 +100,7 @@ def test_a_system_trains_is_saved_with_what_it_needs_and_is_asked(
 )
 def test_a_system_is_evaluated_by_what_it_can_be_asked(name: str, methods: list[str], runs):
     run, data = runs(name)
-    report = evaluate(run, data, mixtures=2, progress=False)
+    report = evaluate(EvaluateRequest(run, TestMaterial(data, mixtures=2), progress=False))
     assert list(report.sdr) == methods
     assert all(len(scores) == 2 for method, scores in report.sdr.items() if not method.startswith("wrong_"))
     if name == "pit":
@@ -108,7 +108,7 @@ def test_a_system_is_evaluated_by_what_it_can_be_asked(name: str, methods: list[
             assert report.sdr["best_head"][number] >= first - 1e-9
             assert report.sdr["mask_or_complement"][number] >= first - 1e-9
     with pytest.raises(UsageError, match="cannot be evaluated by wrong_text"):
-        evaluate(runs("pit")[0], data, methods=["wrong_text"], progress=False)
+        evaluate(EvaluateRequest(runs("pit")[0], data, methods=["wrong_text"], progress=False))
 
 
 @pytest.mark.parametrize("name", ["clipsep_nit", "pit"])

@@ -15,7 +15,7 @@ from vidaudio.errors import CorpusError, EncoderError, QueryError, RecipeError
 from vidaudio.stream.index import NO_VECTORS, open_index
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.separate import separate
 from vidaudio.tasks.separation.text_queries import text_table
 from vidaudio.tasks.separation.vector_table import TableQueries, read_vector_table, table_hash
@@ -42,7 +42,7 @@ def test_a_system_learns_from_a_table_and_is_asked_for_its_names(table: Path, so
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.encoder["weights_sha256"] == table_hash(read_vector_table(table))
     assert checkpoint.model.config.query_dimensions == 12
-    report = evaluate(tmp_path / "run", str(sounds), progress=False)
+    report = evaluate(EvaluateRequest(tmp_path / "run", str(sounds), progress=False))
     assert report.methods == ("mixture", "text", "wrong_text")
     # A third of the clips is of a label that the table lacks.
     assert 0 < len(report.sdr["text"]) < len(report.sdr["mixture"])
@@ -60,7 +60,9 @@ def test_a_system_learns_from_a_table_and_is_asked_for_its_names(table: Path, so
 def test_systems_without_an_encoder_train_on_sounds_alone(system: str, sounds: Path, tmp_path: Path):
     recipe = load_train_recipe(system, (*TINY, *SHORT))
     assert train(recipe, str(sounds), tmp_path / "run", progress=False).step == 3
-    assert evaluate(tmp_path / "run", str(sounds), mixtures=2, progress=False).mixtures == 2
+    assert (
+        evaluate(EvaluateRequest(tmp_path / "run", TestMaterial(str(sounds), mixtures=2), progress=False)).mixtures == 2
+    )
 
 
 def test_a_system_of_pictures_says_that_there_are_none(sounds: Path, tmp_path: Path):

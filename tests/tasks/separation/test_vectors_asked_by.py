@@ -15,7 +15,7 @@ from vidaudio.stream.reader import SampleReader
 from vidaudio.tasks.registry import train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.data import streams
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 
@@ -48,7 +48,15 @@ def test_a_system_is_trained_and_evaluated_on_the_vectors_that_are_named(
     assert loaded.encoder == open_index(only).encoder
     assert loaded.model.query.linear.in_features == 16
     scores = [
-        evaluate(tmp_path / "named", data, methods=("image",), split="train", allow_leaks=True, progress=False).sdr
+        evaluate(
+            EvaluateRequest(
+                tmp_path / "named",
+                TestMaterial(data, split="train"),
+                methods=("image",),
+                allow_leaks=True,
+                progress=False,
+            )
+        ).sdr
         for data in (packed_with_further, only)
     ]
     assert scores[0] == scores[1]
@@ -56,7 +64,15 @@ def test_a_system_is_trained_and_evaluated_on_the_vectors_that_are_named(
     own = load_checkpoint(tmp_path / "first")
     assert own.encoder == open_index(packed_with_further).vectors_of(own_encoder(further_corpus)).fingerprint
     with pytest.raises(CorpusError, match=r"holds vectors of made-of-frames \(16 dimensions.*was trained with"):
-        evaluate(tmp_path / "first", only, methods=("image",), split="train", allow_leaks=True, progress=False)
+        evaluate(
+            EvaluateRequest(
+                tmp_path / "first",
+                TestMaterial(only, split="train"),
+                methods=("image",),
+                allow_leaks=True,
+                progress=False,
+            )
+        )
 
 
 def test_a_pack_without_vectors_of_pictures_is_refused_and_those_it_has_are_named(

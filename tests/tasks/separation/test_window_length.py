@@ -17,7 +17,7 @@ from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.windows import WindowShape
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint, separator_config
-from vidaudio.tasks.separation.evaluate import evaluate
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, evaluate
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 SYSTEMS = ["clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep", "sop", "pit"]
@@ -119,7 +119,7 @@ def test_training_and_evaluation_at_48_khz_by_one_setting_each(packed_48k: Path,
     train(recipe, str(packed_48k), tmp_path / "run", progress=False)
     assert load_checkpoint(tmp_path / "run").model.front_end.config.window_samples == 47_103
     assert "windows of 0.981 s are used, not of 1 s" in capsys.readouterr().err
-    report = evaluate(tmp_path / "run", str(packed_48k), scorer="batched", progress=False)
+    report = evaluate(EvaluateRequest(tmp_path / "run", str(packed_48k), scorer="batched", progress=False))
     assert len(report.sdr["text"]) == 4
     other = load_train_recipe("clipsep", (*tiny, "model.front_end={log_rows: 32}", "schedule.steps=1"))
     with pytest.raises(CorpusError, match=r"sound at 48000 Hz, .*--set model\.front_end\.sample_rate=48000"):

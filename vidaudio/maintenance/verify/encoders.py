@@ -64,7 +64,7 @@ def described_encoders(
     for folder in sorted(filter(EMBED.owns, listings)):
         name = folder.partition("/")[2]
         if own is not None and own.name == name:
-            described = _by_the_encoder(corpus, own, findings)
+            described: StoredEncoder | None = _by_the_encoder(corpus, own, findings)
         else:
             described = _by_itself(corpus, name, listings[folder], findings)
         if described is not None:

@@ -79,7 +79,7 @@ def open_tar(
     """Check a tar's presence, size, hash and headers; yield None if damaged, or if remote and not sampled."""
     findings.counts["tars"] += 1
     name = f"{folder}/{record.tar}"
-    size = sizes.get(record.tar)
+    size = None if record.tar is None else sizes.get(record.tar)
     if size is None:
         findings.add_problem(name, "is missing, and its table still stands", remedy)
         yield None
@@ -97,19 +97,20 @@ def open_tar(
     if local is None and not hashed:
         yield None
         return
-    with store.workspace() if local is None else contextlib.nullcontext() as scratch:
-        if local is None:
-            local = scratch / "copy.tar"
-            store.download(name, local)
+    with contextlib.ExitStack() as stack:
+        path = local
+        if path is None:
+            path = stack.enter_context(store.workspace()) / "copy.tar"
+            store.download(name, path)
         if hashed:
             findings.counts["tars_hashed"] += 1
             findings.counts["bytes_hashed"] += size
-            if sha256_of(local) != record.tar_sha256:
+            if sha256_of(path) != record.tar_sha256:
                 findings.add_problem(name, "is damaged: its bytes do not give the hash in its table", remedy)
                 yield None
                 return
-        found = _members(local, name, findings, remedy)
-        yield None if found is None else OpenTar(local, found)
+        found = _members(path, name, findings, remedy)
+        yield None if found is None else OpenTar(path, found)
 
 
 def compare_members(

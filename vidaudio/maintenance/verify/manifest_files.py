@@ -60,11 +60,13 @@ def check_list(corpus: Corpus, findings: Findings) -> bool:
 def local_copy(store: Store, name: str) -> Iterator[Path]:
     """Yield the path of a local file, or of a temporary copy of a remote one."""
     local = store.local_path(name)
-    with temporary_folder() if local is None else contextlib.nullcontext() as scratch:
-        if local is None:
-            local = scratch / Path(name).name
-            store.download(name, local)
+    if local is not None:
         yield local
+        return
+    with temporary_folder() as scratch:
+        copy = scratch / Path(name).name
+        store.download(name, copy)
+        yield copy
 
 
 def _part_fits(path: Path, part: ManifestPart, sha256: str | None) -> bool:

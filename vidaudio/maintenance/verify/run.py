@@ -44,8 +44,10 @@ from vidaudio.shards.scratch import PREFIX, is_left_over, owner_lives
 
 # Shards checked at a time on an object store, where waiting takes most of the time.
 REMOTE_THREADS = 8
-COUNTS = ("clips", "tables", "tars", "tars_hashed", "bytes_hashed", "local_files", "local_files_hashed")
-COUNTS += ("training_samples", "frames_encoded_again")
+COUNTS = (
+    *("clips", "tables", "tars", "tars_hashed", "bytes_hashed", "local_files", "local_files_hashed"),
+    *("training_samples", "frames_encoded_again"),
+)
 
 
 def verify_corpus(url: str, *, sample: float = 1.0, trust_encoder: bool = False, progress: bool = True) -> VerifyReport:
@@ -142,13 +144,14 @@ def _check_columns(
         owed = LostTables(corpus, listings)
         looked_at: list[tuple[Pack, Findings]] = []
         for folder, (described, sizes) in packs.items():
+            assert facts is not None
             pack = Pack(folder, described, sizes, encoders, seen.vectors, facts, plans[folder].keys, removed)
             looked_at.append((pack, _check_pack(corpus, pack, share, side_by_side, bar)))
             owed.add(pack)
         for pack, found in looked_at:
             _tell_plan(plans[pack.folder], pack, owed, findings)
             findings.merge(found)
-        owed.report_to(seen.media_kept, findings)
+        owed.report_to(seen.media_kept.tolist(), findings)
     sound_shards = _sound_shards(corpus, encoders, listings, seen.problems)
     encode_again(corpus, encoders, sound_shards, findings, trusted=trusted)
 

@@ -93,7 +93,7 @@ def check_shard(
                     continue  # nothing is known of this encoder, which is reported elsewhere
                 schema = embedding_schema(encoder.input, encoder.dimensions)
             table = _ShardTable(view, column, folder, schema)
-            if table.table is not None:
+            if table.is_usable:
                 _CHECKS.get(column.stage, _check_rows)(table, view)
     if not view.result.media_kept:
         _say_fetch_again(view.result.findings, shard)
@@ -151,7 +151,16 @@ def _say_fetch_again(findings: Findings, shard: int) -> None:
 
 
 class _ShardTable:
-    """A column's table of a shard, as far as it exists and can be read."""
+    """A column's table of a shard, as far as it exists and can be read.
+
+    Attributes:
+        is_usable: Whether the table exists, can be read, and has the columns of its stage.
+        table: The table, if it is usable.
+        record: Record of the table, if the table can be read.
+    """
+
+    table: pa.Table
+    record: CommitRecord
 
     def __init__(self, view: _Shard, column: Column, folder: str, schema: pa.Schema | None) -> None:
         self.store, self.column, self.folder = view.corpus.store, column, folder
@@ -159,8 +168,7 @@ class _ShardTable:
         self.name = table_name(folder, view.shard)
         self._special = column.stage in _CHECKS
         self._remedy = BUILD_AGAIN if self._special else WRITE_AGAIN
-        self.table: pa.Table | None = None
-        self.record: CommitRecord | None = None
+        self.is_usable = False
         if not view.has(self.name):
             return
         read = checked_table(self.store, self.name, self.findings, self._remedy)
@@ -175,7 +183,7 @@ class _ShardTable:
         if not self._fits(table, schema):
             self.add_problem("has other columns than this version writes")
             return
-        self.table = table
+        self.table, self.is_usable = table, True
         self._check_removed(table, view.removed)
         for missing in view.missing_needs(column):
             self.add_problem(f"stands without {missing}, which it was made from")
@@ -224,7 +232,7 @@ class _ShardTable:
         lacks_tar = record.tar is None and self.column.has_tars and stage != DOWNLOAD.stage
         if lacks_tar or (record.tar is not None and not self.column.has_tars):
             self.add_problem("names a tar where there should be none, or none where there should be one")
-        elif record.tar is not None and record.tar != f"{view.shard:06d}.{record.tar_sha256[:8]}.tar":
+        elif record.tar is not None and record.tar != f"{view.shard:06d}.{(record.tar_sha256 or '')[:8]}.tar":
             self.add_problem(f"names the tar {record.tar}, which does not carry its number and hash")
         return is_own
 
@@ -259,7 +267,7 @@ def _check_clips(table: _ShardTable, view: _Shard) -> None:
         table.check_tar(rows, view.share)
         if record.tar is None and any(row["state"] == DONE and row["path"] is None for row in rows):
             view.result.media_kept = False
-    elif record.tar in table.sizes:
+    elif record.tar is not None and record.tar in table.sizes:
         what = "was to be deleted once it was extracted, and a run was interrupted before that"
         table.findings.add_problem(f"{table.folder}/{record.tar}", what, "the next build deletes it")
     _check_local_files(table, view.share)

@@ -26,8 +26,10 @@ from vidaudio.stream.vector_columns import VectorColumn
 from vidaudio.stream.vector_files import read_vectors
 
 # Fields of a sample's JSON member that repeat its table row.
-DESCRIBED = ("id", "source", "dataset", "split", "labels", "captions", "samples", "audio_start_seconds")
-DESCRIBED += ("frame_seconds", "grid_seconds")
+DESCRIBED = (
+    *("id", "source", "dataset", "split", "labels", "captions", "samples", "audio_start_seconds"),
+    *("frame_seconds", "grid_seconds"),
+)
 # What vectors are of, in words.
 _OF = {"frames": "pictures", "sound": "windows of time", "text": "texts"}
 

@@ -14,7 +14,15 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
-from vidaudio.media.decode.channels import AMBISONIC_W, Channel, ChannelMissing, LevelMeter, channel_number, one_channel
+from vidaudio.media.decode.channels import (
+    AMBISONIC_W,
+    Channel,
+    ChannelMissing,
+    LevelMeter,
+    channel_number,
+    one_channel,
+    plane_values,
+)
 
 # Less than one lost packet of the usual codecs (20 to 26 ms), more than the constant error of Vorbis in WebM (11 ms).
 DRIFT_SECONDS = 0.012
@@ -165,6 +173,7 @@ class SoundTrack:
             frame = one_channel(frame, self._number)
         elif self._by_hand:
             frame = one_channel(frame, None)
+        assert self._resampler is not None, "see `_begin`"
         try:
             resampled = self._resampler.resample(frame)
         except av.ArgumentError:
@@ -204,7 +213,7 @@ class SoundTrack:
 
     def _keep(self, frames: list[av.AudioFrame]) -> None:
         for frame in frames:
-            piece = np.frombuffer(frame.planes[0], np.int16)[: frame.samples].copy()
+            piece = plane_values(frame.planes[0], np.int16)[: frame.samples].copy()
             if self._skip:
                 skipped = min(self._skip, len(piece))
                 piece = piece[skipped:]

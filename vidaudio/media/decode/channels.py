@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import av
 import numpy as np
+from av.audio.plane import AudioPlane
 
 Channel = int | Literal["mix", "left", "right", "loudest"]
 
@@ -28,6 +29,7 @@ SILENT_POWER = 1e-7
 # PyAV gives access to at most this many planes of a frame.
 _MOST_PLANES = 8
 _SCALES = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63, "flt": 1.0, "dbl": 1.0}
+_TYPES: dict[str, type[np.generic]]
 _TYPES = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 _LOW_FREQUENCY = frozenset({"LFE", "LFE2"})
 
@@ -93,11 +95,16 @@ def one_channel(frame: av.AudioFrame, number: int | None) -> av.AudioFrame:
     return block
 
 
+def plane_values(plane: AudioPlane, kind: type[np.generic]) -> np.ndarray:
+    """Return the values of a plane, padding included, without a copy."""
+    return np.frombuffer(plane, kind)  # type: ignore[call-overload] # PyAV's stubs omit the buffer protocol
+
+
 def channel_values(frame: av.AudioFrame) -> np.ndarray:
     """Return a block's samples, float32 `[samples, channels]`, full scale 1."""
     packed = av.AudioResampler(format="flt").resample(frame)
     count = frame.layout.nb_channels
-    return np.concatenate([np.frombuffer(p.planes[0], np.float32)[: p.samples * count] for p in packed]).reshape(
+    return np.concatenate([plane_values(p.planes[0], np.float32)[: p.samples * count] for p in packed]).reshape(
         -1, count
     )
 
@@ -113,7 +120,8 @@ class LevelMeter:
     def __init__(self, end_seconds: float = float("inf"), every: int = 1) -> None:
         self._end_seconds, self._every = end_seconds, every
         self._blocks = self._beyond_end = self._channels = 0
-        self._layout, self._low = "", []
+        self._layout = ""
+        self._low: list[int] = []
         # Sums of squares and numbers of samples, by whole seconds from the clip's start.
         self._sums: dict[int, np.ndarray] = {}
         self._samples: dict[int, int] = {}
@@ -212,11 +220,11 @@ def _square_sums(frame: av.AudioFrame, channels: int, cuts: Sequence[tuple[int, 
     """Return the sum of squares of each channel, full scale 1, for every cut of a block."""
     kind = frame.format.name.removesuffix("p")
     if not frame.format.is_planar:
-        values = np.frombuffer(frame.planes[0], _TYPES[kind])[: frame.samples * channels].reshape(-1, channels)
+        values = plane_values(frame.planes[0], _TYPES[kind])[: frame.samples * channels].reshape(-1, channels)
     elif channels > _MOST_PLANES:
         kind, values = "flt", channel_values(frame)
     else:
-        planes = [np.frombuffer(plane, _TYPES[kind])[: frame.samples] for plane in frame.planes]
+        planes = [plane_values(plane, _TYPES[kind])[: frame.samples] for plane in frame.planes]
         if kind == "flt":
             return [np.array([float(p[a:b] @ p[a:b]) for p in planes]) for _, a, b in cuts]
         return [np.array([_square_sum(p[a:b], kind) for p in planes]) for _, a, b in cuts]

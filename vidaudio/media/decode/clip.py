@@ -16,6 +16,7 @@ import av
 import numpy as np
 
 from vidaudio.media.decode.audio_track import SoundTrack, TrackSound
+from vidaudio.media.decode.byte_range_file import FilePart
 from vidaudio.media.decode.channels import (
     SILENT_POWER,
     Channel,
@@ -50,7 +51,7 @@ _time_lines: OrderedDict[tuple, TimeLine] = OrderedDict()
 
 
 def decode_clip(
-    file: str | BinaryIO, start_seconds: float, end_seconds: float | None, options: DecodeOptions
+    file: str | BinaryIO | FilePart, start_seconds: float, end_seconds: float | None, options: DecodeOptions
 ) -> DecodedClip | Outcome:
     """Decode `[start_seconds, end_seconds)` of a file's own time line, and return the clip or why there is none.
 
@@ -108,7 +109,9 @@ class _Learned:
 class _ClipDecoder:
     """Decoder of one span of one file, which it opens again whenever the file turns out to need other treatment."""
 
-    def __init__(self, file: str | BinaryIO, start_seconds: float, span_seconds: float, options: DecodeOptions) -> None:
+    def __init__(
+        self, file: str | BinaryIO | FilePart, start_seconds: float, span_seconds: float, options: DecodeOptions
+    ) -> None:
         self._file, self._start, self._span, self._options = file, start_seconds, span_seconds, options
         self._learned = _Learned(may_skip=options.decode != "whole")
         self._mixed = LevelMeter()
@@ -315,7 +318,7 @@ class _ClipDecoder:
         self._opened(hear)
 
 
-def _open(file: str | BinaryIO) -> Any:
+def _open(file: str | BinaryIO | FilePart) -> Any:
     if not isinstance(file, str):
         file.seek(0)
     return av.open(
@@ -327,7 +330,7 @@ def _open(file: str | BinaryIO) -> Any:
     )
 
 
-def _identity(file: str | BinaryIO) -> tuple:
+def _identity(file: str | BinaryIO | FilePart) -> tuple:
     """Return a key that identifies a file in its current state."""
     if not isinstance(file, str):
         return getattr(file, "identity", (id(file),))

@@ -34,7 +34,8 @@ def deinterlaced(before: av.VideoFrame | None, frame: av.VideoFrame, after: av.V
     graph = Graph()
     graph.threads = 1
     graph.link_nodes(
-        graph.add_buffer(template=frame, time_base=frame.time_base),
+        # PyAV reads the format of a frame as that of a stream; its stubs do not say so.
+        graph.add_buffer(template=frame, time_base=frame.time_base),  # type: ignore[arg-type]
         # A frame without neighbours would seem to stand still to bwdif; estdif uses only the frame's own lines.
         graph.add("bwdif", mode="send_frame", deint="interlaced") if any(around) else graph.add("estdif", mode="frame"),
         graph.add("buffersink"),

@@ -109,19 +109,22 @@ class FrameSkipper:
     def _decided(self, *, at_end: bool) -> Iterator[tuple[av.Packet, bool]]:
         while self._waiting:
             packet, seconds = self._waiting[0]
+            first_seconds, time_base = self._first_seconds, self._time_base
+            assert first_seconds is not None
+            assert time_base is not None
             grid_seconds = self._next_grid_seconds(seconds)
             replaced = any(seconds < other and other - ROUNDING_SECONDS <= grid_seconds for _, other in self._waiting)
             if not replaced and not at_end and self._decided_until - ROUNDING_SECONDS <= grid_seconds:
                 return
             self._waiting.popleft()
             if not packet.is_discard:
-                shown_seconds = ticks_to_seconds(packet.duration or 0, self._time_base)
+                shown_seconds = ticks_to_seconds(packet.duration or 0, time_base)
                 self.end_seconds = max(self.end_seconds, seconds + shown_seconds)
             # The decoder itself must decide about pictures shown before the first key picture.
             needed = self._exact and not replaced and not packet.is_discard
-            if needed:
-                self._expected.add(packet.pts)
-            yield packet, needed or seconds <= self._first_seconds
+            if needed and (pts := packet.pts) is not None:
+                self._expected.add(pts)
+            yield packet, needed or seconds <= first_seconds
 
     def _next_grid_seconds(self, seconds: float) -> float:
         """Return the first grid time at which a picture of this time may be on screen."""

@@ -6,7 +6,9 @@ keep one earlier frame (two if frames are interlaced). Only frames that are kept
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import av
 import numpy as np
@@ -153,7 +155,8 @@ def square_rgb(
 
 def upright(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
     """Return a frame's picture, turned and mirrored as its display matrix says, in quarter turns."""
-    matrix = next((data for data in frame.side_data if data.type == SideDataType.DISPLAYMATRIX), None)
+    every: Iterable[Any] = frame.side_data  # side data, not their names as PyAV's stubs say
+    matrix = next((data for data in every if data.type == SideDataType.DISPLAYMATRIX), None)
     if matrix is None:
         return picture
     # Fixed-point rows (a b u), (c d v), (x y w): a point is shown at (a x + c y, b x + d y).

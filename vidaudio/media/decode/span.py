@@ -175,15 +175,17 @@ class SpanDecoder:
         if self._skipper is not None:
             self._skipper.shown(frame)
         time_base = frame.time_base
-        duration = max(0.0, ticks_to_seconds(frame.duration, time_base)) if frame.duration else self._frame_seconds
+        duration = self._frame_seconds
+        if frame.duration and time_base is not None:
+            duration = max(0.0, ticks_to_seconds(frame.duration, time_base))
         pts = self._reordered(frame) if self._decoding_order else frame.pts
-        seconds = self._next_video if pts is None else ticks_to_seconds(pts, time_base)
+        seconds = self._next_video if pts is None or time_base is None else ticks_to_seconds(pts, time_base)
         self._next_video = seconds + duration
         grid.push(frame, seconds - self._zero, duration)
 
     def _play(self, frame: av.AudioFrame, track: SoundSink) -> None:
         self.blocks += 1
-        seconds = self._next_audio if frame.pts is None else frame.time - self._encoder_delay
+        seconds = self._next_audio if (time := frame.time) is None else time - self._encoder_delay
         self._next_audio = seconds + frame.samples / frame.sample_rate
         if self._next_audio > self._zero:
             track.push(frame, seconds - self._zero)
@@ -212,7 +214,11 @@ class SpanDecoder:
             try:
                 if is_video and self._sound_only:
                     continue
-                frames = self._needed_frames(packet) if self._skipper is not None and is_video else packet.decode()
+                frames = (
+                    self._needed_frames(packet, self._skipper)
+                    if self._skipper is not None and is_video
+                    else packet.decode()
+                )
             except MemoryError:
                 raise
             except MEDIA_ERRORS:
@@ -241,10 +247,10 @@ class SpanDecoder:
                 begin, end = (float(ticks * packet.time_base) for ticks in (last, dts))
                 self.held_seconds += max(0.0, min(end, self._span_end) - max(begin, self._zero))
 
-    def _needed_frames(self, packet: av.Packet) -> list[av.VideoFrame]:
+    def _needed_frames(self, packet: av.Packet, skipper: FrameSkipper) -> list[av.VideoFrame]:
         """Return the pictures that come out once this packet is read, without unneeded ones that can be left out."""
         ends = packet.size == 0
-        decided = self._skipper.drain() if ends else self._skipper.push(packet)
+        decided = skipper.drain() if ends else skipper.push(packet)
         frames: list[av.VideoFrame] = []
         try:
             for waiting, needed in decided:

@@ -242,9 +242,13 @@ class _Piece:
 
     def parted(self, at: int) -> tuple[_Piece, _Piece]:
         """Split the piece before packet `at`, counted within the piece, and return both parts."""
+        before = self._part(slice(at), self.packet, is_first=self.is_first)
+        return before, self._part(slice(at, None), int(self.numbers[at]), is_first=False)
+
+    def _part(self, part: slice, packet: int, *, is_first: bool) -> _Piece:
         arrays = (self.numbers, self.orders, self.decoded, self.shown, self.ended)
-        before = _Piece(self.stream, self.packet, *(a[:at] for a in arrays), is_first=self.is_first)
-        return before, _Piece(self.stream, int(self.numbers[at]), *(a[at:] for a in arrays), is_first=False)
+        numbers, orders, decoded, shown, ended = (a[part] for a in arrays)
+        return _Piece(self.stream, packet, numbers, orders, decoded, shown, ended, is_first=is_first)
 
     def decoded_beside(self, orders: Any) -> np.ndarray:
         """Return the decoding time of the last packet at or before each file position, seconds as stored."""

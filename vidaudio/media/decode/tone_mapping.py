@@ -13,6 +13,8 @@ operations on a picture of the final size.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
+from typing import Any
 
 import av
 import numpy as np
@@ -36,7 +38,7 @@ _SDR = frozenset(
     | {ColorTrc.GAMMA22, ColorTrc.IEC61966_2_1, ColorTrc.IEC61966_2_4}
 )
 # Matrices to BT.709 for light in the primaries of BT.2020 (BT.2087) and of P3 with D65 white.
-_TO_BT709 = {
+_TO_BT709: dict[int, np.ndarray] = {
     ColorPrimaries.BT2020: np.array(
         [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]],
         np.float32,
@@ -52,7 +54,8 @@ def transfer_of(frame: av.VideoFrame) -> int:
     transfer = frame.color_trc
     if transfer == ColorTrc.UNSPECIFIED and frame.color_primaries == ColorPrimaries.BT2020:
         mastered = {SideDataType.MASTERING_DISPLAY_METADATA, SideDataType.CONTENT_LIGHT_LEVEL}
-        if any(data.type in mastered for data in frame.side_data):
+        every: Iterable[Any] = frame.side_data  # side data, not their names as PyAV's stubs say
+        if any(data.type in mastered for data in every):
             return ColorTrc.SMPTE2084
     return transfer
 

@@ -72,7 +72,7 @@ def picture_drawbacks(fmt: Format) -> tuple[bool, ...]:
     names, frames = _names(fmt), fmt.get("fps")
     return (
         (fmt.get("preference") or 0) <= -10,  # the site calls it damaged
-        bool(frames) and frames < FEWEST_FRAMES_PER_SECOND,
+        bool(frames and frames < FEWEST_FRAMES_PER_SECOND),
         bool(_PREVIEW.search(names)),
         is_hdr(fmt),
         bool(_SPHERICAL.search(names)),

@@ -72,13 +72,13 @@ def choose_formats(formats: Iterable[Format], min_short_side: int, duration_seco
         return pictures[-1:] or ([sound] if sound is not None else [])
 
     choices = least(choices, key=against)
-    sized = [c for c in choices if short_side(c[0]) is not None]
+    sized = [(c, side) for c in choices if (side := short_side(c[0])) is not None]
     if not sized:
         return choices[-1]  # no format states its size: take yt-dlp's own best
-    covering = [c for c in sized if short_side(c[0]) >= min_short_side]
+    covering = [c for c, side in sized if side >= min_short_side]
     if not covering:
-        largest = max(short_side(c[0]) for c in sized)
-        covering = [c for c in sized if short_side(c[0]) == largest]
+        largest = max(side for _, side in sized)
+        covering = [c for c, side in sized if side == largest]
     return min(covering, key=lambda choice: sum(_cost(f, duration_seconds) for f in choice))
 
 

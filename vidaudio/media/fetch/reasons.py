@@ -130,16 +130,9 @@ def bare_id(video_id: str) -> str:
 def reason_of(error: BaseException) -> Reason:
     """Return the cause of an error from yt-dlp, the network or the disk."""
     chain = list(error_chain(error))
+    if (local := next((reason for link in chain if (reason := _local_reason(link)) is not None), None)) is not None:
+        return local
     text = _text(error)
-    for link in chain:
-        if isinstance(link, Refused):
-            return link.reason
-        if isinstance(link, MemoryError):
-            return Reason.MEMORY
-        if isinstance(link, OSError) and link.errno in _FULL_DISK:
-            return Reason.DISK
-        if isinstance(link, OSError) and link.errno == errno.EFBIG:  # the limit set for the fetching process
-            return Reason.TOO_LARGE
     for kind, reason in ((GeoRestrictedError, Reason.GEO_BLOCKED), (UserNotLive, Reason.LIVE)):
         if any(isinstance(link, kind) for link in chain):
             return reason
@@ -156,6 +149,19 @@ def reason_of(error: BaseException) -> Reason:
     if any(isinstance(link, (TransportError, ContentTooShortError, ConnectionError)) for link in chain):
         return Reason.NETWORK
     return Reason.UNKNOWN
+
+
+def _local_reason(error: BaseException) -> Reason | None:
+    """Return the reason of an error that this package or this machine caused; None for any other error."""
+    if isinstance(error, Refused):
+        return error.reason
+    if isinstance(error, MemoryError):
+        return Reason.MEMORY
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return Reason.DISK
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:  # the limit set for the fetching process
+        return Reason.TOO_LARGE
+    return None
 
 
 def first_line(text: str) -> str:

@@ -161,7 +161,7 @@ def _check_options(kind: type[Job], name: str, options: dict[str, Any]) -> None:
     known = {
         parameter
         for cls in inspect.getmro(kind)
-        for parameter in inspect.signature(cls.__init__).parameters
+        for parameter in inspect.signature(cls.__init__).parameters  # type: ignore[misc] # only read
         if cls is not object
     }
     for option in options:

@@ -182,7 +182,8 @@ def _local_cluster(block: DaskBlock):
 def _why_workers_may_not_start() -> str:
     """Return the advice that fits the caller: workers import the user's script, but not the command."""
     main = sys.modules["__main__"]
-    name = main.__spec__.name if getattr(main, "__spec__", None) else Path(getattr(main, "__file__", "vidaudio")).stem
+    spec = getattr(main, "__spec__", None)
+    name = spec.name if spec else Path(getattr(main, "__file__", "vidaudio")).stem
     if name.partition(".")[0] in ("vidaudio", "pytest"):
         return (
             "one was killed as it started, or could not get memory or processes (`ulimit -u`); nothing is lost: give "

@@ -107,7 +107,7 @@ class RunCircuitBreaker:
             trailing: Failures at the end of the shard that finished last.
             answers: Answers of each site in that shard, in order.
         """
-        if any(self._answers.note_all(rows) for rows in answers):
+        if any(self._answers.note_all(rows) for rows in answers) and self._answers.suspicion is not None:
             return _run_stopped_by(self._answers.suspicion)
         if trailing.whole and trailing.reason is None:
             return None  # asked nothing of the network
@@ -147,7 +147,7 @@ class CircuitBreaker:
     def note(self, outcome: Outcome) -> None:
         """Add one source; anything but the same passing failure starts the count anew."""
         with self._lock:
-            if not outcome.transient:
+            if not outcome.transient or outcome.reason is None:
                 self._reason, self._length = None, 0
                 return
             self._length = self._length + 1 if outcome.reason is self._reason else 1

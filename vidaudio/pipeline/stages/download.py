@@ -32,6 +32,7 @@ from vidaudio.pipeline.stages.retry_rounds import (
     AlreadyCommitted,
     RetryPolicy,
     RetryState,
+    RoundCallbacks,
     SourceJob,
     fetch_in_rounds,
 )
@@ -171,7 +172,8 @@ def fetch_shard(
     with spending(report):
         paid_from = rate_limiter or run_rate_limiter(run)
         standing = _Standing(corpus.store, table_name(folder, shard))
-        fetch_in_rounds(jobs, media, options, paid_from, rules, report, cache.note, standing, cache.retract)
+        callbacks = RoundCallbacks(cache.note, standing, cache.retract)
+        fetch_in_rounds(jobs, media, options, paid_from, rules, report, callbacks)
         tar = scratch / "shard.tar"
         with ShardWriter(tar) as writer:
             for clip in wanted:

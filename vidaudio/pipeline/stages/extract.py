@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,24 @@ from vidaudio.shards.tar import Member, ShardWriter, list_members
 # A larger number in a table is taken as damage and ignored.
 MOST_JUMPS = 1_000_000
 
-FACTS = ("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "rms_dbfs")
-FACTS += ("motion", "decode_errors", "audio_gaps")
-FACTS += ("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped")
+FACTS = (
+    *("seconds", "video_seconds", "samples", "audio_start_seconds", "frame_seconds", "grid_seconds", "rms_dbfs"),
+    *("motion", "decode_errors", "audio_gaps"),
+    *("time_jumps", "filled_seconds", "held_seconds", "audio_channel", "tone_mapped"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedMedia:
+    """Media of a shard on the local disk.
+
+    Attributes:
+        clips: Rows of the shard as the download stage wrote them.
+        tar: Local tar that the rows' offsets refer to; None where all rows refer to the user's own files.
+    """
+
+    clips: pa.Table
+    tar: Path | None
 
 
 def extract_shard(
@@ -46,7 +61,7 @@ def extract_shard(
     clips, record = read_table(corpus.store, table_name(DOWNLOAD.folder, shard))
     with corpus.store.workspace() as scratch:
         tar = _media_tar(corpus, shard, record, clips, scratch)
-        return extract_fetched(corpus, shard, folder, run, clips, tar, scratch, advance=advance)
+        return extract_fetched(corpus, shard, folder, run, FetchedMedia(clips, tar), scratch, advance=advance)
 
 
 def extract_fetched(
@@ -54,8 +69,7 @@ def extract_fetched(
     shard: int,
     folder: str,
     run: RunSettings,
-    clips: pa.Table,
-    tar_path: Path | None,
+    media: FetchedMedia,
     scratch: Path,
     before_commit: Callable[[Path], None] = lambda tar: None,
     advance: Advance = ignore_progress,
@@ -67,8 +81,7 @@ def extract_fetched(
         shard: Shard number.
         folder: Folder that the stage commits to.
         run: Settings of this run, with the decoder's deadline and memory limit.
-        clips: Rows of the shard as the download stage wrote them.
-        tar_path: Local tar that the rows' offsets refer to; None where all rows refer to the user's own files.
+        media: Clips of the shard and their media.
         scratch: Workspace of the corpus's store.
         before_commit: Callback for the finished tar, before the commit.
         advance: Callback for the number of clips that have just been decoded.
@@ -79,8 +92,8 @@ def extract_fetched(
         tar = scratch / "av.tar"
         results: dict[str, Extracted] = {}
         with ShardWriter(tar) as writer:
-            for fetched in clips.to_pylist():
-                result = _extract_clip(extractor, trial, fetched, rows[fetched["id"]], tar_path)
+            for fetched in media.clips.to_pylist():
+                result = _extract_clip(extractor, trial, fetched, rows[fetched["id"]], media.tar)
                 advance(1)
                 if result is None:
                     continue
@@ -108,6 +121,7 @@ def _extract_clip(
     start = max(0.0, clip.start_seconds - zero)
     end = None if clip.end_seconds is None else clip.end_seconds - zero
     if fetched["path"] is None:
+        assert tar_path is not None, "rows without a path refer to the tar"
         span = MediaSpan(tar_path, start, end, fetched["offset"], fetched["length"])
     else:
         path = Path(fetched["path"])
@@ -131,7 +145,9 @@ def _with_jumps_of_cut(fetched: Mapping[str, Any], result: Extracted) -> Extract
         return result
     jumps = info.get(TIME_JUMPS)
     # All numbers among these facts are stored as floats.
-    if result.outcome.state is not State.DONE or type(jumps) not in (int, float) or not 1 <= jumps <= MOST_JUMPS:
+    if isinstance(jumps, bool) or not isinstance(jumps, int | float) or not 1 <= jumps <= MOST_JUMPS:
+        return result
+    if result.outcome.state is not State.DONE:
         return result
     return replace(result, facts={**result.facts, "time_jumps": result.facts["time_jumps"] + int(jumps)})
 

@@ -23,7 +23,7 @@ from vidaudio.errors import CorpusError, StoreError, UsageError
 from vidaudio.hashing import sha256_of
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.download import FetchedShard, committed_elsewhere, fetch_shard, spending
-from vidaudio.pipeline.stages.extract import extract_fetched, extract_shard
+from vidaudio.pipeline.stages.extract import FetchedMedia, extract_fetched, extract_shard
 from vidaudio.pipeline.stages.negative_cache import sweep_negative_caches
 from vidaudio.pipeline.stages.retry_rounds import AlreadyCommitted
 from vidaudio.shards.commit import (
@@ -93,7 +93,7 @@ def _commit_both(
     def draft(av_tar: Path) -> None:
         store.create(f"{folder}/{draft_name(shard, sha256_of(av_tar))}", data)
 
-    extract_fetched(corpus, shard, AV, run, fetched.table, fetched.tar, scratch, draft)
+    extract_fetched(corpus, shard, AV, run, FetchedMedia(fetched.table, fetched.tar), scratch, draft)
     record = _settle(corpus, shard)
     if record is None:
         raise CorpusError(

@@ -61,6 +61,22 @@ class RetryPolicy:
     stop_after_equal_answers: int = 25
 
 
+@dataclass(frozen=True, slots=True)
+class RoundCallbacks:
+    """Functions that the rounds call.
+
+    Attributes:
+        answered: Callback for the outcome of each source that is not a local file; called at once, in any thread.
+        committed: Function that returns whether another build has committed the sources by now; called before and
+            after every source, in any thread.
+        retracted: Callback for the sources whose answers proved suspicious, before `FetchAborted` is raised.
+    """
+
+    answered: Callable[[str, Sequence[Fetched]], None] = lambda url, clips: None
+    committed: Callable[[], bool] = lambda: False
+    retracted: Callable[[Sequence[str]], None] = lambda urls: None
+
+
 @dataclass(slots=True)
 class RetryState:
     """Outcome of every clip, by id, and the costs so far, whatever the outcome.
@@ -95,9 +111,7 @@ def fetch_in_rounds(
     rate_limiter: RateLimiter,
     rules: RetryPolicy,
     report: RetryState | None = None,
-    answered: Callable[[str, Sequence[Fetched]], None] = lambda url, clips: None,
-    committed: Callable[[], bool] = lambda: False,
-    retracted: Callable[[Sequence[str]], None] = lambda urls: None,
+    callbacks: RoundCallbacks | None = None,
 ) -> RetryState:
     """Fetch all sources into subfolders of `folder`, in rounds.
 
@@ -109,20 +123,17 @@ def fetch_in_rounds(
         rules: Tries, threads, waiting times and limits.
         report: State that is updated throughout, so that costs are known even after an error. Clips that it already
             contains are not requested. None for an empty state.
-        answered: Callback for the outcome of each source that is not a local file; called at once, in any thread.
-        committed: Function that returns whether another build has committed the sources by now; called before and
-            after every source, in any thread.
-        retracted: Callback for the sources whose answers proved suspicious, before `FetchAborted` is raised.
+        callbacks: Functions to call; None for none.
 
     Raises:
-        AlreadyCommitted: When `committed` returns True.
+        AlreadyCommitted: When `callbacks.committed` returns True.
         FetchAborted: When `rules.tries` rounds were broken off because sources in a row failed alike (one round is
             enough for the reasons of `TRIP_LIMITS`), a site permanently refused too many sources alike, or the local
             disk is full.
         RateLimiterUnreachable: When the rate limiter cannot be reached, so that no request may be sent.
     """
     report = RetryState() if report is None else report
-    return _Rounds(jobs, folder, options, rate_limiter, rules, report, answered, committed, retracted).run()
+    return _Rounds(jobs, folder, options, rate_limiter, rules, report, callbacks or RoundCallbacks()).run()
 
 
 def source_outcome(clips: Sequence[Fetched]) -> Outcome:
@@ -141,9 +152,7 @@ class _Rounds:
         rate_limiter: RateLimiter,
         rules: RetryPolicy,
         report: RetryState,
-        answered: Callable[[str, Sequence[Fetched]], None],
-        committed: Callable[[], bool],
-        retracted: Callable[[Sequence[str]], None],
+        callbacks: RoundCallbacks,
     ) -> None:
         self._jobs, self._folder, self._options, self._rate_limiter, self._rules = (
             jobs,
@@ -161,7 +170,7 @@ class _Rounds:
             if (spans := tuple(span for span in job.spans if span.id not in report.fetched))
         }
         self._tries = dict.fromkeys(self._wanted, 0)
-        self._report, self._answered, self._committed, self._retracted = report, answered, committed, retracted
+        self._report, self._callbacks = report, callbacks
         # Hashes of corrupt files as fetched, by the source's number, and the sources of each hash.
         self._corrupt: dict[int, set[str]] = {}
         self._sources_of: dict[str, set[int]] = {}
@@ -232,15 +241,15 @@ class _Rounds:
     def _retract(self) -> None:
         """Withdraw what was recorded of the sources that got the suspicious answer."""
         decided = (job for job in self._jobs if all(span.id in self._report.fetched for span in job.spans))
-        self._retracted([job.url for job in decided if self._equal.is_suspect(job.url, self._outcome(job))])
+        self._callbacks.retracted([job.url for job in decided if self._equal.is_suspect(job.url, self._outcome(job))])
 
     def _ask(self, number: int, breaker: CircuitBreaker) -> list[Fetched]:
         """Fetch a source and return its clips' outcomes; an empty list where the round was broken off before."""
         if breaker.broken.is_set():
             return []
-        if self._committed():
+        if self._callbacks.committed():
             raise AlreadyCommitted
-        stop = _Stop(breaker.broken, self._committed)
+        stop = _Stop(breaker.broken, self._callbacks.committed)
         url, spans, traffic = self._jobs[number].url, self._spans(number), Traffic()
         folder = self._folder / f"{number:06d}"
         try:
@@ -251,11 +260,11 @@ class _Rounds:
             with self._report.lock:
                 self._report.traffic.add(traffic)
                 self._report.tries += 1
-        if self._committed():
+        if self._callbacks.committed():
             raise AlreadyCommitted
         outcome = source_outcome(got)
         if is_remote(url):
-            self._answered(url, got)
+            self._callbacks.answered(url, got)
             if self._equal.note(url, outcome):
                 breaker.broken.set()
         if outcome.transient and breaker.broken.is_set():

@@ -5,9 +5,9 @@ send back the files that the page saves; `tally` evaluates them with the key.
 """
 
 from vidaudio.report.listening.items import Item, read_items
-from vidaudio.report.listening.page import MadePage, make_page
+from vidaudio.report.listening.page import MadePage, PageText, make_page
 from vidaudio.report.listening.scores import Tally
 from vidaudio.report.listening.study import Key, Kind
 from vidaudio.report.listening.tally import tally
 
-__all__ = ["Item", "Key", "Kind", "MadePage", "Tally", "make_page", "read_items", "tally"]
+__all__ = ["Item", "Key", "Kind", "MadePage", "PageText", "Tally", "make_page", "read_items", "tally"]

@@ -119,7 +119,9 @@ def read_items(path: Path) -> list[Item]:
     items: dict[str, Item] = {}
     for line, row in rows:
         if None in row or None in row.values():
-            raise ListeningError(f"{path}, line {line}: the header has {len(reader.fieldnames)} columns, the line not.")
+            raise ListeningError(
+                f"{path}, line {line}: the header has {len(reader.fieldnames or ())} columns, the line not."
+            )
         values = {name: value.strip() for name, value in row.items()}
         item = _item(path, line, values)
         if item.name in items:

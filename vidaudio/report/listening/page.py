@@ -63,6 +63,19 @@ class MadePage:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """Text that a page shows to listeners.
+
+    Attributes:
+        title: Heading of the page; None for the default heading of the kind.
+        introduction: Paragraph for listeners, plain text.
+    """
+
+    title: str | None = None
+    introduction: str = ""
+
+
 def make_page(
     systems: Mapping[str, Path],
     page: Path,
@@ -72,8 +85,7 @@ def make_page(
     count: int | None = None,
     seed: int | None = None,
     level: Level = Level.AS_IS,
-    title: str | None = None,
-    introduction: str = "",
+    text: PageText | None = None,
 ) -> MadePage:
     """Write a listening test and, beside it, its key (`page.key.json` of `page.html`).
 
@@ -87,8 +99,7 @@ def make_page(
         seed: Seed of names, sides and items; None for a random one. The key contains it and the page does not, since
             the seed and the folders together reveal the systems.
         level: Loudness matching of the sounds.
-        title: The page's heading; None for the kind's own.
-        introduction: A paragraph for listeners, plain text.
+        text: Heading and introduction; None for the default heading of the kind, without an introduction.
 
     Raises:
         ListeningError: When folders have no common sounds, items have no texts, or the page or key exists already.
@@ -111,6 +122,7 @@ def make_page(
     if kind is Kind.MOS and len(questions) == 1:
         notes.append("only fidelity is asked: relevance needs a text or image for every item, in the table of items.")
     rendered, seconds = _render(chosen, sounds, level, notes)
+    text = text or PageText()
 
     by_name = {item.name: item for item in chosen}
     number = {name: place for place, name in enumerate(numbering)}
@@ -118,8 +130,8 @@ def make_page(
         "answersFormat": ANSWERS_FORMAT,
         "kind": kind.value,
         "questions": questions,
-        "title": storable_text(title or TITLES[kind]),
-        "introduction": storable_text(introduction, max_characters=LONGEST_INTRODUCTION, keep_line_ends=True),
+        "title": storable_text(text.title or TITLES[kind]),
+        "introduction": storable_text(text.introduction, max_characters=LONGEST_INTRODUCTION, keep_line_ends=True),
         "minutes": max(1, round(seconds / 60)),
         "trials": {n: page_trial(t, by_name[t.item], number[t.item]) for n, t in trials.items()},
     }

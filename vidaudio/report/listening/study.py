@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from vidaudio.report.listening.items import Item
 
-KEY_FORMAT = "vidaudio-listening-key/1"
+KEY_FORMAT: Literal["vidaudio-listening-key/1"] = "vidaudio-listening-key/1"
 ANSWERS_FORMAT = "vidaudio-listening-answers/1"
 TRIAL_NAME_BITS = 64
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -44,6 +45,7 @@ from vidaudio.training.checkpoint import best_device
 __all__ = [
     "HEAD_METHODS",
     "METHODS",
+    "EvaluateRequest",
     "EvaluationReport",
     "TestMaterial",
     "TestPair",
@@ -56,38 +58,17 @@ __all__ = [
 FILTER_MIXTURES = 512
 
 
-def evaluate(
-    checkpoint: str | Path,
-    data: str | TestMaterial,
-    *,
-    split: str = "test",
-    methods: Sequence[str] | None = None,
-    different_labels: bool = False,
-    mixtures: int | None = None,
-    phrasings: str | None = None,
-    noise_heads: str = "drop",
-    scorer: str = "museval",
-    processes: int = 1,
-    allow_leaks: bool = False,
-    sounds: str | Path | None = None,
-    sounds_count: int = 10,
-    sounds_choice: str = "first",
-    encoder_weights: str | None = None,
-    progress: bool = True,
-) -> EvaluationReport:
-    """Score a system on test mixtures.
+@dataclass(frozen=True, slots=True)
+class EvaluateRequest:
+    """Evaluation of one system: what is tested on what, and how it is scored.
 
-    Args:
+    Attributes:
         checkpoint: A run's folder or its weights file.
-        data: The test sounds; or a packed corpus, described further by `split`, `different_labels` and `mixtures`.
-        split: Split of the corpus to test on; ignored if `data` is a `TestMaterial`.
+        data: The test sounds; or a packed corpus, whose split `test` is drawn from.
         methods: Some of `METHODS` and, for a system without queries, of `HEAD_METHODS`. None for the mixture and all
             right and wrong queries that the system supports, or all of `HEAD_METHODS`. `wrong_text` and `wrong_image`
             query a kind of sound that is not in the mixture; `fixed_filter` is the best mask per label that is constant
             in time, learned on the split that the system was trained on.
-        different_labels: Whether the interference has another label than the target; ignored if `data` is a
-            `TestMaterial`.
-        mixtures: Maximum number of pairs, None for all; ignored if `data` is a `TestMaterial`.
         phrasings: Name or path of a list of phrasings; each becomes an additional method, see
             `vidaudio.tasks.separation.evaluation.phrasings`.
         noise_heads: `drop` or `keep`, see `vidaudio.tasks.separation.evaluation.methods.Estimator`.
@@ -99,6 +80,30 @@ def evaluate(
         sounds_choice: Mixtures to write: the `first`, `best` or `worst`.
         encoder_weights: Local weights of the encoder; None for the recorded ones.
         progress: Whether to show a progress bar.
+    """
+
+    checkpoint: str | Path
+    data: str | Path | TestMaterial
+    methods: Sequence[str] | None = None
+    phrasings: str | None = None
+    noise_heads: str = "drop"
+    scorer: str = "museval"
+    processes: int = 1
+    allow_leaks: bool = False
+    sounds: str | Path | None = None
+    sounds_count: int = 10
+    sounds_choice: str = "first"
+    encoder_weights: str | None = None
+    progress: bool = True
+
+    @property
+    def material(self) -> TestMaterial:
+        """Return the test sounds."""
+        return self.data if isinstance(self.data, TestMaterial) else TestMaterial(str(self.data))
+
+
+def evaluate(request: EvaluateRequest) -> EvaluationReport:
+    """Score a system on test mixtures.
 
     Raises:
         VidaudioError: When the corpora, methods or mixtures do not fit, or test sources leaked.
@@ -107,21 +112,19 @@ def evaluate(
         EncoderError: When the encoder cannot be loaded.
         ManifestError: When a list or manifest of the protocol is missing or differs.
     """
-    material = data
-    if not isinstance(material, TestMaterial):
-        material = TestMaterial(str(data), split=split, different_labels=different_labels, mixtures=mixtures)
-    loaded = load_checkpoint(checkpoint)
-    chosen = methods_of(loaded, methods)
-    asked = load_phrasings(phrasings) if phrasings is not None else ()
+    material = request.material
+    loaded = load_checkpoint(request.checkpoint)
+    chosen = methods_of(loaded, request.methods)
+    asked = load_phrasings(request.phrasings) if request.phrasings is not None else ()
     protocol, tests = plan(loaded, material)
     leaks = find_leaks(
         loaded.training_sources, (sound.source for item in tests.items for sound in (item.target, item.interference))
     )
-    if not allow_leaks:
-        refuse_leaks(leaks, str(checkpoint))
+    if not request.allow_leaks:
+        refuse_leaks(leaks, str(request.checkpoint))
     filters = fit_filters(loaded, material.data, best_device()) if "fixed_filter" in chosen else None
     unlabelled = sum(not item.target.label for item in tests.items)
-    if unlabelled == len(tests.items) and NEEDS_LABEL & set(methods or ()):
+    if unlabelled == len(tests.items) and NEEDS_LABEL & set(request.methods or ()):
         raise PackError(
             f"none of the {unlabelled} targets has a label, and text queries are made of labels; ask by pictures alone "
             "(--methods image)"
@@ -132,12 +135,12 @@ def evaluate(
         chosen,
         phrasings=asked,
         filters=filters,
-        noise_heads=noise_heads,
-        encoder_weights=encoder_weights,
-        skippable=chosen if methods is None else (),
+        noise_heads=request.noise_heads,
+        encoder_weights=request.encoder_weights,
+        skippable=chosen if request.methods is None else (),
     )
     with tqdm(
-        total=len(tests.items), desc="evaluating", unit="mixture", disable=not progress, dynamic_ncols=True
+        total=len(tests.items), desc="evaluating", unit="mixture", disable=not request.progress, dynamic_ncols=True
     ) as bar:
 
         def estimates() -> Iterator:
@@ -145,9 +148,9 @@ def evaluate(
                 yield estimator.estimate(item)
                 bar.update()
 
-        scores = score_estimates(estimates(), scorer=scorer, processes=processes)
+        scores = score_estimates(estimates(), scorer=request.scorer, processes=request.processes)
     about = ReportHeader(
-        checkpoint=str(checkpoint),
+        checkpoint=str(request.checkpoint),
         system=loaded.recipe.system,
         step=loaded.step,
         train_query=train_query(loaded),
@@ -155,13 +158,14 @@ def evaluate(
         protocol=protocol.name if protocol is not None else f"split {material.split}",
         split=material.split,
         planned=tests.planned,
-        scorer=scorer,
-        noise_heads=noise_heads,
+        scorer=request.scorer,
+        noise_heads=request.noise_heads,
         phrasings={phrasing.name: phrasing.sentences for phrasing in asked},
         notes=_notes(tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""),
         incomplete=not tests.complete,
     )
-    kept = {m for m in estimator.methods if noise_heads == "keep" and (m in ASKED_BY or m.startswith(PHRASING_PREFIX))}
+    keeps_heads = request.noise_heads == "keep"
+    kept = {m for m in estimator.methods if keeps_heads and (m in ASKED_BY or m.startswith(PHRASING_PREFIX))}
     report = EvaluationReport(
         about=about,
         methods=tuple(estimator.methods),
@@ -171,8 +175,8 @@ def evaluate(
         names={item.number: (item.target.key, item.interference.key) for item in tests.items},
         oracles=(ORACLES | kept) & set(estimator.methods),
     )
-    if sounds is not None:
-        write_sounds(sounds, report, tests, estimator, count=sounds_count, choice=sounds_choice)
+    if request.sounds is not None:
+        write_sounds(request.sounds, report, tests, estimator, count=request.sounds_count, choice=request.sounds_choice)
     return report
 
 

@@ -6,7 +6,7 @@ import functools
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -81,11 +81,17 @@ class SeparationModule(TrainingModule):
         # Reading values from the device would make it wait, so this is done only if some queries may be missing.
         return queries, known.all(dim=1) if table.missing else None
 
+    @property
+    def eval_model(self) -> Separator:
+        """Return the model that is validated and saved as best."""
+        return cast(Separator, super().eval_model)
+
     def forward(self, batch: Mapping[str, Any], *, step: int, optimiser: str = "") -> Tensor:
         """Return the loss of one part of a batch, weighted by the part's share of the batch."""
         queries, usable = self.queries(batch, modality_at(self.recipe.query.train, step), TRAIN)
         query = self.recipe.query
         if query.kind == "pictures" and query.pictures.trained and query.pictures.augment:
+            assert queries is not None, "images are queries"
             queries = augment_pictures(
                 queries,
                 seed=self.recipe.seed,
@@ -98,7 +104,7 @@ class SeparationModule(TrainingModule):
             counted = int(usable.sum())
             # If no mixture is left, the whole part is computed with weight 0: other ranks wait for this one's
             # all-reduce.
-            if 0 < counted < mixtures:
+            if queries is not None and 0 < counted < mixtures:
                 audio, gains, queries = audio[usable], gains[usable], queries[usable]
         mean = functools.partial(mean_over_ranks, count=counted)
         parts = self.model.loss(audio, queries, gains, step=step, batch_mean=mean)
@@ -137,6 +143,7 @@ class SeparationModule(TrainingModule):
         self._mixtures = 0
         self._gains: list[list[float]] = []
         if self._wrong is None:
+            assert self.validation_stream is not None
             self._wrong = WrongQueries(
                 self.validation_stream,
                 lambda batch: self.queries(batch, self.recipe.query.validation, VALIDATION),
@@ -147,7 +154,7 @@ class SeparationModule(TrainingModule):
         """Add the losses and gains of one batch to the sums of the validation."""
         queries, usable = self.queries(batch, self.recipe.query.validation, VALIDATION)
         audio = batch["audio"]
-        if usable is not None:
+        if queries is not None and usable is not None:
             audio, queries = audio[usable], queries[usable]
         if not len(audio):
             return
@@ -155,6 +162,7 @@ class SeparationModule(TrainingModule):
         for name, value in self.eval_model.loss(audio, queries, step=None).items():
             self._parts[name] = self._parts.get(name, 0.0) + value.double() * len(audio)
         self._mixtures += len(audio)
+        assert self._wrong is not None, "see `begin_validation`"
         self._gains += self._improvements(audio, queries, self._wrong.draw(batch, usable)).tolist()
 
     def end_validation(self) -> dict[str, float]:

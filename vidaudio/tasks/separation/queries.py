@@ -87,6 +87,8 @@ class CorpusQueries(QueryEncoder):
         weights: Local weights of the encoder; None for the recorded ones.
     """
 
+    encoder: dict[str, Any]
+
     def __init__(self, encoder: dict[str, Any], query: QueryBlock, weights: str | None = None) -> None:
         self.encoder = encoder
         self.dimensions = encoder["dimensions"]
@@ -227,13 +229,17 @@ class FrozenPictureQueries(PictureQueries):
     """
 
     def __init__(self, query: QueryBlock, encoder: dict[str, Any] | None = None, weights: str | None = None) -> None:
+        from vidaudio.encoders.resnet import ResNetEncoder
+
         named_by = NAMED_BY_RECORD if encoder is not None and weights is None else None
         weights = weights or query.pictures.weights
         if weights is None:
             raise EncoderError(
                 "a frozen picture encoder needs weights: --set query.pictures.weights=/path/to/resnet18.pth"
             )
-        self._resnet = load_encoder(EncoderSpec(RESNET, weights, "float32", 16, named_by))
+        resnet = load_encoder(EncoderSpec(RESNET, weights, "float32", 16, named_by))
+        assert isinstance(resnet, ResNetEncoder)
+        self._resnet = resnet
         self.encoder = self._resnet.fingerprint
         self.dimensions = self._resnet.dimensions
         if encoder is not None and encoder["weights_sha256"] != self._resnet.weights_sha256:

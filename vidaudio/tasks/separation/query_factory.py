@@ -52,6 +52,7 @@ def make_query_encoder(
     if weights is not None and (own or query.kind in ("label", "none")):
         warn_unused_encoder(weights, recipe.system)
     if query.kind == "corpus":
+        assert encoder is not None, "vectors of a corpus have an encoder"
         check_vectors(query, encoder)
         return CorpusQueries(encoder, query, weights)
     if query.kind == "label":
@@ -64,6 +65,7 @@ def make_query_encoder(
         from vidaudio.tasks.separation.vector_table import TableQueries
 
         path = weights or query.vectors
+        assert path is not None, "a recipe without a table of vectors is refused when it is read"
         with loading(f"table {path}", [path], NAMED_BY_RECORD if trained and weights is None else None):
             return TableQueries(path, recorded)
     if query.kind == "pictures":

@@ -25,6 +25,41 @@ from vidaudio.training.checkpoint import best_device
 
 
 @dataclass(frozen=True, slots=True)
+class SoundQuery:
+    """Description of the wanted sound: words, images or a video; each of them may be combined with unwanted words.
+
+    Attributes:
+        words: Text queries; several texts request all of their sounds together.
+        without: Texts of unwanted sounds; alone, they request everything else.
+        images: Image files that together are the query, instead of `words`.
+        video: Video whose pictures are the query, instead of `words`.
+        video_span: `middle`, as many pictures as in training, from the video's middle; or `whole`, all, one per second.
+    """
+
+    words: Sequence[str] = ()
+    without: Sequence[str] = ()
+    images: Sequence[str | Path] = ()
+    video: str | Path | None = None
+    video_span: Literal["middle", "whole"] = "middle"
+
+    @property
+    def has_wanted(self) -> bool:
+        """Return whether a wanted sound is described, not only unwanted ones."""
+        return bool(self.words or self.images or self.video is not None)
+
+    def check(self) -> None:
+        """Refuse a query in several ways at once, and a span without a video.
+
+        Raises:
+            QueryError: When the query is ambiguous.
+        """
+        if sum([bool(self.words), bool(self.images), self.video is not None]) > 1:
+            raise QueryError("ask in one way: in words (--query), by pictures (--image), or by a video (--query-video)")
+        if self.video_span == "whole" and self.video is None:
+            raise QueryError("--whole-video says how much of a --query-video to look at, and none is named")
+
+
+@dataclass(frozen=True, slots=True)
 class SeparationResult:
     """Result of a separation: the files that were written.
 
@@ -71,11 +106,7 @@ def separate(
     out: str | Path,
     checkpoint: str | Path,
     *,
-    query: str | Sequence[str] | None = None,
-    without: Sequence[str] = (),
-    images: Sequence[str | Path] = (),
-    video: str | Path | None = None,
-    video_span: Literal["middle", "whole"] = "middle",
+    query: str | SoundQuery | None = None,
     threshold: float | None = None,
     encoder_weights: str | None = None,
     progress: bool = False,
@@ -90,11 +121,8 @@ def separate(
         out: Output path; the suffix decides the format. If the mixture is a video, a video's suffix writes its picture
             with the separated sound. A system without queries writes one file per source, `out-1.wav` ...
         checkpoint: A run's folder or its weights file.
-        query: Text query; several texts request all of their sounds together.
-        without: Texts of unwanted sounds; alone, they request everything else.
-        images: Image files that together are the query, instead of `query`.
-        video: Video whose pictures are the query, instead of `query`.
-        video_span: `middle`, as many pictures as in training, from the video's middle; or `whole`, all, one per second.
+        query: Wanted sound: a text, or a `SoundQuery` for several texts, images or a video; None for a system without
+            queries.
         threshold: Threshold of a binary mask; None for a soft mask, as in the paper.
         encoder_weights: Local weights of the encoder, used instead of the recorded place.
         progress: Whether to show a progress bar.
@@ -105,12 +133,8 @@ def separate(
         CheckpointError: When the checkpoint cannot be read.
         EncoderError: When the encoder cannot be loaded.
     """
-    words = [query] if isinstance(query, str) else list(query or ())
-    ways = [bool(words), bool(images), video is not None]
-    if sum(ways) > 1:
-        raise QueryError("ask in one way: in words (--query), by pictures (--image), or by a video (--query-video)")
-    if video_span == "whole" and video is None:
-        raise QueryError("--whole-video says how much of a --query-video to look at, and none is named")
+    asked = SoundQuery(words=[query]) if isinstance(query, str) else query or SoundQuery()
+    asked.check()
     heard = read_sound(mixture)
     # Detects an output name that cannot be written before the work, not after it.
     check_output(out, mixture)
@@ -120,12 +144,12 @@ def separate(
     )
     request = None
     if maker.modalities:
-        if not any(ways) and not without:
+        if not asked.has_wanted and not asked.without:
             raise QueryError(
                 "say what to separate, in words (--query, --without) or by a picture (--image, --query-video)"
             )
-        request = _request(loaded, maker, words, without, images, video, video_span)
-    elif any(ways) or without:
+        request = _request(loaded, maker, asked)
+    elif asked.has_wanted or asked.without:
         raise QueryError(
             f"{loaded.recipe.system} cannot be asked for a sound; leave the query out and take all sources"
         )
@@ -163,25 +187,17 @@ def _rounded(decibels: float) -> float | None:
     return round(decibels, 2) if math.isfinite(decibels) else None
 
 
-def _request(
-    loaded: Checkpoint,
-    maker: QueryEncoder,
-    words: Sequence[str],
-    without: Sequence[str],
-    images: Sequence[str | Path],
-    video: str | Path | None,
-    video_span: str,
-) -> Request:
-    if images:
-        wanted = [maker.encode_images(open_images(images))]
-    elif video is not None:
-        most = loaded.recipe.data.window_frames if video_span == "middle" else None
+def _request(loaded: Checkpoint, maker: QueryEncoder, query: SoundQuery) -> Request:
+    if query.images:
+        wanted = [maker.encode_images(open_images(query.images))]
+    elif query.video is not None:
+        most = loaded.recipe.data.window_frames if query.video_span == "middle" else None
         # Decoded in this process: the decoder for corpora, `media.extract`, has a deadline but refuses videos without
         # sound.
-        wanted = [maker.encode_images(video_pictures(video, maker.image_size, most=most))]
+        wanted = [maker.encode_images(video_pictures(query.video, maker.image_size, most=most))]
     else:
-        wanted = maker.encode_joint(words)
-    unwanted = [maker.encode_text(word) for word in without]
+        wanted = maker.encode_joint(query.words)
+    unwanted = [maker.encode_text(word) for word in query.without]
     like = (wanted or unwanted)[0]
     return Request(_stacked(wanted, like), _stacked(unwanted, like))
 

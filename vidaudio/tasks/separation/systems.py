@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from vidaudio.errors import RecipeError
@@ -25,7 +26,7 @@ _COMPOSITIONS: dict[str, list[tuple]] = {
 }
 _COMPOSED_OF = ("query.kind", "query.encoder", "query.train", "noise heads", "query.pictures.trained")
 # Modalities that each kind of query can be made from.
-_MODALITIES = {
+_MODALITIES: Mapping[tuple[str, str | None], set[Modality]] = {
     ("corpus", "clip"): {"image", "text"},
     ("corpus", "resnet18-dilated"): {"image"},
     ("label", None): {"text"},

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from vidaudio.errors import CheckpointError, PackError
 from vidaudio.separation import headline_figures
+from vidaudio.separation.pictures import PictureQuery
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.checkpoint import build_model
 from vidaudio.tasks.separation.data import indexes, shares, streams
@@ -166,7 +167,7 @@ class SeparationTask(TrainingTask):
         if self.recipe.query.kind == "pictures" and pictures.trained and weights:
             from vidaudio.encoders.resnet import load_resnet_weights
 
-            load_resnet_weights(module.model.query.body, weights)
+            load_resnet_weights(cast(PictureQuery, module.model.query).body, weights)
         if self.recipe.init_from is None:
             return None
         encoder, labels = self.query_encoder.encoder, self.query_encoder.labels
@@ -190,4 +191,4 @@ class SeparationTask(TrainingTask):
 
     def log_samples(self, module: TrainingModule, writers: Sequence[LogWriter], step: int) -> None:
         """Log sounds and spectrograms of the first validation mixtures."""
-        self._samples.log(module, writers, step)
+        self._samples.log(cast(SeparationModule, module), writers, step)

@@ -50,6 +50,7 @@ class ValidationSamples:
     def _first(self, module: SeparationModule) -> dict[str, Any]:
         if self._batch is None:
             # Not this rank's part: the first mixtures are the same for any number of ranks.
+            assert module.validation_stream is not None
             stream = copy.copy(module.validation_stream)
             stream.set_rank(0, 1)
             batch = stream.batch(0)
@@ -68,7 +69,7 @@ def _separated(module: SeparationModule, batch: dict[str, Any]) -> dict[str, Ten
     model.eval()
     queries, usable = module.queries(batch, module.recipe.query.validation, VALIDATION)
     audio = batch["audio"]
-    if usable is not None:
+    if queries is not None and usable is not None:
         audio, queries = audio[usable], queries[usable]
     if not len(audio):
         return None

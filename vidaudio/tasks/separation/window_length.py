@@ -34,10 +34,11 @@ def with_window(front_end: FrontEndBlock, seconds: float | None, levels: int) ->
                 f"(window_samples {samples}, frames {frames}); state one of them: to go by the seconds, "
                 "--set model.front_end.window_samples=null --set model.front_end.frames=null"
             )
+    if samples is None:
+        assert frames is not None
+        samples = frames * hop - 1
     if frames is None:
         frames = 1 + samples // hop
-    if samples is None:
-        samples = frames * hop - 1
     bins = front_end.n_fft // 2 + 1
     if max(frames, samples // hop) * bins > MAX_PICTURE:
         raise ValueError(
@@ -55,6 +56,7 @@ def frames_near(seconds: float, sample_rate: int, hop: int, levels: int) -> int:
 
 def other_length(front_end: FrontEndBlock, seconds: float | None) -> str | None:
     """Return a sentence if the windows differ from the requested length by more than 1 %; otherwise None."""
+    assert front_end.window_samples is not None, "see `with_window`"
     found = front_end.window_samples / front_end.sample_rate
     if seconds is None or abs(found - seconds) <= 0.01 * seconds:
         return None

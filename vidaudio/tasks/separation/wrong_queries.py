@@ -6,7 +6,7 @@ A mixture's wrong query depends only on its target, so that validations agree fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -48,7 +48,7 @@ class WrongQueries:
         self._queries = torch.cat(queries)[:CANDIDATES] if queries else None
         self._kinds = self._kinds[:CANDIDATES]
 
-    def draw(self, batch: dict[str, Any], usable: Tensor | None) -> tuple[Tensor, Tensor] | None:
+    def draw(self, batch: Mapping[str, Any], usable: Tensor | None) -> tuple[Tensor, Tensor] | None:
         """Return a query for each usable mixture of a batch, and whether it is wrong for that mixture.
 
         Returns:
@@ -72,7 +72,7 @@ class WrongQueries:
                 return number
         return -1
 
-    def _held(self, batch: dict[str, Any], kept: Tensor) -> list[list[tuple[str, str]]]:
+    def _held(self, batch: Mapping[str, Any], kept: Tensor) -> list[list[tuple[str, str]]]:
         """Return first label and source of every source of the kept mixtures."""
         indexes = [corpus.index for corpus in self._stream.corpora]
         found = []

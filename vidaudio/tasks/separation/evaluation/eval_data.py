@@ -92,6 +92,7 @@ def _lists(material: TestMaterial, protocol: Protocol | None) -> tuple[list[List
             f"the protocol {protocol.name} is made of the authors' lists, which are not part of this package; name the "
             "folder that holds them with --list-dir (see manifests/clipsep.yaml)"
         )
+    assert protocol.targets is not None, "a protocol that is no bare split has lists"
     return (
         read_published_list(protocol.targets, material.list_dir),
         read_published_list(protocol.interference or protocol.targets, material.list_dir),
@@ -107,6 +108,7 @@ def _corpus(data: str, split: str | None, shape: WindowShape, loaded: Checkpoint
     of_corpus = asked and loaded.recipe.query.kind == "corpus"
     if not of_corpus:
         return EvalCorpus.of(index, shape)
+    assert loaded.encoder is not None, "queries of the corpus have an encoder"
     wanted = loaded.encoder["weights_sha256"]
     encoder = next((c.encoder for c in index.vectors if c.fingerprint.get("weights_sha256") == wanted), None)
     if encoder is None:

@@ -146,11 +146,11 @@ class ClipLocator:
 def around(corpus: EvalCorpus, row: int, seconds: float) -> Window:
     """Return a window with the sound centred on a time of the sample, and the images of the nearest grid window."""
     windows, rate = corpus.windows, corpus.index.sample_rate
-    first = round(seconds * rate) - windows.shape.samples // 2
+    first = round(seconds * rate) - windows.shape.length_samples // 2
     nearest = min(
         (windows.at(row, number) for number in range(windows.count(row))), key=lambda w: abs(w.first_sample - first)
     )
-    return Window(nearest.frames, first, windows.shape.samples)
+    return Window(nearest.frames, first, windows.shape.length_samples)
 
 
 def _plain(label: str) -> str:

@@ -170,7 +170,7 @@ class Estimator:
             for method, candidates in zip(queries, self._asked(spectrum, asked), strict=True):
                 yield from (((method, n), mask) for n, mask in enumerate(candidates))
         label = item.target.label
-        if "fixed_filter" in self.methods and label and label in self.filters.labels:
+        if self.filters is not None and "fixed_filter" in self.methods and label and label in self.filters.labels:
             rows = self.filters.mask(label).to(self.device)
             yield ("fixed_filter", 0), front_end.to_linear(rows.expand(-1, front_end.config.frames)[None])[0]
         if "ideal_binary_mask" in self.methods:
@@ -230,7 +230,7 @@ class Estimator:
         key = (method if method in self._phrasings else "text", label)
         if key not in self._words and label not in self.unknown_labels:
             try:
-                if method in self._phrasings:
+                if self._plain is not None and method in self._phrasings:
                     query = phrased_query(self._plain, self._phrasings[method], label)
                 else:
                     query = self.maker.encode_text(label)

@@ -14,7 +14,7 @@ from vidaudio.errors import MediaError
 from vidaudio.media.audio_files import read_sound
 from vidaudio.separation import museval_scores, resample
 from vidaudio.separation.fast_sdr import fast_scores
-from vidaudio.tasks.separation.evaluation.scorers import MEASURES, Score
+from vidaudio.tasks.separation.evaluation.scorers import Score
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,9 @@ def score_files(
     found: dict[str, Score | None] = {}
     for path in estimates:
         estimate = sounds[str(path)][:samples]
-        found[str(path)] = _score(references, estimate, mixed, scorer)
+        own = found[str(path)] = _score(references, estimate, mixed, scorer)
         rest = _score(references, mixed - estimate, mixed, scorer) if path in or_rest else None
-        if rest is not None and (found[str(path)] is None or rest.sdr > found[str(path)].sdr):
+        if rest is not None and (own is None or rest.sdr > own.sdr):
             found[str(path)] = replace(rest, candidate=1)
     with np.errstate(divide="ignore"):
         residual = 10 * np.log10(np.sum((mixed - wanted - other) ** 2) / max(np.sum(mixed**2), 1e-30))
@@ -117,5 +117,6 @@ def _score(references: np.ndarray, estimate: np.ndarray, mixture: np.ndarray, sc
         found = museval_scores(references, np.stack([estimate, mixture - estimate]))
         return None if found is None else Score(**found)
     values = fast_scores(torch.from_numpy(references)[None], torch.from_numpy(estimate)[None, None])
-    score = Score(**{name: values[name].item() for name in MEASURES})
+    sdr, sir, sar, si_sdr = (values[name].item() for name in ("sdr", "sir", "sar", "si_sdr"))
+    score = Score(sdr, sir, sar, si_sdr)
     return None if np.isnan(score.sdr) else score

@@ -191,7 +191,7 @@ def draw_sweep(report: SweepReport, path: Path) -> None:
     FigureCanvasSVG(figure)
     axis = figure.subplots()
     at = {value: place for place, value in enumerate(dict.fromkeys(value for value, *_ in report.points))}
-    lines = {}
+    lines: dict[tuple[str, str], list[Any]] = {}
     for value, heads, each in report.points:
         for method in _methods(report.points):
             if method.startswith("wrong_"):
@@ -228,7 +228,7 @@ def write_comparison(reports: Sequence[EvaluationReport], folder: str | Path, *,
     (folder / "comparison.md").write_text(comparison(reports, published=published))
     described = json.dumps([report.as_dict() for report in reports], indent=2, sort_keys=True)
     (folder / "comparison.json").write_text(described + "\n")
-    lines = []
+    lines: list[str] = []
     for report in reports:
         header, *rows = as_csv(report).splitlines()
         lines += [] if lines else [f"checkpoint,{header}"]
