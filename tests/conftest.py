@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vidaudio.cli.messages import show_messages
+
 if TYPE_CHECKING:
     from tests.media_world import MediaWorld
     from tests.s3_server import S3Server
@@ -49,6 +51,11 @@ QUICK = (
     "tests/test_public_api.py",
     "tests/test_text.py",
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _messages_as_at_the_command_line() -> None:
+    show_messages()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

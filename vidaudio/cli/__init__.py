@@ -22,6 +22,7 @@ BARE_OPTIONS = {"--retry-failed": "transient"}
 def main() -> None:
     """Run the command line; an error for users is printed as one message and becomes an exit code."""
     from vidaudio.cli.app import app
+    from vidaudio.cli.messages import show_messages
     from vidaudio.errors import VidaudioError
     from vidaudio.text import storable_text
 
@@ -29,6 +30,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    show_messages()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:

@@ -5,14 +5,13 @@ Rows are compared by 64-bit hashes of their ids and contents, so that ten millio
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
 from vidaudio.corpus.tombstones import Tombstones
 from vidaudio.errors import CorpusError
@@ -20,6 +19,8 @@ from vidaudio.hashing import find_hashes, hashed
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.checks import storable_table
 from vidaudio.manifest.source import ChosenRows, RowSource
+
+_log = logging.getLogger(__name__)
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(29)
@@ -74,7 +75,7 @@ def new_rows(
         )
     if refused:
         said = f"{refused:,} rows of the list are of sources that were removed from {url}: they are left out"
-        tqdm.write(said, file=sys.stderr)
+        _log.warning(said)
     return ChosenRows(rows, added) if added.any() else None
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from vidaudio.errors import MediaError
 from vidaudio.files import atomic_write, name_for_c
@@ -16,6 +15,8 @@ from vidaudio.media.declared_duration import announced_seconds, looks_like_mp3
 from vidaudio.media.decode.unstated_length import FlacWithoutLength, read_sound_file
 from vidaudio.media.soundtrack import VIDEO_FORMATS, check_picture_fits, replace_soundtrack, write_soundtrack
 from vidaudio.shards.scratch import temporary_folder
+
+_log = logging.getLogger(__name__)
 
 # Codecs pad and trim: a file counts as cut off only if more than this is missing.
 MISSING_SECONDS = 0.1
@@ -69,10 +70,9 @@ def read_sound(path: str | Path) -> Sound:
         raise MediaError(f"{path} holds values that are not numbers")
     announced = announced_seconds(path)
     if announced is not None and announced - sound.seconds > MISSING_SECONDS:
-        tqdm.write(
+        _log.warning(
             f"{path} breaks off after {sound.seconds:.2f} s of the {announced:.2f} s that it announces; what is there "
-            "is taken",
-            file=sys.stderr,
+            "is taken"
         )
     return sound
 
@@ -90,10 +90,9 @@ def _read(path: str | Path) -> Sound:
     found = read_sound_file(path)
     sound = Sound(np.ascontiguousarray(found.samples.T), found.sample_rate, found.subtype)
     if not found.length_stated and len(found.samples):
-        tqdm.write(
+        _log.warning(
             f"{path} does not state its length (its recording was cut off, or it was written to a pipe); it was read "
-            f"to its end, {sound.seconds:.2f} s",
-            file=sys.stderr,
+            f"to its end, {sound.seconds:.2f} s"
         )
     return sound
 

@@ -8,6 +8,7 @@ store, not the scheduler, decides what is done.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -42,6 +43,8 @@ from vidaudio.text import number_of
 
 if TYPE_CHECKING:
     from distributed import Client
+
+_log = logging.getLogger(__name__)
 
 MOST_CAUSES_SHOWN = 3
 
@@ -93,7 +96,7 @@ def build(
         check_scheduler(recipe.dask)
     opened, run = create_or_open(where, recipe, listed), recipe.run_settings()
     if opened.store.warning:
-        tqdm.write(opened.store.warning, file=sys.stderr)
+        _log.warning(opened.store.warning)
     _sweep(opened, run)
     if reasons is not None:
         opened = _plan_retry(opened, reasons)
@@ -164,7 +167,7 @@ def _plan_retry(corpus: Corpus, reasons: frozenset[Reason]) -> Corpus:
     """Plan failed clips once more. If no clip is planned, print why."""
     grown = plan_retry(corpus, reasons)
     if len(grown.parts) == len(corpus.parts):
-        tqdm.write(nothing_retried(corpus, reasons), file=sys.stderr)
+        _log.warning(nothing_retried(corpus, reasons))
     return grown
 
 
@@ -183,10 +186,9 @@ def _pack_or_leave(
     except PackExistsError as standing:
         if not standing.only_grown:
             raise
-        tqdm.write(
+        _log.warning(
             f"training/{settings.name} was packed before the corpus grew or lost clips, and stays as it is; for all: "
-            f"vidaudio pack {corpus.url} --name NAME",
-            file=sys.stderr,
+            f"vidaudio pack {corpus.url} --name NAME"
         )
         return False
     return True
@@ -204,7 +206,7 @@ def _sweep(corpus: Corpus, run: RunSettings) -> None:
             for folder in tar_folders(corpus.store):
                 sweep_orphans(corpus.store, folder)
     except LockHeld as busy:
-        tqdm.write(f"nothing is swept this time: {busy}", file=sys.stderr)
+        _log.warning(f"nothing is swept this time: {busy}")
 
 
 def _sweep_late(corpus: Corpus) -> None:
@@ -230,7 +232,7 @@ def _pack(
     begin_pack(corpus, plan, models)
     tasks = missing_tasks(corpus.store, plan)
     for warning in plan.warnings if tasks else ():
-        tqdm.write(f"warning: {warning}", file=sys.stderr)
+        _log.warning(f"warning: {warning}")
     if tasks:
         with connected(run.dask) if client is None else contextlib.nullcontext(client) as used:
             run_pack_tasks(used, corpus, tasks, models, run, report, progress=progress)

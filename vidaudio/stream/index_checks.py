@@ -37,7 +37,15 @@ _FOOTER_DICTIONARIES, _FOOTER_BATCHES, _MESSAGE_HEADER, _BATCH_COMPRESSION = 2, 
 _TAIL_BYTES, _BLOCK_BYTES = 10, 24
 _CONTINUED = 0xFFFFFFFF
 _NO_RUNS = "it does not say where splits begin"
-_ENCODER_TEXTS = tuple("architecture pretrained weights_sha256 precision interpolation resize_mode pooling".split())
+_ENCODER_TEXTS = (
+    "architecture",
+    "pretrained",
+    "weights_sha256",
+    "precision",
+    "interpolation",
+    "resize_mode",
+    "pooling",
+)
 
 
 class BadIndex(ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError
 from vidaudio.files import atomic_write
@@ -21,6 +20,8 @@ from vidaudio.json_values import parse_object
 from vidaudio.text import is_utf8, number_of, shown_name
 from vidaudio.training.state_reading import LAST_FILE, are_sources, check_facts, is_count, state_paths
 from vidaudio.training.state_weights import newest_state_file, weights_of_state
+
+_log = logging.getLogger(__name__)
 
 BEST_FILE = "best.safetensors"
 FORMAT = 1
@@ -124,7 +125,7 @@ def _unvalidated(run: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
     if sources is not None:
         tensors[SOURCES_TENSOR] = sources
     step = number_of(described["step"], "step")
-    tqdm.write(f"{run} holds no {BEST_FILE}: its state {state.name} after {step} is used, never validated", sys.stderr)
+    _log.warning(f"{run} holds no {BEST_FILE}: its state {state.name} after {step} is used, never validated")
     return tensors, {"format": FORMAT, **described}, state
 
 

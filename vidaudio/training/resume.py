@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from vidaudio.config.recipes import check
 from vidaudio.errors import CheckpointError, PackError
@@ -18,6 +16,8 @@ from vidaudio.training.base import TrainingModule, TrainingTask
 from vidaudio.training.checkpoint import BEST_FILE
 from vidaudio.training.distributed import current_rank
 from vidaudio.training.state_reading import LAST_FILE, DamagedState, State, misfit, newest_whole, state_paths
+
+_log = logging.getLogger(__name__)
 
 LOCK_FILE = ".lock"
 # Errors of network disks without locks.
@@ -49,7 +49,7 @@ def newest_state(folder: Path, *, pass_over_damaged: bool = False) -> State | No
         raise CheckpointError(f"{newer[0]}; --auto-resume goes on from the state before, {before}, or delete it")
     if current_rank().rank == 0:
         for one in newer:
-            tqdm.write(f"{one}; going on from the state before, {before}", file=sys.stderr)
+            _log.warning(f"{one}; going on from the state before, {before}")
     return newest
 
 
@@ -169,10 +169,9 @@ class FolderLock:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in NO_LOCKS:
-                tqdm.write(
+                _log.warning(
                     f"the disk of {folder} has no locks ({error.strerror}): nothing keeps a second process from "
-                    "training there at the same time",
-                    file=sys.stderr,
+                    "training there at the same time"
                 )
             else:
                 self._file.close()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError
 from vidaudio.training.state_reading import newest_whole, read_state
+
+_log = logging.getLogger(__name__)
 
 # In a state's weights, names of the module's `model` begin with this.
 _MODEL_PREFIX = "model."
@@ -30,7 +31,7 @@ def newest_state_file(run: Path) -> Path | None:
             raise CheckpointError(f"{damaged[0]}, and {run} holds no other state and no best weights")
         return None
     for one in damaged:
-        tqdm.write(f"{one}; the state before is used, {newest.path} of step {newest.step}", file=sys.stderr)
+        _log.warning(f"{one}; the state before is used, {newest.path} of step {newest.step}")
     return newest.path
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import math
 import random
-import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import yaml
-from tqdm import tqdm
 
 from vidaudio.errors import CheckpointError, VidaudioError
 from vidaudio.files import atomic_write
@@ -45,6 +44,8 @@ from vidaudio.training.resume import (
 from vidaudio.training.schedule import unfinished_warmup
 from vidaudio.training.state_files import remove_leftovers
 from vidaudio.training.state_reading import State, read_state
+
+_log = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.yaml"
 INIT_FILE = "init.json"
@@ -118,7 +119,7 @@ def run_training(
     first = here.rank == 0
     told = [*task.prepare(), *_warnings(task)]
     for sentence in told if first else ():
-        tqdm.write(sentence, file=sys.stderr)
+        _log.warning(sentence)
     _seed_everything(recipe.seed)
     module = task.make_module()
     begun_with = None if state is not None else task.initialise(module)

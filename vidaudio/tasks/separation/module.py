@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from vidaudio.separation import Separator, candidate_masks, mix_sources, summarise
 from vidaudio.separation.fast_sdr import image_sdr, scale_invariant_sdr
@@ -25,6 +24,8 @@ from vidaudio.tasks.separation.wrong_queries import WrongQueries
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule
 from vidaudio.training.distributed import all_gather_object, all_reduce_sum, mean_over_ranks
 from vidaudio.training.schedule import rate_factor
+
+_log = logging.getLogger(__name__)
 
 TRAIN, VALIDATION = "train", "validation"
 # Numbers that are logged as sums over a step, not as means over its mixtures.
@@ -176,7 +177,7 @@ class SeparationModule(TrainingModule):
         mixtures = sum(count for _, count, _ in ranks)
         if not mixtures:
             none = "no mixture of the validation split has a label for every source: nothing is validated"
-            tqdm.write(none, file=sys.stderr)
+            _log.warning(none)
             return {"validation/loss": math.nan}
         names = next(sums for sums, count, _ in ranks if count)
         means = {name: torch.tensor(sum(sums.get(name, 0.0) for sums, _, _ in ranks) / mixtures) for name in names}

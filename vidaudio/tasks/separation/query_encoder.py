@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import open_clip
 import torch
 from torch import Tensor
 from torchvision.models import ResNet18_Weights
-from tqdm import tqdm
 
 from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.image import PictureEncoder
@@ -21,6 +20,8 @@ from vidaudio.encoders.named_by import NamedByFile
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
 from vidaudio.encoders.spec import PACKAGE_FOLDER, RESNET, EncoderSpec
 from vidaudio.errors import EncoderError, QueryError
+
+_log = logging.getLogger(__name__)
 
 # Corpora and checkpoints come from other people: the encoder they name is not the user's own choice.
 NAMED_BY_RECORD = NamedByFile(
@@ -122,7 +123,7 @@ def warn_unused_encoder(weights: str, system: str) -> None:
     """
     if not Path(_packaged(weights)).exists():
         raise EncoderError(f"--encoder-weights: there is no file or folder {weights}")
-    tqdm.write(f"{system} needs no encoder to be asked: --encoder-weights {weights} is not used", file=sys.stderr)
+    _log.warning(f"{system} needs no encoder to be asked: --encoder-weights {weights} is not used")
 
 
 def query_from_text(encoder: ClipEncoder, text: str, templates: tuple[str, ...]) -> Tensor:
