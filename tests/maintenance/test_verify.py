@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,14 +13,15 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+from tests.maintenance.checks import check, files_of
 from tests.media_world import MediaWorld, pack_here, world_recipe, world_run
 from vidaudio.cli.app import app
-from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
+from vidaudio.corpus.corpus import create_or_open, open_corpus
 from vidaudio.errors import CorpusError, EncoderError, UsageError
 from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.export import export
 from vidaudio.maintenance.status import corpus_status
-from vidaudio.maintenance.verify import VerifyReport, encoders, verify_corpus
+from vidaudio.maintenance.verify import encoders
 from vidaudio.maintenance.verify.findings import Sampler
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
 from vidaudio.manifest.source import TableRows
@@ -32,19 +32,6 @@ from vidaudio.shards.commit import encode_table, read_table
 from vidaudio.shards.open import open_store
 from vidaudio.shards.scratch import PREFIX, scratch_prefix
 from vidaudio.shards.tar import ShardWriter
-
-
-@pytest.fixture
-def copied(built_corpus: Corpus, tmp_path: Path) -> Path:
-    return shutil.copytree(built_corpus.url, tmp_path / "corpus", ignore=shutil.ignore_patterns("runs", "other"))
-
-
-def check(corpus: Path | str, sample: float = 1.0) -> VerifyReport:
-    return verify_corpus(str(corpus), sample=sample, progress=False)
-
-
-def files_of(report: VerifyReport) -> set[str]:
-    return {problem.file for problem in report.problems}
 
 
 def embeddings(corpus: Path) -> Path:
@@ -128,65 +115,6 @@ def training(corpus: Path) -> list[Path]:
 
 def open_table(path: Path) -> pa.Table:
     return read_table(open_store(path.parent), path.name)[0]
-
-
-class TestBits:
-    def test_a_flipped_bit_anywhere_in_any_tar_table_or_index_is_found(self, copied):
-        """Random bits, one a file; files that are checked with the help of another are not flipped together."""
-        choice = random.Random(3)
-        groups = ("manifest.parquet", "*/*.tar", "training/*/*.tar", "*/*.parquet", "*/*/*.parquet", "*/*/*.arrow")
-        seen = 0
-        for pattern in groups:
-            before = {path: path.read_bytes() for path in sorted(copied.glob(pattern))}
-            for _ in range(3):
-                flipped = {path: with_flipped_bit(data, choice) for path, data in before.items()}
-                for path, data in flipped.items():
-                    path.write_bytes(data)
-                report = check(copied)
-                silent = {str(path.relative_to(copied)) for path in flipped} - files_of(report)
-                if pattern != "manifest.parquet" or changes_the_list(*before.values(), *flipped.values()):
-                    assert silent == set()
-                assert all(p.what and p.remedy for p in report.problems)
-                seen += len(flipped)
-            for path, data in before.items():
-                path.write_bytes(data)
-        assert seen == 3 * len([p for p in copied.rglob("*") if p.suffix in (".tar", ".parquet", ".arrow")])
-        assert check(copied).ok
-
-    @pytest.mark.parametrize("name", ["clips", "av", "embeddings", "training"])
-    def test_a_truncated_and_an_empty_table_are_named(self, copied, name):
-        path = sorted((copied / name).rglob("*.parquet"))[0]
-        whole = path.read_bytes()
-        for damaged in (whole[:-20], b"", b"PAR1" * 100):
-            path.write_bytes(damaged)
-            assert files_of(check(copied)) == {str(path.relative_to(copied))}
-
-    def test_a_damaged_list_and_damaged_settings_are_named(self, copied):
-        whole = (copied / "manifest.parquet").read_bytes()
-        (copied / "manifest.parquet").write_bytes(whole[: len(whole) // 2])
-        assert files_of(check(copied)) == {"manifest.parquet"}
-        (copied / "manifest.parquet").write_bytes(whole)
-        settings = (copied / "corpus.json").read_text()
-        (copied / "corpus.json").write_text(settings.replace('"jpeg_quality": 92', '"jpeg_quality": 93'))
-        assert "corpus.json" in files_of(check(copied))
-
-
-def with_flipped_bit(data: bytes, choice: random.Random) -> bytes:
-    flipped = bytearray(data)
-    flipped[choice.randrange(len(data))] ^= 1 << choice.randrange(8)
-    return bytes(flipped)
-
-
-def changes_the_list(before: bytes, after: bytes) -> bool:
-    """Whether a change to the list's file can be seen by anyone who reads it: it carries no seal."""
-    import io
-
-    import pyarrow.parquet as pq
-
-    try:
-        return not pq.read_table(io.BytesIO(before)).equals(pq.read_table(io.BytesIO(after)))
-    except (pa.ArrowException, OSError, ValueError):
-        return True
 
 
 class TestFiles:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import mmap
 import random
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.verify_memory import NO_TAR, write_whole_corpus
+from tests.maintenance.checks import check
 from vidaudio.config.corpus import load_corpus_recipe
 from vidaudio.corpus import manifest_parts
-from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
-from vidaudio.maintenance.verify import VerifyReport, manifest_lookup, split_leaks, verify_corpus
+from vidaudio.corpus.corpus import create_or_open, open_corpus
+from vidaudio.maintenance.verify import manifest_lookup, split_leaks, verify_corpus
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.index import PackIndex
 from vidaudio.maintenance.verify.manifest_lookup import ListedClips, origin_digest, words_digest
@@ -51,15 +51,6 @@ def few_hashes(texts: pa.ChunkedArray) -> np.ndarray:
 def colliding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest_lookup, "hashed", few_hashes)
     monkeypatch.setattr(split_leaks, "hashed", few_hashes)
-
-
-@pytest.fixture
-def copied(built_corpus: Corpus, tmp_path: Path) -> Path:
-    return shutil.copytree(built_corpus.url, tmp_path / "corpus", ignore=shutil.ignore_patterns("runs", "other"))
-
-
-def check(corpus: Path) -> VerifyReport:
-    return verify_corpus(str(corpus), progress=False)
 
 
 def mix_up(table: Path) -> None:
