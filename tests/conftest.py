@@ -24,6 +24,7 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 # What `make quick` runs: pure functions and tiny files, without builds and training.
 QUICK = (
     "tests/benchmarks/test_tables.py",
+    "tests/compat",
     "tests/config",
     "tests/corpus/test_shard_plan.py",
     "tests/docs/test_commands.py",
