@@ -16,7 +16,6 @@ from tests.media_world import MediaWorld
 from vidaudio.corpus.corpus import open_corpus
 from vidaudio.manifest import clips_from_table, read_manifest, write_manifest
 from vidaudio.media.outcomes import Reason, State
-from vidaudio.pipeline.stages import crash_attribution
 from vidaudio.pipeline.stages.crash_attribution import DEATHS_ALONE, FOLDER, AttemptRecord, attempt
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.shards.store import LocalStore
@@ -83,8 +82,7 @@ def test_clips_that_kill_cost_themselves_and_no_other(media_world: MediaWorld, t
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
-    monkeypatch.setattr(crash_attribution, "_current_run", lambda: "this")
+def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path)
 
 
@@ -93,7 +91,7 @@ def died(**values) -> AttemptRecord:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         gone = process.pid, psutil.Process(process.pid).create_time()
         process.stdin.close()
-    return replace(AttemptRecord.here(), process=gone, **values)
+    return replace(AttemptRecord.here("this"), process=gone, **values)
 
 
 def leave(store: LocalStore, *tries: AttemptRecord) -> None:
@@ -103,22 +101,22 @@ def leave(store: LocalStore, *tries: AttemptRecord) -> None:
 
 def test_a_try_leaves_no_note_when_it_ends_and_takes_earlier_ones_along(store: LocalStore):
     leave(store, died())
-    trial = attempt(store, 3)
+    trial = attempt(store, 3, "this")
     trial.__enter__()
     assert len(store.list(f"{FOLDER}/000003")) == 2
     with pytest.raises(ZeroDivisionError):
         trial.gen.throw(ZeroDivisionError)
     assert list(store.list(f"{FOLDER}/000003")) == ["0.json"]
-    with attempt(store, 3):
+    with attempt(store, 3, "this"):
         pass
     assert store.list(f"{FOLDER}/000003") == {}
 
 
 def test_after_a_death_clips_are_decoded_alone_and_the_note_says_which(store: LocalStore):
-    with attempt(store, 3) as trial:
+    with attempt(store, 3, "this") as trial:
         assert not trial.alone
     leave(store, died())
-    with attempt(store, 3) as trial:
+    with attempt(store, 3, "this") as trial:
         assert trial.alone
         assert not trial.is_poisoned("a")
         notes = [json.loads(store.read(f"{FOLDER}/000003/{name}")) for name in store.list(f"{FOLDER}/000003")]
@@ -127,7 +125,7 @@ def test_after_a_death_clips_are_decoded_alone_and_the_note_says_which(store: Lo
 
 def test_only_deaths_alone_at_the_same_clip_make_it_guilty(store: LocalStore):
     leave(store, died(), died(alone=True, clip="a"), died(alone=True, clip="b"), died(alone=True, clip="b"))
-    with attempt(store, 3) as trial:
+    with attempt(store, 3, "this") as trial:
         assert not trial.is_poisoned("a")
         assert trial.is_poisoned("b")
         assert not trial.is_poisoned("c")
@@ -146,22 +144,25 @@ def test_only_deaths_alone_at_the_same_clip_make_it_guilty(store: LocalStore):
 )
 def test_other_deaths_never_count_against_a_clip(store: LocalStore, innocent: dict):
     if innocent == {"process": None}:
-        innocent = {"process": AttemptRecord.here().process}
+        innocent = {"process": AttemptRecord.here("this").process}
     leave(store, *(replace(died(alone=True, clip="a"), **innocent) for _ in range(DEATHS_ALONE + 1)))
-    with attempt(store, 3) as trial:
+    with attempt(store, 3, "this") as trial:
         assert not trial.alone
         assert not trial.is_poisoned("a")
 
 
 def test_of_another_machine_only_the_note_can_tell(store: LocalStore):
-    leave(store, *(replace(AttemptRecord.here(alone=True, clip="a"), host="elsewhere") for _ in range(DEATHS_ALONE)))
-    with attempt(store, 3) as trial:
+    leave(
+        store,
+        *(replace(AttemptRecord.here("this", alone=True, clip="a"), host="elsewhere") for _ in range(DEATHS_ALONE)),
+    )
+    with attempt(store, 3, "this") as trial:
         assert trial.is_poisoned("a")
 
 
 def test_of_another_container_of_this_machine_only_the_note_can_tell(store: LocalStore):
     """It counts its processes anew: a living process of that number here says nothing, nor does a missing one."""
-    there = replace(AttemptRecord.here(alone=True, clip="a"), namespace=1)
+    there = replace(AttemptRecord.here("this", alone=True, clip="a"), namespace=1)
     leave(store, *(replace(there, process=gone) for gone in (died().process, there.process)))
-    with attempt(store, 3) as trial:
+    with attempt(store, 3, "this") as trial:
         assert trial.is_poisoned("a")

@@ -18,6 +18,7 @@ from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.pipeline.build import _raise_errors
 from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.stages.circuit_breaker import stopped_by
+from vidaudio.pipeline.task_id import TaskId
 from vidaudio.pipeline.task_loop import SCHEDULER_GONE, Progress, run_tasks
 
 
@@ -136,3 +137,10 @@ sys.exit("; ".join(failed) or 0)
 def test_threads_of_a_worker_that_need_pytorch_at_once_all_get_it():
     done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("stage", "part"), [("download", "000012"), ("pack", "train-000003")])
+def test_a_task_is_found_again_by_its_key(stage: str, part: str):
+    task = TaskId(stage, part, "18a3f")
+    assert TaskId.parse(task.key) == task
+    assert str(task) == f"{stage}-{part}"

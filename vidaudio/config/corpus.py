@@ -259,8 +259,12 @@ class RunSettings(RecipeModel):
 
     They are never read from a corpus, and a corpus object cannot hold them. So code that opens a corpus again (for a
     retry, or after growth) cannot replace the settings that the user has just given with older ones.
+
+    Attributes:
+        id: Id of the run, the same in all its tasks; empty where a stage is run without a driver.
     """
 
+    id: str = ""
     download: FetchPolicy = FetchPolicy()
     extract: ExtractLimits = ExtractLimits()
     dask: DaskBlock = DaskBlock()

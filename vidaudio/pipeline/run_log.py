@@ -64,12 +64,11 @@ class RunLog:
         Args:
             task: Name of the task, `<stage>-<shard>`; `run` for an error of the whole run.
             text: What happened.
-            spent: What the task had cost by then, named as in a record; written as a row of its own, without clips.
+            spent: What the task had cost by then, as a record; written as a row of its own, without clips.
         """
         self.failed += 1
         if spent:
-            stage, _, shard = task.rpartition("-")
-            self._row({**spent, "stage": stage, "shard": int(shard)})
+            self._row(spent)
         if len(self.errors) < MOST_ERRORS_KEPT:
             self.errors[task] = text
 

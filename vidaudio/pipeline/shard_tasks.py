@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -26,6 +26,7 @@ from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.stages import PACK, StageFunction, shard_stages
 from vidaudio.pipeline.stages.circuit_breaker import RunCircuitBreaker, TrailingFailures
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers
+from vidaudio.pipeline.task_id import TaskId
 from vidaudio.pipeline.task_loop import Progress, run_tasks
 from vidaudio.shards.commit import committed_shards, read_record, table_name
 from vidaudio.stream.vector_columns import VectorColumn
@@ -109,27 +110,31 @@ class _Run:
     Attributes:
         client: Client of the Dask cluster.
         ref: Reference to the corpus.
-        settings: Settings of the run.
+        settings: Settings of the run, with its id.
         report: Log of the run.
-        id: Part of every task's key, so that no run gets results of an older one.
     """
 
     client: Client
     ref: CorpusRef
     settings: RunSettings
     report: RunLog
-    id: str = field(default_factory=lambda: f"{time.time_ns():x}")
 
     def submit(
         self,
         task: Callable[..., dict[str, Any]],
         *arguments: Any,
-        name: str,
+        stage: str,
+        part: str,
         resource: str = "cpu",
         retries: int = TASK_RETRIES,
     ) -> Future:
-        """Submit `task(ref, *arguments)` under the name `<stage>-<shard>`; it takes one unit of a resource."""
-        options = {"key": f"{name}-{self.id}", "resources": {resource: 1}, "retries": retries, "pure": False}
+        """Submit `task(ref, *arguments)` under the name of a `TaskId`; it takes one unit of a resource."""
+        options = {
+            "key": TaskId(stage, part, self.settings.id).key,
+            "resources": {resource: 1},
+            "retries": retries,
+            "pure": False,
+        }
         return self.client.submit(task, self.ref, *arguments, **options)
 
     def drive(
@@ -146,6 +151,10 @@ class _Run:
         bar.close()
 
 
+def _with_id(run: RunSettings) -> RunSettings:
+    return run.model_copy(update={"id": f"{time.time_ns():x}"})
+
+
 def run_shard_tasks(
     client: Client,
     corpus: Corpus,
@@ -159,8 +168,9 @@ def run_shard_tasks(
     """Run the missing stages of every unfinished shard, with a bounded number of shards in flight."""
     by_name = {stage.column.stage: stage for stage in shard_stages(run.download.keep)}
     clips = corpus.clips_by_shard()
+    run = _with_id(run)
     tasks = _Run(client, corpus.ref, run, report)
-    topic = f"vidaudio-{tasks.id}"
+    topic = f"vidaudio-{run.id}"
 
     def submit(work: tuple[int, list[str]]) -> list[Future]:
         shard, names = work
@@ -170,9 +180,9 @@ def run_shard_tasks(
             needs = [futures[need] for need in column.needs if need in futures]
             # A stage that fetches has its own retries; repeating it at once would waste requests on the whole list.
             retries = 0 if column.resource == "net" else TASK_RETRIES
-            stage = name, column.folder_for(models), by_name[name].run
-            named: dict[str, Any] = {"name": f"{name}-{shard:06d}", "resource": column.resource, "retries": retries}
-            futures[name] = tasks.submit(run_task, *stage, shard, run, topic, *needs, **named)
+            arguments = name, column.folder_for(models), by_name[name].run, shard, run, topic, *needs
+            named = {"stage": name, "part": f"{shard:06d}", "resource": column.resource}
+            futures[name] = tasks.submit(run_task, *arguments, **named, retries=retries)
         return list(futures.values())
 
     total = int(clips[missing.shards].sum())
@@ -213,7 +223,7 @@ def run_pack_tasks(
 
     Where it is worthwhile, the clips of every source shard are first written once, so that pack tasks can read ranges.
     """
-    shared = _Run(client, corpus.ref, run, report)
+    shared = _Run(client, corpus.ref, _with_id(run), report)
     if is_worthwhile(tasks):
         tasks = tasks.reading(sources_folder(tasks.plan_hash))
         _run_source_tasks(shared, corpus, tasks, models, progress=progress)
@@ -221,7 +231,7 @@ def run_pack_tasks(
             return
 
     def submit(task: PackTask) -> list[Future]:
-        return [shared.submit(run_pack_task, models, task, name=f"{PACK}-{task.name}")]
+        return [shared.submit(run_pack_task, models, task, stage=PACK, part=task.name)]
 
     bar = Progress("packing", unit="sample", total=tasks.samples, shards=len(tasks), shown=progress)
     shared.drive(tasks, submit, bar, lambda task: len(task.samples))
@@ -237,7 +247,7 @@ def _run_source_tasks(
     columns = packed_columns(corpus.store, tasks.settings, models[EMBED.stage])
 
     def submit(shard: int) -> list[Future]:
-        return [shared.submit(run_source_task, columns, tasks.sources, shard, name=f"gather-{shard:06d}")]
+        return [shared.submit(run_source_task, columns, tasks.sources, shard, stage="gather", part=f"{shard:06d}")]
 
     bar = Progress("reading", unit="shard", total=len(shards), shards=len(shards), shown=progress)
     shared.drive(shards, submit, bar, lambda shard: 1)

@@ -21,6 +21,7 @@ from vidaudio.media.outcomes import Reason
 from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.stages.circuit_breaker import FetchAborted
 from vidaudio.pipeline.stages.download import spent_by
+from vidaudio.pipeline.task_id import TaskId
 
 if TYPE_CHECKING:
     from dask.typing import Key
@@ -184,7 +185,8 @@ def run_tasks(
             text, cause = _described(culprit), _shared_cause(culprit)
             if cause is not None:
                 text = causes.setdefault(cause, text)
-            report.error(str(culprit.key).rsplit("-", 1)[0], text, spent_by(culprit.exception()))
+            task, spent = TaskId.parse(str(culprit.key)), spent_by(culprit.exception())
+            report.error(str(task), text, {**spent, "stage": task.stage, "shard": int(task.part)} if spent else None)
             stopped = stopped or _ends_the_run(culprit)
         # Tasks that finished before another task of the chain failed still count, with their cost.
         records, lost = _records(chain)

@@ -52,10 +52,10 @@ class AttemptRecord:
     namespace: int = 0
 
     @classmethod
-    def here(cls, **values: object) -> AttemptRecord:
+    def here(cls, run: str, **values: object) -> AttemptRecord:
         """Return the record of an attempt by the current process."""
         own = _identity(os.getpid()), _identity(os.getppid())
-        here = _current_run(), socket.gethostname(), boot_id()
+        here = run, socket.gethostname(), boot_id()
         return cls(*here, *own, namespace=namespace(), **values)  # type: ignore[arg-type]
 
     def died_by_itself(self, now: AttemptRecord) -> bool:
@@ -77,15 +77,16 @@ class Attempt:
     Args:
         store: Store of the corpus.
         folder: Folder of the shard's notes.
+        run: Id of the run.
         earlier: Records of earlier attempts whose notes remain.
 
     Attributes:
         alone: Whether to decode every clip in a process of its own, because a worker died in an earlier attempt.
     """
 
-    def __init__(self, store: Store, folder: str, earlier: list[AttemptRecord]) -> None:
-        self._store, self._name = store, f"{folder}/{secrets.token_hex(8)}.json"
-        here = AttemptRecord.here()
+    def __init__(self, store: Store, folder: str, run: str, earlier: list[AttemptRecord]) -> None:
+        self._store, self._name, self._run = store, f"{folder}/{secrets.token_hex(8)}.json", run
+        here = AttemptRecord.here(run)
         died = [one for one in earlier if one.died_by_itself(here)]
         self._deaths = Counter(one.clip for one in died if one.clip is not None)
         self.alone = bool(died)
@@ -101,20 +102,20 @@ class Attempt:
         return False
 
     def _note(self, clip_id: str | None) -> None:
-        data = json.dumps(asdict(AttemptRecord.here(alone=self.alone, clip=clip_id))).encode()
+        data = json.dumps(asdict(AttemptRecord.here(self._run, alone=self.alone, clip=clip_id))).encode()
         self._store.replace(self._name, data)
 
 
 @contextmanager
-def attempt(store: Store, shard: int) -> Iterator[Attempt]:
-    """Provide an attempt at extracting a shard.
+def attempt(store: Store, shard: int, run: str) -> Iterator[Attempt]:
+    """Provide an attempt at extracting a shard in the run with this id.
 
     Its note is deleted when the attempt ends, also with an error, and remains when its worker dies. A successful
     attempt also deletes the notes of the shard's earlier attempts.
     """
     folder = f"{FOLDER}/{shard:06d}"
     earlier = dict(_notes(store, folder))
-    trial = Attempt(store, folder, list(earlier.values()))
+    trial = Attempt(store, folder, run, list(earlier.values()))
     try:
         yield trial
     except BaseException:
@@ -132,17 +133,6 @@ def _notes(store: Store, folder: str) -> Iterator[tuple[str, AttemptRecord]]:
         except FileNotFoundError:
             continue  # that attempt has just ended
         yield name, AttemptRecord(**{**note, "process": tuple(note["process"]), "parent": tuple(note["parent"])})
-
-
-def _current_run() -> str:
-    """Return the run's id, with which the Dask keys of its tasks end; empty where this thread runs no task."""
-    from distributed import get_worker
-
-    try:
-        key = get_worker().get_current_task()
-    except ValueError:
-        return ""
-    return str(key).rpartition("-")[2]
 
 
 def _identity(process_id: int) -> tuple[int, float]:

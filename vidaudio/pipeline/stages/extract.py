@@ -88,7 +88,7 @@ def extract_fetched(
     """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
     options = ExtractOptions(**(run.extract.model_dump() | corpus.settings.extract.model_dump()))
-    with attempt(corpus.store, shard) as trial, decoders.borrowed(options) as extractor:
+    with attempt(corpus.store, shard, run.id) as trial, decoders.borrowed(options) as extractor:
         tar = scratch / "av.tar"
         results: dict[str, Extracted] = {}
         with ShardWriter(tar) as writer:
