@@ -77,7 +77,7 @@ def test_malformed_rows_stop_the_command_and_write_nothing_unless_skipped(write,
     assert f"{path}:4: 'short' is not a YouTube id" in refuse("vggsound", path, "-o", out)
     assert not out.exists()
     output = run("vggsound", path, "-o", out, "--skip-bad-rows")
-    assert "skipped  1 malformed rows:" in output
+    assert "skipped  1 malformed row:" in output
     assert f"{path}:4: 'short' is not a YouTube id" in output
 
 

@@ -22,7 +22,7 @@ from tests.packs.plans import planned
 from tests.pipeline.dask_cluster import dask_cluster
 from vidaudio.cli.app import app
 from vidaudio.corpus.corpus import open_corpus
-from vidaudio.errors import CorpusError, RecipeError
+from vidaudio.errors import BuildError, CorpusError, RecipeError
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.manifest import clips_from_table
 from vidaudio.packs import input_cache
@@ -276,7 +276,7 @@ def test_a_short_av_tar_is_named_and_nothing_is_packed_of_it(built_corpus, tmp_p
     for tar in (folder / "av").glob("*.tar"):
         with tar.open("r+b") as file:
             file.truncate(3000)
-    with pytest.raises(CorpusError, match="shorter than its table says"):
+    with pytest.raises(BuildError, match="shorter than its table says"):
         pack(str(folder), built_corpus.pack.model_copy(update={"name": "again"}), progress=False)
     assert not list((folder / "training" / "again").glob("*.parquet"))
 

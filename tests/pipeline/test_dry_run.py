@@ -18,7 +18,7 @@ from tests.pipeline.test_build import contents
 from vidaudio.config.corpus import CorpusRecipe
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.media_retention import draft_name
-from vidaudio.errors import BuildError, CorpusError, UsageError, VidaudioError
+from vidaudio.errors import CorpusError, UsageError, VidaudioError
 from vidaudio.maintenance.remove import remove
 from vidaudio.manifest import Clip, clips_from_table, read_manifest, source, write_manifest
 from vidaudio.media.outcomes import Reason
@@ -409,7 +409,7 @@ def test_shards_whose_media_were_not_kept_are_named_as_such(planned, tmp_path: P
     assert plan.missing_shards == {"download": 0, "extract": 1}
     assert (plan.without_media, plan.local_bytes) == (1, 0)
     assert "without media (download.keep)" in str(plan)
-    with pytest.raises(BuildError, match=r"were not kept \(download.keep\)"):
+    with pytest.raises(CorpusError, match=r"were not kept \(download.keep\)"):
         fetch_and_extract(str(corpus), keep)
     # As the build says: then both of its stages are to do, from files that are counted.
     (corpus / "clips" / "000001.parquet").unlink()

@@ -17,7 +17,7 @@ from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.media_retention import draft_name
-from vidaudio.errors import BuildError, UsageError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips, write_manifest
@@ -172,7 +172,7 @@ def test_extracting_again_says_that_the_media_were_not_kept_and_how_to_get_them(
     copy = shutil.copytree(kept[keep], tmp_path / "copy")
     (copy / "av" / "000000.parquet").unlink()
     corpus = open_corpus(str(copy))
-    with pytest.raises(BuildError, match=r"were not kept \(download.keep\)") as caught:
+    with pytest.raises(CorpusError, match=r"were not kept \(download.keep\)") as caught:
         extract_shard(corpus, 0, "av", world_run())
     assert "delete" in str(caught.value)
     (copy / "clips" / "000000.parquet").unlink()

@@ -12,7 +12,7 @@ from tests.media_world import MediaWorld, pack_here, world_recipe
 from tests.pipeline.test_build import contents
 from tests.s3_server import BUCKET, S3Server
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.errors import BuildError, CorpusError, StoreError
+from vidaudio.errors import CorpusError, StoreError
 from vidaudio.maintenance import count_worker
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import verify_corpus
@@ -69,7 +69,7 @@ def test_several_processes_count_what_one_does(remote_corpus, built_corpus, monk
     there = count_worker.count_tables(remote_corpus.store, asked)
     assert there.equals(here)
     gone = pa.Table.from_pylist([rows[0], {**rows[1], "table": "999999.parquet"}], schema=count_worker.ASKED)
-    with pytest.raises(BuildError, match="999999"):
+    with pytest.raises(CorpusError, match="999999"):
         count_worker.count_tables(remote_corpus.store, gone)
 
 

@@ -268,7 +268,8 @@ def show(
     typer.echo(f"length    {summary['hours']:,.1f} h in cuts, {summary['open_cuts']:,} clips to the end of their video")
     typer.echo(f"datasets  {_counts(summary['datasets'])}")
     typer.echo(f"splits    {_counts(summary['splits'])}")
-    typer.echo(f"labels    {len(summary['labels']):,}: {_counts(summary['labels'])}")
+    labels = summary["labels"]
+    typer.echo(f"labels    {len(labels):,}: {_counts(labels)}" if labels else "labels    none")
     typer.echo(f"captions  {summary['captions']:,}")
     for row in [] if quiet else first:
         end = "end" if row["end_seconds"] is None else f"{row['end_seconds']:g}"
@@ -344,13 +345,14 @@ def _with_media(
 
 def _summary(listing: Listing, done: dict) -> str:
     from vidaudio.manifest import shown_rows
+    from vidaudio.text import number_of
 
     lines = [
-        f"read     {done['rows']:,} rows: {done['clips']:,} clips of {done['sources']:,} sources, "
-        f"{done['merged']:,} rows merged into others"
+        f"read     {number_of(done['rows'], 'row')}: {number_of(done['clips'], 'clip')} of "
+        f"{number_of(done['sources'], 'source')}, {number_of(done['merged'], 'row')} merged into others"
     ]
     if listing.bad_rows:
-        lines += [f"skipped  {len(listing.bad_rows):,} malformed rows:", shown_rows(listing.bad_rows)]
+        lines += [f"skipped  {number_of(len(listing.bad_rows), 'malformed row')}:", shown_rows(listing.bad_rows)]
     lines += [f"note     {note}" for note in listing.notes]
     media = done["media"]
     if media and "template" in media:
@@ -369,7 +371,9 @@ def _summary(listing: Listing, done: dict) -> str:
 
 
 def _written(done: dict) -> str:
-    return f"wrote    {done['output']}: {done['written']:,} clips"
+    from vidaudio.text import number_of
+
+    return f"wrote    {done['output']}: {number_of(done['written'], 'clip')}"
 
 
 def _counts(counts: dict[str, int], shown: int = 10) -> str:

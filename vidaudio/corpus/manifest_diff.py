@@ -19,6 +19,7 @@ from vidaudio.hashing import find_hashes, hashed
 from vidaudio.manifest import SCHEMA
 from vidaudio.manifest.checks import storable_table
 from vidaudio.manifest.source import ChosenRows, RowSource
+from vidaudio.text import number_of
 
 _log = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ def new_rows(
             "Rows may only be added; name another folder, or take the list back."
         )
     if refused:
-        said = f"{refused:,} rows of the list are of sources that were removed from {url}: they are left out"
-        _log.warning(said)
+        rows_left = number_of(refused, "row of the list is of a source", "rows of the list are of sources")
+        _log.warning(f"{rows_left} removed from {url}: left out")
     return ChosenRows(rows, added) if added.any() else None
 
 

@@ -134,7 +134,7 @@ def _count(corpus: Corpus, tables: pd.DataFrame, older: Superseded) -> pd.DataFr
 
 def _remember(corpus: Corpus, tallied: pd.DataFrame) -> None:
     # A corpus that is read-only or whose manifest is damaged is counted anew each time.
-    with contextlib.suppress(OSError, StoreError), corpus.store.workspace() as scratch:
+    with contextlib.suppress(OSError, CorpusError, StoreError), corpus.store.workspace() as scratch:
         described = {"format": SNAPSHOT_FORMAT, "plan_hash": corpus.plan_hash, "list_digest": corpus.ref.list_digest}
         schema = SCHEMA.with_metadata({_KEY: json.dumps(described, sort_keys=True).encode()})
         ordered = tallied.sort_values(["folder", "table"], kind="stable")

@@ -138,12 +138,12 @@ def _check(table: pa.Table, path: str) -> None:
     """Refuse values that no `Clip` could have, column by column, so that a million rows need no Python loop."""
     for name in REQUIRED:
         if table.column(name).null_count:
-            raise ManifestError(f"{path}: {table.column(name).null_count:,} rows have no {name}")
+            raise ManifestError(f"{path}: {number_of(table.column(name).null_count, 'row has', 'rows have')} no {name}")
     ids = table.column("id")
     invalid = ids.filter(pc.invert(pc.match_substring_regex(ids, f"^{CLIP_ID.pattern}$")))
     if len(invalid):
         raise ManifestError(
-            f"{path}: {len(invalid):,} ids are not 1 to 128 letters, digits, _ or -, the first is "
+            f"{path}: {number_of(len(invalid), 'id is', 'ids are')} not 1 to 128 letters, digits, _ or -, the first is "
             f"{invalid[0].as_py()!r}"
         )
     sources = table.column("source")

@@ -17,6 +17,7 @@ from vidaudio.errors import PackError
 from vidaudio.shards.store import Store
 from vidaudio.shards.table_checks import LARGEST
 from vidaudio.stream.vector_columns import VectorColumn, read_columns
+from vidaudio.text import first_line
 
 PACK_FILE = "pack.json"
 FORMAT = 2
@@ -176,5 +177,11 @@ def read_pack_file(store: Store, folder: str) -> PackDescription:
         return decode_pack(store.read(name))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise PackDamaged(
-            f"{store.url}/{name} is no description of a pack ({type(error).__name__}); delete the folder and pack again"
+            f"{store.url}/{name} is no description of a pack ({_fault(error)}); delete the folder and pack again"
         ) from error
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    return first_line(error) if isinstance(error, ValueError) else "a value in it is of another type"

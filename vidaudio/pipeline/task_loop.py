@@ -22,6 +22,7 @@ from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.stages.circuit_breaker import FetchAborted
 from vidaudio.pipeline.stages.download import spent_by
 from vidaudio.pipeline.task_id import TaskId
+from vidaudio.text import number_of
 
 if TYPE_CHECKING:
     from dask.typing import Key
@@ -110,7 +111,7 @@ def progress_text(through: int, shards: int, outcomes: Mapping[str, int], failed
     if len(others) > MOST_REASONS_SHOWN:
         text.append(f"{sum(clips for _, clips in others[MOST_REASONS_SHOWN:]):,} others")
     if failed_tasks:
-        text.append(f"{failed_tasks:,} tasks failed")
+        text.append(f"{number_of(failed_tasks, 'task')} failed")
     return ", ".join(text)
 
 

@@ -28,7 +28,7 @@ from vidaudio.stream.loader_errors import SHARED_MEMORY, sent_error, sentence
 ASKED_SECONDS = 6.0
 TOLD_SECONDS = 1.0
 KILLED_SECONDS = 5.0
-GOING_ON = "States saved before stay; the same command with --auto-resume goes on from the newest"
+GOING_ON = "With --auto-resume, the same command goes on from the newest saved state, if there is one"
 
 
 class LoaderProcesses:
