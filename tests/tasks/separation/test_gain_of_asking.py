@@ -73,11 +73,11 @@ def test_without_a_wrong_query_or_with_one_mixture_nothing_is_claimed():
     mixture = np.zeros(3)
     alone = report_of(mixture, mixture + 1, None)
     assert alone.over_wrong("text") is alone.is_gain_of_asking("text") is None
-    assert "+1.00 (not compared)" in str(alone)
+    assert " +1.00 (not compared)" in str(alone)
     never = report_of(mixture, mixture + 1, None)
     never = replace(never, methods=(*never.methods, "wrong_text"))  # evaluated, but no mixture had a wrong query
     assert never.over_wrong("text") is never.is_gain_of_asking("text") is None
-    assert "+1.00 (not compared)" in str(never)
+    assert " +1.00 (not compared)" in str(never)
     one = report_of(mixture[:1], mixture[:1] + 1, mixture[:1] + 1)
     assert one.is_gain_of_asking("text") is None
     assert "none" not in str(one)

@@ -202,8 +202,8 @@ class EvaluationReport:
         columns = ("SI-SDR gain", "over wrong", "SDR gain", "SDR", "+- se", "median", "SIR", "SAR", "SI-SDR", "n")
         lines = [
             f"Separation of the target, dB, {about.scorer}, {self.mixtures} mixtures of {about.protocol}",
-            f"  {'method':<22}{_columns(columns)}",
         ]
+        table: list[tuple[str, Sequence[str]]] = [("method", columns)]
         for method in self.methods:
             summary = self.summary(method)
             # The mixture contains nothing except the sources: its SAR is infinite apart from rounding.
@@ -217,7 +217,10 @@ class EvaluationReport:
                 figure(self.summary(method, "si_sdr").mean),
                 str(summary.count),
             ]
-            lines.append(f"  {name:<22}{_columns(cells)}")
+            table.append((name, cells))
+        longest = (max(map(len, column)) for column in zip(*(cells for _, cells in table), strict=True))
+        widths = [max(width, 1 + length) for width, length in zip(_WIDTHS, longest, strict=True)]
+        lines += [f"  {name:<22}" + "".join(map(str.rjust, cells, widths)) for name, cells in table]
         if self.oracles & set(self.methods):
             lines.append("  * an oracle: knows the sources, or the best of several estimates counts")
         if any(self.is_gain_of_asking(method) is False for method in self.methods):
@@ -234,10 +237,6 @@ NO_GAIN = (
     "a wrong query gains as much SDR, within 2 standard errors of the paired difference, so the gain is one of level "
     "and not of separation"
 )
-
-
-def _columns(cells: Sequence[str]) -> str:
-    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, _WIDTHS, strict=True))
 
 
 def figure(decibels: float, digits: int = 2) -> str:
