@@ -235,7 +235,7 @@ class TestAgain:
         with pytest.raises(CorpusError, match=differ):
             pack(packed_corpus.url, settings, progress=False)
 
-    def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, packed_corpus, packed_as, monkeypatch):
+    def test_packing_with_dask_and_by_hand_gives_the_same_bytes(self, packed_corpus, packed_as, monkeypatch, caplog):
         # Dask's workers read what was made ready for them, here; by hand the tables are read.
         monkeypatch.setattr(input_cache, "PAYS_FROM_VISITS", 0)
         by_hand = Path(packed_as("by-hand", audio="pcm16", clips_per_shard=3))
@@ -247,7 +247,9 @@ class TestAgain:
         assert tars == sorted(path.name for path in other.glob("*.tar"))
         assert all((by_hand / name).read_bytes() == (other / name).read_bytes() for name in tars)
         before = {path: path.stat().st_mtime_ns for path in other.iterdir()}
+        assert "is there already" not in caplog.text
         pack(packed_corpus.url, settings, progress=False)
+        assert "training/by-dask is there already, with these settings and clips: no shard was written" in caplog.text
         assert {path: path.stat().st_mtime_ns for path in other.iterdir()} == before
 
     def test_two_packs_at_once_end_in_one(self, packed_corpus, packed_as):

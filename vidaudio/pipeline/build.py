@@ -146,7 +146,9 @@ def pack(
     check_selection(settings)
     models = {EMBED.stage: recorded_encoder(opened)}
     report = RunLog()
-    _pack(opened, settings, models, None, run, report, progress)
+    if not _pack(opened, settings, models, None, run, report, progress):
+        folder = f"{opened.url}/training/{settings.name}"
+        _log.warning(f"{folder} is there already, with these settings and clips: no shard was written")
     report.write(opened.store)
     _sweep_late(opened)
     _raise_errors(opened, report)
@@ -224,8 +226,8 @@ def _pack(
     run: RunSettings,
     report: RunLog,
     progress: bool,
-) -> None:
-    """Plan a pack, run the tasks that are missing, and finish the pack if no task failed."""
+) -> bool:
+    """Plan a pack, run the missing tasks, and finish the pack if none failed; return whether any were missing."""
     from vidaudio.packs.write import finish_pack
 
     plan = plan_pack(corpus, settings, models)
@@ -238,6 +240,7 @@ def _pack(
             run_pack_tasks(used, corpus, tasks, models, run, report, progress=progress)
     if not report.failed:
         finish_pack(corpus, plan)
+    return bool(tasks)
 
 
 def _raise_errors(corpus: Corpus, report: RunLog) -> None:
