@@ -328,7 +328,7 @@ class TestRefusals:
             MixtureStream(packed, StreamConfig(split="dev"))
 
     def test_too_few_sources_are_named(self, packed):
-        with pytest.raises(CorpusError, match="mixtures of 9 need as many sources"):
+        with pytest.raises(CorpusError, match=r"mixtures of 9 need as many sources\. Pack once more"):
             MixtureStream(packed, StreamConfig(sources=9, shape=SHAPE))
         with pytest.raises(CorpusError, match=r"0 sources have a window of 62\.500 s with 3 pictures 1 s apart"):
             MixtureStream(packed, StreamConfig(shape=WindowShape(samples=1_000_000)))

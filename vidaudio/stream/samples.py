@@ -111,7 +111,9 @@ class UsableSamples:
         raise PackError(
             f"{self.index.store.url}, split {split}: {number_of(len(found), 'source has', 'sources have')} a window of "
             f"{shape.length_samples / self.index.sample_rate:.3f} s with {_pictures(shape)} "
-            f"({number_of(too_short, 'sample is', 'samples are')} too short); mixtures of {wanted} need as many sources"
+            f"({number_of(too_short, 'sample is', 'samples are')} too short); mixtures of {wanted} need as many "
+            "sources. Pack once more under another name, with clips of more sources, or with another seed or larger "
+            f"split_fractions where splits are drawn{'; or use a shorter window' if too_short else ''}"
         )
 
 
