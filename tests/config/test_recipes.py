@@ -32,6 +32,7 @@ def test_every_training_recipe_that_ships_can_be_read_by_name(name: str):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        (["pack.min_seconds=4"], r"unknown key pack\.min_seconds \(did you mean extract\.min_seconds\?\)"),
         (["extrct.min_seconds=2"], r"--set: unknown key extrct \(did you mean extract\?\)"),
         (["extract.min_second=2"], r"unknown key extract\.min_second \(did you mean min_seconds\?\)"),
         (["embed.encoder.precison=auto"], r"unknown key embed\.encoder\.precison \(did you mean precision\?\)"),

@@ -59,7 +59,10 @@ def _phrase(model: type[BaseModel], key: str, items: Sequence[Mapping[str, Any]]
     first = items[0]
     if first["type"] == "extra_forbidden":
         siblings = _keys_beside(model, first["loc"])
-        near = difflib.get_close_matches(str(first["loc"][-1]), siblings, n=1)
+        name = str(first["loc"][-1])
+        # A key of another block is likelier meant than one of this block that is only somewhat alike.
+        near = difflib.get_close_matches(name, siblings, n=1, cutoff=0.8) or _places_of(model, name)
+        near = near or difflib.get_close_matches(name, siblings, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(siblings)}"
         return f"unknown key {key} ({hint})"
     if first["type"] == "missing":
@@ -97,6 +100,15 @@ def _keys_beside(model: type[BaseModel], location: Sequence[str | int]) -> list[
         annotation, _ = _step(annotation, part)
     inner = next((kind for kind in _kinds(annotation) if _is_model(kind)), None)
     return sorted(inner.model_fields) if inner else []
+
+
+def _places_of(model: type[BaseModel], name: str, block: str = "") -> list[str]:
+    """Return the full keys of a recipe that end in this name, in the recipe's order."""
+    found = [f"{block}{name}"] if block and name in model.model_fields else []
+    for key, field in model.model_fields.items():
+        for kind in filter(_is_model, _kinds(field.annotation)):
+            found += _places_of(kind, name, f"{block}{key}.")
+    return found
 
 
 def _step(annotation: Any, part: str | int) -> tuple[Any, bool]:
