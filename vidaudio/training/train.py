@@ -162,6 +162,8 @@ def _fit(task: TrainingTask, module: TrainingModule, folder: Path, state: State 
             loop.load(contents)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning_fabric")
+            # More processes than cores are reasonable: they wait for disk or network.
+            warnings.filterwarnings("ignore", message="This DataLoader will create")
             loop.run(None if state is None else state.run.get("generators"))
     except StoppedBySignal as stopped:
         stop.restore()
