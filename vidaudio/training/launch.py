@@ -87,7 +87,7 @@ def _start(rank: int, processes: int, port: int, arguments: Sequence[str], said:
         LAUNCHED: os.getpid(),
     }
     environment = {**os.environ, **{name: str(value) for name, value in place.items()}}
-    # Limited as in torchrun, because N processes that each use every core are slower than one.
+    # N processes that each use every core are slower than one. torchrun sets 1, which leaves cores idle.
     environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     stdout, stderr = (None, None) if rank == 0 else (subprocess.DEVNULL, said)
     # In its own process group: a terminal's Ctrl-C reaches only this process, which passes it on once.
