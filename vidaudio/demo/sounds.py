@@ -1,9 +1,9 @@
 """Sounds of the demo world: a rhythm drawn from a seed, and the waveform that follows it.
 
 Six of the eight kinds draw their pitch from one octave and share one balance of harmonics, so that no fixed equaliser
-can tell them apart: what identifies a kind is how its sound moves in time. The pitches of the other two are lower and
-higher, but their harmonics and glides reach into the same octave. Sound and picture follow the same `Performance`
-(score), which keeps them in step.
+can tell them apart: what identifies a kind is how its sound moves in time. The ball's pitches are lower,
+but its harmonics reach into the same octave. The tap's are higher: only its lowest drops begin in that octave, and all
+glide upwards. Sound and picture follow the same `Performance` (score), which keeps them in step.
 """
 
 from __future__ import annotations
