@@ -10,6 +10,7 @@ The process is started by `subprocess`, because Dask's workers are daemonic and 
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import json
 import os
@@ -43,7 +44,7 @@ class WorkerLate(Exception):
     """Error for a process that did not answer by the deadline."""
 
 
-class WorkerProcess:
+class WorkerProcess(abc.ABC):
     """One worker process, replaced after it has ended; must not be shared between threads.
 
     Messages are lines of JSON, which may be followed by raw bytes that the line announces.
@@ -82,9 +83,9 @@ class WorkerProcess:
             self._lifeline = None
         self._buffer.clear()
 
+    @abc.abstractmethod
     def _code(self) -> str:
         """Return the Python program of the process."""
-        raise NotImplementedError
 
     def _environment(self) -> Mapping[str, str]:
         """Return the environment of the process."""
