@@ -193,15 +193,7 @@ def check_fingerprint(encoder: Any) -> dict[str, Any]:
     dimensions = encoder.get("dimensions")
     if not _is_whole(dimensions) or not 0 <= dimensions <= MAX_VECTOR_LENGTH:
         raise BadIndex(f"its encoder's vectors have {str(dimensions)[:40]} dimensions")
-    for name in (
-        "architecture",
-        "pretrained",
-        "weights_sha256",
-        "precision",
-        "interpolation",
-        "resize_mode",
-        "pooling",
-    ):
+    for name in _ENCODER_TEXTS:
         value = encoder.get(name)
         if value is not None and not (isinstance(value, str) and len(value) <= 4096 and "\0" not in value):
             raise BadIndex(f"its encoder's {name} is no text")
