@@ -36,6 +36,11 @@ def asking(recipe: SeparationRecipe, name: str | None, **query: str) -> Separati
     )
 
 
+def by_pictures(run: Path, data: str) -> EvaluateRequest:
+    material = TestMaterial(data, split="train")
+    return EvaluateRequest(run, material, methods=("image",), allow_leaks=True, progress=False)
+
+
 def test_a_system_is_trained_and_evaluated_on_the_vectors_that_are_named(
     recipe: SeparationRecipe, packed_with_further: str, further_corpus: Corpus, tmp_path: Path
 ):
@@ -47,32 +52,13 @@ def test_a_system_is_trained_and_evaluated_on_the_vectors_that_are_named(
     loaded = load_checkpoint(tmp_path / "named")
     assert loaded.encoder == open_index(only).encoder
     assert loaded.model.query.linear.in_features == 16
-    scores = [
-        evaluate(
-            EvaluateRequest(
-                tmp_path / "named",
-                TestMaterial(data, split="train"),
-                methods=("image",),
-                allow_leaks=True,
-                progress=False,
-            )
-        ).sdr
-        for data in (packed_with_further, only)
-    ]
+    scores = [evaluate(by_pictures(tmp_path / "named", data)).sdr for data in (packed_with_further, only)]
     assert scores[0] == scores[1]
     train(asking(recipe, None), packed_with_further, tmp_path / "first", progress=False)
     own = load_checkpoint(tmp_path / "first")
     assert own.encoder == open_index(packed_with_further).vectors_of(own_encoder(further_corpus)).fingerprint
     with pytest.raises(CorpusError, match=r"holds vectors of made-of-frames \(16 dimensions.*was trained with"):
-        evaluate(
-            EvaluateRequest(
-                tmp_path / "first",
-                TestMaterial(only, split="train"),
-                methods=("image",),
-                allow_leaks=True,
-                progress=False,
-            )
-        )
+        evaluate(by_pictures(tmp_path / "first", only))
 
 
 def test_a_pack_without_vectors_of_pictures_is_refused_and_those_it_has_are_named(
