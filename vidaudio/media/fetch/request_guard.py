@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, MutableMapping
+from typing import Any, cast
 
 import requests
 import urllib3
@@ -103,7 +103,9 @@ class GuardedAdapter(RequestsHTTPAdapter):
         """Send one request once the session permits it; check the answer's length and part, and record it."""
         session = self._owner.session
         parts, url = self._owner.parts, request.url or ""
-        parts.prepare(url, request.headers)
+        # requests allows values of bytes too; yt-dlp sends text.
+        headers = cast("MutableMapping[str, str]", request.headers)
+        parts.prepare(url, headers)
         session.authorize(url, direct=not select_proxy(request.url, proxies or {}))
         try:
             response = super().send(request, *args, proxies=proxies, **kwargs)
@@ -115,7 +117,7 @@ class GuardedAdapter(RequestsHTTPAdapter):
         try:
             if request.method != "HEAD":
                 session.announced(_content_length(response))
-            parts.check(url, response.status_code, request.headers, response.headers)
+            parts.check(url, response.status_code, headers, response.headers)
         except (RequestBlocked, WrongPart):
             response.close()
             raise
