@@ -200,7 +200,7 @@ def test_quiet_leaves_what_was_written(tmp_path: Path):
     (tmp_path / name).write_text(text)
     manifest = str(tmp_path / "m.parquet")
     done = CliRunner().invoke(app, ["manifest", "table", str(tmp_path / name), "-o", manifest, "--quiet"])
-    assert done.stdout == f"wrote    {manifest}: 1 clips\n"
+    assert done.stdout == f"wrote    {manifest}: 1 clip\n"
     whole = CliRunner().invoke(app, ["manifest", "show", manifest]).stdout.splitlines()
     assert CliRunner().invoke(app, ["manifest", "show", manifest, "--quiet"]).stdout.splitlines() == whole[:-1]
 

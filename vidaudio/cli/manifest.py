@@ -6,10 +6,13 @@ steps: join with media, write, report.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -21,133 +24,134 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Turn a list of videos into a manifest, and look into one.")
 
 Lists = Annotated[list[Path], typer.Argument(metavar="LIST...", help="One list or several of the same format.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The manifest to write (Parquet).")]
-Media = Annotated[
-    str | None,
-    typer.Option(
-        help="Media that exist already: a folder with files named {id}_{start:06d}.*, {id}_{start_ms}_{end_ms}.* or "
-        "{id}.*, or a template such as https://host/{id}_{start:06d}.mp4."
-    ),
-]
-KeepMissing = Annotated[
-    bool, typer.Option("--keep-missing", help="Keep clips that have no file in the folder, with the URL of the list.")
-]
-Report = Annotated[
-    Path | None, typer.Option(help="Write the names of matched, missing, copied and unlisted files here (csv).")
-]
 Split = Annotated[str | None, typer.Option(help="The split of every row, instead of the list's own.")]
-SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave malformed rows out and say which.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say only what was written.")]
 Json = Annotated[bool, typer.Option("--json", help="Say what was done as JSON.")]
 
 
-@app.command()
-def vggsound(
-    lists: Lists,
-    output: Output,
-    media: Media = None,
-    keep_missing: KeepMissing = False,
-    report: Report = None,
-    split: Split = None,
-    skip_bad_rows: SkipBadRows = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Options of every command that writes a manifest."""
+
+    output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write (Parquet).")]
+    skip_bad_rows: Annotated[bool, typer.Option("--skip-bad-rows", help="Leave malformed rows out and say which.")] = (
+        False
+    )
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say only what was written.")] = False
+    as_json: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions(OutputOptions):
+    """Further options of lists whose videos may be at hand already."""
+
+    media: Annotated[
+        str | None,
+        typer.Option(
+            help="Media that exist already: a folder with files named {id}_{start:06d}.*, {id}_{start_ms}_{end_ms}.* "
+            "or {id}.*, or a template such as https://host/{id}_{start:06d}.mp4."
+        ),
+    ] = None
+    keep_missing: Annotated[
+        bool,
+        typer.Option("--keep-missing", help="Keep clips that have no file in the folder, with the URL of the list."),
+    ] = False
+    report: Annotated[
+        Path | None, typer.Option(help="Write the names of matched, missing, copied and unlisted files here (csv).")
+    ] = None
+    split: Split = None
+
+    @property
+    def of_rows(self) -> dict[str, Any]:
+        """Arguments of the readers of published lists."""
+        return {"split": self.split, "skip_bad_rows": self.skip_bad_rows}
+
+
+def _command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command whose parameter `options` stands for an option per field of its dataclass."""
+    hints = get_type_hints(function, include_extras=True)
+    options_type = hints["options"]
+    names = {option.name for option in fields(options_type)}
+    own = inspect.signature(function).parameters.values()
+    parameters = [parameter for parameter in own if parameter.name != "options"]
+    parameters += inspect.signature(options_type).parameters.values()
+    hints |= get_type_hints(options_type, include_extras=True)
+
+    @functools.wraps(function)
+    def command(**values: Any) -> None:
+        options = options_type(**{name: values.pop(name) for name in names})
+        function(**values, options=options)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameter.replace(kind=keyword, annotation=hints[parameter.name]) for parameter in parameters]
+    )
+    command.__annotations__ = {parameter.name: hints[parameter.name] for parameter in parameters}
+    return app.command()(command)
+
+
+@_command
+def vggsound(lists: Lists, options: ListOptions) -> None:
     """Read VGGSound's csv (id, start, label, split) or its two-column test list."""
     from vidaudio.manifest import read_vggsound
 
-    listing = read_vggsound(*lists, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, lists, output, media, keep_missing, report, quiet, as_json)
+    listing = read_vggsound(*lists, **options.of_rows)
+    _finish(listing, lists, options)
 
 
-@app.command()
-def music(
-    lists: Lists,
-    output: Output,
-    media: Media = None,
-    keep_missing: KeepMissing = False,
-    report: Report = None,
-    split: Split = None,
-    skip_bad_rows: SkipBadRows = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+@_command
+def music(lists: Lists, options: ListOptions) -> None:
     """Read MUSIC's json: solos, duets, MUSIC-21 (whole videos)."""
     from vidaudio.manifest import read_music
 
-    listing = read_music(*lists, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, lists, output, media, keep_missing, report, quiet, as_json)
+    listing = read_music(*lists, **options.of_rows)
+    _finish(listing, lists, options)
 
 
-@app.command()
-def audiocaps(
-    lists: Lists,
-    output: Output,
-    media: Media = None,
-    keep_missing: KeepMissing = False,
-    report: Report = None,
-    split: Split = None,
-    skip_bad_rows: SkipBadRows = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+@_command
+def audiocaps(lists: Lists, options: ListOptions) -> None:
     """Read AudioCaps' csv; all captions of a clip are collected."""
     from vidaudio.manifest import read_audiocaps
 
-    listing = read_audiocaps(*lists, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, lists, output, media, keep_missing, report, quiet, as_json)
+    listing = read_audiocaps(*lists, **options.of_rows)
+    _finish(listing, lists, options)
 
 
-@app.command()
+@_command
 def audioset(
     lists: Lists,
-    output: Output,
+    options: ListOptions,
     class_labels: Annotated[
         Path | None, typer.Option(help="AudioSet's class list; by default class_labels_indices.csv beside the list.")
     ] = None,
-    media: Media = None,
-    keep_missing: KeepMissing = False,
-    report: Report = None,
-    split: Split = None,
-    skip_bad_rows: SkipBadRows = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Read AudioSet's segment csv; label ids become names."""
     from vidaudio.manifest import read_audioset
 
-    listing = read_audioset(*lists, class_labels=class_labels, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, lists, output, media, keep_missing, report, quiet, as_json)
+    listing = read_audioset(*lists, class_labels=class_labels, **options.of_rows)
+    _finish(listing, lists, options)
 
 
-@app.command()
+@_command
 def clipsep(
     lists: Lists,
-    output: Output,
+    options: ListOptions,
     starts_from: Annotated[
         Path | None,
         typer.Option(help="VGGSound's csv, or a manifest (.parquet), that says where the listed videos are cut."),
     ] = None,
-    media: Media = None,
-    keep_missing: KeepMissing = False,
-    report: Report = None,
-    split: Split = None,
-    skip_bad_rows: SkipBadRows = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Read CLIPSep's index lists, for evaluation: videos and labels; the cuts come from another list."""
     from vidaudio.manifest import read_clipsep
 
-    listing = read_clipsep(*lists, starts_from=starts_from, split=split, skip_bad_rows=skip_bad_rows)
+    listing = read_clipsep(*lists, starts_from=starts_from, **options.of_rows)
     inputs = [*lists, *([starts_from] if starts_from else [])]
-    _finish(listing, inputs, output, media, keep_missing, report, quiet, as_json)
+    _finish(listing, inputs, options)
 
 
-@app.command()
+@_command
 def table(
     list_: Annotated[Path, typer.Argument(metavar="TABLE", help="A csv, tsv, jsonl or Parquet table.")],
-    output: Output,
+    options: ListOptions,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -171,64 +175,53 @@ def table(
     ] = False,
     check_files: Annotated[bool, typer.Option(help="Whether paths without a file are malformed rows.")] = True,
     dataset: Annotated[str | None, typer.Option(help="The data set's name; by default the table's.")] = None,
-    media: Media = None,
-    keep_missing: KeepMissing = False,
-    report: Report = None,
-    split: Split = None,
-    skip_bad_rows: SkipBadRows = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Read a table of URLs, YouTube ids or paths; its columns are mapped to fields."""
     from vidaudio.manifest import TableOptions, read_table
 
-    options = TableOptions(
+    reading = TableOptions(
         columns=_mapping(column or []),
         label_separator=label_separator,
         caption_separator=caption_separator,
         root=root,
         dataset=dataset,
-        split=split,
+        split=options.split,
         cut_files=cut_files,
         check_files=check_files,
     )
-    listing = read_table(list_, options=options, table_format=table_format, skip_bad_rows=skip_bad_rows)
-    _finish(listing, [list_], output, media, keep_missing, report, quiet, as_json)
+    listing = read_table(list_, options=reading, table_format=table_format, skip_bad_rows=options.skip_bad_rows)
+    _finish(listing, [list_], options)
 
 
-@app.command()
+@_command
 def folder(
     path: Annotated[Path, typer.Argument(metavar="FOLDER", help="Searched for video files through all levels.")],
-    output: Output,
+    options: OutputOptions,
     label_from: Annotated[
         str | None, typer.Option(metavar="parent", help="parent: the name of a file's folder is its label.")
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="The data set's name; by default the folder's.")] = None,
     split: Split = None,
-    skip_bad_rows: SkipBadRows = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Read a folder of videos; every file is one clip."""
     from vidaudio.manifest import read_folder
 
-    listing = read_folder(path, label_from=label_from, dataset=dataset, split=split, skip_bad_rows=skip_bad_rows)
-    _finish(listing, [path], output, None, False, None, quiet, as_json)
+    listing = read_folder(
+        path, label_from=label_from, dataset=dataset, split=split, skip_bad_rows=options.skip_bad_rows
+    )
+    _finish(listing, [path], options)
 
 
-@app.command()
+@_command
 def esc(
     list_: Annotated[Path, typer.Argument(metavar="LIST", help="esc50.csv, or a list with its columns.")],
-    output: Output,
+    options: OutputOptions,
     sounds: Annotated[
         Path | None, typer.Option(help="The folder with the sound files; by default the list's own.")
     ] = None,
     test_fold: Annotated[list[int] | None, typer.Option(help="A fold for testing, 5 by default; repeatable.")] = None,
     val_fold: Annotated[list[int] | None, typer.Option(help="A fold for validation; repeatable.")] = None,
     only_esc10: Annotated[bool, typer.Option("--esc10", help="Only the ten classes of ESC-10.")] = False,
-    skip_bad_rows: SkipBadRows = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
 ) -> None:
     """Read ESC-50's csv of sound files; folds become splits. For `vidaudio pack-sounds`."""
     from vidaudio.manifest import read_esc
@@ -239,9 +232,9 @@ def esc(
         test_folds=test_fold or (5,),
         val_folds=val_fold or (),
         only_esc10=only_esc10,
-        skip_bad_rows=skip_bad_rows,
+        skip_bad_rows=options.skip_bad_rows,
     )
-    _finish(listing, [list_], output, None, False, None, quiet, as_json)
+    _finish(listing, [list_], options)
 
 
 @app.command()
@@ -278,23 +271,17 @@ def show(
         typer.echo(storable_text(f"  {row['id']}  {span}  {row['split'] or '-'}  {url}  {words}"))
 
 
-def _finish(
-    listing: Listing,
-    inputs: Sequence[Path],
-    output: Path,
-    media: str | None,
-    keep_missing: bool,
-    report: Path | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+def _finish(listing: Listing, inputs: Sequence[Path], options: OutputOptions) -> None:
     """Join with media if requested, write the manifest, and report what was read, joined and written."""
     from vidaudio.errors import ManifestError
     from vidaudio.manifest import write_manifest
 
+    output = options.output
     if output.resolve() in {path.resolve() for path in inputs}:
         raise ManifestError(f"--output {output} is the list itself, which would be overwritten; name another file")
-    clips, joined = _with_media(listing.clips, media, keep_missing, report)
+    clips, joined = listing.clips, None
+    if isinstance(options, ListOptions):
+        clips, joined = _with_media(clips, options)
     write_manifest(clips, output)
     done = {
         "rows": listing.rows,
@@ -307,27 +294,26 @@ def _finish(
         "written": len(clips),
         "output": str(output),
     }
-    if as_json:
+    if options.as_json:
         typer.echo(json.dumps(done, indent=2))
     else:
-        typer.echo(_written(done) if quiet else _summary(listing, done))
+        typer.echo(_written(done) if options.quiet else _summary(listing, done))
 
 
-def _with_media(
-    clips: tuple[Clip, ...], media: str | None, keep_missing: bool, report: Path | None
-) -> tuple[tuple[Clip, ...], dict[str, int | str] | None]:
+def _with_media(clips: tuple[Clip, ...], options: ListOptions) -> tuple[tuple[Clip, ...], dict[str, int | str] | None]:
     """Return the clips with the paths of their media, and the counts of the join (None if nothing was joined)."""
     from vidaudio.errors import ManifestError
     from vidaudio.manifest import fill_template, is_template, join_media, write_join_report
 
+    media, report = options.media, options.report
     in_folder = media is not None and not is_template(media)
-    if not in_folder and (report or keep_missing):
+    if not in_folder and (report or options.keep_missing):
         raise ManifestError("--report and --keep-missing are about the files of a folder: give one with --media DIR")
     if media is None:
         return clips, None
     if not in_folder:
         return fill_template(clips, media), {"template": media}
-    join = join_media(clips, media, keep_missing=keep_missing)
+    join = join_media(clips, media, keep_missing=options.keep_missing)
     if report:
         write_join_report(join, report)
     counts: dict[str, int | str] = {
