@@ -14,7 +14,7 @@ PACKAGE = Path(vidaudio.__file__).parent
 # From the bottom to the top. Rooms of one layer may not import each other; modules that lie directly in the package
 # are named as rooms; the package's own module imports nothing before it is asked for a name.
 LAYERS = (
-    {"__init__", "errors", "text", "cpus", "paths", "files", "hashing"}
+    {"__init__", "errors", "markdown", "text", "cpus", "paths", "files", "hashing"}
     | {"json_values", "output_folder", "parent_process"},
     {"expressions", "shards", "separation"},
     {"config"},

@@ -108,7 +108,7 @@ def test_choices_become_correct_wrong_both_and_none_by_the_side_of_the_target(wh
         "2 listeners, 4 sounds; mean ± standard error over answers",
         "",
         "| system | correct % | wrong % | both % | none % | answers |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "|---|---:|---:|---:|---:|---:|",
         "| near | 75.0 ± 25.0 | 25.0 ± 25.0 | 0.0 ± 0.0 | 0.0 ± 0.0 | 4 |",
         "| far | 0.0 ± 0.0 | 25.0 ± 25.0 | 25.0 ± 25.0 | 50.0 ± 28.9 | 4 |",
     ]

@@ -17,6 +17,7 @@ from vidaudio.corpus.corpus_file import read_corpus_file
 from vidaudio.corpus.superseded import superseded
 from vidaudio.hashing import find_hashes, hashed
 from vidaudio.json_values import parse_object
+from vidaudio.markdown import markdown_table
 from vidaudio.media.outcomes import State
 from vidaudio.packs.description import read_pack_file
 from vidaudio.packs.string_counts import TextCounts
@@ -248,7 +249,5 @@ def _owners(name: str, counted: TextCounts) -> list[str]:
 
 
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:
-    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * (len(heads) - 1)}---:|"]
-    for *texts, number in rows:
-        lines.append(f"| {' | '.join(str(text) for text in texts)} | {number:,} |")
-    return lines
+    formatted = ([*texts, f"{number:,}"] for *texts, number in rows)
+    return markdown_table(heads, formatted, texts=len(heads) - 1)

@@ -6,6 +6,8 @@ import csv
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from vidaudio.markdown import markdown_table
+
 OUTCOMES = ("correct", "wrong", "both", "none")
 
 
@@ -55,7 +57,6 @@ class Tally:
         return asdict(self)
 
     def __str__(self) -> str:
-
         return markdown(self)
 
 
@@ -89,14 +90,14 @@ def _table(tally: Tally, mean: str, error: str) -> str:
     columns = [(group, measure) for group in tally.groups for measure in measures]
     found = {(score.system, score.group, score.measure): score for score in tally.scores}
     heads = [f"{group} {measure}".strip() + " %" * is_which for group, measure in columns]
-    lines = [["system", *heads, "answers"], ["---", *["---:"] * (len(columns) + 1)]]
+    rows = []
     for system in tally.systems:
         scores = [found.get((system, *column)) for column in columns]
         # All questions of a sound are answered together, so a group's answers are counted once.
         counted = {score.group: score.answers for score in scores if score is not None}
         cells = [_cell(score, mean, error, is_which) for score in scores]
-        lines.append([_plain(system), *cells, str(sum(counted.values()))])
-    return "\n".join(f"| {' | '.join(map(_bar, cells))} |" for cells in lines)
+        rows.append([_plain(system), *cells, sum(counted.values())])
+    return "\n".join(markdown_table(["system", *heads, "answers"], rows))
 
 
 def _cell(score: Score | None, mean: str, error: str, is_share: bool) -> str:
@@ -114,8 +115,3 @@ def _alpha(value: float | None) -> str:
 
 def _plain(text: str) -> str:
     return " ".join(text.split())
-
-
-def _bar(text: str) -> str:
-    """Escape bars: a bar in a name would start a new column."""
-    return text.replace("|", "\\|")

@@ -20,6 +20,7 @@ import yaml
 from pydantic import BaseModel
 
 from vidaudio.errors import CheckpointError, RecipeError
+from vidaudio.markdown import markdown_table
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport, figure
 from vidaudio.tasks.separation.evaluation.scorers import MEASURES
 from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown, mean_and_error, modality_table
@@ -81,16 +82,9 @@ class SweepReport:
     def as_markdown(self) -> str:
         """Return a table with a row per value and treatment of the noise heads, and a column per method."""
         methods = _methods(self.points)
-        header = " | ".join(method.replace("_", " ") for method in methods)
-        lines = [
-            f"# {self.points[0][2].about.protocol}, by {self.sweep.key}",
-            "",
-            "SI-SDR gain over the mixture / SDR of the target, mean ± standard error / median, dB.",
-            "",
-            f"| {self.sweep.key} | noise heads | {header} |",
-            "| ---: | --- |" + " ---: |" * len(methods),
-        ]
-        for value, heads, report in self.points:
+        heads = [self.sweep.key, "noise heads", *(method.replace("_", " ") for method in methods)]
+        rows = []
+        for value, noise_heads, report in self.points:
             cells = []
             for method in methods:
                 found = report.summary(method)
@@ -98,7 +92,14 @@ class SweepReport:
                 gain = figure(report.improvement(method, "si_sdr").mean)
                 told = f"{gain} / {mean_and_error(found)} / {figure(found.median)}{mark}"
                 cells.append(told if found.count else f"-{mark}")
-            lines.append(f"| {value} | {heads} | {' | '.join(cells)} |")
+            rows.append([value, noise_heads, *cells])
+        lines = [
+            f"# {self.points[0][2].about.protocol}, by {self.sweep.key}",
+            "",
+            "SI-SDR gain over the mixture / SDR of the target, mean ± standard error / median, dB.",
+            "",
+            *markdown_table(heads, rows, texts=2),
+        ]
         if any(report.oracles for *_, report in self.points):
             lines += ["", "\\* An oracle: of the noise heads the one that scores best is kept."]
         lines += ["", f"No run was given for: {', '.join(map(str, self.missing))}."] if self.missing else []

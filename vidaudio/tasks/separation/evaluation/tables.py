@@ -8,11 +8,16 @@ import math
 from collections.abc import Sequence
 
 from vidaudio.errors import RecipeError
+from vidaudio.markdown import markdown_table
 from vidaudio.separation import Summary
 from vidaudio.tasks.separation.evaluation.protocols import Published, load_protocol
 from vidaudio.tasks.separation.evaluation.report import NO_GAIN, EvaluationReport, figure
 from vidaudio.tasks.separation.evaluation.scorers import MEASURES
 
+COLUMNS = (
+    *("model", "train query", "test query"),
+    *("SI-SDR gain", "over wrong", "SDR gain", "SDR", "median", "SIR", "SAR", "SI-SDR", "n"),
+)
 TEST_QUERY = {"text": "text", "image": "image", "wrong_text": "wrong text", "wrong_image": "wrong image"}
 
 
@@ -47,10 +52,7 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
         "over that of a query for a sound that is not in the mixture. All are means, SDR with its standard "
         "error.",
         "",
-        "| model | train query | test query | SI-SDR gain | over wrong | SDR gain | SDR | median | SIR | SAR | SI-SDR "
-        "| n |",
-        "| --- | --- | --- |" + " ---: |" * 9,
-        *_rows(reports),
+        *markdown_table(COLUMNS, _rows(reports), texts=3),
     ]
     marked = any(report.oracles & set(report.methods) for report in reports)
     lines += ["", "\\* An oracle: it knows the sources, or the best of several estimates counts."] if marked else []
@@ -67,19 +69,19 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
 
 def modality_table(reports: Sequence[EvaluationReport]) -> str:
     """Return train modality by test modality (CLIPSep, figure 4): a row per system, columns per query modality."""
-    head = "| model | train query | text: SI-SDR gain | SDR | median | image: SI-SDR gain | SDR | median |"
-    lines = [head, "| --- | --- |" + " ---: |" * 6]
+    heads = "model", "train query", "text: SI-SDR gain", "SDR", "median", "image: SI-SDR gain", "SDR", "median"
+    rows = []
     for report in reports:
-        cells = []
+        cells = [report.about.system, report.about.train_query]
         for method in ("text", "image"):
             known = method in report.methods
             gain = figure(report.improvement(method, "si_sdr").mean) if known else "-"
             cells += [gain, *(_cells(report.summary(method)) if known else ("-", "-"))]
-        lines.append(f"| {report.about.system} | {report.about.train_query} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return "\n".join(markdown_table(heads, rows, texts=2)) + "\n"
 
 
-def _rows(reports: Sequence[EvaluationReport]) -> list[str]:
+def _rows(reports: Sequence[EvaluationReport]) -> list[list[str]]:
     rows = []
     for number, report in enumerate(reports):
         about = report.about
@@ -99,8 +101,7 @@ def _rows(reports: Sequence[EvaluationReport]) -> list[str]:
                 str(report.summary(method).count),
             ]
             trained = "-" if method == "mixture" else about.train_query
-            cells = [*report.gain_figures(method), mean, median, *further]
-            rows.append(f"| {name} | {trained} | {asked} | {' | '.join(cells)} |")
+            rows.append([name, trained, asked, *report.gain_figures(method), mean, median, *further])
     return rows
 
 
@@ -121,12 +122,7 @@ def _by_label(report: EvaluationReport) -> list[str]:
     labels = sorted({label for table in tables.values() for label in table})
     if not labels:
         return []
-    lines = [
-        f"## {report.about.system}, SI-SDR gain / SDR gain over the mixture by kind of target, dB",
-        "",
-        f"| kind | n | {' | '.join(method.replace('_', ' ') for method in methods)} |",
-        "| --- | ---: |" + " ---: |" * len(methods),
-    ]
+    rows: list[list[object]] = []
     for label in labels:
         cells, count = [], 0
         for method in methods:
@@ -136,8 +132,10 @@ def _by_label(report: EvaluationReport) -> list[str]:
             )
             cells.append(gains)
             count = max(count, 0 if found is None else found[0].count)
-        lines.append(f"| {label} | {count} | {' | '.join(cells)} |")
-    return lines
+        rows.append([label, count, *cells])
+    title = f"## {report.about.system}, SI-SDR gain / SDR gain over the mixture by kind of target, dB"
+    heads = ["kind", "n", *(method.replace("_", " ") for method in methods)]
+    return [title, "", *markdown_table(heads, rows)]
 
 
 def published_lines(protocol: str) -> list[str]:
@@ -148,13 +146,9 @@ def published_lines(protocol: str) -> list[str]:
         found = None
     if found is None:
         return ["Nothing is published for these mixtures."]
-    lines = [
-        f"## Published, not measured here: {found.source}",
-        "",
-        "| model | train query | test query | SDR | median |",
-        "| --- | --- | --- | ---: | ---: |",
+    rows = [
+        (row.model, row.train_query, row.test_query, f"{row.mean:.2f} ± {row.standard_error:.2f}", f"{row.median:.2f}")
+        for row in found.rows
     ]
-    for row in found.rows:
-        figures = f"{row.mean:.2f} ± {row.standard_error:.2f} | {row.median:.2f}"
-        lines.append(f"| {row.model} | {row.train_query} | {row.test_query} | {figures} |")
-    return lines
+    table = markdown_table(("model", "train query", "test query", "SDR", "median"), rows, texts=3)
+    return [f"## Published, not measured here: {found.source}", "", *table]
