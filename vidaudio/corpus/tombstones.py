@@ -104,11 +104,6 @@ def write_tombstones(store: Store, ids: Mapping[str, str], sources: Sequence[str
         number += 1
 
 
-def is_tombstone_file(name: str) -> bool:
-    """Return whether a file of this name contains tombstones."""
-    return _TOMBSTONE_NAME.fullmatch(name) is not None
-
-
 def describe_tombstones(store: Store, name: str) -> dict[str, Any]:
     """Return time and reason of a removal: `removed_at` (UTC), `note`."""
     return parse_object(pq.read_schema(io.BytesIO(store.read(name))).metadata[_METADATA_KEY])

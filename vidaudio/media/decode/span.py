@@ -70,7 +70,6 @@ class SpanDecoder:
         pictures: Number of decoded frames, also outside the span.
         blocks: Number of decoded sound blocks, also outside the span.
         sought: Whether reading began elsewhere than at the file's beginning.
-        reached_end: Whether the file ended before the span was complete.
         held_seconds: Time in the span during which a picture stayed for more than `HELD_SECONDS`.
     """
 
@@ -86,7 +85,7 @@ class SpanDecoder:
         sound_only: bool = False,
     ) -> None:
         self.errors = self.pictures = self.blocks = 0
-        self.sought = self.reached_end = False
+        self.sought = False
         self.held_seconds = 0.0
         self._container, self._video, self._audio = container, video, audio
         self._time_line, self._sound_only = time_line, sound_only
@@ -165,7 +164,6 @@ class SpanDecoder:
                 self.errors += 1
             if collected := (self._sound_only or grid.passed()) and track.passed():
                 break
-        self.reached_end = not collected
         if self._skipper is not None:
             self._skipper.finish(at_end=not collected)
             grid.extend(self._skipper.end_seconds)
