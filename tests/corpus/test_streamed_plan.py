@@ -109,9 +109,9 @@ def test_rows_that_no_clip_can_be_are_named_with_their_place(in_pieces, tmp_path
     table = table_from_clips(clips(200)).to_pandas()
     table.loc[150, "id"] = "no id"
     pq.write_table(pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False), tmp_path / "list.parquet")
-    with pytest.raises(ManifestError, match=r"rows 149 to 185: 1 ids are not .*'no id'"):
+    with pytest.raises(ManifestError, match=r"rows 149 to 185: 1 id is not .*'no id'"):
         open_manifest(tmp_path / "list.parquet")
-    with pytest.raises(ManifestError, match="1 ids are not"):
+    with pytest.raises(ManifestError, match="1 id is not"):
         read_manifest(tmp_path / "list.parquet")
 
 

@@ -342,7 +342,7 @@ class TestNeverAgain:
         remove(corpus.url, [rows["multi_a"].source], progress=False)
         longer = table_from_clips([rows[c] for c in ("brief", "multi_b", "clock")])
         grown = create_or_open(corpus.url, world_recipe(tiny_clip), longer)
-        assert "1 rows of the list are of sources that were removed" in capsys.readouterr().err
+        assert "1 row of the list is of a source removed" in capsys.readouterr().err
         assert [clip.id for clip in grown.rows(grown.shards - 1)] == ["clock"]
         assert grown.clips == 3
 
