@@ -228,7 +228,7 @@ class MixtureStream(IterableDataset):
         batch: dict[str, Any] = self._empty_batch(len(positions))
         # NumPy writes single samples faster than PyTorch does.
         written = {name: tensor.numpy() for name, tensor in batch.items()}
-        parts = [written[name] for name in self._vector_parts]
+        sounds, parts = written["audio"], [written[name] for name in self._vector_parts]
         replaced = 0
         for place, position in enumerate(positions):
             rng = generator(WINDOWS, self.config.seed, position)
@@ -237,12 +237,12 @@ class MixtureStream(IterableDataset):
                 corpus = self.corpora[number]
                 window = corpus.windows.random(row, rng) if self.config.shuffle else corpus.windows.middle(row)
                 try:
-                    read = corpus.read(row, window, draws[slot])
+                    read = corpus.read(row, window, draws[slot], out=sounds[place, slot])
                     self._damage.in_a_row = 0
                 except DamagedSample as error:
                     read = self._replace(error, position, slot, picks, draws[slot])
+                    sounds[place, slot] = read[0]
                     replaced += 1
-                written["audio"][place, slot] = read[0]
                 for part, vectors in zip(parts, read[1], strict=True):
                     part[place, slot] = vectors
                 written["corpora"][place, slot], written["rows"][place, slot] = picks[slot][:2]

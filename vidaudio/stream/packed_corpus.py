@@ -195,7 +195,7 @@ class PackedCorpus:
             yield row, rng
 
     def read(
-        self, row: int, window: Window, draw: float = 0.0
+        self, row: int, window: Window, draw: float = 0.0, *, out: np.ndarray | None = None
     ) -> tuple[np.ndarray, list[np.ndarray], np.ndarray | None]:
         """Return sound, vectors and pictures of a window.
 
@@ -203,6 +203,7 @@ class PackedCorpus:
             row: Row of the sample in the index.
             window: The window.
             draw: Which of the sample's texts, as a share of their number, 0 to below 1.
+            out: Array to write the sound to; None for a new one.
 
         Returns:
             Sound int16 `[samples]`; for each column of `vectors`, float16 `[vectors, D]`; and pictures uint8 `[frames,
@@ -210,7 +211,7 @@ class PackedCorpus:
         """
         reader = self.reader
         vectors = [reader.window_vectors(row, window, column.encoder, draw=draw) for column in self.vectors]
-        sound = reader.window_sound(row, window)
+        sound = reader.window_sound(row, window, out=out)
         return sound, vectors, reader.pictures(row, window.frames) if self.config.frames else None
 
     def _watch(self, position: int) -> None:

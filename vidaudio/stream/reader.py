@@ -78,13 +78,16 @@ class SampleReader:
         self._audio_length = index.column("audio_length")
         self._samples = index.column("samples")
 
-    def sound(self, row: int, first: int = 0, samples: int | None = None) -> np.ndarray:
+    def sound(
+        self, row: int, first: int = 0, samples: int | None = None, *, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return a stretch of a sample's sound, int16, with zeros outside the sound.
 
         Args:
             row: Row of the sample in the index.
             first: First value of the stretch, counted from the start of the sound; may be negative.
             samples: Number of values; None reads to the end of the sound.
+            out: Array of this length to write the stretch to; None for a new one.
 
         Raises:
             DamagedSample: When the sound is truncated or cannot be decoded.
@@ -92,11 +95,13 @@ class SampleReader:
         """
         total = int(self._samples[row])
         samples = total - first if samples is None else samples
-        out = np.zeros(samples, np.int16)
         begin, end = max(0, first), min(total, first + samples)
+        out = np.empty(samples, np.int16) if out is None else out
         if end <= begin:
+            out[:] = 0
             return out
         place = slice(begin - first, end - first)
+        out[: place.start] = out[place.stop :] = 0
         if self._index.audio == "wav":
             # PCM needs no decoder, and only the bytes of the window are read.
             at = int(self._audio_offset[row]) + WAV_HEADER_BYTES + 2 * begin
@@ -192,20 +197,27 @@ class SampleReader:
         count = places.column.per_window(len(window.frames), window.samples / rate)
         return vectors[places.column.rows_around(starts, middle, count)]
 
-    def window_sound(self, row: int, window: Window) -> np.ndarray:
+    def window_sound(self, row: int, window: Window, *, out: np.ndarray | None = None) -> np.ndarray:
         """Return the sound of one window, int16 `[samples]`, as CLIPSep's loader cuts it.
 
         A sound that is shorter than the window is repeated beyond its end; everything else outside the sound is zero.
+
+        Args:
+            row: Row of the sample in the index.
+            window: The window.
+            out: Array to write the sound to; None for a new one. Batches are written this way: an array of its own for
+                every window costs page faults.
 
         Raises:
             DamagedSample, PackError: As `sound`.
         """
         total = int(self._samples[row])
         if not 0 < total < window.samples:
-            return self.sound(row, window.first_sample, window.samples)
+            return self.sound(row, window.first_sample, window.samples, out=out)
         whole = self.sound(row)
-        out = np.zeros(window.samples, np.int16)
+        out = np.empty(window.samples, np.int16) if out is None else out
         begin = max(0, -window.first_sample)
+        out[:begin] = 0
         out[begin:] = whole[(window.first_sample + np.arange(begin, window.samples)) % total]
         return out
 
