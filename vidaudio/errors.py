@@ -66,3 +66,7 @@ class MediaError(VidaudioError):
 
 class QueryError(VidaudioError):
     """A query that a system cannot be asked: says what it can be asked instead."""
+
+
+class GapError(VidaudioError):
+    """A method against the modality gap cannot be fitted, read or applied to these vectors."""
