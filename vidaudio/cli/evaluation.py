@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vidaudio.cli.corpus import Json, Quiet
-from vidaudio.cli.models import EncoderWeights
+from vidaudio.cli.models import EncoderWeights, GapOption
 from vidaudio.output_folder import output_folder
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ def evaluate(
     ] = False,
     files: Annotated[bool, typer.Option("--files", help="Score sounds in files.")] = False,
     encoder_weights: EncoderWeights = None,
+    gap: GapOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -138,6 +139,7 @@ def evaluate(
             sounds_count=sounds,
             sounds_choice=sounds_choice.value,
             encoder_weights=encoder_weights,
+            gap=gap,
             progress=not quiet,
         )
         return run_evaluation(request)

@@ -18,6 +18,11 @@ EncoderWeights = Annotated[
     str | None, typer.Option(help="Local weights of the encoder, taken instead of its recorded place.")
 ]
 
+GapOption = Annotated[
+    str | None,
+    typer.Option(help="What a query in words goes through: a method of docs/gap.md, a file of one, or none."),
+]
+
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe of train/ by name, or a path to one.")],
@@ -113,6 +118,7 @@ def separate(
         float | None, typer.Option(min=0.0, max=1.0, help="Make the mask binary; soft by default.")
     ] = None,
     encoder_weights: EncoderWeights = None,
+    gap: GapOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -133,6 +139,7 @@ def separate(
         ),
         threshold=threshold,
         encoder_weights=encoder_weights,
+        gap=gap,
         progress=not quiet,
     )
     typer.echo(json.dumps(done.as_dict(), indent=2) if as_json else str(done))

@@ -13,7 +13,15 @@ from typing import Any
 _HOMES = {
     "base": ("GapData", "GapMethod"),
     "measures": ("GapMeasures", "measure_gap"),
-    "registry": ("ASKING_METHODS", "METHODS", "TRAINING_METHODS", "fit_method", "load_method", "save_method"),
+    "registry": (
+        "ASKING_METHODS",
+        "METHODS",
+        "TRAINING_METHODS",
+        "fit_method",
+        "load_method",
+        "method_options",
+        "save_method",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

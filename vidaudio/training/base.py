@@ -10,6 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -182,9 +183,16 @@ class TrainingTask(ABC):
             CheckpointError: When the run cannot go on with this task.
         """
 
-    def prepare(self) -> Iterable[str]:
-        """Compute what the module needs beside the data; return warnings for the user."""
+    def prepare(self, folder: Path) -> Iterable[str]:
+        """Compute what the module needs beside the data; return warnings for the user.
+
+        Args:
+            folder: Folder of the run, which may hold what an earlier start computed; nothing is written to it here.
+        """
         return ()
+
+    def save_beside(self, folder: Path) -> None:  # noqa: B027 - most families need none
+        """Write what the weights need beside them, into the folder of the run; called on rank 0, before training."""
 
     @abstractmethod
     def make_module(self) -> TrainingModule:

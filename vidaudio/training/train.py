@@ -117,7 +117,7 @@ def run_training(
             return _nothing_left(state, task, folder, resume)
         require_resumable(state)
     first = here.rank == 0
-    told = [*task.prepare(), *_warnings(task)]
+    told = [*task.prepare(folder), *_warnings(task)]
     for sentence in told if first else ():
         _log.warning(sentence)
     _seed_everything(recipe.seed)
@@ -129,6 +129,7 @@ def run_training(
         if first:
             remove_leftovers(folder, INIT_FILE, RECIPE_FILE, WANDB_FILE)
             _describe(folder, recipe, begun_with)
+            task.save_beside(folder)
         return _fit(task, module, folder, state, show=progress and first)
     finally:
         if lock is not None:

@@ -122,6 +122,20 @@ class PicturesBlock(RecipeModel):
     augment: bool = Field(True, description="random crop and flip in training")
 
 
+class GapBlock(RecipeModel):
+    """What is done about the gap between pictures in training and words afterwards, see `vidaudio.modality_gap`."""
+
+    train: Literal["none", "dropout", "noise", "centred_noise", "mixup"] = Field(
+        "none", description="changes queries in training; mixup needs labels"
+    )
+    ask: Literal["none", "mean_shift", "standardise", "recolour", "retrieval", "ridge", "mlp", "bridge"] = Field(
+        "none", description="turns a query in words into one like a picture's; ridge and mlp need labels"
+    )
+    options: dict[str, dict[str, float | int]] = Field(
+        {}, description="of methods, by their names, such as {dropout: {rate: 0.25}}"
+    )
+
+
 class QueryBlock(RecipeModel):
     """Queries of the system: their kind, encoder, modality and wording."""
 
@@ -139,6 +153,7 @@ class QueryBlock(RecipeModel):
     bert: BertBlock = BertBlock()
     vectors: str | None = Field(None, description="a table of a vector a label, .npz, for queries of kind vectors")
     pictures: PicturesBlock = PicturesBlock()
+    gap: GapBlock = GapBlock()
 
     @field_validator("templates", "train_templates")
     @classmethod

@@ -40,6 +40,7 @@ from vidaudio.tasks.separation.evaluation.protocols import Protocol
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport, ReportHeader, counted
 from vidaudio.tasks.separation.evaluation.scorers import score_estimates
 from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown
+from vidaudio.tasks.separation.gap import trained_gap
 from vidaudio.training.checkpoint import best_device
 
 __all__ = [
@@ -79,6 +80,7 @@ class EvaluateRequest:
         sounds_count: Number of mixtures to write.
         sounds_choice: Mixtures to write: the `first`, `best` or `worst`.
         encoder_weights: Local weights of the encoder; None for the recorded ones.
+        gap: Name or file of a method against the modality gap that texts go through, or `none`; None for the recipe's.
         progress: Whether to show a progress bar.
     """
 
@@ -94,6 +96,7 @@ class EvaluateRequest:
     sounds_count: int = 10
     sounds_choice: str = "first"
     encoder_weights: str | None = None
+    gap: str | None = None
     progress: bool = True
 
     @property
@@ -139,6 +142,7 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
         encoder_weights=request.encoder_weights,
         skippable=chosen if request.methods is None else (),
     )
+    estimator.ask_through(trained_gap(loaded, request.gap))
     with tqdm(
         total=len(tests.items), desc="evaluating", unit="mixture", disable=not request.progress, dynamic_ncols=True
     ) as bar:
@@ -161,6 +165,7 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
         scorer=request.scorer,
         noise_heads=request.noise_heads,
         phrasings={phrasing.name: phrasing.sentences for phrasing in asked},
+        gap=estimator.gap_names,
         notes=_notes(tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""),
         incomplete=not tests.complete,
     )

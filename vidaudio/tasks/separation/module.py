@@ -17,6 +17,7 @@ from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.augment import augment_pictures
 from vidaudio.tasks.separation.blocks import Modality
 from vidaudio.tasks.separation.queries import QueryEncoder
+from vidaudio.tasks.separation.query_gap import perturbed
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.systems import modality_at
 from vidaudio.tasks.separation.text_queries import TextTable
@@ -89,8 +90,10 @@ class SeparationModule(TrainingModule):
 
     def forward(self, batch: Mapping[str, Any], *, step: int, optimiser: str = "") -> Tensor:
         """Return the loss of one part of a batch, weighted by the part's share of the batch."""
-        queries, usable = self.queries(batch, modality_at(self.recipe.query.train, step), TRAIN)
-        query = self.recipe.query
+        query, modality = self.recipe.query, modality_at(self.recipe.query.train, step)
+        queries, usable = self.queries(batch, modality, TRAIN)
+        if queries is not None and modality == "image":
+            queries = self._perturbed(queries, batch)
         if query.kind == "pictures" and query.pictures.trained and query.pictures.augment:
             assert queries is not None, "images are queries"
             queries = augment_pictures(
@@ -114,6 +117,18 @@ class SeparationModule(TrainingModule):
         # The mean over ranks weighs all ranks alike, but their parts differ in size. A mixture that is left out counts
         # as one with loss 0, so that the weight of the others does not depend on their part.
         return parts["loss"] * (batch["share"] * self.train_stream.world_size * counted / mixtures)
+
+    def _perturbed(self, queries: Tensor, batch: Mapping[str, Any]) -> Tensor:
+        """Return image queries, changed at random by the recipe's method against the modality gap."""
+        method, texts = self.maker.gap.train, None
+        if method is None:
+            return queries
+        if method.name == "mixup":
+            found, known = self.text[TRAIN].look_up(batch["corpora"], batch["rows"])
+            # A clip without a label keeps the query of its pictures.
+            texts = torch.where(known[..., None], found.to(queries), queries)
+        positions = self.train_stream.positions(int(batch["step"]))
+        return perturbed(method, queries, texts, seed=self.recipe.seed, positions=positions)
 
     def _note(self, parts: dict[str, Tensor], counted: int, mixtures: int, replaced: int) -> None:
         """Add a part of a step that will be logged to the step's sums."""

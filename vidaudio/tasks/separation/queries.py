@@ -31,6 +31,7 @@ from vidaudio.tasks.separation.query_encoder import (
     query_from_text,
     refuse_empty,
 )
+from vidaudio.tasks.separation.query_gap import QueryGap
 from vidaudio.tasks.separation.systems import modalities
 
 # A label's words are BERT's sentence, unchanged.
@@ -46,6 +47,7 @@ class QueryEncoder:
         encoder: Fingerprint of the encoder that makes them; None if there is none.
         labels: The labels it knows, if it knows only labels.
         image_size: Side of its input images, pixels.
+        gap: Methods against the modality gap that all queries go through.
     """
 
     modalities: frozenset[Modality] = frozenset()
@@ -53,6 +55,7 @@ class QueryEncoder:
     encoder: dict[str, Any] | None = None
     labels: tuple[str, ...] = ()
     image_size: int = 224
+    gap: QueryGap = QueryGap()
 
     def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
         """Return image queries of a batch's sources, `[B, N, ...]`."""
@@ -106,9 +109,15 @@ class CorpusQueries(QueryEncoder):
 
     def encode_batch(self, batch: Mapping[str, Any]) -> Tensor:
         """Return the mean image vector of each source's window, `[B, N, D]`."""
-        return image_queries(batch["vectors"])
+        return self.gap.of_images(image_queries(batch["vectors"]))
 
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:
+        """Return the query of a text, `[D]`: its vector, after the methods against the modality gap."""
+        vector = self.raw_text(text, training=training)
+        # A system that learns words meets them where they are, not where pictures are.
+        return QueryGap(train=self.gap.train).of_text(vector) if training else self.gap.of_text(vector)
+
+    def raw_text(self, text: str, *, training: bool = False) -> Tensor:
         """Return the mean vector of the text in the recipe's templates, `[D]`; only CLIP encoders support it."""
         if not isinstance(self._loaded, ClipEncoder):
             raise QueryError(
@@ -118,7 +127,7 @@ class CorpusQueries(QueryEncoder):
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Return the mean vector of the images, `[D]`."""
-        return torch.from_numpy(self._loaded.embed_images(images).mean(axis=0))
+        return self.gap.of_images(torch.from_numpy(self._loaded.embed_images(images).mean(axis=0)))
 
     def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:
         """Return one query of the sentence 'A and B'."""

@@ -18,6 +18,7 @@ from vidaudio.media.audio_files import Sound, check_output, read_sound, write_re
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.separation import Request, resample, separate_all_long, separate_long
 from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
+from vidaudio.tasks.separation.gap import trained_gap
 from vidaudio.tasks.separation.queries import QueryEncoder, open_images
 from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.text import number_of
@@ -109,6 +110,7 @@ def separate(
     query: str | SoundQuery | None = None,
     threshold: float | None = None,
     encoder_weights: str | None = None,
+    gap: str | None = None,
     progress: bool = False,
 ) -> SeparationResult:
     """Extract the sound that a query describes from a sound file or a video.
@@ -125,6 +127,7 @@ def separate(
             queries.
         threshold: Threshold of a binary mask; None for a soft mask, as in the paper.
         encoder_weights: Local weights of the encoder, used instead of the recorded place.
+        gap: Name or file of a method against the modality gap that texts go through, or `none`; None for the recipe's.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -132,6 +135,7 @@ def separate(
         QueryError: When the query is missing, ambiguous, or not supported by the system.
         CheckpointError: When the checkpoint cannot be read.
         EncoderError: When the encoder cannot be loaded.
+        GapError: When the method is not there, or belongs to another encoder.
     """
     asked = SoundQuery(words=[query]) if isinstance(query, str) else query or SoundQuery()
     asked.check()
@@ -142,6 +146,7 @@ def separate(
     maker = make_query_encoder(
         loaded.recipe, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
     )
+    maker.gap = trained_gap(loaded, gap)
     request = None
     if maker.modalities:
         if not asked.has_wanted and not asked.without:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from vidaudio.errors import CheckpointError, PackError
+from vidaudio.modality_gap.registry import fit_method, save_method
 from vidaudio.separation import headline_figures
 from vidaudio.separation.pictures import PictureQuery
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.separation.checkpoint import build_model
 from vidaudio.tasks.separation.data import indexes, shares, streams
 from vidaudio.tasks.separation.finetune import transfer_weights
+from vidaudio.tasks.separation.gap import chosen_methods, gap_sample, method_file, needs_texts, stored_method
 from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
-from vidaudio.tasks.separation.queries import QueryEncoder
+from vidaudio.tasks.separation.queries import CorpusQueries, QueryEncoder
 from vidaudio.tasks.separation.query_factory import make_query_encoder
+from vidaudio.tasks.separation.query_gap import QueryGap
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.systems import check_system
 from vidaudio.tasks.separation.text_queries import TextTable, first_labels, text_table
@@ -53,6 +57,7 @@ class SeparationTask(TrainingTask):
         "query.label_dimensions",
         "query.pictures.trained",
         "query.bert.pooling",
+        "query.gap.train",
     )
     order_settings = (
         "seed",
@@ -125,11 +130,12 @@ class SeparationTask(TrainingTask):
         if (before or {}).get("weights_sha256") != (encoder or {}).get("weights_sha256"):
             raise CheckpointError(f"{run} was trained on vectors of another encoder than this corpus holds")
 
-    def prepare(self) -> Iterator[str]:
-        """Compute the text queries of the splits; yield warnings."""
+    def prepare(self, folder: Path) -> Iterator[str]:
+        """Fit the methods against the modality gap, compute the text queries of the splits; yield warnings."""
+        self.query_encoder.gap = self._fitted_gap(folder)
         self._text = self._text_tables()
         for name, table in self._text.items():
-            if not table.missing:
+            if not table.missing or (name == TRAIN and self.recipe.query.train == "image"):
                 continue
             missing = f"{table.missing} of {len(table.of_row)} clips of the {name} split"
             if self.recipe.query.unlabelled == "refuse":
@@ -147,11 +153,40 @@ class SeparationTask(TrainingTask):
         if "text" not in self.query_encoder.modalities:
             return {}
         tables = {}
-        if self.recipe.query.train in ("text", "alternate"):
+        if self.recipe.query.train in ("text", "alternate") or self.recipe.query.gap.train == "mixup":
             tables[TRAIN] = text_table(indexes(self.train_stream), self.query_encoder, training=True)
         if self.validation_stream is not None and self.recipe.query.validation == "text":
             tables[VALIDATION] = text_table(indexes(self.validation_stream), self.query_encoder)
         return tables
+
+    def _fitted_gap(self, folder: Path) -> QueryGap:
+        """Return the recipe's methods against the modality gap, those of an earlier start if there are any."""
+        block, queries = self.recipe.query.gap, self.query_encoder
+        names = chosen_methods(block)
+        if not names:
+            return QueryGap()
+        assert isinstance(queries, CorpusQueries), "see `check_system`"
+        encoder = queries.encoder["weights_sha256"]
+        found = {name: stored_method(folder, name, block, encoder) for name in names}
+        missing = [name for name, method in found.items() if method is None]
+        if missing:
+            sample = gap_sample(
+                indexes(self.train_stream),
+                queries,
+                vectors=self.recipe.data.vectors,
+                window_frames=self.recipe.data.window_frames,
+                with_texts=needs_texts(missing),
+            )
+            for name in missing:
+                options = block.options.get(name, {})
+                found[name] = fit_method(name, sample.data, seed=self.recipe.seed, **options)
+        return QueryGap(train=found.get(block.train), ask=found.get(block.ask))
+
+    def save_beside(self, folder: Path) -> None:
+        """Write the methods against the modality gap, through which the system is asked."""
+        for method in (self.query_encoder.gap.train, self.query_encoder.gap.ask):
+            if method is not None:
+                save_method(method, method_file(folder, method.name))
 
     def make_module(self) -> SeparationModule:
         """Return the system with initial weights."""

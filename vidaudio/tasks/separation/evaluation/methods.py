@@ -21,6 +21,7 @@ from vidaudio.tasks.separation.checkpoint import Checkpoint
 from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, MixtureSource, TestSet
 from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, phrased_query, plain_words
 from vidaudio.tasks.separation.query_factory import make_query_encoder
+from vidaudio.tasks.separation.query_gap import QueryGap
 from vidaudio.tasks.separation.systems import modalities
 from vidaudio.training.checkpoint import best_device
 
@@ -141,6 +142,18 @@ class Estimator:
         self._words: dict[tuple[str, str], Tensor] = {}
         self._phrasings = {PHRASING_PREFIX + phrasing.name: phrasing for phrasing in phrasings}
         self._plain = make(plain_words(loaded.recipe)) if phrasings else None
+
+    def ask_through(self, gap: QueryGap) -> None:
+        """Let all queries go through methods against the modality gap."""
+        for maker in (self.maker, self._plain):
+            if maker is not None:
+                maker.gap = gap
+
+    @property
+    def gap_names(self) -> dict[str, str]:
+        """Names of the methods against the modality gap that queries go through, by `train` and `ask`."""
+        methods = {"train": self.maker.gap.train, "ask": self.maker.gap.ask}
+        return {place: method.name for place, method in methods.items() if method is not None}
 
     @torch.no_grad()
     def estimate(self, item: EvalMixture) -> Estimates:

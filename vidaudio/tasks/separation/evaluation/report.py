@@ -29,6 +29,7 @@ class ReportHeader:
         scorer: museval or batched.
         noise_heads: drop or keep.
         phrasings: Additional phrasings of text queries, name to sentences.
+        gap: Methods against the modality gap that queries went through, by `train` and `ask`.
         notes: Remarks for the reader: missing clips, unlabelled targets, leaks.
         incomplete: Whether clips of the protocol are missing, so that the scores are not comparable with the papers.
     """
@@ -44,6 +45,7 @@ class ReportHeader:
     scorer: str
     noise_heads: str = "drop"
     phrasings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    gap: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     incomplete: bool = False
 
@@ -90,7 +92,9 @@ class EvaluationReport:
 
     def remarks(self) -> list[str]:
         """Return the remarks below a table: the sentences of phrasings, mixtures left out, and the notes."""
-        return [*self.asked(), *self.left_out(), *self.about.notes]
+        through = self.about.gap.get("ask")
+        gap = [f"queries in words went through {through}, fitted against the modality gap"] if through else []
+        return [*gap, *self.asked(), *self.left_out(), *self.about.notes]
 
     def asked(self) -> list[str]:
         """Return the sentences of each phrasing."""
