@@ -89,7 +89,9 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "separate": "vidaudio.tasks.separation.separate",
     "separate_long": "vidaudio.separation",
     # Reports.
+    "GapReport": "vidaudio.report.modality_gap",
     "PageText": "vidaudio.report.listening",
+    "gap": "vidaudio.report.modality_gap",
     "make_listening_test": ("vidaudio.report.listening", "make_page"),
     "run_demo": "vidaudio.demo.run",
     "tally_listening_test": ("vidaudio.report.listening", "tally"),
@@ -135,6 +137,7 @@ if TYPE_CHECKING:
     from vidaudio.report.listening import PageText
     from vidaudio.report.listening import make_page as make_listening_test
     from vidaudio.report.listening import tally as tally_listening_test
+    from vidaudio.report.modality_gap import GapReport, gap
     from vidaudio.separation import Separator, SeparatorConfig, build_separator, separate_long
     from vidaudio.stream.config import StreamConfig
     from vidaudio.stream.epochs import EpochLoader

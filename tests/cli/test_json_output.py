@@ -125,6 +125,7 @@ def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip
     )
     run = tmp_path / "run"
     assert answer("train", "clipsep", "--data", data, "--run", run, *sizes)["step"] == 2
+    assert "mean_shift" in answer("gap", data, "--fit", "mean_shift", "-o", tmp_path / "gap")["measures"]
     assert "summaries" in answer("evaluate", run, "--data", data, "-o", tmp_path / "report", "--sounds", 1)
     mixture = tmp_path / "2024-01-01T12:30:00.wav"
     soundfile.write(mixture, np.sin(np.arange(50_000) / 9) / 4, 22_050)

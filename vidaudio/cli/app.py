@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from vidaudio import __version__
-from vidaudio.cli import corpus, demo, evaluation, life, listening, manifest, models, sounds, verify
+from vidaudio.cli import corpus, demo, evaluation, gap, life, listening, manifest, models, sounds, verify
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +26,7 @@ app.command()(life.remove)
 app.command()(models.train)
 app.command()(evaluation.evaluate)
 app.command()(models.separate)
+app.command()(gap.gap)
 app.command(name="listening-test")(listening.listening_test)
 app.command()(demo.demo)
 
