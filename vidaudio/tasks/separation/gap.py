@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from vidaudio.errors import GapError, QueryError
@@ -78,17 +79,18 @@ def gap_sample(
     images, described = [], []
     for index in indexes:
         reader = SampleReader(index)
-        labels, captions = (index.table[name].to_pylist() for name in ("labels", "captions"))
-        for row in range(0, len(index), step):
+        rows = range(0, len(index), step)
+        labels, captions = (index.table[name].take(pa.array(rows)).to_pylist() for name in ("labels", "captions"))
+        for place, row in enumerate(rows):
             frames = reader.vectors(row, vectors).astype(np.float32)
             first = max(0, (len(frames) - window_frames) // 2)
             images.append(frames[first : first + window_frames].mean(axis=0))
-            described.append(((labels[row] or [""])[0], (captions[row] or [""])[0]))
+            described.append(((labels[place] or [""])[0], (captions[place] or [""])[0]))
         reader.close()
     if not images:
         raise GapError("there are no clips to fit a gap method to")
-    place = 0 if any(label for label, _ in described) else 1
-    of_image = tuple(texts[place] for texts in described)
+    has_labels = any(label for label, _ in described)
+    of_image = tuple(label if has_labels else caption for label, caption in described)
     counted = Counter(text for text in of_image if text)
     texts = sorted(text for text, _ in counted.most_common(MAX_TEXTS)) or list(SOUND_NAMES)
     number = {text: row for row, text in enumerate(texts)} if counted else {}
@@ -123,7 +125,7 @@ def stored_method(run: Path, name: str, block: GapBlock, encoder: str) -> GapMet
         return None
     method = load_method(path, encoder=encoder)
     wanted = method_options(name) | block.options.get(name, {})
-    return method if all(method.options[option] == value for option, value in wanted.items()) else None
+    return method if all(method.options.get(option) == value for option, value in wanted.items()) else None
 
 
 def trained_gap(loaded: Checkpoint, wanted: str | None = None) -> QueryGap:
