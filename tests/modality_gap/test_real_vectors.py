@@ -38,7 +38,7 @@ def test_the_gap_is_that_of_the_real_encoder(vectors):
 
 @pytest.mark.parametrize("name", ASKING_METHODS)
 def test_every_method_brings_the_distributions_nearer(vectors, name: str):
-    """Fitted to every second frame, measured on the others; a regression is given random pairs, since there are none."""
+    """Fitted to every second frame, measured on the others; a regression gets random pairs, since there are none."""
     images, texts = vectors
     seen, others = images[::2], images[1::2]
     pairs = torch.randint(len(texts), (len(seen),), generator=torch.Generator().manual_seed(0))
