@@ -86,10 +86,11 @@ def test_ridge_solves_its_normal_equations(fitted):
     texts, images = DATA.texts[DATA.text_rows].double(), DATA.images[DATA.image_rows].double()
     x, y = texts - texts.mean(dim=0), images - images.mean(dim=0)
     weights = torch.zeros(x.shape[1], y.shape[1], dtype=torch.float64)
-    penalty = 0.1 * (x.T @ x).diagonal().mean()
-    rate = 1 / (torch.linalg.matrix_norm(x.T @ x, 2) + penalty)
-    for _ in range(20_000):
-        weights -= rate * (x.T @ (x @ weights - y) + penalty * weights)
+    gram, cross = x.T @ x, x.T @ y
+    penalty = 0.1 * gram.diagonal().mean()
+    rate = 1 / (torch.linalg.matrix_norm(gram, 2) + penalty)
+    for _ in range(3000):
+        weights -= rate * (gram @ weights - cross + penalty * weights)
     expected = (DATA.texts.double() - texts.mean(dim=0)) @ weights + images.mean(dim=0)
     torch.testing.assert_close(method.map_texts(DATA.texts).double(), expected, atol=1e-4, rtol=1e-5)
 

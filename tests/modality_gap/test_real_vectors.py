@@ -11,7 +11,7 @@ import torch
 from vidaudio.modality_gap import ASKING_METHODS, GapData, fit_method, measure_gap
 
 # Fewer steps than by default: what is tested is that the texts come nearer.
-OPTIONS = {"bridge": {"steps": 300, "learning_rate": 5e-4}, "mlp": {"steps": 100}}
+OPTIONS = {"bridge": {"steps": 200, "learning_rate": 1e-3, "width": 128}, "mlp": {"steps": 40}}
 
 
 @pytest.fixture(scope="module")

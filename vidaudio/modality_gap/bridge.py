@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidaudio.errors import GapError
-from vidaudio.modality_gap.base import GapData, GapMethod, require
+from vidaudio.modality_gap.base import GapData, GapMethod, one_thread, require
 
 STEPS = 1000
 # Length of the vectors that are diffused: unit vectors would drown in unit noise.
@@ -66,7 +66,8 @@ class Bridge(GapMethod):
         deviation = (unit - image_mean).norm(dim=-1).mean()
         points = LENGTH * F.normalize(unit - image_mean, dim=-1)
         denoiser = Denoiser(points.shape[1], width, generator)
-        weights = train_denoiser(denoiser, points, steps, learning_rate, generator)
+        with one_thread():
+            weights = train_denoiser(denoiser, points, steps, learning_rate, generator)
         tensors = {f"denoiser.{name}": tensor for name, tensor in weights.items()}
         tensors |= {"image_mean": image_mean, "text_mean": text_mean, "deviation": deviation}
         tensors["norm"] = data.images.norm(dim=-1).mean()

@@ -118,8 +118,10 @@ def squared_mmd(first: Tensor, second: Tensor) -> float:
         return math.nan
     one, other = _sampled(first).double(), _sampled(second).double()
     both = torch.cat([one, other])
-    # Without matrix products, whose rounding would put a vector apart from itself.
-    squared = torch.cdist(both, both, compute_mode="donot_use_mm_for_euclid_dist").square()
+    lengths = both.square().sum(dim=1)
+    squared = (lengths[:, None] + lengths[None] - 2 * both @ both.T).clamp_min(0)
+    # Rounding would put a vector apart from itself.
+    squared.fill_diagonal_(0)
     n, m = len(one), len(other)
     apart = squared[~torch.eye(n + m, dtype=torch.bool)].median()
     kernel = torch.exp(-squared / apart) if apart > 0 else torch.ones_like(squared)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidaudio.errors import GapError
-from vidaudio.modality_gap.base import GapData, GapMethod, require
+from vidaudio.modality_gap.base import GapData, GapMethod, one_thread, require
 from vidaudio.modality_gap.statistics import EPSILON
 
 WIDTH_FACTOR = 2
@@ -55,6 +55,7 @@ class Mlp(GapMethod):
     needs = frozenset({"pairs"})
 
     @classmethod
+    @one_thread()
     def fit(
         cls, data: GapData, *, seed: int = 0, steps: int = 1000, learning_rate: float = 1e-3, **options: Any
     ) -> Self:
