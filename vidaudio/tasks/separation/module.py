@@ -76,12 +76,16 @@ class SeparationModule(TrainingModule):
             return None, None
         if modality == "image":
             return self.maker.encode_batch(batch).to(self.device), None
+        queries, known = self._text_queries(batch, split)
+        # Reading values from the device would make it wait, so this is done only if some queries may be missing.
+        return queries, known.all(dim=1) if self.text[split].missing else None
+
+    def _text_queries(self, batch: Mapping[str, Any], split: str) -> tuple[Tensor, Tensor]:
+        """Return text queries of a batch's sources `[B, N, ...]`, and which sources have one, bool `[B, N]`."""
         table = self.text[split]
         if table.of_row.device != batch["rows"].device:
             table = self.text[split] = table.to(batch["rows"].device)
-        queries, known = table.look_up(batch["corpora"], batch["rows"])
-        # Reading values from the device would make it wait, so this is done only if some queries may be missing.
-        return queries, known.all(dim=1) if table.missing else None
+        return table.look_up(batch["corpora"], batch["rows"])
 
     @property
     def eval_model(self) -> Separator:
@@ -124,7 +128,7 @@ class SeparationModule(TrainingModule):
         if method is None:
             return queries
         if method.name == "mixup":
-            found, known = self.text[TRAIN].look_up(batch["corpora"], batch["rows"])
+            found, known = self._text_queries(batch, TRAIN)
             # A clip without a label keeps the query of its pictures.
             texts = torch.where(known[..., None], found.to(queries), queries)
         positions = self.train_stream.positions(int(batch["step"]))
