@@ -68,7 +68,7 @@ def test_without_labels_or_val_it_says_what_it_did(tmp_path: Path, encoder_finge
         gap(folder, fit=["ridge"])
 
 
-def test_what_cannot_be_fitted_is_refused_before_anything_is_read(packed: Path, tmp_path: Path):
+def test_what_cannot_be_fitted_is_refused(packed: Path, tmp_path: Path):
     with pytest.raises(GapError, match=r"dropout cannot be fitted here; methods are mean_shift, .*, or all"):
         gap(packed, fit=["dropout"])
     with pytest.raises(PackError):

@@ -28,6 +28,7 @@ def gap(
     as_json: Json = False,
 ) -> None:
     """Measure the gap between pictures and words, and fit methods that close it."""
+    from vidaudio.report.modality_gap import PAGE_NAME
     from vidaudio.report.modality_gap import gap as run_gap
 
     report = run_gap(
@@ -41,4 +42,4 @@ def gap(
     )
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
     if output is not None and not as_json:
-        typer.echo(str(output / "gap.html"))
+        typer.echo(str(output / PAGE_NAME))

@@ -6,6 +6,7 @@ Methods are fitted to the training split and measured on the validation split, w
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 from collections.abc import Sequence
@@ -17,11 +18,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from vidaudio.errors import GapError, PackError
+from vidaudio.errors import GapError
 from vidaudio.files import atomic_write
 from vidaudio.markdown import markdown_table
-from vidaudio.modality_gap import ASKING_METHODS, GapMeasures, GapMethod, fit_method, measure_gap, save_method
-from vidaudio.stream.index import TrainingIndex, open_index
+from vidaudio.modality_gap import ASKING_METHODS, METHODS, GapMeasures, GapMethod, fit_method, measure_gap, save_method
+from vidaudio.output_folder import output_folder
+from vidaudio.stream.index import open_index
 from vidaudio.tasks.separation.blocks import QueryBlock
 from vidaudio.tasks.separation.gap import GapSample, gap_sample
 from vidaudio.tasks.separation.queries import CorpusQueries
@@ -40,6 +42,7 @@ COLUMNS = {
     "text_recall": "R@1 of texts",
     "image_recall": "R@1 of pictures",
 }
+HEADS = ("queries in words", *COLUMNS.values())
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,16 @@ class GapReport:
 
     def table(self) -> list[str]:
         """Return a Markdown table, a row a method."""
+        return markdown_table(HEADS, self.cells())
+
+    def cells(self) -> list[list[str]]:
+        """Return the table's rows: the method's name, and its measures with three digits."""
         rows = []
         for name, measures in self.rows.items():
             values = measures.as_dict()
-            shown = ["-" if values[key] is None else f"{values[key]:.3f}" for key in COLUMNS]
-            rows.append([name, *shown])
-        return markdown_table(["queries in words", *COLUMNS.values()], rows)
+            shown = ("-" if values[key] is None else f"{values[key]:.3f}" for key in COLUMNS)
+            rows.append([name.replace("_", " "), *shown])
+        return rows
 
     def __str__(self) -> str:
         first = next(iter(self.rows.values()))
@@ -115,37 +122,30 @@ def gap(
         EncoderError: When the encoder cannot be loaded.
         GapError: When a method is unknown, or the corpus lacks what it is fitted to.
     """
-    train = open_index(str(data), "train")
-    encoder = dict(train.vectors_of(vectors).fingerprint)
-    query = QueryBlock()
-    check_vectors(query, encoder)
-    queries = CorpusQueries(encoder, query, encoder_weights)
-    sample = gap_sample([train], queries, vectors=vectors)
-    held_out, split, notes = sample, "train", []
-    found = _validation(data)
-    if found is not None:
-        held_out, split = gap_sample([found], queries, vectors=vectors), "val"
-    else:
-        notes.append("there is no split val: the measures are of the clips that the methods were fitted to")
-    if not len(sample.data.image_rows):
-        notes.append("no clip has a label or a caption: texts are names of common sounds")
-    names = _wanted(fit, sample)
-    methods = {}
-    for name in (bar := tqdm(names, unit="method", disable=not progress or not names, dynamic_ncols=True)):
-        bar.set_description(f"fitting {name}")
-        methods[name] = fit_method(name, sample.data, seed=seed)
-    return _reported(str(data), split, held_out, methods, None if output is None else Path(output), tuple(notes))
+    _check_names(fit)
+    with contextlib.nullcontext() if output is None else output_folder(output) as folder:
+        train = open_index(str(data), "train")
+        encoder = dict(train.vectors_of(vectors).fingerprint)
+        query = QueryBlock()
+        check_vectors(query, encoder)
+        queries = CorpusQueries(encoder, query, encoder_weights)
+        sample = gap_sample([train], queries, vectors=vectors)
+        held_out, split, notes = sample, "train", []
+        if train.splits.get("val"):
+            held_out, split = gap_sample([open_index(str(data), "val")], queries, vectors=vectors), "val"
+        else:
+            notes.append("there is no split val: the measures are of the clips that the methods were fitted to")
+        if not len(sample.data.image_rows):
+            notes.append("no clip has a label or a caption: texts are names of common sounds")
+        names, methods = _wanted(fit, sample), {}
+        for name in (bar := tqdm(names, unit="method", disable=not progress or not names, dynamic_ncols=True)):
+            bar.set_description(f"fitting {name}")
+            methods[name] = fit_method(name, sample.data, seed=seed)
+        return _reported(str(data), split, held_out, methods, folder, tuple(notes))
 
 
-def _validation(data: str | Path) -> TrainingIndex | None:
-    try:
-        return open_index(str(data), "val")
-    except PackError:
-        return None
-
-
-def _wanted(fit: Sequence[str], sample: GapSample) -> list[str]:
-    """Return the names of methods; of `all`, those that need no pairs where there are none.
+def _check_names(fit: Sequence[str]) -> None:
+    """Check names of methods.
 
     Raises:
         GapError: When a method changes queries in training, or is unknown.
@@ -153,10 +153,14 @@ def _wanted(fit: Sequence[str], sample: GapSample) -> list[str]:
     wrong = sorted(set(fit) - {"all", *ASKING_METHODS})
     if wrong:
         raise GapError(f"{wrong[0]} cannot be fitted here; methods are {', '.join(ASKING_METHODS)}, or all")
+
+
+def _wanted(fit: Sequence[str], sample: GapSample) -> list[str]:
+    """Return the names of methods; of `all`, those that need no pairs where there are none."""
     if "all" not in fit:
         return list(dict.fromkeys(fit))
     paired = len(sample.data.image_rows) > 0
-    return [name for name in ASKING_METHODS if paired or name not in ("ridge", "mlp")]
+    return [name for name in ASKING_METHODS if paired or "pairs" not in METHODS[name].needs]
 
 
 def _reported(
@@ -174,7 +178,6 @@ def _reported(
     files = {name: str(output / f"{name}.safetensors") for name in methods} if output is not None else {}
     report = GapReport(data, split, len(images), held_out.text_labels, rows, files, notes)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
         for name, method in methods.items():
             save_method(method, files[name])
         page = _page(report, _drawing(images, mapped))
@@ -215,13 +218,10 @@ def _drawing(images: Tensor, mapped: dict[str, Tensor]) -> bytes:
 
 
 def _page(report: GapReport, picture: bytes) -> str:
-    heads = ["queries in words", *COLUMNS.values()]
-    cells = "".join(f"<th scope=col>{html.escape(head)}</th>" for head in heads)
+    heads = "".join(f"<th scope=col>{html.escape(head)}</th>" for head in HEADS)
     body = ""
-    for name, measures in report.rows.items():
-        values = measures.as_dict()
-        shown = ["-" if values[key] is None else f"{values[key]:.3f}" for key in COLUMNS]
-        body += f"<tr><th scope=row>{html.escape(name.replace('_', ' '))}</th>"
+    for name, *shown in report.cells():
+        body += f"<tr><th scope=row>{html.escape(name)}</th>"
         body += "".join(f"<td>{value}</td>" for value in shown) + "</tr>\n"
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)
     drawn = base64.b64encode(picture).decode()
@@ -249,7 +249,7 @@ img {{ max-width: 100%; background: #fff }}
 <img alt="Pictures and texts on the two main axes of their vectors, before and after each method"
   src="data:image/png;base64,{drawn}">
 <div class="wide"><table>
-<thead><tr>{cells}</tr></thead>
+<thead><tr>{heads}</tr></thead>
 <tbody>
 {body}</tbody>
 </table></div>
