@@ -5,34 +5,28 @@ unlike anything that a model met in training. A `GapMethod` changes the query in
 training, or both. Each is fitted to the vectors of one encoder; see `METHODS` for all of them.
 """
 
-from __future__ import annotations
+from vidaudio.modality_gap.base import GapData, GapMethod
+from vidaudio.modality_gap.measures import GapMeasures, measure_gap
+from vidaudio.modality_gap.registry import (
+    ASKING_METHODS,
+    METHODS,
+    TRAINING_METHODS,
+    fit_method,
+    load_method,
+    method_options,
+    save_method,
+)
 
-import importlib
-from typing import Any
-
-_HOMES = {
-    "base": ("GapData", "GapMethod"),
-    "measures": ("GapMeasures", "measure_gap"),
-    "registry": (
-        "ASKING_METHODS",
-        "METHODS",
-        "TRAINING_METHODS",
-        "fit_method",
-        "load_method",
-        "method_options",
-        "save_method",
-    ),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME_OF)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__ = [
+    "ASKING_METHODS",
+    "METHODS",
+    "TRAINING_METHODS",
+    "GapData",
+    "GapMeasures",
+    "GapMethod",
+    "fit_method",
+    "load_method",
+    "measure_gap",
+    "method_options",
+    "save_method",
+]

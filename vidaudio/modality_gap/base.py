@@ -43,6 +43,10 @@ class GapData:
         """Return data without pairs."""
         return cls(images, texts, torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long), encoder)
 
+    def means(self) -> dict[str, Tensor]:
+        """Return the mean of each modality, `[D]` each, by the names of methods' tensors."""
+        return {"image_mean": self.images.mean(dim=0), "text_mean": self.texts.mean(dim=0)}
+
     def __post_init__(self) -> None:
         for name, vectors in (("images", self.images), ("texts", self.texts)):
             if vectors.ndim != 2 or not torch.isfinite(vectors).all():

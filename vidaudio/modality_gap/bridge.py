@@ -57,7 +57,7 @@ class Bridge(GapMethod):
             learning_rate: Adam's.
             width: Width of the denoiser's blocks.
             entry: Step at which a text enters, 1 to `STEPS - 1`.
-            options: None.
+            options: There are no others.
         """
         require(data, cls)
         generator = torch.Generator().manual_seed(seed)

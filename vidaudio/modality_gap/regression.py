@@ -29,7 +29,7 @@ class Ridge(GapMethod):
             data: Vectors with pairs.
             seed: Not used.
             penalty: Weight of the penalty, in units of a text dimension's mean variance.
-            options: None.
+            options: There are no others.
         """
         require(data, cls)
         texts, images = data.texts[data.text_rows].double(), data.images[data.image_rows].double()
@@ -66,12 +66,12 @@ class Mlp(GapMethod):
             seed: Seed of initial weights and batches.
             steps: Optimiser steps, of `BATCH` pairs each.
             learning_rate: Adam's, with cosine decay.
-            options: None.
+            options: There are no others.
         """
         require(data, cls)
         generator = torch.Generator().manual_seed(seed)
         dimensions = data.images.shape[1]
-        means = {"text_mean": data.texts.mean(dim=0), "image_mean": data.images.mean(dim=0)}
+        means = data.means()
         scale = {"text_scale": data.texts.std().clamp_min(EPSILON), "image_scale": data.images.std().clamp_min(EPSILON)}
         network = _network(dimensions, generator)
         optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=0.01)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import faiss
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,7 +12,10 @@ from torch import Tensor
 
 from vidaudio.modality_gap.base import GapData, GapMethod, require
 
-# Up to here, all vectors are compared: exact, and about a millisecond a query.
+if TYPE_CHECKING:
+    import faiss
+
+# Up to here, all vectors are compared, which is exact.
 EXACT_VECTORS = 50_000
 MAX_VECTORS = 1_000_000
 # Vectors that the cells of an inverted index are learned from, a cell.
@@ -41,7 +43,7 @@ class Retrieval(GapMethod):
             seed: Seed of the sample.
             neighbours: Pictures that stand for a text.
             temperature: Of the softmax over cosines.
-            options: None.
+            options: There are no others.
         """
         require(data, cls)
         images = data.images
@@ -70,6 +72,8 @@ class Retrieval(GapMethod):
 
 def build_index(vectors: np.ndarray) -> faiss.Index:
     """Return an index of unit vectors by their dot product, float32 `[N, D]`: exact, or of cells if there are many."""
+    import faiss
+
     dimensions = vectors.shape[1]
     if len(vectors) <= EXACT_VECTORS:
         exact = faiss.IndexFlatIP(dimensions)

@@ -43,8 +43,7 @@ class Standardise(GapMethod):
         """Fit to means and standard deviations."""
         require(data, cls)
         scale = data.images.std(dim=0) / data.texts.std(dim=0).clamp_min(EPSILON)
-        means = {"image_mean": data.images.mean(dim=0), "text_mean": data.texts.mean(dim=0)}
-        return cls({"scale": scale, **means}, data.encoder, len(scale), options)
+        return cls({"scale": scale, **data.means()}, data.encoder, len(scale), options)
 
     def map_texts(self, texts: Tensor) -> Tensor:
         """Return the texts with the pictures' mean and deviation."""
@@ -69,14 +68,13 @@ class Recolour(GapMethod):
             data: Vectors of pictures and texts.
             seed: Not used.
             shrinkage: Share of the identity in each covariance, 0 to 1.
-            options: None.
+            options: There are no others.
         """
         require(data, cls)
         text_root = _power(covariance(data.texts, shrinkage), -0.5)
         image_root = _power(covariance(data.images, shrinkage), 0.5)
-        means = {"image_mean": data.images.mean(dim=0), "text_mean": data.texts.mean(dim=0)}
         matrix = (text_root @ image_root).float()
-        return cls({"matrix": matrix, **means}, data.encoder, len(matrix), {"shrinkage": shrinkage})
+        return cls({"matrix": matrix, **data.means()}, data.encoder, len(matrix), {"shrinkage": shrinkage})
 
     def map_texts(self, texts: Tensor) -> Tensor:
         """Return the texts with the pictures' mean and covariance."""

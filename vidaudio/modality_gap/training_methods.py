@@ -62,7 +62,7 @@ class CentredNoise(Noise):
     def fit(cls, data: GapData, *, seed: int = 0, variance: float = 0.016, **options: Any) -> Self:
         """Fit to the two means; see `Noise` for the variance."""
         require(data, cls)
-        tensors = {"image_mean": data.images.mean(dim=0), "text_mean": data.texts.mean(dim=0)}
+        tensors = data.means()
         tensors["norm"] = (data.images - tensors["image_mean"]).norm(dim=-1).mean()
         return cls(tensors, data.encoder, data.images.shape[1], {"variance": variance})
 

@@ -126,7 +126,7 @@ def test_centred_noise_is_also_removed_from_the_query_in_words(packed: Path, tmp
     method = load_method(method_file(tmp_path / "run", "centred_noise"))
     torch.testing.assert_close(queries.encode_text("low"), method.map_texts(raw[None])[0])
     method_file(tmp_path / "run", "centred_noise").unlink()
-    with pytest.raises(GapError, match=r"holds no fitted centred_noise: fit it with vidaudio gap"):
+    with pytest.raises(GapError, match=r"trained with centred_noise .*; copy the folder gap of the run"):
         trained_gap(loaded)
 
 
@@ -143,7 +143,9 @@ def test_what_cannot_be_asked_through_a_method_says_so(packed: Path, shifted: Pa
     loaded = load_checkpoint(shifted)
     with pytest.raises(GapError, match=r"no gap method and no file 'nothing.safetensors'"):
         trained_gap(loaded, "nothing.safetensors")
-    with pytest.raises(GapError, match="holds no fitted bridge"):
+    with pytest.raises(QueryError, match="dropout changes queries in training; --gap takes mean_shift"):
+        trained_gap(loaded, "dropout")
+    with pytest.raises(GapError, match="holds no fitted bridge: fit it with vidaudio gap"):
         trained_gap(loaded, "bridge")
 
 

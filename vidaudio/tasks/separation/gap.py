@@ -13,7 +13,7 @@ import torch
 
 from vidaudio.errors import GapError, QueryError
 from vidaudio.modality_gap.base import GapData, GapMethod
-from vidaudio.modality_gap.registry import ASKING_METHODS, METHODS, load_method, method_options
+from vidaudio.modality_gap.registry import ASKING_METHODS, METHODS, TRAINING_METHODS, load_method, method_options
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.reader import SampleReader
 from vidaudio.tasks.separation.blocks import GapBlock
@@ -22,7 +22,7 @@ from vidaudio.tasks.separation.queries import CorpusQueries
 from vidaudio.tasks.separation.query_gap import QueryGap
 
 GAP_FOLDER = "gap"
-# Clips and texts that a method is fitted to, at most: evenly chosen, so that a corpus of millions takes a minute.
+# Clips and texts that a method is fitted to, at most; of more clips, evenly chosen ones.
 MAX_CLIPS = 50_000
 MAX_TEXTS = 2_000
 # What people ask for, where a corpus has neither labels nor captions.
@@ -150,12 +150,12 @@ def trained_gap(loaded: Checkpoint, wanted: str | None = None) -> QueryGap:
         return QueryGap()
     assert loaded.encoder is not None, "vectors of a corpus have an encoder"
     encoder = loaded.encoder["weights_sha256"]
+    if name in TRAINING_METHODS:
+        raise QueryError(
+            f"{name} changes queries in training; --gap takes {', '.join(ASKING_METHODS)}, none or a file of one"
+        )
     train = None if query.gap.train == "none" else find_method(query.gap.train, loaded.path, encoder)
     ask = None if name == "none" else find_method(name, loaded.path, encoder)
-    if ask is not None and ask.trains:
-        raise QueryError(
-            f"{ask.name} changes queries in training; --gap takes {', '.join(ASKING_METHODS)}, none or a file"
-        )
     return QueryGap(train, ask)
 
 
@@ -175,6 +175,11 @@ def find_method(wanted: str, weights: Path, encoder: str) -> GapMethod:
             raise GapError(f"there is no gap method and no file {wanted!r}; there are {', '.join(METHODS)}")
         return load_method(wanted, encoder=encoder)
     path = method_file(weights.parent, wanted)
+    if not path.is_file() and METHODS[wanted].trains:
+        raise GapError(
+            f"{path} is missing: the system was trained with {wanted} and is asked through it; copy the folder "
+            f"{GAP_FOLDER} of the run along with its weights"
+        )
     if not path.is_file():
         raise GapError(
             f"{weights.parent} holds no fitted {wanted}: fit it with vidaudio gap PACK --fit {wanted} "
