@@ -83,6 +83,10 @@ def evaluate(
         bool, typer.Option("--different-labels", help="Draw interference of another label than the target's.")
     ] = False,
     mixtures: Annotated[int | None, typer.Option(min=1, help="At most so many pairs.")] = None,
+    offscreen_db: Annotated[
+        float | None,
+        typer.Option(help="Mix a third sound into every mixture, so many dB louder than the target (0: as loud)."),
+    ] = None,
     scorer: Annotated[Scorer, typer.Option(help="museval, or batches on the device, equal to it.")] = Scorer.museval,
     processes: Annotated[int, typer.Option(min=1, help="For museval.")] = 1,
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for tables, scores and sounds.")] = None,
@@ -123,6 +127,7 @@ def evaluate(
         split=split,
         different_labels=different_labels,
         mixtures=mixtures,
+        offscreen_db=offscreen_db,
     )
 
     def evaluated(run: Path, heads: str, folder: Path | None = None) -> EvaluationReport:

@@ -120,9 +120,7 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
     chosen = methods_of(loaded, request.methods)
     asked = load_phrasings(request.phrasings) if request.phrasings is not None else ()
     protocol, tests = plan(loaded, material)
-    leaks = find_leaks(
-        loaded.training_sources, (sound.source for item in tests.items for sound in (item.target, item.interference))
-    )
+    leaks = find_leaks(loaded.training_sources, (sound.source for item in tests.items for sound in item.sounds))
     if not request.allow_leaks:
         refuse_leaks(leaks, str(request.checkpoint))
     filters = fit_filters(loaded, material.data, best_device()) if "fixed_filter" in chosen else None
@@ -166,7 +164,10 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
         noise_heads=request.noise_heads,
         phrasings={phrasing.name: phrasing.sentences for phrasing in asked},
         gap=estimator.gap_names,
-        notes=_notes(tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""),
+        offscreen_db=material.offscreen_db,
+        notes=_notes(
+            material, tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""
+        ),
         incomplete=not tests.complete,
     )
     keeps_heads = request.noise_heads == "keep"
@@ -194,7 +195,7 @@ def train_query(loaded: Checkpoint) -> str:
 
 
 def _notes(
-    tests: TestSet, protocol: Protocol | None, estimator: Estimator, unlabelled: int, leaks: str
+    material: TestMaterial, tests: TestSet, protocol: Protocol | None, estimator: Estimator, unlabelled: int, leaks: str
 ) -> tuple[str, ...]:
     asked_by_label = any(m in NEEDS_LABEL or m.startswith(PHRASING_PREFIX) for m in estimator.methods)
     unknown = sorted(estimator.unknown_labels)
@@ -222,7 +223,10 @@ def _notes(
             ]
         ),
     )
-    return (*notes, *((f"LEAKS: {leaks}",) if leaks else ()), *(protocol.notes if protocol is not None else ()))
+    level = material.offscreen_db
+    third = () if level is None else (f"every mixture also holds a third sound, {level:+g} dB against the target",)
+    found_leaks = (f"LEAKS: {leaks}",) if leaks else ()
+    return (*notes, *third, *found_leaks, *(protocol.notes if protocol is not None else ()))
 
 
 def fit_filters(loaded: Checkpoint, data: str, device: torch.device, mixtures: int = FILTER_MIXTURES) -> FixedFilters:

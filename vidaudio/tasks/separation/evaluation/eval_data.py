@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class TestMaterial:
         different_labels: Whether to draw interference of another label than the target's; the papers draw from all
             clips.
         mixtures: Maximum number of pairs; None for all.
+        offscreen_db: Level of a third sound in every mixture relative to the target's, dB; None for mixtures of two.
     """
 
     __test__ = False  # the name begins with Test, but pytest must not collect it
@@ -48,6 +50,7 @@ class TestMaterial:
     split: str = "test"
     different_labels: bool = False
     mixtures: int | None = None
+    offscreen_db: float | None = None
 
 
 def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, TestSet]:
@@ -57,7 +60,15 @@ def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, T
         PackError: When a corpus does not fit, or no mixture can be made.
         ManifestError: When a list or manifest is missing or differs.
         RecipeError: When the protocol is missing or invalid.
+        UsageError: When the level of the third sound is no number.
     """
+    if material.offscreen_db is not None and not math.isfinite(material.offscreen_db):
+        raise UsageError(f"--offscreen-db is {material.offscreen_db}; name a level in dB, such as 0 or -6")
+    protocol, tests = _plan_pairs(loaded, material)
+    return protocol, tests if material.offscreen_db is None else tests.with_offscreen(material.offscreen_db)
+
+
+def _plan_pairs(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, TestSet]:
     shape = window_shape(loaded)
     named = material.protocol not in ("split", "manifest")
     protocol = load_protocol(material.protocol) if named else None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from vidaudio.errors import PackError
 from vidaudio.tasks.separation.evaluation.locate import ClipLocator, EvalCorpus, LocatedWindow
 from vidaudio.tasks.separation.evaluation.pairs import draw_pairs, published_pairs
 from vidaudio.tasks.separation.evaluation.protocols import ListedClip, Protocol
+from vidaudio.text import number_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,38 @@ class MixtureSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Offscreen:
+    """A third sound of a mixture, which nobody asks for.
+
+    Attributes:
+        sound: The sound.
+        level_db: Its level relative to the target's, dB of the powers over the window.
+    """
+
+    sound: MixtureSource
+    level_db: float
+
+
+@dataclass(frozen=True, slots=True)
 class EvalMixture:
-    """A test mixture of two sounds.
+    """A test mixture of two sounds, and maybe of a third one from off screen.
 
     Attributes:
         number: Number in the protocol.
         target: The sound to separate.
         interference: The sound that is mixed with it.
+        offscreen: The third sound; None without one.
     """
 
     number: int
     target: MixtureSource
     interference: MixtureSource
+    offscreen: Offscreen | None = None
+
+    @property
+    def sounds(self) -> tuple[MixtureSource, ...]:
+        """Return all sounds of the mixture, the target first."""
+        return (self.target, self.interference, *(() if self.offscreen is None else (self.offscreen.sound,)))
 
 
 @dataclass(frozen=True)
@@ -85,9 +106,13 @@ class TestSet:
         Raises:
             PackError: When there is none.
         """
-        absent = [label for label in self.labels if label not in (item.target.label, item.interference.label)]
+        present = {sound.label for sound in item.sounds}
+        absent = [label for label in self.labels if label not in present]
         if not absent:
-            raise PackError("a wrong query needs a kind that is not in the mixture; the split has only two kinds")
+            raise PackError(
+                "a wrong query needs a kind that is not in the mixture; the split has only "
+                f"{number_of(len(self.labels), 'kind')}"
+            )
         return random.Random(f"wrong {item.number}").choice(absent)
 
     def absent_sound(self, item: EvalMixture) -> MixtureSource:
@@ -96,14 +121,38 @@ class TestSet:
         Raises:
             PackError: When there is none.
         """
-        kinds = {item.target.label, item.interference.label} - {""}
-        sources = {item.target.source, item.interference.source}
-        order = random.Random(f"wrong picture {item.number}").sample(range(len(self.items)), len(self.items))
-        for number in order:
-            other = self.items[number].target
-            if other.label not in kinds and other.source not in sources:
-                return other
-        raise PackError("a wrong picture needs a clip of a kind that is not in the mixture, and no target is one")
+        found = self._other_target(item, "wrong picture")
+        if found is None:
+            raise PackError("a wrong picture needs a clip of a kind that is not in the mixture, and no target is one")
+        return found
+
+    def with_offscreen(self, level_db: float) -> TestSet:
+        """Return the mixtures with a third sound each: another mixture's target, of another kind and source.
+
+        Args:
+            level_db: Level of the third sound relative to the target's, dB.
+
+        Raises:
+            PackError: When a mixture finds none.
+        """
+        items = []
+        for item in self.items:
+            found = self._other_target(item, "off screen")
+            if found is None:
+                raise PackError(
+                    "a sound from off screen is of a kind that is not in the mixture, and the test clips have no third "
+                    "kind; leave --offscreen-db out, or pack a test split of more kinds"
+                )
+            items.append(replace(item, offscreen=Offscreen(found, level_db)))
+        return replace(self, items=tuple(items))
+
+    def _other_target(self, item: EvalMixture, purpose: str) -> MixtureSource | None:
+        """Return a target that is foreign to a mixture, drawn by its number and a purpose; None if there is none."""
+        kinds = {sound.label for sound in item.sounds} - {""}
+        sources = {sound.source for sound in item.sounds}
+        order = random.Random(f"{purpose} {item.number}").sample(range(len(self.items)), len(self.items))
+        targets = (self.items[number].target for number in order)
+        return next((t for t in targets if t.label not in kinds and t.source not in sources), None)
 
 
 def plan_split(corpus: EvalCorpus, *, different_labels: bool, both_directions: bool, mixtures: int | None) -> TestSet:

@@ -158,21 +158,21 @@ class Estimator:
     @torch.no_grad()
     def estimate(self, item: EvalMixture) -> Estimates:
         """Return the estimates of all methods that are possible for this mixture."""
-        audio = np.stack([_sound(item.target), _sound(item.interference)])
-        sources, mixture = mix_sources(torch.from_numpy(audio)[None].to(self.device))
+        sources, mixture = mixed(item)
+        sources, mixture = sources.to(self.device), mixture.to(self.device)
         spectrum = self.model.front_end.stft(mixture)
         names, masks = [], []
         for name, mask in self._masks(item, sources, spectrum):
             names.append(name)
             masks.append(mask)
-        mixed = mixture[0, : self.samples]
-        sounds = [torch.stack([mixed, mixed])[None]] if "mixture" in self.methods else []
+        whole = mixture[0, : self.samples]
+        sounds = [torch.stack([whole, whole])[None]] if "mixture" in self.methods else []
         if masks:
             stacked = torch.stack(masks)
             both = torch.stack([stacked, 1 - stacked], dim=1)
             sounds.append(self.model.front_end.istft(spectrum[None] * both).clamp(-1, 1))
         first = (("mixture", 0),) if "mixture" in self.methods else ()
-        return Estimates(item.number, sources[0, :, : self.samples], mixed, (*first, *names), torch.cat(sounds))
+        return Estimates(item.number, sources[0, :, : self.samples], whole, (*first, *names), torch.cat(sounds))
 
     def _masks(self, item: EvalMixture, sources: Tensor, spectrum: Tensor) -> Iterator[tuple[tuple[str, int], Tensor]]:
         """Yield method, candidate number, and the target's mask on linear bins, `[bins, frames]`."""
@@ -254,6 +254,25 @@ class Estimator:
                 return None
             self._words[key] = query.to(self.device)
         return self._words.get(key)
+
+
+def mixed(item: EvalMixture) -> tuple[Tensor, Tensor]:
+    """Return a mixture's sources, `[1, 2, samples]`, and their sum, `[1, samples]`; float32 in -1 .. 1.
+
+    A sound from off screen belongs to the second source, all that is not the target. Where the sum of three would leave
+    -1 .. 1, all of it is made quieter.
+    """
+    audio = np.stack([_sound(item.target), _sound(item.interference)])
+    sources, mixture = mix_sources(torch.from_numpy(audio)[None])
+    if item.offscreen is None:
+        return sources, mixture
+    third = torch.from_numpy(_sound(item.offscreen.sound)).float()
+    powers = sources[0, 0].square().mean(), third.square().mean()
+    # A silent target leaves the third sound silent, too, and is not scored.
+    gain = 10 ** (item.offscreen.level_db / 20) * (powers[0] / powers[1].clamp_min(1e-9)).sqrt()
+    sources = torch.stack([sources[:, 0], sources[:, 1] + gain * third], dim=1)
+    sources = sources / sources.sum(dim=1).abs().max().clamp_min(1)
+    return sources, sources.sum(dim=1)
 
 
 def _sound(sound: MixtureSource) -> np.ndarray:

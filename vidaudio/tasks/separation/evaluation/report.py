@@ -30,6 +30,7 @@ class ReportHeader:
         noise_heads: drop or keep.
         phrasings: Additional phrasings of text queries, name to sentences.
         gap: Methods against the modality gap that queries went through, by `train` and `ask`.
+        offscreen_db: Level of the third sound of every mixture relative to the target's, dB; None for mixtures of two.
         notes: Remarks for the reader: missing clips, unlabelled targets, leaks.
         incomplete: Whether clips of the protocol are missing, so that the scores are not comparable with the papers.
     """
@@ -46,6 +47,7 @@ class ReportHeader:
     noise_heads: str = "drop"
     phrasings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gap: Mapping[str, str] = field(default_factory=dict)
+    offscreen_db: float | None = None
     notes: tuple[str, ...] = ()
     incomplete: bool = False
 
