@@ -8,7 +8,9 @@ on. Every finished run adds a JSON to results/; `python -m benchmarks.tables` pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from benchmarks.trainings import TrainingJob, arguments, load_budget, recipe_of, run_folder, run_jobs
 from benchmarks.world import Worlds, encoder_facts, score_on_world
@@ -17,13 +19,20 @@ from vidaudio.demo.render import OFFSCREEN_SHARE
 # World of each table, and the share of its training videos that also sound from off screen.
 TABLES = {
     "systems": ("world-systems", 0.0),
+    "gap": ("world-systems", 0.0),
     "noisy": ("world-noisy", OFFSCREEN_SHARE),
     "noisy_gamma": ("world-noisy", OFFSCREEN_SHARE),
 }
 
 
-def run_table(table: str, description: str) -> None:
-    """All runs of a table on the demo world that its command line asks for, seed by seed."""
+def run_table(table: str, description: str, score: Callable[..., dict[str, Any]] = score_on_world) -> None:
+    """All runs of a table on the demo world that its command line asks for, seed by seed.
+
+    Args:
+        table: One of `TABLES`.
+        description: Of the command line; its first line is shown.
+        score: Evaluates a trained job; called with it, `mixtures` and `processes`.
+    """
     budget = load_budget(table)
     chosen = arguments(description.split("\n")[0], list(budget.systems))
     world, offscreen_share = TABLES[table]
@@ -45,8 +54,8 @@ def run_table(table: str, description: str) -> None:
                     variant=variant,
                 )
             )
-    score = partial(score_on_world, mixtures=chosen.mixtures, processes=chosen.processes)
-    run_jobs(jobs, score, until=chosen.until)
+    measured = partial(score, mixtures=chosen.mixtures, processes=chosen.processes)
+    run_jobs(jobs, measured, until=chosen.until)
 
 
 if __name__ == "__main__":
