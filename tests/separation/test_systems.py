@@ -147,6 +147,32 @@ def test_noise_masks_can_be_looked_at_and_separation_leaves_them_out():
         plain.noise_masks(spectrum, embeddings)
 
 
+def test_a_bias_of_the_noise_masks_own_moves_them_alone_and_leaves_the_kink_of_the_first_step():
+    shared, own = built(2, noise=NoiseConfig()), built(2, noise=NoiseConfig(initial_bias=-3.0))
+    missing = own.load_state_dict(shared.state_dict(), strict=False)
+    assert missing.missing_keys == ["noise.bias"]
+    assert build_separator(own.config).noise.bias.item() == -3
+    own.noise.bias.data.fill_(-3)
+    audio, gains = mixtures(2)
+    embeddings = torch.randn(2, 2, DIMENSIONS)
+    spectrum = own.front_end.stft(mix_sources(audio, gains)[1])
+    torch.testing.assert_close(own.masks(spectrum, embeddings), shared.masks(spectrum, embeddings))
+    noise = [torch.logit(model.noise_masks(spectrum, embeddings)[:, :, 8:12]) for model in (own, shared)]
+    assert (noise[0] < noise[1] - 1).all()
+
+    # All masks 0.5: a query mask and its noise mask claim everything, so that each pixel of another source costs
+    # the logarithm of almost nothing.
+    for model in (own, shared):
+        with torch.no_grad():
+            model.fusion.scale.zero_()
+            model.fusion.bias.zero_()
+    parts = [model.loss(audio, embeddings, gains) for model in (own, shared)]
+    assert parts[0]["mask_loss"] < 0.1 * parts[1]["mask_loss"]
+    close(parts[0]["noise_activation"], 2 * torch.sigmoid(torch.tensor(-3.0)).item())
+    parts[0]["loss"].backward()
+    assert own.noise.bias.grad.abs() > 0
+
+
 def test_noise_heads_wait_for_their_step_but_not_in_the_measure_of_a_whole_run():
     model = built(2, noise=NoiseConfig(start_step=10))
     plain = build_separator(built(2).config).eval()

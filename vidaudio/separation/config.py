@@ -47,9 +47,12 @@ class NoiseConfig:
         query_margin: Amount by which the query mask must lower the loss to avoid that penalty (the published code's
             epsilon).
         start_step: Number of optimiser steps to train without the noise heads first.
+        initial_bias: First value of a bias of the noise masks' own. None, as in the paper, for the bias that they share
+            with the query masks: then all masks begin at 0.5, so that a query mask and its noise mask add up to 1, and
+            the first steps have to lower both.
 
     Raises:
-        RecipeError: When a number is below 0.
+        RecipeError: When a number other than `initial_bias` is below 0.
     """
 
     input: Literal["mean", "sum"] = "mean"
@@ -58,6 +61,7 @@ class NoiseConfig:
     query_weight: float = 0.0
     query_margin: float = 0.1
     start_step: int = 0
+    initial_bias: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("gamma", "activation_weight", "query_weight", "query_margin", "start_step"):

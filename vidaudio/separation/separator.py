@@ -172,7 +172,7 @@ class QuerySeparator(Separator):
         self.fusion = MaskFusion(config.channels, config.fusion)
         self.noise = None
         if config.noise is not None:
-            self.noise = NoiseHeads(config.sources, config.channels, config.noise.input)
+            self.noise = NoiseHeads(config.sources, config.channels, config.noise.input, config.noise.initial_bias)
 
     def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
         """Return mask logits of the queries, see `Separator.forward`."""
@@ -200,7 +200,7 @@ class QuerySeparator(Separator):
         if self.noise is None:
             return {"loss": weighted_mask_loss(logits, example.targets, example.weights, options.sources)}
         mean = batch_mean or (lambda value: value)
-        return self._noise_loss(logits, self.fusion(features, self.noise(vectors)), example, step, mean)
+        return self._noise_loss(logits, self._noise_logits(features, vectors), example, step, mean)
 
     def total(self, parts: Mapping[str, Tensor]) -> Tensor:
         """Return the total loss; the noise regulariser is computed from the mean activation, not per batch."""
@@ -264,8 +264,14 @@ class QuerySeparator(Separator):
         if self.noise is None:
             raise ValueError("This system has no noise heads.")
         log_magnitude = mixture_magnitude(self.front_end, spectrum).log()[:, None]
-        logits = self.fusion(self.unet(log_magnitude), self.noise(self._vectors(queries)))
+        logits = self._noise_logits(self.unet(log_magnitude), self._vectors(queries))
         return self.front_end.to_linear(torch.sigmoid(logits.float()))
+
+    def _noise_logits(self, features: Tensor, vectors: Tensor) -> Tensor:
+        """Return mask logits of the noise heads, `[B, heads, H, W]`."""
+        assert self.noise is not None, "a model without noise heads has no noise masks"
+        logits = self.fusion(features, self.noise(vectors))
+        return logits if self.noise.bias is None else logits + self.noise.bias
 
     def _vectors(self, queries: Tensor | None) -> Tensor:
         if queries is None:

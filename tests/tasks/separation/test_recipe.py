@@ -93,7 +93,7 @@ def test_systems_differ_from_clipsep_in_name_queries_and_noise_heads_alone(name:
     noise = other["model"].pop("noise")
     assert {key for key in full if full[key] != other[key]} == {"system", "query"} - ({"query"} if noise else set())
     numbers = {"input": "mean", "gamma": 0.25, "activation_weight": 0.1, "start_step": 0}
-    numbers |= {"query_weight": 0.0, "query_margin": 0.1}
+    numbers |= {"query_weight": 0.0, "query_margin": 0.1, "initial_bias": None}
     assert noise == (numbers if name == "clipsep_nit" else None)
 
 

@@ -61,6 +61,12 @@ class NoiseBlock(RecipeModel):
     query_weight: float = Field(0.0, ge=0, description="the second regulariser's coefficient")
     query_margin: float = Field(0.1, ge=0, description="the second regulariser's margin, epsilon in the code")
     start_step: int = Field(0, ge=0, description="steps without noise heads first")
+    initial_bias: float | None = Field(
+        None,
+        ge=-20,
+        le=20,
+        description="where a bias of the noise masks' own begins; none: they share that of the masks",
+    )
 
 
 class LossBlock(RecipeModel):
