@@ -37,17 +37,18 @@ def test_files_are_small_and_half_precision():
     assert {w.dtype for w in weights.values() if w.is_floating_point()} == {torch.float16}
 
 
-def test_zero_shot_accuracy_and_gap_on_fresh_drawings(clip, frames):
+def test_pictures_and_words_are_as_far_apart_as_in_vit_b_32(clip, frames):
     model, _, tokenizer = clip
     report = clip_quality.gap_report(frames, clip_quality.text_queries(model, tokenizer))
-    assert report["zero_shot_accuracy"] > 0.95
-    assert report["text_by_image_centroid"] == 1
-    assert report["modality_gap"] < 0.2
-    assert report["raw_text_offset"] < 0.3
+    assert report["zero_shot_accuracy"] >= 0.95
+    assert 0.15 <= report["mismatched_cosine"] <= 0.22
+    assert 0.25 <= report["matched_cosine"] <= 0.35
+    assert 0.7 <= report["text_cosine"] <= 0.8
+    assert 0.7 <= report["modality_gap"] <= 0.9
 
 
-def test_classifier_of_pictures_classifies_text(clip, frames):
-    """What CLIPSep relies on: a linear map learned on raw image embeddings holds for raw text embeddings."""
+def test_classifier_of_pictures_classifies_text_once_the_means_agree(clip, frames):
+    """The gap is one of the means, mostly: what is learned on pictures holds for texts that are moved to them."""
     model, _, tokenizer = clip
     kinds = torch.arange(len(KINDS))
     targets = torch.nn.functional.one_hot(kinds.repeat_interleave(frames.shape[1])).float()
@@ -55,7 +56,8 @@ def test_classifier_of_pictures_classifies_text(clip, frames):
     gram = inputs.T @ inputs + torch.eye(inputs.shape[1])
     weights = torch.linalg.solve(gram, inputs.T @ targets)
     texts = clip_quality.text_queries(model, tokenizer)
-    assert torch.equal((texts @ weights).argmax(-1), kinds)
+    texts = texts - texts.mean(0) + inputs.mean(0)
+    assert ((texts @ weights).argmax(-1) == kinds).float().mean() >= 0.75
 
 
 def test_synonyms_mean_their_kind(clip):
@@ -96,10 +98,17 @@ def test_training_draws_from_its_own_purpose(monkeypatch):
     assert set(drawn) == {Purpose.CLIP_TRAIN}
 
 
-def test_objective_is_smaller_for_aligned_pairs():
+def test_objective_wants_true_pairs_norms_and_cones():
     generator = torch.Generator().manual_seed(0)
     image = torch.nn.functional.normalize(torch.randn(8, 16, generator=generator), dim=-1) * train_clip.NORM
-    true, scale = torch.eye(8, dtype=torch.bool), torch.tensor(train_clip.MAX_LOGIT_SCALE)
-    aligned = train_clip.objective(image, image, scale, true)
-    assert aligned < train_clip.objective(image, image.roll(1, 0), scale, true)
-    assert aligned < train_clip.objective(2 * image, 2 * image, scale, true)
+    text = image + 0.1 * torch.randn(8, 16, generator=generator)
+    true, kinds = torch.eye(8, dtype=torch.bool), torch.arange(8)
+    fitting = train_clip.objective(image, text, true, kinds)
+    assert fitting < train_clip.objective(image, text.roll(1, 0), true, kinds)
+    assert fitting < train_clip.objective(2 * image, 2 * text, true, kinds)
+    # Random pictures have a mean cosine of about 0; the cones want more.
+    cone = torch.randn(16, generator=generator)
+    together = torch.nn.functional.normalize(image + 6 * cone / cone.norm(), dim=-1) * train_clip.NORM
+    wanted = [train_clip.mean_cosines(image, text, kinds), train_clip.mean_cosines(together, together, kinds)]
+    assert wanted[0][0].abs() < 0.1
+    assert wanted[1][0] > 0.2

@@ -128,6 +128,7 @@ def evaluate_clip(folder: str | os.PathLike[str], *, seed: int = 0, videos_per_k
         text_by_image_centroid: share of text queries whose nearest mean raw image embedding is that of their own kind.
         raw_text_offset: mean distance of a text query from its kind's mean raw image embedding, divided by the mean
             distance between two kinds' mean image embeddings.
+        image_cosine, text_cosine: mean cosine of two frames, and of two text queries.
         image_norm, text_norm: mean norms of raw embeddings.
     """
     model, preprocess, tokenizer = load_clip(folder)
@@ -151,8 +152,15 @@ def gap_report(frames: Tensor, texts: Tensor) -> dict[str, float]:
         "modality_gap": float((unit_frames.mean((0, 1)) - unit_texts.mean(0)).norm()),
         "matched_cosine": float(matched),
         "mismatched_cosine": float(mismatched),
+        "image_cosine": _mean_cosine(unit_frames.flatten(0, 1)),
+        "text_cosine": _mean_cosine(unit_texts),
         "text_by_image_centroid": float(np.mean((to_centroids.argmin(-1) == kinds).numpy())),
         "raw_text_offset": float(to_centroids.diagonal().mean() / spread),
         "image_norm": float(frames.norm(dim=-1).mean()),
         "text_norm": float(texts.norm(dim=-1).mean()),
     }
+
+
+def _mean_cosine(unit: Tensor) -> float:
+    count = len(unit)
+    return float((unit.sum(0).square().sum() - count) / (count * (count - 1)))
