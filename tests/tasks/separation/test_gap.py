@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.trained import TINY
-from vidaudio.errors import GapError, QueryError, RecipeError
+from vidaudio.errors import EncoderError, GapError, QueryError, RecipeError
 from vidaudio.modality_gap import TRAINING_METHODS, fit_method, load_method
 from vidaudio.stream.index import open_index
 from vidaudio.tasks.registry import load_train_recipe, train
@@ -68,6 +68,18 @@ def test_a_text_is_asked_through_the_recipes_method(packed: Path, shifted: Path)
     sample = gap_sample([open_index(str(packed), "train")], queries)
     shift = sample.data.images.mean(dim=0) - sample.data.texts.mean(dim=0)
     torch.testing.assert_close(queries.encode_text("low"), plain + shift, atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoder_that_cannot_be_loaded_is_named_with_the_way_to_train_without_it(
+    tmp_path: Path, encoder_fingerprint: dict
+):
+    from tests.packed import make_packed
+
+    lost = {**encoder_fingerprint, "architecture": str(tmp_path / "lost")}
+    folder = make_packed(tmp_path / "p", lost, clips_per_split={"train": 6, "val": 4})
+    with pytest.raises(EncoderError, match="leave that out with --set query.gap.ask=none"):
+        train(recipe("query.gap.ask=retrieval"), str(folder), tmp_path / "run", progress=False)
+    train(recipe(), str(folder), tmp_path / "run", progress=False)
 
 
 def test_separation_differs_by_the_method_and_none_takes_the_text_as_it_is(packed: Path, shifted: Path, tmp_path: Path):

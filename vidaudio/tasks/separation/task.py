@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from vidaudio.errors import CheckpointError, PackError
+from vidaudio.errors import CheckpointError, EncoderError, PackError
 from vidaudio.modality_gap.registry import fit_method, save_method
 from vidaudio.separation import headline_figures
 from vidaudio.separation.pictures import PictureQuery
@@ -170,13 +170,22 @@ class SeparationTask(TrainingTask):
         found = {name: stored_method(folder, name, block, encoder) for name in names}
         missing = [name for name, method in found.items() if method is None]
         if missing:
-            sample = gap_sample(
-                indexes(self.train_stream),
-                queries,
-                vectors=self.recipe.data.vectors,
-                window_frames=self.recipe.data.window_frames,
-                with_texts=needs_texts(missing),
-            )
+            try:
+                sample = gap_sample(
+                    indexes(self.train_stream),
+                    queries,
+                    vectors=self.recipe.data.vectors,
+                    window_frames=self.recipe.data.window_frames,
+                    with_texts=needs_texts(missing),
+                )
+            except EncoderError as error:
+                settings = " ".join(
+                    f"--set query.gap.{key}=none" for key in ("train", "ask") if getattr(block, key) != "none"
+                )
+                raise EncoderError(
+                    f"{error}; the recipe fits {' and '.join(missing)} to texts, for which the encoder is needed now: "
+                    f"leave that out with {settings}"
+                ) from error
             for name in missing:
                 options = block.options.get(name, {})
                 found[name] = fit_method(name, sample.data, seed=self.recipe.seed, **options)
