@@ -29,7 +29,8 @@ from vidaudio.tasks.separation.evaluate import (
     evaluate,
     write_report,
 )
-from vidaudio.tasks.separation.evaluation.scorers import MEASURES, SCORERS
+from vidaudio.tasks.separation.evaluation.methods import Estimates
+from vidaudio.tasks.separation.evaluation.scorers import MEASURES, SCORERS, score_estimates
 from vidaudio.tasks.separation.evaluation.sweep import Sweep, SweepReport
 from vidaudio.tasks.separation.evaluation.tables import as_markdown, modality_table, published_lines
 
@@ -94,7 +95,7 @@ def test_what_cannot_be_evaluated_is_said(trained: Path, packed: Path, tmp_path:
     with pytest.raises(CorpusError, match="no split 'nope'; it has test, train, val"):
         evaluate(EvaluateRequest(trained, TestMaterial(str(packed), split="nope"), progress=False))
     two_kinds = make_packed(tmp_path / "two", encoder_fingerprint, labels=("low", "high"), clips_per_split={"test": 4})
-    with pytest.raises(CorpusError, match="only two kinds"):
+    with pytest.raises(CorpusError, match="only 2 kinds"):
         evaluate(
             EvaluateRequest(
                 trained, TestMaterial(str(two_kinds), different_labels=True), methods=("wrong_text",), progress=False
@@ -132,6 +133,19 @@ def test_batches_on_the_device_score_as_museval_does(trained: Path, packed: Path
                 continue  # infinite but for rounding
             expected = reference.values(method, measure)
             assert batched.values(method, measure) == pytest.approx(expected, abs=1e-3), (method, measure)
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_an_estimate_at_half_the_amplitude_is_6_db_too_quiet(scorer: str):
+    rng = np.random.default_rng(0)
+    references = torch.from_numpy(rng.normal(0, 0.1, (2, 8_000)).astype(np.float32))
+    gains = torch.tensor([1.0, 0.5, 2.0])
+    sounds = torch.stack([torch.stack([gain * references[0], references[1]]) for gain in gains])
+    names = tuple((f"times {gain:g}", 0) for gain in gains)
+    scores = score_estimates([Estimates(0, references, references.sum(dim=0), names, sounds)], scorer=scorer)[0]
+    levels = [score.level for score in scores.values()]
+    assert levels == pytest.approx([0, -6.0206, 6.0206], abs=1e-4)
+    assert scores["times 0.5"].sdr < scores["times 1"].sdr - 20
 
 
 def test_clips_without_a_label_are_asked_for_by_pictures_alone(
@@ -174,7 +188,7 @@ def test_a_method_that_could_be_scored_nowhere_has_dashes_and_a_reason(trained: 
     sweep = SweepReport(Sweep("model.noise.gamma", (0,)), ((0, "keep", silent),), ())
     for text in (str(silent), as_markdown([silent]), modality_table([silent]), str(sweep), sweep.as_csv()):
         assert "nan" not in text
-    assert str(silent).splitlines()[3].split() == ["text", *"---------", "0"]
+    assert str(silent).splitlines()[3].split() == ["text", *"----------", "0"]
     assert "| clipsep | image | text | - | - | - | - | - | - | - | - | 0 |" in as_markdown([silent])
     assert "| 0 | keep | - |" in str(sweep)
     assert why in str(silent)

@@ -22,6 +22,7 @@ from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, ev
 from vidaudio.tasks.separation.evaluation.methods import Estimator
 from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, load_phrasings
 from vidaudio.tasks.separation.evaluation.score_files import score_files
+from vidaudio.tasks.separation.evaluation.scorers import MEASURES
 from vidaudio.tasks.separation.evaluation.sweep import Sweep, find_runs, run_sweep, write_sweep
 from vidaudio.tasks.separation.evaluation.tables import as_markdown
 
@@ -81,7 +82,7 @@ def test_a_sweep_tabulates_and_draws(nit_runs: Path, trained: Path, packed: Path
     assert f"Runs left out: {trained} has no model.noise.gamma." in table
     assert (tmp_path / "sweep.svg").read_text().count("noise heads: keep") == 2
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
-    assert len(rows) == 4 * 5 * 4
+    assert len(rows) == 4 * 5 * len(MEASURES)
     assert json.loads((tmp_path / "sweep.json").read_text())["missing"] == [0.5]
 
 

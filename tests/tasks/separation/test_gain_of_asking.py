@@ -28,11 +28,11 @@ def report_of(mixture: np.ndarray, right: np.ndarray, wrong: np.ndarray | None) 
     rows = {}
     for number in range(len(mixture)):
         rows[number] = {
-            "mixture": Score(mixture[number], 0, 0, 1.0),
-            "text": Score(right[number], 0, 0, 1.5),
+            "mixture": Score(mixture[number], 0, 0, 1.0, level=0),
+            "text": Score(right[number], 0, 0, 1.5, level=0),
         }
         if wrong is not None:
-            rows[number]["wrong_text"] = Score(wrong[number], 0, 0, 1.0)
+            rows[number]["wrong_text"] = Score(wrong[number], 0, 0, 1.0, level=0)
     about = ReportHeader("run", "clipsep", 20, "image", "data", "split test", "test", len(mixture), "batched")
     return EvaluationReport(about, tuple(rows[0]), len(mixture), rows, names=dict.fromkeys(rows, ("a", "b")))
 

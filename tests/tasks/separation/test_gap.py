@@ -77,7 +77,7 @@ def test_an_encoder_that_cannot_be_loaded_is_named_with_the_way_to_train_without
 
     lost = {**encoder_fingerprint, "architecture": str(tmp_path / "lost")}
     folder = make_packed(tmp_path / "p", lost, clips_per_split={"train": 6, "val": 4})
-    with pytest.raises(EncoderError, match="leave that out with --set query.gap.ask=none"):
+    with pytest.raises(EncoderError, match=r"leave that out with --set query\.gap\.ask=none"):
         train(recipe("query.gap.ask=retrieval"), str(folder), tmp_path / "run", progress=False)
     train(recipe(), str(folder), tmp_path / "run", progress=False)
 

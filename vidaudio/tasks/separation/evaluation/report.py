@@ -205,7 +205,19 @@ class EvaluationReport:
 
     def __str__(self) -> str:
         about = self.about
-        columns = ("SI-SDR gain", "over wrong", "SDR gain", "SDR", "+- se", "median", "SIR", "SAR", "SI-SDR", "n")
+        columns = (
+            "SI-SDR gain",
+            "over wrong",
+            "SDR gain",
+            "SDR",
+            "+- se",
+            "median",
+            "SIR",
+            "SAR",
+            "SI-SDR",
+            "level",
+            "n",
+        )
         lines = [
             f"Separation of the target, dB, {about.scorer}, {self.mixtures} mixtures of {about.protocol}",
         ]
@@ -221,6 +233,7 @@ class EvaluationReport:
                 figure(self.summary(method, "sir").mean),
                 figure(sar),
                 figure(self.summary(method, "si_sdr").mean),
+                gain_words(self.summary(method, "level").mean),
                 str(summary.count),
             ]
             table.append((name, cells))
@@ -238,7 +251,7 @@ class EvaluationReport:
         return summarise(own[n] - base[n] for n in sorted(own.keys() & base.keys()))
 
 
-_WIDTHS = (13, 12, 14, 8, 8, 9, 8, 8, 8, 6)
+_WIDTHS = (13, 12, 14, 8, 8, 9, 8, 8, 8, 8, 6)
 NO_GAIN = (
     "a wrong query gains as much SDR, within 2 standard errors of the paired difference, so the gain is one of level "
     "and not of separation"

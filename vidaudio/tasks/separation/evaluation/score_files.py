@@ -14,7 +14,7 @@ from vidaudio.errors import MediaError
 from vidaudio.media.audio_files import read_sound
 from vidaudio.separation import museval_scores, resample
 from vidaudio.separation.fast_sdr import fast_scores
-from vidaudio.tasks.separation.evaluation.scorers import Score
+from vidaudio.tasks.separation.evaluation.scorers import Score, level_db
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +113,10 @@ def _mono(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def _score(references: np.ndarray, estimate: np.ndarray, mixture: np.ndarray, scorer: str) -> Score | None:
+    level = level_db(torch.from_numpy(estimate), torch.from_numpy(references[0])).item()
     if scorer == "museval":
         found = museval_scores(references, np.stack([estimate, mixture - estimate]))
-        return None if found is None else Score(**found)
+        return None if found is None else Score(**found, level=level)
     values = fast_scores(torch.from_numpy(references)[None], torch.from_numpy(estimate)[None, None])
-    sdr, sir, sar, si_sdr = (values[name].item() for name in ("sdr", "sir", "sar", "si_sdr"))
-    score = Score(sdr, sir, sar, si_sdr)
+    score = Score(**{name: value.item() for name, value in values.items()}, level=level)
     return None if np.isnan(score.sdr) else score

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vidaudio.errors import UsageError
 from vidaudio.separation import fast_scores, score_many
@@ -19,19 +20,27 @@ from vidaudio.separation.sdr import SILENCE
 from vidaudio.tasks.separation.evaluation.methods import Estimates
 
 SCORERS = ("museval", "batched")
-MEASURES = ("sdr", "sir", "sar", "si_sdr")
+MEASURES = ("sdr", "sir", "sar", "si_sdr", "level")
 # Systems of 1,024 equations and one projection per estimate, in float64: 30 MB per mixture of five estimates.
 MIXTURES_AT_ONCE = {"cpu": 2, "cuda": 16}
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Scores of one estimate of one target, dB; `candidate` is the estimate's number among its method's candidates."""
+    """Scores of one estimate of one target, dB.
+
+    Attributes:
+        sdr, sir, sar, si_sdr: Of BSSEval version 4; SI-SDR does not depend on the level.
+        level: Power of the estimate relative to the target's: 0 for the right level, below for an estimate that is too
+            quiet.
+        candidate: Number of the estimate among its method's candidates.
+    """
 
     sdr: float
     sir: float
     sar: float
     si_sdr: float
+    level: float
     candidate: int = 0
 
     def as_dict(self) -> dict[str, float | None]:
@@ -70,19 +79,21 @@ def score_estimates(
     progress = progress or (lambda done: None)
     if scorer == "batched":
         return _batched(estimates, progress)
-    names: list[tuple[int, str, int]] = []
+    names: list[tuple[int, str, int, float]] = []
 
     def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for mixture in estimates:
             references, sounds = mixture.references.cpu().numpy(), mixture.sounds.cpu().numpy()
-            for (method, candidate), sound in zip(mixture.names, sounds, strict=True):
-                names.append((mixture.number, method, candidate))
+            for (method, candidate), sound, level in zip(
+                mixture.names, sounds, level_db(mixture.sounds[:, 0], mixture.references[0]).tolist(), strict=True
+            ):
+                names.append((mixture.number, method, candidate, level))
                 yield references, sound
 
     found = score_many(pairs(), processes, progress=progress)
     scores: dict[int, MixtureScores] = {}
-    for (number, method, candidate), score in zip(names, found, strict=True):
-        _keep_best(scores.setdefault(number, {}), method, candidate, score)
+    for (number, method, candidate, level), score in zip(names, found, strict=True):
+        _keep_best(scores.setdefault(number, {}), method, candidate, score and {**score, "level": level})
     return scores
 
 
@@ -95,14 +106,20 @@ def _batched(estimates: Iterable[Estimates], progress: Callable[[int], None]) ->
         table = {name: values.cpu().tolist() for name, values in found.items()}
         for place, mixture in enumerate(batch):
             row = scores.setdefault(mixture.number, {})
+            levels = level_db(mixture.sounds[:, 0], mixture.references[0]).tolist()
             audible = (mixture.sounds.abs().sum(dim=-1) > SILENCE).all(dim=-1).tolist()
             for column, (method, candidate) in enumerate(mixture.names):
-                values = {name: table[name][place][column] for name in MEASURES}
+                values = {name: of_all[place][column] for name, of_all in table.items()} | {"level": levels[column]}
                 heard = audible[column] and not math.isnan(values["sdr"])
                 _keep_best(row, method, candidate, values if heard else None)
             done += len(mixture.names)
         progress(done)
     return scores
+
+
+def level_db(estimates: Tensor, target: Tensor) -> Tensor:
+    """Return the level of estimates `[..., L]` relative to the target's `[L]`, dB; not finite where one is silent."""
+    return 10 * torch.log10(estimates.double().square().sum(dim=-1) / target.double().square().sum())
 
 
 def _alike(estimates: Iterable[Estimates]) -> Iterator[list[Estimates]]:
