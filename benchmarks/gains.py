@@ -6,12 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.training_tables import NAMES, si_sdr_gains
+from benchmarks.training_tables import NAMES, is_of_table, si_sdr_gains
 
 # Table of the trainings, how the system is asked, and the column's head.
 COLUMNS: Sequence[tuple[str, str, str]] = (
-    ("systems", "text", "demo world, in words"),
-    ("systems", "image", "by pictures"),
+    ("systems", "text", "demo world, words as they are"),
+    ("systems", "retrieval", "words, through the nearest pictures"),
+    ("systems", "image", "pictures"),
     ("noisy", "text", "noisy world, in words"),
     ("esc10", "text", "ESC-10"),
     ("esc10_words", "text", "its five classes with a CLIP vector"),
@@ -52,8 +53,10 @@ def _gains(
     """SI-SDR gain (None where it was not stored) and SDR gain, means, one pair a seed, of the longest budget."""
     runs = []
     for result in results:
-        settings, summaries = result["settings"], result["results"]["summaries"]
-        if (settings["table"], settings["system"]) == (table, system) and method in summaries:
+        settings = result["settings"]
+        summaries = result["results"]["summaries"] | result["results"].get("through", {})
+        fits = is_of_table(settings, table) and not settings.get("variant") and settings["system"] == system
+        if fits and method in summaries:
             scale_invariant = next(iter(si_sdr_gains([summaries], method)), None)
             runs.append((settings["steps"], (scale_invariant, summaries[method]["sdr_improvement"]["mean"])))
     longest = max((steps for steps, _ in runs), default=0)

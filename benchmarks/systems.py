@@ -21,7 +21,6 @@ TABLES = {
     "systems": ("world-systems", 0.0),
     "gap": ("world-systems", 0.0),
     "noisy": ("world-noisy", OFFSCREEN_SHARE),
-    "noisy_gamma": ("world-noisy", OFFSCREEN_SHARE),
 }
 
 

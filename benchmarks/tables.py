@@ -82,7 +82,7 @@ def tables_of(names: list[str], results: dict[str, dict[str, Any]]) -> str:
     Raises:
         SystemExit: One was never measured.
     """
-    trainings = {table: training_markdown(training_results(table)) for table in TITLES if table in names}
+    trainings = {table: training_markdown(training_results(table), [table]) for table in TITLES if table in names}
     if "gains" in names:
         trainings["gains"] = gains_markdown(training_results())
     if missing := [name for name in names if name not in results and not trainings.get(name)]:

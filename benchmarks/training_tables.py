@@ -13,14 +13,16 @@ from typing import Any
 from benchmarks import common
 from benchmarks.common import machine_words
 from benchmarks.gap_tables import gap_markdown
+from benchmarks.noisy_tables import noisy_markdown
 from vidaudio.tasks.separation.evaluation.protocols import load_protocol
 
 # In this order; what is said above each.
 TITLES: Mapping[str, tuple[str, str]] = {
     "systems": (
         "The eight systems on the demo world",
-        "Rendered videos of eight kinds of things; one budget for all, U-Nets of `train/demo.yaml`. Tested on mixtures "
-        "of held-out videos of two kinds. `python -m benchmarks.systems`",
+        "Rendered videos of eight kinds of things; one budget for all, at a sixth of the size of `train/demo.yaml`, on "
+        "2 s of sound. Tested on mixtures of held-out videos of two kinds; words are asked as they are. "
+        "`python -m benchmarks.systems`; CLIPSep, -Text and -Hybrid are runs of `python -m benchmarks.gap`.",
     ),
     "gap": (
         "Pictures in training, words afterwards",
@@ -30,14 +32,10 @@ TITLES: Mapping[str, tuple[str, str]] = {
     ),
     "noisy": (
         "CLIPSep and CLIPSep-NIT in a noisy world",
-        "The same world, but half of the training videos also hold the sound of a thing that is not in the picture. "
-        "Test mixtures are clean, and noise heads are dropped at test. `python -m benchmarks.noisy`",
-    ),
-    "noisy_gamma": (
-        "CLIPSep-NIT in the noisy world, with less room for its noise heads",
-        "gamma, the noise activation that costs nothing, is 0.25 in the paper and the table above. The paper's data "
-        "settle at 0.55 unregularised; here it stays near 0.2 (`train/noise_activation` in a run's metrics.csv), and "
-        "0.25 is hardly ever reached. `python -m benchmarks.noisy_gamma`",
+        "The same world, but half of the training videos also hold the sound of a thing that is not in the picture, 0 "
+        "to 6 dB below the visible one. Noise heads are dropped at test. gamma is 0.25, as in the paper, unless a row "
+        "says otherwise; activation is the mean sum of both noise masks at the end of the training. "
+        "`python -m benchmarks.noisy`",
     ),
     "esc10": (
         "Real sounds: ESC-10",
@@ -78,7 +76,7 @@ def training_results(table: str | None = None) -> list[dict[str, Any]]:
         settings = result["settings"]
         if settings.get("kind") != "training" or settings["quick"] or not may_be_shown(settings):
             continue
-        if table is not None and settings["table"] != table:
+        if table is not None and not is_of_table(settings, table):
             continue
         known = newest.get(result["benchmark"])
         if known is None or result["date"] > known["date"]:
@@ -95,18 +93,32 @@ def may_be_shown(settings: Mapping[str, Any]) -> bool:
     return bool(encoder.get("weights_sha256")) and (own or encoder.get("published") is True)
 
 
-def training_markdown(results: Sequence[Mapping[str, Any]]) -> str:
-    """All tables, their encoders and where they were made."""
+def training_markdown(results: Sequence[Mapping[str, Any]], tables: Iterable[str] = tuple(TITLES)) -> str:
+    """Some tables (all by default), their encoders and where they were made."""
     parts = []
-    for table, (title, about) in TITLES.items():
-        rows = [result for result in results if result["settings"]["table"] == table]
-        shown = "" if not rows else gap_markdown(rows) if table == "gap" else table_markdown(rows)
+    for table in tables:
+        title, about = TITLES[table]
+        rows = [result for result in results if is_of_table(result["settings"], table)]
+        shown = _shown(table, rows) if rows else ""
         if shown:
             parts.append(f"## {title}\n\n{about}\n\n{shown}\n\n{_made(rows)}")
             parts += _apart(rows)
             parts += _published(rows)
     encoders = _encoders(results)
     return "\n\n".join(parts + ([encoders] if encoders else []))
+
+
+def is_of_table(settings: Mapping[str, Any], table: str) -> bool:
+    """Return whether a run belongs to a table; runs of `gap` without a variant are also rows of `systems`."""
+    return settings["table"] == table or (
+        table == "systems" and settings["table"] == "gap" and not settings.get("variant")
+    )
+
+
+def _shown(table: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    if table == "gap":
+        return gap_markdown(rows)
+    return noisy_markdown(rows, NAMES) if table == "noisy" else table_markdown(rows)
 
 
 def table_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -130,9 +142,9 @@ def table_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     mixture = rows[0]["results"]["summaries"]["mixture"]["sdr"]
     counts = sorted({row["results"]["mixtures"] for row in rows})
     lines.append(
-        "\nSI-SDR gain over the mixture; SDR of the target (museval) with its standard error, and in brackets its gain "
-        f"over the mixture{_over_wrong_words(rows)}; all in dB, over {' or '.join(map(str, counts))} test mixtures. "
-        f"The mixture itself scores {_plain(mixture['mean'])} dB SDR."
+        "\nSI-SDR gain over the mixture; SDR of the target (BSSEval v4) with its standard error, and in brackets its "
+        f"gain over the mixture{_over_wrong_words(rows)}; all in dB, over {' or '.join(map(str, counts))} test "
+        f"mixtures. The mixture itself scores {_plain(mixture['mean'])} dB SDR."
     )
     if any(len(group) > 1 for group in groups.values()):
         lines[-1] += " Of several seeds: the mean of their means, and its error over the seeds, not over the mixtures."

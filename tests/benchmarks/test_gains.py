@@ -21,7 +21,7 @@ def test_seeds_are_averaged_and_the_longest_budget_counts():
         result("systems", "sop", 0, 100, image=-0.5),
     ]
     assert gains_markdown(results).splitlines() == [
-        "| SI-SDR / SDR over the mixture, dB | by pictures | noisy world, in words |",
+        "| SI-SDR / SDR over the mixture, dB | pictures | noisy world, in words |",
         "| --- | ---: | ---: |",
         "| CLIPSep |  | +1.50 |",
         "| SOP (frozen ResNet) | -0.50 |  |",

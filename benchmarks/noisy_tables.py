@@ -1,0 +1,53 @@
+"""Table of CLIPSep and CLIPSep-NIT in a noisy world: clean and noisy tests, three ways to ask, and levels."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.noisy import TESTS, THROUGH
+from vidaudio.markdown import markdown_table
+
+WAYS = {"text": "in words", THROUGH: "in words, through the nearest pictures", "image": "by pictures"}
+HEADS = ("system", "seeds", "noise activation", "test", *WAYS.values())
+
+
+def noisy_markdown(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    """Return the table; empty without a result.
+
+    Args:
+        results: Results of the table's runs.
+        names: How systems are called.
+    """
+    longest = max((result["settings"]["steps"] for result in results), default=0)
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for result in results:
+        settings = result["settings"]
+        if settings["steps"] == longest:
+            groups.setdefault((settings["system"], settings.get("variant", "")), []).append(result["results"])
+    if not groups:
+        return ""
+    rows = []
+    for (system, variant), runs in sorted(groups.items()):
+        name = ", ".join(filter(None, [names[system], variant]))
+        activations = [run["noise_activation"] for run in runs if run["noise_activation"] is not None]
+        activation = f"{statistics.mean(activations):.2f}" if activations else ""
+        for test in TESTS:
+            cells = [_cell([run["tests"][test][way] for run in runs]) for way in WAYS]
+            rows.append([name, str(len(runs)), activation, test, *cells])
+    mixtures = {test: next(iter(groups.values()))[0]["tests"][test]["mixture"]["sdr"]["mean"] for test in TESTS}
+    told = " and ".join(f"{value:.2f} dB ({test})" for test, value in mixtures.items())
+    about = (
+        "SI-SDR gain over the mixture; SDR with its standard error (over seeds where there are several, else over "
+        f"mixtures); and the level of what came out, relative to the target; dB. The mixture itself scores {told} SDR."
+    )
+    return "\n".join([*markdown_table(HEADS, rows), "", about])
+
+
+def _cell(summaries: Sequence[Mapping[str, Any]]) -> str:
+    means = [summary["sdr"]["mean"] for summary in summaries]
+    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else summaries[0]["sdr"]["standard_error"]
+    scale_invariant = statistics.mean(summary["si_sdr_improvement"]["mean"] for summary in summaries)
+    level = statistics.mean(summary["level"]["mean"] for summary in summaries)
+    return f"{scale_invariant:+.2f}; {statistics.mean(means):.2f} ± {error:.2f}; {level:+.1f}"
