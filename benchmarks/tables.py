@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.common import RESULTS, machine_words
 from benchmarks.gains import gains_markdown
+from benchmarks.gap_tables import gap_markdown
 from benchmarks.training_tables import TITLES, training_markdown, training_results
 
 BLOCK = re.compile(r"<!-- results: (?P<names>[^>]+?) -->.*?<!-- end of results -->", re.DOTALL)
@@ -76,8 +77,10 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def tables_of(names: list[str], results: dict[str, dict[str, Any]]) -> str:
-    """The tables of these benchmarks, one after the other; trainings are known by the names of their tables, and all of
-    them together by `gains`.
+    """The tables of these benchmarks, one after the other.
+
+    Trainings are known by the names of their tables, all of them together by `gains`, and the bare table of the methods
+    against the modality gap by `gap_methods`.
 
     Raises:
         SystemExit: One was never measured.
@@ -85,6 +88,8 @@ def tables_of(names: list[str], results: dict[str, dict[str, Any]]) -> str:
     trainings = {table: training_markdown(training_results(table), [table]) for table in TITLES if table in names}
     if "gains" in names:
         trainings["gains"] = gains_markdown(training_results())
+    if "gap_methods" in names:
+        trainings["gap_methods"] = gap_markdown(training_results("gap"))
     if missing := [name for name in names if name not in results and not trainings.get(name)]:
         raise SystemExit(f"no result of {', '.join(missing)} in {RESULTS}; run python -m benchmarks.{missing[0]} first")
     return "\n\n".join(trainings.get(name) or markdown(results[name]) for name in names)
