@@ -118,5 +118,6 @@ def _score(references: np.ndarray, estimate: np.ndarray, mixture: np.ndarray, sc
         found = museval_scores(references, np.stack([estimate, mixture - estimate]))
         return None if found is None else Score(**found, level=level)
     values = fast_scores(torch.from_numpy(references)[None], torch.from_numpy(estimate)[None, None])
-    score = Score(**{name: value.item() for name, value in values.items()}, level=level)
+    sdr, sir, sar, si_sdr = (values[name].item() for name in ("sdr", "sir", "sar", "si_sdr"))
+    score = Score(sdr, sir, sar, si_sdr, level)
     return None if np.isnan(score.sdr) else score
