@@ -172,7 +172,8 @@ def test_the_demos_training_differs_from_clipseps_only_in_the_keys_it_lists():
     derived = {"model.front_end.frames"}
     assert {key for key in full if demo[key] != full[key]} - derived == set(listed)
     assert all(demo[key] == value for key, value in listed.items())
-    assert {key.split(".")[0] for key in listed} <= {"model", "data", "schedule", "validation"}
+    assert {key.split(".")[0] for key in listed} <= {"model", "query", "data", "schedule", "validation"}
+    assert [key for key in listed if key.startswith("query.")] == ["query.gap.ask"]
     assert load_values("demo", "train")["system"] == "clipsep"
 
 

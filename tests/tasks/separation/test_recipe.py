@@ -71,16 +71,17 @@ def test_of_a_system_with_two_compositions_the_one_with_the_chosen_kind_of_query
         load_train_recipe("sop", ["query.encoder=clip"])
 
 
-def test_the_demo_differs_only_in_size_of_spectrogram_and_net_batch_and_steps():
+def test_the_demo_differs_only_in_sizes_steps_and_the_way_to_ask():
     import yaml
 
     from vidaudio.config.recipes import find_recipe
 
     listed = yaml.safe_load(find_recipe("demo", "train").read_text())
-    allowed = {"extends", "model", "data", "schedule", "validation"}
+    allowed = {"extends", "model", "query", "data", "schedule", "validation"}
     assert set(listed) <= allowed
     assert set(listed["model"]) <= {"front_end", "unet"}
     assert set(listed["data"]) <= {"batch_size", "workers"}
+    assert listed["query"] == {"gap": {"ask": "retrieval"}}
     demo, full = load_values("demo", "train"), load_values("clipsep", "train")
     for key in set(full) - set(listed):
         assert demo[key] == full[key]
