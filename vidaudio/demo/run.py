@@ -27,12 +27,12 @@ from vidaudio.demo.render import FULL, OFFSCREEN_SHARE, SMALL, read_world
 from vidaudio.demo.serve import FolderServer
 from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
-from vidaudio.errors import UsageError
+from vidaudio.errors import EncoderError, UsageError
 from vidaudio.manifest import TableOptions, read_table, write_manifest
 from vidaudio.modality_gap import measure_gap
 from vidaudio.pipeline.build import build
 from vidaudio.separation import mix_sources
-from vidaudio.stream.index import open_index
+from vidaudio.stream.index import INDEX_FILE, open_index
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
 from vidaudio.tasks.registry import load_train_recipe, train
@@ -116,6 +116,8 @@ def run_demo(
     chosen = SIZES[size]
     root = Path(folder)
     root.mkdir(parents=True, exist_ok=True)
+    data = root / "corpus" / "training" / "default"
+    _check_encoder(root, data)
     began = time.monotonic()
     with _step(tell, f"1/6  a world of sounding things in {root}/world"):
         _render(root, chosen, seed, noisy, tell)
@@ -131,7 +133,6 @@ def run_demo(
             tell(f"{len(listing.clips)} clips at {server.url}")
         with _step(tell, "3/6  the corpus", f"vidaudio build demo --manifest {manifest} --corpus {root}/corpus"):
             tell(str(build(load_corpus_recipe("demo"), str(manifest), str(root / "corpus"))))
-    data = root / "corpus" / "training" / "default"
     _describe_encoder(data, tell)
     run = root / "clipsep"
     with _step(
@@ -154,6 +155,23 @@ def run_demo(
         _separate_some(root, data, run, tell)
     tell(f"\ndone in {(time.monotonic() - began) / 60:.1f} min; everything is in {root}/")
     return report
+
+
+def _check_encoder(root: Path, data: Path) -> None:
+    """Refuse a folder whose corpus was packed with the encoder of another version of the package.
+
+    Raises:
+        UsageError: When it was.
+    """
+    if not (data / INDEX_FILE).is_file():
+        return
+    try:
+        load_query_encoder(open_index(str(data)).encoder)
+    except EncoderError as error:
+        raise UsageError(
+            f"{root} holds a demo of another version, whose pictures were embedded by another encoder; name another "
+            "folder with --output"
+        ) from error
 
 
 @contextmanager
