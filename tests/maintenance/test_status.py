@@ -23,7 +23,7 @@ from vidaudio.corpus.listing import _prefixes, list_stages
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError
 from vidaudio.maintenance.outcome_counts import EXAMPLE_TABLES, SNAPSHOT_FILE
-from vidaudio.maintenance.status import corpus_status
+from vidaudio.maintenance.status import CorpusStatus, StageStatus, corpus_status
 from vidaudio.manifest import Clip, table_from_clips
 from vidaudio.media.outcomes import Reason
 from vidaudio.pipeline.build import build
@@ -446,3 +446,15 @@ def test_the_bar_says_what_came_of_the_clips():
     )
     many = dict(zip("abcdef", range(9, 3, -1), strict=True))
     assert progress_text(1, 2, many, 3) == "1/2 shards, 9 a, 8 b, 7 c, 6 d, 9 others, 3 tasks failed"
+
+
+def test_stages_of_several_encoders_are_told_apart():
+    stages = (
+        StageStatus("extract", 2, 8),
+        StageStatus("embed", 2, 8, of="clip-float32-aaaa"),
+        StageStatus("embed", 1, 4, of="clip-float32-bbbb"),
+    )
+    told = str(CorpusStatus("corpus", 8, 2, stages, ())).splitlines()
+    assert told[1].split() == ["extract", "8", "done"]
+    assert told[2].endswith("8 done: clip-float32-aaaa")
+    assert told[3].endswith("4 done: clip-float32-bbbb  (1 of 2 shards)")

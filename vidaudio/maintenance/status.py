@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -83,10 +84,16 @@ class StageStatus:
             told["noticed"] = noticed
         return told
 
-    def lines(self, shards: int) -> list[str]:
-        """Return the lines of the text report; `shards` is the number of shards of the corpus."""
+    def lines(self, shards: int, *, named: bool = False) -> list[str]:
+        """Return the lines of the text report.
+
+        Args:
+            shards: Number of shards of the corpus.
+            named: Whether to name the encoder or scorer, because there are several.
+        """
         partial = "" if self.shards == shards else f"  ({self.shards:,} of {shards:,} shards)"
-        lines = [f"  {self.name:<10}{self.done:>9,} done{partial}"]
+        model = f": {self.of}" if named else ""
+        lines = [f"  {self.name:<10}{self.done:>9,} done{model}{partial}"]
         lines += [f"  {'':<10}{number:>9} {text}" for number, text in notice_lines(self.noticed)]
         for state, reason, number in self.others:
             told = f"{state}: {reason}" if reason else state
@@ -167,8 +174,9 @@ class CorpusStatus:
 
     def __str__(self) -> str:
         lines = [f"{self.url}: {number_of(self.clips, 'clip')} in {number_of(self.shards, 'shard')}"]
+        times = Counter(stage.name for stage in self.stages)
         for stage in self.stages:
-            lines += stage.lines(self.shards)
+            lines += stage.lines(self.shards, named=times[stage.name] > 1)
         for pack in self.packs:
             samples = "sample" if pack.samples == 1 else "samples"
             shards = number_of(pack.shards, "training shard")
