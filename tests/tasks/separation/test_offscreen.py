@@ -60,6 +60,11 @@ def test_it_is_of_a_kind_and_a_source_that_the_mixture_lacks(trained: Path, six_
         assert noisy.absent_sound(item).label not in {sound.label for sound in item.sounds}
 
 
+def test_few_mixtures_whose_targets_are_of_one_kind_find_a_third_sound_too(trained: Path, six_kinds: str):
+    few = plan(load_checkpoint(trained), TestMaterial(six_kinds, different_labels=True, mixtures=2, offscreen_db=0))[1]
+    assert [len({sound.label for sound in item.sounds}) for item in few.items] == [3, 3]
+
+
 def test_a_mixture_of_three_is_harder_and_the_report_says_that_it_is_one(trained: Path, six_kinds: str):
     def mixture_sdr(offscreen_db: float | None) -> float:
         material = TestMaterial(six_kinds, different_labels=True, offscreen_db=offscreen_db)

@@ -121,13 +121,13 @@ class TestSet:
         Raises:
             PackError: When there is none.
         """
-        found = self._other_target(item, "wrong picture")
+        found = _foreign(item, "wrong picture", [other.target for other in self.items])
         if found is None:
             raise PackError("a wrong picture needs a clip of a kind that is not in the mixture, and no target is one")
         return found
 
     def with_offscreen(self, level_db: float) -> TestSet:
-        """Return the mixtures with a third sound each: another mixture's target, of another kind and source.
+        """Return the mixtures with a third sound each: a sound of another mixture, of another kind and source.
 
         Args:
             level_db: Level of the third sound relative to the target's, dB.
@@ -135,9 +135,10 @@ class TestSet:
         Raises:
             PackError: When a mixture finds none.
         """
+        sounds = [sound for item in self.items for sound in item.sounds]
         items = []
         for item in self.items:
-            found = self._other_target(item, "off screen")
+            found = _foreign(item, "off screen", sounds)
             if found is None:
                 raise PackError(
                     "a sound from off screen is of a kind that is not in the mixture, and the test clips have no third "
@@ -146,13 +147,14 @@ class TestSet:
             items.append(replace(item, offscreen=Offscreen(found, level_db)))
         return replace(self, items=tuple(items))
 
-    def _other_target(self, item: EvalMixture, purpose: str) -> MixtureSource | None:
-        """Return a target that is foreign to a mixture, drawn by its number and a purpose; None if there is none."""
-        kinds = {sound.label for sound in item.sounds} - {""}
-        sources = {sound.source for sound in item.sounds}
-        order = random.Random(f"{purpose} {item.number}").sample(range(len(self.items)), len(self.items))
-        targets = (self.items[number].target for number in order)
-        return next((t for t in targets if t.label not in kinds and t.source not in sources), None)
+
+def _foreign(item: EvalMixture, purpose: str, sounds: Sequence[MixtureSource]) -> MixtureSource | None:
+    """Return a sound whose kind and source a mixture lacks, drawn by its number and a purpose; None without one."""
+    kinds = {sound.label for sound in item.sounds} - {""}
+    sources = {sound.source for sound in item.sounds}
+    order = random.Random(f"{purpose} {item.number}").sample(range(len(sounds)), len(sounds))
+    drawn = (sounds[number] for number in order)
+    return next((sound for sound in drawn if sound.label not in kinds and sound.source not in sources), None)
 
 
 def plan_split(corpus: EvalCorpus, *, different_labels: bool, both_directions: bool, mixtures: int | None) -> TestSet:
