@@ -98,7 +98,7 @@ def test_training_draws_from_its_own_purpose(monkeypatch):
     assert set(drawn) == {Purpose.CLIP_TRAIN}
 
 
-def test_objective_wants_true_pairs_norms_and_cones():
+def test_objective_wants_true_pairs_norms_and_cones(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     image = torch.nn.functional.normalize(torch.randn(8, 16, generator=generator), dim=-1) * train_clip.NORM
     text = image + 0.1 * torch.randn(8, 16, generator=generator)
@@ -106,9 +106,8 @@ def test_objective_wants_true_pairs_norms_and_cones():
     fitting = train_clip.objective(image, text, true, kinds)
     assert fitting < train_clip.objective(image, text.roll(1, 0), true, kinds)
     assert fitting < train_clip.objective(2 * image, 2 * text, true, kinds)
-    # Random pictures have a mean cosine of about 0; the cones want more.
-    cone = torch.randn(16, generator=generator)
-    together = torch.nn.functional.normalize(image + 6 * cone / cone.norm(), dim=-1) * train_clip.NORM
-    wanted = [train_clip.mean_cosines(image, text, kinds), train_clip.mean_cosines(together, together, kinds)]
-    assert wanted[0][0].abs() < 0.1
-    assert wanted[1][0] > 0.2
+    apart = train_clip.mean_cosines(image, text, kinds) - torch.tensor(train_clip.CONES)
+    assert apart.abs().min() > 0.05, "the cones of random vectors are not those that are wanted"
+    monkeypatch.setattr(train_clip, "CONE_WEIGHT", 0.0)
+    without = train_clip.objective(image, text, true, kinds)
+    assert float(fitting - without) == pytest.approx(50 * float(apart.square().sum()), rel=1e-4)

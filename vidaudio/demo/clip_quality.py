@@ -17,13 +17,13 @@ import av
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from torch import Tensor
 
 from vidaudio.demo.render import render_video
 from vidaudio.demo.world import KINDS, Purpose, derive_seed
+from vidaudio.modality_gap import measure_gap
 
 FRAME_SIZE = 224
 """Side of a stored frame in pixels."""
@@ -139,28 +139,20 @@ def evaluate_clip(folder: str | os.PathLike[str], *, seed: int = 0, videos_per_k
 def gap_report(frames: Tensor, texts: Tensor) -> dict[str, float]:
     """Compute `evaluate_clip`'s figures from raw embeddings: frames [kinds, frames, D], text queries [kinds, D]."""
     kinds = torch.arange(len(texts))
-    unit_frames, unit_texts = F.normalize(frames, dim=-1), F.normalize(texts, dim=-1)
-    cosines = torch.einsum("knd,td->knt", unit_frames, unit_texts)
-    matched = cosines[kinds, :, kinds].mean()
-    mismatched = (cosines.sum() - cosines[kinds, :, kinds].sum()) / (cosines.numel() - cosines[..., 0].numel())
+    gap = measure_gap(frames.flatten(0, 1), texts, kinds.repeat_interleave(frames.shape[1]).tolist(), kinds.tolist())
     centroids = frames.mean(1)
     between = torch.cdist(centroids, centroids)
     spread = between.sum() / (len(texts) * (len(texts) - 1))
     to_centroids = torch.cdist(texts, centroids)
     return {
-        "zero_shot_accuracy": float((cosines.argmax(-1) == kinds[:, None]).float().mean()),
-        "modality_gap": float((unit_frames.mean((0, 1)) - unit_texts.mean(0)).norm()),
-        "matched_cosine": float(matched),
-        "mismatched_cosine": float(mismatched),
-        "image_cosine": _mean_cosine(unit_frames.flatten(0, 1)),
-        "text_cosine": _mean_cosine(unit_texts),
+        "zero_shot_accuracy": gap.image_recall,
+        "modality_gap": gap.centroid_distance,
+        "matched_cosine": gap.matched_cosine,
+        "mismatched_cosine": gap.mismatched_cosine,
+        "image_cosine": gap.image_cosine,
+        "text_cosine": gap.text_cosine,
         "text_by_image_centroid": float(np.mean((to_centroids.argmin(-1) == kinds).numpy())),
         "raw_text_offset": float(to_centroids.diagonal().mean() / spread),
         "image_norm": float(frames.norm(dim=-1).mean()),
         "text_norm": float(texts.norm(dim=-1).mean()),
     }
-
-
-def _mean_cosine(unit: Tensor) -> float:
-    count = len(unit)
-    return float((unit.sum(0).square().sum() - count) / (count * (count - 1)))
