@@ -179,12 +179,11 @@ class SeparationTask(TrainingTask):
                     with_texts=needs_texts(missing),
                 )
             except EncoderError as error:
-                settings = " ".join(
-                    f"--set query.gap.{key}=none" for key in ("train", "ask") if getattr(block, key) != "none"
-                )
+                fitted = [name for name in missing if needs_texts([name])]
+                settings = [f"--set query.gap.{key}=none" for key in ("train", "ask") if getattr(block, key) in fitted]
                 raise EncoderError(
-                    f"{error}; the recipe fits {' and '.join(missing)} to texts, for which the encoder is needed now: "
-                    f"leave that out with {settings}"
+                    f"{error}; the recipe fits {' and '.join(fitted)} to texts, for which the encoder is needed now: "
+                    f"leave that out with {' '.join(settings)}"
                 ) from error
             for name in missing:
                 options = block.options.get(name, {})
