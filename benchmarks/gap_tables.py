@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.gap import MEASURES, PLAIN
+from benchmarks.seeds import scores_over_seeds
 from vidaudio.modality_gap import ASKING_METHODS, METHODS
 
 RESAMPLES = 4_000
@@ -115,11 +116,8 @@ def _row(
     measured: str,
 ) -> str:
     summaries = [_summary(result, way) for result in results.values()]
-    means = [summary["sdr"]["mean"] for summary in summaries]
-    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else summaries[0]["sdr"]["standard_error"]
-    scale_invariant = statistics.mean(summary["si_sdr_improvement"]["mean"] for summary in summaries)
     gain = statistics.mean(summary["sdr_improvement"]["mean"] for summary in summaries)
-    scores = f"{scale_invariant:+.2f}; {statistics.mean(means):.2f} ± {error:.2f} ({gain:+.2f})"
+    scores = f"{scores_over_seeds(summaries)} ({gain:+.2f})"
     share = "" if name == FLOOR else "100 %" if name == CEILING else share_closed(results, plain, way)
     measures = [_mean_measure(results, measured, measure) for measure in MEASURES]
     shown = ("" if value is None else f"{value:.3f}" for value in measures)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.noisy import TESTS, THROUGH
+from benchmarks.seeds import scores_over_seeds
 from vidaudio.markdown import markdown_table
 
 WAYS = {"text": "in words", THROUGH: "in words, through the nearest pictures", "image": "by pictures"}
@@ -46,8 +47,5 @@ def noisy_markdown(results: Sequence[Mapping[str, Any]], names: Mapping[str, str
 
 
 def _cell(summaries: Sequence[Mapping[str, Any]]) -> str:
-    means = [summary["sdr"]["mean"] for summary in summaries]
-    error = statistics.stdev(means) / len(means) ** 0.5 if len(means) > 1 else summaries[0]["sdr"]["standard_error"]
-    scale_invariant = statistics.mean(summary["si_sdr_improvement"]["mean"] for summary in summaries)
     level = statistics.mean(summary["level"]["mean"] for summary in summaries)
-    return f"{scale_invariant:+.2f}; {statistics.mean(means):.2f} ± {error:.2f}; {level:+.1f}"
+    return f"{scores_over_seeds(summaries)}; {level:+.1f}"
