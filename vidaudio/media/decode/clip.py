@@ -33,6 +33,7 @@ from vidaudio.media.decode.frames import FrameGrid
 from vidaudio.media.decode.span import MEDIA_ERRORS, ClockJumped, SpanDecoder, read_packets
 from vidaudio.media.decode.timeline import TimeLine, may_be_joined, read_time_line
 from vidaudio.media.decode.track_choice import ranked_tracks
+from vidaudio.media.facts.motion import MotionTrack
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.text import first_line
 
@@ -148,7 +149,8 @@ class _ClipDecoder:
         aspect = aspect if 0.1 < aspect < 10 else 1.0
         grid = FrameGrid(1.0 / options.frames_per_second, options.frame_size, self._span, aspect)
         track = SoundTrack(options.sample_rate, self._span, channel, ambisonic=_says_ambisonic(audio))
-        decoder = self._span_decoder(container, video, audio)
+        motion = MotionTrack()
+        decoder = self._span_decoder(container, video, audio, motion=motion)
         if self._learned.may_skip and decoder.tells_ahead:
             decoder.look_ahead(grid.step_seconds, exact=options.decode == "exact")
         decoder.run(grid, track)
@@ -175,6 +177,8 @@ class _ClipDecoder:
             held_seconds=decoder.held_seconds,
             audio_channel=track.audio_channel,
             tone_mapped=grid.tone_mapped,
+            motion_envelope=motion.finish(grid.end_seconds, decoder.motion_source),
+            motion_source=decoder.motion_source,
         )
 
     def _check(self, container: Any, decoder: SpanDecoder, grid: FrameGrid, track: SoundTrack, sound: TrackSound):
@@ -252,7 +256,9 @@ class _ClipDecoder:
             _time_lines.popitem(last=False)
         return known
 
-    def _span_decoder(self, container: Any, video: Any, audio: Any, *, sound_only: bool = False) -> SpanDecoder:
+    def _span_decoder(
+        self, container: Any, video: Any, audio: Any, *, sound_only: bool = False, motion: MotionTrack | None = None
+    ) -> SpanDecoder:
         """Return a decoder positioned at the beginning of the span.
 
         Raises:
@@ -267,6 +273,7 @@ class _ClipDecoder:
             time_line=learned.time_line,
             encoder_delay=learned.encoder_delay or 0.0,
             sound_only=sound_only,
+            motion=motion,
         )
         if learned.may_seek and not decoder.seek():
             learned.may_seek = False

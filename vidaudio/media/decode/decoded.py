@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
 from vidaudio.media.decode.channels import Channel
+from vidaudio.media.facts.motion import MotionSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class DecodedClip:
         held_seconds: Time during which one picture stayed on screen for over a second.
         audio_channel: The channel that was taken: `mix` of all, `W` of ambisonics, or a number counted from 0.
         tone_mapped: Whether pictures of high dynamic range or wide gamut were converted to BT.709.
+        motion_envelope: How much the picture moves, 25 values a second; see `vidaudio.media.facts.motion`.
+        motion_source: What the motion was taken from: `frames`, or `packets` where frames were left out.
     """
 
     images: list[np.ndarray]
@@ -71,3 +74,5 @@ class DecodedClip:
     held_seconds: float = 0.0
     audio_channel: str = "mix"
     tone_mapped: bool = False
+    motion_envelope: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    motion_source: MotionSource = "frames"

@@ -35,7 +35,7 @@ class ExtractOptions:
         sample_rate: Sample rate of the mono sound, Hz.
         min_seconds: Least duration of picture and of sound; clips with less of either are dropped as too short.
         decode: `exact` takes the picture on screen at each grid time, `fast` the last one before it that others refer
-            to.
+            to. `whole` decodes all pictures and measures motion from them instead of from packet sizes.
         jpeg_quality: JPEG quality, 1 to 95.
         deadline_seconds: Time limit for each try of a clip.
         memory_gib: Limit of the decoder's address space, GiB; a clip that needs more is failed.
@@ -47,7 +47,7 @@ class ExtractOptions:
     frames_per_second: float = 1.0
     sample_rate: int = 16_000
     min_seconds: float = 2.0
-    decode: Literal["exact", "fast"] = "exact"
+    decode: Literal["exact", "fast", "whole"] = "exact"
     jpeg_quality: int = 92
     deadline_seconds: float = 120.0
     memory_gib: float = 4.0
@@ -80,11 +80,19 @@ class MediaSpan:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """Result of one clip: its outcome and, if done, its facts and its members by extension."""
+    """Result of one clip.
+
+    Attributes:
+        outcome: Whether the clip is done, and why not.
+        facts: How it was decoded, such as its duration; empty unless it is done.
+        parts: Members of the tar by extension.
+        measured: What was measured of its sound and its pictures, the two envelopes as the bytes of float16 values.
+    """
 
     outcome: Outcome
     facts: Mapping[str, Any] = field(default_factory=dict)
     parts: Mapping[str, bytes] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Extractor(WorkerProcess):
@@ -148,5 +156,6 @@ class Extractor(WorkerProcess):
         header = json.loads(self._read_line(deadline))
         parts = {extension: self._read_exactly(length, deadline) for extension, length in header["parts"]}
         if header["state"] == "done":
-            return Extracted(Outcome.done(), header["facts"], parts)
+            envelopes = {name: self._read_exactly(length, deadline) for name, length in header["envelopes"]}
+            return Extracted(Outcome.done(), header["facts"], parts, header["measured"] | envelopes)
         return Extracted(Outcome(State(header["state"]), Reason(header["reason"]), header["message"]))

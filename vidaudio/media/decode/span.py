@@ -16,6 +16,7 @@ from vidaudio.media.decode.channels import SoundSink
 from vidaudio.media.decode.frame_skipping import CannotSkipFrames, FrameSkipper
 from vidaudio.media.decode.frames import FrameGrid
 from vidaudio.media.decode.timeline import ClockWatch, TimeLine, longest_gap_seconds, ticks_to_seconds
+from vidaudio.media.facts.motion import MotionSource, MotionTrack
 
 # Decoding starts this long before the clip, because sound codecs need a few packets to settle. It starts farther back
 # if that is not before the clip's first picture (without an index, containers seek to a place between key frames).
@@ -64,6 +65,7 @@ class SpanDecoder:
             `ClockJumped`.
         encoder_delay: Encoder delay of the sound, seconds; it is subtracted from the sound's time stamps.
         sound_only: Whether to leave out the pictures.
+        motion: Collector of what shows the span's motion.
 
     Attributes:
         errors: Number of packets that could not be read or decoded.
@@ -83,12 +85,13 @@ class SpanDecoder:
         time_line: TimeLine | None = None,
         encoder_delay: float = 0.0,
         sound_only: bool = False,
+        motion: MotionTrack | None = None,
     ) -> None:
         self.errors = self.pictures = self.blocks = 0
         self.sought = False
         self.held_seconds = 0.0
         self._container, self._video, self._audio = container, video, audio
-        self._time_line, self._sound_only = time_line, sound_only
+        self._time_line, self._sound_only, self._motion = time_line, sound_only, motion
         self._counted = {video.index: 0, audio.index: 0}
         self._encoder_delay = encoder_delay
         self._last_video_dts: int | None = None
@@ -111,6 +114,11 @@ class SpanDecoder:
         """Whether packets of this codec in this container give enough information to leave pictures out."""
         unstamped = self._container.format.name in frame_skipping.UNSTAMPED_CONTAINERS
         return self._video.codec_context.name in frame_skipping.CODECS and not unstamped
+
+    @property
+    def motion_source(self) -> MotionSource:
+        """What the span's motion can be taken from: its frames, or its packets where frames are left out."""
+        return "frames" if self._skipper is None else "packets"
 
     def look_ahead(self, step_seconds: float, *, exact: bool) -> None:
         """Decode from here on only the pictures that a grid of this spacing (in seconds) needs."""
@@ -179,6 +187,8 @@ class SpanDecoder:
         pts = self._reordered(frame) if self._decoding_order else frame.pts
         seconds = self._next_video if pts is None or time_base is None else ticks_to_seconds(pts, time_base)
         self._next_video = seconds + duration
+        if self._motion is not None and self._skipper is None:
+            self._motion.add_frame(frame, seconds - self._zero)
         grid.push(frame, seconds - self._zero, duration)
 
     def _play(self, frame: av.AudioFrame, track: SoundSink) -> None:
@@ -236,6 +246,10 @@ class SpanDecoder:
                 self._time_line.move(packet, number)
         if not is_video:
             return
+        shown = packet.dts if packet.pts is None else packet.pts
+        if self._motion is not None and packet.size and shown is not None:
+            seconds = ticks_to_seconds(shown, packet.time_base) - self._zero
+            self._motion.add_packet(seconds, packet.size, key=packet.is_keyframe, disposable=packet.is_disposable)
         if self._first_video_dts is None and packet.is_keyframe:
             self._first_video_dts = packet.dts
         last, dts = self._last_video_dts, packet.dts

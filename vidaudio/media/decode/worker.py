@@ -15,6 +15,7 @@ import math
 import os
 import resource
 import sys
+from dataclasses import dataclass, field
 from typing import Any
 
 import av
@@ -24,6 +25,7 @@ from PIL import Image
 
 from vidaudio.media.decode.byte_range_file import FilePart
 from vidaudio.media.decode.clip import DecodedClip, DecodeOptions, decode_clip
+from vidaudio.media.facts.measure import ENVELOPES, as_float16, measure_media
 from vidaudio.media.outcomes import Outcome, Reason
 from vidaudio.media.worker_limits import GIBIBYTE, JobLimits, become_worker
 
@@ -65,8 +67,31 @@ def encode_clip(clip: DecodedClip, sample_rate: int, jpeg_quality: int) -> tuple
     return facts, parts
 
 
-def run_job(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Decode and encode one job; return its header, with `state` and either the facts or the reason, and its members.
+def measure_clip(clip: DecodedClip, sample_rate: int) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return what is measured of a clip by field, and the envelopes by field as the bytes of float16 values."""
+    values = measure_media(clip.samples, sample_rate, clip.audio_start_seconds, clip.images)
+    values |= {"motion_source": clip.motion_source, "motion_envelope": as_float16(clip.motion_envelope)}
+    envelopes = {name: values.pop(name).tobytes() for name in ENVELOPES}
+    return values, envelopes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a job came to.
+
+    Attributes:
+        header: `state`, and either `facts` and `measured` or `reason` and `message`.
+        parts: Members of the tar by extension.
+        envelopes: Envelopes by name, float16.
+    """
+
+    header: dict[str, Any]
+    parts: dict[str, bytes] = field(default_factory=dict)
+    envelopes: dict[str, bytes] = field(default_factory=dict)
+
+
+def run_job(job: dict[str, Any]) -> Answer:
+    """Decode and encode one job.
 
     Raises:
         MemoryError: When the job needs more memory than it may have.
@@ -75,19 +100,20 @@ def run_job(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
     try:
         file = FilePart(job["path"], job["offset"], job["length"])
     except OSError as error:
-        return _header(Outcome.failed(Reason.NOT_FOUND, f"cannot be opened: {error.strerror}")), {}
+        return _no_clip(Outcome.failed(Reason.NOT_FOUND, f"cannot be opened: {error.strerror}"))
     with file:
         result = decode_clip(file, job["start_seconds"], job["end_seconds"], options)
         if file.error is not None:  # what was decoded so far is not the whole clip
             result = Outcome.failed(Reason.DISK, f"cannot be read: {file.error.strerror}")
     if isinstance(result, Outcome):
-        return _header(result), {}
+        return _no_clip(result)
     facts, parts = encode_clip(result, options.sample_rate, job["jpeg_quality"])
-    return {"state": "done", "facts": facts}, parts
+    measured, envelopes = measure_clip(result, options.sample_rate)
+    return Answer({"state": "done", "facts": facts, "measured": measured}, parts, envelopes)
 
 
-def _header(outcome: Outcome) -> dict[str, Any]:
-    return {"state": outcome.state, "reason": outcome.reason, "message": outcome.message}
+def _no_clip(outcome: Outcome) -> Answer:
+    return Answer({"state": outcome.state, "reason": outcome.reason, "message": outcome.message})
 
 
 def main() -> None:
@@ -105,23 +131,24 @@ def main() -> None:
             memory = {resource.RLIMIT_AS: int(job["memory_gib"] * GIBIBYTE)}
             # Decoding uses one thread, so its processor time has the same limit.
             with JobLimits(job["deadline_seconds"] + ORPHAN_SECONDS, memory):
-                header, parts = _answer(job)
-            header["parts"] = [[extension, len(data)] for extension, data in parts.items()]
-            output.write(json.dumps(header).encode() + b"\n")
-            for data in parts.values():
-                output.write(data)
+                answer = _answer(job)
+            blobs = {"parts": answer.parts, "envelopes": answer.envelopes}
+            lengths = {kind: [[name, len(data)] for name, data in named.items()] for kind, named in blobs.items()}
+            output.write(json.dumps(answer.header | lengths).encode() + b"\n")
+            for named in blobs.values():
+                output.writelines(named.values())
             output.flush()
 
 
-def _answer(job: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+def _answer(job: dict[str, Any]) -> Answer:
     try:
         return run_job(job)
     except MemoryError:
         wanted = f"wants more than {job['memory_gib']:g} GiB of memory to be decoded"
-        return _header(Outcome.failed(Reason.CRASH, wanted)), {}
+        return _no_clip(Outcome.failed(Reason.CRASH, wanted))
     except Exception as error:  # a bug costs only this clip, and its message says what it was
         text = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _header(Outcome.failed(Reason.UNKNOWN, text)), {}
+        return _no_clip(Outcome.failed(Reason.UNKNOWN, text))
 
 
 if __name__ == "__main__":
