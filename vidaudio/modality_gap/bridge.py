@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vidaudio.cpus import one_thread
 from vidaudio.errors import GapError
-from vidaudio.modality_gap.base import GapData, GapMethod, one_thread, require
+from vidaudio.modality_gap.base import GapData, GapMethod, require
 
 STEPS = 1000
 # Length of the vectors that are diffused: unit vectors would drown in unit noise.

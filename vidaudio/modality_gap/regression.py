@@ -7,8 +7,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from vidaudio.cpus import one_thread
 from vidaudio.errors import GapError
-from vidaudio.modality_gap.base import GapData, GapMethod, one_thread, require
+from vidaudio.modality_gap.base import GapData, GapMethod, require
 from vidaudio.modality_gap.statistics import EPSILON
 
 WIDTH_FACTOR = 2
