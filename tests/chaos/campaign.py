@@ -306,5 +306,5 @@ def _doing(folder: Path, process_id: int | None) -> str:
             told.unlink(missing_ok=True)
         elif process_id in (None, int(owner)):
             stages.add(stage)
-    order = ("download", "extract", "embed", "pack")
+    order = ("download", "extract", "facts", "embed", "pack")
     return " + ".join(stage for stage in order if stage in stages) or "between tasks"

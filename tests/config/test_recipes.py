@@ -76,7 +76,7 @@ def test_a_mistake_is_named_with_its_place(settings: list[str], words: str):
 
 
 def test_stages_are_named_by_a_list_or_a_text():
-    assert wanted_stages(None) == ["download", "extract", "embed", "pack"]
+    assert wanted_stages(None) == ["download", "extract", "facts", "embed", "pack"]
     assert wanted_stages("extract") == wanted_stages(["extract"]) == ["extract"]
     assert wanted_stages("extract, download") == wanted_stages(["extract", "download"]) == ["download", "extract"]
     for none in ("dowload", ["dowload"], ["download", 3]):

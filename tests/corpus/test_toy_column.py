@@ -100,7 +100,7 @@ def whole(declared: None, recipe: CorpusRecipe, listed: str, tmp_path_factory: p
     """A corpus built from nothing, with the column, and packed by it."""
     url = str(tmp_path_factory.mktemp("toy") / "corpus")
     plan = dry_run(recipe, listed, url)
-    assert list(plan.missing_shards) == ["download", "extract", "embed", NAME]
+    assert list(plan.missing_shards) == ["download", "extract", "facts", "embed", NAME]
     assert plan.missing_shards[NAME] == plan.shards
     build(recipe, listed, url, progress=False)
     return open_corpus(url)

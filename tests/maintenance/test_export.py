@@ -14,6 +14,7 @@ import soundfile
 from typer.testing import CliRunner
 
 from vidaudio.cli.app import app
+from vidaudio.corpus.columns import FACTS
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.errors import CorpusError, RecipeError, StoreError, UsageError
 from vidaudio.maintenance.export import COLUMNS, UNFINISHED, export
@@ -30,7 +31,7 @@ def test_sounds_and_pictures_are_those_of_the_corpus(built_corpus, media_world, 
     done = export(built_corpus.url, tmp_path / "out", progress=False)
     listed = lines(tmp_path / "out")
     assert set(listed) == set(media_world.usable)
-    assert all(tuple(row) == COLUMNS for row in listed.values())
+    assert all(tuple(row) == (*COLUMNS, *FACTS.selectable) for row in listed.values())
     assert done.written == done.files == len([*(tmp_path / "out").rglob("*.wav"), *(tmp_path / "out").rglob("*.jpg")])
     for shard in range(built_corpus.shards):
         table, record = read_table(built_corpus.store, table_name("av", shard))

@@ -107,6 +107,7 @@ EXPECTED = {
         "done": 23,
         "others": [{"state": "failed", "reason": "no_audio", "clips": 1, "may_pass_later": False}],
     },
+    "facts": {"shards": 0, "done": 0, "others": []},
 }
 
 

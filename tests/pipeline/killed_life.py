@@ -77,9 +77,10 @@ class DecoderHere(Extractor):
         job = {"path": str(span.path), "offset": span.offset, "length": span.length}
         job |= {"start_seconds": span.start_seconds, "end_seconds": span.end_seconds}
         job |= {"options": self.options.decode_options(), "jpeg_quality": self.options.jpeg_quality}
-        header, parts = run_job(job)
+        answer = run_job(job)
+        header = answer.header
         if header["state"] == "done":
-            return Extracted(Outcome.done(), header["facts"], parts)
+            return Extracted(Outcome.done(), header["facts"], answer.parts, header["measured"] | answer.envelopes)
         return Extracted(Outcome(State(header["state"]), Reason(header["reason"]), header["message"]))
 
 

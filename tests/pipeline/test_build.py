@@ -316,7 +316,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("only", "error", "words"),
         [
-            (["fetch"], UsageError, "no stage fetch; the stages are download, extract, embed, pack"),
+            (["fetch"], UsageError, "no stage fetch; the stages are download, extract, facts, embed, pack"),
             (["pack"], CorpusError, "pack needs what download and extract and embed would leave there"),
         ],
     )

@@ -58,7 +58,7 @@ def test_a_finished_corpus_and_one_that_would_grow(
     write_manifest([*clips, *new], tmp_path / "grown.parquet")
     grown = dry_run(recipe, str(tmp_path / "grown.parquet"), built_corpus.url)
     assert grown.clips == 22
-    assert grown.missing_shards == {"download": 2, "extract": 2, "embed": 2}
+    assert grown.missing_shards == {"download": 2, "extract": 2, "facts": 2, "embed": 2}
     assert grown.requests_by_site == {"example.org": 5 * REQUESTS_PER_SOURCE}
     assert contents(built_corpus.url) == before
 
@@ -224,7 +224,7 @@ def test_retried_clips_are_new_shards(built_corpus: Corpus, media_world: MediaWo
     corpus = open_corpus(str(shutil.copytree(built_corpus.url, tmp_path / "corpus")))
     grown = plan_retry(corpus, {Reason.NOT_FOUND})
     assert plan.shards == grown.shards == built_corpus.shards + 1
-    assert plan.missing_shards == {"download": 1, "extract": 1, "embed": 1}
+    assert plan.missing_shards == {"download": 1, "extract": 1, "facts": 1, "embed": 1}
     # One is a file that is gone, the other a link.
     assert (plan.requests, plan.missing_files) == (REQUESTS_PER_SOURCE, 1)
     assert "2 clips that failed, in shards of their own" in str(plan)

@@ -236,7 +236,7 @@ def test_download_alone_is_refused_where_media_are_kept_nowhere():
     check_keep("all", ["download"])
 
 
-@pytest.mark.parametrize(("keep", "writes"), [("until_extracted", 6), ("none", 5)])
+@pytest.mark.parametrize(("keep", "writes"), [("until_extracted", 7), ("none", 6)])
 def test_killed_behind_a_write_the_same_build_ends_in_the_same_bytes(media_world, tiny_clip, tmp_path, keep, writes):
     corpus = begun(media_world, tiny_clip, tmp_path / "base", ("brief", "mute"), "download.copy_local=true")
     task = {"base": corpus.url, "work": str(tmp_path / "work"), "action": keep, "decoder": "here", "every": 2}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import ffmpeg
@@ -25,7 +26,6 @@ from vidaudio.maintenance.export import export
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.manifest import Clip, TableOptions, read_manifest, read_table, table_from_clips, write_manifest
-from vidaudio.media.decode.extractor import Extracted
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.pipeline.clip_progress import ignore_progress
 from vidaudio.pipeline.stages import download as downloading
@@ -198,12 +198,12 @@ def test_one_fetched_clip_with_facts_that_cannot_be_stored_fails_alone(begun: Co
 )
 def test_one_extracted_clip_with_facts_that_cannot_be_stored_fails_alone(begun: Corpus, monkeypatch, bad):
     downloading.download_shard(begun, 0, "clips", world_run())
-    extract = extracting._extract_clip
+    extract = extracting.extract_clip
 
     def extract_one_badly(extractor, trial, fetched, clip, tar_path):
         got = extract(extractor, trial, fetched, clip, tar_path)
-        return Extracted(got.outcome, {**got.facts, **bad}, got.parts) if clip.id == "b" else got
+        return replace(got, facts={**got.facts, **bad}) if clip.id == "b" else got
 
-    monkeypatch.setattr(extracting, "_extract_clip", extract_one_badly)
+    monkeypatch.setattr(extracting, "extract_clip", extract_one_badly)
     extracting.extract_shard(begun, 0, "av", world_run())
     assert outcomes(begun, "av") == {"a": ("done", None), "b": ("failed", "unknown"), "c": ("done", None)}

@@ -15,7 +15,7 @@ from distributed.client import FutureCancelledError
 
 from vidaudio.errors import BuildError, CorpusError
 from vidaudio.media.outcomes import Outcome, Reason
-from vidaudio.pipeline.build import _raise_errors
+from vidaudio.pipeline.build import raise_errors
 from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.stages.circuit_breaker import stopped_by
 from vidaudio.pipeline.task_id import TaskId
@@ -67,7 +67,7 @@ def test_a_full_disk_is_told_once_however_many_shards_met_it():
         run_tasks(iter(range(3)), submit, limit=3, units=lambda _: 1, report=report, progress=progress)
     assert report.failed == 3
     with pytest.raises(BuildError) as told:
-        _raise_errors(SimpleNamespace(url="here"), report)
+        raise_errors(SimpleNamespace(url="here"), report)
     text = str(told.value)
     assert text.startswith("3 tasks failed (download-")
     assert text.count("nothing comes through") == 1

@@ -49,6 +49,37 @@ AV_SCHEMA = pa.schema(
         ("tone_mapped", pa.bool_()),
     ]
 )
+FACTS_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("loudness_lufs", pa.float32()),
+        ("silent_share", pa.float32()),
+        ("mostly_silent", pa.bool_()),
+        ("clipped_share", pa.float32()),
+        ("bandwidth_hz", pa.float32()),
+        ("still_share", pa.float32()),
+        ("still", pa.bool_()),
+        ("black_share", pa.float32()),
+        ("cuts", pa.int32()),
+        # Null where the media were not kept and only the pictures of the corpus could be measured.
+        ("motion_source", pa.string()),
+        ("motion_envelope", pa.list_(pa.float16())),
+        ("onset_envelope", pa.list_(pa.float16())),
+    ]
+)
+SCORES_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("correspondence_cosine", pa.float32()),
+        ("correspondence", pa.float32()),
+        ("p_corresponds", pa.float32()),
+        # Null where the envelopes of the clip are not known.
+        ("p_in_sync", pa.float32()),
+        ("p_synchronisable", pa.float32()),
+        ("offset_seconds", pa.float32()),
+        ("offset_confidence", pa.float32()),
+    ]
+)
 CLIPS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -233,6 +264,16 @@ EXTRACT = Column(
         Members(_pictures, "frame_offsets", "frame_lengths"),
     ),
 )
+FACTS = Column(
+    "facts",
+    "facts",
+    FACTS_SCHEMA,
+    needs=("extract",),
+    selectable=(
+        *("loudness_lufs", "silent_share", "mostly_silent", "clipped_share", "bandwidth_hz", "still_share", "still"),
+        *("black_share", "cuts", "motion_source"),
+    ),
+)
 EMBED = Column(
     "embed",
     "embeddings",
@@ -243,10 +284,16 @@ EMBED = Column(
     description="encoder.json",
 )
 SCORE = Column(
-    "score", "scores", None, needs=("extract", "embed"), resource="gpu", per_model=True, description="scorer.json"
+    "score",
+    "scores",
+    SCORES_SCHEMA,
+    needs=("extract", "facts", "embed"),
+    selectable=tuple(name for name in SCORES_SCHEMA.names if name != "id"),
+    per_model=True,
+    description="scorer.json",
 )
 # Read at the time of use, through this module: everything that a corpus's code does depends on it.
-COLUMNS = (DOWNLOAD, EXTRACT, EMBED, SCORE)
+COLUMNS = (DOWNLOAD, EXTRACT, FACTS, EMBED, SCORE)
 PACKS = "training"
 # Scorers that were fitted for the corpus, and records of runs.
 OTHER_FOLDERS = frozenset({"scorers", "runs"})

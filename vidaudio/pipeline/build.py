@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from vidaudio.config.corpus import CorpusRecipe, DaskBlock, PackBlock, RunSettings, with_scheduler
-from vidaudio.corpus.columns import EMBED, tar_folders
+from vidaudio.corpus.columns import EMBED, SCORE, tar_folders
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.listing import list_stages
 from vidaudio.corpus.tombstones import read_tombstones
@@ -27,6 +27,7 @@ from vidaudio.maintenance.remove import enforce_removals
 from vidaudio.maintenance.status import CorpusStatus, corpus_status, status_of
 from vidaudio.media.outcomes import Reason
 from vidaudio.packs.plan import PackExistsError, begin_pack, check_selection, missing_tasks, plan_pack
+from vidaudio.packs.selection import reads_scores
 from vidaudio.pipeline.dask.cluster import check_scheduler, connected
 from vidaudio.pipeline.preflight import check_request, read_request, with_precision
 from vidaudio.pipeline.retry import nothing_retried, plan_retry
@@ -35,6 +36,7 @@ from vidaudio.pipeline.shard_tasks import missing_shards, run_pack_tasks, run_sh
 from vidaudio.pipeline.stages import PACK, use_vectors
 from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder, recorded_encoder
 from vidaudio.pipeline.stages.fused import finish_interrupted
+from vidaudio.pipeline.stages.scorer_files import chosen_scores
 from vidaudio.pipeline.up_to_date import is_up_to_date, record_up_to_date, request_hash
 from vidaudio.shards.maintenance_lock import LockHeld, maintenance_lock
 from vidaudio.shards.orphans import sweep_orphans
@@ -58,7 +60,7 @@ def build(
     retry_failed: str | Collection[str] | None = None,
     progress: bool = True,
 ) -> CorpusStatus:
-    """Build or continue a corpus: download, extract, embed and pack whatever is not committed yet.
+    """Build or continue a corpus: download, extract, measure, embed and pack whatever is not committed yet.
 
     Rows that were added to the manifest become new shards. An existing pack stays as it is when the corpus has grown
     since; `pack` makes another.
@@ -67,7 +69,7 @@ def build(
         recipe: Settings of the corpus and of this run.
         manifest: Path of the manifest; `recipe.manifest` by default.
         corpus: Folder or fsspec URL of the corpus; `recipe.corpus` by default.
-        only: Some of `download`, `extract`, `embed`, `pack`, as a list or separated by commas; all by default.
+        only: Some of `download`, `extract`, `facts`, `embed`, `pack`, as a list or separated by commas; all by default.
         retry_failed: Failed clips to plan once more, into new shards: `transient`, `all`, or reasons, as a list or
             separated by commas; None for no retry.
         progress: Whether to show a progress bar and the address of the dashboard.
@@ -119,7 +121,7 @@ def build(
         report.seconds = time.monotonic() - started
         report.write(opened.store)
     _sweep_late(opened)
-    _raise_errors(opened, report)
+    raise_errors(opened, report)
     listings = list_stages(opened)
     if packed and asked is not None:
         record_up_to_date(opened, listings, asked)
@@ -151,7 +153,7 @@ def pack(
         _log.warning(f"{folder} is there already, with these settings and clips: no shard was written")
     report.write(opened.store)
     _sweep_late(opened)
-    _raise_errors(opened, report)
+    raise_errors(opened, report)
     return corpus_status(opened.url)
 
 
@@ -230,6 +232,9 @@ def _pack(
     """Plan a pack, run the missing tasks, and finish the pack if none failed; return whether any were missing."""
     from vidaudio.packs.write import finish_pack
 
+    if reads_scores(settings):
+        scorer = chosen_scores(corpus, settings.scorer)
+        settings, models = settings.model_copy(update={"scorer": scorer}), {**models, SCORE.stage: scorer}
     plan = plan_pack(corpus, settings, models)
     begin_pack(corpus, plan, models)
     tasks = missing_tasks(corpus.store, plan)
@@ -243,7 +248,7 @@ def _pack(
     return bool(tasks)
 
 
-def _raise_errors(corpus: Corpus, report: RunLog) -> None:
+def raise_errors(corpus: Corpus, report: RunLog) -> None:
     """Raise one error for all failed tasks; each cause is named once, with the tasks that met it."""
     if not report.failed:
         return

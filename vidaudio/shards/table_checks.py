@@ -54,6 +54,11 @@ STAGE_COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "frame_offsets": pa.list_(pa.int64()),
         "frame_lengths": pa.list_(pa.int64()),
     },
+    "facts": {
+        "id": pa.string(),
+        "motion_envelope": pa.list_(pa.float16()),
+        "onset_envelope": pa.list_(pa.float16()),
+    },
     "embed": {
         "id": pa.string(),
         "frame_seconds": pa.float64(),

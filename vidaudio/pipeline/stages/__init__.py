@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from vidaudio.config.corpus import RunSettings
-from vidaudio.corpus.columns import DOWNLOAD, EMBED, EXTRACT, Column, columns_in_order
+from vidaudio.corpus.columns import DOWNLOAD, EMBED, EXTRACT, FACTS, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import UsageError
 from vidaudio.pipeline.clip_progress import Advance
@@ -35,11 +35,13 @@ def stage_functions(keep: str = "all") -> Mapping[str, StageFunction]:
     from vidaudio.pipeline.stages.download import download_shard
     from vidaudio.pipeline.stages.embed import embed_shard
     from vidaudio.pipeline.stages.extract import extract_shard
+    from vidaudio.pipeline.stages.facts import facts_shard
     from vidaudio.pipeline.stages.fused import extract_and_release, fetch_and_extract
 
     return {
         DOWNLOAD.stage: fetch_and_extract if keep == "none" else download_shard,
         EXTRACT.stage: extract_shard if keep == "all" else extract_and_release,
+        FACTS.stage: facts_shard,
         EMBED.stage: embed_shard,
     }
 

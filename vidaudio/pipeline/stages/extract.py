@@ -23,6 +23,7 @@ from vidaudio.media.fetch.types import TIME_JUMPS, is_remote
 from vidaudio.media.outcomes import Outcome, Reason, State
 from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.crash_attribution import POISON_CLIP, Attempt, attempt
+from vidaudio.pipeline.stages.facts_table import facts_row, replace_facts
 from vidaudio.pipeline.stages.row_check import storable_outcome
 from vidaudio.shards.commit import CommitRecord, commit, read_table, table_name
 from vidaudio.shards.tar import Member, ShardWriter, list_members
@@ -60,7 +61,7 @@ def extract_shard(
     """
     clips, record = read_table(corpus.store, table_name(DOWNLOAD.folder, shard))
     with corpus.store.workspace() as scratch:
-        tar = _media_tar(corpus, shard, record, clips, scratch)
+        tar = media_tar(corpus, shard, record, clips, scratch)
         return extract_fetched(corpus, shard, folder, run, FetchedMedia(clips, tar), scratch, advance=advance)
 
 
@@ -87,18 +88,19 @@ def extract_fetched(
         advance: Callback for the number of clips that have just been decoded.
     """
     rows = {clip.id: clip for clip in corpus.rows(shard)}
-    options = ExtractOptions(**(run.extract.model_dump() | corpus.settings.extract.model_dump()))
-    with attempt(corpus.store, shard, run.id) as trial, decoders.borrowed(options) as extractor:
+    with attempt(corpus.store, shard, run.id) as trial, decoders.borrowed(decoder_options(corpus, run)) as extractor:
         tar = scratch / "av.tar"
         results: dict[str, Extracted] = {}
+        measured: dict[str, Mapping[str, Any]] = {}
         with ShardWriter(tar) as writer:
             for fetched in media.clips.to_pylist():
-                result = _extract_clip(extractor, trial, fetched, rows[fetched["id"]], media.tar)
+                result = extract_clip(extractor, trial, fetched, rows[fetched["id"]], media.tar)
                 advance(1)
                 if result is None:
                     continue
                 result = _storable(result)
                 if result.outcome.state is State.DONE:
+                    measured[fetched["id"]] = result.measured
                     described = {"id": fetched["id"], **result.facts}
                     writer.write(
                         fetched["id"], {**result.parts, "json": json.dumps(described, sort_keys=True).encode()}
@@ -107,14 +109,29 @@ def extract_fetched(
                 results[fetched["id"]] = Extracted(result.outcome, result.facts)
         table = _table(results, list_members(tar))
         before_commit(tar)
+        # Before av, without which nobody reads them: a shard whose av stands has the facts of these media.
+        replace_facts(corpus, shard, [facts_row(clip_id, found) for clip_id, found in measured.items()])
         plan_hash = corpus.plan_hash
         return commit(corpus.store, folder, shard, stage=EXTRACT.stage, plan_hash=plan_hash, table=table, tar=tar)
 
 
-def _extract_clip(
+def decoder_options(corpus: Corpus, run: RunSettings) -> ExtractOptions:
+    """Return what the decoder keeps of a corpus's clips, within the limits of a run."""
+    return ExtractOptions(**(run.extract.model_dump() | corpus.settings.extract.model_dump()))
+
+
+def extract_clip(
     extractor: Extractor, trial: Attempt, fetched: Mapping[str, Any], clip: Clip, tar_path: Path | None
 ) -> Extracted | None:
-    """Extract one clip; None where its fetch failed."""
+    """Extract one clip; None where its fetch failed.
+
+    Args:
+        extractor: Decoder process.
+        trial: This attempt at the shard, which knows the clips that ended a decoder with it.
+        fetched: Row of the clip as the download stage wrote it.
+        clip: Row of the manifest.
+        tar_path: Local tar of the shard's media; None where all of them are the user's own files.
+    """
     if fetched["state"] != State.DONE:
         return None
     zero = fetched["media_start_seconds"] or 0.0
@@ -171,7 +188,7 @@ def _storable(result: Extracted) -> Extracted:
     return result if refused is None else Extracted(refused)
 
 
-def _media_tar(corpus: Corpus, shard: int, record: CommitRecord, clips: pa.Table, scratch: Path) -> Path | None:
+def media_tar(corpus: Corpus, shard: int, record: CommitRecord, clips: pa.Table, scratch: Path) -> Path | None:
     """Provide the shard's media on local disk under a private name; None where all rows refer to the user's own files.
 
     The tar's own name may disappear at any moment, when clips are removed from it or another build releases it. That
