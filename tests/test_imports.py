@@ -16,7 +16,7 @@ PACKAGE = Path(vidaudio.__file__).parent
 LAYERS = (
     {"__init__", "errors", "markdown", "text", "cpus", "paths", "files", "hashing"}
     | {"json_values", "output_folder", "parent_process"},
-    {"expressions", "shards", "separation", "modality_gap"},
+    {"expressions", "shards", "separation", "modality_gap", "correspondence"},
     {"config"},
     {"media"},
     {"manifest"},

@@ -68,5 +68,9 @@ class QueryError(VidaudioError):
     """A query that a system cannot be asked: says what it can be asked instead."""
 
 
+class ScorerError(VidaudioError):
+    """A scorer of correspondence cannot be fitted, read or used."""
+
+
 class GapError(VidaudioError):
     """A method against the modality gap cannot be fitted, read or applied to these vectors."""
