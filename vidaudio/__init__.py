@@ -45,15 +45,19 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "CorpusRecipe": "vidaudio.config.corpus",
     "CorpusStatus": "vidaudio.maintenance.status",
     "PackBlock": "vidaudio.config.corpus",
+    "ScoreReport": "vidaudio.pipeline.score",
+    "ScorerReport": "vidaudio.tasks.correspondence.fit",
     "VerifyReport": "vidaudio.maintenance.verify",
     "build": "vidaudio.pipeline.build",
     "dry_run": "vidaudio.pipeline.dry_run",
     "export": "vidaudio.maintenance.export",
+    "fit_scorer": "vidaudio.tasks.correspondence.fit",
     "load_corpus_recipe": "vidaudio.config.corpus",
     "open_corpus": "vidaudio.corpus.corpus",
     "pack": "vidaudio.pipeline.build",
     "pack_sounds": "vidaudio.packs.audio_only",
     "remove": "vidaudio.maintenance.remove",
+    "score": "vidaudio.pipeline.score",
     "status": ("vidaudio.maintenance.status", "corpus_status"),
     "verify": ("vidaudio.maintenance.verify", "verify_corpus"),
     # Loaders of packed corpora.
@@ -134,6 +138,7 @@ if TYPE_CHECKING:
     from vidaudio.packs.audio_only import pack_sounds
     from vidaudio.pipeline.build import build, pack
     from vidaudio.pipeline.dry_run import dry_run
+    from vidaudio.pipeline.score import ScoreReport, score
     from vidaudio.report.listening import PageText
     from vidaudio.report.listening import make_page as make_listening_test
     from vidaudio.report.listening import tally as tally_listening_test
@@ -146,6 +151,7 @@ if TYPE_CHECKING:
     from vidaudio.stream.packed_corpus import PackedCorpus
     from vidaudio.stream.webdataset_pipeline import shard_urls, webdataset
     from vidaudio.stream.windows import WindowShape
+    from vidaudio.tasks.correspondence.fit import ScorerReport, fit_scorer
     from vidaudio.tasks.registry import load_train_recipe, train
     from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
     from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate

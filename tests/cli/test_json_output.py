@@ -111,6 +111,17 @@ def test_a_corpus_from_its_folder_to_its_removal(
     assert isinstance(answer("remove", copy, tmp_path / "ids.txt"), dict)
 
 
+def test_a_scorer_and_its_scores(tmp_path: Path):
+    from vidaudio.demo.corpus import build_world
+
+    build_world(tmp_path, videos_per_kind={"train": 3, "val": 1}, flawed_per_flaw=0)
+    corpus = tmp_path / "corpus-clip"
+    fitted = answer("fit-scorer", corpus, "--max-clips", 30)
+    assert fitted["clips"] <= 30
+    assert 0 <= fitted["mismatched_share"] <= 1
+    assert answer("score", corpus)["clips"] == 32
+
+
 def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):
     from vidaudio.encoders.load import load_encoder
     from vidaudio.encoders.spec import EncoderSpec

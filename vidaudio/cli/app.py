@@ -7,7 +7,19 @@ from typing import Annotated
 import typer
 
 from vidaudio import __version__
-from vidaudio.cli import corpus, demo, evaluation, gap, life, listening, manifest, models, sounds, verify
+from vidaudio.cli import (
+    corpus,
+    correspondence,
+    demo,
+    evaluation,
+    gap,
+    life,
+    listening,
+    manifest,
+    models,
+    sounds,
+    verify,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,6 +39,8 @@ app.command()(models.train)
 app.command()(evaluation.evaluate)
 app.command()(models.separate)
 app.command()(gap.gap)
+app.command(name="fit-scorer")(correspondence.fit_scorer)
+app.command()(correspondence.score)
 app.command(name="listening-test")(listening.listening_test)
 app.command()(demo.demo)
 

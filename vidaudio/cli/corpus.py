@@ -30,7 +30,7 @@ def build(
         Path | None, typer.Option("--manifest", "-m", help="The list, as `vidaudio manifest` wrote it.")
     ] = None,
     corpus: Annotated[str | None, typer.Option("--corpus", "-o", help="Folder or URL of the corpus.")] = None,
-    only: Annotated[str | None, typer.Option(help="Some of download,extract,embed,pack.")] = None,
+    only: Annotated[str | None, typer.Option(help="Some of download,extract,facts,embed,pack.")] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
     ] = None,
@@ -49,7 +49,7 @@ def build(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Build a corpus from a manifest, or continue one: download, extract, embed, pack."""
+    """Build a corpus from a manifest, or continue one: download, extract, measure, embed, pack."""
     from vidaudio.config.corpus import load_corpus_recipe, with_scheduler
     from vidaudio.pipeline.build import build as run_build
 

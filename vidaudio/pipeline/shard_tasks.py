@@ -23,7 +23,7 @@ from vidaudio.pipeline.clip_progress import report_progress, watch_progress
 from vidaudio.pipeline.dask.cluster import max_in_flight
 from vidaudio.pipeline.preload import load_libraries
 from vidaudio.pipeline.run_log import RunLog
-from vidaudio.pipeline.stages import PACK, StageFunction, shard_stages
+from vidaudio.pipeline.stages import PACK, Stage, StageFunction, shard_stages
 from vidaudio.pipeline.stages.circuit_breaker import RunCircuitBreaker, TrailingFailures
 from vidaudio.pipeline.stages.equal_answers import SiteAnswers
 from vidaudio.pipeline.task_id import TaskId
@@ -164,9 +164,21 @@ def run_shard_tasks(
     report: RunLog,
     *,
     progress: bool,
+    stages: Sequence[Stage] = (),
 ) -> None:
-    """Run the missing stages of every unfinished shard, with a bounded number of shards in flight."""
-    by_name = {stage.column.stage: stage for stage in shard_stages(run.download.keep)}
+    """Run the missing stages of every unfinished shard, with a bounded number of shards in flight.
+
+    Args:
+        client: Client of the Dask cluster.
+        corpus: The corpus.
+        missing: The unfinished shards.
+        models: Name of the model by stage, for the columns that have one folder per model.
+        run: Settings of the run.
+        report: Log of the run.
+        progress: Whether to show a progress bar.
+        stages: The stage of `vidaudio score`, which is none of a build; empty for a build.
+    """
+    by_name = {stage.column.stage: stage for stage in (*shard_stages(run.download.keep), *stages)}
     clips = corpus.clips_by_shard()
     run = _with_id(run)
     tasks = _Run(client, corpus.ref, run, report)
@@ -186,7 +198,7 @@ def run_shard_tasks(
         return list(futures.values())
 
     total = int(clips[missing.shards].sum())
-    bar = Progress("building", unit="clip", total=total, shards=len(missing), shown=progress)
+    bar = Progress("scoring" if stages else "building", unit="clip", total=total, shards=len(missing), shown=progress)
     breaker = RunCircuitBreaker(run.download.stop_after_failures, run.download.stop_after_equal_answers)
 
     def inside(shard: int, stage: str, done: int) -> None:

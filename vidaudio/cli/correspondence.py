@@ -1,0 +1,43 @@
+"""Commands `vidaudio fit-scorer` and `score`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from vidaudio.cli.corpus import Json, Quiet
+
+
+def fit_scorer(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of a corpus that is extracted and embedded.")],
+    name: Annotated[str, typer.Option(help="Name of the scorer, scorers/NAME.")] = "default",
+    max_clips: Annotated[int, typer.Option(min=1, help="Clips to learn from, at most; drawn where there are more.")] = (
+        200_000
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of the draws and of the training.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Learn from a corpus which sounds and pictures belong together, and what share of its clips do not correspond."""
+    from vidaudio.tasks.correspondence.fit import fit_scorer as run_fit
+
+    report = run_fit(corpus, name, max_clips=max_clips, seed=seed, progress=not quiet)
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+
+
+def score(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
+    scorer: Annotated[str | None, typer.Option(help="Which scorer; the corpus's only one by default.")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Score how well sound and pictures of every clip belong together, by a fitted scorer."""
+    from vidaudio.pipeline.score import score as run_score
+
+    report = run_score(corpus, scorer, scheduler=scheduler, progress=not quiet)
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))

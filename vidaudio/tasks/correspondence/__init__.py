@@ -1,0 +1,1 @@
+"""Fitting of a scorer of audio-visual correspondence to a corpus."""

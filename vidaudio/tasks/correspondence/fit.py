@@ -1,0 +1,153 @@
+"""Fitting of a scorer to a corpus: in two folds by source, in two rounds, with what its scores mean.
+
+The corpus's own pairs teach what belongs together, though some of them do not. So the first round's scores, of models
+that have not heard a clip's source, say which clips to set aside; the second round learns from the others. Every score
+that the calibration sees comes from a model that has not heard the source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from vidaudio.corpus.corpus import open_corpus
+from vidaudio.correspondence.calibration import calibrate, mismatched_share, precision_at
+from vidaudio.correspondence.scorer import FOLDS, Scorer
+from vidaudio.correspondence.timing import TimingSettings
+from vidaudio.pipeline.stages.scored_clips import check_sample_rate
+from vidaudio.pipeline.stages.scorer_files import check_new_scorer, write_scorer
+from vidaudio.tasks.correspondence.fit_data import FitData, read_fit_data
+from vidaudio.tasks.correspondence.fit_timing import fit_timing
+from vidaudio.tasks.correspondence.judging import NEGATIVES, JudgedClips
+from vidaudio.tasks.correspondence.training import FitSettings, train_model
+
+MOST_CLIPS = 200_000
+ROUNDS = 2
+EPOCHS, LEAST_STEPS, MOST_STEPS = 30, 100, 12_000
+KEPT_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+
+@dataclass(frozen=True)
+class ScorerReport:
+    """What a scorer was fitted to, and what its scores mean; `str` gives it as text.
+
+    Attributes:
+        corpus: The corpus.
+        name: Of the scorer.
+        facts: As they are stored with the scorer.
+    """
+
+    corpus: str
+    name: str
+    facts: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report, JSON-able."""
+        return {"corpus": self.corpus, "scorer": self.name, **self.facts}
+
+    def __str__(self) -> str:
+        facts = self.facts
+        low, high = facts["mismatched_interval"]
+        lines = [
+            f"scorer {self.name} of {self.corpus}: {facts['clips']:,} clips of {facts['sources']:,} sources, two folds",
+            f"do not correspond: {facts['mismatched_share']:.0%} of the clips, 95 % interval {low:.0%} to {high:.0%}",
+            "own clips against others (area under the curve, chance 0.5):",
+        ]
+        for name, told in NEGATIVES.items():
+            measured = facts["auc"][name]
+            lines.append(f"  {told:<32}" + ", ".join(f"{what} {_shown(measured[what])}" for what in AUC_SHOWN))
+        lines.append("expected share of corresponding clips, by the share that is kept:")
+        kept = zip(facts["kept_shares"], facts["precision"], strict=True)
+        lines.append("  " + ", ".join(f"{share:.0%}: {precision:.1%}" for share, precision in kept))
+        return "\n".join(lines)
+
+
+AUC_SHOWN = ("score", "timing", "visible timing")
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def fit_scorer(
+    corpus: str,
+    name: str = "default",
+    *,
+    max_clips: int = MOST_CLIPS,
+    seed: int = 0,
+    settings: FitSettings | None = None,
+    progress: bool = True,
+) -> ScorerReport:
+    """Fit a scorer to a corpus that is extracted and embedded, and write it to `scorers/NAME/`.
+
+    Args:
+        corpus: Folder or fsspec URL of the corpus.
+        name: Name of the scorer.
+        max_clips: Clips to learn from, at most; drawn where there are more.
+        seed: Seed of the draws and of the training.
+        settings: How each model is trained; the number of steps follows from the number of clips by default.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ScorerError: When there is such a scorer already, or the corpus has too few sources to learn from.
+        CorpusError: When the corpus is not extracted and embedded, or keeps another sample rate.
+    """
+    opened = open_corpus(corpus)
+    check_new_scorer(opened, name)
+    check_sample_rate(opened)
+    with opened.store.workspace() as scratch, tqdm(disable=not progress, dynamic_ncols=True) as bar:
+        data = read_fit_data(opened, max_clips, seed, str(scratch / "bands"), bar)
+        scorer = _fit(data, settings, seed, bar)
+    scorer.facts |= {"plan": opened.plan_hash, "encoder": data.encoder, "seed": seed}
+    write_scorer(opened, name, scorer)
+    return ScorerReport(opened.url, name, scorer.facts)
+
+
+def _fit(data: FitData, settings: FitSettings | None, seed: int, bar: tqdm) -> Scorer:
+    """Fit models, timing heads and calibration, and measure them."""
+    count = len(data.clips)
+    steps = int(np.clip(EPOCHS * count / FOLDS / FitSettings.batch_size, LEAST_STEPS, MOST_STEPS))
+    settings = settings or FitSettings(steps=steps, seed=seed)
+    timing_settings = TimingSettings(seed=seed)
+    bar.reset(total=FOLDS * (ROUNDS * settings.steps + timing_settings.steps))
+    bar.set_description("fitting")
+    learned_from = np.ones(count, bool)
+    for number in range(ROUNDS):
+        models = [
+            train_model(
+                data.config,
+                data.cache,
+                data.clips,
+                np.flatnonzero((data.folds != fold) & learned_from),
+                replace(settings, seed=settings.seed + 1_000 * number + fold),
+                bar.update,
+            )
+            for fold in range(FOLDS)
+        ]
+        judged = JudgedClips(data, models, learned_from, seed)
+        if number < ROUNDS - 1:
+            share = mismatched_share(judged.own, judged.other_source)
+            learned_from = judged.own >= np.quantile(judged.own, share)
+    calibration = calibrate(judged.own, judged.other_source, judged.own_sources, judged.other_sources, seed=seed)
+    heads, timing = fit_timing(data, learned_from, timing_settings, bar.update) or (None, {})
+    none: dict[str, float | None] = {"all": None, "visible": None}
+    facts = {
+        "clips": count,
+        "sources": len(np.unique(data.sources)),
+        "steps": settings.steps,
+        "set_aside": int((~learned_from).sum()),
+        "mismatched_share": round(calibration.mismatched_share, 4),
+        "mismatched_interval": [round(calibration.low, 4), round(calibration.high, 4)],
+        "auc": {
+            name: dict(zip(AUC_SHOWN, (judged.auc(name), *timing.get(name, none).values()), strict=True))
+            for name in NEGATIVES
+        },
+        "kept_shares": list(KEPT_SHARES),
+        "precision": [
+            round(float(share), 4) for share in precision_at(np.array(KEPT_SHARES), calibration.probability(judged.own))
+        ],
+    }
+    return Scorer(models, judged.partners, calibration, heads, facts)

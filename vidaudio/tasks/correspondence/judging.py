@@ -1,0 +1,85 @@
+"""Scores of the clips that a scorer was fitted to, and of three kinds of negatives, each by the other fold's model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vidaudio.correspondence.calibration import auc
+from vidaudio.correspondence.model import CorrespondenceModel
+from vidaudio.correspondence.normalisation import PARTNERS, Partners
+from vidaudio.correspondence.scorer import FOLDS
+from vidaudio.tasks.correspondence.fit_data import FitData
+from vidaudio.tasks.correspondence.training import encode_cached
+
+NEGATIVES = {
+    "other_source": "the sound of another source",
+    "same_label": "of another source, same label",
+    "shifted": "its own sound, 0.5 to 2 s off",
+}
+# Pairs with another source that are drawn of each clip.
+SWAPPED = 4
+SHIFT_SECONDS = (0.5, 2.0)
+
+Encoded = tuple[np.ndarray, np.ndarray]
+
+
+class JudgedClips:
+    """Scores of all clips and of negatives.
+
+    Args:
+        data: The clips.
+        models: One a fold, trained on the sources of the other one.
+        usable: Which clips may be partners, bool `[N]`.
+        seed: Of the draws.
+
+    Attributes:
+        partners: One a fold.
+        own: Normalised score of each clip `[N]`.
+        own_sources: Number of its source `[N]`.
+        other_source: Scores of pictures with the sound of another source `[M]`.
+        other_sources: Number of the source of those pictures `[M]`.
+        same_label: Scores of pictures with the sound of another source and the same label.
+        shifted: Scores of clips whose own sound is shifted.
+    """
+
+    def __init__(self, data: FitData, models: Sequence[CorrespondenceModel], usable: np.ndarray, seed: int) -> None:
+        self._data = data
+        generator = np.random.default_rng(seed)
+        rows = range(len(data.clips))
+        late = generator.uniform(*SHIFT_SECONDS, len(rows)) * generator.choice((-1, 1), len(rows))
+        encoded = [self._encoded(models, row) for row in rows]
+        shifted = [self._encoded(models, row, float(late[row])) for row in rows]
+        self.partners = [self._partners(encoded, fold, usable, generator) for fold in range(FOLDS)]
+        others = [(row, other) for row in rows for other in data.other_sources(row, SWAPPED, generator)]
+        alike = [(row, other) for row in rows for other in data.other_sources(row, 1, generator, alike=True)]
+        self.own = np.array([self._score(row, *encoded[row]) for row in rows])
+        self.own_sources = np.array([clip.source for clip in data.clips])
+        self.shifted = np.array([self._score(row, *shifted[row]) for row in rows])
+        self.other_source, self.same_label = (
+            np.array([self._score(row, encoded[other][0], encoded[row][1]) for row, other in pairs])
+            for pairs in (others, alike)
+        )
+        self.other_sources = self.own_sources[[row for row, _ in others]]
+
+    def auc(self, negatives: str) -> float | None:
+        """Return the area under the curve of the clips against some negatives; None where there are none."""
+        scores = getattr(self, negatives)
+        return round(auc(self.own, scores), 4) if len(scores) else None
+
+    def _encoded(self, models: Sequence[CorrespondenceModel], row: int, late_seconds: float = 0.0) -> Encoded:
+        model = models[self._data.folds[row]]
+        return encode_cached(model, self._data.cache, row, self._data.clips[row], late_seconds)
+
+    def _score(self, row: int, sounds: np.ndarray, pictures: np.ndarray) -> float:
+        windows = min(len(sounds), len(pictures))
+        partners = self.partners[self._data.folds[row]]
+        return partners.normalised(sounds[:windows], pictures[:windows], int(self._data.sources[row]))[1]
+
+    def _partners(
+        self, encoded: Sequence[Encoded], fold: int, usable: np.ndarray, generator: np.random.Generator
+    ) -> Partners:
+        rows = generator.permutation(np.flatnonzero((self._data.folds == fold) & usable))[:PARTNERS]
+        sounds, pictures = (np.stack([encoded[row][part].mean(axis=0) for row in rows]) for part in (0, 1))
+        return Partners(sounds, pictures, self._data.sources[rows])
