@@ -97,7 +97,9 @@ class ExtractedMedia(RecipeModel):
     frames_per_second: float = Field(1.0, gt=0, le=60)
     sample_rate: int = Field(16_000, ge=4_000, le=192_000)
     min_seconds: float = Field(2.0, ge=0)
-    decode: Literal["exact", "fast"] = Field("exact", description="fast: referenced pictures only, at their own times")
+    decode: Literal["exact", "fast", "whole"] = Field(
+        "exact", description="fast: referenced pictures only, at their own times; whole: all, and motion from them"
+    )
     jpeg_quality: int = Field(92, ge=1, le=95)
     channel: Literal["mix", "left", "right", "loudest"] | NonNegativeInt = Field(
         "mix", description="of a sound with several channels: all mixed, one side, the loudest, or a number from 0"
@@ -153,6 +155,10 @@ def _all_different(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+# Settings of packs that earlier versions do not know.
+ADDED_TO_PACKS = frozenset({"vectors", "scorer", "keep_top", "keep_per_label"})
+
+
 class PackBlock(RecipeModel):
     """Settings of training shards. One corpus may be packed many times under different names."""
 
@@ -164,6 +170,13 @@ class PackBlock(RecipeModel):
     )
     windows_per_clip: PositiveInt | None = Field(None, description="how many, with window: drawn")
     where: str | None = Field(None, description="selection over the clips' columns, e.g. 'not silent and motion > 1'")
+    scorer: str | None = Field(None, description="whose scores the selection reads; the corpus's only one by default")
+    keep_top: float | None = Field(
+        None, gt=0, le=1, description="of the selected clips, the share whose sound and picture correspond best"
+    )
+    keep_per_label: float | None = Field(
+        None, gt=0, le=1, description="of every label's selected clips, the share that is kept in any case"
+    )
     vectors: Annotated[tuple[str, ...], AfterValidator(_all_different), Field(min_length=1)] | None = Field(
         None, description="encoders whose vectors go in, by their folders in embeddings/; the corpus's own by default"
     )
@@ -200,10 +213,10 @@ class PackBlock(RecipeModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_default_vectors(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `vectors` out at its default, so that the files and hashes of older versions stay the same."""
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave later settings out at their defaults, so that the files and hashes of older versions stay the same."""
         values = handler(self)
-        return {key: value for key, value in values.items() if key != "vectors" or value is not None}
+        return {key: value for key, value in values.items() if key not in ADDED_TO_PACKS or value is not None}
 
     @property
     def window_rule(self) -> str | int:

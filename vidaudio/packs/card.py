@@ -33,6 +33,7 @@ UNKNOWN = "not stated"
 _LEFT_OUT = {
     "not_extracted": "without usable media",
     "where": "not selected by `where`",
+    "keep_top": "not among those that correspond best (`keep_top`, `keep_per_label`)",
     "too_short": "too short for a window",
 }
 

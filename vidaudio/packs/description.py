@@ -47,6 +47,7 @@ class PackDescription:
         tar_sha256: Hashes of the tars of packed sounds, by name; the shards of a corpus have tables that record them.
         failed: Reason that a file of packed sounds could not be read, by clip id.
         vectors: Vector columns of the pack; empty if an older version did not list them, see `vector_columns`.
+        thresholds: Least scores of the clips, see `vidaudio.packs.thresholds`; empty if there are none.
         stored: The file's original contents, so that rewriting it keeps what another version wrote.
     """
 
@@ -63,6 +64,7 @@ class PackDescription:
     tar_sha256: Mapping[str, str] = field(default_factory=dict)
     failed: Mapping[str, str] = field(default_factory=dict)
     vectors: tuple[VectorColumn, ...] = ()
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
     stored: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -92,6 +94,8 @@ class PackDescription:
         }
         if self.vectors:
             described["vectors"] = [column.described() for column in self.vectors]
+        if self.thresholds:
+            described["thresholds"] = dict(self.thresholds)
         if self.sample_rate is not None:
             described |= {"sample_rate": self.sample_rate, "tar_sha256": dict(self.tar_sha256)}
             described |= {"failed": dict(self.failed)}
@@ -138,6 +142,7 @@ def decode_pack(data: bytes) -> PackDescription:
         tar_sha256=hashes,
         failed=failed,
         vectors=vectors,
+        thresholds=dict(stored.get("thresholds") or {}),
         stored=stored,
     )
 

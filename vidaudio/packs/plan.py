@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from vidaudio.config.corpus import ExtractedMedia, PackBlock
-from vidaudio.corpus.columns import EMBED
+from vidaudio.corpus.columns import EMBED, SCORE
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import PackError
 from vidaudio.packs.advice import (
@@ -31,10 +31,12 @@ from vidaudio.packs.segments import Segment, whole_segments, window_segments
 from vidaudio.packs.selection import (
     Splits,
     named_columns,
+    reads_scores,
     selected,
     usable_clips,
 )
 from vidaudio.packs.tasks import PackTasks, SampleColumns, hash_of_plan
+from vidaudio.packs.thresholds import READ, Thresholds, resolve_thresholds
 from vidaudio.packs.vectors import check_embedded_by, packed_columns, packed_encoders, with_fingerprint
 from vidaudio.shards.names import is_name_part
 from vidaudio.shards.store import Store
@@ -65,8 +67,9 @@ class PackPlan:
         tasks: The output shards; each task is created when it is accessed.
         clips: Number of selected clips, from which the samples are cut.
         left_out: Number of clips that are in no sample, by cause: `not_extracted` (no usable media), `where` (not
-            selected), `too_short` (no whole window).
+            selected), `keep_top` (selected, and not among the best), `too_short` (no whole window).
         warnings: What training or evaluation on the pack will refuse, and what to do.
+        thresholds: Least scores of the clips; None if every selected clip is kept.
     """
 
     folder: str
@@ -76,6 +79,7 @@ class PackPlan:
     clips: int
     left_out: Mapping[str, int]
     warnings: tuple[str, ...] = ()
+    thresholds: Thresholds | None = None
 
     @property
     def samples(self) -> int:
@@ -100,11 +104,15 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
     found = _Gathering(settings, corpus.settings.extract)
     usable = 0
     looked_at = named_columns(settings.where)
-    columns = None if looked_at is None else {*PLANNED_BY, *looked_at}
     models = {**models, EMBED.stage: first}
+    thresholds = _thresholds(corpus, settings, models, looked_at)
+    columns = None if looked_at is None else {*PLANNED_BY, *looked_at, *(READ if thresholds else ())}
+    selected_clips = 0
     for clips in usable_clips(corpus, models, columns):
         usable += len(clips)
-        found.add(selected(clips, settings.where))
+        chosen = selected(clips, settings.where)
+        selected_clips += len(chosen)
+        found.add(chosen if thresholds is None else chosen[thresholds.keeps(chosen)])
     if not found.clips:
         raise PackError(f"nothing to pack in {corpus.url}: {why_nothing(corpus, usable, settings.where)}")
     if not found.samples:
@@ -114,15 +122,27 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
         )
     samples, places = found.arranged()
     described = {"corpus": corpus.plan_hash, "encoder": first, "settings": settings.identity()}
+    if reads_scores(settings):
+        described["scorer"] = corpus.store.read(SCORE.described_in(models[SCORE.stage])).decode()
     plan_hash = hash_of_plan(described, samples, places)
     folder = f"training/{settings.name}"
     tasks = PackTasks(folder, settings, plan_hash, samples, places)
     left_out = {
         "not_extracted": corpus.clips - usable,
-        "where": usable - found.clips,
+        "where": usable - selected_clips,
         "too_short": found.too_short,
     }
-    return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out, found.warnings(corpus))
+    if thresholds is not None:
+        left_out["keep_top"] = selected_clips - found.clips
+    return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out, found.warnings(corpus), thresholds)
+
+
+def _thresholds(
+    corpus: Corpus, settings: PackBlock, models: Mapping[str, str], looked_at: Collection[str] | None
+) -> Thresholds | None:
+    """Return the least scores of a pack; the corpus is read only if the settings ask for any."""
+    clips = usable_clips(corpus, models, None if looked_at is None else {*looked_at, *READ})
+    return resolve_thresholds((selected(batch, settings.where)[list(READ)] for batch in clips), settings)
 
 
 # Fields of a segment, as in `SampleColumns`.
@@ -254,6 +274,7 @@ def begin_pack(corpus: Corpus, plan: PackPlan, models: Mapping[str, str]) -> Non
         clips=plan.clips,
         left_out=plan.left_out,
         vectors=columns,
+        thresholds={} if plan.thresholds is None else plan.thresholds.as_dict(),
     )
     if not corpus.store.create(f"{plan.folder}/{PACK_FILE}", described.encode()):
         check_standing_plan(corpus, plan)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from vidaudio.config.corpus import CorpusRecipe
-from vidaudio.corpus.columns import EMBED, columns_in_order
+from vidaudio.corpus.columns import EMBED, SCORE, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.encoders import is_own_encoder
 from vidaudio.corpus.listing import Listings
@@ -71,7 +71,7 @@ def plan_packing(
             nothing is left to pack.
     """
     folder = f"training/{recipe.pack.name}"
-    read = pack_columns(recipe.pack.where)
+    read = pack_columns(recipe.pack)
     if any(not done[column.stage].all() and column.stage in missing for column in read):
         return PackPreview(folder, "stands" if PACK_FILE in listings.get(folder, ()) else "after_shards")
     assert standing is not None, "a build that embeds nothing was refused where no corpus is"
@@ -79,7 +79,10 @@ def plan_packing(
         check_complete(standing.url, column, int(np.count_nonzero(done[column.stage])), len(done[column.stage]))
     if finished:
         return PackPreview(folder, "now", 0, 0)
-    plan = plan_pack(standing, recipe.pack, fullest_models(standing, listings))
+    models = fullest_models(standing, listings)
+    if recipe.pack.scorer is not None:
+        models[SCORE.stage] = recipe.pack.scorer
+    plan = plan_pack(standing, recipe.pack, models)
     try:
         check_standing_plan(standing, plan)
     except PackExistsError:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.config.corpus import PackBlock
-from vidaudio.corpus.columns import EMBED, EXTRACT, Column, columns_in_order
+from vidaudio.corpus.columns import EMBED, EXTRACT, SCORE, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError, RecipeError
@@ -45,13 +45,14 @@ def columns_with(fields: Collection[str]) -> list[Column]:
     return [c for c in columns_in_order() if c.stage != EXTRACT.stage and not set(c.selectable).isdisjoint(fields)]
 
 
-def pack_columns(where: str | None) -> list[Column]:
-    """Return the columns that a pack reads besides extract: the vectors, and those whose fields the selection names.
+def pack_columns(settings: PackBlock) -> list[Column]:
+    """Return the columns that a pack reads besides extract: the vectors, and those whose fields the selection reads.
 
     Raises:
         SelectionError: When the selection is not valid.
     """
-    return [EMBED, *columns_with(named_columns(where) or ())]
+    read = columns_with(named_columns(settings.where) or ())
+    return [EMBED, *read, *([SCORE] if reads_scores(settings) and SCORE not in read else [])]
 
 
 def usable_clips(
@@ -65,13 +66,13 @@ def usable_clips(
     Args:
         corpus: Opened corpus.
         models: Name of the model by stage; that of the embed stage has the clips' vectors.
-        columns: Columns that are needed besides `id`; None for all.
+        columns: Columns that are needed besides `id`; None for all that every shard has.
 
     Raises:
         CorpusError: When a shard is not embedded yet, or has no table of another column that is needed.
     """
     wanted = {"id", *(columns if columns is not None else selectable_types())}
-    others = columns_with(wanted)
+    others = columns_with(wanted) if columns is not None else _complete_columns(corpus, models)
     for column in (EMBED, *others):
         committed = committed_shards(corpus.store, column.folder_for(models))
         check_complete(corpus.url, column, len(committed), corpus.shards)
@@ -99,6 +100,12 @@ def usable_clips(
             rows, facts, held = [], [], 0
     if rows:
         yield _joined(rows, facts)
+
+
+def _complete_columns(corpus: Corpus, models: Mapping[str, str]) -> list[Column]:
+    """Return the columns with selectable fields, besides extract, of which every shard has a table."""
+    known = [c for c in columns_with(selectable_types()) if not c.per_model or c.stage in models]
+    return [c for c in known if len(committed_shards(corpus.store, c.folder_for(models))) >= corpus.shards]
 
 
 def _read(corpus: Corpus, folder: str, fields: Sequence[str]) -> Iterator[tuple[pa.Table, CommitRecord]]:
@@ -207,6 +214,16 @@ def named_columns(where: str | None) -> set[str] | None:
         SelectionError: When the selection is not valid.
     """
     return set(parse_selection(where).columns) if where else set()
+
+
+def reads_scores(settings: PackBlock) -> bool:
+    """Return whether a pack's selection reads scores, which depend on a scorer.
+
+    Raises:
+        SelectionError: When the selection is not valid.
+    """
+    named = named_columns(settings.where) or set()
+    return bool(settings.keep_top or settings.keep_per_label) or not named.isdisjoint(SCORE.selectable)
 
 
 def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:

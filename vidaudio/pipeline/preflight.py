@@ -107,7 +107,7 @@ def _check_beginning(request: Request) -> None:
             "--retry-failed out to begin it"
         )
     for place, stage in enumerate(request.stages):
-        read = [c.stage for c in pack_columns(request.recipe.pack.where)] if stage == PACK else [stage]
+        read = [c.stage for c in pack_columns(request.recipe.pack)] if stage == PACK else [stage]
         before = request.stages[:place]
         lacking = [c.stage for c in with_needs(read) if c.stage != stage and c.stage not in before]
         if lacking:

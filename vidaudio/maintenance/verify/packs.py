@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from vidaudio.corpus.columns import EMBED, Column
+from vidaudio.corpus.columns import EMBED, SCORE, Column
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.tombstones import Tombstones
 from vidaudio.errors import RecipeError, VidaudioError
@@ -31,7 +31,8 @@ SHARD_AGAIN = "delete it, its table or tar, and the index, and pack again: the s
 
 def pack_models(described: PackDescription) -> dict[str, str]:
     """Return the models that a pack was made with by stage, as far as its description has them."""
-    return {EMBED.stage: described.encoder}
+    scorer = described.settings.scorer
+    return {EMBED.stage: described.encoder} | ({} if scorer is None else {SCORE.stage: scorer})
 
 
 @dataclass(slots=True)
@@ -71,9 +72,9 @@ class Pack:
     def columns(self) -> list[Column]:
         """Columns that the pack was planned from besides extract; without its selection where that is not valid."""
         try:
-            return pack_columns(self.described.settings.where)
+            return pack_columns(self.described.settings)
         except RecipeError:
-            return pack_columns(None)
+            return pack_columns(self.described.settings.model_copy(update={"where": None}))
 
 
 def describe_pack(corpus: Corpus, folder: str, findings: Findings) -> PackDescription | None:
