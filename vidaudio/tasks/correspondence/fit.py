@@ -100,14 +100,29 @@ def fit_scorer(
     check_sample_rate(opened)
     with opened.store.workspace() as scratch, tqdm(disable=not progress, dynamic_ncols=True) as bar:
         data = read_fit_data(opened, max_clips, seed, str(scratch / "bands"), bar)
-        scorer = _fit(data, settings, seed, bar)
+        scorer = fit_to_data(data, settings, seed, bar).scorer
     scorer.facts |= {"plan": opened.plan_hash, "encoder": data.encoder, "seed": seed}
     write_scorer(opened, name, scorer)
     return ScorerReport(opened.url, name, scorer.facts)
 
 
-def _fit(data: FitData, settings: FitSettings | None, seed: int, bar: tqdm) -> Scorer:
-    """Fit models, timing heads and calibration, and measure them."""
+@dataclass(frozen=True)
+class Fitted:
+    """A scorer, and the scores of the clips that it was fitted to, each by the model that has not heard its source."""
+
+    scorer: Scorer
+    judged: JudgedClips
+
+
+def fit_to_data(data: FitData, settings: FitSettings | None, seed: int, bar: tqdm) -> Fitted:
+    """Fit models, timing heads and calibration to clips that were read, and measure them.
+
+    Args:
+        data: The clips.
+        settings: How each model is trained; the number of steps follows from the number of clips by default.
+        seed: Seed of the draws and of the training.
+        bar: Progress bar.
+    """
     count = len(data.clips)
     steps = int(np.clip(EPOCHS * count / FOLDS / FitSettings.batch_size, LEAST_STEPS, MOST_STEPS))
     settings = settings or FitSettings(steps=steps, seed=seed)
@@ -150,4 +165,4 @@ def _fit(data: FitData, settings: FitSettings | None, seed: int, bar: tqdm) -> S
             round(float(share), 4) for share in precision_at(np.array(KEPT_SHARES), calibration.probability(judged.own))
         ],
     }
-    return Scorer(models, judged.partners, calibration, heads, facts)
+    return Fitted(Scorer(models, judged.partners, calibration, heads, facts), judged)

@@ -6,6 +6,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -20,6 +21,7 @@ from vidaudio.pipeline.stages.scored_clips import ListedClip, read_scored_clips
 from vidaudio.shards.commit import committed_shards, read_record, table_name
 from vidaudio.tasks.correspondence.training import BandCache, FitClip
 
+Labels = Literal["same", "another"]
 LEAST_SOURCES = 20
 # More clips than this keep their bands in a file.
 CLIPS_IN_MEMORY = 20_000
@@ -66,20 +68,25 @@ class FitData:
             pools |= {(fold, str(name)): rows[numbers == number] for number, name in enumerate(names)}
         return pools
 
-    def other_sources(self, row: int, number: int, generator: np.random.Generator, *, alike: bool = False) -> list[int]:
+    def other_sources(self, row: int, number: int, generator: np.random.Generator, labels: Labels) -> list[int]:
         """Draw clips of other sources in a clip's fold; fewer where there are hardly any.
 
         Args:
             row: Number of the clip.
             number: How many clips to draw.
             generator: Source of randomness.
-            alike: Whether they must have the clip's label, which must not be empty.
+            labels: Whether they must have the `same` label as the clip, or `another` one. A clip without a label has
+                none of the same, and all others are of another.
         """
-        if alike and not self.labels[row]:
+        own = str(self.labels[row])
+        if labels == "same" and not own:
             return []
-        pool = self._pools[int(self.folds[row]), str(self.labels[row]) if alike else None]
+        pool = self._pools[int(self.folds[row]), own if labels == "same" else None]
         drawn = generator.choice(pool, min(len(pool), 8 * number), replace=False)
-        return drawn[self.sources[drawn] != self.sources[row]][:number].tolist()
+        wanted = self.sources[drawn] != self.sources[row]
+        if labels == "another" and own:
+            wanted &= self.labels[drawn] != own
+        return drawn[wanted][:number].tolist()
 
 
 def read_fit_data(corpus: Corpus, max_clips: int, seed: int, bands_file: str, bar: tqdm) -> FitData:

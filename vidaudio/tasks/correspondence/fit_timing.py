@@ -17,7 +17,7 @@ from vidaudio.correspondence.timing import (
     shifted_onsets,
     train_timing,
 )
-from vidaudio.tasks.correspondence.fit_data import LEAST_SOURCES, FitData
+from vidaudio.tasks.correspondence.fit_data import LEAST_SOURCES, FitData, Labels
 from vidaudio.tasks.correspondence.judging import SHIFT_SECONDS
 
 MOST_CLIPS = 20_000
@@ -46,7 +46,9 @@ def fit_timing(
     if any((data.folds[known] == fold).sum() < LEAST_SOURCES // FOLDS for fold in range(FOLDS)):
         return None
     generator = np.random.default_rng(settings.seed)
-    pairs = [(row, other) for row in known for other in data.other_sources(int(row), 1, generator) if usable[row]]
+    pairs = [
+        (row, other) for row in known for other in data.other_sources(int(row), 1, generator, "another") if usable[row]
+    ]
     pairs = [(row, other) for row, other in pairs if data.envelopes[other] is not None]
     heads = []
     for fold in range(FOLDS):
@@ -80,8 +82,9 @@ def _measured(
         visible.append(seen)
         late = float(generator.uniform(*SHIFT_SECONDS) * generator.choice((-1, 1)))
         sounds = {"shifted": shifted_onsets(onsets, late)}
-        for name, alike in (("other_source", False), ("same_label", True)):
-            for other in data.other_sources(row, 1, generator, alike=alike):
+        kinds: tuple[tuple[str, Labels], ...] = (("other_source", "another"), ("same_label", "same"))
+        for name, labels in kinds:
+            for other in data.other_sources(row, 1, generator, labels):
                 if (theirs := data.envelopes[other]) is not None:
                     sounds[name] = theirs[1]
         for name, sound in sounds.items():

@@ -14,7 +14,7 @@ from vidaudio.tasks.correspondence.fit_data import FitData
 from vidaudio.tasks.correspondence.training import encode_cached
 
 NEGATIVES = {
-    "other_source": "the sound of another source",
+    "other_source": "of another source, another label",
     "same_label": "of another source, same label",
     "shifted": "its own sound, 0.5 to 2 s off",
 }
@@ -38,7 +38,8 @@ class JudgedClips:
         partners: One a fold.
         own: Normalised score of each clip `[N]`.
         own_sources: Number of its source `[N]`.
-        other_source: Scores of pictures with the sound of another source `[M]`.
+        other_source: Scores of pictures with the sound of another source and, where there are labels, another label
+            `[M]`: what is heard from off screen is rarely one more of what is seen.
         other_sources: Number of the source of those pictures `[M]`.
         same_label: Scores of pictures with the sound of another source and the same label.
         shifted: Scores of clips whose own sound is shifted.
@@ -52,8 +53,8 @@ class JudgedClips:
         encoded = [self._encoded(models, row) for row in rows]
         shifted = [self._encoded(models, row, float(late[row])) for row in rows]
         self.partners = [self._partners(encoded, fold, usable, generator) for fold in range(FOLDS)]
-        others = [(row, other) for row in rows for other in data.other_sources(row, SWAPPED, generator)]
-        alike = [(row, other) for row in rows for other in data.other_sources(row, 1, generator, alike=True)]
+        others = [(row, other) for row in rows for other in data.other_sources(row, SWAPPED, generator, "another")]
+        alike = [(row, other) for row in rows for other in data.other_sources(row, 1, generator, "same")]
         self.own = np.array([self._score(row, *encoded[row]) for row in rows])
         self.own_sources = np.array([clip.source for clip in data.clips])
         self.shifted = np.array([self._score(row, *shifted[row]) for row in rows])
