@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.gap import MEASURES, PLAIN
 from benchmarks.seeds import scores_over_seeds
+from vidaudio.markdown import markdown_table
 from vidaudio.modality_gap import ASKING_METHODS, METHODS
 
 RESAMPLES = 4_000
@@ -51,21 +52,19 @@ def gap_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     plain = runs.get(("clipsep", ""), {})
     if not plain:
         return ""
-    lines = ["| " + " | ".join(HEADS) + " |", "| --- | --- |" + " ---: |" * (len(HEADS) - 2)]
-    lines.append(_row(CEILING, "", plain, plain, "image", ""))
-    lines.append(_row(FLOOR, "", plain, plain, PLAIN, PLAIN))
+    rows = [_row(CEILING, "", plain, plain, "image", ""), _row(FLOOR, "", plain, plain, PLAIN, PLAIN)]
     for method in ASKING_METHODS:
-        lines.append(_row(f"words, {method.replace('_', ' ')}", _texts(method), plain, plain, method, method))
+        rows.append(_row(f"words, {method.replace('_', ' ')}", _texts(method), plain, plain, method, method))
     for key, (name, texts) in SYSTEMS.items():
         if key in runs:
-            lines.append(_row(name, texts, runs[key], plain, PLAIN, PLAIN))
+            rows.append(_row(name, texts, runs[key], plain, PLAIN, PLAIN))
     count = len(next(iter(plain.values()))["scores"][PLAIN]["sdr"])
-    lines.append(
-        f"\nOver {count} test mixtures; dB. Share: of the SDR between words as they are and pictures, over all seeds, "
+    about = (
+        f"Over {count} test mixtures; dB. Share: of the SDR between words as they are and pictures, over all seeds, "
         "with a 95 % interval (bootstrap over seeds and mixtures). The measures are those of `vidaudio gap`, after the "
         f"method. {_prediction(plain)}"
     )
-    return "\n".join(lines)
+    return "\n".join([*markdown_table(HEADS, rows, texts=2), "", about])
 
 
 def share_closed(results: Mapping[int, Mapping[str, Any]], plain: Mapping[int, Mapping[str, Any]], way: str) -> str:
@@ -114,14 +113,14 @@ def _row(
     plain: Mapping[int, Mapping[str, Any]],
     way: str,
     measured: str,
-) -> str:
+) -> list[str]:
     summaries = [_summary(result, way) for result in results.values()]
     gain = statistics.mean(summary["sdr_improvement"]["mean"] for summary in summaries)
     scores = f"{scores_over_seeds(summaries)} ({gain:+.2f})"
     share = "" if name == FLOOR else "100 %" if name == CEILING else share_closed(results, plain, way)
     measures = [_mean_measure(results, measured, measure) for measure in MEASURES]
     shown = ("" if value is None else f"{value:.3f}" for value in measures)
-    return "| " + " | ".join([name, texts, str(len(results)), scores, share, *shown]) + " |"
+    return [name, texts, str(len(results)), scores, share, *shown]
 
 
 def _summary(result: Mapping[str, Any], way: str) -> Mapping[str, Any]:
