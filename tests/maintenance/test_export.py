@@ -86,6 +86,12 @@ def test_a_selection_that_is_refused_or_chooses_nothing_claims_no_folder(built_c
     assert export(built_corpus.url, tmp_path / "out", where="id == 'bars'", progress=False).clips == 1
 
 
+def test_a_selection_by_scores_is_refused_and_says_what_to_do(built_corpus, tmp_path):
+    with pytest.raises(RecipeError, match=r"--where 'p_corresponds > 0.7' reads scores, .* vidaudio pack --where"):
+        export(built_corpus.url, tmp_path / "out", where="p_corresponds > 0.7", progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_clip_without_a_split_has_an_empty_one(built_corpus, tmp_path):
     export(built_corpus.url, tmp_path / "out", where="seconds > 1", progress=False)
     splits = {clip: row["split"] for clip, row in lines(tmp_path / "out").items()}

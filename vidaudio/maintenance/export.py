@@ -33,6 +33,7 @@ from vidaudio.media.flac import BadSound, write_wav
 from vidaudio.packs.description import PACK_FILE, read_pack_file
 from vidaudio.packs.selection import (
     CLIP_FACTS,
+    SelectionError,
     check_complete,
     columns_with,
     joined,
@@ -211,6 +212,12 @@ def _further_columns(corpus: Corpus, where: str | None) -> list[Column]:
         RecipeError: When `where` is not a valid selection.
     """
     named = columns_with(parse_selection(where, named="--where").columns) if where else []
+    if any(column.per_model for column in named):
+        raise SelectionError(
+            where or "",
+            "reads scores, of which a corpus may have several; pack by them: vidaudio pack --where",
+            "--where",
+        )
     further = []
     for column in columns_in_order():
         if column.selectable and column.stage != EXTRACT.stage and not column.per_model:
