@@ -56,6 +56,15 @@ def test_probabilities_are_what_they_say(distance: float):
         assert truth[best].mean() == pytest.approx(expected, abs=0.05)
 
 
+def test_no_mismatch_and_no_overlap_are_no_special_cases():
+    own, swapped = np.linspace(5, 6, 50), np.linspace(-6, -5, 200)
+    with np.errstate(all="raise"):
+        found = calibrate(own, swapped, np.arange(50), np.repeat(np.arange(50), 4), resamples=20)
+    assert found.mismatched_share < 0.02
+    assert found.probability(own).min() > 0.9
+    assert found.probability(np.array([-5.5])) < 0.1
+
+
 def test_clips_of_one_source_are_drawn_together():
     # 20 sources of 50 equal clips each: the interval is that of 20 numbers, not of 1,000.
     generator = np.random.default_rng(0)

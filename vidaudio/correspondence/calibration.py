@@ -147,8 +147,9 @@ def _probabilities(own: np.ndarray, swapped: np.ndarray, share: float) -> tuple[
     fitted = isotonic_regression(labels[order], weights=weights[order]).x
     knots = np.unique(np.percentile(scores, np.linspace(0, 100, KNOTS)))
     own_share = np.interp(knots, scores[order], fitted)
-    with np.errstate(divide="ignore"):
-        corresponds = np.where(own_share > 0, 1 - share * (1 - own_share) / own_share, 0.0)
+    odds = np.divide(1 - own_share, own_share, out=np.full(len(knots), np.inf), where=own_share > 0)
+    # Where all pairs are swapped ones, nothing corresponds, whatever the share.
+    corresponds = np.where(np.isinf(odds), 0.0, 1 - share * np.where(np.isinf(odds), 0.0, odds))
     return knots, np.maximum.accumulate(np.clip(corresponds, 0, 1))
 
 

@@ -58,13 +58,15 @@ class ScorerReport:
         ]
         for name, told in NEGATIVES.items():
             measured = facts["auc"][name]
-            lines.append(f"  {told:<32}" + ", ".join(f"{what} {_shown(measured[what])}" for what in AUC_SHOWN))
+            shown = ", ".join(f"{what} {_shown(measured[what])}" for what in AUC_SHOWN)
+            lines.append(f"  {told:<{LONGEST_NEGATIVE}}  {shown}")
         lines.append("expected share of corresponding clips, by the share that is kept:")
         kept = zip(facts["kept_shares"], facts["precision"], strict=True)
         lines.append("  " + ", ".join(f"{share:.0%}: {precision:.1%}" for share, precision in kept))
         return "\n".join(lines)
 
 
+LONGEST_NEGATIVE = max(map(len, NEGATIVES.values()))
 AUC_SHOWN = ("score", "timing", "visible timing")
 
 
