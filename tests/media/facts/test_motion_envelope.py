@@ -83,6 +83,14 @@ def test_the_envelope_of_a_span_is_on_the_clock_of_the_span(tmp_path: Path, deco
         assert time - 0.04 <= found <= time + 0.16
 
 
+def test_frames_whose_time_goes_back_are_left_out():
+    white, black = (av.VideoFrame.from_ndarray(np.full((128, 128), level, np.uint8), "gray") for level in (200, 0))
+    track = MotionTrack()
+    for frame, seconds in ((black, 0.0), (black, 0.04), (white, 0.02), (white, 0.04), (black, 0.08)):
+        track.add_frame(frame, seconds)
+    assert not track.finish(1.0, "frames").any()
+
+
 def test_a_key_frame_of_the_encoders_clock_is_no_motion():
     track = MotionTrack()
     for number in range(100):

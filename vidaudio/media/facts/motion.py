@@ -44,7 +44,9 @@ class MotionTrack:
         self._packets.append((seconds, size, key, disposable))
 
     def add_frame(self, frame: av.VideoFrame, seconds: float) -> None:
-        """Add a decoded frame, in order of time."""
+        """Add a decoded frame; one that is not later than the one before is left out, as from the picture grid."""
+        if self._seconds and seconds <= self._seconds[-1]:
+            return
         luma = small_luma(frame, self._reformatter)
         difference = 0.0 if self._luma is None else float(np.abs(luma - self._luma).mean())
         self._luma = luma
