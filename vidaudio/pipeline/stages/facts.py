@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import soundfile
 
 from vidaudio.config.corpus import RunSettings
 from vidaudio.corpus.columns import DOWNLOAD, EXTRACT, FACTS
 from vidaudio.corpus.corpus import Corpus
-from vidaudio.corpus.media_retention import shards_without_media
 from vidaudio.errors import MediaError
 from vidaudio.media.decode.pool import decoders
 from vidaudio.media.facts.measure import measure_media
@@ -41,11 +41,11 @@ def facts_shard(
     """Measure every extracted clip of a shard whose facts are not there yet.
 
     Raises:
-        CorpusError: When media that the shard's table refers to do not exist.
+        CorruptFileError: When the corpus's own sound or pictures of a clip are needed and cannot be read.
     """
     av, record = read_table(corpus.store, table_name(EXTRACT.folder, shard))
     done = {row["id"]: row for row in av.to_pylist() if row["state"] == State.DONE}
-    media = {} if shards_without_media(corpus.store, [shard]) else _from_media(corpus, shard, list(done), run, advance)
+    media = _from_media(corpus, shard, list(done), run, advance)
     kept = {clip_id: row for clip_id, row in done.items() if clip_id not in media}
     measured = media | (_from_corpus(corpus, f"{EXTRACT.folder}/{record.tar}", kept, advance) if kept else {})
     table = facts_table([facts_row(clip_id, measured[clip_id]) for clip_id in done])
@@ -53,8 +53,14 @@ def facts_shard(
 
 
 def _from_media(corpus: Corpus, shard: int, ids: list[str], run: RunSettings, advance: Advance) -> Measured:
-    """Decode the media of some clips of a shard once more; a clip that does not decode as it did is left out."""
+    """Decode the media of some clips of a shard once more; a clip that does not decode as it did is left out.
+
+    All are left out where media in a tar were not kept.
+    """
     clips, record = read_table(corpus.store, table_name(DOWNLOAD.folder, shard))
+    in_tar = pc.any(pc.and_(pc.equal(clips["state"], State.DONE.value), pc.is_null(clips["path"]))).as_py()
+    if in_tar and (record.tar is None or not corpus.store.exists(f"{DOWNLOAD.folder}/{record.tar}")):
+        return {}
     listed, wanted = {clip.id: clip for clip in corpus.rows(shard)}, set(ids)
     measured: Measured = {}
     with (
