@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidaudio.config.corpus import PackBlock, RunSettings
+from vidaudio.config.corpus import PackBlock, RunSettings, load_corpus_recipe
 from vidaudio.corpus.columns import SCORE, SCORES_SCHEMA
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.demo.corpus import build_world
@@ -17,7 +17,8 @@ from vidaudio.errors import CorpusError, RecipeError, ScorerError
 from vidaudio.maintenance.remove import remove
 from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import verify_corpus
-from vidaudio.pipeline.build import pack
+from vidaudio.pipeline.build import build, pack
+from vidaudio.pipeline.dry_run import dry_run
 from vidaudio.pipeline.score import score
 from vidaudio.pipeline.stages.score import score_shard
 from vidaudio.pipeline.stages.scorer_files import load_scorer, prepare_scores, weights_name
@@ -181,6 +182,22 @@ def test_the_best_share_is_packed_and_its_threshold_is_written_down(copied: Corp
     assert described["thresholds"]["score"] == pytest.approx(min(values[clip] for clip in packed))
     assert described["left_out"]["keep_top"] == len(values) - len(packed)
     assert "not among those that correspond best" in Path(copied.url, "training/top/CARD.md").read_text()
+    assert verify_corpus(copied.url, progress=False).ok
+
+
+def test_a_build_that_packs_by_scores_goes_on_and_knows_when_it_is_done(copied: Corpus, fitted: Corpus):
+    listed = str(Path(fitted.url).parent / "world.parquet")
+    recipe = load_corpus_recipe("demo", ["pack.name=mine", "pack.where=p_corresponds >= 0"])
+    first = dry_run(recipe, listed, copied.url)
+    assert first.pack is not None
+    assert first.pack.samples
+    build(recipe, listed, copied.url, progress=False)
+    again = dry_run(recipe, listed, copied.url)
+    assert again.pack is not None
+    assert (again.pack.when, again.pack.samples) == ("now", 0)
+    # Without the note that nothing has changed, too.
+    shutil.rmtree(Path(copied.url, "runs"))
+    build(recipe, listed, copied.url, progress=False)
     assert verify_corpus(copied.url, progress=False).ok
 
 

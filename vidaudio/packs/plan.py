@@ -291,6 +291,9 @@ def check_standing_pack(corpus: Corpus, settings: PackBlock) -> PackDescription 
         return None
     standing = read_pack_file(corpus.store, folder)
     now, was = settings.model_dump(mode="json"), standing.settings.model_dump(mode="json")
+    if settings.scorer is None:
+        # The pack has the one that was chosen for it.
+        was.pop("scorer", None)
     differing = sorted(key for key in now | was if was.get(key) != now.get(key))
     changed = [f"{key}: {was.get(key)!r} there, {now.get(key)!r} now" for key in differing]
     if changed:

@@ -15,7 +15,7 @@ from vidaudio.corpus.encoders import is_own_encoder
 from vidaudio.corpus.listing import Listings
 from vidaudio.packs.description import PACK_FILE
 from vidaudio.packs.plan import PackExistsError, check_standing_plan, missing_tasks, plan_pack
-from vidaudio.packs.selection import check_complete, pack_columns
+from vidaudio.packs.selection import check_complete, pack_columns, reads_scores
 from vidaudio.shards.commit import committed_shards_in
 from vidaudio.text import number_of
 
@@ -79,10 +79,11 @@ def plan_packing(
         check_complete(standing.url, column, int(np.count_nonzero(done[column.stage])), len(done[column.stage]))
     if finished:
         return PackPreview(folder, "now", 0, 0)
-    models = fullest_models(standing, listings)
-    if recipe.pack.scorer is not None:
-        models[SCORE.stage] = recipe.pack.scorer
-    plan = plan_pack(standing, recipe.pack, models)
+    models, settings = fullest_models(standing, listings), recipe.pack
+    if reads_scores(settings):
+        models[SCORE.stage] = settings.scorer or models[SCORE.stage]
+        settings = settings.model_copy(update={"scorer": models[SCORE.stage]})
+    plan = plan_pack(standing, settings, models)
     try:
         check_standing_plan(standing, plan)
     except PackExistsError:

@@ -120,7 +120,7 @@ def build(
     finally:
         report.seconds = time.monotonic() - started
         report.write(opened.store)
-    _sweep_late(opened)
+    sweep_late(opened)
     raise_errors(opened, report)
     listings = list_stages(opened)
     if packed and asked is not None:
@@ -152,7 +152,7 @@ def pack(
         folder = f"{opened.url}/training/{settings.name}"
         _log.warning(f"{folder} is there already, with these settings and clips: no shard was written")
     report.write(opened.store)
-    _sweep_late(opened)
+    sweep_late(opened)
     raise_errors(opened, report)
     return corpus_status(opened.url)
 
@@ -213,7 +213,7 @@ def _sweep(corpus: Corpus, run: RunSettings) -> None:
         _log.warning(f"nothing is swept this time: {busy}")
 
 
-def _sweep_late(corpus: Corpus) -> None:
+def sweep_late(corpus: Corpus) -> None:
     """Enforce removals again: this run may have committed clips that were removed while it worked."""
     if read_tombstones(corpus.store):
         with contextlib.suppress(LockHeld), maintenance_lock(corpus.store):

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from vidaudio.config.corpus import DaskBlock, RunSettings, with_scheduler
 from vidaudio.corpus.columns import EMBED, SCORE
 from vidaudio.corpus.corpus import open_corpus
-from vidaudio.pipeline.build import raise_errors
+from vidaudio.pipeline.build import raise_errors, sweep_late
 from vidaudio.pipeline.dask.cluster import connected
 from vidaudio.pipeline.run_log import RunLog
 from vidaudio.pipeline.shard_tasks import missing_shards, run_shard_tasks
@@ -104,6 +104,7 @@ def score(
     finally:
         report.seconds = time.monotonic() - started
         report.write(opened.store)
+    sweep_late(opened)
     raise_errors(opened, report)
     tables = (read_table(opened.store, table_name(SCORE.model_folder(name), s))[0] for s in range(opened.shards))
     values = np.concatenate([np.zeros(0), *(table["p_corresponds"].to_numpy() for table in tables)])
