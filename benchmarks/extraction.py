@@ -89,8 +89,13 @@ def each(paths: list[Path], work: Callable[[Path, Path], None]) -> int:
     return len(paths)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def chosen_clips(description: str | None) -> tuple[list[Path], int, bool]:
+    """Read the command line, and keep to one core from here on.
+
+    Returns:
+        The clips, the number of rounds, and whether it is only tried.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, help="folder of videos; the demo's are rendered otherwise")
     parser.add_argument("--limit", type=int, default=32, help="at most so many")
     parser.add_argument("--rounds", type=int, default=5)
@@ -100,7 +105,11 @@ def main() -> None:
     paths = clips(chosen.clips, limit, least_seconds=9.5 if chosen.clips else 3.0)
     if hasattr(os, "sched_setaffinity"):  # children inherit it: everybody has this one core
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    return paths, rounds, chosen.quick
 
+
+def main() -> None:
+    paths, rounds, quick = chosen_clips(__doc__)
     with (
         tempfile.TemporaryDirectory() as folder,
         Extractor() as exact,
@@ -145,7 +154,7 @@ def main() -> None:
     for row in ways.MAKES:
         print(f"  {row['name']}: pictures {row['pictures']}; sound {row['sound']}; processes {row['processes']}")
     print("video2dataset's commands are rebuilt from its sources; see benchmarks/ffmpeg_ways.py for their versions.")
-    settings = {"clips": [path.name for path in paths], "seconds": SECONDS, "rounds": rounds, "quick": chosen.quick}
+    settings = {"clips": [path.name for path in paths], "seconds": SECONDS, "rounds": rounds, "quick": quick}
     report(
         "extraction",
         rates,

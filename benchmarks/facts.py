@@ -7,13 +7,8 @@
 
 from __future__ import annotations
 
-import argparse
-import os
-from pathlib import Path
-
 from benchmarks.common import median_ratio, report, side_by_side
-from benchmarks.extraction import SECONDS, stage
-from benchmarks.media import clips
+from benchmarks.extraction import SECONDS, chosen_clips, stage
 from vidaudio.media.decode.extractor import CHILD, ExtractOptions, Extractor
 
 MEASURES_NOTHING = "import vidaudio.media.decode.worker as w; w.measure_clip = lambda clip, rate: ({}, {}); w.main()"
@@ -23,21 +18,12 @@ class WithoutFacts(Extractor):
     """A decoder process that measures nothing of a clip."""
 
     def _code(self) -> str:
-        ways, _, _ = CHILD.partition("from vidaudio")
-        return ways + MEASURES_NOTHING
+        before, _, _ = CHILD.partition("from vidaudio")
+        return before + MEASURES_NOTHING
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=Path, help="folder of videos; the demo's are rendered otherwise")
-    parser.add_argument("--limit", type=int, default=32, help="at most so many")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="two clips, one round: only to see it work")
-    chosen = parser.parse_args()
-    limit, rounds = (2, 1) if chosen.quick else (chosen.limit, chosen.rounds)
-    paths = clips(chosen.clips, limit, least_seconds=9.5 if chosen.clips else 3.0)
-    if hasattr(os, "sched_setaffinity"):  # children inherit it: everybody has this one core
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    paths, rounds, quick = chosen_clips(__doc__)
     with WithoutFacts() as without, Extractor() as with_facts, Extractor(ExtractOptions(decode="whole")) as whole:
         rates = side_by_side(
             {
@@ -47,7 +33,7 @@ def main() -> None:
             },
             rounds=rounds,
         )
-    settings = {"clips": [path.name for path in paths], "seconds": SECONDS, "rounds": rounds, "quick": chosen.quick}
+    settings = {"clips": [path.name for path in paths], "seconds": SECONDS, "rounds": rounds, "quick": quick}
     report(
         "facts",
         rates,
