@@ -7,6 +7,7 @@ import pytest
 
 from vidaudio.correspondence.timing import (
     LAGS,
+    ONSETS_A_MOTION,
     RATE,
     WIDE_LAGS,
     TimingSettings,
@@ -17,6 +18,8 @@ from vidaudio.correspondence.timing import (
     shifted_onsets,
     train_timing,
 )
+from vidaudio.media.facts.motion import MOTION_RATE
+from vidaudio.media.facts.sound import ONSET_RATE
 
 
 def events(seed: int, seconds: float = 8.0) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +31,11 @@ def events(seed: int, seconds: float = 8.0) -> tuple[np.ndarray, np.ndarray]:
         motion[round(time * RATE)] += generator.uniform(4, 9)
         onsets[round(time * 4 * RATE)] += generator.uniform(4, 9)
     return motion, onsets
+
+
+def test_the_envelopes_have_the_rates_that_facts_are_measured_at():
+    assert RATE == MOTION_RATE
+    assert RATE * ONSETS_A_MOTION == ONSET_RATE
 
 
 def test_the_first_curve_is_the_correlation_coefficient_at_every_lag():

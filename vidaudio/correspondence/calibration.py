@@ -16,8 +16,7 @@ from scipy.optimize import isotonic_regression
 
 # Thresholds of the estimate, as percentiles of the swapped pairs' scores.
 PERCENTILES = np.arange(2, 99)
-# The ratio is compared at so many standard errors above it: the least of many uncertain ones is too low. At 1 the share
-# is too low by a quarter of itself (400 clips), at 3 by a twentieth.
+# The ratio is compared at so many standard errors above it: the least of many uncertain ones is too low.
 STANDARD_ERRORS = 3.0
 RESAMPLES = 200
 # Percentiles of the bootstrap that bound the share.

@@ -6,7 +6,6 @@ corpus and of what grows beside it are of one kind.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -109,11 +108,6 @@ class Scorer:
         if self.heads and clip.motion is not None and clip.onsets is not None:
             timing = measure_timing(self.heads[fold], clip.motion, clip.onsets)
         return Score(raw, normalised, float(self.calibration.probability(np.array(normalised))), timing)
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 of the scorer's file, in hexadecimal digits."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()
 
     def to_bytes(self) -> bytes:
         """Return the scorer as a safetensors file."""

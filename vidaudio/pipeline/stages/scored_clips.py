@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import soundfile
 
 from vidaudio.corpus.columns import EXTRACT, FACTS
@@ -93,12 +94,16 @@ def read_envelopes(corpus: Corpus, shard: int) -> dict[str, tuple[np.ndarray, np
     if not corpus.store.exists(name):
         return {}
     table, _ = read_table(corpus.store, name)
-    columns = (table[field].to_pylist() for field in ("id", "motion_envelope", "onset_envelope"))
+    columns = (table[field] for field in ("id", "motion_envelope", "onset_envelope"))
     return {
-        clip_id: (np.asarray(motion, np.float32), np.asarray(onsets, np.float32))
+        clip_id.as_py(): (_as_float32(motion), _as_float32(onsets))
         for clip_id, motion, onsets in zip(*columns, strict=True)
-        if motion is not None and onsets is not None
+        if motion.is_valid and onsets.is_valid
     }
+
+
+def _as_float32(envelope: pa.ListScalar) -> np.ndarray:
+    return envelope.values.to_numpy().astype(np.float32)
 
 
 def _vectors(corpus: Corpus, shard: int, folder: str) -> dict[str, np.ndarray]:

@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
-from vidaudio.corpus.columns import EMBED, EXTRACT
+from vidaudio.corpus.columns import EMBED
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.correspondence.model import SAMPLE_RATE, ScorerConfig
 from vidaudio.correspondence.scorer import FOLDS, fold_of
 from vidaudio.errors import ScorerError
 from vidaudio.pipeline.stages.embed import recorded_encoder
 from vidaudio.pipeline.stages.scored_clips import ListedClip, read_scored_clips
-from vidaudio.shards.commit import committed_shards, read_record, table_name
+from vidaudio.shards.commit import committed_shards
 from vidaudio.tasks.correspondence.training import BandCache, FitClip
 
 Labels = Literal["same", "another"]
@@ -106,8 +106,8 @@ def read_fit_data(corpus: Corpus, max_clips: int, seed: int, bands_file: str, ba
     encoder = recorded_encoder(corpus)
     folder = EMBED.model_folder(encoder)
     shards = sorted(committed_shards(corpus.store, folder))
-    records = (read_record(corpus.store, table_name(EXTRACT.folder, shard)) for shard in shards)
-    there = sum(record.outcomes.get("done", 0) for record in records)
+    # At most: those that failed are not known without reading all tables.
+    there = int(corpus.clips_by_shard()[shards].sum())
     room = min(there, max_clips)
     bar.reset(total=room)
     bar.set_description("reading clips")

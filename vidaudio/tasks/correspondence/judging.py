@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,36 +42,45 @@ class JudgedClips:
         other_source: Scores of pictures with the sound of another source and, where there are labels, another label
             `[M]`: what is heard from off screen is rarely one more of what is seen.
         other_sources: Number of the source of those pictures `[M]`.
-        same_label: Scores of pictures with the sound of another source and the same label.
-        shifted: Scores of clips whose own sound is shifted.
     """
 
     def __init__(self, data: FitData, models: Sequence[CorrespondenceModel], usable: np.ndarray, seed: int) -> None:
-        self._data = data
+        self._data, self._models, self._seed = data, models, seed
         generator = np.random.default_rng(seed)
         rows = range(len(data.clips))
-        late = generator.uniform(*SHIFT_SECONDS, len(rows)) * generator.choice((-1, 1), len(rows))
-        encoded = [self._encoded(models, row) for row in rows]
-        shifted = [self._encoded(models, row, float(late[row])) for row in rows]
-        self.partners = [self._partners(encoded, fold, usable, generator) for fold in range(FOLDS)]
+        self._windows = [self._encoded(row) for row in rows]
+        self.partners = [self._partners(fold, usable, generator) for fold in range(FOLDS)]
         others = [(row, other) for row in rows for other in data.other_sources(row, SWAPPED, generator, "another")]
-        alike = [(row, other) for row in rows for other in data.other_sources(row, 1, generator, "same")]
-        self.own = np.array([self._score(row, *encoded[row]) for row in rows])
+        self.own = np.array([self._score(row, *self._windows[row]) for row in rows])
         self.own_sources = np.array([clip.source for clip in data.clips])
-        self.shifted = np.array([self._score(row, *shifted[row]) for row in rows])
-        self.other_source, self.same_label = (
-            np.array([self._score(row, encoded[other][0], encoded[row][1]) for row, other in pairs])
-            for pairs in (others, alike)
-        )
+        self.other_source = self._exchanged(others)
         self.other_sources = self.own_sources[[row for row, _ in others]]
+
+    @functools.cached_property
+    def same_label(self) -> np.ndarray:
+        """Scores of pictures with the sound of another source and the same label."""
+        generator = np.random.default_rng([self._seed, 1])
+        rows = range(len(self._data.clips))
+        return self._exchanged([(row, o) for row in rows for o in self._data.other_sources(row, 1, generator, "same")])
+
+    @functools.cached_property
+    def shifted(self) -> np.ndarray:
+        """Scores of clips whose own sound is shifted."""
+        generator, count = np.random.default_rng([self._seed, 2]), len(self._data.clips)
+        late = generator.uniform(*SHIFT_SECONDS, count) * generator.choice((-1, 1), count)
+        return np.array([self._score(row, *self._encoded(row, float(late[row]))) for row in range(count)])
 
     def auc(self, negatives: str) -> float | None:
         """Return the area under the curve of the clips against some negatives; None where there are none."""
         scores = getattr(self, negatives)
         return round(auc(self.own, scores), 4) if len(scores) else None
 
-    def _encoded(self, models: Sequence[CorrespondenceModel], row: int, late_seconds: float = 0.0) -> Encoded:
-        model = models[self._data.folds[row]]
+    def _exchanged(self, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+        """Return the scores of clips' pictures with other clips' sounds."""
+        return np.array([self._score(row, self._windows[other][0], self._windows[row][1]) for row, other in pairs])
+
+    def _encoded(self, row: int, late_seconds: float = 0.0) -> Encoded:
+        model = self._models[self._data.folds[row]]
         return encode_cached(model, self._data.cache, row, self._data.clips[row], late_seconds)
 
     def _score(self, row: int, sounds: np.ndarray, pictures: np.ndarray) -> float:
@@ -78,9 +88,7 @@ class JudgedClips:
         partners = self.partners[self._data.folds[row]]
         return partners.normalised(sounds[:windows], pictures[:windows], int(self._data.sources[row]))[1]
 
-    def _partners(
-        self, encoded: Sequence[Encoded], fold: int, usable: np.ndarray, generator: np.random.Generator
-    ) -> Partners:
+    def _partners(self, fold: int, usable: np.ndarray, generator: np.random.Generator) -> Partners:
         rows = generator.permutation(np.flatnonzero((self._data.folds == fold) & usable))[:PARTNERS]
-        sounds, pictures = (np.stack([encoded[row][part].mean(axis=0) for row in rows]) for part in (0, 1))
+        sounds, pictures = (np.stack([self._windows[row][part].mean(axis=0) for row in rows]) for part in (0, 1))
         return Partners(sounds, pictures, self._data.sources[rows])

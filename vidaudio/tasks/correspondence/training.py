@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidaudio.correspondence.model import CorrespondenceModel, LogMel, ScorerConfig, contrastive_loss
+from vidaudio.correspondence.model import SAMPLE_RATE, CorrespondenceModel, LogMel, ScorerConfig, contrastive_loss
+from vidaudio.correspondence.scorer import FULL_SCALE
 from vidaudio.correspondence.windows import WINDOW_SECONDS, picture_of_window, window_starts
 
 # Bands are kept as bytes: 32 steps a unit, from -4 to 4.
@@ -72,15 +73,17 @@ class BandCache:
 
     def __init__(self, config: ScorerConfig, clips: int, path: str | None = None) -> None:
         self._front_end = LogMel(config.bands, config.window_size, config.hop_size)
-        self.times_per_second = 16_000 / config.hop_size
+        self.times_per_second = SAMPLE_RATE / config.hop_size
         shape = (clips, config.bands, round(LONGEST_SECONDS * self.times_per_second) + 1)
         self.bands = np.zeros(shape, np.uint8) if path is None else np.memmap(path, np.uint8, "w+", shape=shape)
 
     @torch.inference_mode()
     def put(self, row: int, samples: np.ndarray) -> int:
         """Store the first seconds of a clip's sound, int16 at 16 kHz; return how many times are kept."""
-        sound = torch.from_numpy(samples[: round(LONGEST_SECONDS * 16_000)].astype(np.float32) / 32768)
-        bands = self._front_end(torch.nn.functional.pad(sound, (0, max(0, 16_000 * 4 - len(sound))))[None])[0].numpy()
+        sound = torch.from_numpy(samples[: round(LONGEST_SECONDS * SAMPLE_RATE)].astype(np.float32) / FULL_SCALE)
+        # At least one window, with silence at its end, as in `sound_window`.
+        missing = max(0, round(WINDOW_SECONDS * SAMPLE_RATE) - len(sound))
+        bands = self._front_end(torch.nn.functional.pad(sound, (0, missing))[None])[0].numpy()
         times = min(bands.shape[1], self.bands.shape[2])
         self.bands[row, :, :times] = np.clip((bands[:, :times] - LOWEST) * STEPS_A_UNIT, 0, 255).astype(np.uint8)
         return times
