@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-# Thresholds of the estimate, as percentiles of the swapped pairs' scores.
-PERCENTILES = np.arange(2, 99)
-# The ratio is compared at so many standard errors above it: the least of many uncertain ones is too low.
-STANDARD_ERRORS = 3.0
+# Thresholds that are tried, as percentiles of the swapped pairs' scores.
+PERCENTILES = np.arange(5, 100)
+# One-sided Kolmogorov-Smirnov test at level 0.25: a distance above this, times the root of 1/n + 1/m, is no chance.
+DISTANCE = 0.83
 RESAMPLES = 200
 # Percentiles of the bootstrap that bound the share.
 INTERVAL = (2.5, 97.5)
@@ -69,34 +69,39 @@ def calibrate(
     Raises:
         ValueError: When there are fewer than two sources.
     """
-    share = mismatched_share(own, swapped)
+    clips_per_source = len(own) / len(np.unique(own_sources))
+    share = mismatched_share(own, swapped, clips_per_source)
     low, high = _interval(own, swapped, own_sources, swapped_sources, resamples, seed)
     knots, probabilities = _probabilities(own, swapped, share)
     return Calibration(share, min(low, share), max(high, share), knots, probabilities)
 
 
-def mismatched_share(own: np.ndarray, swapped: np.ndarray) -> float:
-    """Return the share of own pairs that score like swapped ones: the least ratio of their cumulative distributions.
+def mismatched_share(own: np.ndarray, swapped: np.ndarray, clips_per_source: float = 1.0) -> float:
+    """Return the share of own pairs that score like swapped ones.
 
     With F the cumulative distributions, F_own(t) = pi F_swapped(t) + (1 - pi) F_corresponding(t), so that
-    F_own(t) / F_swapped(t) is at least pi, and close to it where hardly any corresponding pair lies below t. The
-    thresholds reach to the 98th percentile of the swapped pairs: where scores separate well, that is the most certain.
+    F_own(t) / F_swapped(t) is pi where no corresponding pair lies below t. The least ratio over all t would be that of
+    many uncertain ones, and too low. So the highest t is taken up to which own pairs are distributed like swapped ones,
+    by a one-sided Kolmogorov-Smirnov test: the ratio there counts most pairs.
 
     Args:
         own: Scores of the clips `[N]`.
         swapped: Scores of pairs of different sources `[M]`.
+        clips_per_source: Clips of a source score alike, so that the test counts sources.
     """
     thresholds = np.percentile(swapped, PERCENTILES)
-    below_own = np.searchsorted(np.sort(own), thresholds, side="right") / len(own)
-    below_swapped = np.searchsorted(np.sort(swapped), thresholds, side="right") / len(swapped)
-    ratios = below_own / below_swapped
-    # Where few lie below by chance, the error must not look small for it: the ratio at the 60th percentile stands in.
-    usual = ratios[np.searchsorted(PERCENTILES, 60)] * below_swapped
-    share = np.clip(np.maximum(below_own, usual), 1 / len(own), 1 - 1 / len(own))
-    of_own = share * (1 - share) / len(own)
-    of_swapped = (share / below_swapped) ** 2 * below_swapped * (1 - below_swapped) / len(swapped)
-    errors = np.sqrt(of_own + of_swapped) / below_swapped
-    return float(np.clip(ratios[np.argmin(ratios + STANDARD_ERRORS * errors)], 0, 1))
+    below_own = np.searchsorted(np.sort(own), thresholds, side="right")
+    below_swapped = np.searchsorted(np.sort(swapped), thresholds, side="right")
+    ratios = np.minimum(1, below_own / len(own) * len(swapped) / below_swapped)
+    for last in range(len(thresholds) - 1, -1, -1):
+        inside = slice(0, last + 1)
+        if not below_own[last]:
+            return 0.0
+        # Corresponding pairs among the own ones lie high: the own pairs' distribution lags behind.
+        lag = (below_swapped[inside] / below_swapped[last] - below_own[inside] / below_own[last]).max()
+        if lag <= DISTANCE * np.sqrt(clips_per_source * (1 / below_own[last] + 1 / below_swapped[last])):
+            return float(ratios[last])
+    return float(ratios.min())
 
 
 def _interval(
@@ -109,12 +114,13 @@ def _interval(
 ) -> tuple[float, float]:
     generator = np.random.default_rng(seed)
     sources, own_of, swapped_of = _rows_by_source(own_sources, swapped_sources)
+    clips_per_source = len(own) / len(np.unique(own_sources))
     shares = []
     for _ in range(resamples):
         drawn = generator.integers(0, sources, sources)
         rows, others = (np.concatenate([of[number] for number in drawn]) for of in (own_of, swapped_of))
         if len(rows) and len(others):
-            shares.append(mismatched_share(own[rows], swapped[others]))
+            shares.append(mismatched_share(own[rows], swapped[others], clips_per_source))
     low, high = np.percentile(shares, INTERVAL)
     return float(low), float(high)
 

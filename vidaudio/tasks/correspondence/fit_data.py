@@ -68,7 +68,9 @@ class FitData:
             pools |= {(fold, str(name)): rows[numbers == number] for number, name in enumerate(names)}
         return pools
 
-    def other_sources(self, row: int, number: int, generator: np.random.Generator, labels: Labels) -> list[int]:
+    def other_sources(
+        self, row: int, number: int, generator: np.random.Generator, labels: Labels, usable: np.ndarray | None = None
+    ) -> list[int]:
         """Draw clips of other sources in a clip's fold; fewer where there are hardly any.
 
         Args:
@@ -77,6 +79,7 @@ class FitData:
             generator: Source of randomness.
             labels: Whether they must have the `same` label as the clip, or `another` one. A clip without a label has
                 none of the same, and all others are of another.
+            usable: Which clips may be drawn, bool `[N]`; all by default.
         """
         own = str(self.labels[row])
         if labels == "same" and not own:
@@ -84,6 +87,8 @@ class FitData:
         pool = self._pools[int(self.folds[row]), own if labels == "same" else None]
         drawn = generator.choice(pool, min(len(pool), 8 * number), replace=False)
         wanted = self.sources[drawn] != self.sources[row]
+        if usable is not None:
+            wanted &= usable[drawn]
         if labels == "another" and own:
             wanted &= self.labels[drawn] != own
         return drawn[wanted][:number].tolist()

@@ -32,7 +32,8 @@ class JudgedClips:
     Args:
         data: The clips.
         models: One a fold, trained on the sources of the other one.
-        usable: Which clips may be partners, bool `[N]`.
+        usable: Which clips may be partners, and lend their sound to another's pictures, bool `[N]`: a clip that has
+            another label's sound itself would lend one that may fit.
         seed: Of the draws.
 
     Attributes:
@@ -50,7 +51,7 @@ class JudgedClips:
         rows = range(len(data.clips))
         self._windows = [self._encoded(row) for row in rows]
         self.partners = [self._partners(fold, usable, generator) for fold in range(FOLDS)]
-        others = [(row, other) for row in rows for other in data.other_sources(row, SWAPPED, generator, "another")]
+        others = [(row, o) for row in rows for o in data.other_sources(row, SWAPPED, generator, "another", usable)]
         self.own = np.array([self._score(row, *self._windows[row]) for row in rows])
         self.own_sources = np.array([clip.source for clip in data.clips])
         self.other_source = self._exchanged(others)

@@ -33,11 +33,11 @@ class FitSettings:
     """
 
     steps: int = 600
-    batch_size: int = 64
-    learning_rate: float = 2e-3
+    batch_size: int = 32
+    learning_rate: float = 1e-3
     weight_decay: float = 0.05
     gain_db: float = 6.0
-    masked_share: float = 0.2
+    masked_share: float = 0.4
     seed: int = 0
 
 
