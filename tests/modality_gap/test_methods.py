@@ -14,8 +14,8 @@ from tests.modality_gap.made import cones
 from vidaudio.errors import GapError
 from vidaudio.modality_gap import ASKING_METHODS, METHODS, GapData, fit_method, load_method, measure_gap, save_method
 from vidaudio.modality_gap.bridge import STEPS, ddim, signal_shares
-from vidaudio.modality_gap.retrieval import build_index
 from vidaudio.modality_gap.statistics import covariance
+from vidaudio.vector_index import build_index
 
 DATA, OF_IMAGE, OF_TEXT = cones()
 # Enough for a made-up set; a real corpus takes the defaults.
@@ -73,7 +73,7 @@ def test_an_index_of_cells_finds_nearly_what_comparing_all_finds(monkeypatch):
     points = F.normalize(points + 0.1 * torch.randn(points.shape, generator=generator), dim=-1).numpy()
     asked = points[::37]
     exact = build_index(points).search(asked, 10)[1]
-    monkeypatch.setattr("vidaudio.modality_gap.retrieval.EXACT_VECTORS", 1000)
+    monkeypatch.setattr("vidaudio.vector_index.EXACT_VECTORS", 1000)
     cells = build_index(points)
     assert cells.nlist == 63
     found = cells.search(asked, 10)[1]

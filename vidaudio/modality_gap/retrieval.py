@@ -11,22 +11,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vidaudio.modality_gap.base import GapData, GapMethod, require
+from vidaudio.vector_index import build_index
 
 if TYPE_CHECKING:
     import faiss
 
-# Up to here, all vectors are compared, which is exact.
-EXACT_VECTORS = 50_000
 MAX_VECTORS = 1_000_000
-# Vectors that the cells of an inverted index are learned from, a cell.
-TRAINING_VECTORS_PER_CELL = 40
 
 
 class Retrieval(GapMethod):
     """Softmax-weighted mean of the `neighbours` pictures of the corpus that are nearest to a text.
 
     Similarity is the cosine after each modality's mean is removed; weights are `softmax(similarity / temperature)`, as
-    in DeCap (Li et al., ICLR 2023). The pictures lie in an index: exact up to `EXACT_VECTORS`, cells above.
+    in DeCap (Li et al., ICLR 2023). The pictures lie in an index: exact for up to 50,000, cells above.
     """
 
     name = "retrieval"
@@ -68,21 +65,3 @@ class Retrieval(GapMethod):
         weights = torch.softmax(found / self.options["temperature"], dim=-1)
         pictures = self.tensors["images"][torch.from_numpy(rows.clip(min=0))].float()
         return torch.einsum("bk,bkd->bd", weights, pictures).to(texts)
-
-
-def build_index(vectors: np.ndarray) -> faiss.Index:
-    """Return an index of unit vectors by their dot product, float32 `[N, D]`: exact, or of cells if there are many."""
-    import faiss
-
-    dimensions = vectors.shape[1]
-    if len(vectors) <= EXACT_VECTORS:
-        exact = faiss.IndexFlatIP(dimensions)
-        exact.add(vectors)
-        return exact
-    cells = int(np.sqrt(len(vectors)))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, cells, faiss.METRIC_INNER_PRODUCT)
-    step = max(1, len(vectors) // (cells * TRAINING_VECTORS_PER_CELL))
-    index.train(vectors[::step])
-    index.add(vectors)
-    index.nprobe = max(1, cells // 16)
-    return index
