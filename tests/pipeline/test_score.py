@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vidaudio.config.corpus import PackBlock, RunSettings, load_corpus_recipe
+from vidaudio.corpus.clip_vectors import picture_vectors, sound_vectors
 from vidaudio.corpus.columns import SCORE, SCORES_SCHEMA
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.demo.corpus import build_world
@@ -54,6 +55,11 @@ def scores(corpus: Corpus, name: str = "default") -> dict[str, dict]:
     return {row["id"]: row for table in tables for row in table.to_pylist()}
 
 
+def listed_label(corpus: Corpus, clip_id: str) -> str:
+    rows = (row for shard in range(corpus.shards) for row in corpus.table(shard).to_pylist())
+    return next((row["labels"] or [""])[0] for row in rows if row["id"] == clip_id)
+
+
 def files(corpus: Corpus, name: str = "default") -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in Path(corpus.url, SCORE.model_folder(name)).iterdir()}
 
@@ -79,6 +85,30 @@ def test_the_scores_are_those_of_the_scorer(fitted: Corpus):
     found = scores(fitted)
     for listed in read_scored_clips(fitted, 0, f"embeddings/{scorer.facts['encoder']}"):
         assert found[listed.id]["correspondence"] == pytest.approx(scorer.score(listed.clip).normalised, abs=1e-4)
+
+
+def test_a_clip_has_one_vector_of_its_pictures_and_one_of_its_sound(fitted: Corpus):
+    encoder = load_scorer(fitted, "default").facts["encoder"]
+    found = scores(fitted)
+    pictures = {i: v for part in picture_vectors(fitted, encoder) for i, v in zip(part.ids, part.vectors, strict=True)}
+    sounds = {i: v for part in sound_vectors(fitted, "default") for i, v in zip(part.ids, part.vectors, strict=True)}
+    assert set(pictures) == set(sounds) == set(found)
+    table = read_table(fitted.store, table_name(f"embeddings/{encoder}", 0))[0]
+    clip_id = table["id"][len(table) // 2].as_py()
+    rows = [row["embedding"] for row in table.to_pylist() if row["id"] == clip_id]
+    units = [np.array(row) / np.linalg.norm(row) for row in rows]
+    mean = np.mean(units, axis=0)
+    assert len(rows) > 1
+    assert pictures[clip_id] == pytest.approx(mean / np.linalg.norm(mean), abs=1e-5)
+    assert sounds[clip_id] == pytest.approx(np.array(found[clip_id]["sound_vector"]), abs=2e-3)
+    assert np.linalg.norm(sounds[clip_id]) == pytest.approx(1, abs=1e-5)
+    # Sounds of a kind are closer to each other than to those of other kinds, whichever fold they are in: one space.
+    ids = sorted(sounds)
+    labels = np.array([listed_label(fitted, clip_id) for clip_id in ids])
+    cosines = np.stack([sounds[i] for i in ids]) @ np.stack([sounds[i] for i in ids]).T
+    same = labels[:, None] == labels
+    np.fill_diagonal(cosines, np.nan)
+    assert np.nanmean(cosines[same]) > np.nanmean(cosines[~same])
 
 
 def test_the_same_bytes_come_back_whichever_shard_is_lost(copied: Corpus):

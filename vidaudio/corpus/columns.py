@@ -78,6 +78,8 @@ SCORES_SCHEMA = pa.schema(
         ("p_synchronisable", pa.float32()),
         ("offset_seconds", pa.float32()),
         ("offset_confidence", pa.float32()),
+        # Unit vector of the clip's sound, by one model for all clips: sounds are compared with each other by it.
+        ("sound_vector", pa.list_(pa.float16())),
     ]
 )
 CLIPS_SCHEMA = pa.schema(
@@ -288,7 +290,7 @@ SCORE = Column(
     "scores",
     SCORES_SCHEMA,
     needs=("extract", "facts", "embed"),
-    selectable=tuple(name for name in SCORES_SCHEMA.names if name != "id"),
+    selectable=tuple(name for name in SCORES_SCHEMA.names if name not in ("id", "sound_vector")),
     per_model=True,
     description="scorer.json",
 )

@@ -21,7 +21,7 @@ from vidaudio.correspondence.calibration import Calibration
 from vidaudio.correspondence.model import SAMPLE_RATE, CorrespondenceModel, ScorerConfig
 from vidaudio.correspondence.normalisation import Partners
 from vidaudio.correspondence.timing import Timing, TimingHead, measure_timing
-from vidaudio.correspondence.windows import picture_of_window, sound_window, window_starts
+from vidaudio.correspondence.windows import picture_of_window, sound_window, unit, window_starts
 
 FOLDS = 2
 FULL_SCALE = 32768.0
@@ -63,12 +63,14 @@ class Score:
         normalised: Mean distance from the scores with partners of other sources, both ways, standard deviations.
         p_corresponds: Probability that sound and pictures belong together, 0 to 1.
         timing: Offset of the sound against the pictures; None where the envelopes are not known.
+        sound: Unit vector of the whole sound, float32 `[D]`, of the first model for all clips.
     """
 
     raw: float
     normalised: float
     p_corresponds: float
     timing: Timing | None
+    sound: np.ndarray
 
 
 def fold_of(source: int) -> int:
@@ -107,7 +109,9 @@ class Scorer:
         timing = None
         if self.heads and clip.motion is not None and clip.onsets is not None:
             timing = measure_timing(self.heads[fold], clip.motion, clip.onsets)
-        return Score(raw, normalised, float(self.calibration.probability(np.array(normalised))), timing)
+        # A clip's own model may be the one or the other, whose spaces differ.
+        sound = unit((sounds if fold == 0 else encode_windows(self.models[0], clip)).mean(axis=0))
+        return Score(raw, normalised, float(self.calibration.probability(np.array(normalised))), timing, sound)
 
     def to_bytes(self) -> bytes:
         """Return the scorer as a safetensors file."""
@@ -165,11 +169,18 @@ def _within(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-@torch.inference_mode()
 def encode_clip(model: CorrespondenceModel, clip: ScoredClip) -> tuple[np.ndarray, np.ndarray]:
     """Return the unit vectors of the sound and of the pictures of a clip's windows, float32 `[windows, D]` each."""
     starts = window_starts(len(clip.samples) / SAMPLE_RATE)
-    sound = np.stack([sound_window(clip.samples, SAMPLE_RATE, start) for start in starts])
     pictures = [picture_of_window(clip.vectors, clip.grid_seconds, clip.audio_start_seconds, s) for s in starts]
-    sounds = model.encode_sound(torch.from_numpy(sound.astype(np.float32) / FULL_SCALE))
-    return sounds.numpy(), model.encode_pictures(torch.from_numpy(np.stack(pictures))).numpy()
+    with torch.inference_mode():
+        seen = model.encode_pictures(torch.from_numpy(np.stack(pictures))).numpy()
+    return encode_windows(model, clip), seen
+
+
+@torch.inference_mode()
+def encode_windows(model: CorrespondenceModel, clip: ScoredClip) -> np.ndarray:
+    """Return the unit vectors of the sound of a clip's windows, float32 `[windows, D]`."""
+    starts = window_starts(len(clip.samples) / SAMPLE_RATE)
+    sound = np.stack([sound_window(clip.samples, SAMPLE_RATE, start) for start in starts])
+    return model.encode_sound(torch.from_numpy(sound.astype(np.float32) / FULL_SCALE)).numpy()

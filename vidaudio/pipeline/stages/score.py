@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from vidaudio.config.corpus import RunSettings
@@ -48,4 +49,5 @@ def _row(score: Score) -> dict[str, Any]:
     if (timing := score.timing) is not None:
         values |= {"p_in_sync": timing.in_sync, "p_synchronisable": timing.can_synchronise}
         values |= {"offset_seconds": timing.offset_seconds, "offset_confidence": timing.offset_confidence}
-    return {name: None if value is None else round(value, DECIMALS) for name, value in values.items()}
+    rounded = {name: None if value is None else round(value, DECIMALS) for name, value in values.items()}
+    return rounded | {"sound_vector": np.round(score.sound, DECIMALS).astype(np.float16)}
