@@ -53,6 +53,26 @@ def test_the_sum_of_the_changes_is_kept_at_every_rate(rate: int):
     assert envelope.sum() == pytest.approx(changes.sum() - changes[0] / 2, rel=1e-3)
 
 
+@pytest.mark.parametrize("rate", [8, 12, 15, 25, 60])
+def test_even_motion_is_even_at_every_frame_rate(rate: int):
+    seconds = np.arange(4 * rate) / rate
+    envelope = resample_events(seconds, np.full(len(seconds), 1 / rate), 4.0)
+    assert envelope[5:-5] == pytest.approx(1 / MOTION_RATE, rel=1e-4)
+
+
+def test_frames_that_are_cheaper_for_their_place_are_no_less_motion():
+    # Groups of a P frame and three B frames, of which the middle one is a reference: shown 0 1 2 3, decoded 3 1 0 2.
+    sizes, orders, track = {0: 40, 1: 120, 2: 40, 3: 500}, {0: 2, 1: 1, 2: 3, 3: 0}, MotionTrack()
+    for number in range(1, 121):
+        kind = (number - 1) % 4
+        delay = (kind - orders[kind] + 3) / 25
+        size = sizes[kind] * (3 if number == 62 else 1)
+        track.add_packet(number / 25, size, key=False, disposable=kind in (0, 2), reordered_seconds=delay)
+    envelope = track.finish(4.8, "packets")
+    assert np.delete(envelope[2:-2], [58, 59, 60]) == pytest.approx(1.0, abs=0.01)
+    assert int(np.argmax(envelope)) in (61, 62)
+
+
 def test_a_held_frame_is_no_motion():
     envelope = resample_events(np.array([0.0, 0.04, 2.0, 2.04]), np.array([0.0, 0.0, 8.0, 0.0]), 3.0)
     assert envelope[: 2 * MOTION_RATE - 1].max() == 0

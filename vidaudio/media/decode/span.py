@@ -249,7 +249,13 @@ class SpanDecoder:
         shown = packet.dts if packet.pts is None else packet.pts
         if self._motion is not None and packet.size and shown is not None:
             seconds = ticks_to_seconds(shown, packet.time_base) - self._zero
-            self._motion.add_packet(seconds, packet.size, key=packet.is_keyframe, disposable=packet.is_disposable)
+            self._motion.add_packet(
+                seconds,
+                packet.size,
+                key=packet.is_keyframe,
+                disposable=packet.is_disposable,
+                reordered_seconds=0.0 if packet.dts is None else float((shown - packet.dts) * packet.time_base),
+            )
         if self._first_video_dts is None and packet.is_keyframe:
             self._first_video_dts = packet.dts
         last, dts = self._last_video_dts, packet.dts

@@ -18,10 +18,15 @@ MOTION_RATE = 25
 LUMA_SIDE = 32
 # Points of each small square of the picture are averaged, so many along its side.
 POINTS = 4
-# A frame counts at most this long before and after its time: a held one is no motion.
-MOST_SECONDS_AROUND = 0.02
+# A frame's change is spread over half the usual time to the next one, within these bounds, before and after its time:
+# a low frame rate leaves no holes in the envelope, and a held frame is no motion.
+SECONDS_AROUND = (0.02, 0.1)
 # Formats whose first plane is 8-bit luma.
 LUMA_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray"})
+# Kinds of packets with fewer members are compared with others.
+LEAST_OF_A_KIND = 5
+# Times between decoding and display are told apart in hundredths of a second.
+REORDER_STEPS = 100
 # Key frames this close to the longest distance between two come from the encoder's clock, not from a cut.
 SAME_DISTANCE = 0.02
 
@@ -33,15 +38,26 @@ class MotionTrack:
     """
 
     def __init__(self) -> None:
-        self._packets: list[tuple[float, int, bool, bool]] = []
+        self._packets: list[tuple[float, int, bool, bool, float]] = []
         self._seconds: list[float] = []
         self._differences: list[float] = []
         self._luma: np.ndarray | None = None
         self._reformatter = VideoReformatter()
 
-    def add_packet(self, seconds: float, size: int, *, key: bool, disposable: bool) -> None:
-        """Add a packet, in any order: its time, its size in bytes, and whether it is a key frame or unreferenced."""
-        self._packets.append((seconds, size, key, disposable))
+    def add_packet(
+        self, seconds: float, size: int, *, key: bool, disposable: bool, reordered_seconds: float = 0.0
+    ) -> None:
+        """Add a packet, in any order.
+
+        Args:
+            seconds: When it is shown.
+            size: Its bytes.
+            key: Whether it is a key frame.
+            disposable: Whether no other frame is predicted from it.
+            reordered_seconds: How long before that it is decoded. It tells how far a frame is from those that it is
+                predicted from, and so what it usually costs.
+        """
+        self._packets.append((seconds, size, key, disposable, reordered_seconds))
 
     def add_frame(self, frame: av.VideoFrame, seconds: float) -> None:
         """Add a decoded frame; one that is not later than the one before is left out, as from the picture grid."""
@@ -91,19 +107,25 @@ def _points(length: int, number: int) -> np.ndarray:
     return ((np.arange(number) + 0.5) * (length / number)).astype(np.int64)
 
 
-def _relative_sizes(seconds: np.ndarray, packets: Sequence[tuple[float, int, bool, bool]]) -> np.ndarray:
-    """Return each packet's size relative to the median of its kind: referenced or not.
+def _relative_sizes(seconds: np.ndarray, packets: Sequence[tuple[float, int, bool, bool, float]]) -> np.ndarray:
+    """Return each packet's size relative to the median of its kind: referenced or not, and how far reordered.
 
     A key frame tells nothing where the encoder's clock has put it, and counts 1. Anywhere else a cut has put it there,
     and it is compared with the referenced ones.
     """
     sizes = np.array([packet[1] for packet in packets], float)
     key, disposable = (np.array([packet[kind] for packet in packets], bool) for kind in (2, 3))
+    reordered = np.round([packet[4] * REORDER_STEPS for packet in packets])
     relative = np.ones(len(sizes))
     for kind in (disposable, ~disposable):
         predicted = sizes[kind & ~key]
-        if len(predicted) and (median := np.median(predicted)) > 0:
-            relative[kind] = sizes[kind] / median
+        if not len(predicted) or not (median := np.median(predicted)):
+            continue
+        relative[kind] = sizes[kind] / median
+        for steps in np.unique(reordered[kind & ~key]):
+            of_kind = kind & ~key & (reordered == steps)
+            if of_kind.sum() >= LEAST_OF_A_KIND and (of_median := np.median(sizes[of_kind])):
+                relative[of_kind] = sizes[of_kind] / of_median
     relative[_clocked_keys(seconds, key)] = 1.0
     return relative
 
@@ -121,8 +143,8 @@ def _clocked_keys(seconds: np.ndarray, key: np.ndarray) -> np.ndarray:
 def resample_events(seconds: np.ndarray, values: np.ndarray, end_seconds: float) -> np.ndarray:
     """Return events as an envelope of 25 values a second: each bin has the sum of what falls into it.
 
-    An event is spread evenly over the time to the middle between it and its neighbours, `MOST_SECONDS_AROUND` at most,
-    so that the envelope does not depend on the frame rate and the events keep their times.
+    An event is spread evenly over the time to the middle between it and its neighbours, half the usual distance at most
+    (see `SECONDS_AROUND`), so that the envelope does not depend on the frame rate and the events keep their times.
 
     Args:
         seconds: Time of each event, ascending `[events]`.
@@ -133,8 +155,9 @@ def resample_events(seconds: np.ndarray, values: np.ndarray, end_seconds: float)
     if not len(seconds) or len(edges) < 2:
         return np.zeros(len(edges) - 1, np.float32)
     between = np.diff(seconds) / 2
-    before = np.minimum(np.concatenate([[np.inf], between]), MOST_SECONDS_AROUND)
-    after = np.minimum(np.concatenate([between, [np.inf]]), MOST_SECONDS_AROUND)
+    most = float(np.clip(np.median(between), *SECONDS_AROUND)) if len(between) else SECONDS_AROUND[0]
+    before = np.minimum(np.concatenate([[np.inf], between]), most)
+    after = np.minimum(np.concatenate([between, [np.inf]]), most)
     times = np.stack([seconds - before, seconds + after], axis=1).ravel()
     sums = np.stack([np.cumsum(values) - values, np.cumsum(values)], axis=1).ravel()
     return np.diff(np.interp(edges, times, sums)).astype(np.float32)
