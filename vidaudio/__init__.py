@@ -45,6 +45,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "CorpusRecipe": "vidaudio.config.corpus",
     "CorpusStatus": "vidaudio.maintenance.status",
     "PackBlock": "vidaudio.config.corpus",
+    "OffscreenReport": "vidaudio.tasks.correspondence.offscreen",
     "ScoreReport": "vidaudio.pipeline.score",
     "ScorerReport": "vidaudio.tasks.correspondence.fit",
     "VerifyReport": "vidaudio.maintenance.verify",
@@ -52,6 +53,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "dry_run": "vidaudio.pipeline.dry_run",
     "export": "vidaudio.maintenance.export",
     "fit_scorer": "vidaudio.tasks.correspondence.fit",
+    "offscreen": "vidaudio.tasks.correspondence.offscreen",
     "load_corpus_recipe": "vidaudio.config.corpus",
     "open_corpus": "vidaudio.corpus.corpus",
     "pack": "vidaudio.pipeline.build",
@@ -152,6 +154,7 @@ if TYPE_CHECKING:
     from vidaudio.stream.webdataset_pipeline import shard_urls, webdataset
     from vidaudio.stream.windows import WindowShape
     from vidaudio.tasks.correspondence.fit import ScorerReport, fit_scorer
+    from vidaudio.tasks.correspondence.offscreen import OffscreenReport, offscreen
     from vidaudio.tasks.registry import load_train_recipe, train
     from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
     from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate

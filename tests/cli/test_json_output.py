@@ -120,6 +120,8 @@ def test_a_scorer_and_its_scores(tmp_path: Path):
     assert fitted["clips"] <= 30
     assert 0 <= fitted["mismatched_share"] <= 1
     assert answer("score", corpus)["clips"] == 32
+    found = answer("offscreen", corpus)
+    assert (found["clips"], found["music_over_picture"]) == (32, None)
 
 
 def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):

@@ -44,7 +44,7 @@ def scored(corpus: Corpus, tmp_path: Path) -> Corpus:
     opened = open_corpus(str(copy))
     for shard in range(opened.shards):
         ids = opened.table(shard)["id"]
-        values = {name: [0.5] * len(ids) for name in SCORES_SCHEMA.names if name != "id"}
+        values = {name: [0.5] * len(ids) for name in SCORE.selectable} | {"sound_vector": [[1.0, 0.0]] * len(ids)}
         table = pa.table({"id": ids, **values}, schema=SCORES_SCHEMA)
         record = CommitRecord("score", shard, opened.plan_hash, len(ids))
         assert opened.store.create(f"scores/own/{shard:06d}.parquet", encode_table(table, record))
@@ -113,7 +113,7 @@ def stages_of(found: Iterable[Column]) -> list[str]:
 
 
 def test_columns_come_after_what_they_need_and_otherwise_as_declared(monkeypatch: pytest.MonkeyPatch):
-    assert stages_of(columns.columns_in_order()) == ["download", "extract", "facts", "embed", "score"]
+    assert stages_of(columns.columns_in_order()) == ["download", "extract", "facts", "embed", "score", "offscreen"]
     declare(monkeypatch, d=("b", "c"), a=(), c=("a",), b=("a",), e=())
     assert stages_of(columns.columns_in_order()) == ["a", "c", "b", "d", "e"]
     assert stages_of(columns.with_needs(["b"])) == ["a", "b"]

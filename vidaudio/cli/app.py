@@ -41,6 +41,7 @@ app.command()(models.separate)
 app.command()(gap.gap)
 app.command(name="fit-scorer")(correspondence.fit_scorer)
 app.command()(correspondence.score)
+app.command()(correspondence.offscreen)
 app.command(name="listening-test")(listening.listening_test)
 app.command()(demo.demo)
 

@@ -1,8 +1,9 @@
-"""Commands `vidaudio fit-scorer` and `score`."""
+"""Commands `vidaudio fit-scorer`, `score` and `offscreen`."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -40,4 +41,35 @@ def score(
     from vidaudio.pipeline.score import score as run_score
 
     report = run_score(corpus, scorer, scheduler=scheduler, progress=not quiet)
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+
+
+def offscreen(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of a corpus that is extracted and embedded.")],
+    separator: Annotated[
+        Path | None, typer.Option(help="Trained system; how much of the sound it leaves behind, asked by the pictures.")
+    ] = None,
+    tagger: Annotated[Path | None, typer.Option(help="TorchScript tagger that hears music at 16 kHz.")] = None,
+    tagger_classes: Annotated[Path | None, typer.Option(help="Names of its classes, one a line.")] = None,
+    encoder_weights: Annotated[
+        str | None, typer.Option(help="Local weights of the encoder; the recorded place by default.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure what is heard from off screen: speech, music, and what a separator does not find in the pictures."""
+    from vidaudio.tasks.correspondence.offscreen import offscreen as run_offscreen
+
+    report = run_offscreen(
+        corpus,
+        separator=separator,
+        tagger=tagger,
+        tagger_classes=tagger_classes,
+        encoder_weights=encoder_weights,
+        scheduler=scheduler,
+        progress=not quiet,
+    )
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))

@@ -82,6 +82,21 @@ SCORES_SCHEMA = pa.schema(
         ("sound_vector", pa.list_(pa.float16())),
     ]
 )
+OFFSCREEN_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("speech_share", pa.float32()),
+        # Null without a tagger.
+        ("music_share", pa.float32()),
+        ("music_over_picture", pa.bool_()),
+        # Null where the encoder of the pictures knows no words.
+        ("speaker_seen", pa.float32()),
+        ("player_seen", pa.float32()),
+        ("voice_over", pa.bool_()),
+        # Null without a separator.
+        ("residual_db", pa.float32()),
+    ]
+)
 CLIPS_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -148,7 +163,7 @@ class Column:
         tar_members: Members of a clip in the shard's tar, besides `ID.json`; empty if the tables have no tar. A removal
             keeps the row of a table with a tar and deletes the media; without a tar it deletes the row.
         per_model: Whether the folder has a subfolder for each model that wrote the column: `embeddings/NAME`.
-        description: File in a model's folder that describes the model; None where there is none.
+        description: File in a model's folder, or the column's, that describes what made it; None where there is none.
     """
 
     stage: str
@@ -294,8 +309,16 @@ SCORE = Column(
     per_model=True,
     description="scorer.json",
 )
+OFFSCREEN = Column(
+    "offscreen",
+    "offscreen",
+    OFFSCREEN_SCHEMA,
+    needs=("extract", "embed"),
+    selectable=tuple(name for name in OFFSCREEN_SCHEMA.names if name != "id"),
+    description="offscreen.json",
+)
 # Read at the time of use, through this module: everything that a corpus's code does depends on it.
-COLUMNS = (DOWNLOAD, EXTRACT, FACTS, EMBED, SCORE)
+COLUMNS = (DOWNLOAD, EXTRACT, FACTS, EMBED, SCORE, OFFSCREEN)
 PACKS = "training"
 # Scorers that were fitted for the corpus, and records of runs.
 OTHER_FOLDERS = frozenset({"scorers", "runs"})

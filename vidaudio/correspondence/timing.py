@@ -9,7 +9,7 @@ offsets, and on pictures with the sound of another source, which have none.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ WIDE_LAGS = 2 * LAGS
 # Two envelopes with less than this in common say nothing at a lag.
 LEAST_OVERLAP = RATE
 CURVES = 4
+# A peak stands out from this correlation on, where no other reaches this share of it.
+LEAST_PEAK, MOST_BESIDE = 0.6, 0.85
 _TINY = 1e-6
 
 
@@ -144,9 +146,30 @@ def measure_timing(head: TimingHead, motion: np.ndarray, onsets: np.ndarray) -> 
         motion: Motion envelope at 25 Hz.
         onsets: Onset envelope at 100 Hz.
     """
-    seen, heard = envelopes_at_one_rate(motion, onsets)
-    curves = torch.from_numpy(lag_curves(seen, heard, LAGS))[None]
-    return read_timing(head(curves)[0].exp().numpy().astype(np.float64))
+    curves = lag_curves(*envelopes_at_one_rate(motion, onsets), LAGS)
+    read = read_timing(head(torch.from_numpy(curves)[None])[0].exp().numpy().astype(np.float64))
+    peak = sharp_peak(curves)
+    return read if peak is None else replace(read, offset_seconds=peak)
+
+
+def sharp_peak(curves: np.ndarray) -> float | None:
+    """Return the lag at which rises of the picture meet the sound, seconds; None where no peak stands out.
+
+    A head knows how late the corpus's sounds usually are against what moves. A peak that stands out needs no such
+    knowledge, and tells the offset to a part of a frame.
+
+    Args:
+        curves: From `lag_curves` `[4, 2 LAGS + 1]`.
+    """
+    of_rises = curves[2:].mean(axis=0)
+    middle = int(np.argmax(of_rises))
+    near = round(CLASS_SECONDS * RATE)
+    others = np.concatenate([of_rises[: max(0, middle - near)], of_rises[middle + near + 1 :]])
+    if of_rises[middle] < LEAST_PEAK or others.max(initial=0.0) > MOST_BESIDE * of_rises[middle]:
+        return None
+    before, peak, after = np.pad(of_rises, 1, mode="edge")[middle : middle + 3]
+    bend = before - 2 * peak + after
+    return float(middle + (0.5 * (before - after) / bend if bend < 0 else 0.0) - LAGS) / RATE
 
 
 def read_timing(probabilities: np.ndarray) -> Timing:
