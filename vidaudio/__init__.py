@@ -53,6 +53,8 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "dry_run": "vidaudio.pipeline.dry_run",
     "export": "vidaudio.maintenance.export",
     "fit_scorer": "vidaudio.tasks.correspondence.fit",
+    "import_scores": "vidaudio.pipeline.imported_scores",
+    "write_pairs": "vidaudio.pipeline.imported_scores",
     "offscreen": "vidaudio.tasks.correspondence.offscreen",
     "load_corpus_recipe": "vidaudio.config.corpus",
     "open_corpus": "vidaudio.corpus.corpus",
@@ -140,6 +142,7 @@ if TYPE_CHECKING:
     from vidaudio.packs.audio_only import pack_sounds
     from vidaudio.pipeline.build import build, pack
     from vidaudio.pipeline.dry_run import dry_run
+    from vidaudio.pipeline.imported_scores import import_scores, write_pairs
     from vidaudio.pipeline.score import ScoreReport, score
     from vidaudio.report.listening import PageText
     from vidaudio.report.listening import make_page as make_listening_test

@@ -31,17 +31,42 @@ def fit_scorer(
 def score(
     corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
     scorer: Annotated[str | None, typer.Option(help="Which scorer; the corpus's only one by default.")] = None,
+    scorer_from: Annotated[
+        str | None, typer.Option(help="Take the scorer over from another corpus, or from a scorer.safetensors.")
+    ] = None,
+    from_file: Annotated[
+        Path | None,
+        typer.Option("--from", help="Scores of another tool: Parquet or CSV with id, sound_id, value, name."),
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Only write the pairs of clips that another tool is to score, Parquet or CSV.")
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
     ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score how well sound and pictures of every clip belong together, by a fitted scorer."""
+    """Score how well sound and pictures of every clip belong together, by a fitted scorer or another tool."""
+    from vidaudio.errors import UsageError
+    from vidaudio.pipeline.imported_scores import import_scores, write_pairs
     from vidaudio.pipeline.score import score as run_score
 
-    report = run_score(corpus, scorer, scheduler=scheduler, progress=not quiet)
-    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
+    ways = {"--from": from_file, "--pairs": pairs, "--scorer or --scorer-from": scorer or scorer_from}
+    given = [name for name, value in ways.items() if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} do not go together")
+    if pairs is not None:
+        written = write_pairs(corpus, pairs)
+        answer = {"pairs": str(pairs), "rows": written}
+        typer.echo(json.dumps(answer, indent=2) if as_json else f"{pairs}: {written:,} pairs of clips to score")
+    elif from_file is not None:
+        reports = import_scores(corpus, from_file)
+        told = [report.as_dict() for report in reports]
+        typer.echo(json.dumps({"scores": told}, indent=2) if as_json else "\n".join(map(str, reports)))
+    else:
+        report = run_score(corpus, scorer, scorer_from=scorer_from, scheduler=scheduler, progress=not quiet)
+        typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else str(report))
 
 
 def offscreen(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from vidaudio.config.corpus import DaskBlock, RunSettings, with_scheduler
 from vidaudio.corpus.columns import EMBED, SCORE
-from vidaudio.corpus.corpus import open_corpus
+from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.pipeline.build import raise_errors, sweep_late
 from vidaudio.pipeline.dask.cluster import connected
 from vidaudio.pipeline.run_log import RunLog
@@ -20,7 +21,7 @@ from vidaudio.pipeline.shard_tasks import missing_shards, run_shard_tasks
 from vidaudio.pipeline.stages import Stage
 from vidaudio.pipeline.stages.score import score_shard
 from vidaudio.pipeline.stages.scored_clips import check_sample_rate
-from vidaudio.pipeline.stages.scorer_files import chosen_scorer, load_scorer, prepare_scores
+from vidaudio.pipeline.stages.scorer_files import adopt_scorer, chosen_scorer, load_scorer, prepare_scores
 from vidaudio.shards.commit import read_table, table_name
 
 # Edges of the histogram of P(corresponds).
@@ -70,23 +71,31 @@ class ScoreReport:
 
 
 def score(
-    corpus: str, scorer: str | None = None, *, scheduler: str | None = None, progress: bool = True
+    corpus: str,
+    scorer: str | None = None,
+    *,
+    scorer_from: str | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
 ) -> ScoreReport:
     """Score every clip of a corpus that is not scored yet by a scorer.
 
     Args:
         corpus: Folder or fsspec URL of the corpus.
         scorer: Name of the scorer; the corpus's only one by default.
+        scorer_from: Another corpus, or a scorer's file, whose scorer is taken over under that name first; its own name
+            by default.
         scheduler: Address of a Dask scheduler, `tcp://host:port`; a local cluster by default.
         progress: Whether to show a progress bar.
 
     Raises:
-        ScorerError: When there is no such scorer, or scores of another one of its name are there.
+        ScorerError: When there is no such scorer, it is of another encoder, or scores of another one of its name are
+            there.
         CorpusError: When a shard is not extracted and embedded yet.
         BuildError: When a task failed. Committed shards stay.
     """
     opened = open_corpus(corpus)
-    name = chosen_scorer(opened, scorer)
+    name = chosen_scorer(opened, scorer if scorer_from is None else adopt_scorer(opened, scorer_from, scorer))
     check_sample_rate(opened)
     prepare_scores(opened, name)
     fitted = load_scorer(opened, name)
@@ -106,7 +115,18 @@ def score(
         report.write(opened.store)
     sweep_late(opened)
     raise_errors(opened, report)
-    tables = (read_table(opened.store, table_name(SCORE.model_folder(name), s))[0] for s in range(opened.shards))
+    return score_report(opened, name, fitted.facts)
+
+
+def score_report(corpus: Corpus, name: str, facts: Mapping[str, Any]) -> ScoreReport:
+    """Return what the scores of a name say.
+
+    Args:
+        corpus: The corpus, of which all shards are scored.
+        name: Of the scores.
+        facts: What is known of the scorer.
+    """
+    tables = (read_table(corpus.store, table_name(SCORE.model_folder(name), s))[0] for s in range(corpus.shards))
     values = np.concatenate([np.zeros(0), *(table["p_corresponds"].to_numpy() for table in tables)])
     counts, _ = np.histogram(values, EDGES)
-    return ScoreReport(opened.url, name, len(values), float(values.sum()), tuple(map(int, counts)), fitted.facts)
+    return ScoreReport(corpus.url, name, len(values), float(values.sum()), tuple(map(int, counts)), dict(facts))

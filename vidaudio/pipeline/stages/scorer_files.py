@@ -8,11 +8,12 @@ import json
 from pathlib import Path
 
 from vidaudio.corpus.columns import SCORE
-from vidaudio.corpus.corpus import Corpus
+from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.correspondence.scorer import Scorer, ScorerFileError
 from vidaudio.errors import ScorerError
 from vidaudio.json_values import parse_object
 from vidaudio.packs.description import is_plain_name
+from vidaudio.pipeline.stages.embed import recorded_encoder
 
 FOLDER = "scorers"
 WEIGHTS_FILE, FACTS_FILE = "scorer.safetensors", "facts.json"
@@ -49,6 +50,49 @@ def write_scorer(corpus: Corpus, name: str, scorer: Scorer) -> None:
     corpus.store.replace(f"{FOLDER}/{name}/{FACTS_FILE}", json.dumps(facts, indent=2).encode() + b"\n")
     if not corpus.store.create(weights_name(name), data):
         raise ScorerError(f"another process has just written a scorer {name} to {corpus.url}; name another: --name")
+
+
+def adopt_scorer(corpus: Corpus, source: str, name: str | None) -> str:
+    """Take over the scorer of another corpus, or of a file; return its name here. The same one is taken over once.
+
+    Args:
+        corpus: Whose clips are to be scored.
+        source: Folder or URL of a corpus with one scorer, or path of a `scorer.safetensors`.
+        name: Name here; None for the name there, `default` for a file.
+
+    Raises:
+        ScorerError: When there is no scorer there, it was fitted to vectors of another encoder, or another one of this
+            name is here.
+    """
+    if source.endswith(".safetensors"):
+        path = Path(source)
+        if not path.is_file():
+            raise ScorerError(f"there is no file {source}")
+        data, given = path.read_bytes(), "default"
+    else:
+        there = open_corpus(source)
+        given = chosen_scorer(there, None)
+        data = there.store.read(weights_name(given))
+    with corpus.store.workspace() as scratch:
+        copy = Path(scratch) / WEIGHTS_FILE
+        copy.write_bytes(data)
+        try:
+            scorer = Scorer.from_file(str(copy))
+        except ScorerFileError as error:
+            raise ScorerError(f"{source} is no scorer, or is damaged ({error})") from error
+    own = recorded_encoder(corpus)
+    if scorer.facts.get("encoder") != own:
+        raise ScorerError(
+            f"{source} is fitted to vectors of {scorer.facts.get('encoder')}, and {corpus.url} has those of {own}; "
+            "vectors of two encoders do not mix"
+        )
+    name = name or given
+    if not corpus.store.exists(weights_name(name)):
+        check_new_scorer(corpus, name)
+        write_scorer(corpus, name, scorer)
+    elif scorer_hash(corpus, name) != hashlib.sha256(data).hexdigest():
+        raise ScorerError(f"{corpus.url} has another scorer {name}; give this one a name of its own: --scorer")
+    return name
 
 
 def scorer_names(corpus: Corpus) -> list[str]:
