@@ -176,7 +176,7 @@ def test_without_a_scorer_or_with_several_the_message_says_what_to_do(copied: Co
         score(copied.url, progress=False)
     score(copied.url, "second", progress=False)
     assert scores(copied, "second").keys() == scores(copied).keys()
-    with pytest.raises(ScorerError, match="has scores by default, second; name one with --set scorer=NAME"):
+    with pytest.raises(ScorerError, match="has scores by default, second; name one: pack --scorer NAME"):
         pack(copied.url, PackBlock(name="some", where="p_corresponds > 0.5"), progress=False)
 
 
