@@ -52,6 +52,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "dry_run": "vidaudio.pipeline.dry_run",
     "export": "vidaudio.maintenance.export",
     "fit_scorer": "vidaudio.tasks.correspondence.fit",
+    "keep_list": "vidaudio.maintenance.keep_list",
     "load_corpus_recipe": "vidaudio.config.corpus",
     "open_corpus": "vidaudio.corpus.corpus",
     "pack": "vidaudio.pipeline.build",
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
     from vidaudio.encoders.spec import EncoderSpec
     from vidaudio.errors import VidaudioError
     from vidaudio.maintenance.export import export
+    from vidaudio.maintenance.keep_list import keep_list
     from vidaudio.maintenance.remove import remove
     from vidaudio.maintenance.status import CorpusStatus
     from vidaudio.maintenance.status import corpus_status as status

@@ -101,6 +101,9 @@ def pack(
     keep_per_label: Annotated[
         float | None, typer.Option(metavar="SHARE", help="Of every label's clips, the share that is kept in any case.")
     ] = None,
+    dedup: Annotated[
+        bool, typer.Option("--dedup", help="Keep one clip of near-duplicates, in pictures and, with scores, in sound.")
+    ] = False,
     scorer: Annotated[
         str | None, typer.Option(help="Whose scores are read; the only ones of the corpus by default.")
     ] = None,
@@ -130,6 +133,7 @@ def pack(
         "where": where,
         "keep_top": keep_top,
         "keep_per_label": keep_per_label,
+        "dedup": (values.get("dedup") or {}) if dedup else None,
         "scorer": scorer,
     }
     values |= {key: value for key, value in options.items() if value is not None}

@@ -35,6 +35,7 @@ _LEFT_OUT = {
     "where": "not selected by `where`",
     "keep_top": "not among those that correspond best (`keep_top`, `keep_per_label`)",
     "too_short": "too short for a window",
+    "near_duplicate": "near-duplicates of clips that are kept (`dedup`)",
 }
 
 

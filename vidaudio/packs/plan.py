@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,10 @@ from vidaudio.packs.advice import (
     split_warnings,
     why_nothing,
 )
+from vidaudio.packs.choice import CHOSEN, KEEP_TOP, NEAR_DUPLICATE, NOT_EXTRACTED, TOO_SHORT, WHERE, causes
+from vidaudio.packs.clip_looks import keeping_order, near_duplicates
 from vidaudio.packs.description import PACK_FILE, PackDescription, read_pack_file
+from vidaudio.packs.near_duplicates import NearDuplicates
 from vidaudio.packs.segments import Segment, whole_segments, window_segments
 from vidaudio.packs.selection import (
     Splits,
@@ -36,7 +40,7 @@ from vidaudio.packs.selection import (
     usable_clips,
 )
 from vidaudio.packs.tasks import PackTasks, SampleColumns, hash_of_plan
-from vidaudio.packs.thresholds import READ, Thresholds, resolve_thresholds
+from vidaudio.packs.thresholds import RANKED_BY, READ, Thresholds, resolve_thresholds
 from vidaudio.packs.vectors import check_embedded_by, packed_columns, packed_encoders, with_fingerprint
 from vidaudio.shards.names import is_name_part
 from vidaudio.shards.store import Store
@@ -67,9 +71,11 @@ class PackPlan:
         tasks: The output shards; each task is created when it is accessed.
         clips: Number of selected clips, from which the samples are cut.
         left_out: Number of clips that are in no sample, by cause: `not_extracted` (no usable media), `where` (not
-            selected), `keep_top` (selected, and not among the best), `too_short` (no whole window).
+            selected), `keep_top` (selected, and not among the best), `too_short` (no whole window), `near_duplicate`.
         warnings: What training or evaluation on the pack will refuse, and what to do.
         thresholds: Least scores of the clips; None if every selected clip is kept.
+        models: Name of the model by stage, for the columns that were read.
+        duplicates: Near-duplicates among the chosen clips, by their places in manifest order; None if they stay.
     """
 
     folder: str
@@ -80,6 +86,13 @@ class PackPlan:
     left_out: Mapping[str, int]
     warnings: tuple[str, ...] = ()
     thresholds: Thresholds | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+    duplicates: NearDuplicates | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def has_samples(self) -> np.ndarray:
+        """Which of the chosen clips have a sample, bool `[chosen]`, in manifest order."""
+        return np.bincount(self.tasks.columns.clips, minlength=len(self.tasks.columns.ids)) > 0
 
     @property
     def samples(self) -> int:
@@ -106,13 +119,14 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
     looked_at = named_columns(settings.where)
     models = {**models, EMBED.stage: first}
     thresholds = _thresholds(corpus, settings, models, looked_at)
-    columns = None if looked_at is None else {*PLANNED_BY, *looked_at, *(READ if thresholds else ())}
-    selected_clips = 0
+    compared = {RANKED_BY} if settings.dedup is not None and settings.scorer is not None else set()
+    columns = None if looked_at is None else {*PLANNED_BY, *looked_at, *(READ if thresholds else ()), *compared}
+    left_out: Counter[str] = Counter()
     for clips in usable_clips(corpus, models, columns):
         usable += len(clips)
-        chosen = selected(clips, settings.where)
-        selected_clips += len(chosen)
-        found.add(chosen if thresholds is None else chosen[thresholds.keeps(chosen)])
+        why = causes(clips, settings.where, thresholds)
+        left_out.update(why.tolist())
+        found.add(clips[why == CHOSEN])
     if not found.clips:
         raise PackError(f"nothing to pack in {corpus.url}: {why_nothing(corpus, usable, settings.where)}")
     if not found.samples:
@@ -120,6 +134,7 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
             f"nothing to pack in {corpus.url}: none of {found.clips} clips is long enough for a window of 3 pictures "
             "and 4.1 s; pack them whole (--set window=whole), or build from longer clips"
         )
+    duplicates = found.without_near_duplicates(corpus, models) if settings.dedup is not None else None
     samples, places = found.arranged()
     described = {"corpus": corpus.plan_hash, "encoder": first, "settings": settings.identity()}
     if reads_scores(settings):
@@ -127,14 +142,14 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
     plan_hash = hash_of_plan(described, samples, places)
     folder = f"training/{settings.name}"
     tasks = PackTasks(folder, settings, plan_hash, samples, places)
-    left_out = {
-        "not_extracted": corpus.clips - usable,
-        "where": usable - selected_clips,
-        "too_short": found.too_short,
-    }
+    counts = {NOT_EXTRACTED: corpus.clips - usable, WHERE: left_out[WHERE], TOO_SHORT: found.too_short}
     if thresholds is not None:
-        left_out["keep_top"] = selected_clips - found.clips
-    return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out, found.warnings(corpus), thresholds)
+        counts[KEEP_TOP] = left_out[KEEP_TOP]
+    if duplicates is not None:
+        counts[NEAR_DUPLICATE] = len(duplicates)
+    clips = found.clips - counts.get(NEAR_DUPLICATE, 0)
+    warnings = found.warnings(corpus)
+    return PackPlan(folder, settings, plan_hash, tasks, clips, counts, warnings, thresholds, models, duplicates)
 
 
 def _thresholds(
@@ -160,6 +175,8 @@ class _Gathering:
         self._clips: list[np.ndarray] = []
         self._segments: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
+        self._dropped = np.zeros(0, np.int64)
         self._long_enough = bytearray()
         # Source names are kept only while they are few: only packs with few sources need other draws.
         self._texts: set[str] | None = set()
@@ -170,6 +187,8 @@ class _Gathering:
         self._splits.add(clips)
         self._ids.append(pa.array(clips["id"], pa.string()))
         self._shards.append(clips["shard"].to_numpy(np.int32))
+        if self._settings.dedup is not None and self._settings.scorer is not None:
+            self._scores.append(clips[RANKED_BY].to_numpy(np.float32))
         owners: list[int] = []
         segments: list[tuple[int, ...]] = []
         positions = bytearray()
@@ -196,6 +215,21 @@ class _Gathering:
         self.clips += len(clips)
         self.samples += len(owners)
 
+    def without_near_duplicates(self, corpus: Corpus, models: Mapping[str, str]) -> NearDuplicates:
+        """Find and drop near-duplicates among the clips that have samples; call before `arranged`."""
+        ids = pa.chunked_array(self._ids, pa.string()).combine_chunks()
+        own = np.unique(np.concatenate(self._clips)).astype(np.int64)
+        names, codes = self._splits.decided()
+        scores = np.concatenate(self._scores)[own] if self._scores else None
+        ids, shards = ids.take(pa.array(own)), np.concatenate(self._shards)[own]
+        order = keeping_order(ids, codes[own], names, scores)
+        found = near_duplicates(corpus, self._settings, models, ids, shards, order)
+        found = replace(found, clips=own[found.clips], kept=own[found.kept])
+        self._dropped = found.clips
+        for place in found.clips.tolist():
+            self._long_enough[place] = False
+        return found
+
     def warnings(self, corpus: Corpus) -> tuple[str, ...]:
         """Return what is wrong with the splits, if anything, and how to draw others."""
         usable = np.frombuffer(bytes(self._long_enough), bool)
@@ -213,12 +247,16 @@ class _Gathering:
                     "otherwise in the list"
                 )
         clips = _emptied(self._clips)
-        positions = _emptied(self._positions)
+        stays = np.ones(self.clips, bool)
+        stays[self._dropped] = False
+        own = None if stays.all() else np.flatnonzero(stays[clips])
+        clips = clips if own is None else clips[own]
+        positions = _emptied(self._positions, own)
         splits = codes[clips]
         order = np.lexsort((positions[:, 1], positions[:, 0], splits))
         del positions
         # Reorder one column at a time: two copies of all columns would be the plan's largest memory use.
-        segments = _emptied(self._segments)
+        segments = _emptied(self._segments, own)
         columns = SampleColumns(
             pa.chunked_array(self._ids, pa.string()).combine_chunks(),
             _emptied(self._shards),
@@ -240,11 +278,11 @@ class _Gathering:
         return columns, tuple(places)
 
 
-def _emptied(pieces: list[np.ndarray]) -> np.ndarray:
-    """Concatenate the pieces and clear the list, so that they are not held in memory twice."""
+def _emptied(pieces: list[np.ndarray], rows: np.ndarray | None = None) -> np.ndarray:
+    """Concatenate the pieces and clear the list, so that they are not held in memory twice; return some rows or all."""
     whole = np.concatenate(pieces)
     pieces.clear()
-    return whole
+    return whole if rows is None else whole[rows]
 
 
 def check_selection(settings: PackBlock) -> None:

@@ -60,10 +60,16 @@ def pack_shard(corpus: Corpus, task: PackTask, models: Mapping[str, str]) -> Com
 
 
 def finish_pack(corpus: Corpus, plan: PackPlan) -> None:
-    """Write the index, which loaders map into memory, and the card; call when every shard exists."""
+    """Write the index, which loaders map into memory, the list of what is left out, and the card.
+
+    Call when every shard exists.
+    """
     from vidaudio.packs.card import CARD_FILE, write_card
+    from vidaudio.packs.left_out import LEFT_OUT_FILE, write_left_out
 
     standing = corpus.store.list(plan.folder)
+    if LEFT_OUT_FILE not in standing:
+        write_left_out(corpus, plan)
     if INDEX_FILE not in standing:
         write_pack_index(corpus, plan.folder)
     if CARD_FILE not in standing:

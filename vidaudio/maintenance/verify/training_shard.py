@@ -92,7 +92,7 @@ def check_training_shard(
         findings.add_problem(table_at, f"holds samples of clips that were removed: {named(late)}", REMOVE_AGAIN)
     findings.counts["training_samples"] += len(rows)
     keys = [row["key"] for row in rows]
-    if pack.plan is not None and keys_digest(keys) != pack.plan.get(name):
+    if pack.plan.keys is not None and keys_digest(keys) != pack.plan.keys.get(name):
         findings.add_problem(table_at, "does not hold the samples that the plan gives it", SHARD_AGAIN)
     listed = pack.facts.of(row["id"] for row in rows)
     result.last_shard = max((clip["shard"] for clip in listed.values()), default=0)
