@@ -104,6 +104,10 @@ def pack(
     dedup: Annotated[
         bool, typer.Option("--dedup", help="Keep one clip of near-duplicates, in pictures and, with scores, in sound.")
     ] = False,
+    weight: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Draw samples in training by this column, e.g. p_corresponds."),
+    ] = None,
     scorer: Annotated[
         str | None, typer.Option(help="Whose scores are read; the only ones of the corpus by default.")
     ] = None,
@@ -134,6 +138,7 @@ def pack(
         "keep_top": keep_top,
         "keep_per_label": keep_per_label,
         "dedup": (values.get("dedup") or {}) if dedup else None,
+        "weight": weight,
         "scorer": scorer,
     }
     values |= {key: value for key, value in options.items() if value is not None}

@@ -156,7 +156,7 @@ def _all_different(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 # Settings of packs that earlier versions do not know.
-ADDED_TO_PACKS = frozenset({"vectors", "scorer", "keep_top", "keep_per_label", "dedup"})
+ADDED_TO_PACKS = frozenset({"vectors", "scorer", "keep_top", "keep_per_label", "dedup", "weight"})
 
 
 class DedupBlock(RecipeModel):
@@ -191,6 +191,9 @@ class PackBlock(RecipeModel):
     )
     dedup: Annotated[DedupBlock | None, BeforeValidator(_switch)] = Field(
         None, description="keep one clip of near-duplicates, in pictures and, with scores, in sound; true: the defaults"
+    )
+    weight: str | None = Field(
+        None, description="a clips' column between 0 and 1, such as p_corresponds, by which training draws the samples"
     )
     vectors: Annotated[tuple[str, ...], AfterValidator(_all_different), Field(min_length=1)] | None = Field(
         None, description="encoders whose vectors go in, by their folders in embeddings/; the corpus's own by default"

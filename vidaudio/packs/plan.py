@@ -42,6 +42,7 @@ from vidaudio.packs.selection import (
 from vidaudio.packs.tasks import PackTasks, SampleColumns, hash_of_plan
 from vidaudio.packs.thresholds import RANKED_BY, READ, Thresholds, resolve_thresholds
 from vidaudio.packs.vectors import check_embedded_by, packed_columns, packed_encoders, with_fingerprint
+from vidaudio.packs.weights import check_weight, clip_weights
 from vidaudio.shards.names import is_name_part
 from vidaudio.shards.store import Store
 
@@ -109,9 +110,12 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
         models: Name of the model by stage, for the columns that the pack reads.
 
     Raises:
-        PackError: When nothing is left to pack, or a shard lacks a column that is read, such as the vectors.
-        RecipeError: When `where` is not an expression over the clips' columns, or the split fractions are invalid.
+        PackError: When nothing is left to pack, a shard lacks a column that is read, such as the vectors, or a weight
+            is not between 0 and 1.
+        RecipeError: When `where` is not an expression over the clips' columns, `weight` is no column of numbers, or the
+            split fractions are invalid.
     """
+    check_weight(settings.weight)
     first, *further = packed_encoders(settings, models[EMBED.stage])
     check_embedded_by(corpus, further if first == models[EMBED.stage] else [first, *further])
     found = _Gathering(settings, corpus.settings.extract)
@@ -119,8 +123,9 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
     looked_at = named_columns(settings.where)
     models = {**models, EMBED.stage: first}
     thresholds = _thresholds(corpus, settings, models, looked_at)
-    compared = {RANKED_BY} if settings.dedup is not None and settings.scorer is not None else set()
-    columns = None if looked_at is None else {*PLANNED_BY, *looked_at, *(READ if thresholds else ()), *compared}
+    further = {RANKED_BY} if settings.dedup is not None and settings.scorer is not None else set()
+    further |= {settings.weight} if settings.weight is not None else set()
+    columns = None if looked_at is None else {*PLANNED_BY, *looked_at, *(READ if thresholds else ()), *further}
     left_out: Counter[str] = Counter()
     for clips in usable_clips(corpus, models, columns):
         usable += len(clips)
@@ -139,6 +144,8 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
     described = {"corpus": corpus.plan_hash, "encoder": first, "settings": settings.identity()}
     if reads_scores(settings):
         described["scorer"] = corpus.store.read(SCORE.described_in(models[SCORE.stage])).decode()
+    if samples.weights is not None:
+        described["weights"] = hashlib.sha256(samples.weights[samples.clips].astype("<f4").tobytes()).hexdigest()
     plan_hash = hash_of_plan(described, samples, places)
     folder = f"training/{settings.name}"
     tasks = PackTasks(folder, settings, plan_hash, samples, places)
@@ -176,6 +183,7 @@ class _Gathering:
         self._segments: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
+        self._weights: list[np.ndarray] = []
         self._dropped = np.zeros(0, np.int64)
         self._long_enough = bytearray()
         # Source names are kept only while they are few: only packs with few sources need other draws.
@@ -189,6 +197,8 @@ class _Gathering:
         self._shards.append(clips["shard"].to_numpy(np.int32))
         if self._settings.dedup is not None and self._settings.scorer is not None:
             self._scores.append(clips[RANKED_BY].to_numpy(np.float32))
+        if self._settings.weight is not None:
+            self._weights.append(clip_weights(clips, self._settings.weight))
         owners: list[int] = []
         segments: list[tuple[int, ...]] = []
         positions = bytearray()
@@ -267,6 +277,7 @@ class _Gathering:
             segments["first_frames"][order],
             segments["frames"][order],
             "s" if self._settings.window == "whole" else "w",
+            _emptied(self._weights) if self._weights else None,
         )
         bounds = np.searchsorted(splits[order], np.arange(len(names) + 1))
         size = self._settings.clips_per_shard
@@ -286,12 +297,13 @@ def _emptied(pieces: list[np.ndarray], rows: np.ndarray | None = None) -> np.nda
 
 
 def check_selection(settings: PackBlock) -> None:
-    """Check `where` and the split fractions, before anything is built.
+    """Check `where`, `weight` and the split fractions, before anything is built.
 
     Raises:
         RecipeError: As for `plan_pack`.
     """
     named_columns(settings.where)
+    check_weight(settings.weight)
     Splits(settings)
 
 

@@ -52,7 +52,7 @@ def pack_columns(settings: PackBlock) -> list[Column]:
     Raises:
         SelectionError: When the selection is not valid.
     """
-    read = columns_with(named_columns(settings.where) or ())
+    read = columns_with({*(named_columns(settings.where) or ()), *([settings.weight] if settings.weight else [])})
     return [EMBED, *read, *([SCORE] if reads_scores(settings) and SCORE not in read else [])]
 
 
@@ -276,7 +276,7 @@ def reads_scores(settings: PackBlock) -> bool:
     named = named_columns(settings.where) or set()
     compares_sounds = settings.dedup is not None and settings.scorer is not None
     ranks = settings.keep_top is not None or settings.keep_per_label is not None
-    return compares_sounds or ranks or not named.isdisjoint(SCORE.selectable)
+    return compares_sounds or ranks or not {*named, settings.weight}.isdisjoint(SCORE.selectable)
 
 
 def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:

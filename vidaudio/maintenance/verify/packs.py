@@ -126,7 +126,7 @@ def plan_again(corpus: Corpus, folder: str, described: PackDescription) -> Rebui
             why_not=f"the plan of {folder} comes out otherwise now: the corpus has grown or lost clips since, or "
             "another version packed it"
         )
-    keys = {task.name: keys_digest([sample.key for sample in task.samples]) for task in plan.tasks}
+    keys = {task.name: keys_digest([sample.key for sample in task.samples], task.weights) for task in plan.tasks}
     return RebuiltPlan(keys, left_out)
 
 
@@ -135,9 +135,9 @@ def _decided(pack: PackPlan | PackDescription) -> dict[str, int]:
     return {cause: number for cause, number in pack.left_out.items() if cause != NOT_EXTRACTED}
 
 
-def keys_digest(keys: Sequence[str]) -> bytes:
-    """Return the SHA-256 of the keys of a training shard's samples, in order."""
-    return hashlib.sha256(json.dumps(keys).encode()).digest()
+def keys_digest(keys: Sequence[str], weights: Sequence[float] | None = None) -> bytes:
+    """Return the SHA-256 of the keys of a training shard's samples, in order, and of their weights if they have any."""
+    return hashlib.sha256(json.dumps([list(keys), weights and list(weights)]).encode()).digest()
 
 
 def check_pack_strays(pack: Pack, findings: Findings) -> None:
