@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
@@ -14,11 +16,14 @@ from vidaudio.cli.app import app
 from vidaudio.config.corpus import DedupBlock, PackBlock
 from vidaudio.corpus.clip_vectors import picture_vectors, sound_vectors
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.errors import VidaudioError
 from vidaudio.maintenance.remove import remove
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.packs.left_out import LEFT_OUT_FILE, LeftOutClip, open_left_out
+from vidaudio.packs.weights import clip_weights
 from vidaudio.pipeline.build import pack
-from vidaudio.shards.commit import read_table
+from vidaudio.shards.commit import encode_table, read_table
+from vidaudio.stream.index import open_index
 
 
 def run(*arguments: str) -> str:
@@ -60,7 +65,7 @@ def test_options_choose_the_best_and_the_others_are_listed_with_their_scores(cop
     least = described(copied, "best")["thresholds"]["score"]
     left_out = {clip: row for clip, row in rows.items() if row.reason == "keep_top"}
     assert left_out
-    assert left_out.keys() | packed(copied, "best").keys() == values.keys()
+    assert values.keys() <= rows.keys() ^ packed(copied, "best").keys()
     for clip, row in left_out.items():
         assert json.loads(row.values)["correspondence"] == values[clip]["correspondence"] < least
     assert f"{len(left_out)} clips left out: not among those that correspond best" in told
@@ -78,7 +83,7 @@ class TestNearDuplicates:
         assert copies
         assert described(copied, "few")["left_out"]["near_duplicate"] == len(copies)
         assert len(samples) == described(copied, "few")["clips"]
-        assert copies.keys() | samples.keys() == values.keys()
+        assert values.keys() <= rows.keys() ^ samples.keys()
         for clip, row in copies.items():
             told = json.loads(row.values)
             assert told["kept"] in samples
@@ -135,3 +140,67 @@ class TestNearDuplicates:
         assert json.loads(after[copy.id].values) == json.loads(copy.values) | {"kept": None}
         assert verify_corpus(copied.url, progress=False).problems == ()
         assert kept.encode() not in Path(copied.url, "training/few", LEFT_OUT_FILE).read_bytes()
+
+
+class TestWeights:
+    def test_samples_carry_the_probabilities_of_their_clips(self, copied: Corpus):
+        run(copied.url, "--name", "weighted", "--weight", "p_corresponds")
+        values, samples = scores(copied), packed(copied, "weighted")
+        assert {clip: row["weight"] for clip, row in samples.items()} == {
+            clip: values[clip]["p_corresponds"] for clip in samples
+        }
+        index = open_index(f"{copied.url}/training/weighted")
+        assert index.weight == "p_corresponds"
+        assert index.column("weight").tolist() == [samples[clip]["weight"] for clip in index.table["id"].to_pylist()]
+        assert described(copied, "weighted")["settings"]["scorer"] == "default"
+        assert verify_corpus(copied.url, progress=False).problems == ()
+        assert "draws samples by `p_corresponds`" in Path(copied.url, "training/weighted/CARD.md").read_text()
+        before = Path(copied.url, "training/weighted/index.arrow").read_bytes()
+        Path(copied.url, "training/weighted/index.arrow").unlink()
+        run(copied.url, "--name", "weighted", "--weight", "p_corresponds")
+        assert Path(copied.url, "training/weighted/index.arrow").read_bytes() == before
+
+    def test_a_removal_keeps_the_weights_of_the_others(self, copied: Corpus):
+        run(copied.url, "--name", "weighted", "--weight", "p_corresponds")
+        before = packed(copied, "weighted")
+        gone = next(iter(before))
+        remove(copied.url, [gone], progress=False)
+        after = packed(copied, "weighted")
+        assert {clip: row["weight"] for clip, row in after.items()} == {
+            clip: row["weight"] for clip, row in before.items() if clip != gone
+        }
+        assert len(open_index(f"{copied.url}/training/weighted")) == len(after)
+        assert verify_corpus(copied.url, progress=False).problems == ()
+
+    def test_changed_weights_are_found(self, copied: Corpus):
+        run(copied.url, "--name", "weighted", "--weight", "p_corresponds")
+        path = sorted(Path(copied.url, "training/weighted").glob("train-*.parquet"))[0]
+        table, record = read_table(copied.store, f"training/weighted/{path.name}")
+        other = pa.array(np.full(len(table), 0.123), pa.float32())
+        path.write_bytes(encode_table(table.set_column(table.column_names.index("weight"), "weight", other), record))
+        problems = verify_corpus(copied.url, progress=False).problems
+        assert any("does not hold the samples that the plan gives it" in problem.what for problem in problems)
+
+    @pytest.mark.parametrize(
+        ("column", "told"),
+        [
+            ("labels", "'labels' is no column of numbers"),
+            ("nosuch", "'nosuch' is no column of numbers"),
+            ("motion", "motion of the clip .* and a weight is between 0 and 1"),
+        ],
+    )
+    def test_a_column_that_is_no_weight_is_refused(self, copied: Corpus, column: str, told: str):
+        with pytest.raises(VidaudioError, match=told):
+            pack(copied.url, PackBlock(name="wrong", weight=column), progress=False)
+        assert not Path(copied.url, "training/wrong").exists()
+
+
+def test_clips_without_a_value_have_no_weight():
+    clips = pd.DataFrame({"id": ["a", "b", "c"], "p_in_sync": [0.25, None, 1.0]})
+    assert clip_weights(clips, "p_in_sync").tolist() == [0.25, 0.0, 1.0]
+
+
+def test_packs_without_the_settings_are_described_as_before():
+    assert not {"dedup", "weight"} & set(PackBlock().identity())
+    assert PackBlock(dedup=False) == PackBlock()
+    assert PackBlock(dedup=True).dedup == DedupBlock(picture=0.97, sound=0.9)
