@@ -164,7 +164,8 @@ class TestPartners:
         counts = np.bincount([samples.draw(rng) for _ in range(draws)], minlength=SAMPLES)
         share = expected() / expected().sum()
         assert not counts[share == 0].any()
-        assert (np.abs(counts / draws - share) <= 4.5 * np.sqrt(share / draws) + 1e-4).all()
+        # A sample of little weight may be drawn a few times more often than it is expected to be.
+        assert (np.abs(counts / draws - share) <= 4.5 * np.sqrt(share / draws) + 6 / draws).all()
 
     def test_a_replacement_has_weight_too(self, weighted):
         corpus = stream_of(weighted).corpora[0]
