@@ -126,7 +126,7 @@ class _PackedClips:
 
 def _line(row: dict[str, Any], split: str) -> tuple[str, str, str, str]:
     site, _, video = row["source"].partition(":")
-    start, end, labels = row["start_seconds"], row["end_seconds"], row["labels"] or ()
+    start, end, labels = row["start_seconds"], row["end_seconds"], row["labels"] or []
     if site != "youtube" or not VIDEO_ID.fullmatch(video):
         raise _cannot_say(row, f"is of {row['source'][:80]}, which is no YouTube video")
     if end is None or abs(end - start - CLIP_SECONDS) > 1e-6:
@@ -135,7 +135,8 @@ def _line(row: dict[str, Any], split: str) -> tuple[str, str, str, str]:
         raise _cannot_say(row, f"has {number_of(len(labels), 'label')}")
     if split not in SPLITS:
         raise _cannot_say(row, f"is in the split {split!r}")
-    return video, str(int(start)) if start == int(start) else repr(start), labels[0], split
+    (label,) = labels
+    return video, str(int(start)) if start == int(start) else repr(start), label, split
 
 
 def _cannot_say(row: dict[str, Any], what: str) -> CorpusError:

@@ -85,7 +85,7 @@ def _picture_encoder(corpus: Corpus, settings: PackBlock, models: Mapping[str, s
 
 def _rows(parts: Iterable[ClipVectors], ids: pa.Array, shards: np.ndarray, dtype: type) -> np.ndarray:
     """Return a vector for every clip, `[N, D]`; zeros for a clip that has none."""
-    found = np.zeros((len(ids), 0), dtype)
+    found: np.ndarray = np.zeros((len(ids), 0), dtype)
     for part in parts:
         if not found.shape[1]:
             found = np.zeros((len(ids), part.vectors.shape[1]), dtype)

@@ -123,9 +123,7 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
     looked_at = named_columns(settings.where)
     models = {**models, EMBED.stage: first}
     thresholds = _thresholds(corpus, settings, models, looked_at)
-    further = {RANKED_BY} if settings.dedup is not None and settings.scorer is not None else set()
-    further |= {settings.weight} if settings.weight is not None else set()
-    columns = None if looked_at is None else {*PLANNED_BY, *looked_at, *(READ if thresholds else ()), *further}
+    columns = None if looked_at is None else {*looked_at, *_read_by(settings)}
     left_out: Counter[str] = Counter()
     for clips in usable_clips(corpus, models, columns):
         usable += len(clips)
@@ -154,9 +152,25 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
         counts[KEEP_TOP] = left_out[KEEP_TOP]
     if duplicates is not None:
         counts[NEAR_DUPLICATE] = len(duplicates)
-    clips = found.clips - counts.get(NEAR_DUPLICATE, 0)
-    warnings = found.warnings(corpus)
-    return PackPlan(folder, settings, plan_hash, tasks, clips, counts, warnings, thresholds, models, duplicates)
+    kept, warnings = found.clips - counts.get(NEAR_DUPLICATE, 0), found.warnings(corpus)
+    return PackPlan(folder, settings, plan_hash, tasks, kept, counts, warnings, thresholds, models, duplicates)
+
+
+def _read_by(settings: PackBlock) -> set[str]:
+    """Return the columns that planning reads of every clip, besides those that the selection names."""
+    columns = set(PLANNED_BY)
+    if settings.keep_top is not None or settings.keep_per_label is not None:
+        columns |= set(READ)
+    if _compares_by_score(settings):
+        columns.add(RANKED_BY)
+    if settings.weight is not None:
+        columns.add(settings.weight)
+    return columns
+
+
+def _compares_by_score(settings: PackBlock) -> bool:
+    """Return whether near-duplicates are found by sound, too, and kept by score."""
+    return settings.dedup is not None and settings.scorer is not None
 
 
 def _thresholds(
@@ -195,7 +209,7 @@ class _Gathering:
         self._splits.add(clips)
         self._ids.append(pa.array(clips["id"], pa.string()))
         self._shards.append(clips["shard"].to_numpy(np.int32))
-        if self._settings.dedup is not None and self._settings.scorer is not None:
+        if _compares_by_score(self._settings):
             self._scores.append(clips[RANKED_BY].to_numpy(np.float32))
         if self._settings.weight is not None:
             self._weights.append(clip_weights(clips, self._settings.weight))
