@@ -78,7 +78,7 @@ def write_whole_corpus(folder: Path, clips: int) -> str:
         record = CommitRecord("embed", shard, corpus.plan_hash, vectors.num_rows)
         (root / table_name(f"embeddings/{ENCODER}", shard)).write_bytes(encode_table(vectors, record))
     pack = f"training/{corpus.pack.name}"
-    for table in (root / pack).glob("*.parquet"):
+    for table in (root / pack).glob("*-*.parquet"):
         table.with_suffix(".tar").write_bytes(bytes(SOUND_BYTES))
     write_pack_index(corpus, pack)
     return f"{FilesAsRemote.protocol}://{root}"

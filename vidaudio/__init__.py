@@ -54,9 +54,9 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "export": "vidaudio.maintenance.export",
     "fit_scorer": "vidaudio.tasks.correspondence.fit",
     "import_scores": "vidaudio.pipeline.imported_scores",
-    "write_pairs": "vidaudio.pipeline.imported_scores",
-    "offscreen": "vidaudio.tasks.correspondence.offscreen",
+    "keep_list": "vidaudio.maintenance.keep_list",
     "load_corpus_recipe": "vidaudio.config.corpus",
+    "offscreen": "vidaudio.tasks.correspondence.offscreen",
     "open_corpus": "vidaudio.corpus.corpus",
     "pack": "vidaudio.pipeline.build",
     "pack_sounds": "vidaudio.packs.audio_only",
@@ -64,6 +64,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "score": "vidaudio.pipeline.score",
     "status": ("vidaudio.maintenance.status", "corpus_status"),
     "verify": ("vidaudio.maintenance.verify", "verify_corpus"),
+    "write_pairs": "vidaudio.pipeline.imported_scores",
     # Loaders of packed corpora.
     "EpochLoader": "vidaudio.stream.epochs",
     "MixtureStream": "vidaudio.stream.loader",
@@ -116,6 +117,7 @@ if TYPE_CHECKING:
     from vidaudio.encoders.spec import EncoderSpec
     from vidaudio.errors import VidaudioError
     from vidaudio.maintenance.export import export
+    from vidaudio.maintenance.keep_list import keep_list
     from vidaudio.maintenance.remove import remove
     from vidaudio.maintenance.status import CorpusStatus
     from vidaudio.maintenance.status import corpus_status as status

@@ -34,6 +34,7 @@ def vidaudio(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
         "listening-test",
         "remove",
         "export",
+        "keep-list",
     ],
 )
 def test_every_command_has_help(command: str):

@@ -126,7 +126,7 @@ def packed_ids(corpus: Corpus, name: str) -> set[str]:
 
 
 def _tables(corpus: Corpus, name: str) -> list[Path]:
-    return sorted(Path(corpus.url, "training", name).glob("*.parquet"))
+    return sorted(Path(corpus.url, "training", name).glob("*-*.parquet"))
 
 
 def problems(corpus: Corpus) -> dict[str, str]:

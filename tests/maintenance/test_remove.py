@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -29,6 +31,7 @@ from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.manifest import clips_from_table, read_manifest, table_from_clips
 from vidaudio.media.decode.extractor import Extractor
 from vidaudio.media.outcomes import Reason
+from vidaudio.packs.left_out import LEFT_OUT_FILE
 from vidaudio.packs.plan import PackExistsError
 from vidaudio.pipeline.retry import failed_clips
 from vidaudio.pipeline.stages.download import download_shard
@@ -66,7 +69,8 @@ def named_in(corpus: Corpus, clip: str, *, besides: tuple[str, ...] = ("manifest
         if name.startswith(besides):
             continue
         if name.endswith(".parquet"):
-            table, _ = read_table(corpus.store, name)
+            listed = name.endswith(LEFT_OUT_FILE)
+            table = pq.read_table(io.BytesIO(data)) if listed else read_table(corpus.store, name)[0]
             columns = [c for c in ("id",) if c in table.column_names]
             rows = table.select(columns).to_pylist()
             states = table["state"].to_pylist() if "state" in table.column_names else [None] * len(rows)

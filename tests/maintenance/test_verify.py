@@ -110,7 +110,7 @@ def test_a_card_that_was_changed_is_found_and_the_remedy_brings_it_back(copied):
 
 
 def training(corpus: Path) -> list[Path]:
-    return sorted((corpus / "training").rglob("*.parquet"))
+    return sorted((corpus / "training").rglob("*-*.parquet"))
 
 
 def open_table(path: Path) -> pa.Table:

@@ -61,7 +61,7 @@ def test_clips_are_selected_by_facts(built_corpus: Corpus, tmp_path: Path):
     corpus = copied(built_corpus, tmp_path)
     settings = corpus.pack.model_copy(update={"name": "moving", "where": "loudness_lufs > -40 and not still"})
     folder = pack_here(corpus, PackBlock(**settings.model_dump()))
-    packed = {row["id"] for file in Path(folder).glob("*.parquet") for row in _rows(corpus, folder, file.name)}
+    packed = {row["id"] for file in Path(folder).glob("*-*.parquet") for row in _rows(corpus, folder, file.name)}
     wanted = {clip for clip, row in facts_of(corpus).items() if row["loudness_lufs"] > -40 and not row["still"]}
     assert packed == wanted
     assert "bars" not in packed

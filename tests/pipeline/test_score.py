@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.pipeline.scored import FEW, scores
 from vidaudio.config.corpus import PackBlock, RunSettings, load_corpus_recipe
 from vidaudio.corpus.clip_vectors import picture_vectors, sound_vectors
 from vidaudio.corpus.columns import SCORE, SCORES_SCHEMA
-from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.demo.corpus import build_world
+from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import CorpusError, RecipeError, ScorerError
 from vidaudio.maintenance.remove import remove
 from vidaudio.maintenance.status import corpus_status
@@ -25,34 +25,6 @@ from vidaudio.pipeline.stages.score import score_shard
 from vidaudio.pipeline.stages.scorer_files import load_scorer, prepare_scores, weights_name
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.tasks.correspondence.fit import fit_scorer
-from vidaudio.tasks.correspondence.training import FitSettings
-
-FEW = FitSettings(steps=4, batch_size=16)
-
-
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """A small demo world with a scorer that was trained for a few steps, and scored."""
-    folder = tmp_path_factory.mktemp("scored")
-    build_world(folder, videos_per_kind={"train": 4, "val": 1, "test": 1}, flawed_per_flaw=1)
-    corpus = open_corpus(str(folder / "corpus-clip"))
-    report = fit_scorer(corpus.url, settings=FEW, progress=False)
-    assert report.facts["clips"] > 45
-    assert set(report.facts["auc"]) == {"other_source", "same_label", "shifted"}
-    assert "do not correspond: " in str(report)
-    score(corpus.url, progress=False)
-    return corpus
-
-
-@pytest.fixture
-def copied(fitted: Corpus, tmp_path: Path) -> Corpus:
-    return open_corpus(str(shutil.copytree(fitted.url, tmp_path / "corpus", ignore=shutil.ignore_patterns("runs"))))
-
-
-def scores(corpus: Corpus, name: str = "default") -> dict[str, dict]:
-    folder = SCORE.model_folder(name)
-    tables = [read_table(corpus.store, table_name(folder, shard))[0] for shard in range(corpus.shards)]
-    return {row["id"]: row for table in tables for row in table.to_pylist()}
 
 
 def listed_label(corpus: Corpus, clip_id: str) -> str:
@@ -176,7 +148,7 @@ def test_without_a_scorer_or_with_several_the_message_says_what_to_do(copied: Co
         score(copied.url, progress=False)
     score(copied.url, "second", progress=False)
     assert scores(copied, "second").keys() == scores(copied).keys()
-    with pytest.raises(ScorerError, match="has scores by default, second; name one with --set scorer=NAME"):
+    with pytest.raises(ScorerError, match="has scores by default, second; name one: pack --scorer NAME"):
         pack(copied.url, PackBlock(name="some", where="p_corresponds > 0.5"), progress=False)
 
 
@@ -232,7 +204,7 @@ def test_a_build_that_packs_by_scores_goes_on_and_knows_when_it_is_done(copied: 
 
 
 def _tables(corpus: Corpus, name: str) -> list[Path]:
-    return sorted(Path(corpus.url, "training", name).glob("*.parquet"))
+    return sorted(Path(corpus.url, "training", name).glob("*-*.parquet"))
 
 
 def test_a_pack_by_scores_of_a_corpus_without_any_says_how_to_get_them(built_corpus: Corpus, tmp_path: Path):

@@ -11,7 +11,8 @@ import pyarrow as pa
 import soundfile
 
 from vidaudio.shards.tar import ShardWriter, list_members
-from vidaudio.stream.index import SAMPLE_SCHEMA, write_index
+from vidaudio.stream.index import SAMPLE_SCHEMA, WEIGHT, sample_schema, write_index
+from vidaudio.stream.vector_columns import VectorColumn
 
 RATE = 16_000
 PICTURES = 5
@@ -26,7 +27,13 @@ def texts(numbers: np.ndarray, digits: int = 8) -> pa.Array:
 
 
 def write_synthetic(
-    folder: Path, sources: np.ndarray, shard_rows: Sequence[int], *, unusable: Sequence[int] = (), splits: int = 1
+    folder: Path,
+    sources: np.ndarray,
+    shard_rows: Sequence[int],
+    *,
+    unusable: Sequence[int] = (),
+    splits: int = 1,
+    weights: np.ndarray | None = None,
 ) -> Path:
     """An index of samples with these sources in shards of so many; those named have sound too short for a window."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,6 +67,8 @@ def write_synthetic(
         "vectors_length": zeros,
         "shard": pa.array(shards.astype(np.int32)),
     }
+    if weights is not None:
+        columns[WEIGHT] = pa.array(weights.astype(np.float32))
     metadata = {
         "tars": [f"train-{n:06d}.tar" for n in range(len(shard_rows))],
         "audio": "wav",
@@ -67,8 +76,10 @@ def write_synthetic(
         "frames_per_second": 1.0,
         "encoder": {"dimensions": 32},
         "plan_hash": "synthetic",
+        **({} if weights is None else {WEIGHT: "p_corresponds"}),
     }
-    write_index(folder / "index.arrow", pa.table(columns, schema=SAMPLE_SCHEMA), metadata)
+    schema = sample_schema([VectorColumn("")], weighted=weights is not None)
+    write_index(folder / "index.arrow", pa.table(columns, schema=schema), metadata)
     return folder
 
 

@@ -94,6 +94,23 @@ def pack(
     where: Annotated[
         str | None, typer.Option(help="Which clips, e.g. 'not silent and motion > 1 and seconds >= 4'.")
     ] = None,
+    keep_top: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Of these clips, the share whose sound and picture correspond best."),
+    ] = None,
+    keep_per_label: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Of every label's clips, the share that is kept in any case.")
+    ] = None,
+    dedup: Annotated[
+        bool, typer.Option("--dedup", help="Keep one clip of near-duplicates, in pictures and, with scores, in sound.")
+    ] = False,
+    weight: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Draw samples in training by this column, e.g. p_corresponds."),
+    ] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="Whose scores are read; the only ones of the corpus by default.")
+    ] = None,
     scheduler: Annotated[
         str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
     ] = None,
@@ -115,7 +132,16 @@ def pack(
         # The two settings belong together: a new value for one replaces both.
         del stored["window"], stored["windows_per_clip"]
     values = override(stored, bare)
-    values |= {key: value for key, value in (("name", name), ("where", where)) if value is not None}
+    options = {
+        "name": name,
+        "where": where,
+        "keep_top": keep_top,
+        "keep_per_label": keep_per_label,
+        "dedup": (values.get("dedup") or {}) if dedup else None,
+        "weight": weight,
+        "scorer": scorer,
+    }
+    values |= {key: value for key, value in options.items() if value is not None}
     try:
         packed = run_pack(corpus, check(PackBlock, values, "pack"), scheduler=scheduler, progress=not quiet)
     except SelectionError as error:

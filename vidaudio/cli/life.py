@@ -1,4 +1,4 @@
-"""Commands `vidaudio remove` and `export`, for the clips of a finished corpus."""
+"""Commands `vidaudio remove`, `export` and `keep-list`, for the clips of a finished corpus."""
 
 from __future__ import annotations
 
@@ -62,3 +62,16 @@ def export(
     typer.echo(json.dumps(exported.as_dict(), indent=2) if as_json else str(exported))
     if exported.damaged:
         raise typer.Exit(1)
+
+
+def keep_list(
+    corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The csv to write.")],
+    pack: Annotated[str, typer.Option(help="Whose clips, with their splits there.")] = "default",
+    as_json: Json = False,
+) -> None:
+    """Write the clips of a pack as a list in VGGSound's form: YouTube id, start, label, split."""
+    from vidaudio.maintenance.keep_list import keep_list as run_keep_list
+
+    written = run_keep_list(corpus, out, pack=pack)
+    typer.echo(json.dumps(written.as_dict(), indent=2) if as_json else str(written))

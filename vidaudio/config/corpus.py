@@ -156,7 +156,19 @@ def _all_different(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 # Settings of packs that earlier versions do not know.
-ADDED_TO_PACKS = frozenset({"vectors", "scorer", "keep_top", "keep_per_label"})
+ADDED_TO_PACKS = frozenset({"vectors", "scorer", "keep_top", "keep_per_label", "dedup", "weight"})
+
+
+class DedupBlock(RecipeModel):
+    """Least cosines of two clips that are near-duplicates of each other."""
+
+    picture: float = Field(0.97, gt=0, le=1, description="of their mean picture vectors")
+    sound: float = Field(0.9, gt=0, le=1, description="of their sound vectors, where the corpus has scores")
+
+
+def _switch(value: Any) -> Any:
+    """Accept `dedup: true` for the default cosines, and `dedup: false` for none."""
+    return ({} if value else None) if isinstance(value, bool) else value
 
 
 class PackBlock(RecipeModel):
@@ -176,6 +188,12 @@ class PackBlock(RecipeModel):
     )
     keep_per_label: float | None = Field(
         None, gt=0, le=1, description="of every label's selected clips, the share that is kept in any case"
+    )
+    dedup: Annotated[DedupBlock | None, BeforeValidator(_switch)] = Field(
+        None, description="keep one clip of near-duplicates, in pictures and, with scores, in sound; true: the defaults"
+    )
+    weight: str | None = Field(
+        None, description="a clips' column between 0 and 1, such as p_corresponds, by which training draws the samples"
     )
     vectors: Annotated[tuple[str, ...], AfterValidator(_all_different), Field(min_length=1)] | None = Field(
         None, description="encoders whose vectors go in, by their folders in embeddings/; the corpus's own by default"

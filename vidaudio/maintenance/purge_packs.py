@@ -1,4 +1,7 @@
-"""Purge of packs: removes removed clips' samples from tars, tables, index and card, and records it in `pack.json`.
+"""Purge of packs: deletes every trace of removed clips.
+
+Their samples are deleted from tars, tables, index and card, which `pack.json` records, and their rows from the list of
+clips that are left out.
 
 A rewritten tar gets a new name with its hash, `train-000000.0a1b2c3d.tar`. A loader that has the old index open keeps
 reading the old tar until it is deleted, as the last step. The generation is raised because a position in the pack now
@@ -17,6 +20,7 @@ from vidaudio.hashing import sha256_of
 from vidaudio.maintenance.purge_shards import Places, copy_without, read_whole_table
 from vidaudio.packs.card import CARD_FILE, write_card
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
+from vidaudio.packs.left_out import purge_left_out
 from vidaudio.packs.sample_format import sample_places, sound_format
 from vidaudio.packs.write import write_pack_index
 from vidaudio.shards.commit import CommitRecord, encode_table, read_record
@@ -68,6 +72,8 @@ def _purge_pack(corpus: Corpus, folder: str, removed: Tombstones, damage: Corrup
         generation = max(removed.tables, described.generation + 1)
         changed = replace(described, removed_samples=lost, generation=generation)
         store.replace(f"{folder}/{PACK_FILE}", changed.encode())
+    with damage.collecting():
+        purge_left_out(store, folder, removed)
     # Do this even if nothing changed in this run: an earlier purge may have been interrupted here.
     if lost and INDEX_FILE in standing:
         with damage.collecting():

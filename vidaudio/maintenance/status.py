@@ -19,13 +19,20 @@ from vidaudio.maintenance.notices import notice_lines
 from vidaudio.maintenance.outcome_counts import tally
 from vidaudio.media.outcomes import TRANSIENT, Reason, State
 from vidaudio.packs.description import PACK_FILE, PackDamaged, PackDescription, read_pack_file
+from vidaudio.packs.left_out import LEFT_OUT_FILE
 from vidaudio.shards.commit import committed_shards_in, is_table
 from vidaudio.text import number_of
 
 # Largest normal share of unknown reasons among all failures; a larger share is a sign that a site has changed.
 MOST_UNKNOWN = 0.05
 EXAMPLES = 3
-LEFT_OUT_WORDS = {"not_extracted": "not extracted", "where": "not selected", "too_short": "too short"}
+LEFT_OUT_WORDS = {
+    "not_extracted": "not extracted",
+    "where": "not selected",
+    "keep_top": "not among those that correspond best",
+    "too_short": "too short",
+    "near_duplicate": "near-duplicates of others",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +118,16 @@ class StageStatus:
 
 @dataclass(frozen=True, slots=True)
 class PackStatus:
-    """Status of one pack: name, number of existing training shards, their samples, and clips left out by cause."""
+    """Status of one pack: name, number of existing training shards, their samples, and clips left out by cause.
+
+    `list_file` is the name of the file that lists the clips left out; None if the pack has none.
+    """
 
     name: str
     shards: int
     samples: int
     left_out: Mapping[str, int] = field(default_factory=dict)
+    list_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +178,8 @@ class CorpusStatus:
             packs[pack.name] = {"shards": pack.shards, "samples": pack.samples}
             if pack.left_out:
                 packs[pack.name]["left_out"] = dict(pack.left_out)
+            if pack.list_file is not None:
+                packs[pack.name]["left_out_file"] = pack.list_file
         told = {"corpus": self.url, "clips": self.clips, "shards": self.shards, "stages": stages, "packs": packs}
         told["warnings"] = list(self.warnings)
         removed = {"removed": self.removed, "removed_sources": self.removed_sources}
@@ -185,6 +198,8 @@ class CorpusStatus:
                 if number:
                     clips = "clip" if number == 1 else "clips"
                     lines.append(f"  {'':<10}{number:>9,} {clips} left out: {LEFT_OUT_WORDS.get(cause, cause)}")
+            if pack.list_file is not None and any(pack.left_out.values()):
+                lines.append(f"  {'':<20}listed in {pack.list_file}")
         if self.removed or self.removed_sources:
             whole = f"; {number_of(self.removed_sources, 'source')} whole" if self.removed_sources else ""
             lines.append(f"  {'removed':<10}{self.removed:>9,} for good (vidaudio remove{whole})")
@@ -216,7 +231,7 @@ def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
         stages += _of_models(counted, column, listings) if column.per_model else [_outcomes(counted, column, listings)]
     if corpus.settings.extract.channel != "mix":  # a single channel is then what the settings ask for
         stages = [replace(stage, noticed={**stage.noticed, "one_channel": 0}) for stage in stages]
-    packed = tuple(_packed(counted, folder, described) for folder, described in packs.items())
+    packed = tuple(_packed(counted, folder, described, listings[folder]) for folder, described in packs.items())
     tombstones = tombstones_among(corpus.store, corpus.files.names)
     removed = len(tombstones.ids), len(tombstones.sources)
     missing = tuple(part.name for part in corpus.parts if part.name not in corpus.files.names)
@@ -273,6 +288,8 @@ def _described_packs(corpus: Corpus, listings: Listings) -> tuple[dict[str, Pack
     return described, damaged
 
 
-def _packed(counted: pd.DataFrame, folder: str, described: PackDescription) -> PackStatus:
+def _packed(counted: pd.DataFrame, folder: str, described: PackDescription, listing: Mapping[str, int]) -> PackStatus:
     own = counted[counted["folder"] == folder]
-    return PackStatus(folder.partition("/")[2], own["table"].nunique(), int(own["clips"].sum()), described.left_out)
+    name, clips = folder.partition("/")[2], int(own["clips"].sum())
+    listed = f"{folder}/{LEFT_OUT_FILE}" if LEFT_OUT_FILE in listing else None
+    return PackStatus(name, own["table"].nunique(), clips, described.left_out, listed)

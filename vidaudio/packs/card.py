@@ -35,6 +35,7 @@ _LEFT_OUT = {
     "where": "not selected by `where`",
     "keep_top": "not among those that correspond best (`keep_top`, `keep_per_label`)",
     "too_short": "too short for a window",
+    "near_duplicate": "near-duplicates of clips that are kept (`dedup`)",
 }
 
 
@@ -73,6 +74,7 @@ def card_text(corpus: Corpus, folder: str) -> str:
         f"* Sound: mono, {extract.sample_rate:,} Hz, 16 bit, {settings.audio}; window: {_window(settings)}.",
         f"* Vectors: {', '.join(column.encoder for column in described.vector_columns)}.",
         f"* Selection: {selection}; seed {settings.seed}.",
+        *([f"* Training draws samples by `{settings.weight}`."] if settings.weight is not None else []),
         f"* Plan: `{described.plan_hash}`, of corpus `{corpus.plan_hash}`.",
         f"* Versions: {', '.join(f'{name} {number}' for name, number in sorted(about['versions'].items()))}.",
         "",

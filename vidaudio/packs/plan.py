@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,10 @@ from vidaudio.packs.advice import (
     split_warnings,
     why_nothing,
 )
+from vidaudio.packs.choice import CHOSEN, KEEP_TOP, NEAR_DUPLICATE, NOT_EXTRACTED, TOO_SHORT, WHERE, causes
+from vidaudio.packs.clip_looks import keeping_order, near_duplicates
 from vidaudio.packs.description import PACK_FILE, PackDescription, read_pack_file
+from vidaudio.packs.near_duplicates import NearDuplicates
 from vidaudio.packs.segments import Segment, whole_segments, window_segments
 from vidaudio.packs.selection import (
     Splits,
@@ -36,8 +40,9 @@ from vidaudio.packs.selection import (
     usable_clips,
 )
 from vidaudio.packs.tasks import PackTasks, SampleColumns, hash_of_plan
-from vidaudio.packs.thresholds import READ, Thresholds, resolve_thresholds
+from vidaudio.packs.thresholds import RANKED_BY, READ, Thresholds, resolve_thresholds
 from vidaudio.packs.vectors import check_embedded_by, packed_columns, packed_encoders, with_fingerprint
+from vidaudio.packs.weights import check_weight, clip_weights
 from vidaudio.shards.names import is_name_part
 from vidaudio.shards.store import Store
 
@@ -67,9 +72,11 @@ class PackPlan:
         tasks: The output shards; each task is created when it is accessed.
         clips: Number of selected clips, from which the samples are cut.
         left_out: Number of clips that are in no sample, by cause: `not_extracted` (no usable media), `where` (not
-            selected), `keep_top` (selected, and not among the best), `too_short` (no whole window).
+            selected), `keep_top` (selected, and not among the best), `too_short` (no whole window), `near_duplicate`.
         warnings: What training or evaluation on the pack will refuse, and what to do.
         thresholds: Least scores of the clips; None if every selected clip is kept.
+        models: Name of the model by stage, for the columns that were read.
+        duplicates: Near-duplicates among the chosen clips, by their places in manifest order; None if they stay.
     """
 
     folder: str
@@ -80,6 +87,13 @@ class PackPlan:
     left_out: Mapping[str, int]
     warnings: tuple[str, ...] = ()
     thresholds: Thresholds | None = None
+    models: Mapping[str, str] = field(default_factory=dict)
+    duplicates: NearDuplicates | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def has_samples(self) -> np.ndarray:
+        """Which of the chosen clips have a sample, bool `[chosen]`, in manifest order."""
+        return np.bincount(self.tasks.columns.clips, minlength=len(self.tasks.columns.ids)) > 0
 
     @property
     def samples(self) -> int:
@@ -96,9 +110,12 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
         models: Name of the model by stage, for the columns that the pack reads.
 
     Raises:
-        PackError: When nothing is left to pack, or a shard lacks a column that is read, such as the vectors.
-        RecipeError: When `where` is not an expression over the clips' columns, or the split fractions are invalid.
+        PackError: When nothing is left to pack, a shard lacks a column that is read, such as the vectors, or a weight
+            is not between 0 and 1.
+        RecipeError: When `where` is not an expression over the clips' columns, `weight` is no column of numbers, or the
+            split fractions are invalid.
     """
+    check_weight(settings.weight)
     first, *further = packed_encoders(settings, models[EMBED.stage])
     check_embedded_by(corpus, further if first == models[EMBED.stage] else [first, *further])
     found = _Gathering(settings, corpus.settings.extract)
@@ -106,13 +123,13 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
     looked_at = named_columns(settings.where)
     models = {**models, EMBED.stage: first}
     thresholds = _thresholds(corpus, settings, models, looked_at)
-    columns = None if looked_at is None else {*PLANNED_BY, *looked_at, *(READ if thresholds else ())}
-    selected_clips = 0
+    columns = None if looked_at is None else {*looked_at, *_read_by(settings)}
+    left_out: Counter[str] = Counter()
     for clips in usable_clips(corpus, models, columns):
         usable += len(clips)
-        chosen = selected(clips, settings.where)
-        selected_clips += len(chosen)
-        found.add(chosen if thresholds is None else chosen[thresholds.keeps(chosen)])
+        why = causes(clips, settings.where, thresholds)
+        left_out.update(why.tolist())
+        found.add(clips[why == CHOSEN])
     if not found.clips:
         raise PackError(f"nothing to pack in {corpus.url}: {why_nothing(corpus, usable, settings.where)}")
     if not found.samples:
@@ -120,21 +137,40 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
             f"nothing to pack in {corpus.url}: none of {found.clips} clips is long enough for a window of 3 pictures "
             "and 4.1 s; pack them whole (--set window=whole), or build from longer clips"
         )
+    duplicates = found.without_near_duplicates(corpus, models) if settings.dedup is not None else None
     samples, places = found.arranged()
     described = {"corpus": corpus.plan_hash, "encoder": first, "settings": settings.identity()}
     if reads_scores(settings):
         described["scorer"] = corpus.store.read(SCORE.described_in(models[SCORE.stage])).decode()
+    if samples.weights is not None:
+        described["weights"] = hashlib.sha256(samples.weights[samples.clips].astype("<f4").tobytes()).hexdigest()
     plan_hash = hash_of_plan(described, samples, places)
     folder = f"training/{settings.name}"
     tasks = PackTasks(folder, settings, plan_hash, samples, places)
-    left_out = {
-        "not_extracted": corpus.clips - usable,
-        "where": usable - selected_clips,
-        "too_short": found.too_short,
-    }
+    counts = {NOT_EXTRACTED: corpus.clips - usable, WHERE: left_out[WHERE], TOO_SHORT: found.too_short}
     if thresholds is not None:
-        left_out["keep_top"] = selected_clips - found.clips
-    return PackPlan(folder, settings, plan_hash, tasks, found.clips, left_out, found.warnings(corpus), thresholds)
+        counts[KEEP_TOP] = left_out[KEEP_TOP]
+    if duplicates is not None:
+        counts[NEAR_DUPLICATE] = len(duplicates)
+    kept, warnings = found.clips - counts.get(NEAR_DUPLICATE, 0), found.warnings(corpus)
+    return PackPlan(folder, settings, plan_hash, tasks, kept, counts, warnings, thresholds, models, duplicates)
+
+
+def _read_by(settings: PackBlock) -> set[str]:
+    """Return the columns that planning reads of every clip, besides those that the selection names."""
+    columns = set(PLANNED_BY)
+    if settings.keep_top is not None or settings.keep_per_label is not None:
+        columns |= set(READ)
+    if _compares_by_score(settings):
+        columns.add(RANKED_BY)
+    if settings.weight is not None:
+        columns.add(settings.weight)
+    return columns
+
+
+def _compares_by_score(settings: PackBlock) -> bool:
+    """Return whether near-duplicates are found by sound, too, and kept by score."""
+    return settings.dedup is not None and settings.scorer is not None
 
 
 def _thresholds(
@@ -160,6 +196,9 @@ class _Gathering:
         self._clips: list[np.ndarray] = []
         self._segments: list[np.ndarray] = []
         self._positions: list[np.ndarray] = []
+        self._scores: list[np.ndarray] = []
+        self._weights: list[np.ndarray] = []
+        self._dropped = np.zeros(0, np.int64)
         self._long_enough = bytearray()
         # Source names are kept only while they are few: only packs with few sources need other draws.
         self._texts: set[str] | None = set()
@@ -170,6 +209,10 @@ class _Gathering:
         self._splits.add(clips)
         self._ids.append(pa.array(clips["id"], pa.string()))
         self._shards.append(clips["shard"].to_numpy(np.int32))
+        if _compares_by_score(self._settings):
+            self._scores.append(clips[RANKED_BY].to_numpy(np.float32))
+        if self._settings.weight is not None:
+            self._weights.append(clip_weights(clips, self._settings.weight))
         owners: list[int] = []
         segments: list[tuple[int, ...]] = []
         positions = bytearray()
@@ -196,6 +239,21 @@ class _Gathering:
         self.clips += len(clips)
         self.samples += len(owners)
 
+    def without_near_duplicates(self, corpus: Corpus, models: Mapping[str, str]) -> NearDuplicates:
+        """Find and drop near-duplicates among the clips that have samples; call before `arranged`."""
+        ids = pa.chunked_array(self._ids, pa.string()).combine_chunks()
+        own = np.unique(np.concatenate(self._clips)).astype(np.int64)
+        names, codes = self._splits.decided()
+        scores = np.concatenate(self._scores)[own] if self._scores else None
+        ids, shards = ids.take(pa.array(own)), np.concatenate(self._shards)[own]
+        order = keeping_order(ids, codes[own], names, scores)
+        found = near_duplicates(corpus, self._settings, models, ids, shards, order)
+        found = replace(found, clips=own[found.clips], kept=own[found.kept])
+        self._dropped = found.clips
+        for place in found.clips.tolist():
+            self._long_enough[place] = False
+        return found
+
     def warnings(self, corpus: Corpus) -> tuple[str, ...]:
         """Return what is wrong with the splits, if anything, and how to draw others."""
         usable = np.frombuffer(bytes(self._long_enough), bool)
@@ -213,12 +271,16 @@ class _Gathering:
                     "otherwise in the list"
                 )
         clips = _emptied(self._clips)
-        positions = _emptied(self._positions)
+        stays = np.ones(self.clips, bool)
+        stays[self._dropped] = False
+        own = None if stays.all() else np.flatnonzero(stays[clips])
+        clips = clips if own is None else clips[own]
+        positions = _emptied(self._positions, own)
         splits = codes[clips]
         order = np.lexsort((positions[:, 1], positions[:, 0], splits))
         del positions
         # Reorder one column at a time: two copies of all columns would be the plan's largest memory use.
-        segments = _emptied(self._segments)
+        segments = _emptied(self._segments, own)
         columns = SampleColumns(
             pa.chunked_array(self._ids, pa.string()).combine_chunks(),
             _emptied(self._shards),
@@ -229,6 +291,7 @@ class _Gathering:
             segments["first_frames"][order],
             segments["frames"][order],
             "s" if self._settings.window == "whole" else "w",
+            _emptied(self._weights) if self._weights else None,
         )
         bounds = np.searchsorted(splits[order], np.arange(len(names) + 1))
         size = self._settings.clips_per_shard
@@ -240,20 +303,21 @@ class _Gathering:
         return columns, tuple(places)
 
 
-def _emptied(pieces: list[np.ndarray]) -> np.ndarray:
-    """Concatenate the pieces and clear the list, so that they are not held in memory twice."""
+def _emptied(pieces: list[np.ndarray], rows: np.ndarray | None = None) -> np.ndarray:
+    """Concatenate the pieces and clear the list, so that they are not held in memory twice; return some rows or all."""
     whole = np.concatenate(pieces)
     pieces.clear()
-    return whole
+    return whole if rows is None else whole[rows]
 
 
 def check_selection(settings: PackBlock) -> None:
-    """Check `where` and the split fractions, before anything is built.
+    """Check `where`, `weight` and the split fractions, before anything is built.
 
     Raises:
         RecipeError: As for `plan_pack`.
     """
     named_columns(settings.where)
+    check_weight(settings.weight)
     Splits(settings)
 
 

@@ -13,7 +13,7 @@ from vidaudio.corpus.columns import EMBED, SCORE, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.encoders import is_own_encoder
 from vidaudio.corpus.listing import Listings
-from vidaudio.packs.description import PACK_FILE
+from vidaudio.packs.description import PACK_FILE, read_pack_file
 from vidaudio.packs.plan import PackExistsError, check_standing_plan, missing_tasks, plan_pack
 from vidaudio.packs.selection import check_complete, pack_columns, reads_scores
 from vidaudio.shards.commit import committed_shards_in
@@ -80,9 +80,15 @@ def plan_packing(
     if finished:
         return PackPreview(folder, "now", 0, 0)
     models, settings = fullest_models(standing, listings), recipe.pack
+    scorer = settings.scorer
     if reads_scores(settings):
-        models[SCORE.stage] = settings.scorer or models[SCORE.stage]
-        settings = settings.model_copy(update={"scorer": models[SCORE.stage]})
+        scorer = scorer or models[SCORE.stage]
+    elif settings.dedup is not None:
+        packed = PACK_FILE in listings.get(folder, ())
+        scorer = read_pack_file(standing.store, folder).settings.scorer if packed else models.get(SCORE.stage)
+    if scorer is not None:
+        models[SCORE.stage] = scorer
+        settings = settings.model_copy(update={"scorer": scorer})
     plan = plan_pack(standing, settings, models)
     try:
         check_standing_plan(standing, plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidaudio.config.corpus import PackBlock
-from vidaudio.corpus.columns import EMBED, EXTRACT, SCORE, Column, columns_in_order
+from vidaudio.corpus.columns import DOWNLOAD, EMBED, EXTRACT, SCORE, Column, columns_in_order
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError, RecipeError
@@ -51,8 +52,25 @@ def pack_columns(settings: PackBlock) -> list[Column]:
     Raises:
         SelectionError: When the selection is not valid.
     """
-    read = columns_with(named_columns(settings.where) or ())
+    read = columns_with({*(named_columns(settings.where) or ()), *([settings.weight] if settings.weight else [])})
     return [EMBED, *read, *([SCORE] if reads_scores(settings) and SCORE not in read else [])]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipBatch:
+    """Some thousand clips of a corpus, in manifest order.
+
+    Attributes:
+        listed: Wanted manifest columns of all clips; a clip that was tried again occurs once.
+        usable: The clips that are extracted and embedded, one row each: wanted columns of the manifest and wanted
+            selectable fields.
+        outcomes: By id, state and reason in download or extract of the clips that are not extracted; empty unless they
+            are asked for.
+    """
+
+    listed: pa.Table
+    usable: pd.DataFrame
+    outcomes: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
 
 
 def usable_clips(
@@ -61,45 +79,75 @@ def usable_clips(
     """Yield the clips that are extracted and embedded, one row each, some thousands at a time, in manifest order.
 
     The columns are those of the manifest and the selectable fields of the corpus's columns. A clip that was tried again
-    occurs once.
+    occurs once. Arguments and errors are those of `clip_batches`.
+    """
+    return (batch.usable for batch in clip_batches(corpus, models, columns))
+
+
+def clip_batches(
+    corpus: Corpus, models: Mapping[str, str], columns: Collection[str] | None = None, *, outcomes: bool = False
+) -> Iterator[ClipBatch]:
+    """Yield all clips of a corpus, some thousands at a time, in manifest order.
 
     Args:
         corpus: Opened corpus.
         models: Name of the model by stage; that of the embed stage has the clips' vectors.
         columns: Columns that are needed besides `id`; None for all that every shard has.
+        outcomes: Whether the outcomes of clips that are not extracted are needed.
 
     Raises:
         CorpusError: When a shard is not embedded yet, or has no table of another column that is needed.
     """
     wanted = {"id", *(columns if columns is not None else selectable_types())}
-    others = columns_with(wanted) if columns is not None else _complete_columns(corpus, models)
-    for column in (EMBED, *others):
+    further = columns_with(wanted) if columns is not None else _complete_columns(corpus, models)
+    for column in (EMBED, *further):
         committed = committed_shards(corpus.store, column.folder_for(models))
         check_complete(corpus.url, column, len(committed), corpus.shards)
     older = superseded(corpus)
     of_list = [name for name in LIST_SCHEMA.names if name in wanted or name == "shard"]
     rows: list[pa.Table] = []
     facts: list[pa.Table] = []
+    others: dict[str, tuple[str, str | None]] = {}
     held = 0
     of_av = [name for name in CLIP_FACTS if name in wanted or name == "state"]
-    read = _read(corpus, EXTRACT.folder, of_av)
-    beside = [_read(corpus, c.folder_for(models), joined_fields(c, wanted)) for c in others]
+    read = _read(corpus, EXTRACT.folder, [*of_av, "reason"] if outcomes else of_av)
+    beside = [_read(corpus, c.folder_for(models), joined_fields(c, wanted)) for c in further]
+    fetched = _fetch_outcomes(corpus) if outcomes else iter(())
     # All are read in the order of the shards. The manifest is read in long stretches, not with one request for every
     # few shards.
     for (shard, listed), (av, _), *tables in zip(_rows_by_shard(corpus, of_list), read, *beside, strict=True):
         rows.append(listed.filter(pa.array(older.is_current(shard, listed["id"].to_pylist()), pa.bool_())))
+        if outcomes:
+            # A clip that was not fetched has no row in the tables of extract.
+            others |= _outcomes_of(rows[-1], next(fetched)) | _outcomes_of(rows[-1], av)
         av = EXTRACT.completed(av, of_av).select(of_av)
         # Filter before the conversion to pandas: missing values would turn integers into floats.
         done = av.filter(pc.equal(av["state"], "done")).drop_columns(["state"])
-        for column, (table, _) in zip(others, tables, strict=True):
+        for column, (table, _) in zip(further, tables, strict=True):
             done = joined(done, column, table, wanted)
         facts.append(done)
         held += listed.num_rows
         if held >= BATCH_CLIPS:
-            yield _joined(rows, facts)
-            rows, facts, held = [], [], 0
+            yield _joined(rows, facts, others)
+            rows, facts, others, held = [], [], {}, 0
     if rows:
-        yield _joined(rows, facts)
+        yield _joined(rows, facts, others)
+
+
+def _fetch_outcomes(corpus: Corpus) -> Iterator[pa.Table]:
+    """Yield the outcomes of the download stage by shard; empty tables if its tables are not all there."""
+    fields = ["id", "state", "reason"]
+    if len(committed_shards(corpus.store, DOWNLOAD.folder)) < corpus.shards:
+        schema = pa.schema([DOWNLOAD.declared_schema.field(name) for name in fields])
+        return itertools.repeat(schema.empty_table(), corpus.shards)
+    return (table for table, _ in _read(corpus, DOWNLOAD.folder, fields))
+
+
+def _outcomes_of(listed: pa.Table, av: pa.Table) -> dict[str, tuple[str, str | None]]:
+    """Return state and reason of those of a shard's current clips that are not done in a stage, by id."""
+    failed = av.filter(pc.and_(pc.not_equal(av["state"], "done"), pc.is_in(av["id"], listed["id"].combine_chunks())))
+    columns = (failed[name].to_pylist() for name in ("id", "state", "reason"))
+    return {clip_id: (state, reason) for clip_id, state, reason in zip(*columns, strict=True)}
 
 
 def _complete_columns(corpus: Corpus, models: Mapping[str, str]) -> list[Column]:
@@ -160,12 +208,13 @@ def check_complete(url: str, column: Column, committed: int, shards: int) -> Non
         raise CorpusError(f"{shards - committed} of {shards} shards of {url} {lacking} yet; build first")
 
 
-def _joined(rows: list[pa.Table], facts: list[pa.Table]) -> pd.DataFrame:
-    listed, known = (pa.concat_tables(tables).to_pandas(use_threads=False) for tables in (rows, facts))
+def _joined(rows: list[pa.Table], facts: list[pa.Table], outcomes: Mapping[str, tuple[str, str | None]]) -> ClipBatch:
+    table = pa.concat_tables(rows)
+    listed, known = (each.to_pandas(use_threads=False) for each in (table, pa.concat_tables(facts)))
     for name in {"labels", "captions"} & set(listed.columns):
         # A missing list counts as an empty one here as elsewhere, also in an expression over the columns.
         listed[name] = [() if texts is None else texts for texts in listed[name]]
-    return listed.merge(known, on="id", how="inner", validate="one_to_one")
+    return ClipBatch(table, listed.merge(known, on="id", how="inner", validate="one_to_one"), outcomes)
 
 
 class SelectionError(RecipeError):
@@ -219,11 +268,15 @@ def named_columns(where: str | None) -> set[str] | None:
 def reads_scores(settings: PackBlock) -> bool:
     """Return whether a pack's selection reads scores, which depend on a scorer.
 
+    Near-duplicates are compared by the sound vectors of a scorer only if the settings name one.
+
     Raises:
         SelectionError: When the selection is not valid.
     """
     named = named_columns(settings.where) or set()
-    return bool(settings.keep_top or settings.keep_per_label) or not named.isdisjoint(SCORE.selectable)
+    compares_sounds = settings.dedup is not None and settings.scorer is not None
+    ranks = settings.keep_top is not None or settings.keep_per_label is not None
+    return compares_sounds or ranks or not {*named, settings.weight}.isdisjoint(SCORE.selectable)
 
 
 def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:

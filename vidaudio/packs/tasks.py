@@ -41,6 +41,7 @@ class PackTask:
         settings, plan_hash: Settings and plan hash of the whole pack.
         samples: Samples of the shard, in order.
         sources: Folder of the input cache; None to read the corpus's tables.
+        weights: Weights of the samples; None for a pack without weights.
     """
 
     split: str
@@ -50,6 +51,7 @@ class PackTask:
     plan_hash: str
     samples: tuple[PackedSample, ...]
     sources: str | None = None
+    weights: tuple[float, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -70,6 +72,7 @@ class SampleColumns:
         lengths: Number of sound samples, int64.
         first_frames, frames: First picture and number of pictures, int32.
         kind: Letter before the sample's number in its key, `s` or `w`.
+        weights: Weight of each selected clip, float32; None for a pack without weights.
     """
 
     ids: pa.Array
@@ -81,9 +84,14 @@ class SampleColumns:
     first_frames: np.ndarray
     frames: np.ndarray
     kind: str
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
+
+    def weights_between(self, first: int, last: int) -> tuple[float, ...] | None:
+        """Return the weights of the samples from `first` to before `last`; None for a pack without weights."""
+        return None if self.weights is None else tuple(self.weights[self.clips[first:last]].tolist())
 
     def between(self, first: int, last: int) -> tuple[PackedSample, ...]:
         """Return the samples from `first` to before `last`."""
@@ -129,8 +137,8 @@ class PackTasks(Sequence[PackTask]):
         if isinstance(place, slice):
             return self._of(self.places[place])
         split, number, first, last = self.places[place]
-        samples = self.columns.between(first, last)
-        return PackTask(split, number, self.folder, self.settings, self.plan_hash, samples, self.sources)
+        samples, weights = self.columns.between(first, last), self.columns.weights_between(first, last)
+        return PackTask(split, number, self.folder, self.settings, self.plan_hash, samples, self.sources, weights)
 
     def __iter__(self) -> Iterator[PackTask]:
         return (self[place] for place in range(len(self)))

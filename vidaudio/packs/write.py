@@ -29,7 +29,7 @@ from vidaudio.shards.commit import CommitRecord, encode_table, read_record
 from vidaudio.shards.parallel_read import read_tables
 from vidaudio.shards.store import Store
 from vidaudio.shards.tar import Member, ShardWriter, list_members
-from vidaudio.stream.index import INDEX_FILE, sample_schema, table_schema
+from vidaudio.stream.index import INDEX_FILE, WEIGHT, sample_schema, table_schema
 from vidaudio.stream.index_writer import IndexWriter
 from vidaudio.stream.vector_columns import VectorColumn
 
@@ -40,30 +40,36 @@ def pack_shard(corpus: Corpus, task: PackTask, models: Mapping[str, str]) -> Com
     table_at = f"{task.folder}/{task.name}.parquet"
     if store.exists(table_at):
         return read_record(store, table_at)
-    audio = sound_format(task.settings.audio)
     with store.workspace() as scratch, gathered(corpus, task, models, scratch) as clips:
         tar = scratch / "shard.tar"
         described: list[dict[str, Any]] = []
+        weighted = [{}] * len(task.samples) if task.weights is None else [{WEIGHT: own} for own in task.weights]
         with ShardWriter(tar) as writer:
-            for sample in task.samples:
-                facts, parts = _encode(clips, sample, audio, split=task.split, with_frames=task.settings.frames)
+            for sample, weight in zip(task.samples, weighted, strict=True):
+                facts, parts = _encode(clips, sample, task, weight)
                 writer.write(sample.key, parts)
                 described.append(facts)
         target = f"{task.folder}/{task.name}.tar"
         inside, sha, size = list_members(tar), sha256_of(tar), tar.stat().st_size
         if not store.put_new(target, tar):
             inside, sha, size = _standing_tar(store, target, scratch)
-        table = _sample_table(described, inside, audio, clips.columns)
+        table = _sample_table(described, inside, task, clips.columns)
         record = CommitRecord("pack", task.number, task.plan_hash, table.num_rows, f"{task.name}.tar", sha, size)
         store.create(table_at, encode_table(table, record))
         return record
 
 
 def finish_pack(corpus: Corpus, plan: PackPlan) -> None:
-    """Write the index, which loaders map into memory, and the card; call when every shard exists."""
+    """Write the index, which loaders map into memory, the list of what is left out, and the card.
+
+    Call when every shard exists.
+    """
     from vidaudio.packs.card import CARD_FILE, write_card
+    from vidaudio.packs.left_out import LEFT_OUT_FILE, write_left_out
 
     standing = corpus.store.list(plan.folder)
+    if LEFT_OUT_FILE not in standing:
+        write_left_out(corpus, plan)
     if INDEX_FILE not in standing:
         write_pack_index(corpus, plan.folder)
     if CARD_FILE not in standing:
@@ -81,7 +87,8 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
     """
     described = read_pack_file(corpus.store, folder)
     columns = [with_fingerprint(corpus.store, column) for column in described.vector_columns]
-    schema = sample_schema(columns)
+    weight = described.settings.weight
+    schema = sample_schema(columns, weighted=weight is not None)
     tars: list[str | None] = []
     with corpus.store.workspace() as scratch, IndexWriter(schema, scratch) as writer:
         names = (f"{folder}/{name}.parquet" for name in described.shards)
@@ -99,6 +106,7 @@ def write_pack_index(corpus: Corpus, folder: str) -> None:
             "plan_hash": described.plan_hash,
             "generation": described.generation,
             "removed_samples": described.removed_samples,
+            **({} if weight is None else {WEIGHT: weight}),
         }
         writer.write(scratch / INDEX_FILE, metadata)
         corpus.store.put(f"{folder}/{INDEX_FILE}", scratch / INDEX_FILE)
@@ -121,9 +129,10 @@ class _Sound(NamedTuple):
 
 
 def _encode(
-    clips: GatheredClips, sample: PackedSample, audio: str, *, split: str, with_frames: bool
+    clips: GatheredClips, sample: PackedSample, task: PackTask, weight: Mapping[str, float]
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the facts and the tar members of one sample."""
+    """Return the facts and the tar members of one sample; `weight` is what it says of its weight, if it has one."""
+    audio = sound_format(task.settings.audio)
     gathered_clip = clips[sample.clip_id]
     facts, clip = gathered_clip.facts, gathered_clip.row
     segment = sample.segment
@@ -132,13 +141,14 @@ def _encode(
     shift = sound.shift_seconds
     described = describe(
         clip,
-        split,
+        task.split,
         start_seconds=clip.start_seconds + shift,
         samples=sound.samples,
         audio_start_seconds=sound.start_seconds,
         frame_seconds=[s - shift for s in facts["frame_seconds"][frames]],
         grid_seconds=[s - shift for s in facts["grid_seconds"][frames]],
     )
+    described |= weight
     end_seconds = shift + sound.samples / clips.sample_rate
     vectors = [
         (column, vectors_of_segment(column, gathered_clip.vectors[column.encoder], segment, shift, end_seconds))
@@ -146,7 +156,7 @@ def _encode(
     ]
     told = described_vectors(vectors)
     parts = sample_members(audio, sound.data, {c.member: own.values for c, own in vectors}, described | told)
-    if with_frames:
+    if task.settings.frames:
         spans = list(zip(facts["frame_offsets"], facts["frame_lengths"], strict=True))[frames]
         parts |= {f"{n:03d}.jpg": clips.read(*span, sample.shard) for n, span in enumerate(spans)}
     seconds = {c.seconds: told["vectors_seconds"][c.encoder] for c in clips.columns if c.input == "sound"}
@@ -186,11 +196,12 @@ def _cut(values: np.ndarray, start: int, samples: int) -> np.ndarray:
 def _sample_table(
     described: Sequence[Mapping[str, Any]],
     inside: Mapping[str, Member],
-    audio: str,
+    task: PackTask,
     columns: Sequence[VectorColumn],
 ) -> pa.Table:
+    audio = sound_format(task.settings.audio)
     rows = [{**facts, **sample_places(inside, facts["key"], audio, columns)} for facts in described]
-    return pa.Table.from_pylist(rows, schema=table_schema(columns))
+    return pa.Table.from_pylist(rows, schema=table_schema(columns, weighted=task.weights is not None))
 
 
 def _standing_tar(store: Store, name: str, scratch) -> tuple[dict[str, Member], str, int]:

@@ -27,7 +27,6 @@ from vidaudio.maintenance.remove import enforce_removals
 from vidaudio.maintenance.status import CorpusStatus, corpus_status, status_of
 from vidaudio.media.outcomes import Reason
 from vidaudio.packs.plan import PackExistsError, begin_pack, check_selection, missing_tasks, plan_pack
-from vidaudio.packs.selection import reads_scores
 from vidaudio.pipeline.dask.cluster import check_scheduler, connected
 from vidaudio.pipeline.preflight import check_request, read_request, with_precision
 from vidaudio.pipeline.retry import nothing_retried, plan_retry
@@ -36,7 +35,7 @@ from vidaudio.pipeline.shard_tasks import missing_shards, run_pack_tasks, run_sh
 from vidaudio.pipeline.stages import PACK, use_vectors
 from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder, recorded_encoder
 from vidaudio.pipeline.stages.fused import finish_interrupted
-from vidaudio.pipeline.stages.scorer_files import chosen_scores
+from vidaudio.pipeline.stages.scorer_files import scorer_of_pack
 from vidaudio.pipeline.up_to_date import is_up_to_date, record_up_to_date, request_hash
 from vidaudio.shards.maintenance_lock import LockHeld, maintenance_lock
 from vidaudio.shards.orphans import sweep_orphans
@@ -232,8 +231,8 @@ def _pack(
     """Plan a pack, run the missing tasks, and finish the pack if none failed; return whether any were missing."""
     from vidaudio.packs.write import finish_pack
 
-    if reads_scores(settings):
-        scorer = chosen_scores(corpus, settings.scorer)
+    scorer = scorer_of_pack(corpus, settings)
+    if scorer is not None:
         settings, models = settings.model_copy(update={"scorer": scorer}), {**models, SCORE.stage: scorer}
     plan = plan_pack(corpus, settings, models)
     begin_pack(corpus, plan, models)

@@ -44,6 +44,9 @@ class StreamConfig:
         gain_range: Bounds of the gain of each source, drawn uniformly; None applies no gain (CLIPSep trains with 0.5 to
             1.5).
         block_shards: Number of shards that are mixed with one another in an epoch.
+        use_weights: Whether the samples of a pack with weights are drawn by them: in an epoch as often as their share
+            of all weights says, rounded up or down, by turns in different epochs. Otherwise each comes once. Without
+            `shuffle`, weights are not used.
 
     With whom a sample is mixed:
         partners: `neighbours`: an epoch is cut into groups, and each sample comes once. `uniform`: each sample comes
@@ -80,6 +83,7 @@ class StreamConfig:
     cache_bytes: int = DEFAULT_CACHE_BYTES
     sample_rate: int | None = None
     vectors: str | tuple[str, ...] | None = None
+    use_weights: bool = True
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():

@@ -72,7 +72,7 @@ class BlockOrder:
         return self._layouts.get(
             epoch,
             lambda: epoch_layout(
-                self.samples.counts.usable,
+                self.samples.draws(epoch),
                 seed=config.seed,
                 epoch=epoch,
                 size=self.size,
@@ -87,7 +87,7 @@ class BlockOrder:
     def _permute(self, epoch: int, block: int) -> np.ndarray:
         found = []
         for shard in self._layout(epoch).shards(block).tolist():
-            found.append(self.samples.of_shard(shard))
+            found.append(self.samples.drawn(shard, epoch))
             if len(found) % SHARDS_BETWEEN_RELEASES == 0:
                 self.samples.index.release_pages()
         rows = np.concatenate(found)
@@ -98,7 +98,7 @@ class BlockOrder:
     def _cut(self, epoch: int, block: int) -> np.ndarray:
         """Return all groups of a block, int `[groups, size]`.
 
-        Samples that do not fill a last group go to the next block, so that each sample comes once in an epoch. They are
+        Samples that do not fill a last group go to the next block, so that each draw comes once in an epoch. They are
         the last samples of the block's own order, so they are known without cutting the block before into groups.
         """
         before, end = (int(n) for n in self._layout(epoch).samples[block : block + 2])

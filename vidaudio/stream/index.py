@@ -40,7 +40,10 @@ INDEX_FILE = "index.arrow"
 _METADATA_KEY = b"vidaudio"
 _LAYOUT_KEY = b"vidaudio.layout"
 
-# Columns of every pack; the columns of its vectors stand before the last.
+# Column of a pack whose samples have weights, and key of the metadata with the name of the column that they are from.
+WEIGHT = "weight"
+
+# Columns of every pack; the columns of its vectors and weights stand before the last.
 _BASE_FIELDS = (
     ("key", pa.string()),
     ("id", pa.string()),
@@ -58,18 +61,19 @@ _BASE_FIELDS = (
 )
 
 
-def table_schema(columns: Sequence[VectorColumn]) -> pa.Schema:
-    """Return the schema of the tables of a pack with these vector columns."""
+def table_schema(columns: Sequence[VectorColumn], *, weighted: bool = False) -> pa.Schema:
+    """Return the schema of the tables of a pack with these vector columns, and with weights or without."""
     fields = list(_BASE_FIELDS)
     for column in columns:
         fields += [(column.offset, pa.int64()), (column.length, pa.int64())]
         fields += [(column.seconds, pa.list_(pa.float64()))] if column.input == "sound" else []
+    fields += [(WEIGHT, pa.float32())] if weighted else []
     return pa.schema(fields)
 
 
-def sample_schema(columns: Sequence[VectorColumn]) -> pa.Schema:
-    """Return the schema of the index of a pack with these vector columns: its tables, and the shard of each row."""
-    return table_schema(columns).append(pa.field("shard", pa.int32()))
+def sample_schema(columns: Sequence[VectorColumn], *, weighted: bool = False) -> pa.Schema:
+    """Return the schema of the index of a pack: that of its tables, and the shard of each row."""
+    return table_schema(columns, weighted=weighted).append(pa.field("shard", pa.int32()))
 
 
 # Schema of a pack with the vectors of the corpus's own encoder only.
@@ -113,6 +117,7 @@ class TrainingIndex:
         tar_rows: Number of rows of each such run.
         mapping: Memory map of the file; None if the file was read into memory.
         vectors: Vector columns of the pack, the first one first.
+        weight: Name of the clips' column that the samples' weights are from; None for a pack without weights.
     """
 
     store: Store
@@ -131,6 +136,7 @@ class TrainingIndex:
     tar_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64), repr=False, compare=False)
     mapping: mmap.mmap | None = field(default=None, repr=False, compare=False)
     vectors: tuple[VectorColumn, ...] = ()
+    weight: str | None = None
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -236,7 +242,8 @@ def read_index(
     file = open_batches(source)
     described = described_in(file.schema.metadata or {}, _METADATA_KEY)
     columns = columns_in(described)
-    table = read_batches(file, source.size(), sample_schema(columns), let_go, is_known=is_known)
+    schema = sample_schema(columns, weighted=described.get(WEIGHT) is not None)
+    table = read_batches(file, source.size(), schema, let_go, is_known=is_known)
     tars = len(described["tars"])
     layout = table.schema.metadata.get(_LAYOUT_KEY)
     runs = read_runs(layout_of(table) if layout is None else parse_json(layout), table.num_rows, tars)
@@ -309,6 +316,7 @@ def open_index(
         tar_rows=np.asarray([rows for _, _, rows in runs], np.int64),
         mapping=mapping,
         vectors=columns_in(described),
+        weight=described.get(WEIGHT),
     )
 
 

@@ -161,6 +161,8 @@ def described_in(metadata: Mapping[bytes, bytes], key: bytes) -> dict[str, Any]:
         raise BadIndex(f"its frames per second are {str(frames)[:40]}")
     if not isinstance(described.get("plan_hash", ""), str) or not _is_whole(described.get("generation", 0)):
         raise BadIndex("it names no plan")
+    if not isinstance(described.get("weight"), str | None):
+        raise BadIndex("it names no column of weights")
     check_fingerprint(described["encoder"])
     return described
 
@@ -344,6 +346,10 @@ def _check_numbers(rows: pa.Table, columns: Sequence[VectorColumn], tars: int, a
     if not np.isfinite(rows["audio_start_seconds"].to_numpy()).all():
         raise BadIndex("its column audio_start_seconds holds values that are no times")
     pictures, times = (pc.list_value_length(rows[name]) for name in ("frame_seconds", "grid_seconds"))
+    if "weight" in rows.column_names:
+        weights = rows["weight"].to_numpy()
+        if not ((weights >= 0) & (weights <= 1)).all():
+            raise BadIndex("its column weight holds what is no weight between 0 and 1")
     # A pack of sounds has grid times to place windows, and no pictures.
     if not pc.all(pc.or_(pc.equal(pictures, times), pc.equal(pictures, 0))).as_py():
         raise BadIndex("its columns frame_seconds and grid_seconds do not pair up")

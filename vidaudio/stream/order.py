@@ -21,7 +21,7 @@ LEAST_SAMPLES_A_SOURCE = 8
 MAX_OPEN_LOOKED_AT = 64
 
 # Purposes of random numbers: the first number of every generator's key, so that no two uses share their draws.
-SHARD_ORDER, BLOCK_ORDER, WINDOWS, PARTNERS, SPARES, CORPORA, TEXTS = range(1, 8)
+SHARD_ORDER, BLOCK_ORDER, WINDOWS, PARTNERS, SPARES, CORPORA, TEXTS, WEIGHTS = range(1, 9)
 
 
 def generator(purpose: int, seed: int, first: int, second: int = 0) -> np.random.Generator:

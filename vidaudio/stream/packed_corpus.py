@@ -87,7 +87,9 @@ class PackedCorpus:
         self._check_rate()
         self._checked = self.index.stamp
         self._check_vectors()
-        self.counts = count_usable(self.index, self.windows)
+        # An evaluation reads every sample once, whatever it weighs.
+        weighted = config.use_weights and config.shuffle and self.index.weight is not None
+        self.counts = count_usable(self.index, self.windows, weighted=weighted)
         self.sizes = self.index.store.list("") if self._cache is not None else {}
         self._check_cache()
         if config.frames:
@@ -112,7 +114,7 @@ class PackedCorpus:
     @functools.cached_property
     def samples(self) -> UsableSamples:
         """Samples that have a window of the configured shape."""
-        return UsableSamples(self.index, self.windows, self.counts)
+        return UsableSamples(self.index, self.windows, self.counts, self.config.seed)
 
     @functools.cached_property
     def groups(self) -> Groups:
@@ -272,7 +274,7 @@ class PackedCorpus:
             _ = self._frames_column
 
     def _check_pictures(self) -> None:
-        shards = np.flatnonzero(self.counts.usable)
+        shards = self.counts.drawable
         first = self.samples.of_shard(int(shards[0]))[0] if len(shards) else 0
         if len(self.index):
             self.reader.pictures(int(first), (0,))

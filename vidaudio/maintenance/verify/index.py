@@ -18,7 +18,7 @@ from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.manifest_files import local_copy
 from vidaudio.maintenance.verify.packs import SHARD_AGAIN, Pack
 from vidaudio.shards.checksum import file_checksum_ok
-from vidaudio.stream.index import INDEX_FILE, read_index, sample_schema
+from vidaudio.stream.index import INDEX_FILE, WEIGHT, read_index, sample_schema
 from vidaudio.stream.index_checks import columns_in
 
 INDEX_AGAIN = "delete it and pack again: it is made from the tables"
@@ -42,7 +42,7 @@ class PackIndex:
         self._table = table.replace_schema_metadata(None)
         self._rows = np.full(shards, -1)
         self._equal = np.zeros(shards, bool)
-        if self._table.schema == sample_schema(self.columns):
+        if self._table.schema == sample_schema(self.columns, weighted=self.described.get(WEIGHT) is not None):
             # If rows of different shards are mixed up, these bounds mean nothing, but then some comparison fails.
             bounds = np.searchsorted(self._table["shard"].to_numpy(), np.arange(shards + 1, dtype=np.int32))
             self._bounds: np.ndarray | None = bounds
@@ -138,6 +138,7 @@ def _otherwise(corpus: Corpus, pack: Pack, described: dict[str, Any]) -> list[st
         "plan_hash": pack.described.plan_hash,
         "generation": pack.described.generation,
         "removed_samples": pack.described.removed_samples,
+        WEIGHT: pack.described.settings.weight,
     }
     return [key for key, value in wanted.items() if described.get(key) != value]
 

@@ -26,6 +26,7 @@ from vidaudio.maintenance.verify.packs import (
     Pack,
     RebuiltPlan,
     check_card,
+    check_left_out,
     check_pack_strays,
     check_samples,
     describe_pack,
@@ -145,7 +146,7 @@ def _check_columns(
         looked_at: list[tuple[Pack, Findings]] = []
         for folder, (described, sizes) in packs.items():
             assert facts is not None
-            pack = Pack(folder, described, sizes, encoders, seen.vectors, facts, plans[folder].keys, removed)
+            pack = Pack(folder, described, sizes, encoders, seen.vectors, facts, plans[folder], removed)
             looked_at.append((pack, _check_pack(corpus, pack, share, side_by_side, bar)))
             owed.add(pack)
         for pack, found in looked_at:
@@ -210,6 +211,7 @@ def _check_pack(corpus: Corpus, pack: Pack, share: Sampler, side_by_side: Callab
     check_pack_strays(pack, findings)
     if not findings.problems:
         check_samples(pack, findings)
+    check_left_out(corpus, pack, findings)
     check_card(corpus, pack, findings)
     return findings
 

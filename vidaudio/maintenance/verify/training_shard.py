@@ -21,7 +21,7 @@ from vidaudio.maintenance.verify.split_leaks import sources_by_side
 from vidaudio.maintenance.verify.vector_digests import DIGEST_BYTES, vector_digest
 from vidaudio.packs.description import PACK_FILE
 from vidaudio.shards.commit import CommitRecord
-from vidaudio.stream.index import table_schema
+from vidaudio.stream.index import WEIGHT, table_schema
 from vidaudio.stream.vector_columns import VectorColumn
 from vidaudio.stream.vector_files import read_vectors
 
@@ -80,7 +80,8 @@ def check_training_shard(
         findings.add_problem(table_at, f"is the table of {record.tar}, {record.rows:,} rows", SHARD_AGAIN)
     if record.plan_hash != pack.described.plan_hash:
         findings.add_problem(table_at, f"was made under another plan than {PACK_FILE} names", PACK_AGAIN)
-    if table.schema.remove_metadata() != table_schema(pack.described.vector_columns):
+    weighted = pack.described.settings.weight is not None
+    if table.schema.remove_metadata() != table_schema(pack.described.vector_columns, weighted=weighted):
         findings.add_problem(table_at, "has other columns than this version writes", SHARD_AGAIN)
         return result
     result.tar = record.tar
@@ -92,7 +93,8 @@ def check_training_shard(
         findings.add_problem(table_at, f"holds samples of clips that were removed: {named(late)}", REMOVE_AGAIN)
     findings.counts["training_samples"] += len(rows)
     keys = [row["key"] for row in rows]
-    if pack.plan is not None and keys_digest(keys) != pack.plan.get(name):
+    weights = table[WEIGHT].to_pylist() if weighted else None
+    if pack.plan.keys is not None and keys_digest(keys, weights) != pack.plan.keys.get(name):
         findings.add_problem(table_at, "does not hold the samples that the plan gives it", SHARD_AGAIN)
     listed = pack.facts.of(row["id"] for row in rows)
     result.last_shard = max((clip["shard"] for clip in listed.values()), default=0)
@@ -153,7 +155,8 @@ def _sample_complaints(tar: OpenTar, row: Mapping[str, Any], pack: Pack, listed:
     except DAMAGE as error:
         yield f"cannot be read ({type(error).__name__})"
         return
-    if {key: described.get(key) for key in DESCRIBED} != {key: row[key] for key in DESCRIBED}:
+    repeated = [*DESCRIBED, *([WEIGHT] if WEIGHT in row else [])]
+    if {key: described.get(key) for key in repeated} != {key: row[key] for key in repeated}:
         yield "describes itself otherwise than its row"
     for column in pack.described.vector_columns:
         digests = pack.vectors.get(column.encoder)

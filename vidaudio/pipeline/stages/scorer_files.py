@@ -7,12 +7,14 @@ import hashlib
 import json
 from pathlib import Path
 
-from vidaudio.corpus.columns import SCORE
+from vidaudio.config.corpus import PackBlock
+from vidaudio.corpus.columns import PACKS, SCORE
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.correspondence.scorer import Scorer, ScorerFileError
 from vidaudio.errors import ScorerError
 from vidaudio.json_values import parse_object
-from vidaudio.packs.description import is_plain_name
+from vidaudio.packs.description import PACK_FILE, is_plain_name, read_pack_file
+from vidaudio.packs.selection import reads_scores
 from vidaudio.pipeline.stages.embed import recorded_encoder
 
 FOLDER = "scorers"
@@ -129,10 +131,28 @@ def chosen_scores(corpus: Corpus, name: str | None) -> str:
             f"vidaudio score {corpus.url}"
         )
     if name is None and len(names) > 1:
-        raise ScorerError(f"{corpus.url} has scores by {', '.join(names)}; name one with --set scorer=NAME")
+        raise ScorerError(f"{corpus.url} has scores by {', '.join(names)}; name one: pack --scorer NAME")
     if name is not None and name not in names:
         raise ScorerError(f"{corpus.url} has no scores by {name}; it has some by {', '.join(names)}")
     return name or names[0]
+
+
+def scorer_of_pack(corpus: Corpus, settings: PackBlock) -> str | None:
+    """Return the name of the scorer whose scores a pack reads; None if it reads none.
+
+    Near-duplicates are compared by sound if there are scores. A pack that exists keeps what it was made with.
+
+    Raises:
+        ScorerError: As `chosen_scores`, if the selection needs scores or the settings name a scorer.
+    """
+    if reads_scores(settings):
+        return chosen_scores(corpus, settings.scorer)
+    if settings.dedup is None:
+        return settings.scorer
+    folder = f"{PACKS}/{settings.name}"
+    if not corpus.store.exists(f"{folder}/{PACK_FILE}"):
+        return chosen_scores(corpus, None) if corpus.store.folders(SCORE.folder) else None
+    return read_pack_file(corpus.store, folder).settings.scorer
 
 
 def scorer_hash(corpus: Corpus, name: str) -> str:

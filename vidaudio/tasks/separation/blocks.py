@@ -104,6 +104,7 @@ class DataBlock(BatchBlock):
     same_source: bool = Field(False, description="with uniform partners, let sources meet themselves, as in the papers")
     distant_candidates: int = Field(8, ge=1, description="with distant partners, out of how many the least alike comes")
     across_corpora: bool = Field(False, description="of several corpora, mix samples of different ones")
+    use_weights: bool = Field(True, description="draw the samples of a pack with weights (pack.weight) by them")
 
     @field_validator("gain_range")
     @classmethod

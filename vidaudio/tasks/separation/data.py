@@ -77,6 +77,7 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         same_source=block.same_source,
         distant_candidates=block.distant_candidates,
         across_corpora=block.across_corpora,
+        use_weights=block.use_weights,
         **common,
     )
     train_stream = MixtureStream(weights, training)

@@ -67,6 +67,7 @@ class SeparationTask(TrainingTask):
         "data.same_source",
         "data.distant_candidates",
         "data.across_corpora",
+        "data.use_weights",
         "data.block_shards",
         "data.window_frames",
         "data.frame_spacing_seconds",
