@@ -74,6 +74,11 @@ def test_scores_of_another_tool_become_probabilities(copied: Corpus, tmp_path: P
     assert verify_corpus(copied.url).ok
     packed = pack(copied.url, PackBlock(name="kept", where="p_corresponds > 0.5"), progress=False)
     assert packed is not None
+    # Near-duplicates are found by pictures alone: there are no vectors of sound.
+    alike = {"picture": 0.5, "sound": 0.9}
+    pack(copied.url, PackBlock(name="few", dedup=alike, where="p_corresponds > 0.5"), progress=False)
+    left_out = pd.read_parquet(Path(copied.url, "training", "few", "left_out.parquet"))
+    assert (left_out["reason"] == "near_duplicate").any()
     # Again: the same files, nothing new.
     import_scores(copied.url, path)
     assert rows(copied, "imagebind") == found

@@ -44,13 +44,15 @@ def picture_vectors(corpus: Corpus, encoder: str) -> Iterator[ClipVectors]:
 
 
 def sound_vectors(corpus: Corpus, scorer: str) -> Iterator[ClipVectors]:
-    """Yield the vector of the sound of every clip, of the shards that are scored.
+    """Yield the vector of the sound of every clip, of the shards that are scored; scores of other tools have none.
 
     Args:
         corpus: The corpus.
         scorer: Name of the scorer.
     """
     for shard, table in _tables(corpus, SCORE.model_folder(scorer), "sound_vector"):
+        if table["sound_vector"].null_count:
+            continue
         yield ClipVectors(shard, table["id"].to_pylist(), unit_rows(_matrix(table["sound_vector"])))
 
 

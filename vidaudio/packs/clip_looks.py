@@ -50,6 +50,8 @@ def near_duplicates(
     if settings.scorer is not None:
         # Half precision: only the candidates that pictures leave are compared by sound.
         sounds = _rows(sound_vectors(corpus, models[SCORE.stage]), ids, shards, np.float16)
+        # Scores of another tool have no vectors.
+        sounds = sounds if sounds.shape[1] else None
     return find_near_duplicates(ClipLooks(pictures, sounds, dedup.picture, dedup.sound), order)
 
 
