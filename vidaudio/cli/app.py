@@ -17,6 +17,7 @@ from vidaudio.cli import (
     listening,
     manifest,
     models,
+    search,
     sounds,
     verify,
 )
@@ -41,6 +42,7 @@ app.command()(models.separate)
 app.command()(gap.gap)
 app.command(name="fit-scorer")(correspondence.fit_scorer)
 app.command()(correspondence.score)
+app.command()(search.search)
 app.command(name="listening-test")(listening.listening_test)
 app.command()(demo.demo)
 
