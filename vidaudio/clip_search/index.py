@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 # A search looks into this share of the cells, and into more where those hold too few clips that may be shown.
-PROBED_SHARE = 1 / 16
+PROBED_SHARE = 1 / 8
 MEAN_KEY = b"vidaudio.mean"
 ROWS_SCHEMA = pa.schema([("id", pa.string()), ("shard", pa.int64()), ("length", pa.float32())])
 
@@ -160,12 +160,9 @@ def _opened(corpus: Corpus, encoder: str) -> CellIndex | None:
         return None
     if not isinstance(cells, faiss.IndexIVFFlat) or not cells.ntotal == table.num_rows == recorded.rows:
         return None
-    return _index(cells, table, mean) if cells.d == len(mean) else None
-
-
-def _index(cells: faiss.IndexIVFFlat, table: pa.Table, mean: np.ndarray) -> CellIndex:
-    ids = table["id"].combine_chunks()
-    return CellIndex(cells, ids, table["shard"].to_numpy(), table["length"].to_numpy(), mean)
+    if cells.d != len(mean):
+        return None
+    return CellIndex(cells, table["id"].combine_chunks(), table["shard"].to_numpy(), table["length"].to_numpy(), mean)
 
 
 def build_index(corpus: Corpus, encoder: str, *, progress: bool = True) -> CellIndex | None:
@@ -183,20 +180,31 @@ def build_index(corpus: Corpus, encoder: str, *, progress: bool = True) -> CellI
             kept = np.flatnonzero(shown.of_shard(part.shard, part.ids))
             yield ClipVectors(part.shard, [part.ids[row] for row in kept], part.vectors[kept])
 
-    sample, mean, count = _looked_through(parts("reading vectors"), corpus.clips)
+    index = index_of(parts, corpus.clips)
+    if index is not None:
+        _write(corpus, encoder, index, state)
+    return index
+
+
+def index_of(parts: Callable[[str], Iterator[ClipVectors]], clips: int) -> CellIndex | None:
+    """Return an index of vectors that come in parts; None where they are few.
+
+    Args:
+        parts: Function that yields the vectors, always the same ones; its argument names the pass, for a progress bar.
+        clips: Number of clips that have vectors, at most.
+    """
+    sample, mean, count = _looked_through(parts("reading vectors"), clips)
     if count <= vector_index.EXACT_VECTORS:
         return None
     cells = vector_index.empty_cells(unit(sample - mean), count)
-    tables = [ROWS_SCHEMA.empty_table()]
+    ids, shards, lengths = [], [], []
     for part in parts("indexing"):
         centred = part.vectors - mean
         cells.add(unit(centred))
-        lengths = np.linalg.norm(centred, axis=1)
-        columns = [pa.array(part.ids, pa.string()), np.full(len(part.ids), part.shard), lengths.astype(np.float32)]
-        tables.append(pa.table(columns, schema=ROWS_SCHEMA))
-    table = pa.concat_tables(tables).combine_chunks()
-    _write(corpus, encoder, cells, table, mean, state)
-    return _index(cells, table, mean)
+        ids.append(pa.array(part.ids, pa.string()))
+        shards.append(np.full(len(part.ids), part.shard, np.int64))
+        lengths.append(np.linalg.norm(centred, axis=1).astype(np.float32))
+    return CellIndex(cells, pa.concat_arrays(ids), np.concatenate(shards), np.concatenate(lengths), mean)
 
 
 def _looked_through(parts: Iterator[ClipVectors], clips: int) -> tuple[np.ndarray, np.ndarray, int]:
@@ -220,14 +228,13 @@ def _state(corpus: Corpus, encoder: str, rows: int, *, removals: int | None = No
     return IndexState(tables_fingerprint(corpus.store, EMBED.model_folder(encoder)), removals, rows)
 
 
-def _write(
-    corpus: Corpus, encoder: str, cells: faiss.IndexIVFFlat, table: pa.Table, mean: np.ndarray, state: IndexState
-) -> None:
+def _write(corpus: Corpus, encoder: str, index: CellIndex, state: IndexState) -> None:
     """Write an index, unless the corpus has changed since; what cannot be written is only built again next time."""
     import faiss
 
     store = corpus.store
-    described = table.replace_schema_metadata({MEAN_KEY: mean.astype("<f4").tobytes()})
+    rows = pa.table([index.ids, index.shards, index.lengths], schema=ROWS_SCHEMA)
+    rows = rows.replace_schema_metadata({MEAN_KEY: index.mean.astype("<f4").tobytes()})
 
     def put(name: str, write: Callable[[Path], object]) -> None:
         with store.workspace() as scratch:
@@ -240,9 +247,9 @@ def _write(
             if _state(corpus, encoder, 0) != state:
                 return
             store.remove(state_name(encoder))
-            put(index_name(encoder), lambda path: faiss.write_index(cells, str(path)))
-            put(rows_name(encoder), lambda path: pq.write_table(described, path))
-            told = IndexState(state.tables, state.removals, table.num_rows).as_dict()
+            put(index_name(encoder), lambda path: faiss.write_index(index.cells, str(path)))
+            put(rows_name(encoder), lambda path: pq.write_table(rows, path))
+            told = IndexState(state.tables, state.removals, len(index.ids)).as_dict()
             store.replace(state_name(encoder), json.dumps(told, indent=2).encode() + b"\n")
     except (LockHeld, StoreError, OSError) as error:
         _log.warning(f"the index of {store.url} is not kept, and the next search builds it again: {error}")
