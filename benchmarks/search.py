@@ -3,9 +3,9 @@
     python -m benchmarks.search [--clips 1000000] [--dimensions 512] [--queries 100] [--quick]
 
 The vectors are synthetic: kinds of things around centres, in one cone, as CLIP's pictures are. Queries are like the
-pictures, or of another cone, like CLIP's words. The index is built by the code of `vidaudio search`, written, and opened
-as a search opens it. The time is that of one search, one at a time, without encoding the query. It is compared with the
-exact ten nearest clips, found by comparing all vectors.
+pictures, or of another cone, like CLIP's words. The index is built by the code of `vidaudio search`, written, and
+opened as a search opens it. The time is that of one search, one at a time, without encoding the query. The clips that
+are found are compared with the exact ten nearest, found by comparing all vectors.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def main() -> None:
         "searches": rows,
         "meets_bars": all(r["median_seconds"] < BAR_SECONDS and r["recall_at_10"] >= BAR_RECALL for r in used),
     }
-    settings = {name: value for name, value in vars(asked).items()} | {"threads": faiss.omp_get_max_threads()}
+    settings = vars(asked) | {"threads": faiss.omp_get_max_threads()}
     write_result("search", settings, results)
     print(results)
 

@@ -120,6 +120,7 @@ def test_a_scorer_and_its_scores(tmp_path: Path):
     assert fitted["clips"] <= 30
     assert 0 <= fitted["mismatched_share"] <= 1
     assert answer("score", corpus)["clips"] == 32
+    assert len(answer("search", corpus, "ringing bell", "-n", 3)["hits"]) == 3
 
 
 def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -101,12 +101,14 @@ class CellIndex:
     def _in_cells(self, asked: np.ndarray, count: int, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         import faiss
 
-        options = {}
+        options: dict[str, Any] = {}
         if not shown.all():
-            options["sel"] = faiss.IDSelectorBitmap(np.packbits(shown, bitorder="little"))
+            # The stubs describe the C++ constructors, which Python does not call.
+            bits = np.packbits(shown, bitorder="little")
+            options["sel"] = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
         probed = max(1, round(self.cells.nlist * PROBED_SHARE))
         while True:
-            parameters = faiss.SearchParametersIVF(nprobe=probed, **options)
+            parameters = faiss.SearchParametersIVF(nprobe=probed, **options)  # type: ignore[call-arg]
             similarity, rows = self.cells.search(asked[None], count, params=parameters)
             # Row -1 stands where the cells hold fewer vectors.
             found = rows[0] >= 0

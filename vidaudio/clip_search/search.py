@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vidaudio.clip_search.clip_facts import read_clip_facts
+from vidaudio.clip_search.clip_facts import ClipFacts, read_clip_facts
 from vidaudio.clip_search.index import open_vectors
 from vidaudio.clip_search.query import (
     SearchQuery,
@@ -112,7 +112,7 @@ def _width(text: str) -> int:
     return sum(wide)
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(_width, column)) for column in zip(*rows, strict=True)]
     padded = ((text + " " * (width - _width(text)) for text, width in zip(row, widths, strict=True)) for row in rows)
     return ["  ".join(row).rstrip() for row in padded]
@@ -219,7 +219,7 @@ def _by_sound(corpus: Corpus, query: SearchQuery, count: int, where: str | None)
 
 
 def _hits(corpus: Corpus, nearest: Nearest, ids: list[str], shards: np.ndarray) -> tuple[SearchHit, ...]:
-    facts = {}
+    facts: dict[str, ClipFacts] = {}
     for shard in np.unique(shards).tolist():
         own = [clip_id for clip_id, its in zip(ids, shards, strict=True) if its == shard]
         facts |= read_clip_facts(corpus, shard, own)
