@@ -4,9 +4,9 @@
 
 The vectors are synthetic: kinds of things around centres, in one cone, as CLIP's pictures are. Queries are like the
 pictures, or of another cone, like CLIP's words. The index is built by the code of `vidaudio search`, written, and
-opened as a search opens it. The time is that of one search, one at a time, without encoding the query;
-the time of the processor is beside it, since the machine may be busy. The clips that
-are found are compared with the exact ten nearest, found by comparing all vectors.
+opened as a search opens it. The time is that of one search, one at a time, without encoding the query; the time of the
+processor is beside it, since the machine may be busy. The clips that are found are compared with the exact ten nearest,
+found by comparing all vectors.
 """
 
 from __future__ import annotations
