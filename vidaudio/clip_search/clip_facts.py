@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from vidaudio.corpus.columns import DOWNLOAD, EXTRACT
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.errors import CorpusError
 from vidaudio.json_values import parse_object
 from vidaudio.media.outcomes import State
 from vidaudio.shards.commit import read_table, table_name
@@ -38,9 +39,13 @@ class ClipFacts:
 
 
 def read_clip_facts(corpus: Corpus, shard: int, ids: Sequence[str]) -> dict[str, ClipFacts]:
-    """Return facts of some clips of a shard, by id."""
+    """Return facts of some clips of a shard, by id.
+
+    Raises:
+        CorpusError: When the corpus's list does not name one of the clips.
+    """
     titles = _titles(corpus, shard, ids)
-    return {
+    found = {
         row["id"]: ClipFacts(
             storable_text(row["source"]),
             storable_text(next(iter(row["labels"] or ()), "")),
@@ -50,6 +55,16 @@ def read_clip_facts(corpus: Corpus, shard: int, ids: Sequence[str]) -> dict[str,
         )
         for row in _rows(corpus.table(shard), ids)
     }
+    _check_all(corpus, ids, found)
+    return found
+
+
+def _check_all(corpus: Corpus, ids: Sequence[str], found: Collection[str]) -> None:
+    if missing := [clip_id for clip_id in ids if clip_id not in found]:
+        raise CorpusError(
+            f"{corpus.url} has vectors of the clip {missing[0]}, and its other tables do not have that clip; "
+            f"`vidaudio verify {corpus.url}` says what is damaged"
+        )
 
 
 def _titles(corpus: Corpus, shard: int, ids: Sequence[str]) -> dict[str, str]:
@@ -95,6 +110,7 @@ def read_clip_media(corpus: Corpus, shard: int, ids: Sequence[str], most_picture
 
     Raises:
         CorruptFileError: When the shard's table or tar is damaged.
+        CorpusError: When the shard does not have one of the clips.
     """
     table, record = read_table(corpus.store, table_name(EXTRACT.folder, shard))
     rows = [row for row in _rows(table, ids) if row["state"] == State.DONE]
@@ -106,4 +122,5 @@ def read_clip_media(corpus: Corpus, shard: int, ids: Sequence[str], most_picture
             chosen = [places[(2 * number + 1) * len(places) // (2 * count)] for number in range(count)]
             sound = tar.read(row["audio_offset"], row["audio_length"])
             found[row["id"]] = ClipMedia(tuple(tar.read(*place) for place in chosen), sound)
+    _check_all(corpus, ids, found)
     return found

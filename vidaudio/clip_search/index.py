@@ -36,6 +36,7 @@ from vidaudio.corpus.tombstones import read_tombstones
 from vidaudio.correspondence.windows import unit
 from vidaudio.errors import StoreError
 from vidaudio.shards.maintenance_lock import LockHeld, maintenance_lock
+from vidaudio.text import first_line
 
 if TYPE_CHECKING:
     import faiss
@@ -158,7 +159,7 @@ def _opened(corpus: Corpus, encoder: str) -> CellIndex | None:
         table = pq.read_table(pa.BufferReader(store.read(rows_name(encoder))), schema=ROWS_SCHEMA)
         mean = np.frombuffer(pq.read_schema(pa.BufferReader(store.read(rows_name(encoder)))).metadata[MEAN_KEY], "<f4")
     except (OSError, RuntimeError, KeyError, ValueError, pa.ArrowException) as error:
-        _log.warning(f"{store.url}/{index_name(encoder)} cannot be read ({error}) and is built again")
+        _log.warning(f"{store.url}/{index_name(encoder)} cannot be read ({first_line(error)}) and is built again")
         return None
     if not isinstance(cells, faiss.IndexIVFFlat) or not cells.ntotal == table.num_rows == recorded.rows:
         return None
@@ -254,4 +255,4 @@ def _write(corpus: Corpus, encoder: str, index: CellIndex, state: IndexState) ->
             told = IndexState(state.tables, state.removals, len(index.ids)).as_dict()
             store.replace(state_name(encoder), json.dumps(told, indent=2).encode() + b"\n")
     except (LockHeld, StoreError, OSError) as error:
-        _log.warning(f"the index of {store.url} is not kept, and the next search builds it again: {error}")
+        _log.warning(f"the index of {store.url} is not kept, and the next search builds it again: {first_line(error)}")

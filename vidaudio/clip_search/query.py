@@ -25,6 +25,7 @@ from vidaudio.separation.resampling import resample
 from vidaudio.shards.commit import committed_shards
 from vidaudio.stream.index_checks import check_fingerprint
 from vidaudio.tasks.separation.query_encoder import IDENTITY_KEYS, encoder_spec
+from vidaudio.text import storable_text
 
 # Of a longer sound, the beginning is compared.
 MOST_SECONDS = 60.0
@@ -60,12 +61,12 @@ class SearchQuery:
             raise UsageError("search for exactly one thing: words, --image FILE or --sound FILE")
         if self.sounds_like and self.sound is None:
             raise UsageError("--sounds-like compares sounds with each other; name one with --sound FILE")
-        if self.text is not None and not self.text.strip():
+        if self.text is not None and not storable_text(self.text).strip():
             raise QueryError("the query is empty; describe what to find in words, such as 'dog barking in the rain'")
 
     def __str__(self) -> str:
         if self.text is not None:
-            return f'"{self.text}"'
+            return f'"{storable_text(self.text)}"'
         if self.image is not None:
             return f"clips that look like {self.image}"
         return f"clips that {'sound like' if self.sounds_like else 'look like the sound of'} {self.sound}"
@@ -136,7 +137,7 @@ def encode_seen(encoder: PictureEncoder, query: SearchQuery) -> np.ndarray:
         return unit(encoder.embed_images([read_picture(query.image)])[0])
     if not isinstance(encoder, ClipEncoder):
         raise QueryError(f"{encoder.name} encodes no words; search by a picture: --image FILE")
-    return unit(encoder.embed_label(str(query.text)))
+    return unit(encoder.embed_label(storable_text(query.text or "")))
 
 
 def heard(path: str | Path) -> np.ndarray:

@@ -24,7 +24,7 @@ from vidaudio.clip_search.shown import shown_clips
 from vidaudio.clip_search.sounds import PicturesByScorer, open_sounds
 from vidaudio.clip_search.vectors import Nearest
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.errors import UsageError
+from vidaudio.errors import CorpusError, UsageError
 from vidaudio.pipeline.stages.scorer_files import chosen_scorer, open_scorer
 from vidaudio.text import number_of, storable_text
 
@@ -192,6 +192,11 @@ def _by_sight(
     vector = encode_seen(load_picture_encoder(corpus, name, weights), query)
     vectors = open_vectors(corpus, name, progress=progress)
     allowed = shown.of_rows(vectors.shards, vectors.ids)
+    if allowed.any() and vector.shape != vectors.mean.shape:
+        raise CorpusError(
+            f"the vectors of {name} in {corpus.url} do not have the {len(vector)} numbers of its encoder; "
+            f"`vidaudio verify {corpus.url}` says what is damaged"
+        )
     nearest = vectors.nearest(vector, count, allowed, is_text=query.text is not None)
     hits = _hits(corpus, nearest, vectors.ids.take(nearest.rows).to_pylist(), vectors.shards[nearest.rows])
     return SearchReport(corpus.url, str(query), name, None, COSINE, int(allowed.sum()), hits)
