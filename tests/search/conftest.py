@@ -9,9 +9,12 @@ import pytest
 
 from tests.report.conftest import browser  # noqa: F401 - a fixture
 from vidaudio import vector_index
+from vidaudio.config.corpus import RunSettings
+from vidaudio.corpus.columns import SCORE
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.demo.corpus import build_world
-from vidaudio.pipeline.score import score
+from vidaudio.pipeline.stages.score import score_shard
+from vidaudio.pipeline.stages.scorer_files import prepare_scores
 from vidaudio.tasks.correspondence.fit import fit_scorer
 from vidaudio.tasks.correspondence.training import FitSettings
 
@@ -24,7 +27,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     build_world(folder, videos_per_kind={"train": 3, "val": 1, "test": 1}, flawed_per_flaw=0, settings=settings)
     corpus = open_corpus(str(folder / "corpus-clip"))
     fit_scorer(corpus.url, settings=FitSettings(steps=4, batch_size=16), progress=False)
-    score(corpus.url, progress=False)
+    prepare_scores(corpus, "default")
+    for shard in range(corpus.shards):
+        score_shard(corpus, shard, SCORE.model_folder("default"), RunSettings())
     return corpus
 
 
