@@ -26,7 +26,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     settings = ("shard_clips=16",)
     build_world(folder, videos_per_kind={"train": 3, "val": 1, "test": 1}, flawed_per_flaw=0, settings=settings)
     corpus = open_corpus(str(folder / "corpus-clip"))
-    fit_scorer(corpus.url, settings=FitSettings(steps=4, batch_size=16), progress=False)
+    fit_scorer(corpus.url, settings=FitSettings(steps=4, batch_size=8), progress=False)
     prepare_scores(corpus, "default")
     for shard in range(corpus.shards):
         score_shard(corpus, shard, SCORE.model_folder("default"), RunSettings())

@@ -96,4 +96,4 @@ def _selection(corpus: Corpus, encoder: str, where: str, scorer: str | None) -> 
             raise ScorerError(f"{corpus.url} has scores by {', '.join(names)}; name one with --scorer")
         models[SCORE.stage] = chosen_scores(corpus, scorer)
     batches = (selected(clips, where, named=NAMED) for clips in usable_clips(corpus, models, columns))
-    return pa.concat_arrays([pa.array([], pa.string()), *(pa.array(clips["id"], pa.string()) for clips in batches)])
+    return pa.array([clip_id for clips in batches for clip_id in clips["id"]], pa.string())
