@@ -33,7 +33,7 @@ from vidaudio.correspondence.windows import unit
 SHARD_CLIPS = 1000
 KINDS = 1500
 NEAREST = 10
-SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4)
+PARTS = (32, 16, 8, 4)
 BAR_SECONDS, BAR_RECALL = 0.2, 0.9
 
 
@@ -86,9 +86,10 @@ def exact_rows(world: World, index: CellIndex, asked: np.ndarray) -> np.ndarray:
     return rows
 
 
-def measured(index: CellIndex, queries: np.ndarray, exact: np.ndarray, share: float, *, is_text: bool) -> dict:
-    """Return times and recall of searches that look into a share of the cells."""
-    clip_index.PROBED_SHARE = share
+def measured(index: CellIndex, queries: np.ndarray, exact: np.ndarray, probed: int, *, is_text: bool) -> dict:
+    """Return times and recall of searches that look into so many cells."""
+    # Another number of cells than that of `vidaudio search` is only measured, and no setting.
+    clip_index.probed_cells = lambda _: probed  # type: ignore[assignment]
     shown = np.ones(len(index.ids), bool)
     seconds, cpu_seconds, recalls = [], [], []
     for query, wanted in zip(queries, exact, strict=True):
@@ -99,7 +100,7 @@ def measured(index: CellIndex, queries: np.ndarray, exact: np.ndarray, share: fl
         recalls.append(len(set(found.rows.tolist()) & set(wanted.tolist())) / NEAREST)
     row = {
         "queries": "words" if is_text else "pictures",
-        "probed_share": share,
+        "probed_cells": probed,
         "median_seconds": round(statistics.median(seconds), 4),
         "slowest_seconds": round(max(seconds), 4),
         "median_cpu_seconds": round(statistics.median(cpu_seconds), 4),
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--quick", action="store_true", help="Only try it: no result is written.")
     asked = parser.parse_args()
-    world, default = World(asked.clips, asked.dimensions), clip_index.PROBED_SHARE
+    world, number_probed = World(asked.clips, asked.dimensions), clip_index.probed_cells
     began = time.perf_counter()
     index = index_of(world.parts, world.clips)
     if index is None:
@@ -132,18 +133,21 @@ def main() -> None:
         queries = {is_text: world.queries(asked.queries, is_text=is_text) for is_text in (False, True)}
         centred = [centred_query(q, index.mean, is_text=is_text) for is_text, some in queries.items() for q in some]
         exact = exact_rows(world, index, np.stack(centred)).reshape(2, asked.queries, NEAREST)
+        cells = index.cells.nlist
+        default = number_probed(cells)
         rows = [
-            measured(index, queries[is_text], exact[int(is_text)], share, is_text=is_text)
+            measured(index, queries[is_text], exact[int(is_text)], probed, is_text=is_text)
             for is_text in (False, True)
-            for share in sorted({default, *SHARES})
+            for probed in sorted({default, *(cells // part for part in PARTS)})
         ]
-    used = [row for row in rows if row["probed_share"] == default]
+    used = [row for row in rows if row["probed_cells"] == default]
     results = {
         "build_seconds": round(build_seconds, 1),
         "open_seconds": round(open_seconds, 3),
         "index_bytes": size,
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
-        "cells": index.cells.nlist,
+        "cells": cells,
+        "probed_cells": default,
         "searches": rows,
         "meets_bars": all(r["median_seconds"] < BAR_SECONDS and r["recall_at_10"] >= BAR_RECALL for r in used),
     }

@@ -40,8 +40,7 @@ def rows(corpus: Corpus) -> int:
 
 
 def test_it_finds_what_a_comparison_with_all_vectors_finds(copied: Corpus, monkeypatch: pytest.MonkeyPatch):
-    # All cells are looked into, which is exact.
-    monkeypatch.setattr(clip_index, "PROBED_SHARE", 1.0)
+    # All of the few cells are looked into, which is exact.
     first, again = found(copied), found(copied)
     assert again == first
     monkeypatch.setattr(vector_index, "EXACT_VECTORS", 50_000)
@@ -67,9 +66,13 @@ def test_cosines_with_a_picture_are_those_of_the_vectors(copied: Corpus):
 
 
 def test_it_looks_further_where_the_nearest_cells_hold_too_few(copied: Corpus, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(clip_index, "PROBED_SHARE", 0.01)
+    monkeypatch.setattr(clip_index, "probed_cells", lambda cells: 1)
     assert len(found(copied, count=39).hits) == 39
     assert len(found(copied, count=1000).hits) == 40
+
+
+def test_a_search_looks_into_a_share_of_the_cells_and_into_enough_of_few():
+    assert [clip_index.probed_cells(cells) for cells in (6, 244, 1000, 3200)] == [6, 64, 64, 200]
 
 
 def test_a_second_search_opens_what_the_first_has_written(copied: Corpus):

@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# A search looks into this share of the cells, and into more where those hold too few clips that may be shown.
-PROBED_SHARE = 1 / 8
+# A search looks into this share of the cells, but into so many at least: where there are few cells, the neighbours of a
+# query are spread over a larger share of them (`python -m benchmarks.search`).
+PROBED_SHARE = 1 / 16
+LEAST_PROBED = 64
 MEAN_KEY = b"vidaudio.mean"
 ROWS_SCHEMA = pa.schema([("id", pa.string()), ("shard", pa.int64()), ("length", pa.float32())])
 
@@ -107,15 +109,20 @@ class CellIndex:
             # The stubs describe the C++ constructors, which Python does not call.
             bits = np.packbits(shown, bitorder="little")
             options["sel"] = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
-        probed = max(1, round(self.cells.nlist * PROBED_SHARE))
+        probed = probed_cells(self.cells.nlist)
         while True:
             parameters = faiss.SearchParametersIVF(nprobe=probed, **options)  # type: ignore[call-arg]
             similarity, rows = self.cells.search(asked[None], count, params=parameters)
-            # Row -1 stands where the cells hold fewer vectors.
+            # Row -1 stands where the cells hold fewer vectors that may be shown: more cells are looked into then.
             found = rows[0] >= 0
             if found.all() or probed >= self.cells.nlist:
                 return rows[0][found], similarity[0][found]
             probed = min(4 * probed, self.cells.nlist)
+
+
+def probed_cells(cells: int) -> int:
+    """Return into how many of an index's cells a search looks."""
+    return min(cells, max(LEAST_PROBED, round(cells * PROBED_SHARE)))
 
 
 def open_vectors(corpus: Corpus, encoder: str, *, progress: bool = True) -> AllVectors | CellIndex:
