@@ -28,6 +28,7 @@ LAYERS = (
     {"pipeline"},
     {"training"},
     {"tasks"},
+    {"clip_search"},
     {"report"},
     {"demo"},
     {"cli"},

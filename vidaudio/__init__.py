@@ -97,6 +97,11 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "load_checkpoint": "vidaudio.tasks.separation.checkpoint",
     "separate": "vidaudio.tasks.separation.separate",
     "separate_long": "vidaudio.separation",
+    # Search.
+    "SearchHit": "vidaudio.clip_search.search",
+    "SearchQuery": "vidaudio.clip_search.query",
+    "SearchReport": "vidaudio.clip_search.search",
+    "search": "vidaudio.clip_search.search",
     # Reports.
     "GapReport": "vidaudio.report.modality_gap",
     "PageText": "vidaudio.report.listening",
@@ -110,6 +115,8 @@ _HOMES: dict[str, str | tuple[str, str]] = {
 __all__ = sorted(["__version__", *_HOMES])
 
 if TYPE_CHECKING:
+    from vidaudio.clip_search.query import SearchQuery
+    from vidaudio.clip_search.search import SearchHit, SearchReport, search
     from vidaudio.config.corpus import CorpusRecipe, PackBlock, load_corpus_recipe
     from vidaudio.corpus.corpus import Corpus, open_corpus
     from vidaudio.demo.run import run_demo

@@ -19,15 +19,37 @@ def build_index(vectors: np.ndarray) -> faiss.Index:
     """Return an index of unit vectors by their dot product, float32 `[N, D]`: exact, or of cells if there are many."""
     import faiss
 
-    dimensions = vectors.shape[1]
     if len(vectors) <= EXACT_VECTORS:
-        exact = faiss.IndexFlatIP(dimensions)
+        exact = faiss.IndexFlatIP(vectors.shape[1])
         exact.add(vectors)
         return exact
-    cells = int(np.sqrt(len(vectors)))
-    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, cells, faiss.METRIC_INNER_PRODUCT)
-    step = max(1, len(vectors) // (cells * TRAINING_VECTORS_PER_CELL))
-    index.train(vectors[::step])
+    index = empty_cells(vectors[:: training_step(len(vectors))], len(vectors))
     index.add(vectors)
-    index.nprobe = max(1, cells // 16)
+    index.nprobe = max(1, index.nlist // 16)
+    return index
+
+
+def number_of_cells(vectors: int) -> int:
+    """Return how many cells an index of this many vectors has."""
+    return max(1, int(np.sqrt(vectors)))
+
+
+def training_step(vectors: int) -> int:
+    """Return the step at which vectors are taken to learn the cells from, of this many vectors."""
+    return max(1, vectors // (number_of_cells(vectors) * TRAINING_VECTORS_PER_CELL))
+
+
+def empty_cells(sample: np.ndarray, vectors: int) -> faiss.IndexIVFFlat:
+    """Return an index of cells that holds no vectors yet.
+
+    Args:
+        sample: Unit vectors that the cells are learned from, float32 `[S, D]`.
+        vectors: Number of vectors that will be added.
+    """
+    import faiss
+
+    dimensions = sample.shape[1]
+    cells = min(number_of_cells(vectors), len(sample))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimensions), dimensions, cells, faiss.METRIC_INNER_PRODUCT)
+    index.train(sample)
     return index

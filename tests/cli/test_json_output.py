@@ -122,6 +122,7 @@ def test_a_scorer_and_its_scores(tmp_path: Path):
     assert answer("score", corpus)["clips"] == 32
     found = answer("offscreen", corpus)
     assert (found["clips"], found["music_over_picture"]) == (32, None)
+    assert len(answer("search", corpus, "ringing bell", "-n", 3)["hits"]) == 3
 
 
 def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):

@@ -173,7 +173,7 @@ def test_the_members_of_a_row_are_found_and_moved():
     [
         *((column.folder, True) for column in COLUMNS),
         *((name, True) for name in ("training", "scorers", "runs", "corpus.json", "manifest.parquet", "x.lock")),
-        *((name, True) for name in ("manifest-000001.parquet", "removed-000000.parquet")),
+        *((name, True) for name in ("search", "manifest-000001.parquet", "removed-000000.parquet")),
         *((name, False) for name in ("NOTES.md", "score", "clips2", "manifest-1.parquet", "training.bak", "")),
     ],
 )

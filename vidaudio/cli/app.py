@@ -17,6 +17,7 @@ from vidaudio.cli import (
     listening,
     manifest,
     models,
+    search,
     sounds,
     verify,
 )
@@ -43,6 +44,7 @@ app.command()(gap.gap)
 app.command(name="fit-scorer")(correspondence.fit_scorer)
 app.command()(correspondence.score)
 app.command()(correspondence.offscreen)
+app.command()(search.search)
 app.command(name="listening-test")(listening.listening_test)
 app.command()(demo.demo)
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vidaudio.corpus.columns import EMBED, SCORE
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.errors import CorpusError
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.parallel_read import read_tables
 
@@ -60,6 +61,11 @@ def _tables(corpus: Corpus, folder: str, field: str) -> Iterator[tuple[int, pa.T
     shards = sorted(committed_shards(corpus.store, folder))
     tables = read_tables(corpus.store, (table_name(folder, shard) for shard in shards), columns=["id", field])
     for shard, (table, _) in zip(shards, tables, strict=True):
+        if field not in table.column_names:
+            raise CorpusError(
+                f"{corpus.url}/{table_name(folder, shard)} is of an older version and has no {field}; delete {folder} "
+                "while nothing is running, and write it again"
+            )
         if table.num_rows:
             yield shard, table
 

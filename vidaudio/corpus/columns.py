@@ -320,8 +320,9 @@ OFFSCREEN = Column(
 # Read at the time of use, through this module: everything that a corpus's code does depends on it.
 COLUMNS = (DOWNLOAD, EXTRACT, FACTS, EMBED, SCORE, OFFSCREEN)
 PACKS = "training"
-# Scorers that were fitted for the corpus, and records of runs.
-OTHER_FOLDERS = frozenset({"scorers", "runs"})
+SEARCH = "search"
+# Scorers that were fitted for the corpus, records of runs, and indices of vectors.
+OTHER_FOLDERS = frozenset({"scorers", "runs", SEARCH})
 _OWN_FILES = re.compile(r"corpus\.json|manifest(-\d{6})?\.parquet|removed-\d{6}\.parquet|.*\.lock")
 
 

@@ -22,7 +22,11 @@ def cached_encoder(block: EncoderBlock, named_by: NamedByFile | None = None):
     """
     from vidaudio.encoders.spec import EncoderSpec
 
-    spec = EncoderSpec(**block.model_dump(), named_by=named_by)
+    return cached_by_spec(EncoderSpec(**block.model_dump(), named_by=named_by))
+
+
+def cached_by_spec(spec: EncoderSpec):
+    """Return an encoder, loaded once per process and kept until its files change."""
     return _loaded(spec, _stamps(spec))
 
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from vidaudio.corpus.columns import tar_folders
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.media_retention import settle_drafts
+from vidaudio.corpus.search_files import drop_search_indices
 from vidaudio.corpus.tombstones import read_tombstones, write_tombstones
 from vidaudio.errors import CorpusError, UsageError
 from vidaudio.maintenance.outcome_counts import SNAPSHOT_FILE
@@ -185,6 +186,7 @@ def enforce_removals(corpus: Corpus) -> None:
 def _enforce(corpus: Corpus, *, progress: bool) -> tuple[int, int]:
     """Purge every shard and pack of removed clips; return the tables replaced and the samples removed."""
     removed = read_tombstones(corpus.store)
+    drop_search_indices(corpus.store, removed.tables)
     by_shard: dict[int, set[str]] = {}
     for clip, _, shard in _rows(corpus, removed.ids, removed.sources):
         by_shard.setdefault(shard, set()).add(clip)

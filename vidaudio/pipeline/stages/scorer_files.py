@@ -189,6 +189,15 @@ def load_scorer(corpus: Corpus, name: str) -> Scorer:
     return _loaded(corpus.url, name, str(recorded))
 
 
+def open_scorer(corpus: Corpus, name: str) -> Scorer:
+    """Return a scorer of a corpus, whether it has scored the corpus or not.
+
+    Raises:
+        ScorerError: When its file is damaged.
+    """
+    return _loaded(corpus.url, name, scorer_hash(corpus, name))
+
+
 @functools.lru_cache(maxsize=SCORERS_KEPT)
 def _loaded(url: str, name: str, sha256: str) -> Scorer:
     from vidaudio.shards.open import open_store
