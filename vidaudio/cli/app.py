@@ -17,6 +17,7 @@ from vidaudio.cli import (
     listening,
     manifest,
     models,
+    report,
     sounds,
     verify,
 )
@@ -33,6 +34,7 @@ app.command()(corpus.status)
 app.command()(verify.verify)
 app.command()(corpus.pack)
 app.command(name="pack-sounds")(sounds.pack_sounds)
+app.command()(report.report)
 app.command()(life.export)
 app.command()(life.remove)
 app.command()(models.train)

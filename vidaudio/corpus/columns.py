@@ -299,7 +299,7 @@ COLUMNS = (DOWNLOAD, EXTRACT, FACTS, EMBED, SCORE)
 PACKS = "training"
 # Scorers that were fitted for the corpus, and records of runs.
 OTHER_FOLDERS = frozenset({"scorers", "runs"})
-_OWN_FILES = re.compile(r"corpus\.json|manifest(-\d{6})?\.parquet|removed-\d{6}\.parquet|.*\.lock")
+_OWN_FILES = re.compile(r"corpus\.json|croissant\.json|manifest(-\d{6})?\.parquet|removed-\d{6}\.parquet|.*\.lock")
 
 
 def columns_in_order() -> tuple[Column, ...]:

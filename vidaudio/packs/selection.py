@@ -86,7 +86,7 @@ def usable_clips(
     beside = [_read(corpus, c.folder_for(models), joined_fields(c, wanted)) for c in others]
     # All are read in the order of the shards. The manifest is read in long stretches, not with one request for every
     # few shards.
-    for (shard, listed), (av, _), *tables in zip(_rows_by_shard(corpus, of_list), read, *beside, strict=True):
+    for (shard, listed), (av, _), *tables in zip(rows_by_shard(corpus, of_list), read, *beside, strict=True):
         rows.append(listed.filter(pa.array(older.is_current(shard, listed["id"].to_pylist()), pa.bool_())))
         av = EXTRACT.completed(av, of_av).select(of_av)
         # Filter before the conversion to pandas: missing values would turn integers into floats.
@@ -135,7 +135,7 @@ def joined(facts: pa.Table, column: Column, table: pa.Table, wanted: Collection[
     return facts
 
 
-def _rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+def rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
     """Yield every shard and its manifest rows, in order; `columns` must include `shard`."""
     expected = 0
     for table in corpus.tables(columns):
