@@ -63,7 +63,9 @@ class Lowest:
 
     def clips(self) -> list[ClipRef]:
         """Return the clips, lowest key first."""
-        return [ClipRef(int(shard), str(clip)) for shard, clip in zip(self._kept["shard"], self._kept["id"], strict=True)]
+        return [
+            ClipRef(int(shard), str(clip)) for shard, clip in zip(self._kept["shard"], self._kept["id"], strict=True)
+        ]
 
 
 class Choice:

@@ -100,7 +100,11 @@ def describe_corpus(corpus: Corpus, facts: CorpusFacts) -> dict[str, Any]:
     distribution = [_file(corpus, part.name) for part in corpus.parts]
     # A list that grew has several parts, which are one set of files.
     distribution.append(_file_set("clips-list", "manifest*.parquet", PARQUET, "The list of the clips."))
-    records = [_records("list", "The list: one row a clip, and a further one when it is tried again.", LIST_SCHEMA, "clips-list")]
+    records = [
+        _records(
+            "list", "The list: one row a clip, and a further one when it is tried again.", LIST_SCHEMA, "clips-list"
+        )
+    ]
     for column in columns:
         folder = facts.parts.folders[column.stage]
         tables = f"{column.stage}-tables"

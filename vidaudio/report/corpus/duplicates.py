@@ -97,7 +97,11 @@ def _picture_pairs(drawn: DrawnVectors) -> list[Pair]:
         for row, column in zip(*np.nonzero(near), strict=True):
             one, other = int(rows[row, 0]), int(places[row, column])
             found.setdefault((min(one, other), max(one, other)), min(1.0, round(float(cosines[row, column]), 5)))
-    return [Pair(*sorted((drawn.clips[one], drawn.clips[other])), cosine) for (one, other), cosine in found.items()]
+    # Drawn clips are in the order of the shards, not of the ids.
+    clips = (
+        (min(drawn.clips[one], drawn.clips[other]), max(drawn.clips[one], drawn.clips[other])) for one, other in found
+    )
+    return [Pair(first, second, cosine) for (first, second), cosine in zip(clips, found.values(), strict=True)]
 
 
 def _with_sound(corpus: Corpus, pairs: list[Pair], scorer: str) -> list[Pair]:

@@ -50,6 +50,11 @@ class VectorMap:
     explained: tuple[float, float]
     embedded: int
 
+    @property
+    def others(self) -> int:
+        """Number of points whose label has no colour of its own."""
+        return len(self.points) - sum(points for _, points in self.legend)
+
 
 def draw_map(drawn: DrawnVectors) -> VectorMap | None:
     """Return the map of drawn clips; None if they are fewer than three or all alike.

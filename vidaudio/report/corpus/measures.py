@@ -109,9 +109,7 @@ MEASURES = (
         "Share of samples in runs of three or more at full scale.",
         (0, 0.00001, 0.0001, 0.001, 0.01, 0.1, 1),
     ),
-    Measure(
-        "bandwidth_hz", FACTS.stage, "Hz", "Frequency below which 99 % of the energy lies.", _steps(0, 24_000, 24)
-    ),
+    Measure("bandwidth_hz", FACTS.stage, "Hz", "Frequency below which 99 % of the energy lies.", _steps(0, 24_000, 24)),
     Measure(
         "still_share",
         FACTS.stage,
@@ -120,15 +118,13 @@ MEASURES = (
         _SHARE,
         thresholds=(Threshold(STILL_SHARE, True, "still", "not still"),),
     ),
-    Measure(
-        "black_share", FACTS.stage, "", "Share of pictures of which 98 % is darker than a tenth of white.", _SHARE
-    ),
+    Measure("black_share", FACTS.stage, "", "Share of pictures of which 98 % is darker than a tenth of white.", _SHARE),
     Measure("cuts", FACTS.stage, "cuts", "Changes of the shot; one a second is seen at most.", _steps(0, 20, 20)),
     Measure(
         "correspondence_cosine",
         SCORE.stage,
         "",
-        "Mean cosine of sound and pictures in the scorer's space. Some sounds are close to every picture; see the next.",
+        "Mean cosine of sound and pictures in the scorer's space. Some sounds are close to every picture.",
         _steps(-1, 1, 40),
     ),
     Measure(
@@ -162,7 +158,11 @@ MEASURES = (
         _SHARE,
     ),
     Measure(
-        "offset_seconds", SCORE.stage, "s", "How much later the sound is than the picture, within 2 s.", _steps(-2, 2, 40)
+        "offset_seconds",
+        SCORE.stage,
+        "s",
+        "How much later the sound is than the picture, within 2 s.",
+        _steps(-2, 2, 40),
     ),
     Measure(
         "offset_confidence",

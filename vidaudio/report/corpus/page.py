@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
+from vidaudio.maintenance.status import LEFT_OUT_WORDS
 from vidaudio.media.outcomes import State
 from vidaudio.report.corpus.choice import ClipRef
 from vidaudio.report.corpus.clips import ShownClip
@@ -22,7 +23,7 @@ from vidaudio.report.corpus.histogram import Histogram
 from vidaudio.report.corpus.map import VectorMap
 from vidaudio.report.corpus.measures import KEPT_ABOVE, MEASURES
 from vidaudio.report.corpus.totals import Total, Totals
-from vidaudio.text import storable_text
+from vidaudio.text import number_of, storable_text
 
 LONGEST_TABLE = 25
 PLOT_WIDTH, PLOT_HEIGHT = 480, 120
@@ -38,7 +39,7 @@ ON_CARDS = {
     "p_corresponds": "P(corresponds)",
     "correspondence": "score",
     "offset_seconds": "offset",
-    "offset_confidence": "offset right",
+    "offset_confidence": "P(offset)",
     "loudness_lufs": "loudness",
     "still_share": "still",
     "silent_share": "silent",
@@ -140,6 +141,7 @@ def fill_page(content: PageContent) -> bytes:
         least_sound=LEAST_SOUND,
         map=content.map,
         negatives=_negatives(),
+        left_out_words=LEFT_OUT_WORDS,
         style=Markup(style),
         script=Markup(script),
         style_hash=_csp_hash(style),
@@ -168,7 +170,7 @@ def human_bytes(size: float) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.1%}" if 0 < share < 0.9995 else f"{share:.0%}"
+    return f"{share:.1%}".replace(".0%", "%") if share < 0.9995 or share >= 1 else "99.9%"
 
 
 def _funnel(facts: CorpusFacts) -> Iterator[FunnelRow]:
@@ -186,7 +188,9 @@ def _funnel(facts: CorpusFacts) -> Iterator[FunnelRow]:
             others.append((storable_text(told), clips, storable_text(example)))
         model = f" by {stage.of}" if stage.of and named[stage.name] > 1 else ""
         partial = "" if stage.shards == status.shards else f"{stage.shards:,} of {status.shards:,} shards"
-        yield FunnelRow(f"{_DONE.get(stage.name, stage.name)}{model}", stage.done, stage.done / total, partial, tuple(others))
+        yield FunnelRow(
+            f"{_DONE.get(stage.name, stage.name)}{model}", stage.done, stage.done / total, partial, tuple(others)
+        )
 
 
 _DONE = {
@@ -234,7 +238,7 @@ def _plot(histogram: Histogram) -> Plot:
     bars = []
     for number, count in enumerate(histogram.counts.tolist()):
         low, high = edges[number], edges[number + 1]
-        told = f"{short_number(low)} to {short_number(high)}{unit}: {count:,} clips"
+        told = f"{short_number(low)} to {short_number(high)}{unit}: {number_of(count, 'clip')}"
         # A bar of few clips stays visible beside one of many.
         height = max(1.5, PLOT_HEIGHT * count / most) if count else 0.0
         bars.append(Bar(round(number * width, 2), round(width, 2), round(height, 2), told))
@@ -244,7 +248,7 @@ def _plot(histogram: Histogram) -> Plot:
         told = f"{sign} {short_number(threshold.value)}: {threshold.meaning}"
         lines.append(Line(_place(edges, threshold.value), "threshold", told))
         share = _percent(beyond / histogram.known)
-        notes.append((f"{beyond:,} clips ({share}) are {sign} {short_number(threshold.value)}: {threshold.meaning}.", threshold.where))
+        notes.append((f"{number_of(beyond, 'clip')} ({share}) {told}.", threshold.where))
     if measure.chance is not None:
         lines.append(Line(_place(edges, measure.chance), "chance", f"chance: {short_number(measure.chance)}"))
         notes.append((f"Dashed: chance, {short_number(measure.chance)}{unit}.", ""))
@@ -282,8 +286,11 @@ def _ticks(edges: Sequence[float]) -> tuple[tuple[float, str, str], ...]:
 
 def _card_values(clip: ShownClip) -> list[tuple[str, str]]:
     shown = [(told, clip.values[name], UNITS[name]) for name, told in ON_CARDS.items() if name in clip.values]
-    plain = ("s", "LUFS")
-    return [(told, f"{value:.2f} {unit}" if unit in plain else f"{value:.2f}") for told, value, unit in shown]
+    digits = {"LUFS": ".1f"}
+    return [
+        (told, f"{value:{digits.get(unit, '.2f')}}{f' {unit}' if unit in ('s', 'LUFS') else ''}")
+        for told, value, unit in shown
+    ]
 
 
 def _shown_labels(content: PageContent) -> list[tuple[str, int]]:

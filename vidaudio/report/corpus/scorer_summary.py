@@ -1,4 +1,4 @@
-"""What a scorer measured when it was fitted, from `scorers/NAME/facts.json`; somebody else may have written the file."""
+"""What a scorer measured when it was fitted: `scorers/NAME/facts.json`, which somebody else may have written."""
 
 from __future__ import annotations
 
