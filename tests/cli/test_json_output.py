@@ -120,6 +120,9 @@ def test_a_scorer_and_its_scores(tmp_path: Path):
     assert fitted["clips"] <= 30
     assert 0 <= fitted["mismatched_share"] <= 1
     assert answer("score", corpus)["clips"] == 32
+    told = answer("report", corpus, "-o", tmp_path / "r.html", "--clips", 3, "--croissant", corpus / "croissant.json")
+    assert sum(told["shown"].values()) == 3
+    assert told["scored"] == 32
 
 
 def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):
