@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from vidaudio.report.corpus import CorpusReport
+
 NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # Sounds start from a key as well as from a click; root, as in a container, has no sandbox.
 OPTIONS = ["--autoplay-policy=no-user-gesture-required", "--no-sandbox", "--mute-audio"]
@@ -44,3 +46,12 @@ def scored_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     fit_scorer(url, settings=FitSettings(steps=4, batch_size=16), progress=False)
     score(url, progress=False)
     return url
+
+
+@pytest.fixture(scope="session")
+def scored_report(scored_corpus: str, tmp_path_factory: pytest.TempPathFactory) -> CorpusReport:
+    """The report of that corpus, with all clips and with metadata."""
+    from vidaudio.report.corpus import report
+
+    folder = tmp_path_factory.mktemp("report")
+    return report(scored_corpus, folder / "report.html", croissant=folder / "croissant.json", progress=False)

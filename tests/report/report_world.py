@@ -18,7 +18,7 @@ SCRIPT = '</script><img src=x onerror="window.got=1"><script>window.got=1</scrip
 # Arrow's strings hold no lone surrogates.
 TEXTS = [
     SCRIPT,
-    f"{SCRIPT} \0\x1b[31m\u202egnp.exe\u2066 & &amp; {{{{ 7 * 7 }}}}",
+    "\0\x1b[31mred \u202egnp.exe\u2066 & &amp; <b> {{ 7 * 7 }}",
     HOSTILE.encode("utf-8", "ignore").decode(),
 ]
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 Opener = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="module")
-def made(scored_corpus: str, tmp_path_factory: pytest.TempPathFactory) -> CorpusReport:
-    return report(scored_corpus, tmp_path_factory.mktemp("page") / "report.html", progress=False)
+@pytest.fixture
+def made(scored_report: CorpusReport) -> CorpusReport:
+    return scored_report
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_clips_are_filtered_by_label_and_by_text(made: CorpusReport, opened: Ope
         page.get_by_role("status").filter(has_text="clips").inner_text() == f"{shown_clips(page)} of {everything} clips"
     )
     page.get_by_label("Text").fill("TRAIN 000")
-    visible = page.locator("#clips .clip:visible").all_inner_texts()
+    visible = page.locator("#clips .clip:visible").all_text_contents()
     assert 0 < len(visible) < everything
     assert all("train" in text and "000" in text for text in visible)
     page.get_by_label("Text").fill("no such words")

@@ -34,11 +34,6 @@ class Pair:
     pictures: float
     sound: float | None = None
 
-    @property
-    def alike(self) -> bool:
-        """Whether both the pictures and the sounds are alike; without scores, the pictures."""
-        return self.sound is None or self.sound > LEAST_SOUND
-
 
 @dataclass(frozen=True)
 class Duplicates:
@@ -71,7 +66,7 @@ def find_duplicates(corpus: Corpus, drawn: DrawnVectors, scorer: str | None) -> 
     alike = pairs
     if scorer is not None and pairs:
         pairs = _with_sound(corpus, pairs, scorer)
-        alike = [pair for pair in pairs if pair.alike]
+        alike = [pair for pair in pairs if pair.sound is not None and pair.sound > LEAST_SOUND]
     shown: list[Pair] = []
     taken: set[ClipRef] = set()
     for pair in sorted(alike, key=lambda pair: (-pair.pictures, pair.first, pair.second)):

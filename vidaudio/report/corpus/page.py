@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 from vidaudio.maintenance.status import LEFT_OUT_WORDS
 from vidaudio.media.outcomes import State
@@ -26,6 +27,8 @@ from vidaudio.report.corpus.totals import Total, Totals
 from vidaudio.text import number_of, storable_text
 
 LONGEST_TABLE = 25
+# Longer than any sound that is written as a data URI.
+LONGEST_TEXT = 10_000_000
 PLOT_WIDTH, PLOT_HEIGHT = 480, 120
 UNITS = {measure.name: measure.unit for measure in MEASURES}
 GROUP_TITLES = {
@@ -117,8 +120,20 @@ def fill_page(content: PageContent) -> bytes:
 
     folder = files("vidaudio.report.corpus")
     style, script = (folder.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+
+    def clean(value: Any) -> Any:
+        # Every text that is written passes here, also names of folders and messages of sites.
+        if not isinstance(value, str) or isinstance(value, Markup):
+            return value
+        return storable_text(value, max_characters=LONGEST_TEXT, keep_line_ends=True)
+
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=clean,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"number": short_number, "percent": _percent, "bytes": human_bytes}
     template = environment.from_string(folder.joinpath("page.html.j2").read_text("utf-8"))
@@ -185,7 +200,7 @@ def _funnel(facts: CorpusFacts) -> Iterator[FunnelRow]:
         for state, reason, clips in stage.others:
             told = f"{state}: {reason}" if reason else state
             example = stage.examples.get(reason, "") if reason is not None and state == State.FAILED else ""
-            others.append((storable_text(told), clips, storable_text(example)))
+            others.append((told, clips, example))
         model = f" by {stage.of}" if stage.of and named[stage.name] > 1 else ""
         partial = "" if stage.shards == status.shards else f"{stage.shards:,} of {status.shards:,} shards"
         yield FunnelRow(
@@ -303,7 +318,7 @@ def _shown_labels(content: PageContent) -> list[tuple[str, int]]:
 def _pairs(content: PageContent) -> Iterator[tuple[float, float | None, list[tuple[str, ShownClip | None]]]]:
     """Yield of each pair that is shown the cosines of pictures and sounds, and its clips; None without media."""
     for pair in content.duplicates.shown if content.duplicates is not None else ():
-        both = [(storable_text(ref.id), content.clips.get(ref)) for ref in (pair.first, pair.second)]
+        both = [(ref.id, content.clips.get(ref)) for ref in (pair.first, pair.second)]
         yield pair.pictures, pair.sound, both
 
 
