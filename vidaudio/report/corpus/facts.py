@@ -103,7 +103,7 @@ class CorpusFacts:
             "status": self.status.as_dict(),
             "measures": {histogram.measure.name: histogram.as_dict() for histogram in self.histograms},
             "scorer": None if self.scorer is None else self.scorer.model_dump(),
-            "bytes": dict(self.sizes),
+            "bytes_by_folder": dict(self.sizes),
         }
 
 
