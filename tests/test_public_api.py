@@ -15,7 +15,11 @@ import vidaudio
 from vidaudio.cli.app import app
 
 # Commands whose function has another name, because a subpackage has the command's.
-OTHERWISE = {"demo": ("run_demo",), "listening-test": ("make_listening_test", "tally_listening_test")}
+OTHERWISE = {
+    "demo": ("run_demo",),
+    "listening-test": ("make_listening_test", "tally_listening_test"),
+    "report": ("make_report",),
+}
 
 
 def _in_a_process(program: str) -> str:

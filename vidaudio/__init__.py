@@ -103,10 +103,12 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "SearchReport": "vidaudio.clip_search.search",
     "search": "vidaudio.clip_search.search",
     # Reports.
+    "CorpusReport": "vidaudio.report.corpus",
     "GapReport": "vidaudio.report.modality_gap",
     "PageText": "vidaudio.report.listening",
     "gap": "vidaudio.report.modality_gap",
     "make_listening_test": ("vidaudio.report.listening", "make_page"),
+    "make_report": ("vidaudio.report.corpus", "report"),
     "run_demo": "vidaudio.demo.run",
     "tally_listening_test": ("vidaudio.report.listening", "tally"),
     # Errors.
@@ -153,6 +155,8 @@ if TYPE_CHECKING:
     from vidaudio.pipeline.dry_run import dry_run
     from vidaudio.pipeline.imported_scores import import_scores, write_pairs
     from vidaudio.pipeline.score import ScoreReport, score
+    from vidaudio.report.corpus import CorpusReport
+    from vidaudio.report.corpus import report as make_report
     from vidaudio.report.listening import PageText
     from vidaudio.report.listening import make_page as make_listening_test
     from vidaudio.report.listening import tally as tally_listening_test

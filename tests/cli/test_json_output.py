@@ -123,6 +123,9 @@ def test_a_scorer_and_its_scores(tmp_path: Path):
     found = answer("offscreen", corpus)
     assert (found["clips"], found["music_over_picture"]) == (32, None)
     assert len(answer("search", corpus, "ringing bell", "-n", 3)["hits"]) == 3
+    told = answer("report", corpus, "-o", tmp_path / "r.html", "--clips", 3, "--croissant", corpus / "croissant.json")
+    assert sum(told["shown"].values()) == 3
+    assert told["scored"] == 32
 
 
 def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip: Path):

@@ -70,7 +70,7 @@ def test_a_command_of_the_documentation_is_accepted(command: Command):
 def test_enough_commands_are_found():
     assert {command.arguments[0] for command in COMMANDS} >= {
         "manifest", "build", "status", "verify", "pack", "pack-sounds", "export", "remove", "train", "evaluate",
-        "separate", "listening-test", "demo",
+        "separate", "listening-test", "demo", "report",
     }  # fmt: skip
 
 

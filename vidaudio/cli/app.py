@@ -17,6 +17,7 @@ from vidaudio.cli import (
     listening,
     manifest,
     models,
+    report,
     search,
     sounds,
     verify,
@@ -34,6 +35,7 @@ app.command()(corpus.status)
 app.command()(verify.verify)
 app.command()(corpus.pack)
 app.command(name="pack-sounds")(sounds.pack_sounds)
+app.command()(report.report)
 app.command()(life.export)
 app.command(name="keep-list")(life.keep_list)
 app.command()(life.remove)

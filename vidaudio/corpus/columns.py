@@ -323,7 +323,7 @@ PACKS = "training"
 SEARCH = "search"
 # Scorers that were fitted for the corpus, records of runs, and indices of vectors.
 OTHER_FOLDERS = frozenset({"scorers", "runs", SEARCH})
-_OWN_FILES = re.compile(r"corpus\.json|manifest(-\d{6})?\.parquet|removed-\d{6}\.parquet|.*\.lock")
+_OWN_FILES = re.compile(r"corpus\.json|croissant\.json|manifest(-\d{6})?\.parquet|removed-\d{6}\.parquet|.*\.lock")
 
 
 def columns_in_order() -> tuple[Column, ...]:

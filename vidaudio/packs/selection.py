@@ -115,7 +115,7 @@ def clip_batches(
     fetched = _fetch_outcomes(corpus) if outcomes else iter(())
     # All are read in the order of the shards. The manifest is read in long stretches, not with one request for every
     # few shards.
-    for (shard, listed), (av, _), *tables in zip(_rows_by_shard(corpus, of_list), read, *beside, strict=True):
+    for (shard, listed), (av, _), *tables in zip(rows_by_shard(corpus, of_list), read, *beside, strict=True):
         rows.append(listed.filter(pa.array(older.is_current(shard, listed["id"].to_pylist()), pa.bool_())))
         if outcomes:
             # A clip that was not fetched has no row in the tables of extract.
@@ -183,7 +183,7 @@ def joined(facts: pa.Table, column: Column, table: pa.Table, wanted: Collection[
     return facts
 
 
-def _rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
+def rows_by_shard(corpus: Corpus, columns: list[str]) -> Iterator[tuple[int, pa.Table]]:
     """Yield every shard and its manifest rows, in order; `columns` must include `shard`."""
     expected = 0
     for table in corpus.tables(columns):
