@@ -108,6 +108,10 @@ def pack(
         str | None,
         typer.Option(metavar="COLUMN", help="Draw samples in training by this column, e.g. p_corresponds."),
     ] = None,
+    fix_offset: Annotated[
+        float | None,
+        typer.Option(metavar="CONFIDENCE", help="Move the sound of clips whose offset is this sure, e.g. 0.8."),
+    ] = None,
     scorer: Annotated[
         str | None, typer.Option(help="Whose scores are read; the only ones of the corpus by default.")
     ] = None,
@@ -139,6 +143,7 @@ def pack(
         "keep_per_label": keep_per_label,
         "dedup": (values.get("dedup") or {}) if dedup else None,
         "weight": weight,
+        "fix_offset": fix_offset,
         "scorer": scorer,
     }
     values |= {key: value for key, value in options.items() if value is not None}

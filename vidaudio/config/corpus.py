@@ -156,7 +156,7 @@ def _all_different(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 # Settings of packs that earlier versions do not know.
-ADDED_TO_PACKS = frozenset({"vectors", "scorer", "keep_top", "keep_per_label", "dedup", "weight"})
+ADDED_TO_PACKS = frozenset({"vectors", "scorer", "keep_top", "keep_per_label", "dedup", "weight", "fix_offset"})
 
 
 class DedupBlock(RecipeModel):
@@ -194,6 +194,9 @@ class PackBlock(RecipeModel):
     )
     weight: str | None = Field(
         None, description="a clips' column between 0 and 1, such as p_corresponds, by which training draws the samples"
+    )
+    fix_offset: float | None = Field(
+        None, gt=0, le=1, description="move the sound of clips whose offset is at least this sure by that offset"
     )
     vectors: Annotated[tuple[str, ...], AfterValidator(_all_different), Field(min_length=1)] | None = Field(
         None, description="encoders whose vectors go in, by their folders in embeddings/; the corpus's own by default"

@@ -31,6 +31,7 @@ from vidaudio.packs.choice import CHOSEN, KEEP_TOP, NEAR_DUPLICATE, NOT_EXTRACTE
 from vidaudio.packs.clip_looks import keeping_order, near_duplicates
 from vidaudio.packs.description import PACK_FILE, PackDescription, read_pack_file
 from vidaudio.packs.near_duplicates import NearDuplicates
+from vidaudio.packs.offsets import OFFSET_COLUMNS, sure_offsets
 from vidaudio.packs.segments import Segment, whole_segments, window_segments
 from vidaudio.packs.selection import (
     Splits,
@@ -144,6 +145,8 @@ def plan_pack(corpus: Corpus, settings: PackBlock, models: Mapping[str, str]) ->
         described["scorer"] = corpus.store.read(SCORE.described_in(models[SCORE.stage])).decode()
     if samples.weights is not None:
         described["weights"] = hashlib.sha256(samples.weights[samples.clips].astype("<f4").tobytes()).hexdigest()
+    if samples.late is not None:
+        described["fixed_offsets"] = hashlib.sha256(samples.late[samples.clips].astype("<f8").tobytes()).hexdigest()
     plan_hash = hash_of_plan(described, samples, places)
     folder = f"training/{settings.name}"
     tasks = PackTasks(folder, settings, plan_hash, samples, places)
@@ -165,6 +168,8 @@ def _read_by(settings: PackBlock) -> set[str]:
         columns.add(RANKED_BY)
     if settings.weight is not None:
         columns.add(settings.weight)
+    if settings.fix_offset is not None:
+        columns |= set(OFFSET_COLUMNS)
     return columns
 
 
@@ -198,6 +203,7 @@ class _Gathering:
         self._positions: list[np.ndarray] = []
         self._scores: list[np.ndarray] = []
         self._weights: list[np.ndarray] = []
+        self._late: list[np.ndarray] = []
         self._dropped = np.zeros(0, np.int64)
         self._long_enough = bytearray()
         # Source names are kept only while they are few: only packs with few sources need other draws.
@@ -213,6 +219,9 @@ class _Gathering:
             self._scores.append(clips[RANKED_BY].to_numpy(np.float32))
         if self._settings.weight is not None:
             self._weights.append(clip_weights(clips, self._settings.weight))
+        if self._settings.fix_offset is not None:
+            self._late.append(sure_offsets(clips, self._settings.fix_offset))
+            clips = clips.assign(audio_start_seconds=clips["audio_start_seconds"] - self._late[-1])
         owners: list[int] = []
         segments: list[tuple[int, ...]] = []
         positions = bytearray()
@@ -292,6 +301,7 @@ class _Gathering:
             segments["frames"][order],
             "s" if self._settings.window == "whole" else "w",
             _emptied(self._weights) if self._weights else None,
+            _emptied(self._late) if self._late else None,
         )
         bounds = np.searchsorted(splits[order], np.arange(len(names) + 1))
         size = self._settings.clips_per_shard

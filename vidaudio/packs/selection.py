@@ -276,7 +276,12 @@ def reads_scores(settings: PackBlock) -> bool:
     named = named_columns(settings.where) or set()
     compares_sounds = settings.dedup is not None and settings.scorer is not None
     ranks = settings.keep_top is not None or settings.keep_per_label is not None
-    return compares_sounds or ranks or not {*named, settings.weight}.isdisjoint(SCORE.selectable)
+    return (
+        compares_sounds
+        or ranks
+        or settings.fix_offset is not None
+        or not {*named, settings.weight}.isdisjoint(SCORE.selectable)
+    )
 
 
 def selected(clips: pd.DataFrame, where: str | None, *, named: str = "pack.where") -> pd.DataFrame:

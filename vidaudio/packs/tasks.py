@@ -42,6 +42,8 @@ class PackTask:
         samples: Samples of the shard, in order.
         sources: Folder of the input cache; None to read the corpus's tables.
         weights: Weights of the samples; None for a pack without weights.
+        late: How much later than its pictures the sound of each sample is, seconds, and is put earlier; None for a pack
+            that leaves offsets alone.
     """
 
     split: str
@@ -52,6 +54,7 @@ class PackTask:
     samples: tuple[PackedSample, ...]
     sources: str | None = None
     weights: tuple[float, ...] | None = None
+    late: tuple[float, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -73,6 +76,8 @@ class SampleColumns:
         first_frames, frames: First picture and number of pictures, int32.
         kind: Letter before the sample's number in its key, `s` or `w`.
         weights: Weight of each selected clip, float32; None for a pack without weights.
+        late: How much later than its pictures the sound of each selected clip is, seconds, 0 where it is left alone;
+            None for a pack that leaves offsets alone.
     """
 
     ids: pa.Array
@@ -85,6 +90,7 @@ class SampleColumns:
     frames: np.ndarray
     kind: str
     weights: np.ndarray | None = None
+    late: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -92,6 +98,10 @@ class SampleColumns:
     def weights_between(self, first: int, last: int) -> tuple[float, ...] | None:
         """Return the weights of the samples from `first` to before `last`; None for a pack without weights."""
         return None if self.weights is None else tuple(self.weights[self.clips[first:last]].tolist())
+
+    def late_between(self, first: int, last: int) -> tuple[float, ...] | None:
+        """Return how late the sounds of these samples are; None for a pack that leaves offsets alone."""
+        return None if self.late is None else tuple(self.late[self.clips[first:last]].tolist())
 
     def between(self, first: int, last: int) -> tuple[PackedSample, ...]:
         """Return the samples from `first` to before `last`."""
@@ -138,7 +148,8 @@ class PackTasks(Sequence[PackTask]):
             return self._of(self.places[place])
         split, number, first, last = self.places[place]
         samples, weights = self.columns.between(first, last), self.columns.weights_between(first, last)
-        return PackTask(split, number, self.folder, self.settings, self.plan_hash, samples, self.sources, weights)
+        late = self.columns.late_between(first, last)
+        return PackTask(split, number, self.folder, self.settings, self.plan_hash, samples, self.sources, weights, late)
 
     def __iter__(self) -> Iterator[PackTask]:
         return (self[place] for place in range(len(self)))

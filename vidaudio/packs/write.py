@@ -33,6 +33,9 @@ from vidaudio.stream.index import INDEX_FILE, WEIGHT, sample_schema, table_schem
 from vidaudio.stream.index_writer import IndexWriter
 from vidaudio.stream.vector_columns import VectorColumn
 
+# Key of a sample's JSON: by how much its sound was put earlier, seconds.
+FIXED_OFFSET = "fixed_offset_seconds"
+
 
 def pack_shard(corpus: Corpus, task: PackTask, models: Mapping[str, str]) -> CommitRecord:
     """Write one training shard and its table, unless the table exists; return the record of the shard."""
@@ -44,9 +47,10 @@ def pack_shard(corpus: Corpus, task: PackTask, models: Mapping[str, str]) -> Com
         tar = scratch / "shard.tar"
         described: list[dict[str, Any]] = []
         weighted = [{}] * len(task.samples) if task.weights is None else [{WEIGHT: own} for own in task.weights]
+        late = task.late or (None,) * len(task.samples)
         with ShardWriter(tar) as writer:
-            for sample, weight in zip(task.samples, weighted, strict=True):
-                facts, parts = _encode(clips, sample, task, weight)
+            for sample, weight, own_late in zip(task.samples, weighted, late, strict=True):
+                facts, parts = _encode(clips, sample, task, weight, own_late)
                 writer.write(sample.key, parts)
                 described.append(facts)
         target = f"{task.folder}/{task.name}.tar"
@@ -129,12 +133,23 @@ class _Sound(NamedTuple):
 
 
 def _encode(
-    clips: GatheredClips, sample: PackedSample, task: PackTask, weight: Mapping[str, float]
+    clips: GatheredClips, sample: PackedSample, task: PackTask, weight: Mapping[str, float], late: float | None
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the facts and the tar members of one sample; `weight` is what it says of its weight, if it has one."""
+    """Return the facts and the tar members of one sample.
+
+    Args:
+        clips: Clips of the shard.
+        sample: The sample.
+        task: The shard.
+        weight: What the sample says of its weight, if it has one.
+        late: How much later than its pictures its sound is, seconds: it is put earlier; None in a pack that leaves
+            offsets alone.
+    """
     audio = sound_format(task.settings.audio)
     gathered_clip = clips[sample.clip_id]
     facts, clip = gathered_clip.facts, gathered_clip.row
+    if late is not None:
+        facts = {**facts, "audio_start_seconds": facts["audio_start_seconds"] - late}
     segment = sample.segment
     sound = _sound(clips, sample, facts, audio)
     frames = slice(segment.first_frame, segment.first_frame + segment.frames)
@@ -148,7 +163,7 @@ def _encode(
         frame_seconds=[s - shift for s in facts["frame_seconds"][frames]],
         grid_seconds=[s - shift for s in facts["grid_seconds"][frames]],
     )
-    described |= weight
+    described |= weight | ({} if late is None else {FIXED_OFFSET: round(late, 4)})
     end_seconds = shift + sound.samples / clips.sample_rate
     vectors = [
         (column, vectors_of_segment(column, gathered_clip.vectors[column.encoder], segment, shift, end_seconds))
