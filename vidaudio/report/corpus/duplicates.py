@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -88,7 +89,7 @@ def find_duplicates(
 def _picture_pairs(drawn: DrawnVectors, advance: Callable[[int], object]) -> list[Pair]:
     """Return the pairs of clips of different sources whose pictures are alike, each once."""
     vectors = np.ascontiguousarray(drawn.vectors)
-    index = build_index(vectors)
+    index: Any = build_index(vectors)
     if len(vectors) > EXACT_VECTORS:
         index.nprobe = PROBED_CELLS
     found: dict[tuple[int, int], float] = {}
