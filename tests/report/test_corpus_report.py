@@ -188,6 +188,22 @@ def test_near_duplicates_are_those_of_all_pairs(made: CorpusReport, corpus: Corp
     assert made.duplicates.compared == made.duplicates.embedded == len(pictures)
 
 
+def test_near_duplicates_among_many_clips_are_found(corpus: Corpus, monkeypatch: pytest.MonkeyPatch):
+    for module in ("vidaudio.vector_index", "vidaudio.report.corpus.duplicates"):
+        monkeypatch.setattr(f"{module}.EXACT_VECTORS", 1_000)
+    rng = np.random.default_rng(2)
+    vectors = rng.standard_normal((4_000, 32)).astype(np.float32)
+    vectors[2_000:2_050] = vectors[:50] + 0.1 * rng.standard_normal((50, 32))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    clips = [ClipRef(row // 256, f"c{row:04d}") for row in range(len(vectors))]
+    hashes = np.arange(len(vectors), dtype=np.uint64)
+    found = find_duplicates(corpus, DrawnVectors(clips, hashes, hashes, [None] * 4_000, vectors, 4_000), None)
+    near = (vectors[:50] * vectors[2_000:2_050]).sum(axis=1) > LEAST_PICTURES
+    assert near.sum() > 40
+    assert found.pictures_alike >= 0.9 * near.sum()
+    assert len(found.shown) == 12
+
+
 def test_clips_of_one_source_are_no_near_duplicates(corpus: Corpus):
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 0, 1]]
     clips = [ClipRef(0, name) for name in "abcd"]

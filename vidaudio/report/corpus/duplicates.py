@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +12,15 @@ from vidaudio.corpus.clip_vectors import sound_vectors
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.report.corpus.choice import ClipRef
 from vidaudio.report.corpus.vectors import DrawnVectors
-from vidaudio.vector_index import build_index
+from vidaudio.vector_index import EXACT_VECTORS, build_index
 
 LEAST_PICTURES, LEAST_SOUND = 0.97, 0.9
 MOST_SHOWN = 12
 # Neighbours that are looked up for each clip; some are of its own source.
 NEIGHBOURS = 8
 QUERIES_AT_ONCE = 4096
+# Cells that an approximate index searches: vectors as near as these are nearly always in the same cell, or the next.
+PROBED_CELLS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,18 @@ class Duplicates:
     shown: tuple[Pair, ...]
 
 
-def find_duplicates(corpus: Corpus, drawn: DrawnVectors, scorer: str | None) -> Duplicates:
+def find_duplicates(
+    corpus: Corpus, drawn: DrawnVectors, scorer: str | None, advance: Callable[[int], object] = lambda clips: None
+) -> Duplicates:
     """Return the near-duplicates among drawn clips.
 
     Args:
         corpus: Opened corpus.
         drawn: The clips.
         scorer: Name of the scorer whose vectors of sound are compared, too; None for none.
+        advance: Called with the number of clips that have just been compared.
     """
-    pairs = _picture_pairs(drawn)
+    pairs = _picture_pairs(drawn, advance)
     alike = pairs
     if scorer is not None and pairs:
         pairs = _with_sound(corpus, pairs, scorer)
@@ -79,10 +86,12 @@ def find_duplicates(corpus: Corpus, drawn: DrawnVectors, scorer: str | None) -> 
     return Duplicates(len(drawn.clips), drawn.embedded, len(pairs), sounds_too, tuple(shown))
 
 
-def _picture_pairs(drawn: DrawnVectors) -> list[Pair]:
+def _picture_pairs(drawn: DrawnVectors, advance: Callable[[int], object]) -> list[Pair]:
     """Return the pairs of clips of different sources whose pictures are alike, each once."""
     vectors = np.ascontiguousarray(drawn.vectors)
-    index = build_index(vectors)
+    index: Any = build_index(vectors)
+    if len(vectors) > EXACT_VECTORS:
+        index.nprobe = PROBED_CELLS
     found: dict[tuple[int, int], float] = {}
     for start in range(0, len(vectors), QUERIES_AT_ONCE):
         cosines, places = index.search(vectors[start : start + QUERIES_AT_ONCE], min(NEIGHBOURS + 1, len(vectors)))
@@ -92,6 +101,7 @@ def _picture_pairs(drawn: DrawnVectors) -> list[Pair]:
         for row, column in zip(*np.nonzero(near), strict=True):
             one, other = int(rows[row, 0]), int(places[row, column])
             found.setdefault((min(one, other), max(one, other)), min(1.0, round(float(cosines[row, column]), 5)))
+        advance(len(cosines))
     # Drawn clips are in the order of the shards, not of the ids.
     clips = (
         (min(drawn.clips[one], drawn.clips[other]), max(drawn.clips[one], drawn.clips[other])) for one, other in found

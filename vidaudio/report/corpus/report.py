@@ -123,7 +123,11 @@ def report(
         facts = collect_facts(opened, listings, parts, choice, bar.update)
     groups = choice.groups()
     drawn = draw_vectors(opened, parts.models[EMBED.stage]) if parts.has(EMBED.stage) else None
-    duplicates = None if drawn is None else find_duplicates(opened, drawn, parts.models.get(SCORE.stage))
+    duplicates = None
+    if drawn is not None:
+        compared = len(drawn.clips)
+        with tqdm(total=compared, desc="comparing", unit="clip", disable=not progress, dynamic_ncols=True) as bar:
+            duplicates = find_duplicates(opened, drawn, parts.models.get(SCORE.stage), bar.update)
     wanted = {clip for group in groups.values() for clip in group}
     if duplicates is not None and clips:
         wanted |= {clip for pair in duplicates.shown for clip in (pair.first, pair.second)}
