@@ -30,6 +30,8 @@ ROUNDS = 3
 # Few epochs: with more, a model learns by heart which sound goes with which picture, and the foreign ones as well.
 EPOCHS, LEAST_STEPS, MOST_STEPS = 16, 100, 6_000
 BATCH_SIZES = (32, 128)
+# However many seem not to correspond: without clips there is nothing to learn from, and a poor scorer doubts all.
+MOST_SET_ASIDE = 0.7
 KEPT_SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
 
 
@@ -149,7 +151,7 @@ def fit_to_data(data: FitData, settings: FitSettings | None, seed: int, bar: tqd
         judged = JudgedClips(data, models, learned_from, seed)
         if number < ROUNDS - 1:
             share = mismatched_share(judged.own, judged.other_source, count / len(np.unique(data.sources)))
-            learned_from = judged.own >= np.quantile(judged.own, share)
+            learned_from = _kept(judged.own, data.folds, min(share, MOST_SET_ASIDE))
     calibration = calibrate(judged.own, judged.other_source, judged.own_sources, judged.other_sources, seed=seed)
     heads, timing = fit_timing(data, learned_from, timing_settings, bar.update) or (None, {})
     none: dict[str, float | None] = {"all": None, "visible": None}
@@ -170,6 +172,15 @@ def fit_to_data(data: FitData, settings: FitSettings | None, seed: int, bar: tqd
         ],
     }
     return Fitted(Scorer(models, judged.partners, calibration, heads, facts), judged)
+
+
+def _kept(scores: np.ndarray, folds: np.ndarray, share: float) -> np.ndarray:
+    """Return all clips but the lowest share of each fold, whose scores are of another model; bool `[N]`."""
+    kept = np.zeros(len(scores), bool)
+    for fold in range(FOLDS):
+        own = folds == fold
+        kept[own] = scores[own] >= np.quantile(scores[own], share)
+    return kept
 
 
 def _settings(clips: int, seed: int) -> FitSettings:
