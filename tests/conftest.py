@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Several test processes share the cores. Two that both use all of them wait for each other at every operation.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver

@@ -163,7 +163,7 @@ def _encode(
         frame_seconds=[s - shift for s in facts["frame_seconds"][frames]],
         grid_seconds=[s - shift for s in facts["grid_seconds"][frames]],
     )
-    described |= weight | ({} if late is None else {FIXED_OFFSET: round(late, 4)})
+    described |= {**weight, **({} if late is None else {FIXED_OFFSET: round(late, 4)})}
     end_seconds = shift + sound.samples / clips.sample_rate
     vectors = [
         (column, vectors_of_segment(column, gathered_clip.vectors[column.encoder], segment, shift, end_seconds))
