@@ -14,6 +14,7 @@ from vidaudio.corpus.columns import OFFSCREEN, OFFSCREEN_SCHEMA
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.errors import ScorerError
 from vidaudio.maintenance.remove import remove
+from vidaudio.maintenance.status import corpus_status
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.pipeline.build import pack
 from vidaudio.shards.commit import read_table, table_name
@@ -36,7 +37,9 @@ def rows(corpus: Corpus) -> dict[str, dict]:
 
 
 def test_every_clip_is_measured_once_and_lost_shards_come_back(copied: Corpus, tagger: dict[str, Path]):
+    assert "offscreen" not in str(corpus_status(copied.url))
     report = offscreen(copied.url, **tagger, progress=False)
+    assert "offscreen" in str(corpus_status(copied.url))
     found = rows(copied)
     assert report.clips == len(found) > 45
     assert report.much_left is None

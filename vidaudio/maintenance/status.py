@@ -222,7 +222,7 @@ def corpus_status(url: str) -> CorpusStatus:
 def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
     """Return the status of an opened corpus whose folders are already listed; see `corpus_status`."""
     packs, damaged = _described_packs(corpus, listings)
-    columns = columns_in_order()
+    columns = [column for column in columns_in_order() if _is_shown(column, listings)]
     tables = {c.folder: sorted(n for n in listings[c.folder] if is_table(n)) for c in columns if not c.per_model}
     tables |= {folder: [f"{shard}.parquet" for shard in pack.shards] for folder, pack in packs.items()}
     counted = tally(corpus, {folder: _sizes(listings[folder], names) for folder, names in tables.items()})
@@ -238,6 +238,11 @@ def status_of(corpus: Corpus, listings: Listings) -> CorpusStatus:
     return CorpusStatus(
         corpus.url, corpus.clips, corpus.shards, tuple(stages), packed, *removed, missing, tuple(damaged)
     )
+
+
+def _is_shown(column: Column, listings: Listings) -> bool:
+    """Return whether a column is shown: one that is no part of a build has a description, and must have a table."""
+    return column.per_model or column.description is None or any(map(is_table, listings[column.folder]))
 
 
 def _sizes(listing: Mapping[str, int], names: Sequence[str]) -> dict[str, int]:
