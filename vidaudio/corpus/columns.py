@@ -207,8 +207,14 @@ class Column:
         return f"{self.model_folder(model)}/{self.description}"
 
     def folders(self, store: Store) -> list[str]:
-        """Return the existing folders of the column's models, or the one folder of a column without models."""
-        return list(map(self.model_folder, store.folders(self.folder))) if self.per_model else [self.folder]
+        """Return the existing folders of the column's models, or the one folder of a column without models.
+
+        A column that is described is there once its description is.
+        """
+        if self.per_model:
+            return list(map(self.model_folder, store.folders(self.folder)))
+        begun = self.description is None or store.exists(f"{self.folder}/{self.description}")
+        return [self.folder] if begun else []
 
     @property
     def declared_schema(self) -> pa.Schema:
