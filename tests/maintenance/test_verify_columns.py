@@ -24,7 +24,7 @@ from vidaudio.maintenance.verify import manifest_lookup, split_leaks, verify_cor
 from vidaudio.maintenance.verify.findings import Findings
 from vidaudio.maintenance.verify.index import PackIndex
 from vidaudio.maintenance.verify.manifest_lookup import ListedClips, origin_digest, words_digest
-from vidaudio.maintenance.verify.packs import Pack
+from vidaudio.maintenance.verify.packs import Pack, RebuiltPlan
 from vidaudio.maintenance.verify.split_leaks import SplitLeakCheck, sources_by_side
 from vidaudio.maintenance.verify.vector_digests import ClipVectors, shard_vectors, vector_digest
 from vidaudio.manifest import Clip, clips_from_table, table_from_clips
@@ -194,7 +194,7 @@ def test_sources_on_two_sides_are_told_as_by_their_names(tmp_path: Path, monkeyp
     ids = [f"c{n}" for n in range(24)]
     split = {clip: draw.choice([None, None, "train"]) for clip in ids}
     facts = ListedClips(pa.table({"id": ids, "split": pa.array([split[clip] for clip in ids], pa.string())}))
-    pack = Pack("training/p", {}, {}, None, None, facts)
+    pack = Pack("training/p", {}, {}, None, None, facts, RebuiltPlan())
     found, expected, first = SplitLeakCheck(), [], {}
     for number, name in enumerate(("test-000000", "train-000000", "train-000001", "val-000000")):
         # With seed 0 no source is on two sides.
