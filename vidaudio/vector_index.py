@@ -15,8 +15,13 @@ EXACT_VECTORS = 50_000
 TRAINING_VECTORS_PER_CELL = 40
 
 
-def build_index(vectors: np.ndarray) -> faiss.Index:
-    """Return an index of unit vectors by their dot product, float32 `[N, D]`: exact, or of cells if there are many."""
+def build_index(vectors: np.ndarray, probed_cells: int | None = None) -> faiss.Index:
+    """Return an index of unit vectors by their dot product: exact, or of cells if there are many.
+
+    Args:
+        vectors: Unit vectors, float32 `[N, D]`.
+        probed_cells: Cells that a search looks into; None for a sixteenth of them.
+    """
     import faiss
 
     if len(vectors) <= EXACT_VECTORS:
@@ -25,7 +30,7 @@ def build_index(vectors: np.ndarray) -> faiss.Index:
         return exact
     index = empty_cells(vectors[:: training_step(len(vectors))], len(vectors))
     index.add(vectors)
-    index.nprobe = max(1, index.nlist // 16)
+    index.nprobe = probed_cells or max(1, index.nlist // 16)
     return index
 
 

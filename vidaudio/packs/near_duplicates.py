@@ -8,7 +8,7 @@ one video, does not shrink to its first clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,14 +107,41 @@ def _groups(looks: ClipLooks) -> Iterator[np.ndarray]:
 
 def _near_pairs(looks: ClipLooks) -> Iterator[np.ndarray]:
     """Yield near-duplicate pairs among each clip's nearest by pictures, int64 `[pairs, 2]`."""
-    index = build_index(looks.pictures)
-    for begin in range(0, len(looks.pictures), ROWS_AT_ONCE):
-        rows = looks.pictures[begin : begin + ROWS_AT_ONCE]
-        cosines, places = index.search(rows, min(NEIGHBOURS, len(looks.pictures)))
+    for first, second, picture in near_pairs(looks.pictures, looks.picture):
+        sound = None if looks.sounds is None else _cosines(looks.sounds, first, second)
+        yield np.stack([first, second], axis=1)[looks.are_near(picture, sound)]
+
+
+def near_pairs(
+    vectors: np.ndarray,
+    least: float,
+    *,
+    neighbours: int = NEIGHBOURS,
+    probed_cells: int | None = None,
+    advance: Callable[[int], object] = lambda rows: None,
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield pairs of rows with at least a cosine, some thousand rows at a time: first, second, cosine `[pairs]` each.
+
+    A pair is found from either of its rows, so that most come twice.
+
+    Args:
+        vectors: Unit vectors, float32 `[N, D]`.
+        least: Least cosine.
+        neighbours: Nearest rows that are looked at for each row, itself among them.
+        probed_cells: Cells that an index of many vectors looks into; None for those of `build_index`.
+        advance: Called with the number of rows that have just been compared.
+    """
+    index = build_index(vectors, probed_cells)
+    for begin in range(0, len(vectors), ROWS_AT_ONCE):
+        rows = vectors[begin : begin + ROWS_AT_ONCE]
+        cosines, places = index.search(rows, min(neighbours, len(vectors)))
         own = np.arange(begin, begin + len(rows))[:, None]
-        near = (cosines >= looks.picture - ROUNDING) & (places >= 0) & (places != own)
+        near = (cosines >= least - ROUNDING) & (places >= 0) & (places != own)
         first, second = np.broadcast_to(own, places.shape)[near], places[near]
-        yield np.stack([first, second], axis=1)[looks.are_near(*looks.cosines(first, second))]
+        exact = _cosines(vectors, first, second)
+        enough = exact >= least
+        yield first[enough], second[enough], exact[enough]
+        advance(len(rows))
 
 
 def _dropped(

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from vidaudio.corpus.clip_vectors import sound_vectors
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.packs.near_duplicates import near_pairs
 from vidaudio.report.corpus.choice import ClipRef
 from vidaudio.report.corpus.vectors import DrawnVectors
-from vidaudio.vector_index import EXACT_VECTORS, build_index
 
 LEAST_PICTURES, LEAST_SOUND = 0.97, 0.9
 MOST_SHOWN = 12
 # Neighbours that are looked up for each clip; some are of its own source.
 NEIGHBOURS = 8
-QUERIES_AT_ONCE = 4096
 # Cells that an approximate index searches: vectors as near as these are nearly always in the same cell, or the next.
 PROBED_CELLS = 8
 
@@ -89,24 +87,15 @@ def find_duplicates(
 def _picture_pairs(drawn: DrawnVectors, advance: Callable[[int], object]) -> list[Pair]:
     """Return the pairs of clips of different sources whose pictures are alike, each once."""
     vectors = np.ascontiguousarray(drawn.vectors)
-    index: Any = build_index(vectors)
-    if len(vectors) > EXACT_VECTORS:
-        index.nprobe = PROBED_CELLS
-    found: dict[tuple[int, int], float] = {}
-    for start in range(0, len(vectors), QUERIES_AT_ONCE):
-        cosines, places = index.search(vectors[start : start + QUERIES_AT_ONCE], min(NEIGHBOURS + 1, len(vectors)))
-        rows = start + np.arange(len(cosines))[:, None]
-        near = (cosines > LEAST_PICTURES) & (places >= 0) & (places != rows)
-        near &= drawn.sources[places] != drawn.sources[rows]
-        for row, column in zip(*np.nonzero(near), strict=True):
-            one, other = int(rows[row, 0]), int(places[row, column])
-            found.setdefault((min(one, other), max(one, other)), min(1.0, round(float(cosines[row, column]), 5)))
-        advance(len(cosines))
-    # Drawn clips are in the order of the shards, not of the ids.
-    clips = (
-        (min(drawn.clips[one], drawn.clips[other]), max(drawn.clips[one], drawn.clips[other])) for one, other in found
-    )
-    return [Pair(first, second, cosine) for (first, second), cosine in zip(clips, found.values(), strict=True)]
+    found: dict[tuple[ClipRef, ClipRef], float] = {}
+    near = near_pairs(vectors, LEAST_PICTURES, neighbours=NEIGHBOURS + 1, probed_cells=PROBED_CELLS, advance=advance)
+    for first, second, cosines in near:
+        apart = drawn.sources[first] != drawn.sources[second]
+        for one, other, cosine in zip(first[apart], second[apart], cosines[apart], strict=True):
+            # Drawn clips are in the order of the shards, not of the ids.
+            pair = sorted((drawn.clips[one], drawn.clips[other]))
+            found[pair[0], pair[1]] = min(1.0, round(float(cosine), 5))
+    return [Pair(first, second, cosine) for (first, second), cosine in found.items()]
 
 
 def _with_sound(corpus: Corpus, pairs: list[Pair], scorer: str) -> list[Pair]:
