@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidaudio.corpus.clip_vectors import unit_rows
+from vidaudio.correspondence.windows import unit
 from vidaudio.packs import near_duplicates
 from vidaudio.packs.near_duplicates import ClipLooks, NearDuplicates, find_near_duplicates
 
@@ -21,7 +21,7 @@ def planted(count: int, *, seed: int, sounds: bool = True, noise: float = 0.02) 
             pictures[copy] = pictures[original] + rng.normal(size=24) * rng.uniform(0, 3 * noise)
         if kind != 2:
             heard[copy] = heard[original] + rng.normal(size=16) * rng.uniform(0, 8 * noise)
-    looks = unit_rows(pictures.astype(np.float32)), unit_rows(heard.astype(np.float32))
+    looks = unit(pictures.astype(np.float32)), unit(heard.astype(np.float32))
     return ClipLooks(looks[0], looks[1] if sounds else None, 0.97, 0.9)
 
 

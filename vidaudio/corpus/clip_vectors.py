@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from vidaudio.corpus.columns import EMBED, SCORE
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.correspondence.windows import unit
 from vidaudio.errors import CorpusError
 from vidaudio.shards.commit import committed_shards, table_name
 from vidaudio.shards.parallel_read import read_tables
@@ -39,9 +40,9 @@ def picture_vectors(corpus: Corpus, encoder: str) -> Iterator[ClipVectors]:
     """
     for shard, table in _tables(corpus, EMBED.model_folder(encoder), "embedding"):
         ids = table["id"].to_numpy(zero_copy_only=False)
-        vectors = unit_rows(_matrix(table["embedding"]))
+        vectors = unit(_matrix(table["embedding"]))
         firsts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-        yield ClipVectors(shard, ids[firsts].tolist(), unit_rows(np.add.reduceat(vectors, firsts)))
+        yield ClipVectors(shard, ids[firsts].tolist(), unit(np.add.reduceat(vectors, firsts)))
 
 
 def sound_vectors(corpus: Corpus, scorer: str) -> Iterator[ClipVectors]:
@@ -54,7 +55,7 @@ def sound_vectors(corpus: Corpus, scorer: str) -> Iterator[ClipVectors]:
     for shard, table in _tables(corpus, SCORE.model_folder(scorer), "sound_vector"):
         if table["sound_vector"].null_count:
             continue
-        yield ClipVectors(shard, table["id"].to_pylist(), unit_rows(_matrix(table["sound_vector"])))
+        yield ClipVectors(shard, table["id"].to_pylist(), unit(_matrix(table["sound_vector"])))
 
 
 def _tables(corpus: Corpus, folder: str, field: str) -> Iterator[tuple[int, pa.Table]]:
@@ -73,9 +74,3 @@ def _tables(corpus: Corpus, folder: str, field: str) -> Iterator[tuple[int, pa.T
 def _matrix(column: pa.ChunkedArray) -> np.ndarray:
     values = column.combine_chunks().flatten().to_numpy()
     return values.reshape(len(column), -1).astype(np.float32)
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """Return vectors `[N, D]` scaled to length 1; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
