@@ -16,7 +16,7 @@ from PIL import Image
 import vidaudio
 from tests.hostile_text import problem_of
 from vidaudio.clip_search.clip_facts import read_clip_media
-from vidaudio.clip_search.query import SearchQuery, encode_heard, heard, load_picture_encoder
+from vidaudio.clip_search.query import SearchQuery, encode_heard, heard
 from vidaudio.clip_search.search import search
 from vidaudio.clip_search.shown import ShownClips
 from vidaudio.corpus.clip_vectors import picture_vectors, sound_vectors
@@ -31,6 +31,7 @@ from vidaudio.maintenance.remove import remove
 from vidaudio.packs.selection import SelectionError
 from vidaudio.pipeline.stages.scorer_files import load_scorer
 from vidaudio.shards.commit import encode_table, read_table, table_name
+from vidaudio.tasks.picture_encoder import load_picture_encoder
 
 
 def encoder_of(corpus: Corpus) -> str:

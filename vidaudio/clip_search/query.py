@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,17 +13,13 @@ from vidaudio.corpus.encoders import is_own_encoder
 from vidaudio.correspondence.model import SAMPLE_RATE
 from vidaudio.correspondence.scorer import FULL_SCALE, ScoredClip, Scorer, encode_windows
 from vidaudio.correspondence.windows import unit
-from vidaudio.encoders.cache import cached_by_spec
 from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.image import PictureEncoder
-from vidaudio.errors import CorpusError, EncoderError, QueryError, UsageError
-from vidaudio.json_values import parse_object
+from vidaudio.errors import CorpusError, QueryError, UsageError
 from vidaudio.media.audio_files import read_sound
 from vidaudio.media.pictures import read_picture
 from vidaudio.separation.resampling import resample
 from vidaudio.shards.commit import committed_shards
-from vidaudio.stream.index_checks import check_fingerprint
-from vidaudio.tasks.separation.query_encoder import IDENTITY_KEYS, encoder_spec
 from vidaudio.text import storable_text
 
 # Of a longer sound, the beginning is compared.
@@ -93,35 +88,6 @@ def chosen_encoder(corpus: Corpus, name: str | None) -> str:
 
 def _folder(encoder: str) -> str:
     return EMBED.model_folder(encoder)
-
-
-def load_picture_encoder(corpus: Corpus, name: str, weights: str | None = None) -> PictureEncoder:
-    """Return the encoder that made the corpus's vectors of this name, loaded once per process.
-
-    Args:
-        corpus: The corpus.
-        name: Name of the encoder's folder in `embeddings/`.
-        weights: Weights file, folder, tag or hub's name that replaces the recorded place; None for the recorded place.
-
-    Raises:
-        EncoderError: When the encoder is not described or encodes no pictures, cannot be loaded, or is another one.
-    """
-    described = f"{corpus.url}/{EMBED.described_in(name)}"
-    try:
-        fingerprint: dict[str, Any] = parse_object(corpus.store.read(EMBED.described_in(name)))
-        check_fingerprint(fingerprint)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EncoderError(f"{described} does not describe an encoder ({error}); embed the corpus again") from error
-    if fingerprint.get("input", "frames") != "frames":
-        raise EncoderError(f"{name} encodes no pictures; name an encoder of pictures with --encoder")
-    encoder: PictureEncoder = cached_by_spec(encoder_spec(fingerprint, weights))
-    differing = [key for key in IDENTITY_KEYS if encoder.fingerprint[key] != fingerprint[key]]
-    if differing:
-        raise EncoderError(
-            f"{encoder.spec.architecture} is not the encoder that {described} describes ({', '.join(differing)} "
-            "differ), and vectors of two encoders do not mix; name the right one with --encoder-weights"
-        )
-    return encoder
 
 
 def encode_seen(encoder: PictureEncoder, query: SearchQuery) -> np.ndarray:

@@ -18,7 +18,6 @@ from vidaudio.clip_search.query import (
     encode_heard,
     encode_seen,
     heard,
-    load_picture_encoder,
 )
 from vidaudio.clip_search.shown import shown_clips
 from vidaudio.clip_search.sounds import PicturesByScorer, open_sounds
@@ -26,6 +25,7 @@ from vidaudio.clip_search.vectors import Nearest
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.errors import CorpusError, UsageError
 from vidaudio.pipeline.stages.scorer_files import chosen_scorer, open_scorer
+from vidaudio.tasks.picture_encoder import load_picture_encoder
 from vidaudio.text import number_of, storable_text
 
 LONGEST_LABEL, LONGEST_TITLE = 24, 80
