@@ -13,7 +13,6 @@ from vidaudio.corpus.columns import EMBED, SCORE
 from vidaudio.corpus.corpus import Corpus
 from vidaudio.corpus.superseded import Superseded, superseded
 from vidaudio.corpus.tombstones import read_tombstones
-from vidaudio.errors import ScorerError
 from vidaudio.packs.selection import named_columns, parse_selection, selected, usable_clips
 from vidaudio.pipeline.stages.scorer_files import chosen_scores
 
@@ -91,9 +90,6 @@ def _selection(corpus: Corpus, encoder: str, where: str, scorer: str | None) -> 
     columns = named_columns(where) or set()
     models = {EMBED.stage: encoder}
     if not columns.isdisjoint(SCORE.selectable):
-        names = sorted(corpus.store.folders(SCORE.folder))
-        if scorer is None and len(names) > 1:
-            raise ScorerError(f"{corpus.url} has scores by {', '.join(names)}; name one with --scorer")
         models[SCORE.stage] = chosen_scores(corpus, scorer)
     batches = (selected(clips, where, named=NAMED) for clips in usable_clips(corpus, models, columns))
     return pa.array([clip_id for clips in batches for clip_id in clips["id"]], pa.string())

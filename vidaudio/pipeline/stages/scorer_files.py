@@ -131,7 +131,7 @@ def chosen_scores(corpus: Corpus, name: str | None) -> str:
             f"vidaudio score {corpus.url}"
         )
     if name is None and len(names) > 1:
-        raise ScorerError(f"{corpus.url} has scores by {', '.join(names)}; name one: pack --scorer NAME")
+        raise ScorerError(f"{corpus.url} has scores by {', '.join(names)}; name one with --scorer")
     if name is not None and name not in names:
         raise ScorerError(f"{corpus.url} has no scores by {name}; it has some by {', '.join(names)}")
     return name or names[0]
