@@ -97,12 +97,12 @@ def test_the_same_bytes_come_back_whichever_shard_is_lost(copied: Corpus):
 
 
 def test_a_second_run_scores_nothing(copied: Corpus, monkeypatch: pytest.MonkeyPatch):
-    from vidaudio.pipeline import score as scoring
+    from vidaudio.pipeline import column_run
 
     def connected(*_: object) -> None:
         raise AssertionError("nothing is missing")
 
-    monkeypatch.setattr(scoring, "connected", connected)
+    monkeypatch.setattr(column_run, "connected", connected)
     assert score(copied.url, progress=False).clips == len(scores(copied))
 
 
@@ -148,7 +148,7 @@ def test_without_a_scorer_or_with_several_the_message_says_what_to_do(copied: Co
         score(copied.url, progress=False)
     score(copied.url, "second", progress=False)
     assert scores(copied, "second").keys() == scores(copied).keys()
-    with pytest.raises(ScorerError, match="has scores by default, second; name one: pack --scorer NAME"):
+    with pytest.raises(ScorerError, match="has scores by default, second; name one with --scorer"):
         pack(copied.url, PackBlock(name="some", where="p_corresponds > 0.5"), progress=False)
 
 

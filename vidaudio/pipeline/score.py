@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from vidaudio.config.corpus import DaskBlock, RunSettings, with_scheduler
 from vidaudio.corpus.columns import EMBED, SCORE
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.pipeline.build import raise_errors, sweep_late
-from vidaudio.pipeline.dask.cluster import connected
-from vidaudio.pipeline.run_log import RunLog
-from vidaudio.pipeline.shard_tasks import missing_shards, run_shard_tasks
+from vidaudio.pipeline.column_run import run_column
 from vidaudio.pipeline.stages import Stage
 from vidaudio.pipeline.stages.score import score_shard
 from vidaudio.pipeline.stages.scored_clips import check_sample_rate
@@ -100,21 +93,7 @@ def score(
     prepare_scores(opened, name)
     fitted = load_scorer(opened, name)
     models = {SCORE.stage: name, EMBED.stage: str(fitted.facts["encoder"])}
-    missing = missing_shards(opened, [SCORE.stage], models)
-    report, started = RunLog(), time.monotonic()
-    run = RunSettings(dask=with_scheduler(DaskBlock(), scheduler)) if scheduler is not None else RunSettings()
-    try:
-        if missing:
-            with connected(run.dask) as client:
-                if progress:
-                    tqdm.write(f"dashboard: {client.dashboard_link}", file=sys.stderr)
-                stages = [Stage(SCORE, score_shard)]
-                run_shard_tasks(client, opened, missing, models, run, report, progress=progress, stages=stages)
-    finally:
-        report.seconds = time.monotonic() - started
-        report.write(opened.store)
-    sweep_late(opened)
-    raise_errors(opened, report)
+    run_column(opened, Stage(SCORE, score_shard), models, scheduler=scheduler, progress=progress)
     return score_report(opened, name, fitted.facts)
 
 

@@ -198,7 +198,8 @@ def run_shard_tasks(
         return list(futures.values())
 
     total = int(clips[missing.shards].sum())
-    bar = Progress("scoring" if stages else "building", unit="clip", total=total, shards=len(missing), shown=progress)
+    title = stages[0].column.stage if stages else "building"
+    bar = Progress(title, unit="clip", total=total, shards=len(missing), shown=progress)
     breaker = RunCircuitBreaker(run.download.stop_after_failures, run.download.stop_after_equal_answers)
 
     def inside(shard: int, stage: str, done: int) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,26 +11,22 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tqdm import tqdm
 
-from vidaudio.config.corpus import DaskBlock, RunSettings, with_scheduler
 from vidaudio.corpus.columns import EMBED, OFFSCREEN
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.correspondence.offscreen import PROMPTS, MusicTagger
+from vidaudio.correspondence.offscreen import LEAST_HEARD, PROMPTS, MusicTagger
 from vidaudio.encoders.clip import ClipEncoder
+from vidaudio.encoders.image import PictureEncoder
 from vidaudio.errors import ScorerError
 from vidaudio.json_values import parse_object
-from vidaudio.pipeline.build import raise_errors, sweep_late
-from vidaudio.pipeline.dask.cluster import connected
-from vidaudio.pipeline.run_log import RunLog
-from vidaudio.pipeline.shard_tasks import missing_shards, run_shard_tasks
+from vidaudio.pipeline.column_run import run_column
 from vidaudio.pipeline.stages import Stage
 from vidaudio.pipeline.stages.embed import recorded_encoder
 from vidaudio.pipeline.stages.scored_clips import check_sample_rate
 from vidaudio.shards.commit import read_table, table_name
 from vidaudio.tasks.correspondence.offscreen_stage import DESCRIBED_IN, Tools, file_hash, offscreen_shard
+from vidaudio.tasks.picture_encoder import load_picture_encoder
 from vidaudio.tasks.separation.checkpoint import load_checkpoint, read_separator
-from vidaudio.tasks.separation.query_encoder import load_query_encoder
 from vidaudio.tasks.separation.query_factory import make_query_encoder
 
 # Decimals of the sentences' vectors in the description.
@@ -104,6 +98,7 @@ def offscreen(
 
     Raises:
         ScorerError: When a tool does not fit, or the corpus was measured with others.
+        EncoderError: When the encoder of the pictures cannot be loaded.
         CorpusError: When a shard is not extracted and embedded yet.
         BuildError: When a task failed. Committed shards stay.
     """
@@ -113,21 +108,7 @@ def offscreen(
         raise ScorerError("--tagger and --tagger-classes go together: the file, and the names of its classes")
     _describe(opened, separator, tagger, tagger_classes, encoder_weights)
     models = {EMBED.stage: Tools.of(opened).encoder}
-    missing = missing_shards(opened, [OFFSCREEN.stage], models)
-    report, started = RunLog(), time.monotonic()
-    run = RunSettings(dask=with_scheduler(DaskBlock(), scheduler)) if scheduler is not None else RunSettings()
-    try:
-        if missing:
-            with connected(run.dask) as client:
-                if progress:
-                    tqdm.write(f"dashboard: {client.dashboard_link}", file=sys.stderr)
-                stages = [Stage(OFFSCREEN, offscreen_shard)]
-                run_shard_tasks(client, opened, missing, models, run, report, progress=progress, stages=stages)
-    finally:
-        report.seconds = time.monotonic() - started
-        report.write(opened.store)
-    sweep_late(opened)
-    raise_errors(opened, report)
+    run_column(opened, Stage(OFFSCREEN, offscreen_shard), models, scheduler=scheduler, progress=progress)
     return _report(opened)
 
 
@@ -150,7 +131,7 @@ def _describe(
     weights = None if separator is None else _separator_file(separator, fingerprint)
     tools = Tools(
         encoder=name,
-        prompts=_prompts(fingerprint, encoder_weights),
+        prompts=_prompts(load_picture_encoder(corpus, name, encoder_weights)),
         tagger=None if tagger is None else str(Path(tagger).absolute()),
         tagger_sha256=None if tagger is None else _tagger_hash(tagger),
         music_classes=() if tagger_classes is None else tuple(music_classes(tagger_classes)),
@@ -167,8 +148,7 @@ def _describe(
         )
 
 
-def _prompts(fingerprint: dict[str, object], weights: str | None) -> dict[str, list[list[float]]]:
-    encoder = load_query_encoder(fingerprint, weights)
+def _prompts(encoder: PictureEncoder) -> dict[str, list[list[float]]]:
     if not isinstance(encoder, ClipEncoder):
         return {}
     return {
@@ -241,7 +221,7 @@ def _report(corpus: Corpus) -> OffscreenReport:
     return OffscreenReport(
         corpus=corpus.url,
         clips=table.num_rows,
-        speech=int(pc.sum(pc.greater_equal(table["speech_share"], 0.3)).as_py() or 0),
+        speech=int(pc.sum(pc.greater_equal(table["speech_share"], LEAST_HEARD)).as_py() or 0),
         voice_over=count("voice_over"),
         music_over_picture=count("music_over_picture"),
         much_left=int(pc.sum(pc.greater(residual, MUCH_LEFT_DB)).as_py() or 0) if known else None,
