@@ -13,6 +13,7 @@ Set = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Answer as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.")]
+Scheduler = Annotated[str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")]
 
 
 def _known_reasons(text: str | None) -> str | None:
@@ -31,9 +32,7 @@ def build(
     ] = None,
     corpus: Annotated[str | None, typer.Option("--corpus", "-o", help="Folder or URL of the corpus.")] = None,
     only: Annotated[str | None, typer.Option(help="Some of download,extract,facts,embed,pack.")] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
-    ] = None,
+    scheduler: Scheduler = None,
     retry_failed: Annotated[
         str | None,
         typer.Option(
@@ -115,9 +114,7 @@ def pack(
     scorer: Annotated[
         str | None, typer.Option(help="Whose scores are read; the only ones of the corpus by default.")
     ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
-    ] = None,
+    scheduler: Scheduler = None,
     settings: Set = None,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vidaudio.cli.corpus import Json, Quiet
+from vidaudio.cli.corpus import Json, Quiet, Scheduler
 
 
 def fit_scorer(
@@ -41,9 +41,7 @@ def score(
     pairs: Annotated[
         Path | None, typer.Option(help="Only write the pairs of clips that another tool is to score, Parquet or CSV.")
     ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
-    ] = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -79,9 +77,7 @@ def offscreen(
     encoder_weights: Annotated[
         str | None, typer.Option(help="Local weights of the encoder; the recorded place by default.")
     ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Dask scheduler, tcp://host:port; a local cluster by default.")
-    ] = None,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
