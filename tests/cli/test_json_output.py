@@ -111,6 +111,26 @@ def test_a_corpus_from_its_folder_to_its_removal(
     assert isinstance(answer("remove", copy, tmp_path / "ids.txt"), dict)
 
 
+def test_a_pack_as_a_list(media_world: MediaWorld, tiny_clip: Path, tmp_path: Path):
+    from vidaudio.config.corpus import load_corpus_recipe
+    from vidaudio.manifest import Clip, write_manifest
+    from vidaudio.pipeline.build import build
+
+    video = next(iter(sorted(media_world.manifest.parent.rglob("*.mp4"))))
+    listed = Clip(
+        id="a", source="youtube:aaaaaaaaaaa", dataset="d", url=str(video), start_seconds=0.0, end_seconds=10.0,
+        labels=("dog barking",), split="train",
+    )  # fmt: skip
+    write_manifest([listed], tmp_path / "m.parquet")
+    settings = (
+        f"embed.encoder={{architecture: '{tiny_clip}', pretrained: null, precision: float32, batch_size: 8}}",
+        "extract.frame_size=96", "dask.workers=1",
+    )  # fmt: skip
+    build(load_corpus_recipe("folder", settings), str(tmp_path / "m.parquet"), str(tmp_path / "c"), progress=False)
+    assert answer("keep-list", tmp_path / "c", "-o", tmp_path / "keep.csv")["clips"] == 1
+    assert (tmp_path / "keep.csv").read_text() == "aaaaaaaaaaa,0,dog barking,train\n"
+
+
 def test_a_scorer_and_its_scores(tmp_path: Path):
     from vidaudio.demo.corpus import build_world
 

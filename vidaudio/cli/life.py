@@ -68,6 +68,10 @@ def keep_list(
     corpus: Annotated[str, typer.Argument(help="Folder or URL of the corpus.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The csv to write.")],
     pack: Annotated[str, typer.Option(help="Whose clips, with their splits there.")] = "default",
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", help="As of other commands: the file and its rows, which are all that is told here."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write the clips of a pack as a list in VGGSound's form: YouTube id, start, label, split."""

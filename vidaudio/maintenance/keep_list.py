@@ -7,7 +7,6 @@ another kind is refused whole, because the form cannot describe them. `vidaudio 
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import pyarrow as pa
 from vidaudio.corpus.corpus import Corpus, open_corpus
 from vidaudio.corpus.superseded import superseded
 from vidaudio.errors import CorpusError, PackError, UsageError
+from vidaudio.files import atomic_write
 from vidaudio.hashing import find_hashes, hashed
 from vidaudio.manifest.vggsound import CLIP_SECONDS
 from vidaudio.manifest.youtube import VIDEO_ID
@@ -28,7 +28,6 @@ from vidaudio.shards.parallel_read import read_tables
 from vidaudio.text import number_of
 
 SPLITS = ("train", "val", "test")
-UNFINISHED = ".unfinished"
 _COLUMNS = ("id", "source", "start_seconds", "end_seconds", "labels", "shard")
 
 
@@ -69,19 +68,15 @@ def keep_list(corpus: str, path: str | Path, *, pack: str = "default") -> KeepLi
     opened = open_corpus(corpus)
     target = local_target(path, "keep-lists")
     splits = _PackedClips(opened, pack)
-    temporary = target.with_name(target.name + UNFINISHED)
     clips = 0
     try:
-        with temporary.open("w", newline="", encoding="utf-8") as sink:
+        with atomic_write(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as sink:
             table = csv.writer(sink, lineterminator="\n")
             for row, split in splits.rows():
                 table.writerow(_line(row, split))
                 clips += 1
-        os.replace(temporary, target)
     except OSError as error:
         raise UsageError(f"cannot write {target}: {error.strerror}; name another file") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return KeepList(str(target), clips)
 
 
