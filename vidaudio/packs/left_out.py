@@ -172,7 +172,8 @@ class LeftOutFile:
             table = read_within(self._file, lambda: self._path, [number])
             if any(column.null_count for column in table.columns):
                 raise ValueError("it lacks values")
-            yield from map(LeftOutClip._make, zip(*(column.to_pylist() for column in table.columns), strict=True))
+            columns = [column.to_pylist() for column in table.columns]
+            yield from itertools.starmap(LeftOutClip, zip(*columns, strict=True))
 
 
 @contextlib.contextmanager
@@ -219,7 +220,8 @@ def _without_removed(rows: Iterable[LeftOutClip], removed: Tombstones) -> Iterat
         if removed.covers(row.id, row.source):
             continue
         if _kept(row) in removed.ids:
-            row = row._replace(values=_json(json.loads(row.values) | {"kept": None}))
+            values = _json(json.loads(row.values) | {"kept": None})
+            row = LeftOutClip(row.id, row.source, row.reason, values)
         yield row
 
 
