@@ -34,6 +34,8 @@ SYSTEMS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("clipsep", "noise"): ("words, trained with noise", "none"),
     ("clipsep", "centred noise"): ("words, trained without means, with noise", "unpaired"),
     ("clipsep", "dropout"): ("words, trained with dropout", "none"),
+    ("clipsep", "dropout 0.25"): ("words, trained with dropout, rate 0.25", "none"),
+    ("clipsep", "dropout 0.75"): ("words, trained with dropout, rate 0.75", "none"),
     ("clipsep", "mixup"): ("words, trained with mixup", LABELS),
     ("clipsep_hybrid", ""): ("words, CLIPSep-Hybrid", LABELS),
     ("clipsep_text", ""): ("words, CLIPSep-Text", LABELS),

@@ -16,13 +16,13 @@ from typing import Any
 
 from benchmarks.systems import run_table
 from benchmarks.trainings import TrainingJob, summaries
+from benchmarks.world import THROUGH, scores_by_way
 from vidaudio.report.modality_gap import gap as measured_gap
-from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
+from vidaudio.tasks.separation.evaluate import TestMaterial
 from vidaudio.tasks.separation.gap import GAP_FOLDER
 
 # Level of the third sound of a test mixture relative to the target's, dB, by the name of the test.
 TESTS: dict[str, float | None] = {"clean": None, "off-screen sound, 0 dB": 0.0}
-THROUGH = "retrieval"
 ACTIVATION = "train/noise_activation"
 LAST_STEPS = 10
 
@@ -33,12 +33,8 @@ def score_noisy(job: TrainingJob, *, mixtures: int | None, processes: int) -> di
     tests, result = {}, {}
     for name, level in TESTS.items():
         material = TestMaterial(str(job.data), different_labels=True, mixtures=mixtures, offscreen_db=level)
-        report = evaluate(EvaluateRequest(job.run, material, scorer="batched", processes=processes))
-        print(report)
+        report, found = scores_by_way(job.run, material, fitted.files[THROUGH], processes)
         result = result or summaries(report)
-        found = summaries(report)["summaries"]
-        request = EvaluateRequest(job.run, material, ("text",), scorer="batched", gap=fitted.files[THROUGH])
-        found[THROUGH] = summaries(evaluate(request))["summaries"]["text"]
         tests[name] = found
     return result | {"tests": tests, "noise_activation": _last_activation(job.run)}
 

@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.noisy import TESTS, THROUGH
+from benchmarks.noisy import TESTS
 from benchmarks.seeds import scores_over_seeds
+from benchmarks.world import THROUGH
 from vidaudio.markdown import markdown_table
 
 WAYS = {"text": "in words", THROUGH: "in words, through the nearest pictures", "image": "by pictures"}

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vidaudio.demo.render import OFFSCREEN_DB, add_offscreen, plan_world, read_world, render_world
+from vidaudio.demo.render import OFFSCREEN_DB, Flaw, add_offscreen, plan_world, read_world, render_world
 from vidaudio.demo.world import KINDS, Instance, Purpose, derive_seed
 from vidaudio.errors import UsageError
 
@@ -56,3 +56,17 @@ def test_the_list_says_what_is_heard_from_off_screen(tmp_path):
     videos = render_world(tmp_path, videos_per_kind={"val": 1}, flawed_per_flaw=0, offscreen_share=1.0, processes=2)
     assert read_world(tmp_path) == videos
     assert all(video.offscreen for video in videos)
+
+
+def test_a_share_of_training_and_validation_videos_sounds_like_another_kind():
+    clean, noisy = plan_world(0, VIDEOS, 0), plan_world(0, VIDEOS, 0, 0.5, 0.3)
+    wrong = [video for video in noisy if video.flaw is Flaw.MISMATCHED]
+    assert 0.2 < len(wrong) / sum(video.split != "test" for video in noisy) < 0.4
+    assert all(video.sounding != video.label and not video.offscreen and video.split != "test" for video in wrong)
+    assert len({video.sounding for video in wrong}) == len(KINDS)
+    as_seen = [replace(video, flaw=Flaw.NONE, sounding=video.label, offscreen="") for video in noisy]
+    assert as_seen == clean
+    offscreen_only = plan_world(0, VIDEOS, 0, 0.5)
+    assert all(video in offscreen_only for video in noisy if not video.flaw)
+    with pytest.raises(UsageError, match=r"it lies in 0 \.\. 1"):
+        plan_world(0, VIDEOS, 0, mismatched_share=-0.1)

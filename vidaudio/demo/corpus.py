@@ -35,6 +35,7 @@ def render_once(
     videos_per_kind: Mapping[str, int] = FULL,
     flawed_per_flaw: int = 2,
     offscreen_share: float = 0.0,
+    mismatched_share: float = 0.0,
 ) -> list[Video]:
     """Render a world into `root/world`, unless it exists already; return its list of videos.
 
@@ -45,6 +46,8 @@ def render_once(
     described = {"seed": seed, "videos_per_kind": dict(videos_per_kind), "flawed": flawed_per_flaw}
     if offscreen_share:
         described["offscreen_share"] = offscreen_share
+    if mismatched_share:
+        described["mismatched_share"] = mismatched_share
     made = world / MADE_FILE
     if made.is_file():
         if json.loads(made.read_text()) != described:
@@ -62,6 +65,7 @@ def render_once(
             videos_per_kind=videos_per_kind,
             flawed_per_flaw=flawed_per_flaw,
             offscreen_share=offscreen_share,
+            mismatched_share=mismatched_share,
             progress=show,
         )
     made.write_text(json.dumps(described))
@@ -76,6 +80,7 @@ def build_world(
     videos_per_kind: Mapping[str, int] = FULL,
     flawed_per_flaw: int = 2,
     offscreen_share: float = 0.0,
+    mismatched_share: float = 0.0,
     settings: Sequence[str] = (),
 ) -> Path:
     """Render a world and build a corpus from its local files; a later call continues an interrupted one.
@@ -87,6 +92,7 @@ def build_world(
         videos_per_kind: Number of videos per kind in each split.
         flawed_per_flaw: Number of training videos with each flaw.
         offscreen_share: Share of videos with a sound from off screen, see `render_world`.
+        mismatched_share: Share of videos with the sound of another kind, see `render_world`.
         settings: Further settings for the corpus recipe `demo`.
 
     Returns:
@@ -104,6 +110,7 @@ def build_world(
         videos_per_kind=videos_per_kind,
         flawed_per_flaw=flawed_per_flaw,
         offscreen_share=offscreen_share,
+        mismatched_share=mismatched_share,
     )
     world, manifest, corpus = (root / WORLD_FOLDER).absolute(), root / "world.parquet", root / f"corpus-{encoder}"
     data = corpus / "training" / "default"

@@ -2,7 +2,8 @@
 
 A few training videos are flawed on purpose, in the ways of web videos: no sound in the track, a frozen picture, picture
 and sound of different things, a file that is cut off half-way. In a noisy world, a share of the training and validation
-videos also contains the sound of a thing that is not in the picture; test videos stay clean. `world.csv` lists both.
+videos also contains the sound of a thing that is not in the picture, or has the sound of another thing instead of its
+own; test videos stay clean. `world.csv` lists all of this.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ SMALL: Mapping[str, int] = MappingProxyType({"train": 5, "val": 1, "test": 2})
 OFFSCREEN_SHARE = 0.5
 """Share of a noisy world's training and validation videos with a sound from off screen."""
 
-OFFSCREEN_SPLITS = ("train", "val")
+NOISY_SPLITS = ("train", "val")
 
 OFFSCREEN_DB = (-6.0, 0.0)
 """Range of the level of a sound from off screen, relative to the sound of the visible thing, in dB."""
@@ -85,7 +86,11 @@ COLUMNS = ("file", "label", "split", "flaw", "seed", "sounding", "offscreen")
 
 
 def plan_world(
-    seed: int, videos_per_kind: Mapping[str, int], flawed_per_flaw: int, offscreen_share: float = 0.0
+    seed: int,
+    videos_per_kind: Mapping[str, int],
+    flawed_per_flaw: int,
+    offscreen_share: float = 0.0,
+    mismatched_share: float = 0.0,
 ) -> list[Video]:
     """List the videos of a world without rendering any.
 
@@ -95,12 +100,15 @@ def plan_world(
         flawed_per_flaw: Number of training videos with each flaw, in addition to `videos_per_kind`.
         offscreen_share: Probability that a flawless training or validation video also has a sound from off screen. In
             everything else, a noisy world equals the clean one of its seed.
+        mismatched_share: Probability that a flawless training or validation video has the sound of another kind instead
+            of its own.
 
     Raises:
-        UsageError: When the share is outside 0 .. 1, or a split is unknown.
+        UsageError: When a share is outside 0 .. 1, or a split is unknown.
     """
-    if not 0 <= offscreen_share <= 1:
-        raise UsageError(f"a share of {offscreen_share} of the videos cannot be noisy; it lies in 0 .. 1")
+    for share in (offscreen_share, mismatched_share):
+        if not 0 <= share <= 1:
+            raise UsageError(f"a share of {share} of the videos cannot be noisy; it lies in 0 .. 1")
     unknown = sorted(set(videos_per_kind) - set(SPLITS))
     if unknown:
         raise UsageError(f"the demo world has no split called {unknown[0]!r}; its splits are {', '.join(SPLITS)}")
@@ -110,8 +118,11 @@ def plan_world(
             for number in range(videos_per_kind.get(split, 0)):
                 name = f"media/{split}_{kind.label.replace(' ', '_')}_{number:03d}.mp4"
                 clip_seed = derive_seed(purpose, seed, kind.label, number)
-                share = offscreen_share if split in OFFSCREEN_SPLITS else 0.0
-                offscreen = draw_offscreen(kind, clip_seed, share)
+                noisy = split in NOISY_SPLITS
+                if heard := draw_sounding(kind, clip_seed, mismatched_share if noisy else 0.0):
+                    videos.append(Video(name, kind.label, split, Flaw.MISMATCHED, clip_seed, heard))
+                    continue
+                offscreen = draw_offscreen(kind, clip_seed, offscreen_share if noisy else 0.0)
                 videos.append(Video(name, kind.label, split, Flaw.NONE, clip_seed, kind.label, offscreen))
     flaws = [flaw for flaw in Flaw if flaw]
     for index, flaw in enumerate(flaws):
@@ -127,7 +138,15 @@ def plan_world(
 
 def draw_offscreen(kind: Kind, seed: int, share: float) -> str:
     """Return the kind heard from off screen in a video of this seed; empty with probability 1 - `share`."""
-    rng = np.random.default_rng([seed, 3])
+    return _other_kind(kind, np.random.default_rng([seed, 3]), share)
+
+
+def draw_sounding(kind: Kind, seed: int, share: float) -> str:
+    """Return the kind heard in place of a video's own; empty with probability 1 - `share`."""
+    return _other_kind(kind, np.random.default_rng([seed, 5]), share)
+
+
+def _other_kind(kind: Kind, rng: np.random.Generator, share: float) -> str:
     if rng.random() >= share:
         return ""
     return str(rng.choice([other.label for other in KINDS if other is not kind]))
@@ -140,6 +159,7 @@ def render_world(
     videos_per_kind: Mapping[str, int] = FULL,
     flawed_per_flaw: int = 2,
     offscreen_share: float = 0.0,
+    mismatched_share: float = 0.0,
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Video]:
@@ -151,6 +171,7 @@ def render_world(
         videos_per_kind: Number of videos per kind in each split (train, val, test).
         flawed_per_flaw: Number of training videos with each flaw, in addition to those.
         offscreen_share: Share of training and validation videos with a sound from off screen, see `plan_world`.
+        mismatched_share: Share of training and validation videos with the sound of another kind, see `plan_world`.
         processes: Number of worker processes; None for one per processor that this process may use.
         progress: Function that is called with (videos done, videos in all) after each video.
 
@@ -159,7 +180,7 @@ def render_world(
     """
     folder = Path(folder)
     (folder / "media").mkdir(parents=True, exist_ok=True)
-    videos = plan_world(seed, videos_per_kind, flawed_per_flaw, offscreen_share)
+    videos = plan_world(seed, videos_per_kind, flawed_per_flaw, offscreen_share, mismatched_share)
     processes = processes if processes is not None else available_cores()
     # spawn: a fork of a process that has threads (a server, a Dask client, torch) can deadlock.
     with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
