@@ -14,6 +14,7 @@ from benchmarks import common
 from benchmarks.common import machine_words
 from benchmarks.gap_tables import gap_markdown
 from benchmarks.noisy_tables import noisy_markdown
+from benchmarks.selection_tables import selection_markdown
 from vidaudio.tasks.separation.evaluation.protocols import load_protocol
 
 # In this order; what is said above each.
@@ -37,6 +38,12 @@ TITLES: Mapping[str, tuple[str, str]] = {
         "to 6 dB below the visible one. Noise heads are dropped at test. gamma is 0.25, as in the paper, unless a row "
         "says otherwise; activation is the mean sum of both noise masks at the end of the training. "
         "`python -m benchmarks.noisy`",
+    ),
+    "selection": (
+        "Trained on what corresponds",
+        "The same world, but a third of the training and validation videos have the sound of another kind. A scorer is "
+        "fitted to the corpus as it is; equal steps for all arms; all tested on the same clean mixtures. "
+        "`python -m benchmarks.selection`",
     ),
     "esc10": (
         "Real sounds: ESC-10",
@@ -119,6 +126,8 @@ def is_of_table(settings: Mapping[str, Any], table: str) -> bool:
 def _shown(table: str, rows: Sequence[Mapping[str, Any]]) -> str:
     if table == "gap":
         return gap_markdown(rows)
+    if table == "selection":
+        return selection_markdown(rows)
     return noisy_markdown(rows, NAMES) if table == "noisy" else table_markdown(rows)
 
 

@@ -60,7 +60,7 @@ def test_every_system_has_one_budget():
 
 def test_every_table_is_of_recipes_that_hold():
     assert load_budget("noisy").seeds == (0, 1, 2)
-    for table in ("noisy", "esc10", "esc10_words"):
+    for table in ("noisy", "selection", "esc10", "esc10_words"):
         budget = load_budget(table)
         for system in budget.systems:
             vectors = {"vectors": "table.npz"} if system == "clipsep_text" else {}
