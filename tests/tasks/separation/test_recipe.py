@@ -9,6 +9,7 @@ import pytest
 from vidaudio.config.recipes import load_values
 from vidaudio.errors import RecipeError
 from vidaudio.tasks.registry import load_train_recipe
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.training.schedule import rate_factor, unfinished_warmup
 
 
@@ -96,6 +97,23 @@ def test_systems_differ_from_clipsep_in_name_queries_and_noise_heads_alone(name:
     numbers = {"input": "mean", "gamma": 0.25, "activation_weight": 0.1, "start_step": 0}
     numbers |= {"query_weight": 0.0, "query_margin": 0.1, "initial_bias": None}
     assert noise == (numbers if name == "clipsep_nit" else None)
+
+
+def test_short_runs_begin_without_noise_heads():
+    """A fifth of the steps; the paper's 200,000 steps have them from the beginning."""
+
+    def start(*settings: str) -> int | None:
+        noise = load_train_recipe("clipsep_nit", settings).model.noise
+        assert noise is not None
+        return noise.start_step
+
+    assert start() == 0
+    assert start("schedule.steps=3000") == 600
+    assert start("schedule.steps=10000") == 2000
+    assert start("schedule.steps=10001") == 0
+    assert start("schedule.steps=3000", "model.noise.start_step=0") == 0
+    recipe = load_train_recipe("clipsep_nit", ["schedule.steps=3000"])
+    assert SeparationRecipe.model_validate(recipe.model_dump()) == recipe
 
 
 def test_the_original_sop_validates_every_epoch():

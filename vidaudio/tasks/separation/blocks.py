@@ -15,6 +15,10 @@ Modality = Literal["image", "text"]
 MAX_SAMPLE_RATE, MAX_N_FFT, MAX_LEVELS = 384_000, 1 << 16, 16
 MAX_WINDOW_SECONDS, MAX_WINDOW_SAMPLES = 3600, 1 << 28
 
+# Runs of at most so many steps begin without noise heads unless the recipe says otherwise.
+SHORT_RUN = 10_000
+SHORT_RUN_WITHOUT_HEADS = 1 / 5
+
 
 class FrontEndBlock(RecipeModel):
     """Spectrogram, see vidaudio.separation.FrontEndConfig.
@@ -53,14 +57,22 @@ class FusionBlock(RecipeModel):
 
 
 class NoiseBlock(RecipeModel):
-    """Noise invariant training, see vidaudio.separation.NoiseConfig."""
+    """Noise invariant training, see vidaudio.separation.NoiseConfig.
+
+    With noise heads a training begins at a kink of the loss: two masks of 0.5 add up to the 1 at which the sum is cut
+    off. The paper's 200,000 steps recover from that; short runs are better with first steps without the heads.
+    """
 
     input: Literal["mean", "sum"] = "mean"
     gamma: float = Field(0.25, ge=0, description="total noise activation that costs nothing")
     activation_weight: float = Field(0.1, ge=0, description="the paper's lambda")
     query_weight: float = Field(0.0, ge=0, description="the second regulariser's coefficient")
     query_margin: float = Field(0.1, ge=0, description="the second regulariser's margin, epsilon in the code")
-    start_step: int = Field(0, ge=0, description="steps without noise heads first")
+    start_step: int | None = Field(
+        None,
+        ge=0,
+        description=f"steps without noise heads first; none: a fifth in runs of at most {SHORT_RUN:,} steps, else 0",
+    )
     initial_bias: float | None = Field(
         None,
         ge=-20,
