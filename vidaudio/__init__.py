@@ -39,6 +39,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "read_music": "vidaudio.manifest",
     "read_table": "vidaudio.manifest",
     "read_vggsound": "vidaudio.manifest",
+    "read_webdataset": "vidaudio.manifest",
     "write_manifest": "vidaudio.manifest",
     # Corpora.
     "Corpus": "vidaudio.corpus.corpus",
@@ -148,6 +149,7 @@ if TYPE_CHECKING:
         read_music,
         read_table,
         read_vggsound,
+        read_webdataset,
         write_manifest,
     )
     from vidaudio.packs.audio_only import pack_sounds

@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,13 @@ def test_manifest_of_a_list(kind: str, tmp_path: Path):
     told = answer(f"manifest {kind}", tmp_path / name, "-o", tmp_path / "m.parquet")
     assert told["clips"] == 1
     assert answer("manifest show", tmp_path / "m.parquet")["clips"] == 1
+
+
+def test_manifest_of_videos_in_tars(tmp_path: Path):
+    (tmp_path / "1.mp4").write_bytes(b"")
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        tar.add(tmp_path / "1.mp4", "1.mp4")
+    assert answer("manifest webdataset", tmp_path / "0.tar", "-o", tmp_path / "m.parquet")["clips"] == 1
 
 
 def test_manifest_of_clipsep_s_index(tmp_path: Path):

@@ -213,6 +213,20 @@ def folder(
 
 
 @_command
+def webdataset(
+    tars: Annotated[list[Path], typer.Argument(metavar="TAR...", help="WebDataset shards, or folders of them.")],
+    options: OutputOptions,
+    dataset: Annotated[str | None, typer.Option(help="The data set's name; by default the shards' folder's.")] = None,
+    split: Split = None,
+) -> None:
+    """Read WebDataset shards of videos; every video is one clip, with labels and captions from beside it."""
+    from vidaudio.manifest import read_webdataset
+
+    listing = read_webdataset(*tars, dataset=dataset, split=split, skip_bad_rows=options.skip_bad_rows)
+    _finish(listing, tars, options)
+
+
+@_command
 def esc(
     list_: Annotated[Path, typer.Argument(metavar="LIST", help="esc50.csv, or a list with its columns.")],
     options: OutputOptions,

@@ -19,6 +19,7 @@ from vidaudio.manifest.store import read_manifest, write_manifest
 from vidaudio.manifest.table import TableOptions, read_table
 from vidaudio.manifest.template import fill_template, is_template
 from vidaudio.manifest.vggsound import read_vggsound
+from vidaudio.manifest.webdataset import read_webdataset
 
 __all__ = [
     "CLIP_ID",
@@ -44,6 +45,7 @@ __all__ = [
     "read_music",
     "read_table",
     "read_vggsound",
+    "read_webdataset",
     "shown_rows",
     "table_from_clips",
     "write_join_report",

@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -469,3 +470,30 @@ def test_nothing_is_printed(site: LoopbackSite, tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert os.listdir(tmp_path) == ["c0.mp4"]
+
+
+def test_a_file_in_a_tar_is_copied_out_of_it(media: Path, tmp_path: Path):
+    video = media / "plain.mp4"
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        tar.add(video, "./dog/1.MP4")
+    spans = [ClipSpan("a", 0.0, None), ClipSpan("b", 0.5, 1.5)]
+    fetched = fetch_source(str(tmp_path / "0.tar" / "dog" / "1.MP4"), spans, tmp_path / "out")
+    assert [one.outcome.state for one in fetched] == [State.DONE, State.DONE]
+    for one in fetched:
+        assert one.path is not None
+        assert one.path.parent == tmp_path / "out"
+        assert not one.is_reference
+        assert one.path.read_bytes() == video.read_bytes()
+        assert one.sha256 == hashlib.sha256(video.read_bytes()).hexdigest()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_a_file_that_is_not_in_the_tar_and_a_tar_that_is_none(tmp_path: Path):
+    with tarfile.open(tmp_path / "0.tar", "w"):
+        pass
+    (tmp_path / "1.tar").write_bytes(b"no tar at all" * 100)
+    missing = only(fetch_source(str(tmp_path / "0.tar" / "a.mp4"), [ClipSpan("a", 0.0, None)], tmp_path / "out"))
+    assert missing.outcome.reason is Reason.NOT_FOUND
+    broken = only(fetch_source(str(tmp_path / "1.tar" / "a.mp4"), [ClipSpan("a", 0.0, None)], tmp_path / "out"))
+    assert broken.outcome.reason is Reason.UNSUPPORTED
+    assert not any((tmp_path / "out").iterdir())

@@ -37,6 +37,7 @@ from vidaudio.media.fetch.types import (
 )
 from vidaudio.media.fetch.ytdlp import DownloadFailed, download_source
 from vidaudio.media.outcomes import Outcome, Reason, State
+from vidaudio.media.tar_files import NotATar, copy_from_tar, files_in_tar, place_in_tar
 from vidaudio.text import number_of
 
 __all__ = ["ClipSpan", "FetchOptions", "Fetched", "Traffic", "fetch_source"]
@@ -63,7 +64,8 @@ def fetch_source(
     It works in the calling process; builds use a separate process, see `vidaudio.media.fetch.fetcher`.
 
     Args:
-        url: Any URL that yt-dlp supports, a plain file over HTTP, the path of a local file, or (if the options allow
+        url: Any URL that yt-dlp supports, a plain file over HTTP, the path of a local file or of one in a
+            local tar, or (if the options allow
             it) a `file:` URL.
         spans: Clips wanted of the source.
         folder: Folder of the files; created if it is missing. No other files are left in it.
@@ -115,7 +117,9 @@ class _Placed:
 
 
 def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: FetchOptions) -> list[Fetched]:
-    """Return results for the user's own file: a reference to the original, or a whole copy."""
+    """Return results for the user's own file: a reference to the original, or a whole copy, as of one in a tar."""
+    if (place := place_in_tar(path)) is not None:
+        return _fetch_from_tar(*place, spans, folder)
     if not path.exists():
         return _all_failed(spans, Reason.NOT_FOUND, f"no such file: {path.name}")
     if not path.is_file():
@@ -128,6 +132,22 @@ def _fetch_local(path: Path, spans: Sequence[ClipSpan], folder: Path, options: F
         return _all_failed(spans, Reason.TOO_LARGE, too_large)
     with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
         copy = Path(shutil.copyfile(path, Path(scratch) / f"copy{path.suffix.lower()}"))
+        return _place({span.id: copy for span in spans}, spans, _Shares({}, {}), folder, {})
+
+
+def _fetch_from_tar(tar: Path, name: str, spans: Sequence[ClipSpan], folder: Path) -> list[Fetched]:
+    """Return results for a file in the user's own tar, which is copied whatever the options."""
+    try:
+        file = files_in_tar(tar).get(name)
+    except NotATar as error:
+        return _all_failed(spans, Reason.UNSUPPORTED, f"{tar.name}: {error}")
+    if file is None:
+        return _all_failed(spans, Reason.NOT_FOUND, f"no such file in {tar.name}: {name}")
+    if file.length > LARGEST_FILE_BYTES:
+        return _all_failed(spans, Reason.TOO_LARGE, "a corpus's tars hold no file of 8 GiB or more")
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as scratch:
+        copy = Path(scratch) / f"copy{Path(name).suffix.lower()}"
+        copy_from_tar(tar, file, copy)
         return _place({span.id: copy for span in spans}, spans, _Shares({}, {}), folder, {})
 
 
