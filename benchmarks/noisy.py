@@ -1,4 +1,4 @@
-"""CLIPSep against CLIPSep-NIT in a noisy demo world, where half of the training videos also sound from off screen.
+"""The eight systems in a noisy demo world, where half of the training videos also sound from off screen.
 
     python -m benchmarks.noisy --minutes 30
 
@@ -28,12 +28,15 @@ LAST_STEPS = 10
 
 
 def score_noisy(job: TrainingJob, *, mixtures: int | None, processes: int) -> dict[str, Any]:
-    """Evaluate a run on clean and on noisy mixtures, and also through retrieval."""
-    fitted = measured_gap(job.data, fit=[THROUGH], output=job.run / GAP_FOLDER, seed=job.recipe.seed)
+    """Evaluate a run on clean and on noisy mixtures, and a system trained with pictures also through retrieval."""
+    gap = None
+    query = job.recipe.query
+    if (query.kind, query.encoder, query.train) == ("corpus", "clip", "image"):
+        gap = measured_gap(job.data, fit=[THROUGH], output=job.run / GAP_FOLDER, seed=job.recipe.seed).files[THROUGH]
     tests, result = {}, {}
     for name, level in TESTS.items():
         material = TestMaterial(str(job.data), different_labels=True, mixtures=mixtures, offscreen_db=level)
-        report, found = scores_by_way(job.run, material, fitted.files[THROUGH], processes)
+        report, found = scores_by_way(job.run, material, gap, processes)
         result = result or summaries(report)
         tests[name] = found
     return result | {"tests": tests, "noise_activation": _last_activation(job.run)}

@@ -1,4 +1,4 @@
-"""Table of CLIPSep and CLIPSep-NIT in a noisy world: clean and noisy tests, three ways to ask, and levels."""
+"""Table of the systems in a noisy world: clean and noisy tests, all ways to ask, and levels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from benchmarks.world import THROUGH
 from vidaudio.markdown import markdown_table
 
 WAYS = {"text": "in words", THROUGH: "in words, through the nearest pictures", "image": "by pictures"}
-HEADS = ("system", "seeds", "noise activation", "test", *WAYS.values())
+UNASKED = {"mask_or_complement": "better of mask and complement (oracle)"}
+HEADS = ("system", "seeds", "noise activation", "test")
 
 
 def noisy_markdown(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
@@ -30,13 +31,15 @@ def noisy_markdown(results: Sequence[Mapping[str, Any]], names: Mapping[str, str
             groups.setdefault((settings["system"], settings.get("variant", "")), []).append(result["results"])
     if not groups:
         return ""
+    summaries = [run["tests"][test] for runs in groups.values() for run in runs for test in TESTS]
+    ways = {way: head for way, head in (WAYS | UNASKED).items() if any(way in found for found in summaries)}
     rows = []
     for (system, variant), runs in sorted(groups.items()):
         name = ", ".join(filter(None, [names[system], variant]))
         activations = [run["noise_activation"] for run in runs if run["noise_activation"] is not None]
         activation = f"{statistics.mean(activations):.2f}" if activations else ""
         for test in TESTS:
-            cells = [_cell([run["tests"][test][way] for run in runs]) for way in WAYS]
+            cells = [_cell([run["tests"][test][way] for run in runs if way in run["tests"][test]]) for way in ways]
             rows.append([name, str(len(runs)), activation, test, *cells])
     mixtures = {test: next(iter(groups.values()))[0]["tests"][test]["mixture"]["sdr"]["mean"] for test in TESTS}
     told = " and ".join(f"{value:.2f} dB ({test})" for test, value in mixtures.items())
@@ -44,9 +47,11 @@ def noisy_markdown(results: Sequence[Mapping[str, Any]], names: Mapping[str, str
         "SI-SDR gain over the mixture; SDR with its standard error (over seeds where there are several, else over "
         f"mixtures); and the level of what came out, relative to the target; dB. The mixture itself scores {told} SDR."
     )
-    return "\n".join([*markdown_table(HEADS, rows), "", about])
+    return "\n".join([*markdown_table([*HEADS, *ways.values()], rows), "", about])
 
 
 def _cell(summaries: Sequence[Mapping[str, Any]]) -> str:
+    if not summaries:
+        return ""
     level = statistics.mean(summary["level"]["mean"] for summary in summaries)
     return f"{scores_over_seeds(summaries)}; {level:+.1f}"

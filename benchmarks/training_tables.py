@@ -33,7 +33,7 @@ TITLES: Mapping[str, tuple[str, str]] = {
         "`python -m benchmarks.gap`",
     ),
     "noisy": (
-        "CLIPSep and CLIPSep-NIT in a noisy world",
+        "The eight systems in a noisy world",
         "The same world, but half of the training videos also hold the sound of a thing that is not in the picture, 0 "
         "to 6 dB below the visible one. Noise heads are dropped at test. gamma is 0.25, as in the paper, unless a row "
         "says otherwise; activation is the mean sum of both noise masks at the end of the training. "

@@ -53,13 +53,15 @@ def encoder_facts(recipe: SeparationRecipe, data: Path) -> dict[str, Any] | None
     return asdict(require_trained(folder, encoder["weights_sha256"]))
 
 
-def scores_by_way(run: Path, material: TestMaterial, gap: str, processes: int) -> tuple[EvaluationReport, Summaries]:
+def scores_by_way(
+    run: Path, material: TestMaterial, gap: str | None, processes: int
+) -> tuple[EvaluationReport, Summaries]:
     """Evaluate a run asked in every way it knows, and in words through a method against the modality gap.
 
     Args:
         run: The run's folder.
         material: The test mixtures.
-        gap: File of the fitted method.
+        gap: File of the fitted method; None for none.
         processes: For the scores.
 
     Returns:
@@ -68,8 +70,11 @@ def scores_by_way(run: Path, material: TestMaterial, gap: str, processes: int) -
     # The batched scorer equals museval and is several times as fast.
     report = evaluate(EvaluateRequest(run, material, scorer="batched", processes=processes))
     print(report)
+    found = summaries(report)["summaries"]
+    if gap is None:
+        return report, found
     through = evaluate(EvaluateRequest(run, material, ("text",), scorer="batched", gap=gap))
-    return report, summaries(report)["summaries"] | {THROUGH: summaries(through)["summaries"]["text"]}
+    return report, found | {THROUGH: summaries(through)["summaries"]["text"]}
 
 
 def score_on_world(job: TrainingJob, *, mixtures: int | None, processes: int) -> dict[str, Any]:
