@@ -112,6 +112,8 @@ class Arms:
         return {
             "clips": len(probabilities),
             "mismatched": len(probabilities) - len(own),
+            # Of the whole corpus, whose test clips all correspond.
+            "share": round((len(probabilities) - len(own)) / scorer.facts["clips"], 4),
             "estimated_share": scorer.facts["mismatched_share"],
             "kept": len(kept),
             "kept_that_correspond": sum(clip not in wrong for clip in kept),

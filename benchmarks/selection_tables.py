@@ -66,7 +66,10 @@ def _kept(runs: Mapping[int, Mapping[str, Any]]) -> str:
     for run in runs.values():
         facts = run["selection"]
         told.append(
-            f"estimated {100 * facts['estimated_share']:.0f} % (truth {100 * facts['mismatched'] / facts['clips']:.0f} "
-            f"%), kept {facts['kept']:,} of {facts['clips']:,}, of which {facts['kept_that_correspond']:,} correspond"
+            f"estimated {100 * facts['estimated_share']:.0f} % (truth {100 * facts['share']:.0f} %), "
+            f"kept {facts['kept']:,} of {facts['clips']:,}, of which {facts['kept_that_correspond']:,} correspond"
         )
-    return f"The scorers, seed by seed: {'; '.join(told)}."
+    return (
+        "What the scorers say of the share of the whole corpus that does not correspond, and what the filter keeps of the "
+        f"training and validation clips, seed by seed: {'; '.join(told)}."
+    )

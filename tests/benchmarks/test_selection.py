@@ -17,7 +17,14 @@ from vidaudio.stream.index import open_index
 
 def result(system: str, variant: str, seed: int, sdr: float) -> dict[str, Any]:
     summary = {"sdr": {"mean": sdr, "standard_error": 0.5}, "si_sdr_improvement": {"mean": sdr - 1}}
-    facts = {"clips": 300, "mismatched": 100, "estimated_share": 0.31, "kept": 190, "kept_that_correspond": 189}
+    facts = {
+        "clips": 300,
+        "mismatched": 100,
+        "share": 0.33,
+        "estimated_share": 0.31,
+        "kept": 190,
+        "kept_that_correspond": 189,
+    }
     return {
         "settings": {"system": system, "variant": variant, "seed": seed, "steps": 100},
         "results": {"summaries": dict.fromkeys(("text", "retrieval", "image"), summary), "selection": facts},
