@@ -70,6 +70,6 @@ def _kept(runs: Mapping[int, Mapping[str, Any]]) -> str:
             f"kept {facts['kept']:,} of {facts['clips']:,}, of which {facts['kept_that_correspond']:,} correspond"
         )
     return (
-        "What the scorers say of the share of the whole corpus that does not correspond, and what the filter keeps of the "
-        f"training and validation clips, seed by seed: {'; '.join(told)}."
+        "What the scorers say of the share of the whole corpus that does not correspond, and what the filter keeps of "
+        f"the training and validation clips, seed by seed: {'; '.join(told)}."
     )
