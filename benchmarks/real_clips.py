@@ -34,7 +34,7 @@ from vidaudio.pipeline.build import build
 from vidaudio.pipeline.score import score
 from vidaudio.pipeline.stages.embed import recorded_encoder
 from vidaudio.pipeline.stages.scored_clips import ListedClip, read_scored_clips
-from vidaudio.pipeline.stages.scorer_files import adopt_scorer, load_scorer, scorer_names
+from vidaudio.pipeline.stages.scorer_files import adopt_scorer, open_scorer, scorer_names
 from vidaudio.tasks.correspondence.fit import fit_scorer
 from vidaudio.tasks.correspondence.offscreen import offscreen
 
@@ -60,7 +60,7 @@ def built(videos: Path, folder: Path) -> Corpus:
 
 def pairs(corpus: Corpus, scorer_name: str, seed: int) -> tuple[list[Score], list[list[Score]]]:
     """Return the scores of every clip, and those of its pictures with the sounds of other clips."""
-    scorer, rng = load_scorer(corpus, scorer_name), np.random.default_rng(seed)
+    scorer, rng = open_scorer(corpus, scorer_name), np.random.default_rng(seed)
     folder = EMBED.model_folder(recorded_encoder(corpus))
     clips: list[ListedClip] = [
         listed for shard in range(corpus.shards) for listed in read_scored_clips(corpus, shard, folder)

@@ -24,7 +24,7 @@ from vidaudio.manifest import Clip, write_manifest
 from vidaudio.media.decode.extractor import Extractor
 from vidaudio.pipeline.build import build
 from vidaudio.pipeline.stages.scored_clips import read_scored_clips
-from vidaudio.pipeline.stages.scorer_files import load_scorer
+from vidaudio.pipeline.stages.scorer_files import open_scorer
 from vidaudio.tasks.correspondence.fit import fit_scorer
 from vidaudio.tasks.correspondence.training import FitSettings
 
@@ -37,7 +37,7 @@ def world_scorer(folder: Path) -> Scorer:
     build_world(folder, videos_per_kind=SMALL, flawed_per_flaw=0)
     corpus = str(folder / "corpus-clip")
     fit_scorer(corpus, settings=FitSettings(steps=STEPS), progress=False)
-    return load_scorer(open_corpus(corpus), "default")
+    return open_scorer(open_corpus(corpus), "default")
 
 
 def corpus_of(paths: list[Path], folder: Path) -> Corpus:
