@@ -16,6 +16,7 @@ from benchmarks.gap_tables import gap_markdown
 from benchmarks.noisy_tables import noisy_markdown
 from benchmarks.selection_tables import selection_markdown
 from vidaudio.tasks.separation.evaluation.protocols import load_protocol
+from vidaudio.text import number_of
 
 # In this order; what is said above each.
 TITLES: Mapping[str, tuple[str, str]] = {
@@ -73,6 +74,8 @@ NAMES: Mapping[str, str] = {
     "sop": "SOP (frozen ResNet)",
     "pit": "PIT",
 }
+# Of the steps, at the end of which validation is looked at for whether it still improves.
+LAST_PART = 0.2
 WITHOUT_ENCODER = ("labelsep", "pit")
 
 
@@ -245,7 +248,25 @@ def _made(rows: Iterable[Mapping[str, Any]]) -> str:
     machines = sorted({machine_words(row["machine"]) for row in rows})
     commits = sorted({commit or "unknown" for row in rows for commit in row["settings"]["commits"] or [row["commit"]]})
     seconds = sum(row["settings"]["seconds"] for row in rows)
-    return f"Trained in {seconds / 60:.0f} min together on {'; '.join(machines)}; commit {', '.join(commits)}."
+    made = f"Trained in {seconds / 60:.0f} min together on {'; '.join(machines)}; commit {', '.join(commits)}."
+    return " ".join(filter(None, [_flatness(rows), made]))
+
+
+def _flatness(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return how much validation still changed at the end of the runs whose curve is known; empty where none is."""
+    changes = []
+    for row in rows:
+        curve = {int(step): gain for step, gain in row["results"].get("validation_curve", {}).items()}
+        earlier = [step for step in curve if step <= (1 - LAST_PART) * row["settings"]["steps"]]
+        if earlier:
+            changes.append(curve[max(curve)] - curve[max(earlier)])
+    if not changes:
+        return ""
+    mean, low, high = statistics.mean(changes), min(changes), max(changes)
+    return (
+        f"In the last {100 * LAST_PART:.0f} % of the steps, the SI-SDR gain in validation changed by {mean:+.2f} dB on "
+        f"average ({low:+.2f} to {high:+.2f}, {number_of(len(changes), 'run')})."
+    )
 
 
 def _encoders(results: Sequence[Mapping[str, Any]]) -> str:

@@ -7,6 +7,7 @@ A run lies in `FOLDER/TABLE/SYSTEM-seedN-STEPSsteps` until it is done, and goes 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import signal
@@ -34,6 +35,7 @@ DEFAULT_FOLDER = Path("runs") / "benchmarks"
 PARTS_FILE = "parts.json"
 DONE_FILE = "done.json"
 LEAST_SECONDS = 20.0
+GAIN = "validation/si_sdr_improvement"
 
 
 class Budget(RecipeModel):
@@ -199,8 +201,14 @@ def _measure(job: TrainingJob, score: Callable[[TrainingJob], dict[str, Any]]) -
         "commits": list(dict.fromkeys(part["commit"] for part in parts)),
         **job.told,
     }
-    path = write_result(job.name, settings, score(job))
+    path = write_result(job.name, settings, score(job) | {"validation_curve": validation_curve(job.run)})
     (job.run / DONE_FILE).write_text(json.dumps({"result": path and path.name}) + "\n")
+
+
+def validation_curve(run: Path) -> dict[str, float]:
+    """Return the mean SI-SDR gain of every validation of a run, dB, by its step; empty where none was measured."""
+    with (run / "logs" / "metrics.csv").open(newline="") as file:
+        return {row["step"]: round(float(row[GAIN]), 3) for row in csv.DictReader(file) if row.get(GAIN)}
 
 
 @contextmanager

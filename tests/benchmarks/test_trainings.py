@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks import common, tables, training_tables, trainings
-from benchmarks.trainings import OutOfTime, TrainingJob, interrupted_after, load_budget, recipe_of, run_jobs
+from benchmarks.trainings import (
+    OutOfTime,
+    TrainingJob,
+    interrupted_after,
+    load_budget,
+    recipe_of,
+    run_jobs,
+    validation_curve,
+)
 from tests.packed import make_packed
 from tests.trained import TINY
 from vidaudio.stream.index import NO_VECTORS
@@ -205,3 +213,15 @@ def test_the_page_is_written_with_and_without_results(
     _write([_result("labelsep", 0, 4.0, None)])
     tables.main()
     assert "| LabelSep |" in (tmp_path / "page.md").read_text()
+
+
+def test_the_validation_curve_is_that_of_the_log_and_the_table_says_what_its_end_did(tmp_path: Path):
+    (tmp_path / "logs").mkdir()
+    rows = ["step,train/loss,validation/si_sdr_improvement", "10,1.0,", "80,0.9,4.0", "90,0.9,", "100,0.8,4.25"]
+    (tmp_path / "logs" / "metrics.csv").write_text("\n".join(rows))
+    curve = validation_curve(tmp_path)
+    assert curve == {"80": 4.0, "100": 4.25}
+    known = {"settings": {"steps": 100}, "results": {"validation_curve": curve}}
+    unknown = {"settings": {"steps": 100}, "results": {}}
+    assert "changed by +0.25 dB on average (+0.25 to +0.25, 1 run)" in training_tables._flatness([known, unknown])
+    assert training_tables._flatness([unknown]) == ""
