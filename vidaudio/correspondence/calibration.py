@@ -21,8 +21,15 @@ DISTANCE = 0.83
 RESAMPLES = 200
 # Percentiles of the bootstrap that bound the share.
 INTERVAL = (2.5, 97.5)
+# Half of the interval that holds 95 % of a normal distribution, standard deviations.
+NORMAL_95 = 1.96
 # Points of the score at which the probability is stored.
 KNOTS = 65
+# What reports say where `told_apart` is not so.
+NOT_TOLD_APART = (
+    "these scores tell own clips from others no better than chance, so that nothing is known of what corresponds, and "
+    "P(corresponds) means nothing: fit to more clips, or with an encoder that knows such pictures"
+)
 
 
 @dataclass(frozen=True)
@@ -66,14 +73,29 @@ def calibrate(
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
+    Where the scores do not tell own from swapped pairs, nothing is known of the share, and the interval is 0 to 1.
+
     Raises:
         ValueError: When there are fewer than two sources.
     """
     clips_per_source = len(own) / len(np.unique(own_sources))
     share = mismatched_share(own, swapped, clips_per_source)
     low, high = _interval(own, swapped, own_sources, swapped_sources, resamples, seed)
+    if not told_apart(own, swapped, own_sources):
+        low, high = 0.0, 1.0
     knots, probabilities = _probabilities(own, swapped, share)
     return Calibration(share, min(low, share), max(high, share), knots, probabilities)
+
+
+def told_apart(own: np.ndarray, swapped: np.ndarray, own_sources: np.ndarray) -> bool:
+    """Return whether own pairs score higher than swapped ones beyond chance, by the Mann-Whitney U test at 95 %.
+
+    Clips of one source score alike, so the test counts sources. Arguments are those of `calibrate`.
+    """
+    sources = len(np.unique(own_sources))
+    # Of the area under the curve of two equal distributions.
+    deviation = np.sqrt((2 * sources + 1) / (12 * sources**2))
+    return bool(auc(own, swapped) > 0.5 + NORMAL_95 * deviation)
 
 
 def mismatched_share(own: np.ndarray, swapped: np.ndarray, clips_per_source: float = 1.0) -> float:

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from vidaudio.corpus.columns import EXTRACT, SCORE, SCORES_SCHEMA
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.correspondence.calibration import Calibration, auc, calibrate
+from vidaudio.correspondence.calibration import Calibration, auc, calibrate, told_apart
 from vidaudio.errors import ScorerError
 from vidaudio.files import atomic_write
 from vidaudio.hashing import hashed
@@ -45,12 +45,14 @@ class ImportedScale:
         middle, spread: Mean and standard deviation of the pairs of other sources.
         calibration: By values in standard deviations from that mean.
         auc: Area under the curve of own pairs against others.
+        told_apart: Whether that is more than chance.
     """
 
     middle: float
     spread: float
     calibration: Calibration
     auc: float
+    told_apart: bool = True
 
     def normalised(self, values: np.ndarray) -> np.ndarray:
         """Return values in standard deviations from the pairs of other sources."""
@@ -60,6 +62,7 @@ class ImportedScale:
         """Return the scale, JSON-able."""
         found = self.calibration
         return {
+            "told_apart": self.told_apart,
             "mismatched_share": found.mismatched_share,
             "mismatched_interval": [found.low, found.high],
             "auc": {"other_source": {"score": self.auc}},
@@ -75,7 +78,13 @@ class ImportedScale:
         knots, probabilities = np.array(facts["knots"]), np.array(facts["probabilities"])
         low, high = facts["mismatched_interval"]
         calibration = Calibration(facts["mismatched_share"], low, high, knots, probabilities)
-        return cls(facts["middle"], facts["spread"], calibration, facts["auc"]["other_source"]["score"])
+        return cls(
+            facts["middle"],
+            facts["spread"],
+            calibration,
+            facts["auc"]["other_source"]["score"],
+            facts.get("told_apart", True),
+        )
 
 
 def import_scores(corpus: str, file: str | Path) -> list[ScoreReport]:
@@ -169,8 +178,10 @@ def _scale(
     of_own, of_swapped = ((table["value"].to_numpy() - middle) / spread for table in (own, swapped))
     _, numbers = np.unique(sources.to_numpy(), return_inverse=True)
     by_id = pd.Series(numbers, sources.index)
-    calibration = calibrate(of_own, of_swapped, by_id[own["id"]].to_numpy(), by_id[swapped["id"]].to_numpy())
-    return ImportedScale(middle, spread, calibration, auc(of_own, of_swapped))
+    own_sources = by_id[own["id"]].to_numpy()
+    calibration = calibrate(of_own, of_swapped, own_sources, by_id[swapped["id"]].to_numpy())
+    apart_from_chance = told_apart(of_own, of_swapped, own_sources)
+    return ImportedScale(middle, spread, calibration, auc(of_own, of_swapped), apart_from_chance)
 
 
 def _table(corpus: Corpus, shard: int, values: dict[str, float], scale: ImportedScale) -> pa.Table:
