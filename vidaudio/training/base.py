@@ -118,6 +118,7 @@ class TrainingTask(ABC):
     Class attributes:
         recipe_type: Type of the family's recipes.
         model_settings: Settings that decide the names and shapes of the weights; a resumed run may not change them.
+        starting_steps: Settings among them that are a step at which a part begins; they may change once it has begun.
         order_settings: Settings that decide which examples a step sees.
         best_number: Number of the validation that the best weights are chosen by.
         higher_is_better: Whether a higher value of that number is better.
@@ -132,6 +133,7 @@ class TrainingTask(ABC):
 
     recipe_type: ClassVar[type[CommonRecipe]]
     model_settings: ClassVar[tuple[str, ...]] = ("system",)
+    starting_steps: ClassVar[tuple[str, ...]] = ()
     order_settings: ClassVar[tuple[str, ...]] = ("seed", "split", "data.batch_size")
     best_number: ClassVar[str] = "validation/loss"
     higher_is_better: ClassVar[bool] = False

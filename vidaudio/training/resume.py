@@ -103,6 +103,13 @@ def check_same_model(state: State, task: TrainingTask) -> None:
     if kept is None:
         return
     now = task.recipe.model_dump(mode="json")
+    for name in task.starting_steps:
+        before, after = _take_out(kept, name), _take_out(now, name)
+        if before != after and state.step < max(before or 0, after or 0):
+            raise CheckpointError(
+                f"{state.path.parent} was to reach {name}={before}, and this recipe says {after}; to go on as before, "
+                f"--set {name}={before}"
+            )
     differ = [name for name in task.model_settings if _at(kept, name) != _at(now, name)]
     if differ:
         raise CheckpointError(
@@ -143,6 +150,14 @@ def _recorded_recipe(state: State, task: TrainingTask) -> dict[str, Any] | None:
 
 
 _OF_OPTIMISER = ("kind", "learning_rate", "betas", "epsilon", "momentum", "weight_decay", "pretrained_factor")
+
+
+def _take_out(values: dict[str, Any], name: str) -> Any:
+    """Remove a setting and return its value; None where the block that it belongs to is off."""
+    *blocks, last = name.split(".")
+    for block in blocks:
+        values = values.get(block) or {}
+    return values.pop(last, None)
 
 
 def _at(values: dict[str, Any], name: str) -> Any:

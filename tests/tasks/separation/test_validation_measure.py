@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.trained import TINY
+from vidaudio.errors import CheckpointError
 from vidaudio.tasks.registry import load_train_recipe, train
 
 
@@ -38,3 +39,15 @@ def test_a_state_from_before_a_setting_existed_can_be_resumed(tmp_path: Path, pa
     torch.save(state, tmp_path / "run" / "last.ckpt")
     more = load_train_recipe("clipsep_nit", (*TINY, "schedule.steps=6"))
     assert train(more, str(packed), tmp_path / "run", resume=True, progress=False).step == 6
+
+
+def test_a_run_with_noise_heads_is_extended_once_they_have_begun(tmp_path: Path, packed: Path):
+    """The default of the first step with noise heads follows from the number of steps."""
+    recipe = load_train_recipe("clipsep_nit", (*TINY, "schedule.steps=5"))
+    train(recipe, str(packed), tmp_path / "run", progress=False)
+    longer = load_train_recipe("clipsep_nit", (*TINY, "schedule.steps=20"))
+    assert recipe.model.noise != longer.model.noise
+    assert train(longer, str(packed), tmp_path / "run", resume=True, progress=False).step == 20
+    never = load_train_recipe("clipsep_nit", (*TINY, "schedule.steps=30", "model.noise.start_step=25"))
+    with pytest.raises(CheckpointError, match=r"to go on as before, --set model\.noise\.start_step=4"):
+        train(never, str(packed), tmp_path / "run", resume=True, progress=False)

@@ -59,6 +59,7 @@ class SeparationTask(TrainingTask):
         "query.bert.pooling",
         "query.gap.train",
     )
+    starting_steps = ("model.noise.start_step",)
     order_settings = (
         "seed",
         "split",
