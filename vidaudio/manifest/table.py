@@ -21,6 +21,7 @@ from vidaudio.manifest.rows import CLEANED, BadRow, Listing, Parsed, collect, pa
 from vidaudio.manifest.scan import without_video_ending
 from vidaudio.manifest.text import is_text
 from vidaudio.manifest.youtube import check_video_id, video_id_of, watch_url
+from vidaudio.media.tar_files import NotATar, files_in_tar, place_in_tar
 from vidaudio.text import escaped_name, storable_text
 
 # Names of a field's column if the mapping does not give one. Fields without a name here are unused unless mapped:
@@ -297,10 +298,13 @@ def _file_url(value: str) -> _Address:
 
 
 def _is_file(path: Path) -> bool:
-    """Return whether the file exists; a name that is too long for any file counts as missing."""
+    """Return whether the file exists, by itself or in a tar; a name that is too long for any file counts as missing."""
     try:
-        return path.is_file()
-    except OSError:
+        if path.is_file():
+            return True
+        place = place_in_tar(path)
+        return place is not None and place[1] in files_in_tar(place[0])
+    except (OSError, NotATar):
         return False
 
 

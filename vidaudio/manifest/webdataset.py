@@ -19,7 +19,8 @@ from vidaudio.manifest.clip import Clip
 from vidaudio.manifest.ids import Name, assign_ids
 from vidaudio.manifest.rows import BadRow, Listing, Parsed, Place, collect, parse_rows
 from vidaudio.manifest.scan import has_video_ending, without_video_ending
-from vidaudio.media.tar_files import TAR_ENDING, NotATar, TarFile, files_in_tar, read_from_tar
+from vidaudio.media.tar_files import TAR_ENDING, NotATar, TarMember, files_in_tar, read_from_tar
+from vidaudio.paths import local_list
 from vidaudio.text import escaped_name, is_utf8, number_of, shown_name, storable_text
 
 MOST_BYTES_OF_TEXT = 1 << 20
@@ -32,7 +33,17 @@ class _Video:
 
     tar: Path
     name: str
-    beside: Mapping[str, TarFile]
+    beside: Mapping[str, TarMember]
+
+    @property
+    def full_name(self) -> str:
+        """The name with that of the tar and of the folder that the tar lies in."""
+        return "/".join([*self.tar.parts[1:][-2:], self.name])
+
+    @property
+    def stem(self) -> str:
+        """The name with that of the tar, both without endings."""
+        return f"{self.tar.stem}/{without_video_ending(self.name)}"
 
 
 def read_webdataset(
@@ -40,7 +51,8 @@ def read_webdataset(
 ) -> Listing:
     """Read every video in WebDataset shards as a clip, in the order of the shards and of the files in them.
 
-    The id comes from the name in the tar (see `ids`), and so does the source, after the tar's name.
+    The source of a clip is its name in the tar after the names of the tar and of the tar's folder, and the id comes
+    from that, too (see `ids`): wherever the shards lie and however many are read at a time, a clip has the same id.
 
     Args:
         tars: Tars, or folders whose tars are read in the order of their names.
@@ -52,33 +64,31 @@ def read_webdataset(
         ManifestError: When a tar is missing, compressed or damaged, none holds a video, or a sample cannot be read.
     """
     paths = _tars(tars)
-    root = Path(os.path.commonpath([path.parent for path in paths]))
     videos = [video for path in paths for video in _videos(path)]
     if not videos:
         raise ManifestError(
             f"{number_of(len(paths), 'tar')} from {paths[0]} on hold no clip, as there is no video file in them"
         )
-    names = [_full_name(video, root) for video in videos]
-    ids = assign_ids([Name(full, without_video_ending(video.name)) for full, video in zip(names, videos, strict=True)])
+    ids = assign_ids([Name(video.full_name, video.stem) for video in videos])
 
-    def parse(row: tuple[_Video, str, str]) -> Clip:
-        video, full, clip_id = row
+    def parse(row: tuple[_Video, str]) -> Clip:
+        video, clip_id = row
         if not is_utf8(f"{video.tar}/{video.name}"):
             raise ManifestError("the name is not UTF-8, and no table can hold it; rename the file")
-        labels, captions = _told(video)
+        labels, captions = _labels_and_captions(video)
         return Clip(
             id=clip_id,
-            source=f"webdataset:{escaped_name(full)}",
-            dataset=storable_text(dataset or root.name),
+            source=f"webdataset:{escaped_name(video.full_name)}",
+            dataset=storable_text(dataset or paths[0].parent.name or "webdataset"),
             url=f"{video.tar}/{video.name}",
             split=split,
             labels=labels,
             captions=captions,
         )
 
-    rows: Iterator[Parsed[tuple[_Video, str, str]] | BadRow] = (
-        Parsed(Place(video.tar / shown_name(video.name)), (video, full, clip_id))
-        for video, full, clip_id in zip(videos, names, ids, strict=True)
+    rows: Iterator[Parsed[tuple[_Video, str]] | BadRow] = (
+        Parsed(Place(video.tar / shown_name(video.name)), (video, clip_id))
+        for video, clip_id in zip(videos, ids, strict=True)
     )
     return collect(parse_rows(rows, parse), skip_bad_rows=skip_bad_rows)
 
@@ -86,7 +96,7 @@ def read_webdataset(
 def _tars(given: tuple[str | Path, ...]) -> list[Path]:
     """Return the absolute paths of the tars that are given or lie in a given folder."""
     paths: list[Path] = []
-    for path in (Path(os.path.abspath(each)) for each in given):
+    for path in (Path(os.path.abspath(local_list(each))) for each in given):
         if path.is_dir():
             found = sorted(each for each in path.iterdir() if each.suffix.lower() == TAR_ENDING and each.is_file())
             if not found:
@@ -107,7 +117,7 @@ def _videos(path: Path) -> Iterator[_Video]:
         files = files_in_tar(path)
     except (NotATar, OSError) as error:
         raise ManifestError(f"{path} cannot be read: {error}") from error
-    samples: dict[str, dict[str, TarFile]] = {}
+    samples: dict[str, dict[str, TarMember]] = {}
     for name, file in files.items():
         key, extension = _key(name)
         samples.setdefault(key, {})[extension.lower()] = file
@@ -124,11 +134,7 @@ def _key(name: str) -> tuple[str, str]:
     return folder + slash + stem, extension
 
 
-def _full_name(video: _Video, root: Path) -> str:
-    return f"{video.tar.relative_to(root).as_posix()}/{video.name}"
-
-
-def _told(video: _Video) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _labels_and_captions(video: _Video) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return labels and captions of a video from the files beside it."""
     values: dict[str, Any] = {}
     if text := _text(video, "json"):
@@ -149,16 +155,17 @@ def _text(video: _Video, extension: str) -> str:
     if file is None:
         return ""
     try:
-        return read_from_tar(video.tar, file, MOST_BYTES_OF_TEXT).decode("utf-8").strip()
+        return read_from_tar(video.tar, file, MOST_BYTES_OF_TEXT).decode("utf-8-sig").strip()
     except (ValueError, OSError) as error:
         raise ManifestError(f"its .{extension} cannot be read ({error})") from error
 
 
 def _texts(values: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
+    """Yield the texts of some fields; a whole number, as of a class, is a text, too."""
     for name in names:
         value = values.get(name)
         for each in value if isinstance(value, list) else [value]:
-            if isinstance(each, str) and each.strip():
-                yield each.strip()
-            elif each is not None and not isinstance(each, str):
-                raise ManifestError(f"{name} of its .json is neither a text nor a list of texts")
+            if isinstance(each, str | int) and not isinstance(each, bool):
+                yield from filter(None, [str(each).strip()])
+            elif each is not None:
+                raise ManifestError(f"{name} of its .json is neither a text, a number of a class, nor a list of them")

@@ -26,20 +26,20 @@ class NotATar(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class TarFile:
+class TarMember:
     """One file in a tar: the offset and length of its bytes."""
 
     offset: int
     length: int
 
 
-def files_in_tar(path: Path) -> Mapping[str, TarFile]:
+def files_in_tar(path: Path) -> Mapping[str, TarMember]:
     """Return the regular files of a tar by their names, in its order; of equal names the last one, as `tar` unpacks it.
 
     Names begin without `./`. A file whose name leads outside the folder, as one with `..` does, is left out.
 
     Raises:
-        NotATar: When it is compressed, damaged, or holds more than 2^20 files.
+        NotATar: When it is compressed, cut off or damaged, or holds more than 2^20 files.
         OSError: When it cannot be read.
     """
     stat = path.stat()
@@ -47,8 +47,8 @@ def files_in_tar(path: Path) -> Mapping[str, TarFile]:
 
 
 @functools.lru_cache(maxsize=REMEMBERED)
-def _files(path: Path, size: int, modified: int) -> Mapping[str, TarFile]:
-    found: dict[str, TarFile] = {}
+def _files(path: Path, size: int, modified: int) -> Mapping[str, TarMember]:
+    found: dict[str, TarMember] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
@@ -61,12 +61,25 @@ def _files(path: Path, size: int, modified: int) -> Mapping[str, TarFile]:
                     raise NotATar(f"its file {member.name[:80]!r} does not lie inside it")
                 if len(found) == MOST_FILES:
                     raise NotATar(f"it holds more than {MOST_FILES:,} files")
-                found[str(name)] = TarFile(member.offset_data, member.size)
+                found[str(name)] = TarMember(member.offset_data, member.size)
+            _check_end(path, tar.offset)
     except (tarfile.TarError, ValueError, OverflowError, RecursionError, EOFError) as error:
         if isinstance(error, NotATar):
             raise
         raise NotATar(f"it does not open as a plain tar ({first_line(error)})") from error
     return MappingProxyType(found)
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """Check that a tar ends where its headers end: with a block of zeros. A damaged header ends the listing as well.
+
+    Raises:
+        NotATar: When it does not.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise NotATar("it is cut off or damaged after its last whole file")
 
 
 def place_in_tar(path: Path) -> tuple[Path, str] | None:
@@ -77,7 +90,7 @@ def place_in_tar(path: Path) -> tuple[Path, str] | None:
     return None
 
 
-def read_from_tar(path: Path, file: TarFile, most_bytes: int) -> bytes:
+def read_from_tar(path: Path, file: TarMember, most_bytes: int) -> bytes:
     """Return the bytes of a file in a tar.
 
     Raises:
@@ -91,7 +104,7 @@ def read_from_tar(path: Path, file: TarFile, most_bytes: int) -> bytes:
         return tar.read(file.length)
 
 
-def copy_from_tar(path: Path, file: TarFile, target: Path) -> None:
+def copy_from_tar(path: Path, file: TarMember, target: Path) -> None:
     """Write the bytes of a file in a tar to `target`.
 
     Raises:
