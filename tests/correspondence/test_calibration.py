@@ -9,9 +9,9 @@ from vidaudio.correspondence.calibration import (
     auc,
     calibrate,
     calibration_error,
+    is_above_chance,
     mismatched_share,
     precision_at,
-    told_apart,
 )
 
 
@@ -59,17 +59,17 @@ def test_probabilities_are_what_they_say(distance: float):
 
 def test_scores_of_chance_tell_nothing():
     sources = np.arange(60)
-    chance = [told_apart(*drawn(1.0, 2.0, 60, seed)[:2], sources) for seed in range(200)]
+    chance = [is_above_chance(*drawn(1.0, 2.0, 60, seed)[:2], sources) for seed in range(200)]
     # One side of a test at 95 %, which is a little stricter with the four swapped pairs of each source.
     assert np.mean(chance) < 0.05
-    assert all(told_apart(*drawn(0.3, 2.0, 60, seed)[:2], sources) for seed in range(20))
+    assert all(is_above_chance(*drawn(0.3, 2.0, 60, seed)[:2], sources) for seed in range(20))
     own, swapped, _ = drawn(1.0, 2.0, 60, 0)
     found = calibrate(own, swapped, sources, np.repeat(sources, 4), resamples=20)
     assert (found.low, found.high) == (0, 1)
     # 60 clips of three sources are three, not 60.
     own, swapped, _ = drawn(0.5, 2.0, 60, 0)
-    assert told_apart(own, swapped, sources)
-    assert not told_apart(own, swapped, sources % 3)
+    assert is_above_chance(own, swapped, sources)
+    assert not is_above_chance(own, swapped, sources % 3)
 
 
 def test_no_mismatch_and_no_overlap_are_no_special_cases():

@@ -88,12 +88,12 @@ def test_values_that_tell_nothing_are_said_to(copied: Corpus, tmp_path: Path):
     table, _ = scored_pairs(copied, tmp_path / "scores.parquet")
     path = tmp_path / "scores.parquet"
     table.to_parquet(path)
-    assert "no better than chance" not in str(import_scores(copied.url, path)[0])
+    assert "cannot be told from chance" not in str(import_scores(copied.url, path)[0])
     table.assign(name="dice", value=np.random.default_rng(0).normal(size=len(table))).to_parquet(path)
     (told,) = import_scores(copied.url, path)
-    assert told.facts["told_apart"] is False
+    assert told.facts["above_chance"] is False
     assert told.facts["mismatched_interval"] == [0, 1]
-    assert "tell own clips from others no better than chance" in str(told)
+    assert "these scores cannot be told from chance" in str(told)
     assert "select by it" not in str(told)
 
 

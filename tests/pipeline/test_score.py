@@ -14,6 +14,7 @@ from vidaudio.config.corpus import PackBlock, RunSettings, load_corpus_recipe
 from vidaudio.corpus.clip_vectors import picture_vectors, sound_vectors
 from vidaudio.corpus.columns import SCORE, SCORES_SCHEMA
 from vidaudio.corpus.corpus import Corpus
+from vidaudio.correspondence.calibration import AT_CHANCE
 from vidaudio.errors import CorpusError, RecipeError, ScorerError
 from vidaudio.maintenance.remove import remove
 from vidaudio.maintenance.status import corpus_status
@@ -24,7 +25,7 @@ from vidaudio.pipeline.score import score
 from vidaudio.pipeline.stages.score import score_shard
 from vidaudio.pipeline.stages.scorer_files import load_scorer, prepare_scores, weights_name
 from vidaudio.shards.commit import read_table, table_name
-from vidaudio.tasks.correspondence.fit import fit_scorer
+from vidaudio.tasks.correspondence.fit import ScorerReport, fit_scorer
 
 
 def listed_label(corpus: Corpus, clip_id: str) -> str:
@@ -238,3 +239,12 @@ def test_clips_that_are_added_later_are_scored_by_the_scorer_that_is_there(copie
     score(copied.url, progress=False)
     assert prepare_scores(copied, "default") == scorer
     assert files(copied) == before
+
+
+def test_a_scorer_at_chance_says_so_and_not_what_to_keep(fitted: Corpus):
+    facts = load_scorer(fitted, "default").facts
+    good, poor = (str(ScorerReport("c", "n", dict(facts) | {"above_chance": above})) for above in (True, False))
+    assert "expected share of corresponding clips" in good
+    assert "expected share of corresponding clips" not in poor
+    assert poor.endswith(AT_CHANCE)
+    assert AT_CHANCE not in good

@@ -11,6 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from tests.report.report_world import copy_of
+from vidaudio.correspondence.calibration import AT_CHANCE
 from vidaudio.maintenance.verify import verify_corpus
 from vidaudio.report.corpus import CorpusReport, report
 
@@ -57,3 +58,15 @@ def test_verify_knows_the_metadata_in_the_corpus_s_folder(scored_corpus: str, tm
     copy = copy_of(scored_corpus, tmp_path)
     report(str(copy), tmp_path / "r.html", clips=0, croissant=copy / "croissant.json", progress=False)
     assert "croissant" not in str(verify_corpus(str(copy), progress=False))
+
+
+def test_scores_at_chance_are_said_to_mean_nothing(scored_corpus: str, tmp_path: Path):
+    copy = copy_of(scored_corpus, tmp_path)
+    facts = copy / "scorers" / "default" / "facts.json"
+    for above, shown in ((True, False), (False, True)):
+        facts.write_text(json.dumps(json.loads(facts.read_text()) | {"above_chance": above}))
+        made = report(str(copy), tmp_path / f"{above}.html", clips=0, croissant=tmp_path / "c.json", progress=False)
+        page = (tmp_path / f"{above}.html").read_text()
+        assert (AT_CHANCE in page) is shown
+        assert ("estimated not to correspond" in page) is not shown
+        assert ("An estimated" in made.croissant.read_text()) is not shown

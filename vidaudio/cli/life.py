@@ -70,7 +70,7 @@ def keep_list(
     pack: Annotated[str, typer.Option(help="Whose clips, with their splits there.")] = "default",
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", help="As of other commands: the file and its rows, which are all that is told here."),
+        typer.Option("--quiet", help="Accepted as by every command; this one prints a single line."),
     ] = False,
     as_json: Json = False,
 ) -> None:

@@ -25,10 +25,10 @@ INTERVAL = (2.5, 97.5)
 NORMAL_95 = 1.96
 # Points of the score at which the probability is stored.
 KNOTS = 65
-# What reports say where `told_apart` is not so.
-NOT_TOLD_APART = (
-    "these scores tell own clips from others no better than chance, so that nothing is known of what corresponds, and "
-    "P(corresponds) means nothing: fit to more clips, or with an encoder that knows such pictures"
+# What reports say of scores that are not above chance.
+AT_CHANCE = (
+    "With so few sources, these scores cannot be told from chance: nothing is known of what corresponds, and "
+    "P(corresponds) means nothing. More clips may help, or an encoder that knows such pictures."
 )
 
 
@@ -65,6 +65,8 @@ def calibrate(
 ) -> Calibration:
     """Estimate the share of clips that do not correspond, and P(corresponds) by score.
 
+    Where own pairs do not score above chance, nothing is known of the share, and its interval is 0 to 1.
+
     Args:
         own: Scores of the clips `[N]`.
         swapped: Scores of pairs of different sources `[M]`.
@@ -73,24 +75,23 @@ def calibrate(
         resamples: Of the bootstrap.
         seed: Of the bootstrap.
 
-    Where the scores do not tell own from swapped pairs, nothing is known of the share, and the interval is 0 to 1.
-
     Raises:
         ValueError: When there are fewer than two sources.
     """
     clips_per_source = len(own) / len(np.unique(own_sources))
     share = mismatched_share(own, swapped, clips_per_source)
     low, high = _interval(own, swapped, own_sources, swapped_sources, resamples, seed)
-    if not told_apart(own, swapped, own_sources):
+    if not is_above_chance(own, swapped, own_sources):
         low, high = 0.0, 1.0
     knots, probabilities = _probabilities(own, swapped, share)
     return Calibration(share, min(low, share), max(high, share), knots, probabilities)
 
 
-def told_apart(own: np.ndarray, swapped: np.ndarray, own_sources: np.ndarray) -> bool:
+def is_above_chance(own: np.ndarray, swapped: np.ndarray, own_sources: np.ndarray) -> bool:
     """Return whether own pairs score higher than swapped ones beyond chance, by the Mann-Whitney U test at 95 %.
 
-    Clips of one source score alike, so the test counts sources. Arguments are those of `calibrate`.
+    Clips of one source score alike, so the test counts sources. It needs more of them where fewer clips correspond:
+    with a perfect scorer, 100 sources suffice where a sixth of the clips do. Arguments are those of `calibrate`.
     """
     sources = len(np.unique(own_sources))
     # Of the area under the curve of two equal distributions.

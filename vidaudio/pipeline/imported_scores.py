@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from vidaudio.corpus.columns import EXTRACT, SCORE, SCORES_SCHEMA
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.correspondence.calibration import Calibration, auc, calibrate, told_apart
+from vidaudio.correspondence.calibration import Calibration, auc, calibrate, is_above_chance
 from vidaudio.errors import ScorerError
 from vidaudio.files import atomic_write
 from vidaudio.hashing import hashed
@@ -45,14 +45,14 @@ class ImportedScale:
         middle, spread: Mean and standard deviation of the pairs of other sources.
         calibration: By values in standard deviations from that mean.
         auc: Area under the curve of own pairs against others.
-        told_apart: Whether that is more than chance.
+        above_chance: Whether that is more than chance.
     """
 
     middle: float
     spread: float
     calibration: Calibration
     auc: float
-    told_apart: bool = True
+    above_chance: bool = True
 
     def normalised(self, values: np.ndarray) -> np.ndarray:
         """Return values in standard deviations from the pairs of other sources."""
@@ -62,7 +62,7 @@ class ImportedScale:
         """Return the scale, JSON-able."""
         found = self.calibration
         return {
-            "told_apart": self.told_apart,
+            "above_chance": self.above_chance,
             "mismatched_share": found.mismatched_share,
             "mismatched_interval": [found.low, found.high],
             "auc": {"other_source": {"score": self.auc}},
@@ -83,7 +83,7 @@ class ImportedScale:
             facts["spread"],
             calibration,
             facts["auc"]["other_source"]["score"],
-            facts.get("told_apart", True),
+            facts.get("above_chance", True),
         )
 
 
@@ -180,8 +180,8 @@ def _scale(
     by_id = pd.Series(numbers, sources.index)
     own_sources = by_id[own["id"]].to_numpy()
     calibration = calibrate(of_own, of_swapped, own_sources, by_id[swapped["id"]].to_numpy())
-    apart_from_chance = told_apart(of_own, of_swapped, own_sources)
-    return ImportedScale(middle, spread, calibration, auc(of_own, of_swapped), apart_from_chance)
+    above = is_above_chance(of_own, of_swapped, own_sources)
+    return ImportedScale(middle, spread, calibration, auc(of_own, of_swapped), above)
 
 
 def _table(corpus: Corpus, shard: int, values: dict[str, float], scale: ImportedScale) -> pa.Table:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vidaudio.corpus.columns import EMBED, SCORE
 from vidaudio.corpus.corpus import Corpus, open_corpus
-from vidaudio.correspondence.calibration import NOT_TOLD_APART
+from vidaudio.correspondence.calibration import AT_CHANCE
 from vidaudio.pipeline.column_run import run_column
 from vidaudio.pipeline.stages import Stage
 from vidaudio.pipeline.stages.score import score_shard
@@ -60,8 +60,8 @@ class ScoreReport:
         ]
         for low, high, clips in zip(EDGES[:-1], EDGES[1:], self.histogram, strict=True):
             lines.append(f"  {low:.1f} to {high:.1f}   {clips:>8,}")
-        if not self.facts.get("told_apart", True):
-            return "\n".join([*lines, NOT_TOLD_APART])
+        if not self.facts.get("above_chance", True):
+            return "\n".join([*lines, AT_CHANCE])
         lines.append(f"select by it: vidaudio pack {self.corpus} --name matched --where 'p_corresponds > 0.7'")
         return "\n".join(lines)
 

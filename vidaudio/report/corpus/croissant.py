@@ -145,7 +145,7 @@ def _description(facts: CorpusFacts) -> str:
     if len(labels):
         largest = ", ".join(f"{total.name} ({total.sums[CLIPS]:,.0f})" for total in labels.largest(5))
         told.append(f"Largest labels: {largest}.")
-    if facts.scorer is not None and facts.scorer.told_apart:
+    if facts.scorer is not None and facts.scorer.above_chance:
         low, high = facts.scorer.mismatched_interval
         told.append(
             f"An estimated {facts.scorer.mismatched_share:.1%} of the clips have sound and pictures that do not belong "

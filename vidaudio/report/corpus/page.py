@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from vidaudio.correspondence.calibration import AT_CHANCE
 from vidaudio.maintenance.status import LEFT_OUT_WORDS
 from vidaudio.media.outcomes import State
 from vidaudio.report.corpus.choice import ClipRef
@@ -139,6 +140,7 @@ def fill_page(content: PageContent) -> bytes:
     template = environment.from_string(folder.joinpath("page.html.j2").read_text("utf-8"))
     facts = content.facts
     html = template.render(
+        at_chance=AT_CHANCE,
         facts=facts,
         funnel=list(_funnel(facts)),
         tables=list(_tables(facts)),

@@ -18,7 +18,7 @@ class ScorerSummary(BaseModel):
     Attributes:
         clips: Number of clips that it was fitted to.
         sources: Number of their sources.
-        told_apart: Whether its scores tell own clips from others better than chance.
+        above_chance: Whether its scores tell own clips from others better than chance.
         mismatched_share: Estimated share of clips that do not correspond.
         mismatched_interval: Its 95 % interval.
         auc: Areas under the curve by kind of negative pair and by score; None where it could not be measured.
@@ -30,7 +30,7 @@ class ScorerSummary(BaseModel):
 
     clips: int = Field(ge=0)
     sources: int = Field(ge=0)
-    told_apart: bool = True
+    above_chance: bool = True
     mismatched_share: float
     mismatched_interval: tuple[float, float]
     auc: dict[str, dict[str, float | None]] = Field(max_length=MOST_ENTRIES)

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vidaudio.corpus.corpus import open_corpus
-from vidaudio.correspondence.calibration import NOT_TOLD_APART, calibrate, mismatched_share, precision_at, told_apart
+from vidaudio.correspondence.calibration import AT_CHANCE, calibrate, is_above_chance, mismatched_share, precision_at
 from vidaudio.correspondence.scorer import FOLDS, Scorer
 from vidaudio.correspondence.timing import TimingSettings
 from vidaudio.pipeline.stages.scored_clips import check_sample_rate
@@ -65,8 +65,8 @@ class ScorerReport:
             measured = facts["auc"][name]
             shown = ", ".join(f"{what} {_shown(measured[what])}" for what in AUC_SHOWN)
             lines.append(f"  {told:<{LONGEST_NEGATIVE}}  {shown}")
-        if not facts["told_apart"]:
-            return "\n".join([*lines, NOT_TOLD_APART])
+        if not facts["above_chance"]:
+            return "\n".join([*lines, AT_CHANCE])
         lines.append("expected share of corresponding clips, by the share that is kept:")
         kept = zip(facts["kept_shares"], facts["precision"], strict=True)
         lines.append("  " + ", ".join(f"{share:.0%}: {precision:.1%}" for share, precision in kept))
@@ -162,7 +162,7 @@ def fit_to_data(data: FitData, settings: FitSettings | None, seed: int, bar: tqd
         "sources": len(np.unique(data.sources)),
         "steps": settings.steps,
         "set_aside": int((~learned_from).sum()),
-        "told_apart": told_apart(judged.own, judged.other_source, judged.own_sources),
+        "above_chance": is_above_chance(judged.own, judged.other_source, judged.own_sources),
         "mismatched_share": round(calibration.mismatched_share, 4),
         "mismatched_interval": [round(calibration.low, 4), round(calibration.high, 4)],
         "auc": {
