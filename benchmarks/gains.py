@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.training_tables import NAMES, is_of_table, si_sdr_gains
+from benchmarks.training_tables import DEFAULT_VARIANTS, NAMES, is_of_table, si_sdr_gains
 
 # Table of the trainings, how the system is asked, and the column's head.
 COLUMNS: Sequence[tuple[str, str, str]] = (
@@ -55,7 +55,11 @@ def _gains(
     for result in results:
         settings = result["settings"]
         summaries = result["results"]["summaries"] | result["results"].get("through", {})
-        fits = is_of_table(settings, table) and not settings.get("variant") and settings["system"] == system
+        fits = (
+            is_of_table(settings, table)
+            and settings.get("variant", "") == DEFAULT_VARIANTS.get((table, system), "")
+            and settings["system"] == system
+        )
         if fits and method in summaries:
             scale_invariant = next(iter(si_sdr_gains([summaries], method)), None)
             runs.append((settings["steps"], (scale_invariant, summaries[method]["sdr_improvement"]["mean"])))

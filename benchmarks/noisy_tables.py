@@ -12,6 +12,14 @@ from benchmarks.world import THROUGH
 from vidaudio.markdown import markdown_table
 
 WAYS = {"text": "in words", THROUGH: "in words, through the nearest pictures", "image": "by pictures"}
+# What is said of variants beside the system's name. The system's own recipe at this budget has `start 600`.
+VARIANTS: Mapping[tuple[str, str], str] = {
+    ("clipsep_nit", ""): "heads from the first step",
+    ("clipsep_nit", "bias -3"): "heads from the first step, bias -3",
+    ("clipsep_nit", "start 600"): "",
+    ("clipsep_nit", "start 600 gamma 0.1"): "gamma 0.1",
+    ("clipsep_nit", "start 600 gamma 0"): "gamma 0",
+}
 UNASKED = {"mask_or_complement": "better of mask and complement (oracle)"}
 HEADS = ("system", "seeds", "noise activation", "test")
 
@@ -35,7 +43,7 @@ def noisy_markdown(results: Sequence[Mapping[str, Any]], names: Mapping[str, str
     ways = {way: head for way, head in (WAYS | UNASKED).items() if any(way in found for found in summaries)}
     rows = []
     for (system, variant), runs in sorted(groups.items()):
-        name = ", ".join(filter(None, [names[system], variant]))
+        name = ", ".join(filter(None, [names[system], VARIANTS.get((system, variant), variant)]))
         activations = [run["noise_activation"] for run in runs if run["noise_activation"] is not None]
         activation = f"{statistics.mean(activations):.2f}" if activations else ""
         for test in TESTS:

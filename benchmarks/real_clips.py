@@ -45,9 +45,9 @@ FACTS = ("still_share", "silent_share", "cuts", "p_corresponds", "speech_share",
 
 def built(videos: Path, folder: Path) -> Corpus:
     """Build a corpus of a folder of videos, with facts and vectors."""
-    if not (folder / "clips.parquet").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_manifest(read_folder(videos).clips, folder / "clips.parquet")
+    folder.mkdir(parents=True, exist_ok=True)
+    # A corpus of other videos refuses this list.
+    write_manifest(read_folder(videos).clips, folder / "clips.parquet")
     build(
         load_corpus_recipe("demo", ("extract.frame_size=224", "extract.decode=whole")),
         str(folder / "clips.parquet"),
@@ -79,7 +79,7 @@ def pairs(corpus: Corpus, scorer_name: str, seed: int) -> tuple[list[Score], lis
                         onsets=clips[other].clip.onsets,
                     )
                 )
-                for other in rng.choice(others, SWAPS, replace=False)
+                for other in rng.choice(others, min(SWAPS, len(others)), replace=False)
             ]
         )
     return own, swapped
@@ -138,9 +138,9 @@ def main() -> None:
     demo = open_corpus(str(chosen.folder / "demo" / "corpus-clip"))
     if not scorer_names(demo):
         fit_scorer(demo.url, progress=False)
-    if not scorer_names(corpus):
+    if "own" not in scorer_names(corpus):
         fit_scorer(corpus.url, "own", seed=chosen.seed, progress=False)
-        adopt_scorer(corpus, demo.url, "demo")
+    adopt_scorer(corpus, demo.url, "demo")
     result: dict[str, Any] = {}
     for name in ("own", "demo"):
         own, swapped = pairs(corpus, name, chosen.seed)
@@ -164,7 +164,9 @@ def main() -> None:
             rows.append([clip, "; ".join(theirs["labels"]), flags, *(_shown(ours[clip][fact]) for fact in FACTS)])
         print("\n".join(markdown_table(["clip", "labels", "flags", *FACTS], rows, texts=3)))
         result["clips in the list"] = len(rows)
-    write_result("real_clips", {"seed": chosen.seed, "swaps": SWAPS}, result)
+    write_result(
+        "real_clips", {"seed": chosen.seed, "swaps": SWAPS, "clips": corpus.clips, "plan": corpus.plan_hash}, result
+    )
 
 
 def _shown(value: Any) -> str:

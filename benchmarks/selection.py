@@ -4,8 +4,8 @@
 
 Five arms at equal steps: all clips; those with P(corresponds) above 0.5, by a scorer that was fitted to the same corpus
 with the run's seed; as many drawn at random; all, drawn by P(corresponds); and those whose sound is truly their own.
-CLIPSep-NIT, which is made for such data, trains on all of them. Thresholds stand in this file. All are tested on the
-same clean mixtures of held-out videos: in words, in words through the nearest pictures of the corpus, and by pictures.
+CLIPSep-NIT, which is made for such data, trains on all of them. All are tested on the same clean mixtures of held-out
+videos: in words, in words through the nearest pictures of the corpus, and by pictures.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from vidaudio.pipeline.score import score
 from vidaudio.pipeline.stages.embed import recorded_encoder
 from vidaudio.pipeline.stages.scorer_files import open_scorer, scorer_names
 from vidaudio.report.modality_gap import gap as measured_gap
-from vidaudio.stream.index import INDEX_FILE
 from vidaudio.tasks.correspondence.fit import fit_scorer
 from vidaudio.tasks.separation.evaluate import TestMaterial
 from vidaudio.tasks.separation.gap import GAP_FOLDER
@@ -38,6 +37,7 @@ TABLE = "selection"
 MISMATCHED_SHARE = 1 / 3
 LEAST_PROBABILITY = 0.5
 WORLD = "world-mismatched"
+ALL = ""
 
 
 class Arms:
@@ -54,13 +54,12 @@ class Arms:
 
     def data(self, arm: str, seed: int) -> Path:
         """Return the folder that an arm trains on."""
-        if arm not in ("filtered", "random", "weighted", "oracle"):
+        if arm == ALL:
             return self.everything
         name = "oracle" if arm == "oracle" else f"{arm}-{seed}"
-        folder = self.everything.parent / name
-        if not (folder / INDEX_FILE).is_file():
-            pack(self._corpus.url, self._settings(arm, name, seed))
-        return folder
+        # A finished pack of the same plan stays as it is, and one of another plan is refused.
+        pack(self._corpus.url, self._settings(arm, name, seed), progress=False)
+        return self.everything.parent / name
 
     def _settings(self, arm: str, name: str, seed: int) -> PackBlock:
         if arm == "oracle":
@@ -70,7 +69,9 @@ class Arms:
             return PackBlock(name=name, weight="p_corresponds", scorer=scorer)
         if arm == "filtered":
             return PackBlock(name=name, where=f"p_corresponds > {LEAST_PROBABILITY}", scorer=scorer)
-        return PackBlock(name=name, where=_without(self._drawn(seed)))
+        if arm == "random":
+            return PackBlock(name=name, where=_without(self._drawn(seed)))
+        raise SystemExit(f"there is no arm {arm}")
 
     def _scorer(self, seed: int) -> str:
         """Return the name of the seed's scorer, fitted to the corpus without a look at what is wrong in it."""
@@ -103,7 +104,7 @@ class Arms:
         videos = read_world(self._world)
         return [Path(video.file).stem for video in videos if video.sounding != video.label]
 
-    def told(self, seed: int) -> dict[str, Any]:
+    def facts(self, seed: int) -> dict[str, Any]:
         """Return what the seed's scorer says of the corpus, and how right its filter is."""
         probabilities, wrong = self.probabilities(seed), set(self._wrong())
         kept = [clip for clip, probability in probabilities.items() if probability > LEAST_PROBABILITY]
@@ -126,11 +127,11 @@ def _without(ids: Collection[str]) -> str:
 
 
 def score_selected(job: TrainingJob, *, arms: Arms, mixtures: int | None, processes: int) -> dict[str, Any]:
-    """Evaluate a run on the test mixtures that all arms share."""
-    fitted = measured_gap(job.data, fit=[THROUGH], output=job.run / GAP_FOLDER, seed=job.recipe.seed)
+    """Evaluate a run on the test mixtures that all arms share, and words through the pictures of all clips."""
+    fitted = measured_gap(arms.everything, fit=[THROUGH], output=job.run / GAP_FOLDER, seed=job.recipe.seed)
     material = TestMaterial(str(arms.everything), different_labels=True, mixtures=mixtures)
     report, found = scores_by_way(job.run, material, fitted.files[THROUGH], processes)
-    return summaries(report) | {"summaries": found, "selection": arms.told(job.recipe.seed)}
+    return summaries(report) | {"summaries": found, "selection": arms.facts(job.recipe.seed)}
 
 
 def main() -> None:
@@ -141,7 +142,7 @@ def main() -> None:
     for seed in chosen.seeds or budget.seeds:
         for system in chosen.systems:
             recipe, variant = recipe_of(budget, system, seed, chosen.steps), system.partition("+")[2]
-            data = arms.data(variant, seed)
+            data = arms.data(ALL if recipe.system == "clipsep_nit" else variant, seed)
             jobs.append(
                 TrainingJob(
                     table=TABLE,

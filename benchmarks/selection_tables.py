@@ -17,7 +17,7 @@ ARMS: Mapping[tuple[str, str], str] = {
     ("clipsep", "filtered"): "filtered, P > 0.5",
     ("clipsep", "weighted"): "weighted by P",
     ("clipsep", "oracle"): "those that correspond (oracle)",
-    ("clipsep_nit", "start 600"): "all clips, CLIPSep-NIT, start 600",
+    ("clipsep_nit", "start 600"): "all clips, CLIPSep-NIT",
 }
 BASE = ("clipsep", "random")
 HEADS = ("trained on", "seeds", *WAYS.values(), "in words, over random")
@@ -44,7 +44,7 @@ def selection_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         "SI-SDR gain over the mixture; SDR with its standard error (over seeds where there are several, else over "
         "mixtures), dB. Over random: SDR in words as they are, seed by seed, with the error over seeds."
     )
-    return "\n".join([*markdown_table(HEADS, rows), "", f"{about} {_kept(next(iter(arms.values())))}"])
+    return "\n".join([*markdown_table(HEADS, rows), "", f"{about} {_kept(results)}"])
 
 
 def _gain(runs: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> str:
@@ -60,13 +60,13 @@ def _text_sdr(run: Mapping[str, Any]) -> float:
     return float(run["summaries"]["text"]["sdr"]["mean"])
 
 
-def _kept(runs: Mapping[int, Mapping[str, Any]]) -> str:
+def _kept(results: Sequence[Mapping[str, Any]]) -> str:
     """Return what the scorer of each seed said and kept."""
+    by_seed = {result["settings"]["seed"]: result["results"]["selection"] for result in results}
     told = []
-    for run in runs.values():
-        facts = run["selection"]
+    for seed, facts in sorted(by_seed.items()):
         told.append(
-            f"estimated {100 * facts['estimated_share']:.0f} % (truth {100 * facts['share']:.0f} %), "
+            f"seed {seed} estimated {100 * facts['estimated_share']:.0f} % (truth {100 * facts['share']:.0f} %), "
             f"kept {facts['kept']:,} of {facts['clips']:,}, of which {facts['kept_that_correspond']:,} correspond"
         )
     return (

@@ -31,7 +31,7 @@ def test_seeds_are_one_row_a_test_with_levels_and_the_activation():
     lines = [line for line in table.splitlines() if line.startswith("| CLIPSep")]
     assert len(lines) == 2 * len(TESTS)
     assert lines[0].startswith("| CLIPSep | 1 |  | clean | +2.00; 3.00 ± 0.50; -3.0 |")
-    assert lines[2].startswith("| CLIPSep-NIT, start 600 | 2 | 0.25 | clean | +4.00; 5.00 ± 1.00; -3.0 |")
+    assert lines[2].startswith("| CLIPSep-NIT | 2 | 0.25 | clean | +4.00; 5.00 ± 1.00; -3.0 |")
     assert noisy_markdown([], NAMES) == ""
 
 
