@@ -64,9 +64,8 @@ def fetch_source(
     It works in the calling process; builds use a separate process, see `vidaudio.media.fetch.fetcher`.
 
     Args:
-        url: Any URL that yt-dlp supports, a plain file over HTTP, the path of a local file or of one in a
-            local tar, or (if the options allow
-            it) a `file:` URL.
+        url: Any URL that yt-dlp supports, a plain file over HTTP, the path of a local file or of one in a local tar,
+            or (if the options allow it) a `file:` URL.
         spans: Clips wanted of the source.
         folder: Folder of the files; created if it is missing. No other files are left in it.
         options: Options of the fetching; None means the defaults.
