@@ -12,6 +12,7 @@ import pytest
 from vidaudio.config.corpus import PackBlock
 from vidaudio.corpus.columns import SCORE
 from vidaudio.corpus.corpus import Corpus, open_corpus
+from vidaudio.correspondence.calibration import AT_CHANCE
 from vidaudio.demo.corpus import build_world
 from vidaudio.errors import ScorerError
 from vidaudio.maintenance.verify import verify_corpus
@@ -84,7 +85,7 @@ def test_scores_of_another_tool_become_probabilities(copied: Corpus, tmp_path: P
     assert rows(copied, "imagebind") == found
 
 
-def test_values_that_tell_nothing_are_said_to(copied: Corpus, tmp_path: Path):
+def test_values_that_tell_nothing_are_said_to(copied: Corpus, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     table, _ = scored_pairs(copied, tmp_path / "scores.parquet")
     path = tmp_path / "scores.parquet"
     table.to_parquet(path)
@@ -95,6 +96,10 @@ def test_values_that_tell_nothing_are_said_to(copied: Corpus, tmp_path: Path):
     assert told.facts["mismatched_interval"] == [0, 1]
     assert "these scores cannot be told from chance" in str(told)
     assert "select by it" not in str(told)
+    for name, warned in (("imagebind", False), ("dice", True)):
+        caplog.clear()
+        pack(copied.url, PackBlock(name=name, keep_top=0.5, scorer=name), progress=False)
+        assert (AT_CHANCE in caplog.text) is warned
 
 
 def test_pairs_are_of_other_sources_and_the_same_each_time(copied: Corpus, tmp_path: Path):

@@ -22,11 +22,13 @@ from vidaudio.corpus.columns import EMBED, SCORE, tar_folders
 from vidaudio.corpus.corpus import Corpus, create_or_open, open_corpus
 from vidaudio.corpus.listing import list_stages
 from vidaudio.corpus.tombstones import read_tombstones
+from vidaudio.correspondence.calibration import AT_CHANCE
 from vidaudio.errors import BuildError
 from vidaudio.maintenance.remove import enforce_removals
 from vidaudio.maintenance.status import CorpusStatus, corpus_status, status_of
 from vidaudio.media.outcomes import Reason
 from vidaudio.packs.plan import PackExistsError, begin_pack, check_selection, missing_tasks, plan_pack
+from vidaudio.packs.selection import reads_scores
 from vidaudio.pipeline.dask.cluster import check_scheduler, connected
 from vidaudio.pipeline.preflight import check_request, read_request, with_precision
 from vidaudio.pipeline.retry import nothing_retried, plan_retry
@@ -35,7 +37,7 @@ from vidaudio.pipeline.shard_tasks import missing_shards, run_pack_tasks, run_sh
 from vidaudio.pipeline.stages import PACK, use_vectors
 from vidaudio.pipeline.stages.embed import check_encoder, prepare_encoder, recorded_encoder
 from vidaudio.pipeline.stages.fused import finish_interrupted
-from vidaudio.pipeline.stages.scorer_files import scorer_of_pack
+from vidaudio.pipeline.stages.scorer_files import scorer_of_pack, scores_above_chance
 from vidaudio.pipeline.up_to_date import is_up_to_date, record_up_to_date, request_hash
 from vidaudio.shards.maintenance_lock import LockHeld, maintenance_lock
 from vidaudio.shards.orphans import sweep_orphans
@@ -239,6 +241,8 @@ def _pack(
     tasks = missing_tasks(corpus.store, plan)
     for warning in plan.warnings if tasks else ():
         _log.warning(f"warning: {warning}")
+    if tasks and scorer is not None and reads_scores(settings) and not scores_above_chance(corpus, scorer):
+        _log.warning(f"warning: scores {scorer}: {AT_CHANCE}")
     if tasks:
         with connected(run.dask) if client is None else contextlib.nullcontext(client) as used:
             run_pack_tasks(used, corpus, tasks, models, run, report, progress=progress)

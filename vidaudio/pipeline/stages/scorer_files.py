@@ -155,6 +155,14 @@ def scorer_of_pack(corpus: Corpus, settings: PackBlock) -> str | None:
     return read_pack_file(corpus.store, folder).settings.scorer
 
 
+def scores_above_chance(corpus: Corpus, name: str) -> bool:
+    """Return whether scores told own pairs from swapped ones better than chance when they were calibrated."""
+    for place in (f"{FOLDER}/{name}/{FACTS_FILE}", SCORE.described_in(name)):
+        if corpus.store.exists(place) and "above_chance" in (facts := parse_object(corpus.store.read(place))):
+            return bool(facts["above_chance"])
+    return True
+
+
 def scorer_hash(corpus: Corpus, name: str) -> str:
     """Return the SHA-256 of a scorer's file, in hexadecimal digits."""
     return hashlib.sha256(corpus.store.read(weights_name(name))).hexdigest()
