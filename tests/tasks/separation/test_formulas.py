@@ -79,7 +79,7 @@ def recipe_of(tiny_bert: Path, resnet_weights: Path) -> Callable[[str, int], Sep
             "query.pictures.augment=false",
             pictures,
         ),
-        "clipsep_nit": ("model.noise={gamma: 0.3, activation_weight: 0.2}",),
+        "clipsep_nit": ("model.noise={gamma: 0.3, activation_weight: 0.2, start_step: 0}",),
     }
 
     def recipe(name: str, sources: int) -> SeparationRecipe:
