@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.trainings import TrainingJob, arguments, load_budget, recipe_of, run_folder, run_jobs, summaries
-from benchmarks.world import THROUGH, WORLD_SEED, encoder_facts, scores_by_way
+from benchmarks.trainings import TrainingJob, arguments, load_budget, run_jobs, summaries
+from benchmarks.world import THROUGH, WORLD_SEED, scores_by_way, world_jobs
 from vidaudio.config.corpus import PackBlock
 from vidaudio.corpus.corpus import open_corpus
 from vidaudio.demo.corpus import WORLD_FOLDER, build_world
@@ -32,6 +32,7 @@ from vidaudio.report.modality_gap import gap as measured_gap
 from vidaudio.tasks.correspondence.fit import fit_scorer
 from vidaudio.tasks.separation.evaluate import TestMaterial
 from vidaudio.tasks.separation.gap import GAP_FOLDER
+from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 TABLE = "selection"
 MISMATCHED_SHARE = 1 / 3
@@ -138,23 +139,11 @@ def main() -> None:
     budget = load_budget(TABLE)
     chosen = arguments(__doc__.split("\n")[0], list(budget.systems))
     arms = Arms(chosen.folder / WORLD)
-    jobs = []
-    for seed in chosen.seeds or budget.seeds:
-        for system in chosen.systems:
-            recipe, variant = recipe_of(budget, system, seed, chosen.steps), system.partition("+")[2]
-            data = arms.data(ALL if recipe.system == "clipsep_nit" else variant, seed)
-            jobs.append(
-                TrainingJob(
-                    table=TABLE,
-                    recipe=recipe,
-                    data=data,
-                    run=run_folder(chosen.folder, TABLE, recipe, variant),
-                    budget_steps=recipe_of(budget, system, seed).schedule.steps,
-                    facts=encoder_facts(recipe, data),
-                    told={"world_seed": WORLD_SEED, "mismatched_share": MISMATCHED_SHARE},
-                    variant=variant,
-                )
-            )
+
+    def data(recipe: SeparationRecipe, variant: str) -> Path:
+        return arms.data(ALL if recipe.system == "clipsep_nit" else variant, recipe.seed)
+
+    jobs = world_jobs(TABLE, budget, chosen, data, {"world_seed": WORLD_SEED, "mismatched_share": MISMATCHED_SHARE})
     measured = partial(score_selected, arms=arms, mixtures=chosen.mixtures, processes=chosen.processes)
     run_jobs(jobs, measured, until=chosen.until)
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.trainings import TrainingJob, arguments, load_budget, recipe_of, run_folder, run_jobs
-from benchmarks.world import Worlds, encoder_facts, score_on_world
+from benchmarks.trainings import arguments, load_budget, run_jobs
+from benchmarks.world import Worlds, score_on_world, world_jobs
 from vidaudio.demo.render import OFFSCREEN_SHARE
 
 # World of each table, and the share of its training videos that also sound from off screen.
@@ -36,23 +36,7 @@ def run_table(table: str, description: str, score: Callable[..., dict[str, Any]]
     chosen = arguments(description.split("\n")[0], list(budget.systems))
     world, offscreen_share = TABLES[table]
     worlds = Worlds(chosen.folder / world, offscreen_share=offscreen_share)
-    jobs = []
-    for seed in chosen.seeds or budget.seeds:
-        for system in chosen.systems:
-            recipe, variant = recipe_of(budget, system, seed, chosen.steps), system.partition("+")[2]
-            data = worlds.data(recipe)
-            jobs.append(
-                TrainingJob(
-                    table=table,
-                    recipe=recipe,
-                    data=data,
-                    run=run_folder(chosen.folder, table, recipe, variant),
-                    budget_steps=recipe_of(budget, system, seed).schedule.steps,
-                    facts=encoder_facts(recipe, data),
-                    told=worlds.told(),
-                    variant=variant,
-                )
-            )
+    jobs = world_jobs(table, budget, chosen, lambda recipe, variant: worlds.data(recipe), worlds.told())
     measured = partial(score, mixtures=chosen.mixtures, processes=chosen.processes)
     run_jobs(jobs, measured, until=chosen.until)
 

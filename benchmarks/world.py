@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.trainings import TrainingJob, summaries
+from benchmarks.trainings import Budget, TrainingJob, recipe_of, run_folder, summaries
 from vidaudio.demo import train_bert, train_clip, train_resnet
 from vidaudio.demo.corpus import build_world
 from vidaudio.demo.training_facts import require_trained
@@ -51,6 +53,42 @@ def encoder_facts(recipe: SeparationRecipe, data: Path) -> dict[str, Any] | None
     encoder = open_index(str(data)).encoder
     folder = train_clip.FOLDER if recipe.query.encoder == "clip" else train_resnet.FOLDER
     return asdict(require_trained(folder, encoder["weights_sha256"]))
+
+
+def world_jobs(
+    table: str,
+    budget: Budget,
+    chosen: argparse.Namespace,
+    data: Callable[[SeparationRecipe, str], Path],
+    told: Mapping[str, Any],
+) -> list[TrainingJob]:
+    """Return the runs of a table that its command line asks for, seed by seed.
+
+    Args:
+        table: Name of the table.
+        budget: Its systems and seeds.
+        chosen: The command line, see `arguments`.
+        data: Gives the folder to train on, from a run's recipe and variant.
+        told: What results say about the data.
+    """
+    jobs = []
+    for seed in chosen.seeds or budget.seeds:
+        for system in chosen.systems:
+            recipe, variant = recipe_of(budget, system, seed, chosen.steps), system.partition("+")[2]
+            folder = data(recipe, variant)
+            jobs.append(
+                TrainingJob(
+                    table=table,
+                    recipe=recipe,
+                    data=folder,
+                    run=run_folder(chosen.folder, table, recipe, variant),
+                    budget_steps=recipe_of(budget, system, seed).schedule.steps,
+                    facts=encoder_facts(recipe, folder),
+                    told=told,
+                    variant=variant,
+                )
+            )
+    return jobs
 
 
 def scores_by_way(
