@@ -16,7 +16,7 @@ PACKAGE = Path(vidaudio.__file__).parent
 LAYERS = (
     {"__init__", "errors", "markdown", "text", "cpus", "paths", "files", "hashing"}
     | {"json_values", "output_folder", "parent_process", "vector_index"},
-    {"expressions", "shards", "separation", "modality_gap", "correspondence"},
+    {"expressions", "shards", "separation", "modality_gap", "correspondence", "generation"},
     {"config"},
     {"media"},
     {"manifest"},

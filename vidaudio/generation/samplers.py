@@ -1,0 +1,254 @@
+"""Samplers: from noise to a mel, in as many calls of the network as the user has time for.
+
+Ancestral sampling (Ho et al., 2020; respaced as in improved DDPM), DDIM (Song et al., ICLR 2021), DPM-Solver++ of order
+two (Lu et al., 2022, algorithm 2), and Euler's method for flow matching. Each example has a random generator of its
+own, so that its sound does not depend on what else is generated.
+
+Steps at even distances in time leave too much noise for the last step, which takes its mean. Of mels whose numbers are
+independent and normal with a deviation of 0.1, 25 such steps of DPM-Solver++ keep 0.79 to 1.33 of the deviation, 100 of
+DDIM 0.93 and 1,000 ancestral ones 0.98. Steps at even distances in the logarithm of signal to noise keep 1.00 (25 of
+DPM-Solver++) and 0.97 (100 of DDIM), so they are the default of both.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidaudio.errors import UsageError
+from vidaudio.generation.diffusion import TIME_SCALE, Diffusion, even_steps, trailing_steps
+from vidaudio.generation.flow import Flow
+from vidaudio.generation.guidance import Predictor
+
+SamplerName = Literal["ancestral", "ddim", "dpm-solver++", "euler"]
+Spacing = Literal["log_snr", "even", "trailing"]
+# Half the logarithm of signal to noise at which DPM-Solver++ and DDIM begin: the cosine schedule's last steps beyond
+# it hold nothing of a mel.
+LEAST_LOG_SNR = -5.1
+MOST_FLOW_STEPS = 10_000
+
+
+@dataclass(frozen=True)
+class SamplerConfig:
+    """Settings of a sampler.
+
+    Attributes:
+        name: Sampler; None for the process's own: DPM-Solver++ for diffusion, Euler for flow matching.
+        steps: Calls of the network; with guidance there are two a step.
+        spacing: Distances of the steps: even in the logarithm of signal to noise, even in time with both ends (as
+            published), or even in time and ending with the last step. None: even in time for ancestral sampling, which
+            knows no other, and otherwise in the logarithm.
+        eta: Noise that DDIM adds: 0 is none, 1 is that of ancestral sampling.
+    """
+
+    name: SamplerName | None = None
+    steps: int = 25
+    spacing: Spacing | None = None
+    eta: float = 0.0
+
+
+class ExampleNoise:
+    """Standard normal numbers of several examples, each from a generator of its own on the processor.
+
+    Args:
+        seeds: Seed of each example.
+        device: Device of the numbers.
+    """
+
+    def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu") -> None:
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        self._device = device
+
+    def __call__(self, shape: Sequence[int]) -> Tensor:
+        """Return the examples' next numbers, `[examples, *shape]`."""
+        drawn = [torch.randn(tuple(shape), generator=generator) for generator in self.generators]
+        return torch.stack(drawn).to(self._device)
+
+
+def sample(
+    process: Diffusion | Flow,
+    predict: Predictor,
+    noise: ExampleNoise,
+    shape: tuple[int, int],
+    config: SamplerConfig | None = None,
+    *,
+    on_step: Callable[[], object] = lambda: None,
+) -> Tensor:
+    """Return mels in [-1, 1] from noise, `[examples, 1, bands, frames]`.
+
+    Args:
+        process: Process that the network was trained for.
+        predict: Network, asked with its conditions.
+        noise: Source of the examples' noise.
+        shape: Bands and frames.
+        config: Settings of the sampler; None for the defaults.
+        on_step: Called after every step.
+
+    Raises:
+        UsageError: When the sampler does not fit the process, or the number of steps is out of range.
+    """
+    steps = iterate(process, predict, noise, shape, config or SamplerConfig())
+    for mel in steps:
+        last = mel
+        on_step()
+    return last.clamp(-1, 1)
+
+
+def iterate(
+    process: Diffusion | Flow, predict: Predictor, noise: ExampleNoise, shape: tuple[int, int], config: SamplerConfig
+) -> Iterator[Tensor]:
+    """Yield the noisy mels after each step of a sampler; see `sample`."""
+    start = noise((1, *shape))
+    if isinstance(process, Flow):
+        if config.name not in (None, "euler"):
+            raise UsageError(f"the sampler {config.name} is for diffusion; this generator was trained by flow matching")
+        _check_count(config.steps, MOST_FLOW_STEPS)
+        return _euler(predict, start, config.steps)
+    if config.name == "euler":
+        raise UsageError("the sampler euler is for flow matching; this generator was trained by diffusion")
+    _check_count(config.steps, process.config.steps)
+    if config.name == "ancestral":
+        if config.spacing == "log_snr":
+            raise UsageError("ancestral sampling makes steps of the process: their spacing is even or trailing")
+        return _ancestral(process.respaced(_numbers(process, config)), predict, start, noise)
+    levels = noise_levels(process, config)
+    if config.name == "ddim":
+        return _ddim(process, predict, start, levels, noise, config.eta)
+    return _dpm_solver(process, predict, start, levels)
+
+
+def _check_count(steps: int, most: int) -> None:
+    if not 1 <= steps <= most:
+        raise UsageError(f"{steps} sampling steps: a number between 1 and {most:,} is wanted")
+
+
+def _numbers(process: Diffusion, config: SamplerConfig) -> list[int]:
+    choose = trailing_steps if config.spacing == "trailing" else even_steps
+    return choose(process.config.steps, config.steps)
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """A point on the way from noise to a mel.
+
+    Attributes:
+        time: What the network is told, between 0 and 1000.
+        amplitude: What the mel is multiplied with (alpha).
+        spread: What the noise is multiplied with (sigma).
+    """
+
+    time: float
+    amplitude: float
+    spread: float
+
+    @property
+    def log_snr(self) -> float:
+        """Return half the logarithm of signal to noise (lambda): -inf for noise alone, inf for a mel alone."""
+        if not self.amplitude or not self.spread:
+            return math.inf if self.amplitude else -math.inf
+        return math.log(self.amplitude / self.spread)
+
+
+MEL_ALONE = NoiseLevel(0.0, 1.0, 0.0)
+
+
+def noise_levels(process: Diffusion, config: SamplerConfig) -> list[NoiseLevel]:
+    """Return the levels at which a sampler asks the network, from noise on, and the mel alone at the end."""
+    signal = process.signal.cpu().numpy()
+    if config.spacing in ("even", "trailing"):
+        numbers = np.array(_numbers(process, config)[::-1], float)
+        shares = signal[numbers.astype(int)]
+    else:
+        numbers, shares = _even_in_log_snr(signal, config.steps)
+    times = numbers * (TIME_SCALE / len(signal))
+    levels = [
+        NoiseLevel(*map(float, values)) for values in zip(times, np.sqrt(shares), np.sqrt(1 - shares), strict=True)
+    ]
+    return [*levels, MEL_ALONE]
+
+
+def _even_in_log_snr(signal: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps, also between those of the process, at even distances in log SNR, and their shares of signal.
+
+    The first is the least log SNR that counts; if the process ends with noise alone, that comes before it.
+    """
+    with np.errstate(divide="ignore"):
+        log_snr = 0.5 * (np.log(signal) - np.log1p(-signal))
+    ends_in_noise = int(not signal[-1])
+    wanted = np.linspace(max(LEAST_LOG_SNR, log_snr[-1]), log_snr[0], count - ends_in_noise)
+    finite = np.isfinite(log_snr)
+    numbers = np.interp(-wanted, -log_snr[finite], np.flatnonzero(finite))
+    shares = 1 / (1 + np.exp(-2 * wanted))
+    if ends_in_noise:
+        numbers, shares = np.append(len(signal) - 1.0, numbers), np.append(0.0, shares)
+    return numbers, shares
+
+
+def _clean(process: Diffusion, predict: Predictor, noisy: Tensor, level: NoiseLevel) -> Tensor:
+    """Return the clean mel that a network predicts at a level, clipped to [-1, 1]."""
+    times = torch.full((len(noisy),), level.time, dtype=noisy.dtype, device=noisy.device)
+    prediction, _ = process.parts(predict(noisy, times))
+    return process.clean_at(prediction, noisy, level.amplitude, level.spread).clamp(-1, 1)
+
+
+def _ancestral(process: Diffusion, predict: Predictor, noisy: Tensor, noise: ExampleNoise) -> Iterator[Tensor]:
+    for step in reversed(range(process.steps)):
+        steps = torch.full((len(noisy),), step, device=noisy.device)
+        prediction, share = process.parts(predict(noisy, process.times[steps].to(noisy.dtype)))
+        mel, log_variance = (
+            process.clean(prediction, noisy, steps).clamp(-1, 1),
+            process.log_variance(share, steps, noisy),
+        )
+        noisy = process.posterior_mean(mel, noisy, steps)
+        if step:
+            noisy = noisy + (0.5 * log_variance).exp() * noise(noisy.shape[1:])
+        yield noisy
+
+
+def _ddim(
+    process: Diffusion,
+    predict: Predictor,
+    noisy: Tensor,
+    levels: Sequence[NoiseLevel],
+    noise: ExampleNoise,
+    eta: float,
+) -> Iterator[Tensor]:
+    for level, after in itertools.pairwise(levels):
+        mel = _clean(process, predict, noisy, level)
+        beta = 1 - (level.amplitude / after.amplitude) ** 2
+        added = eta * after.spread / level.spread * math.sqrt(beta)
+        direction = math.sqrt(max(after.spread**2 - added**2, 0.0))
+        noisy = after.amplitude * mel + (noisy - level.amplitude * mel) * (direction / level.spread)
+        if added:
+            noisy = noisy + added * noise(noisy.shape[1:])
+        yield noisy
+
+
+def _dpm_solver(
+    process: Diffusion, predict: Predictor, noisy: Tensor, levels: Sequence[NoiseLevel]
+) -> Iterator[Tensor]:
+    last_mel, last_distance = None, math.inf
+    for level, after in itertools.pairwise(levels):
+        mel = _clean(process, predict, noisy, level)
+        distance = after.log_snr - level.log_snr
+        moved = mel
+        if last_mel is not None and math.isfinite(distance) and math.isfinite(last_distance):
+            moved = mel + (mel - last_mel) * (0.5 * distance / last_distance)
+        ratio = after.spread / level.spread
+        noisy = ratio * noisy + (after.amplitude - ratio * level.amplitude) * moved
+        last_mel, last_distance = mel, distance
+        yield noisy
+
+
+def _euler(predict: Predictor, noisy: Tensor, steps: int) -> Iterator[Tensor]:
+    for step in range(steps):
+        times = torch.full((len(noisy),), (1 - step / steps) * TIME_SCALE, dtype=noisy.dtype, device=noisy.device)
+        noisy = noisy - predict(noisy, times) / steps
+        yield noisy
