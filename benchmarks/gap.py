@@ -18,11 +18,11 @@ from vidaudio.modality_gap import ASKING_METHODS, GapMeasures, measure_gap
 from vidaudio.report.modality_gap import AS_IT_IS
 from vidaudio.report.modality_gap import gap as measured_gap
 from vidaudio.stream.index import open_index
-from vidaudio.tasks.separation.blocks import QueryBlock
+from vidaudio.tasks.queries.blocks import QueryBlock
+from vidaudio.tasks.queries.encoders import CorpusQueries
+from vidaudio.tasks.queries.gap import GAP_FOLDER, gap_sample, trained_gap
 from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, EvaluationReport, TestMaterial, evaluate
-from vidaudio.tasks.separation.gap import GAP_FOLDER, gap_sample, trained_gap
-from vidaudio.tasks.separation.queries import CorpusQueries
 
 PLAIN = "text"
 # Measures of the gap that are shown beside each method.

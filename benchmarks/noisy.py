@@ -18,8 +18,8 @@ from benchmarks.systems import run_table
 from benchmarks.trainings import TrainingJob, summaries
 from benchmarks.world import THROUGH, scores_by_way
 from vidaudio.report.modality_gap import gap as measured_gap
+from vidaudio.tasks.queries.gap import GAP_FOLDER
 from vidaudio.tasks.separation.evaluate import TestMaterial
-from vidaudio.tasks.separation.gap import GAP_FOLDER
 
 # Level of the third sound of a test mixture relative to the target's, dB, by the name of the test.
 TESTS: dict[str, float | None] = {"clean": None, "off-screen sound, 0 dB": 0.0}

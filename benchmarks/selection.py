@@ -30,8 +30,8 @@ from vidaudio.pipeline.stages.embed import recorded_encoder
 from vidaudio.pipeline.stages.scorer_files import open_scorer, scorer_names
 from vidaudio.report.modality_gap import gap as measured_gap
 from vidaudio.tasks.correspondence.fit import fit_scorer
+from vidaudio.tasks.queries.gap import GAP_FOLDER
 from vidaudio.tasks.separation.evaluate import TestMaterial
-from vidaudio.tasks.separation.gap import GAP_FOLDER
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 TABLE = "selection"

@@ -24,14 +24,15 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor
 
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.data import indexes
+from vidaudio.tasks.queries.encoders import CorpusQueries, QueryEncoder
+from vidaudio.tasks.queries.text_queries import first_labels, text_table
 from vidaudio.tasks.separation.checkpoint import build_model
-from vidaudio.tasks.separation.data import indexes, streams
+from vidaudio.tasks.separation.data import streams
 from vidaudio.tasks.separation.module import TRAIN, SeparationModule
-from vidaudio.tasks.separation.queries import CorpusQueries, QueryEncoder
 from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.task import SeparationTask
-from vidaudio.tasks.separation.text_queries import first_labels, text_table
 from vidaudio.training.checkpointing import RunFiles
 from vidaudio.training.fabric import make_fabric, prepare_for_device
 from vidaudio.training.graceful_stop import GracefulStop

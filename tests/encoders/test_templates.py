@@ -7,7 +7,7 @@ import pytest
 from vidaudio.config.recipes import check
 from vidaudio.encoders.prompts import MAX_TEMPLATES, fill
 from vidaudio.errors import RecipeError
-from vidaudio.tasks.separation.blocks import QueryBlock
+from vidaudio.tasks.queries.blocks import QueryBlock
 
 
 def test_other_braces_of_a_template_are_text() -> None:

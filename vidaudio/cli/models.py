@@ -62,8 +62,8 @@ def train(
         from vidaudio.training.launch import end_with_launcher
 
         end_with_launcher()
+    from vidaudio.tasks.data import parse_data
     from vidaudio.tasks.registry import train as run_training
-    from vidaudio.tasks.separation.data import parse_data
 
     if init is not None:
         chosen = chosen.model_copy(update={"init_from": init})

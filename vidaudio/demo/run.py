@@ -35,6 +35,7 @@ from vidaudio.separation import mix_sources
 from vidaudio.stream.index import INDEX_FILE, open_index
 from vidaudio.stream.reader import SampleReader
 from vidaudio.stream.windows import Windows, WindowShape
+from vidaudio.tasks.queries.trained_encoder import load_query_encoder, text_queries
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import (
@@ -45,7 +46,6 @@ from vidaudio.tasks.separation.evaluate import (
     evaluate,
     write_report,
 )
-from vidaudio.tasks.separation.query_encoder import load_query_encoder, text_queries
 from vidaudio.tasks.separation.separate import separate
 from vidaudio.training.checkpoint import BEST_FILE
 

@@ -24,9 +24,9 @@ from vidaudio.markdown import markdown_table
 from vidaudio.modality_gap import ASKING_METHODS, METHODS, GapMeasures, GapMethod, fit_method, measure_gap, save_method
 from vidaudio.output_folder import output_folder
 from vidaudio.stream.index import open_index
-from vidaudio.tasks.separation.blocks import QueryBlock
-from vidaudio.tasks.separation.gap import GapSample, gap_sample
-from vidaudio.tasks.separation.queries import CorpusQueries
+from vidaudio.tasks.queries.blocks import QueryBlock
+from vidaudio.tasks.queries.encoders import CorpusQueries
+from vidaudio.tasks.queries.gap import GapSample, gap_sample
 from vidaudio.tasks.separation.query_factory import check_vectors
 
 AS_IT_IS = "texts as they are"

@@ -11,7 +11,7 @@ from vidaudio.encoders.image import PictureEncoder
 from vidaudio.errors import EncoderError
 from vidaudio.json_values import parse_object
 from vidaudio.stream.index_checks import check_fingerprint
-from vidaudio.tasks.separation.query_encoder import IDENTITY_KEYS, encoder_spec
+from vidaudio.tasks.queries.trained_encoder import IDENTITY_KEYS, encoder_spec
 
 
 def load_picture_encoder(corpus: Corpus, name: str, weights: str | None = None) -> PictureEncoder:

@@ -24,13 +24,14 @@ from tests.packed import make_packed
 from tests.separation import slow_parts
 from tests.separation import slow_reference as slow
 from tests.trained import TINY
+from vidaudio.tasks.data import indexes
+from vidaudio.tasks.queries.text_queries import first_labels, text_table
 from vidaudio.tasks.registry import load_train_recipe
 from vidaudio.tasks.separation.checkpoint import build_model
-from vidaudio.tasks.separation.data import indexes, streams
+from vidaudio.tasks.separation.data import streams
 from vidaudio.tasks.separation.module import SeparationModule
 from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.tasks.separation.recipe import SeparationRecipe
-from vidaudio.tasks.separation.text_queries import first_labels, text_table
 
 # The label of each clip in turn.
 LABELS = ("low", "very high", "middle")

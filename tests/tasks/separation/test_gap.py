@@ -13,12 +13,12 @@ from tests.trained import TINY
 from vidaudio.errors import EncoderError, GapError, QueryError, RecipeError
 from vidaudio.modality_gap import TRAINING_METHODS, fit_method, load_method
 from vidaudio.stream.index import open_index
+from vidaudio.tasks.queries.encoders import CorpusQueries
+from vidaudio.tasks.queries.gap import SOUND_NAMES, gap_sample, method_file, trained_gap
+from vidaudio.tasks.queries.query_gap import perturbed
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
-from vidaudio.tasks.separation.gap import SOUND_NAMES, gap_sample, method_file, trained_gap
-from vidaudio.tasks.separation.queries import CorpusQueries
-from vidaudio.tasks.separation.query_gap import perturbed
 from vidaudio.tasks.separation.separate import separate
 
 FEW_STEPS = ("schedule={steps: 4, warmup_steps: 1, decay_until_step: 4}", "validation={every_steps: 2}")

@@ -17,12 +17,12 @@ from tests.tasks.conftest import ASKED_BY_PICTURES, ASKED_IN_WORDS, SYSTEMS
 from vidaudio.config.recipes import recipe_names
 from vidaudio.errors import CheckpointError, CorpusError, MediaError, QueryError, RecipeError, UsageError
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.queries.encoders import PictureQueries
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.data import streams
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.module import SeparationModule
-from vidaudio.tasks.separation.queries import PictureQueries
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.separate import SoundQuery, separate
 from vidaudio.tasks.separation.systems import modality_at
@@ -236,9 +236,9 @@ def test_mixtures_with_an_unlabelled_clip_are_left_out_and_counted_or_refused(
 def test_a_step_sees_only_the_labelled_mixtures(
     recipes: dict[str, SeparationRecipe], corpora: dict, encoder_fingerprint
 ):
+    from vidaudio.tasks.queries.encoders import LabelQueries
+    from vidaudio.tasks.queries.text_queries import TextTable
     from vidaudio.tasks.separation.checkpoint import build_model
-    from vidaudio.tasks.separation.queries import LabelQueries
-    from vidaudio.tasks.separation.text_queries import TextTable
 
     recipe = recipes["labelsep"]
     maker = LabelQueries(["a", "b"], 4)

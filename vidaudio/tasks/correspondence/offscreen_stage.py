@@ -25,8 +25,8 @@ from vidaudio.pipeline.clip_progress import Advance, ignore_progress
 from vidaudio.pipeline.stages.scored_clips import read_scored_clips
 from vidaudio.separation import Request, separate_long
 from vidaudio.shards.commit import CommitRecord, commit
+from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
-from vidaudio.tasks.separation.gap import trained_gap
 
 DECIMALS = 4
 DESCRIBED_IN = f"{OFFSCREEN.folder}/{OFFSCREEN.description}"

@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from vidaudio.encoders.spec import RESNET
-from vidaudio.errors import PackError, UsageError
-from vidaudio.stream.index import TrainingIndex
+from vidaudio.errors import PackError
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.packed_corpus import PackedCorpus
 from vidaudio.stream.vector_columns import columns_in_words
 from vidaudio.stream.windows import WindowShape
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.training.base import Data
-
-_WEIGHTED = re.compile(r"(?P<url>.+)=(?P<weight>\d+(\.\d+)?)")
-
-
-def parse_data(texts: Sequence[str]) -> str | dict[str, float]:
-    """Parse the values of `--data`: one corpus, or several, each with `=WEIGHT` at its end or with weight 1.
-
-    Raises:
-        UsageError: When a corpus is named twice, or has weight 0.
-    """
-    corpora: dict[str, float] = {}
-    for text in texts:
-        # An existing path whose own name ends in =NUMBER is that path, without a weight.
-        found = None if Path(text).exists() else _WEIGHTED.fullmatch(text)
-        url, weight = (found["url"], float(found["weight"])) if found else (text, 1.0)
-        if url in corpora:
-            raise UsageError(f"{url} is named twice; to draw from it more often give it a weight: --data {url}=2")
-        if weight == 0:
-            raise UsageError(f"--data {text}: of weight 0 nothing is drawn; leave it out, or give it more")
-        corpora[url] = weight
-    return next(iter(corpora)) if len(corpora) == 1 else corpora
 
 
 def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, MixtureStream | None]:
@@ -110,14 +86,3 @@ def _check_asked_by(recipe: SeparationRecipe, corpus: PackedCorpus) -> None:
         f"{given.encoder} ({given.input}); {corpus.url} holds those of {columns_in_words(corpus.index.vectors)}: "
         f"{remedy}"
     )
-
-
-def shares(data: Data) -> list[float]:
-    """Return each corpus's share of the drawn mixtures; the shares sum to 1."""
-    weights = list(data.values()) if isinstance(data, Mapping) else [1.0]
-    return [weight / sum(weights) for weight in weights]
-
-
-def indexes(stream: MixtureStream) -> list[TrainingIndex]:
-    """Return the indexes of the stream's corpora, in order."""
-    return [corpus.index for corpus in stream.corpora]

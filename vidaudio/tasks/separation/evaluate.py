@@ -19,6 +19,7 @@ from tqdm import tqdm
 from vidaudio.errors import PackError
 from vidaudio.separation import FixedFilters, mix_sources
 from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
 from vidaudio.tasks.separation.evaluation.eval_data import TestMaterial, plan, window_shape
 from vidaudio.tasks.separation.evaluation.eval_mixtures import TestSet
@@ -40,7 +41,6 @@ from vidaudio.tasks.separation.evaluation.protocols import Protocol
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport, ReportHeader, counted
 from vidaudio.tasks.separation.evaluation.scorers import score_estimates
 from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown
-from vidaudio.tasks.separation.gap import trained_gap
 from vidaudio.training.checkpoint import best_device
 
 __all__ = [

@@ -14,13 +14,13 @@ from torch import Tensor
 from vidaudio.separation import Separator, candidate_masks, mix_sources, summarise
 from vidaudio.separation.fast_sdr import image_sdr, scale_invariant_sdr
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.queries.blocks import Modality
+from vidaudio.tasks.queries.encoders import QueryEncoder
+from vidaudio.tasks.queries.query_gap import perturbed
+from vidaudio.tasks.queries.text_queries import TextTable
 from vidaudio.tasks.separation.augment import augment_pictures
-from vidaudio.tasks.separation.blocks import Modality
-from vidaudio.tasks.separation.queries import QueryEncoder
-from vidaudio.tasks.separation.query_gap import perturbed
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.systems import modality_at
-from vidaudio.tasks.separation.text_queries import TextTable
 from vidaudio.tasks.separation.wrong_queries import WrongQueries
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule
 from vidaudio.training.distributed import all_gather_object, all_reduce_sum, mean_over_ranks

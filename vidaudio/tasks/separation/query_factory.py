@@ -8,8 +8,8 @@ from typing import Any
 from vidaudio.encoders.named_by import loading
 from vidaudio.encoders.spec import RESNET
 from vidaudio.errors import PackError
-from vidaudio.tasks.separation.blocks import QueryBlock
-from vidaudio.tasks.separation.queries import (
+from vidaudio.tasks.queries.blocks import QueryBlock
+from vidaudio.tasks.queries.encoders import (
     BertQueries,
     CorpusQueries,
     FrozenPictureQueries,
@@ -18,7 +18,7 @@ from vidaudio.tasks.separation.queries import (
     PictureQueries,
     QueryEncoder,
 )
-from vidaudio.tasks.separation.query_encoder import (
+from vidaudio.tasks.queries.trained_encoder import (
     NAMED_BY_RECORD,
     warn_unused_encoder,
 )

@@ -6,13 +6,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from vidaudio.tasks.queries.blocks import QueryBlock
 from vidaudio.tasks.separation.blocks import (
     SHORT_RUN,
     SHORT_RUN_WITHOUT_HEADS,
     DataBlock,
     LossBlock,
     ModelBlock,
-    QueryBlock,
 )
 from vidaudio.tasks.separation.window_length import with_window
 from vidaudio.training.recipe import CommonRecipe

@@ -17,9 +17,9 @@ from vidaudio.errors import QueryError
 from vidaudio.media.audio_files import Sound, check_output, read_sound, write_result
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.separation import Request, resample, separate_all_long, separate_long
+from vidaudio.tasks.queries.encoders import QueryEncoder, open_images
+from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
-from vidaudio.tasks.separation.gap import trained_gap
-from vidaudio.tasks.separation.queries import QueryEncoder, open_images
 from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.text import number_of
 from vidaudio.training.checkpoint import best_device

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 from vidaudio.errors import GapError, RecipeError
 from vidaudio.modality_gap import method_options
-from vidaudio.tasks.separation.blocks import Modality, QueryBlock
+from vidaudio.tasks.queries.blocks import Modality, QueryBlock, modalities
 
 if TYPE_CHECKING:
     from vidaudio.tasks.separation.recipe import SeparationRecipe
@@ -26,21 +25,6 @@ _COMPOSITIONS: dict[str, list[tuple]] = {
     "pit": [("none", None, None, False, None)],
 }
 _COMPOSED_OF = ("query.kind", "query.encoder", "query.train", "noise heads", "query.pictures.trained")
-# Modalities that each kind of query can be made from.
-_MODALITIES: Mapping[tuple[str, str | None], set[Modality]] = {
-    ("corpus", "clip"): {"image", "text"},
-    ("corpus", "resnet18-dilated"): {"image"},
-    ("label", None): {"text"},
-    ("bert", None): {"text"},
-    ("vectors", None): {"text"},
-    ("pictures", None): {"image"},
-    ("none", None): set(),
-}
-
-
-def modalities(query: QueryBlock) -> set[Modality]:
-    """Return the modalities that queries of this kind support; empty for a system without queries."""
-    return _MODALITIES[query.kind, query.encoder if query.kind == "corpus" else None]
 
 
 def modality_at(train: Literal["image", "text", "alternate"], step: int) -> Modality:

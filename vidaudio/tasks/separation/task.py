@@ -10,22 +10,23 @@ from typing import Any, cast
 
 import numpy as np
 
-from vidaudio.errors import CheckpointError, EncoderError, PackError
-from vidaudio.modality_gap.registry import fit_method, save_method
+from vidaudio.errors import CheckpointError, PackError
+from vidaudio.modality_gap.registry import save_method
 from vidaudio.separation import headline_figures
 from vidaudio.separation.pictures import PictureQuery
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.data import indexes, shares
+from vidaudio.tasks.queries.encoders import QueryEncoder
+from vidaudio.tasks.queries.gap import fitted_gap, method_file
+from vidaudio.tasks.queries.query_gap import QueryGap
+from vidaudio.tasks.queries.text_queries import TextTable, first_labels, text_table
 from vidaudio.tasks.separation.checkpoint import build_model
-from vidaudio.tasks.separation.data import indexes, shares, streams
+from vidaudio.tasks.separation.data import streams
 from vidaudio.tasks.separation.finetune import transfer_weights
-from vidaudio.tasks.separation.gap import chosen_methods, gap_sample, method_file, needs_texts, stored_method
 from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
-from vidaudio.tasks.separation.queries import CorpusQueries, QueryEncoder
 from vidaudio.tasks.separation.query_factory import make_query_encoder
-from vidaudio.tasks.separation.query_gap import QueryGap
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.systems import check_system
-from vidaudio.tasks.separation.text_queries import TextTable, first_labels, text_table
 from vidaudio.tasks.separation.validation_samples import ValidationSamples
 from vidaudio.tasks.separation.window_length import other_length
 from vidaudio.training.base import Data, TrainingModule, TrainingTask
@@ -162,35 +163,16 @@ class SeparationTask(TrainingTask):
         return tables
 
     def _fitted_gap(self, folder: Path) -> QueryGap:
-        """Return the recipe's methods against the modality gap, those of an earlier start if there are any."""
-        block, queries = self.recipe.query.gap, self.query_encoder
-        names = chosen_methods(block)
-        if not names:
-            return QueryGap()
-        assert isinstance(queries, CorpusQueries), "see `check_system`"
-        encoder = queries.encoder["weights_sha256"]
-        found = {name: stored_method(folder, name, block, encoder) for name in names}
-        missing = [name for name, method in found.items() if method is None]
-        if missing:
-            try:
-                sample = gap_sample(
-                    indexes(self.train_stream),
-                    queries,
-                    vectors=self.recipe.data.vectors,
-                    window_frames=self.recipe.data.window_frames,
-                    with_texts=needs_texts(missing),
-                )
-            except EncoderError as error:
-                fitted = [name for name in missing if needs_texts([name])]
-                settings = [f"--set query.gap.{key}=none" for key in ("train", "ask") if getattr(block, key) in fitted]
-                raise EncoderError(
-                    f"{error}; the recipe fits {' and '.join(fitted)} to texts, for which the encoder is needed now: "
-                    f"leave that out with {' '.join(settings)}"
-                ) from error
-            for name in missing:
-                options = block.options.get(name, {})
-                found[name] = fit_method(name, sample.data, seed=self.recipe.seed, **options)
-        return QueryGap(train=found.get(block.train), ask=found.get(block.ask))
+        data = self.recipe.data
+        return fitted_gap(
+            self.recipe.query.gap,
+            self.query_encoder,
+            indexes(self.train_stream),
+            folder,
+            vectors=data.vectors,
+            window_frames=data.window_frames,
+            seed=self.recipe.seed,
+        )
 
     def save_beside(self, folder: Path) -> None:
         """Write the methods against the modality gap, through which the system is asked."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vidaudio.errors import EncoderError
-from vidaudio.tasks.separation.queries import LabelQueries
+from vidaudio.tasks.queries.encoders import LabelQueries
 
 ARCHITECTURE = "table"
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from vidaudio.stream.windows import DEFAULT_SECONDS
 
 if TYPE_CHECKING:
-    from vidaudio.tasks.separation.blocks import FrontEndBlock
+    from vidaudio.tasks.separation.blocks import (
+        FrontEndBlock,
+    )
 
 # Maximum number of values in one window's spectrogram, 1 GiB; the papers' windows have 131,328 values.
 MAX_PICTURE = 1 << 27

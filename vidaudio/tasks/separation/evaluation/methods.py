@@ -17,12 +17,12 @@ from torch import Tensor
 
 from vidaudio.errors import PackError, QueryError, UsageError
 from vidaudio.separation import FixedFilters, candidate_masks, ideal_binary_mask, mix_sources
+from vidaudio.tasks.queries.blocks import modalities
+from vidaudio.tasks.queries.query_gap import QueryGap
 from vidaudio.tasks.separation.checkpoint import Checkpoint
 from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, MixtureSource, TestSet
 from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, phrased_query, plain_words
 from vidaudio.tasks.separation.query_factory import make_query_encoder
-from vidaudio.tasks.separation.query_gap import QueryGap
-from vidaudio.tasks.separation.systems import modalities
 from vidaudio.training.checkpoint import best_device
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from torch import Tensor
 from vidaudio.config.recipes import RecipeModel, check, load_values
 from vidaudio.encoders.prompts import check_templates, fill
 from vidaudio.errors import QueryError
-from vidaudio.tasks.separation.queries import QueryEncoder
+from vidaudio.tasks.queries.encoders import QueryEncoder
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 PHRASING_FOLDER = "manifests/phrasings"

@@ -1,4 +1,4 @@
-"""The modality gap of a separation system: data that methods are fitted to, and files beside the weights."""
+"""The modality gap of a trained system: data that methods are fitted to, and files beside the weights."""
 
 from __future__ import annotations
 
@@ -6,20 +6,27 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from vidaudio.errors import GapError, QueryError
+from vidaudio.errors import EncoderError, GapError, QueryError
 from vidaudio.modality_gap.base import GapData, GapMethod
-from vidaudio.modality_gap.registry import ASKING_METHODS, METHODS, TRAINING_METHODS, load_method, method_options
+from vidaudio.modality_gap.registry import (
+    ASKING_METHODS,
+    METHODS,
+    TRAINING_METHODS,
+    fit_method,
+    load_method,
+    method_options,
+)
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.reader import SampleReader
-from vidaudio.tasks.separation.blocks import GapBlock
-from vidaudio.tasks.separation.checkpoint import Checkpoint
-from vidaudio.tasks.separation.queries import CorpusQueries
-from vidaudio.tasks.separation.query_gap import QueryGap
+from vidaudio.tasks.queries.blocks import GapBlock, QueryBlock
+from vidaudio.tasks.queries.encoders import CorpusQueries, QueryEncoder
+from vidaudio.tasks.queries.query_gap import QueryGap
 
 GAP_FOLDER = "gap"
 # Clips and texts that a method is fitted to, at most; of more clips, evenly chosen ones.
@@ -128,7 +135,83 @@ def stored_method(run: Path, name: str, block: GapBlock, encoder: str) -> GapMet
     return method if all(method.options.get(option) == value for option, value in wanted.items()) else None
 
 
-def trained_gap(loaded: Checkpoint, wanted: str | None = None) -> QueryGap:
+def fitted_gap(
+    block: GapBlock,
+    queries: QueryEncoder,
+    indexes: Sequence[TrainingIndex],
+    folder: Path,
+    *,
+    vectors: str | None,
+    window_frames: int,
+    seed: int,
+) -> QueryGap:
+    """Return a recipe's methods against the modality gap, those of an earlier start of the run if there are any.
+
+    Args:
+        block: Methods and their options.
+        queries: Query encoder of the run.
+        indexes: Index of each corpus's training split.
+        folder: Folder of the run.
+        vectors: Name of the encoder in the packs; None for the packs' first.
+        window_frames: Pictures of a window.
+        seed: Seed of the run.
+
+    Raises:
+        EncoderError: When a method is fitted to texts, and the encoder cannot be loaded.
+        GapError: When a method cannot be fitted.
+    """
+    names = chosen_methods(block)
+    if not names:
+        return QueryGap()
+    assert isinstance(queries, CorpusQueries), "recipes with a method and other queries are refused"
+    encoder = queries.encoder["weights_sha256"]
+    found = {name: stored_method(folder, name, block, encoder) for name in names}
+    missing = [name for name, method in found.items() if method is None]
+    if missing:
+        with_texts = needs_texts(missing)
+        try:
+            sample = gap_sample(indexes, queries, vectors=vectors, window_frames=window_frames, with_texts=with_texts)
+        except EncoderError as error:
+            fitted = [name for name in missing if needs_texts([name])]
+            settings = [f"--set query.gap.{key}=none" for key in ("train", "ask") if getattr(block, key) in fitted]
+            raise EncoderError(
+                f"{error}; the recipe fits {' and '.join(fitted)} to texts, for which the encoder is needed now: "
+                f"leave that out with {' '.join(settings)}"
+            ) from error
+        for name in missing:
+            found[name] = fit_method(name, sample.data, seed=seed, **block.options.get(name, {}))
+    return QueryGap(train=found.get(block.train), ask=found.get(block.ask))
+
+
+class QueryRecipe(Protocol):
+    """Recipe of a system that is asked by queries."""
+
+    @property
+    def system(self) -> str:
+        """Name of the system."""
+
+    @property
+    def query(self) -> QueryBlock:
+        """Settings of its queries."""
+
+
+class TrainedSystem(Protocol):
+    """A trained system that is asked by queries: a checkpoint of any family."""
+
+    @property
+    def recipe(self) -> QueryRecipe:
+        """Recipe of the system."""
+
+    @property
+    def encoder(self) -> dict[str, Any] | None:
+        """Fingerprint of the encoder that made its queries in training; None if there is none."""
+
+    @property
+    def path(self) -> Path:
+        """Weights file."""
+
+
+def trained_gap(loaded: TrainedSystem, wanted: str | None = None) -> QueryGap:
     """Return the methods that queries of a trained system go through.
 
     Args:

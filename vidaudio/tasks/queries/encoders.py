@@ -23,16 +23,15 @@ from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.spec import RESNET, EncoderSpec
 from vidaudio.errors import EncoderError, PackError, QueryError
 from vidaudio.media.pictures import read_picture
-from vidaudio.tasks.separation.blocks import Modality, QueryBlock
-from vidaudio.tasks.separation.query_encoder import (
+from vidaudio.tasks.queries.blocks import Modality, QueryBlock, modalities
+from vidaudio.tasks.queries.query_gap import QueryGap
+from vidaudio.tasks.queries.trained_encoder import (
     NAMED_BY_RECORD,
     encoder_spec,
     load_query_encoder,
     query_from_text,
     refuse_empty,
 )
-from vidaudio.tasks.separation.query_gap import QueryGap
-from vidaudio.tasks.separation.systems import modalities
 
 # A label's words are BERT's sentence, unchanged.
 BERT_TEMPLATES = ("{}",)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidaudio.errors import PackError
 from vidaudio.stream.index import TrainingIndex
-from vidaudio.tasks.separation.queries import QueryEncoder
+from vidaudio.tasks.queries.encoders import QueryEncoder
 
 
 @dataclass(frozen=True)
