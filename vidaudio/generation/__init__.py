@@ -13,6 +13,7 @@ _HOMES = {
     "denoiser": ("Denoiser", "DenoiserConfig", "count_parameters"),
     "diffusion": ("Diffusion", "DiffusionConfig", "cosine_betas", "even_steps", "trailing_steps", "zero_terminal"),
     "flow": ("Flow", "FlowConfig"),
+    "griffinlim": ("griffin_lim",),
     "guidance": ("Guidance", "guided"),
     "mel": ("MelConfig", "MelFrontEnd"),
     "samplers": ("ExampleNoise", "SamplerConfig", "sample"),

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from vidaudio.errors import RecipeError
 from vidaudio.generation.libraries import require
 
-# Channels of a group normalisation's groups are channels / 32; narrower networks have fewer groups.
-MOST_GROUPS = 32
+MOST_GROUPS, LEAST_GROUP = 32, 4
 
 
 @dataclass(frozen=True)
@@ -153,10 +152,10 @@ def build_unet(config: DenoiserConfig) -> nn.Module:
 
 
 def groups(channels: int) -> int:
-    """Return the number of groups of a normalisation: 32, or the largest power of two that divides the channels."""
-    count = MOST_GROUPS
+    """Return the number of groups of a normalisation: 32, and fewer in narrow networks, of 4 channels at least."""
+    count = min(MOST_GROUPS, max(1, channels // LEAST_GROUP))
     while channels % count:
-        count //= 2
+        count -= 1
     return count
 
 

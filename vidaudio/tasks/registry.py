@@ -14,6 +14,7 @@ from vidaudio.training.recipe import CommonRecipe
 from vidaudio.training.train import TrainResult, run_training
 
 _SEPARATION = "vidaudio.tasks.separation.task:SeparationTask"
+_GENERATION = "vidaudio.tasks.generation.task:GenerationTask"
 # Module and class of each system's family.
 TASKS: dict[str, str] = {
     "clipsep": _SEPARATION,
@@ -26,6 +27,9 @@ TASKS: dict[str, str] = {
     "sop_original": _SEPARATION,
     "pit": _SEPARATION,
     "custom": _SEPARATION,
+    "clipsonic_iq": _GENERATION,
+    "clipsonic_iq_modern": _GENERATION,
+    "clip_tta": _GENERATION,
 }
 # System of a recipe that names none.
 DEFAULT_SYSTEM = "clipsep"

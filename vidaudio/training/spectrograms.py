@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,22 @@ def draw_panels(panels: Sequence[Panel], sample_rate: int, seconds: float) -> Fi
     for axis in axes[len(panels) :]:
         axis.remove()
     figure.supylabel("Hz", fontsize=9)
+    figure.supxlabel("s", fontsize=9)
+    return figure
+
+
+def draw_mels(mels: Mapping[str, np.ndarray], seconds: float) -> Figure:
+    """Draw mels in [-1, 1], `[bands, frames]`, side by side under their names, the lowest band at the bottom."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(3.2 * len(mels), 2.4), layout="constrained", dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    for axis, (name, mel) in zip(figure.subplots(1, len(mels), squeeze=False)[0], mels.items(), strict=True):
+        extent = (0, seconds, 0, len(mel))
+        axis.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=-1, vmax=1, cmap="magma")
+        axis.set_title(name, fontsize=9)
+    figure.supylabel("mel band", fontsize=9)
     figure.supxlabel("s", fontsize=9)
     return figure
 

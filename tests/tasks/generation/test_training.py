@@ -1,0 +1,144 @@
+"""A generator's run: what is drawn belongs to an example's position, whatever ranks, parts and restarts."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import REPOSITORY
+from tests.packed import make_packed
+from tests.tasks.generation.conftest import TINY_GENERATOR
+from vidaudio.errors import CheckpointError, RecipeError, VidaudioError
+from vidaudio.generation import MelFrontEnd
+from vidaudio.stream.index import open_index
+from vidaudio.tasks.generation.checkpoint import load_generator
+from vidaudio.tasks.generation.sounds import SoundGenerator
+from vidaudio.tasks.registry import load_train_recipe, train
+
+
+def trained(data, run, *settings, system="clipsonic_iq", resume=False):
+    recipe = load_train_recipe(system, (*TINY_GENERATOR, "log.to=none", *settings))
+    return train(recipe, str(data), run, resume=resume, progress=False)
+
+
+def weights(run) -> dict[str, torch.Tensor]:
+    return load_generator(run).model.state_dict()
+
+
+def assert_close(run, other, tolerance):
+    for name, value in weights(run).items():
+        torch.testing.assert_close(value, weights(other)[name], rtol=0, atol=tolerance)
+
+
+def test_learns_which_sound_belongs_to_which_vector(trained_generator, packed):
+    index = open_index(str(packed), "test")
+    loaded = load_generator(trained_generator)
+    generator = SoundGenerator(loaded.model, loaded.recipe)
+    dimensions = loaded.model.config.condition_dimensions
+    vectors = [np.random.default_rng(100 + kind).normal(0, 1, dimensions) for kind in range(3)]
+    conditions = torch.from_numpy(np.stack(vectors)).float().repeat_interleave(4, 0)
+    mels = generator.mels(conditions, range(12))
+    times = torch.arange(loaded.recipe.samples) / 16_000
+    tones = torch.stack([0.3 * torch.sin(2 * torch.pi * 250 * 3**kind * times) for kind in range(3)])
+    wanted = MelFrontEnd(loaded.recipe.model.mel.config())(tones).mean(-1).argmax(1)
+    right = mels.mean(-1).argmax(1) == wanted.repeat_interleave(4)
+    assert len(index) == 6
+    assert int(right.sum()) >= 10, right.tolist()
+
+
+def test_a_run_goes_on_to_the_same_weights(packed, tmp_path):
+    trained(packed, tmp_path / "whole")
+    trained(packed, tmp_path / "stopped", "schedule.steps=4")
+    trained(packed, tmp_path / "stopped", resume=True)
+    assert_close(tmp_path / "whole", tmp_path / "stopped", 0)
+
+
+def test_parts_of_a_batch_add_up_to_it(packed, tmp_path):
+    # The stream yields parts, so the examples of a step are others than those of a whole batch: what is equal is that
+    # nothing is left out, and that a run is the same twice.
+    for name in ("one", "two"):
+        done = trained(packed, tmp_path / name, "data.accumulate=2")
+    assert done.examples == 64
+    assert_close(tmp_path / "one", tmp_path / "two", 0)
+
+
+def test_two_ranks_equal_one(packed, tmp_path):
+    settings = [part for setting in (*TINY_GENERATOR, "log.to=none") for part in ("--set", setting)]
+    for ranks in (1, 2):
+        command = [sys.executable, "-m", "vidaudio", "train", "clipsonic_iq", "--data", str(packed)]
+        command += ["-o", str(tmp_path / f"ranks{ranks}"), "--devices", str(ranks), "--quiet", *settings]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert_close(tmp_path / "ranks1", tmp_path / "ranks2", 1e-5)
+
+
+@pytest.mark.parametrize("system", ["clip_tta", "clipsonic_iq_modern"])
+def test_other_systems_train(system, packed, tmp_path):
+    done = trained(packed, tmp_path / "run", system=system)
+    assert np.isfinite(done.best_loss)
+    loaded = load_generator(tmp_path / "run")
+    mel = SoundGenerator(loaded.model, loaded.recipe).mels(
+        torch.randn(1, loaded.model.config.condition_dimensions), [0]
+    )
+    assert mel.shape == (1, 16, 16)
+
+
+def test_flow_matching_trains(packed, tmp_path):
+    settings = ("model.process.kind=flow", "sampling.sampler=null")
+    trained(packed, tmp_path / "run", *settings, system="clipsonic_iq_modern")
+    loaded = load_generator(tmp_path / "run")
+    mel = SoundGenerator(loaded.model, loaded.recipe).mels(
+        torch.randn(1, loaded.model.config.condition_dimensions), [0]
+    )
+    assert bool(torch.isfinite(mel).all())
+
+
+def test_clips_without_a_label_train_without_a_condition(encoder_fingerprint, tmp_path, capsys):
+    data = make_packed(
+        tmp_path / "packed", encoder_fingerprint, clips_per_split={"train": 8, "val": 4}, unlabelled=(1, 2)
+    )
+    assert np.isfinite(trained(data, tmp_path / "run", system="clip_tta").best_loss)
+    with pytest.raises(VidaudioError, match="2 of 8 clips of the train split have no label"):
+        trained(data, tmp_path / "refused", "query.unlabelled=refuse", system="clip_tta")
+
+
+def test_weights_of_another_run_are_taken(packed, trained_generator, tmp_path):
+    trained(packed, tmp_path / "more", f"init_from={trained_generator}", "optimiser.learning_rate=1e-9")
+    assert_close(tmp_path / "more", trained_generator, 1e-4)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        trained(packed, tmp_path / "other", f"init_from={trained_generator}", "model.unet.channels=32")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("query.train=text",), "query.train must be 'image'"),
+        (("model.process.prediction=velocity",), "prediction must be 'noise'"),
+        (("query.kind=label",), "CLIP vectors"),
+        (("model.mel.bands=17",), "multiple of 2"),
+        (("model.mel.hop=2000",), "overlap"),
+        (("model.unet.heads=5",), "does not divide"),
+        (("sampling.guidance_interval=[0.9, 0.1]",), "rising"),
+        (("model.process.steps=1",), "steps"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(settings, words):
+    with pytest.raises(VidaudioError, match=words) as error:
+        load_train_recipe("clipsonic_iq", (*TINY_GENERATOR, *settings))
+    assert isinstance(error.value, RecipeError) or "guidance" in str(error.value)
+
+
+def test_an_encoder_that_does_not_fit_is_refused_with_both_names(packed, encoder_fingerprint, tmp_path):
+    trained(packed, tmp_path / "run", "schedule.steps=4")
+    other = json.loads(json.dumps(dict(encoder_fingerprint)))
+    other |= {"weights_sha256": "f" * 64, "architecture": "ViT-L-14"}
+    data = make_packed(tmp_path / "other", other, clips_per_split={"train": 12, "val": 6, "test": 6})
+    with pytest.raises(CheckpointError) as error:
+        trained(data, tmp_path / "run", "data.allow_other=true", resume=True)
+    assert str(encoder_fingerprint["architecture"]) in str(error.value)
+    assert "ViT-L-14" in str(error.value)

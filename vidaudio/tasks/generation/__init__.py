@@ -1,0 +1,1 @@
+"""Generation: training of diffusion models of sound, and sounds from them."""

@@ -1,0 +1,287 @@
+"""Sounds for words, pictures or a video, written as files with all that is needed to make them again."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+from tqdm import tqdm
+
+from vidaudio import __version__
+from vidaudio.errors import EncoderError, MediaError, QueryError, UsageError
+from vidaudio.files import atomic_write, name_for_c
+from vidaudio.generation import Guidance, SamplerConfig
+from vidaudio.generation.samplers import SamplerName
+from vidaudio.media.audio_files import Sound, check_output, write_result
+from vidaudio.media.soundtrack import video_pictures
+from vidaudio.output_folder import output_folder
+from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator
+from vidaudio.tasks.generation.sounds import SoundGenerator
+from vidaudio.tasks.queries.encoders import CorpusQueries, open_images
+from vidaudio.tasks.queries.gap import trained_gap
+from vidaudio.training.checkpoint import best_device
+from vidaudio.training.spectrograms import draw_mels, pixels
+
+MOST_SECONDS = 120.0
+LONGEST_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationQuery:
+    """Description of the wanted sound: words, images or a video.
+
+    Attributes:
+        words: Text that describes the sound.
+        images: Image files that together show what sounds, instead of words.
+        video: Video whose middle picture shows what sounds, instead of words.
+        without: Text that describes a sound to stay away from (a negative prompt).
+    """
+
+    words: str | None = None
+    images: Sequence[str | Path] = ()
+    video: str | Path | None = None
+    without: str | None = None
+
+    def check(self) -> None:
+        """Refuse a query in several ways at once, or in none.
+
+        Raises:
+            QueryError: When it is not just one.
+        """
+        ways = [self.words is not None, bool(self.images), self.video is not None]
+        if sum(ways) != 1:
+            raise QueryError("ask in one way: in words, by pictures (--image), or by a video (--video)")
+
+    @property
+    def name(self) -> str:
+        """Return a name for files."""
+        given = self.words if self.words is not None else Path(self.video or self.images[0]).stem
+        return re.sub(r"[^A-Za-z0-9]+", "_", given).strip("_")[:LONGEST_NAME] or "sound"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what was asked for, by name; plain JSON values."""
+        values = {"words": self.words, "images": [*map(str, self.images)], "video": self.video, "without": self.without}
+        return {name: str(value) if name == "video" else value for name, value in values.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateOptions:
+    """Settings of generated sounds; None for those of the recipe.
+
+    Attributes:
+        count: Number of sounds.
+        seed: Seed of the first sound; the next have the next numbers.
+        seconds: Length of a sound, to the nearest that fits the generator.
+        sampler: Sampler, see vidaudio.generation.SamplerConfig.
+        steps: Steps of the sampler.
+        guidance: Scale of guidance; 1 is none.
+        gap: Name or file of a method against the modality gap that words go through, or `none`.
+        encoder_weights: Local weights of the encoder, used instead of the recorded place.
+    """
+
+    count: int = 1
+    seed: int = 0
+    seconds: float | None = None
+    sampler: SamplerName | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    gap: str | None = None
+    encoder_weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 10_000:
+            raise UsageError(f"{self.count} sounds: a number between 1 and 10,000 is wanted (-n)")
+        if not 0 <= self.seed < 2**62:
+            raise UsageError(f"seed {self.seed}: a number from 0 on is wanted")
+        if self.seconds is not None and not 0 < self.seconds <= MOST_SECONDS:
+            raise UsageError(f"{self.seconds:g} s: a length above 0 and up to {MOST_SECONDS:g} s is wanted")
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedSound:
+    """A generated sound.
+
+    Attributes:
+        path: Sound file.
+        picture: Picture of its mel.
+        video: The asked video with this sound; None where no video was asked.
+        seed: Seed of the sound.
+    """
+
+    path: Path
+    picture: Path
+    video: Path | None
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """Result of `generate`.
+
+    Attributes:
+        sounds: The sounds.
+        seconds: Length of each.
+        sample_rate: Sample rate, Hz.
+        vocoder: What made sound of the mels.
+    """
+
+    sounds: tuple[GeneratedSound, ...]
+    seconds: float
+    sample_rate: int
+    vocoder: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        sounds = [
+            {"path": str(sound.path), "picture": str(sound.picture), "seed": sound.seed}
+            | ({} if sound.video is None else {"video": str(sound.video)})
+            for sound in self.sounds
+        ]
+        facts = {"seconds": round(self.seconds, 4), "sample_rate": self.sample_rate, "vocoder": self.vocoder}
+        return {"sounds": sounds, **facts}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{sound.video or sound.path}: {self.seconds:.2f} s, {self.sample_rate} Hz, seed {sound.seed}"
+            for sound in self.sounds
+        ]
+        return "\n".join([*lines, f"sound by {self.vocoder}"])
+
+
+def generate(
+    query: str | GenerationQuery,
+    out: str | Path,
+    checkpoint: str | Path,
+    *,
+    options: GenerateOptions | None = None,
+    progress: bool = False,
+) -> GenerationResult:
+    """Generate sounds for words, pictures or a video, and write them into a folder.
+
+    Each sound is a wav file with a picture of its mel; both name query, seed, settings and the generator's SHA-256 in
+    their metadata. A sound depends on those alone: it is the same, bit for bit, however many are generated with it.
+
+    Args:
+        query: Description of the sounds; a text, or a `GenerationQuery`.
+        out: Folder of the results; made if it does not exist.
+        checkpoint: A run's folder or its weights file.
+        options: Settings; None for the defaults.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        QueryError, UsageError: When query or settings do not fit.
+        MediaError: When a file cannot be read or written.
+        CheckpointError: When the checkpoint cannot be read.
+        EncoderError: When the encoder cannot be loaded.
+        GapError: When the method is not there, or belongs to another encoder.
+    """
+    query = GenerationQuery(words=query) if isinstance(query, str) else query
+    options = options or GenerateOptions()
+    query.check()
+    if query.video is not None:
+        check_output(Path(out) / "video.mp4", query.video)
+    loaded = load_generator(checkpoint)
+    queries = CorpusQueries(loaded.encoder, loaded.recipe.query, options.encoder_weights)
+    queries.gap = trained_gap(loaded, options.gap)
+    condition, negative = _vectors(query, queries)
+    if condition.shape[-1] != loaded.model.config.condition_dimensions:
+        raise EncoderError(f"the encoder's vectors do not fit the generator {loaded.path}")
+    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe)
+    sampler, guidance = _settings(loaded, options)
+    seeds = range(options.seed, options.seed + options.count)
+    frames = _frames(loaded, options.seconds)
+    with output_folder(out) as folder:
+        steps = generator.blocks(len(seeds)) * sampler.steps
+        with tqdm(desc="generating", total=steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
+            mels = generator.mels(
+                condition.expand(len(seeds), -1),
+                seeds,
+                sampler=sampler,
+                guidance=guidance,
+                negative=negative,
+                frames=frames,
+                on_step=bar.update,
+            )
+        rate = generator.front_end.config.sample_rate
+        facts = {
+            "vidaudio": __version__,
+            "system": loaded.recipe.system,
+            "checkpoint_sha256": loaded.sha256,
+            "steps_trained": loaded.step,
+            **query.as_dict(),
+            "sampler": sampler.name or ("euler" if loaded.recipe.model.process.kind == "flow" else "dpm-solver++"),
+            "steps": sampler.steps,
+            "guidance": guidance.scale,
+            "gap": queries.gap.ask.name if query.words is not None and queries.gap.ask is not None else "none",
+        }
+        sounds = []
+        for seed, mel in zip(seeds, mels, strict=True):
+            samples = generator.sound(mel[None])[0].cpu().numpy()
+            stem = folder / f"{query.name}-{seed}"
+            sounds.append(_written(stem, samples, rate, mel, {**facts, "seed": seed}, query.video))
+    seconds = generator.front_end.config.seconds(frames)
+    return GenerationResult(tuple(sounds), seconds, rate, generator.vocoder_name)
+
+
+def _vectors(query: GenerationQuery, queries: CorpusQueries) -> tuple[Tensor, Tensor | None]:
+    """Return the condition `[D]`, and the one to stay away from or None."""
+    if query.words is not None:
+        condition = queries.encode_text(query.words)
+    elif query.images:
+        condition = queries.encode_images(open_images(query.images))
+    else:
+        assert query.video is not None, "see `GenerationQuery.check`"
+        condition = queries.encode_images(video_pictures(query.video, queries.image_size, most=1))
+    return condition, None if query.without is None else queries.encode_text(query.without)
+
+
+def _settings(loaded: GeneratorCheckpoint, options: GenerateOptions) -> tuple[SamplerConfig, Guidance]:
+    block = loaded.recipe.sampling
+    given = {"sampler": options.sampler, "steps": options.steps, "guidance": options.guidance}
+    chosen = block.model_copy(update={name: value for name, value in given.items() if value is not None})
+    return chosen.sampler_config(), chosen.guidance_config()
+
+
+def _frames(loaded: GeneratorCheckpoint, seconds: float | None) -> int:
+    """Return the frames of a sound: the multiple of the U-Net's divisor that is nearest to a length."""
+    if seconds is None:
+        return loaded.recipe.frames
+    data = loaded.recipe.data.model_copy(update={"window_seconds": seconds})
+    return loaded.recipe.model_copy(update={"data": data}).frames
+
+
+def _written(
+    stem: Path, samples: np.ndarray, rate: int, mel: Tensor, facts: dict[str, Any], video: str | Path | None
+) -> GeneratedSound:
+    """Write one sound, the picture of its mel and, for a video, the video with this sound."""
+    described = json.dumps(facts, ensure_ascii=False)
+    wav, png = (stem.with_name(stem.name + suffix) for suffix in (".wav", ".png"))
+    try:
+        with (
+            atomic_write(wav) as temporary,
+            soundfile.SoundFile(name_for_c(temporary), "w", rate, 1, subtype="PCM_16", format="WAV") as file,
+        ):
+            file.comment = described
+            file.software = f"vidaudio {facts['vidaudio']}"
+            file.write(samples)
+        information = PngInfo()
+        information.add_text("vidaudio", described)
+        drawn = pixels(draw_mels({stem.name: mel.cpu().numpy()}, len(samples) / rate))
+        with atomic_write(png) as temporary:
+            Image.fromarray(drawn).save(temporary, format="PNG", pnginfo=information)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise MediaError(f"{wav} cannot be written ({error})") from error
+    written = None
+    if video is not None:
+        written = stem.with_name(stem.name + ".mp4")
+        write_result(written, Sound(samples[None], rate, "PCM_16"), video)
+    return GeneratedSound(wav, png, written, facts["seed"])

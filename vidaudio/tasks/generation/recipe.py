@@ -1,0 +1,192 @@
+"""Recipe of a generator: the blocks that all families share, and the blocks of a diffusion model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from vidaudio.config.recipes import RecipeModel
+from vidaudio.errors import RecipeError
+from vidaudio.generation.denoiser import DenoiserConfig
+from vidaudio.generation.diffusion import Diffusion, DiffusionConfig
+from vidaudio.generation.flow import Flow, FlowConfig
+from vidaudio.generation.guidance import Guidance
+from vidaudio.generation.mel import LOG_MOST, MelConfig
+from vidaudio.generation.samplers import SamplerConfig, SamplerName, Spacing
+from vidaudio.tasks.queries.blocks import QueryBlock
+from vidaudio.training.recipe import BatchBlock, CommonRecipe
+
+# Far more than any sound needs, but little enough for memory: recipes also come with other people's weights.
+MAX_SAMPLE_RATE, MAX_N_FFT, MAX_BANDS, MAX_WINDOW_SECONDS = 384_000, 1 << 16, 1024, 120
+MAX_CHANNELS, MAX_STEPS = 4096, 100_000
+
+
+class MelBlock(RecipeModel):
+    """Mel that is generated, see vidaudio.generation.MelConfig."""
+
+    sample_rate: int = Field(16_000, ge=1, le=MAX_SAMPLE_RATE)
+    n_fft: int = Field(2048, ge=2, le=MAX_N_FFT)
+    hop: int = Field(512, ge=1, le=MAX_N_FFT)
+    bands: int = Field(64, ge=1, le=MAX_BANDS)
+    lowest: float = Field(0.0, ge=0)
+    highest: float | None = Field(None, gt=0, description="Hz; none: half the sample rate")
+    log_most: float = Field(LOG_MOST, description="logarithm of a band that becomes 1")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> MelBlock:
+        self.config()
+        return self
+
+    def config(self) -> MelConfig:
+        """Return the sizes."""
+        return MelConfig(**self.model_dump())
+
+
+class DenoiserBlock(RecipeModel):
+    """U-Net, see vidaudio.generation.DenoiserConfig; the defaults have 142.6 million numbers."""
+
+    channels: int = Field(160, ge=1, le=MAX_CHANNELS)
+    multipliers: tuple[int, ...] = (1, 1, 2, 3, 4)
+    blocks: int = Field(2, ge=1, le=16)
+    attention: tuple[int, ...] = (4, 8)
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class ProcessBlock(RecipeModel):
+    """Diffusion (vidaudio.generation.DiffusionConfig), or flow matching (vidaudio.generation.FlowConfig)."""
+
+    kind: Literal["diffusion", "flow"] = "diffusion"
+    steps: int = Field(4000, ge=2, le=MAX_STEPS, description="steps of noise in training")
+    prediction: Literal["noise", "velocity"] = "noise"
+    learned_variance: bool = True
+    zero_terminal_snr: bool = False
+    times: Literal["uniform", "logit_normal"] = Field("uniform", description="draws of times, for flow matching")
+
+    def process(self) -> Diffusion | Flow:
+        """Return the process."""
+        if self.kind == "flow":
+            return Flow(FlowConfig(self.times))
+        return Diffusion(DiffusionConfig(self.steps, self.prediction, self.learned_variance, self.zero_terminal_snr))
+
+    @property
+    def outputs(self) -> int:
+        """Return the pictures that the network predicts."""
+        return 2 if self.kind == "diffusion" and self.learned_variance else 1
+
+
+class ModelBlock(RecipeModel):
+    """Parts and sizes of the generator."""
+
+    mel: MelBlock = MelBlock()
+    unet: DenoiserBlock = DenoiserBlock()
+    process: ProcessBlock = ProcessBlock()
+
+
+class DataBlock(BatchBlock):
+    """Contents of a batch; paths are arguments, not settings."""
+
+    window_seconds: float = Field(
+        10.24, gt=0, le=MAX_WINDOW_SECONDS, description="of sound, to the nearest length that fits"
+    )
+    window_frames: int = Field(1, ge=1, description="pictures around the middle, whose mean vector is the condition")
+    frame_spacing_seconds: float = Field(1.0, gt=0)
+    max_padding_seconds: float = Field(0.55, ge=0)
+    vectors: str | None = Field(None, description="of which encoder of the pack; its first")
+    use_weights: bool = Field(True, description="draw the samples of a pack with weights (pack.weight) by them")
+
+
+class SamplingBlock(RecipeModel):
+    """How sounds are generated unless asked otherwise: validation samples, `vidaudio generate`, evaluation."""
+
+    sampler: SamplerName | None = Field(None, description="none: dpm-solver++ for diffusion, euler for flow matching")
+    steps: int = Field(25, ge=1)
+    spacing: Spacing | None = None
+    eta: float = Field(0.0, ge=0, le=1)
+    guidance: float = Field(1.5, ge=0, description="w of classifier-free guidance; 1 is none")
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guidance_rescale: float = Field(0.0, ge=0, le=1)
+
+    def sampler_config(self) -> SamplerConfig:
+        """Return the sampler's settings."""
+        return SamplerConfig(self.sampler, self.steps, self.spacing, self.eta)
+
+    def guidance_config(self) -> Guidance:
+        """Return the guidance's settings."""
+        return Guidance(self.guidance, self.guidance_interval, self.guidance_rescale)
+
+
+class GenerationRecipe(CommonRecipe):
+    """Recipe of one training run of a generator."""
+
+    system: Literal["clipsonic_iq", "clipsonic_iq_modern", "clip_tta"] = Field(
+        "clipsonic_iq", description="which paper's composition it is"
+    )
+    model: ModelBlock = ModelBlock()
+    data: DataBlock = DataBlock()
+    query: QueryBlock = QueryBlock()
+    condition_dropout: float = Field(0.1, ge=0, lt=1, description="share of examples that train without a condition")
+    sampling: SamplingBlock = SamplingBlock()
+
+    @property
+    def frames(self) -> int:
+        """Return the frames of a mel: the multiple of the U-Net's divisor that is nearest to the window."""
+        mel, divisor = self.model.mel, 2 ** (len(self.model.unet.multipliers) - 1)
+        wanted = self.data.window_seconds * mel.sample_rate / mel.hop
+        return divisor * max(1, round(wanted / divisor))
+
+    @property
+    def samples(self) -> int:
+        """Return the samples of a window."""
+        return self.frames * self.model.mel.hop
+
+    def denoiser(self, condition_dimensions: int) -> DenoiserConfig:
+        """Return the sizes of the network.
+
+        Raises:
+            RecipeError: When they do not fit together.
+        """
+        return DenoiserConfig(condition_dimensions, self.model.process.outputs, **self.model.unet.model_dump())
+
+
+# Settings that define a system: query.train, process.kind, process.prediction; none: any of them.
+_COMPOSITIONS: dict[str, tuple[str | None, ...]] = {
+    "clipsonic_iq": ("image", "diffusion", "noise"),
+    "clipsonic_iq_modern": ("image", None, None),
+    "clip_tta": ("text", "diffusion", "noise"),
+}
+_COMPOSED_OF = ("query.train", "model.process.kind", "model.process.prediction")
+
+
+def check_generator(recipe: GenerationRecipe, where: str) -> None:
+    """Check that the parts of a recipe fit together, and that they match the system that it names.
+
+    Raises:
+        RecipeError: When a part does not fit; the message names the part.
+    """
+    query, process = recipe.query, recipe.model.process
+    if (query.kind, query.encoder) != ("corpus", "clip") or query.train == "alternate":
+        raise RecipeError(
+            f"{where}: a generator's conditions are the corpus's CLIP vectors, of pictures or of labels: query.kind "
+            "must be 'corpus', query.encoder 'clip' and query.train 'image' or 'text'"
+        )
+    found = (query.train, process.kind, process.prediction)
+    wrong = [
+        f"{name} must be {wanted!r}, not {value!r}"
+        for name, wanted, value in zip(_COMPOSED_OF, _COMPOSITIONS[recipe.system], found, strict=True)
+        if wanted is not None and wanted != value
+    ]
+    if wrong:
+        raise RecipeError(f"{where}: for {recipe.system}, {'; '.join(wrong)}")
+    gap = query.gap
+    if query.train == "text" and (gap.train, gap.ask) != ("none", "none"):
+        raise RecipeError(f"{where}: {recipe.system} is trained with words: there is no gap to close (query.gap)")
+    divisor = recipe.denoiser(1).divisor
+    if recipe.model.mel.bands % divisor:
+        raise RecipeError(
+            f"{where}: model.mel.bands is {recipe.model.mel.bands}: it must be a multiple of {divisor}, since "
+            f"model.unet has {len(recipe.model.unet.multipliers)} levels"
+        )
+    recipe.sampling.guidance_config()
+    recipe.model.process.process()

@@ -1,0 +1,104 @@
+"""Sounds from a generator: conditions and seeds to mels, and mels to sound.
+
+A sound is a function of weights, condition and seed alone. What else is generated beside it, and how much at a time,
+does not change a bit of it on the same device: on a processor each example is computed alone, and on a GPU always in
+blocks of the same size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from vidaudio.generation import (
+    Denoiser,
+    ExampleNoise,
+    Guidance,
+    MelFrontEnd,
+    SamplerConfig,
+    fixed_length,
+    griffin_lim,
+    guided,
+    sample,
+)
+from vidaudio.generation.samplers import Process
+from vidaudio.tasks.generation.recipe import GenerationRecipe
+
+# Examples that are computed together on a GPU.
+GPU_BLOCK = 16
+
+
+class SoundGenerator:
+    """A network, with all that turns its mels into sound.
+
+    Args:
+        model: Network, in eval mode, on its device.
+        recipe: Recipe of the network.
+    """
+
+    def __init__(self, model: Denoiser, recipe: GenerationRecipe) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.device = next(model.parameters()).device
+        self.front_end = MelFrontEnd(recipe.model.mel.config()).to(self.device)
+        self.process: Process = recipe.model.process.process().to(self.device)
+
+    @torch.inference_mode()
+    def mels(
+        self,
+        conditions: Tensor,
+        seeds: Sequence[int],
+        *,
+        sampler: SamplerConfig | None = None,
+        guidance: Guidance | None = None,
+        negative: Tensor | None = None,
+        frames: int | None = None,
+        on_step: Callable[[], object] = lambda: None,
+    ) -> Tensor:
+        """Return mels in [-1, 1], `[N, bands, frames]`.
+
+        Args:
+            conditions: Vectors of the encoder, of any length, `[N, D]`.
+            seeds: Seed of each example.
+            sampler: Settings of the sampler; None for the recipe's.
+            guidance: Settings of guidance; None for the recipe's.
+            negative: Vector to move away from, `[D]`; None for no condition.
+            frames: Frames; None for those of training.
+            on_step: Called after every step of a block.
+
+        Raises:
+            UsageError: When the sampler does not fit the generator.
+        """
+        block = GPU_BLOCK if self.device.type == "cuda" else 1
+        found = []
+        for first in range(0, len(seeds), block):
+            rows = [min(row, len(seeds) - 1) for row in range(first, first + block)]
+            condition = fixed_length(conditions[rows]).to(self.device)
+            unwanted = None if negative is None else fixed_length(negative).to(self.device).expand_as(condition)
+            mels = sample(
+                self.process,
+                guided(self.model, condition, guidance or self.recipe.sampling.guidance_config(), negative=unwanted),
+                ExampleNoise([seeds[row] for row in rows], self.device),
+                (self.front_end.config.bands, frames or self.recipe.frames),
+                sampler or self.recipe.sampling.sampler_config(),
+                on_step=on_step,
+            )
+            found.append(mels[: len(seeds) - first, 0])
+        return torch.cat(found)
+
+    @property
+    def vocoder_name(self) -> str:
+        """Return what makes sound of the mels, in words."""
+        return "Griffin-Lim, 64 iterations, since no vocoder was given"
+
+    def blocks(self, count: int) -> int:
+        """Return in how many blocks so many examples are computed."""
+        return -(-count // (GPU_BLOCK if self.device.type == "cuda" else 1))
+
+    @torch.inference_mode()
+    def sound(self, mels: Tensor) -> Tensor:
+        """Return the sound of mels, float32 `[N, samples]` in [-1, 1], by Griffin and Lim's iteration."""
+        sounds = [griffin_lim(self.front_end.to_log(mel[None]), self.front_end) for mel in mels]
+        return torch.cat(sounds).clamp(-1, 1)
