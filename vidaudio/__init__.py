@@ -98,6 +98,14 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "load_checkpoint": "vidaudio.tasks.separation.checkpoint",
     "separate": "vidaudio.tasks.separation.separate",
     "separate_long": "vidaudio.separation",
+    # Generation.
+    "GenerateOptions": "vidaudio.tasks.generation.generate",
+    "GenerationQuery": "vidaudio.tasks.generation.generate",
+    "GenerationRecipe": "vidaudio.tasks.generation.recipe",
+    "GenerationResult": "vidaudio.tasks.generation.generate",
+    "GeneratorCheckpoint": "vidaudio.tasks.generation.checkpoint",
+    "generate": "vidaudio.tasks.generation.generate",
+    "load_generator": "vidaudio.tasks.generation.checkpoint",
     # Search.
     "SearchHit": "vidaudio.clip_search.search",
     "SearchQuery": "vidaudio.clip_search.query",
@@ -173,6 +181,9 @@ if TYPE_CHECKING:
     from vidaudio.stream.windows import WindowShape
     from vidaudio.tasks.correspondence.fit import ScorerReport, fit_scorer
     from vidaudio.tasks.correspondence.offscreen import OffscreenReport, offscreen
+    from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator
+    from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, GenerationResult, generate
+    from vidaudio.tasks.generation.recipe import GenerationRecipe
     from vidaudio.tasks.registry import load_train_recipe, train
     from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
     from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate

@@ -1,4 +1,4 @@
-"""Commands `vidaudio train` and `separate`."""
+"""Commands `vidaudio train`, `separate` and `generate`."""
 
 from __future__ import annotations
 
@@ -140,6 +140,57 @@ def separate(
         threshold=threshold,
         encoder_weights=encoder_weights,
         gap=gap,
+        progress=not quiet,
+    )
+    typer.echo(json.dumps(done.as_dict(), indent=2) if as_json else str(done))
+
+
+def generate(
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder for the sounds.")],
+    checkpoint: CheckpointOption,
+    words: Annotated[str | None, typer.Argument(help="What it should sound like, in words.")] = None,
+    image: Annotated[
+        list[Path] | None, typer.Option("--image", "-i", help="What it should sound like, as a picture; repeatable.")
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="A video to make the sound of; it is written, too, with the new sound.")
+    ] = None,
+    without: Annotated[str | None, typer.Option(help="What it should not sound like, in words.")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many sounds.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the first sound; the next have the next numbers.")] = 0,
+    seconds: Annotated[float | None, typer.Option(help="Length; as in training by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the sampler; the recipe's by default.")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ancestral, ddim, dpm-solver++ or euler; the recipe's by default.")
+    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="How much the query counts: 1 is as in training.")] = None,
+    encoder_weights: EncoderWeights = None,
+    gap: GapOption = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Generate the sound that words, pictures or a video describe."""
+    from vidaudio.errors import UsageError
+    from vidaudio.generation.samplers import SAMPLERS
+    from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery
+    from vidaudio.tasks.generation.generate import generate as run_generation
+
+    if sampler is not None and sampler not in SAMPLERS:
+        raise UsageError(f"there is no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+    done = run_generation(
+        GenerationQuery(words=words, images=image or (), video=video, without=without),
+        out,
+        checkpoint,
+        options=GenerateOptions(
+            count=count,
+            seed=seed,
+            seconds=seconds,
+            sampler=sampler,
+            steps=steps,
+            guidance=guidance,
+            gap=gap,
+            encoder_weights=encoder_weights,
+        ),
         progress=not quiet,
     )
     typer.echo(json.dumps(done.as_dict(), indent=2) if as_json else str(done))
