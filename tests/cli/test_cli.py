@@ -29,6 +29,7 @@ def vidaudio(*arguments: object, cwd: Path | None = None) -> subprocess.Complete
         "train",
         "evaluate",
         "separate",
+        "generate",
         "demo",
         "manifest",
         "listening-test",

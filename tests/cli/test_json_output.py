@@ -176,6 +176,11 @@ def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip
     soundfile.write(mixture, np.sin(np.arange(50_000) / 9) / 4, 22_050)
     separated = answer("separate", mixture, "--query", "low", "--checkpoint", run, "-o", tmp_path / "out.wav")
     assert json.dumps(separated).count("out.wav")
+    tiny = ("--set=model.unet={channels: 8, multipliers: [1, 2], blocks: 1, attention: [2], heads: 2}",)
+    short = ("--set=data={window_seconds: 0.5, batch_size: 2, workers: 0}", "--set=schedule.steps=2")
+    assert answer("train", "clipsonic_iq", "--data", data, "--run", tmp_path / "sonic", *tiny, *short)["step"] == 2
+    made = answer("generate", "low", "--checkpoint", tmp_path / "sonic", "-o", tmp_path / "made", "--gap", "none")
+    assert made["sounds"][0]["path"].endswith("low-0.wav")
     sounds = tmp_path / "report" / "sounds"
     systems = f"text={sounds / 'text'}", f"image={sounds / 'image'}"
     made = answer("listening-test", *systems, "--kind", "mos", "-o", tmp_path / "page.html")

@@ -1,8 +1,8 @@
 """Sound from a mel without a vocoder: magnitudes by non-negative least squares, phases by Griffin and Lim's iteration.
 
-It needs no training. It sounds metallic and, as a mel does not tell how sharp a peak is, 1 to 3 dB too quiet (a pure tone
-5 dB); a trained vocoder is better. Fast Griffin-Lim (Perraudin et al., 2013) with momentum, batched, on the device of the
-mels.
+It needs no training. It sounds metallic and, as a mel does not tell how sharp a peak is, 1 to 3 dB too quiet (a pure
+tone 5 dB); a trained vocoder is better. Fast Griffin-Lim (Perraudin et al., 2013) with momentum, batched, on the device
+of the mels.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ TINY_GENERATOR = (
     "optimiser.learning_rate=3e-3",
     "precision=float32",
 )
-LEARNS = ("schedule.steps=250", "validation.every_steps=250", "average.decay=0.98")
+LEARNS = ("schedule.steps=120", "validation.every_steps=120", "average.decay=0.9")
 
 
 @pytest.fixture(scope="session")
