@@ -11,8 +11,8 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     """Return |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau, 1982; FAD: Kilgour et al., 2019).
 
     The root's trace is computed from the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric: they are real, and
-    those below 0 are rounding. With fewer vectors than dimensions the covariances are not of full rank, and the distance is
-    too large by a share that depends on the number of vectors; compare sets of equal size only.
+    those below 0 are rounding. With fewer vectors than dimensions the covariances are not of full rank, and the
+    distance is too large by an amount that depends on the number of vectors; compare sets of equal size only.
 
     Args:
         real: Vectors of real sounds, `[N, D]`.
