@@ -28,7 +28,7 @@ WIDE_LAGS = 2 * LAGS
 LEAST_OVERLAP = RATE
 CURVES = 4
 # A peak stands out from this correlation on, where no other reaches this share of it.
-LEAST_PEAK, MOST_BESIDE = 0.6, 0.85
+LEAST_PEAK, MOST_BESIDE = 0.68, 0.85
 _TINY = 1e-6
 
 
@@ -173,15 +173,19 @@ def sharp_peak(curves: np.ndarray) -> float | None:
 
 
 def read_timing(probabilities: np.ndarray) -> Timing:
-    """Return what the head's probabilities `[lags + 1]` say: the lag with the most of them within one class."""
+    """Return what the head's probabilities `[lags + 1]` say.
+
+    The offset is the likeliest lag, of three together, among those within one class of the most probability. Their mean
+    would lie between two events where the head hesitates between them.
+    """
     of_lags, none = probabilities[:-1], float(probabilities[-1])
     near = round(CLASS_SECONDS * RATE)
     around = np.convolve(of_lags, np.ones(2 * near + 1), "same")
     middle = int(np.argmax(around))
     window = slice(max(0, middle - near), middle + near + 1)
-    mass = of_lags[window]
-    offset = float((np.arange(len(of_lags))[window] * mass).sum() / max(float(mass.sum()), _TINY)) - LAGS
-    return Timing(offset / RATE, float(min(1.0, around[middle])), 1.0 - none, float(min(1.0, around[LAGS])))
+    likeliest = window.start + int(np.argmax(np.convolve(of_lags, np.ones(3), "same")[window]))
+    offset = (likeliest - LAGS) / RATE
+    return Timing(offset, float(min(1.0, around[middle])), 1.0 - none, float(min(1.0, around[LAGS])))
 
 
 @dataclass(frozen=True)
@@ -196,10 +200,10 @@ class TimingSettings:
         seed: Of the weights and of all draws.
     """
 
-    steps: int = 400
+    steps: int = 800
     batch_size: int = 64
     learning_rate: float = 3e-3
-    spread_seconds: float = 0.06
+    spread_seconds: float = 0.04
     seed: int = 0
 
 
