@@ -36,7 +36,9 @@ def world_scorer(folder: Path) -> Scorer:
     """Return a scorer that was fitted, a little, to a small demo world."""
     build_world(folder, videos_per_kind=SMALL, flawed_per_flaw=0)
     corpus = str(folder / "corpus-clip")
-    fit_scorer(corpus, settings=FitSettings(steps=STEPS), progress=False)
+    # This process is bound to one core, on which two threads would wait for each other.
+    with one_thread():
+        fit_scorer(corpus, settings=FitSettings(steps=STEPS), progress=False)
     return open_scorer(open_corpus(corpus), "default")
 
 

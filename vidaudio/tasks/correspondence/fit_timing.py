@@ -17,6 +17,7 @@ from vidaudio.correspondence.timing import (
     shifted_onsets,
     train_timing,
 )
+from vidaudio.cpus import one_thread
 from vidaudio.tasks.correspondence.fit_data import LEAST_SOURCES, FitData, Labels
 from vidaudio.tasks.correspondence.judging import SHIFT_SECONDS
 
@@ -55,7 +56,8 @@ def fit_timing(
         rows = [row for row in known if data.folds[row] != fold and usable[row]]
         own = np.stack([_curves(data, row, row) for row in rows])
         swapped = np.stack([_curves(data, row, other) for row, other in pairs if data.folds[row] != fold])
-        heads.append(train_timing(own, swapped, settings, advance))
+        with one_thread():
+            heads.append(train_timing(own, swapped, settings, advance))
     return heads, _measured(data, known, heads, generator)
 
 
