@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -27,7 +28,7 @@ from vidaudio.stream.loader import MixtureStream
 from vidaudio.stream.loader_errors import readable, sent_error, sentence
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.training import loader_processes
-from vidaudio.training.loader_processes import end_processes
+from vidaudio.training.loader_processes import LoaderProcesses, end_processes
 from vidaudio.training.resume import newest_state
 
 SETTINGS = (*TINY, "data={batch_size: 4, workers: 2}", "validation.every_steps=2", "log={to: none}")
@@ -77,6 +78,27 @@ def test_a_failure_in_a_loader_process_is_one_sentence_and_no_process_stays(
     # What was written before stays, if the loader, which reads ahead, had not failed before.
     state = newest_state(tmp_path / "run")
     assert state is None or state.step < FAILS_AT
+
+
+def _close_and_linger(connection: Connection) -> None:
+    connection.close()
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_connection_that_closes_before_its_process_has_ended_is_explained():
+    loaders = LoaderProcesses()
+    ours, theirs = multiprocessing.Pipe()
+    process = loaders._context.Process(target=_close_and_linger, args=(theirs,))
+    process.start()
+    theirs.close()
+    with pytest.raises(EOFError) as cut_off:
+        ours.recv()
+    assert process.exitcode is None
+    explained = loaders.explain(cut_off.value)
+    assert isinstance(explained, LoaderError)
+    assert "killed" in str(explained)
+    process.join()
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from tests.packed import make_packed
 from tests.trained import TINY
 from vidaudio.errors import CheckpointError, RecipeError, TrainingError, UsageError
-from vidaudio.tasks.data import parse_data, streams
+from vidaudio.tasks.data import parse_data
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
+from vidaudio.tasks.separation.data import streams
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.training.checkpoint import SOURCES_TENSOR
 from vidaudio.training.spectrograms import Panel, draw_panels, pixels

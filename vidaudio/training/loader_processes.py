@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.connection
 import multiprocessing.process
 import re
 import signal
@@ -82,10 +83,15 @@ class LoaderProcesses:
             return None
         died = "DataLoader worker (pid" in text or "Pin memory thread exited" in text
         named = set(map(int, re.findall(r"\d+", text))) if died else set()
+        is_cut_off = isinstance(error, ConnectionError | EOFError)
+        if is_cut_off and not any(process.exitcode for process in self._context.started):
+            # The system closes a process's connections a moment before it says that the process has ended.
+            running = [process.sentinel for process in self._context.started if process.is_alive()]
+            multiprocessing.connection.wait(running, TOLD_SECONDS)
         ended = [process for process in self._context.started if process.exitcode]
         codes = [process.exitcode for process in ended if process.pid in named] or [each.exitcode for each in ended]
         # A batch cannot be fetched from a process that has ended.
-        if died or (codes and isinstance(error, ConnectionError | EOFError)):
+        if died or (codes and is_cut_off):
             return LoaderError(_going_on(sentence("a loader process", _how_it_ended(codes, text))))
         told = sentence(
             "starting loader processes", f"{type(error).__name__}: {text.splitlines()[0] if text else ''}", error
