@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
@@ -11,12 +11,21 @@ from tests.packed import make_packed
 from tests.trained import TINY
 from vidaudio.tasks.registry import load_train_recipe
 
-if TYPE_CHECKING:
-    from vidaudio.tasks.separation.recipe import SeparationRecipe
-
 ASKED_IN_WORDS = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep")
 ASKED_BY_PICTURES = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "sop", "sop_frames", "sop_original")
 SYSTEMS = (*ASKED_IN_WORDS, "sop", "sop_frames", "sop_original", "pit")
+GENERATORS = ("clipsonic_iq", "clipsonic_iq_modern", "clip_tta")
+# Half a second of sound as 16 bands and 16 frames.
+TINY_GENERATOR = (
+    "model.mel={n_fft: 2048, hop: 512, bands: 16}",
+    "model.unet={channels: 16, multipliers: [1, 2], blocks: 1, attention: [2], heads: 2}",
+    "data={window_seconds: 0.512, batch_size: 8, workers: 0}",
+    "schedule={steps: 8, warmup_steps: 1, decay_until_step: 8}",
+    "validation={every_steps: 4, shown: 1}",
+    "average={decay: 0.9}",
+    "optimiser.learning_rate=3e-3",
+    "precision=float32",
+)
 SHORT = ("data={batch_size: 2, workers: 0}", "schedule={steps: 3, warmup_steps: 1, decay_until_step: 3}")
 
 
@@ -35,7 +44,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict,
 
 
 @pytest.fixture(scope="module")
-def recipes(tiny_bert: Path, resnet_weights: Path) -> dict[str, SeparationRecipe]:
+def recipes(tiny_bert: Path, resnet_weights: Path) -> dict[str, Any]:
     weights = f"query.pictures.weights={resnet_weights}"
     frozen = ("query={kind: pictures, pictures: {trained: false}}", weights)
     # The recipe of Zhao et al. has its own rate and spacing; the tiny corpus has CLIPSep's.
@@ -44,4 +53,4 @@ def recipes(tiny_bert: Path, resnet_weights: Path) -> dict[str, SeparationRecipe
     return {
         name: load_train_recipe("sop" if name == "sop_frames" else name, (*TINY, *SHORT, *further.get(name, ())))
         for name in SYSTEMS
-    }
+    } | {name: load_train_recipe(name, (*TINY_GENERATOR, *SHORT)) for name in GENERATORS}

@@ -11,7 +11,7 @@ import torch
 
 from tests.conftest import REPOSITORY
 from tests.packed import make_packed
-from tests.tasks.generation.conftest import TINY_GENERATOR
+from tests.tasks.conftest import TINY_GENERATOR
 from vidaudio.errors import CheckpointError, RecipeError, VidaudioError
 from vidaudio.generation import fixed_length
 from vidaudio.tasks.generation.checkpoint import load_generator
