@@ -25,9 +25,9 @@ from vidaudio.modality_gap import ASKING_METHODS, METHODS, GapMeasures, GapMetho
 from vidaudio.output_folder import output_folder
 from vidaudio.stream.index import open_index
 from vidaudio.tasks.queries.blocks import QueryBlock
+from vidaudio.tasks.queries.checks import check_vectors
 from vidaudio.tasks.queries.encoders import CorpusQueries
 from vidaudio.tasks.queries.gap import GapSample, gap_sample
-from vidaudio.tasks.separation.query_factory import check_vectors
 
 AS_IT_IS = "texts as they are"
 PAGE_NAME = "gap.html"

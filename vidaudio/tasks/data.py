@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,3 +43,13 @@ def shares(data: Data) -> list[float]:
 def indexes(stream: MixtureStream) -> list[TrainingIndex]:
     """Return the indexes of the stream's corpora, in order."""
     return [corpus.index for corpus in stream.corpora]
+
+
+def weights_of(data: Data) -> dict[str, float]:
+    """Return the weight of each corpus by its URL."""
+    return dict(data) if isinstance(data, Mapping) else {os.fspath(data): 1.0}
+
+
+def weights_with_split(stream: MixtureStream, weights: Mapping[str, float], split: str) -> dict[str, float]:
+    """Return the weights of a stream's corpora that have a split, by their URLs."""
+    return {corpus.url: weights[corpus.url] for corpus in stream.corpora if split in corpus.index.splits}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from vidaudio.errors import CheckpointError
 from vidaudio.files import atomic_write
 from vidaudio.json_values import parse_object
-from vidaudio.text import is_utf8, number_of, shown_name
-from vidaudio.training.state_reading import LAST_FILE, are_sources, check_facts, is_count, state_paths
+from vidaudio.text import first_line, is_utf8, number_of, shown_name
+from vidaudio.training.state_reading import LAST_FILE, are_sources, check_facts, is_count, misfit, state_paths
 from vidaudio.training.state_weights import newest_state_file, weights_of_state
 
 _log = logging.getLogger(__name__)
@@ -152,6 +152,30 @@ def _check_description(described: Mapping[str, Any], file: Path) -> None:
             wrong = str(error)
     if wrong is not None:
         raise CheckpointError(f"{file} has a damaged description: {wrong}; take it back from a copy")
+
+
+def check_weights(build: Callable[[], nn.Module], tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Check that a description is of a model of just these weights, before memory is taken for the model.
+
+    Args:
+        build: Builds the model that the file describes.
+        tensors: Weights in the file.
+        file: Path of the file, for messages.
+
+    Raises:
+        CheckpointError: When the weights do not fit the description, or are not finite.
+    """
+    try:
+        with torch.device("meta"):
+            wanted = build().state_dict()
+    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise CheckpointError(f"{file} describes a model that cannot be built ({first_line(error)})") from error
+    wrong = misfit(wanted, tensors)
+    if wrong is not None:
+        raise CheckpointError(f"the weights in {file} do not fit its description: {wrong}")
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise CheckpointError(f"the weights in {file} are damaged: {bad[0]} holds values that are no numbers")
 
 
 def best_device() -> torch.device:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -104,6 +104,13 @@ def all_reduce_sum(values: Tensor) -> Tensor:
         values = values.detach().clone()
         dist.all_reduce(values)
     return values
+
+
+def sum_by_name(sums: Mapping[str, Tensor | float], device: torch.device) -> dict[str, float]:
+    """Return the sum over ranks of each of some numbers, in one all-reduce; all ranks have the same names."""
+    names = sorted(sums)
+    mine = [torch.as_tensor(sums[name], dtype=torch.float64).to(device) for name in names]
+    return dict(zip(names, all_reduce_sum(torch.stack(mine)).tolist(), strict=True))
 
 
 def all_gather_object(value: Any) -> list[Any]:

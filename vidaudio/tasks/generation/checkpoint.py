@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vidaudio.config.recipes import check
@@ -16,8 +15,7 @@ from vidaudio.errors import CheckpointError
 from vidaudio.generation import Denoiser
 from vidaudio.hashing import sha256_of
 from vidaudio.tasks.generation.recipe import GenerationRecipe
-from vidaudio.text import first_line
-from vidaudio.training.checkpoint import SOURCES_TENSOR, read_checkpoint, require_system
+from vidaudio.training.checkpoint import SOURCES_TENSOR, check_weights, read_checkpoint, require_system
 from vidaudio.training.state_reading import is_count, misfit
 
 
@@ -55,8 +53,9 @@ def load_generator(path: str | Path) -> GeneratorCheckpoint:
     tensors, described, file = _read(path)
     recipe = check(GenerationRecipe, described["recipe"], str(file))
     sources = tensors.pop(SOURCES_TENSOR, None)
-    _check_weights(recipe, described["query_dimensions"], tensors, file)
-    model = Denoiser(recipe.denoiser(described["query_dimensions"]))
+    config = recipe.denoiser(described["query_dimensions"])
+    check_weights(lambda: Denoiser(config), tensors, file)
+    model = Denoiser(config)
     model.load_state_dict(tensors)
     known = None if sources is None else sources.numpy()
     return GeneratorCheckpoint(
@@ -100,22 +99,3 @@ def _read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
     if not is_count(described.get("query_dimensions")) or not isinstance(described.get("encoder"), dict):
         raise CheckpointError(f"{file} has a damaged description: it names no encoder; take it back from a copy")
     return tensors, described, file
-
-
-def _check_weights(recipe: GenerationRecipe, dimensions: int, tensors: Mapping[str, Tensor], file: Path) -> None:
-    """Check that a description is of a model of just these weights, before memory is taken for the model.
-
-    Raises:
-        CheckpointError: When the weights do not fit the description, or are not finite.
-    """
-    try:
-        with torch.device("meta"):
-            wanted = Denoiser(recipe.denoiser(dimensions)).state_dict()
-    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise CheckpointError(f"{file} describes a model that cannot be built ({first_line(error)})") from error
-    wrong = misfit(wanted, tensors)
-    if wrong is not None:
-        raise CheckpointError(f"the weights in {file} do not fit its description: {wrong}")
-    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if bad:
-        raise CheckpointError(f"the weights in {file} are damaged: {bad[0]} holds values that are no numbers")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from typing import Any
 
+from vidaudio.errors import PackError
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.windows import WindowShape
+from vidaudio.tasks.data import weights_of, weights_with_split
 from vidaudio.tasks.generation.recipe import GenerationRecipe
+from vidaudio.tasks.queries.checks import check_asked_by
 from vidaudio.training.base import Data
 
 
@@ -20,10 +21,10 @@ def streams(recipe: GenerationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         data: A packed corpus, or several with their weights.
 
     Raises:
-        PackError: When `MixtureStream` raises it.
+        PackError: When `MixtureStream` raises it, or a corpus has no vectors of pictures by CLIP.
     """
     block = recipe.data
-    weights = dict(data) if isinstance(data, Mapping) else {os.fspath(data): 1.0}
+    weights = weights_of(data)
     shape = WindowShape(
         frames=block.window_frames,
         frame_spacing_seconds=block.frame_spacing_seconds,
@@ -43,11 +44,11 @@ def streams(recipe: GenerationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
     }
     config = StreamConfig(split=recipe.split, seed=recipe.seed, use_weights=block.use_weights, **common)
     train_stream = MixtureStream(weights, config)
-    having = {
-        corpus.url: weights[corpus.url]
-        for corpus in train_stream.corpora
-        if recipe.validation.split in corpus.index.splits
-    }
+    for corpus in train_stream.corpora:
+        if not corpus.vectors:
+            raise PackError(f"{corpus.url} holds sounds without pictures, so no vectors to generate from")
+        check_asked_by(recipe.system, recipe.query, corpus)
+    having = weights_with_split(train_stream, weights, recipe.validation.split)
     if not having:
         return train_stream, None
     return train_stream, MixtureStream(having, StreamConfig(split=recipe.validation.split, shuffle=False, **common))

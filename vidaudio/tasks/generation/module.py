@@ -21,8 +21,8 @@ from vidaudio.tasks.queries.encoders import QueryEncoder
 from vidaudio.tasks.queries.query_gap import perturbed
 from vidaudio.tasks.queries.text_queries import TextTable
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule
-from vidaudio.training.distributed import all_gather_object, all_reduce_sum
-from vidaudio.training.schedule import rate_factor
+from vidaudio.training.distributed import all_gather_object, sum_by_name
+from vidaudio.training.optimiser import scheduled_optimiser
 
 TRAIN, VALIDATION = "train", "validation"
 # Times at which each validation example is denoised: even ones, so that the loss of few examples is no lottery.
@@ -128,9 +128,7 @@ class GenerationModule(TrainingModule):
     def take_step_numbers(self) -> dict[str, float]:
         """Return and reset the numbers of the last step, over all ranks; every rank must call it."""
         sums, self._sums = self._sums, {}
-        names = sorted(sums)
-        mine = [torch.as_tensor(sums[name], dtype=torch.float64).to(self.device) for name in names]
-        total = dict(zip(names, all_reduce_sum(torch.stack(mine)).tolist(), strict=True))
+        total = sum_by_name(sums, self.device)
         examples = total.pop("examples")
         return {name: value if name == "train/replaced_samples" else value / examples for name, value in total.items()}
 
@@ -167,23 +165,7 @@ class GenerationModule(TrainingModule):
 
     def optimisers(self) -> Sequence[ScheduledOptimiser]:
         """Return the recipe's optimiser, which makes a step at every step of the run."""
-        block = self.recipe.optimiser
-        parameters = list(self.model.parameters())
-        if block.kind == "adam":
-            # Decay of weights is separate from the gradient, as in improved DDPM (Loshchilov and Hutter, ICLR 2019).
-            optimiser: torch.optim.Optimizer = torch.optim.AdamW(
-                parameters,
-                lr=block.learning_rate,
-                betas=block.betas,
-                eps=block.epsilon,
-                weight_decay=block.weight_decay,
-            )
-        else:
-            optimiser = torch.optim.SGD(
-                parameters, lr=block.learning_rate, momentum=block.momentum, weight_decay=block.weight_decay
-            )
-        rate = functools.partial(rate_factor, schedule=self.recipe.schedule)
-        return [ScheduledOptimiser("model", optimiser, rate, gradient_clip_norm=block.gradient_clip_norm)]
+        return [scheduled_optimiser(self.recipe, self.model.parameters(), torch.optim.AdamW)]
 
     def compile_parts(self, backend: str) -> None:
         """Compile the U-Net, which takes most of a step."""

@@ -15,6 +15,7 @@ from vidaudio.generation.guidance import Guidance
 from vidaudio.generation.mel import LOG_MOST, MelConfig
 from vidaudio.generation.samplers import SamplerConfig, SamplerName, Spacing
 from vidaudio.tasks.queries.blocks import QueryBlock
+from vidaudio.tasks.queries.checks import check_gap
 from vidaudio.training.recipe import BatchBlock, CommonRecipe
 
 # Far more than any sound needs, but little enough for memory: recipes also come with other people's weights.
@@ -179,9 +180,16 @@ def check_generator(recipe: GenerationRecipe, where: str) -> None:
     ]
     if wrong:
         raise RecipeError(f"{where}: for {recipe.system}, {'; '.join(wrong)}")
-    gap = query.gap
-    if query.train == "text" and (gap.train, gap.ask) != ("none", "none"):
-        raise RecipeError(f"{where}: {recipe.system} is trained with words: there is no gap to close (query.gap)")
+    if query.validation != query.train:
+        raise RecipeError(
+            f"{where}: a generator is validated as it is trained: query.validation must be {query.train!r}, not "
+            f"{query.validation!r}"
+        )
+    check_gap(query, where)
+    if query.gap.train == "mixup":
+        raise RecipeError(
+            f"{where}: query.gap.train is mixup, which generators do not have; they have dropout and noise"
+        )
     divisor = recipe.denoiser(1).divisor
     if recipe.model.mel.bands % divisor:
         raise RecipeError(

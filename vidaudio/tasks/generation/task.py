@@ -18,6 +18,7 @@ from vidaudio.tasks.generation.data import streams
 from vidaudio.tasks.generation.module import TRAIN, VALIDATION, GenerationModule
 from vidaudio.tasks.generation.recipe import GenerationRecipe, check_generator
 from vidaudio.tasks.generation.validation_samples import ValidationSamples
+from vidaudio.tasks.queries.checks import check_vectors
 from vidaudio.tasks.queries.encoders import CorpusQueries
 from vidaudio.tasks.queries.gap import fitted_gap, method_file
 from vidaudio.tasks.queries.text_queries import TextTable, text_table
@@ -91,8 +92,8 @@ class GenerationTask(TrainingTask):
         """Open the data of a run, and the encoder of its conditions."""
         train_stream, validation_stream = streams(recipe, data)
         encoder = train_stream.encoder
-        if encoder is None or not encoder["dimensions"]:
-            raise PackError("the corpus holds sounds without pictures, so no vectors to generate from")
+        assert encoder is not None, "packs without vectors are refused"
+        check_vectors(recipe.query, encoder)
         return cls(
             recipe,
             train_stream,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vidaudio.config.recipes import check
@@ -25,8 +25,8 @@ from vidaudio.separation import (
 )
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.text import first_line
-from vidaudio.training.checkpoint import SOURCES_TENSOR, read_checkpoint, require_system
-from vidaudio.training.state_reading import is_count, misfit
+from vidaudio.training.checkpoint import SOURCES_TENSOR, check_weights, read_checkpoint, require_system
+from vidaudio.training.state_reading import is_count
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     recipe = check(SeparationRecipe, described["recipe"], str(file))
     labels = tuple(described["labels"])
     sources = tensors.pop(SOURCES_TENSOR, None)
-    _check_shapes(recipe, described, tensors, file)
-    model = build_model(recipe, described["query_dimensions"], len(labels))
+    build = functools.partial(build_model, recipe, described["query_dimensions"], len(labels))
+    check_weights(build, tensors, file)
+    model = build()
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -129,25 +130,3 @@ def _query_dimensions(tensors: Mapping[str, Tensor]) -> int:
     """Return the dimensions of the vectors that are a system's queries; 1 if its queries are not vectors."""
     layer = tensors.get("query.linear.weight")
     return 1 if layer is None or layer.ndim != 2 else layer.shape[1]
-
-
-def _check_shapes(
-    recipe: SeparationRecipe, described: Mapping[str, Any], tensors: Mapping[str, Tensor], file: Path
-) -> None:
-    """Check that a description is of a model of just these weights, before memory is taken for the model.
-
-    Raises:
-        CheckpointError: When the weights do not fit the description, or are not finite.
-    """
-    try:
-        with torch.device("meta"):
-            wanted = build_model(recipe, described["query_dimensions"], len(described["labels"])).state_dict()
-    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        reason = first_line(error)
-        raise CheckpointError(f"{file} describes a model that cannot be built ({reason})") from error
-    wrong = misfit(wanted, tensors)
-    if wrong is not None:
-        raise CheckpointError(f"the weights in {file} do not fit its description: {wrong}")
-    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if bad:
-        raise CheckpointError(f"the weights in {file} are damaged: {bad[0]} holds values that are no numbers")

@@ -23,8 +23,8 @@ from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.systems import modality_at
 from vidaudio.tasks.separation.wrong_queries import WrongQueries
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule
-from vidaudio.training.distributed import all_gather_object, all_reduce_sum, mean_over_ranks
-from vidaudio.training.schedule import rate_factor
+from vidaudio.training.distributed import all_gather_object, mean_over_ranks, sum_by_name
+from vidaudio.training.optimiser import scheduled_optimiser
 
 _log = logging.getLogger(__name__)
 
@@ -148,9 +148,7 @@ class SeparationModule(TrainingModule):
     def take_step_numbers(self) -> dict[str, float]:
         """Return and reset the numbers of the last step, over all ranks; every rank must call it."""
         sums, self._sums = self._sums, {}
-        names = sorted(sums)
-        mine = [torch.as_tensor(sums[name], dtype=torch.float64).to(self.device) for name in names]
-        total = dict(zip(names, all_reduce_sum(torch.stack(mine)).tolist(), strict=True))
+        total = sum_by_name(sums, self.device)
         mixtures = total.pop("mixtures")
         # There are no means for a step in which every mixture was left out.
         numbers = {name: value for name, value in total.items() if name in COUNTS}
@@ -245,18 +243,7 @@ class SeparationModule(TrainingModule):
 
     def optimisers(self) -> Sequence[ScheduledOptimiser]:
         """Return the recipe's optimiser, which makes a step at every step of the run."""
-        block = self.recipe.optimiser
-        groups = self._parameter_groups()
-        if block.kind == "adam":
-            optimiser: torch.optim.Optimizer = torch.optim.Adam(
-                groups, lr=block.learning_rate, betas=block.betas, eps=block.epsilon, weight_decay=block.weight_decay
-            )
-        else:
-            optimiser = torch.optim.SGD(
-                groups, lr=block.learning_rate, momentum=block.momentum, weight_decay=block.weight_decay
-            )
-        rate = functools.partial(rate_factor, schedule=self.recipe.schedule)
-        return [ScheduledOptimiser("model", optimiser, rate, gradient_clip_norm=block.gradient_clip_norm)]
+        return [scheduled_optimiser(self.recipe, self._parameter_groups())]
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
         """Return all parameters; those of a pretrained part have a lower learning rate if the recipe sets one."""

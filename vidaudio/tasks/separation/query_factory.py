@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from vidaudio.encoders.named_by import loading
-from vidaudio.encoders.spec import RESNET
 from vidaudio.errors import PackError
-from vidaudio.tasks.queries.blocks import QueryBlock
+from vidaudio.tasks.queries.checks import check_vectors
 from vidaudio.tasks.queries.encoders import (
     BertQueries,
     CorpusQueries,
@@ -71,29 +70,3 @@ def make_query_encoder(
     if query.kind == "pictures":
         return PictureQueries() if query.pictures.trained else FrozenPictureQueries(query, recorded, weights)
     return NoQueries()
-
-
-def check_vectors(query: QueryBlock, encoder: dict[str, Any]) -> None:
-    """Check that a corpus's vectors are of the kind that a recipe needs.
-
-    Raises:
-        PackError: When they are of another kind or missing; the message explains how to get such vectors.
-    """
-    if not encoder["dimensions"]:
-        raise PackError(
-            "the corpus holds sounds without pictures, so no vectors; train labelsep, bertsep or pit on it, or ask by "
-            "a table of vectors: --set query.kind=vectors --set query.vectors=FILE.npz"
-        )
-    is_resnet = encoder["architecture"].startswith(RESNET)
-    if query.encoder == "clip" and is_resnet:
-        raise PackError(
-            f"the corpus holds vectors of {encoder['architecture']}, and this system wants CLIP's; build a corpus with "
-            "embed.encoder.architecture=ViT-B-32-quickgelu"
-        )
-    if query.encoder == RESNET and not is_resnet:
-        raise PackError(
-            f"the corpus holds vectors of {encoder['architecture']}, and this system wants a ResNet's: either train on "
-            "its pictures, if it is packed with them (pack.frames=true), with --set query.kind=pictures --set "
-            "query.pictures.trained=false --set query.pictures.weights=WEIGHTS, or build a corpus with "
-            f"embed.encoder.architecture={RESNET} and embed.encoder.pretrained=WEIGHTS"
-        )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from vidaudio.errors import GapError, RecipeError
-from vidaudio.modality_gap import method_options
-from vidaudio.tasks.queries.blocks import Modality, QueryBlock, modalities
+from vidaudio.errors import RecipeError
+from vidaudio.tasks.queries.blocks import Modality, modalities
+from vidaudio.tasks.queries.checks import check_gap
 
 if TYPE_CHECKING:
     from vidaudio.tasks.separation.recipe import SeparationRecipe
@@ -34,30 +34,6 @@ def modality_at(train: Literal["image", "text", "alternate"], step: int) -> Moda
     return train
 
 
-def _check_gap(query: QueryBlock, where: str) -> None:
-    """Check that methods against the modality gap are of a system that is trained with CLIP's vectors of pictures.
-
-    Raises:
-        RecipeError: When they are not, or have unknown options.
-    """
-    gap = query.gap
-    chosen = {key: name for key, name in (("train", gap.train), ("ask", gap.ask)) if name != "none"}
-    if chosen and (query.kind != "corpus" or query.encoder != "clip" or query.train == "text"):
-        key, name = next(iter(chosen.items()))
-        raise RecipeError(
-            f"{where}: query.gap.{key} is {name}, and this system is not trained with CLIP's vectors of pictures: "
-            "there is no gap to close"
-        )
-    for method, options in gap.options.items():
-        try:
-            known = method_options(method)
-        except GapError as error:
-            raise RecipeError(f"{where}: query.gap.options: {error}") from error
-        unknown = sorted(set(options) - set(known))
-        if unknown:
-            raise RecipeError(f"{where}: query.gap.options.{method} has {', '.join(known) or 'none'}, not {unknown[0]}")
-
-
 def check_system(recipe: SeparationRecipe, where: str) -> None:
     """Check that the parts of a recipe fit together, and that they match the system that it names.
 
@@ -74,7 +50,7 @@ def check_system(recipe: SeparationRecipe, where: str) -> None:
         )
     if query.kind == "vectors" and query.vectors is None:
         raise RecipeError(f"{where}: queries of kind vectors come from a table: --set query.vectors=FILE.npz")
-    _check_gap(query, where)
+    check_gap(query, where)
     if query.kind == "none" and recipe.model.noise is not None:
         raise RecipeError(f"{where}: noise heads are made from queries, and query.kind is none; set model.noise=null")
     if recipe.system == "custom":
