@@ -10,7 +10,7 @@ from typing import Any
 
 _HOMES = {
     "conditions": ("fixed_length",),
-    "denoiser": ("Denoiser", "DenoiserConfig", "count_parameters"),
+    "denoiser": ("Denoiser", "DenoiserConfig"),
     "diffusion": ("Diffusion", "DiffusionConfig", "cosine_betas", "even_steps", "trailing_steps", "zero_terminal"),
     "flow": ("Flow", "FlowConfig"),
     "griffinlim": ("griffin_lim",),

@@ -8,7 +8,7 @@ projected to the width of the embedding of time and added to it, as improved DDP
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -75,10 +75,6 @@ class DenoiserConfig:
         """Return the channels of all levels with attention; the innermost has one between its blocks in any case."""
         divisions = {*self.attention, self.divisor}
         return [self.channels * self.multipliers[division.bit_length() - 1] for division in sorted(divisions)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the sizes by name."""
-        return asdict(self)
 
 
 class Denoiser(nn.Module):
@@ -166,8 +162,3 @@ def set_heads(unet: nn.Module, heads: int) -> None:
             attention = cast(Any, module)
             attention.heads = attention.sliceable_head_dim = heads
             attention.scale = (attention.inner_dim // heads) ** -0.5
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Return the number of numbers that a module learns."""
-    return sum(parameter.numel() for parameter in module.parameters())

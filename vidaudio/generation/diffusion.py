@@ -184,10 +184,6 @@ class Diffusion(nn.Module):
             return amplitude * noisy - spread * prediction
         return (noisy - spread * prediction) / amplitude
 
-    def noise_of(self, mel: Tensor, noisy: Tensor, steps: Tensor) -> Tensor:
-        """Return the noise that is in a noisy mel if `mel` is the clean one."""
-        return (noisy - self.amplitude(steps, noisy) * mel) / self.spread(steps, noisy)
-
     def posterior_mean(self, mel: Tensor, noisy: Tensor, steps: Tensor) -> Tensor:
         """Return the mean of the mel one step before a noisy one, if the clean one is known (Ho et al., eq. 7)."""
         of_mel = self.betas * self.signal_before.sqrt() / (1 - self.signal)

@@ -8,8 +8,7 @@ sound stays below 1, so nothing depends on a corpus or on a sound's own level.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -79,10 +78,6 @@ class MelConfig:
     def seconds(self, frames: int) -> float:
         """Return how long so many frames last."""
         return frames * self.hop / self.sample_rate
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the settings by name."""
-        return asdict(self)
 
 
 def mel_filters(config: MelConfig) -> Tensor:
