@@ -9,7 +9,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from vidaudio.errors import CheckpointError, MediaError, QueryError, UsageError
+from vidaudio.errors import CheckpointError, EncoderError, GapError, MediaError, QueryError, UsageError
 from vidaudio.generation import MelFrontEnd, griffin_lim
 from vidaudio.media.audio_files import read_sound
 from vidaudio.media.ffmpeg import run_ffmpeg
@@ -78,8 +78,8 @@ def test_a_video_gets_its_new_sound(trained_generator, tmp_path):
         (GenerationQuery(words="a"), {"sampler": "euler"}, UsageError, "flow matching"),
         (GenerationQuery(words="a"), {"steps": 5000}, UsageError, "4,000"),
         (GenerationQuery(words="a"), {"guidance": -1.0}, UsageError, "between 0 and 100"),
-        (GenerationQuery(words="a"), {"encoder_weights": "nowhere"}, Exception, "nowhere"),
-        (GenerationQuery(words="a"), {"gap": "nothing"}, Exception, "nothing"),
+        (GenerationQuery(words="a"), {"encoder_weights": "nowhere"}, EncoderError, "nowhere"),
+        (GenerationQuery(words="a"), {"gap": "nothing"}, GapError, "nothing"),
     ],
 )
 def test_wishes_that_cannot_be_met(query, settings, error, words, trained_generator, tmp_path):

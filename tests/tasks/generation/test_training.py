@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
+from tests.further_vectors import SOUND
 from tests.packed import make_packed
 from tests.tasks.conftest import TINY_GENERATOR
 from vidaudio.errors import CheckpointError, RecipeError, VidaudioError
@@ -62,9 +63,7 @@ def test_a_run_goes_on_to_the_same_weights(packed, tmp_path):
     assert_close(tmp_path / "whole", tmp_path / "stopped", 0)
 
 
-def test_parts_of_a_batch_add_up_to_it(packed, tmp_path):
-    # The stream yields parts, so the examples of a step are others than those of a whole batch: what is equal is that
-    # nothing is left out, and that a run is the same twice.
+def test_a_batch_in_parts_sees_as_many_sounds_and_is_the_same_twice(packed, tmp_path):
     for name in ("one", "two"):
         done = trained(packed, tmp_path / name, "data.accumulate=2")
     assert done.examples == 64
@@ -125,6 +124,9 @@ def test_weights_of_another_run_are_taken(packed, trained_generator, tmp_path):
         (("query.train=text",), "query.train must be 'image'"),
         (("model.process.prediction=velocity",), "prediction must be 'noise'"),
         (("query.kind=label",), "CLIP vectors"),
+        (("query.validation=text",), "validated as it is trained"),
+        (("query.gap.train=mixup",), "mixup"),
+        (("query.gap={train: dropout, options: {dropout: {speed: 1}}}",), "speed"),
         (("model.mel.bands=17",), "multiple of 2"),
         (("model.mel.hop=2000",), "overlap"),
         (("model.unet.heads=5",), "does not divide"),
@@ -136,6 +138,15 @@ def test_recipes_that_do_not_fit_are_refused(settings, words):
     with pytest.raises(VidaudioError, match=words) as error:
         load_train_recipe("clipsonic_iq", (*TINY_GENERATOR, *settings))
     assert isinstance(error.value, RecipeError) or "guidance" in str(error.value)
+
+
+def test_vectors_that_are_not_of_pictures_by_clip_are_refused(encoder_fingerprint, packed_with_further, tmp_path):
+    with pytest.raises(VidaudioError, match=rf"not by those of {SOUND} \(sound\)"):
+        trained(packed_with_further, tmp_path / "sound", f"data.vectors={SOUND}")
+    resnet = dict(encoder_fingerprint) | {"architecture": "resnet18-dilated"}
+    data = make_packed(tmp_path / "packed", resnet, clips_per_split={"train": 6, "val": 3})
+    with pytest.raises(VidaudioError, match="wants CLIP's"):
+        trained(data, tmp_path / "resnet")
 
 
 def test_an_encoder_that_does_not_fit_is_refused_with_both_names(packed, encoder_fingerprint, tmp_path):
