@@ -6,7 +6,9 @@ none has its weights in a package. Who is seen is told by CLIP: which sentences 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +55,14 @@ PROMPTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+@contextlib.contextmanager
+def _without_deprecations() -> Iterator[None]:
+    """Keep PyTorch's advice on TorchScript files from the user, who did not make them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
+        yield
+
+
 @dataclass(frozen=True)
 class Offscreen:
     """What is known of the sound of a clip that its pictures do not show.
@@ -94,7 +104,8 @@ class SpeechDetector:
         import silero_vad
 
         threads = torch.get_num_threads()
-        self._model = silero_vad.load_silero_vad()
+        with _without_deprecations():
+            self._model = silero_vad.load_silero_vad()
         # The package takes all threads but one from the whole process.
         torch.set_num_threads(threads)
 
@@ -121,7 +132,8 @@ class MusicTagger:
 
     def __init__(self, path: str, classes: Sequence[int]) -> None:
         try:
-            self._model = torch.jit.load(path, map_location="cpu").eval()
+            with _without_deprecations():
+                self._model = torch.jit.load(path, map_location="cpu").eval()
         except RuntimeError as error:
             raise ValueError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from error
         self._path, self._classes = path, list(classes)
