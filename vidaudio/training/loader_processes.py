@@ -28,6 +28,7 @@ from vidaudio.stream.loader_errors import SHARED_MEMORY, sent_error, sentence
 
 ASKED_SECONDS = 6.0
 TOLD_SECONDS = 1.0
+NOTICED_SECONDS = 5.0
 KILLED_SECONDS = 5.0
 GOING_ON = "With --auto-resume, the same command goes on from the newest saved state, if there is one"
 
@@ -71,6 +72,14 @@ class LoaderProcesses:
 
     def explain(self, error: Exception) -> VidaudioError | None:
         """Return an error that explains a loader process's failure in a sentence; None for errors of another origin."""
+        try:
+            with _unwatched():
+                return self._explain(error)
+        except RuntimeError as raised:
+            # PyTorch's handler was called before it could be suspended.
+            return self._explain(raised)
+
+    def _explain(self, error: Exception) -> VidaudioError | None:
         text = str(error)
         sent = sent_error(text)
         if sent is not None:
@@ -85,9 +94,10 @@ class LoaderProcesses:
         named = set(map(int, re.findall(r"\d+", text))) if died else set()
         is_cut_off = isinstance(error, ConnectionError | EOFError)
         if is_cut_off and not any(process.exitcode for process in self._context.started):
-            # The system closes a process's connections a moment before it says that the process has ended.
-            running = [process.sentinel for process in self._context.started if process.is_alive()]
-            multiprocessing.connection.wait(running, TOLD_SECONDS)
+            # The system closes a process's connections, its sentinel among them, a moment before the process has ended.
+            running = {process.sentinel: process for process in self._context.started if process.is_alive()}
+            for sentinel in multiprocessing.connection.wait(running, NOTICED_SECONDS):
+                running[sentinel].join(NOTICED_SECONDS)  # type: ignore[index]
         ended = [process for process in self._context.started if process.exitcode]
         codes = [process.exitcode for process in ended if process.pid in named] or [each.exitcode for each in ended]
         # A batch cannot be fetched from a process that has ended.
