@@ -23,7 +23,7 @@ from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
 from vidaudio.tasks.separation.evaluation.eval_data import TestMaterial, plan, window_shape
 from vidaudio.tasks.separation.evaluation.eval_mixtures import TestSet
-from vidaudio.tasks.separation.evaluation.leaks import find_leaks, refuse_leaks
+from vidaudio.tasks.leaks import find_leaks, refuse_leaks
 from vidaudio.tasks.separation.evaluation.listening_folder import write_sounds
 from vidaudio.tasks.separation.evaluation.methods import (
     ASKED_BY,
