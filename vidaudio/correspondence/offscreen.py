@@ -6,9 +6,7 @@ none has its weights in a package. Who is seen is told by CLIP: which sentences 
 
 from __future__ import annotations
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidaudio.correspondence.windows import unit
+from vidaudio.torchscript import load_torchscript, without_deprecations
 
 SAMPLE_RATE = 16_000
 FULL_SCALE = 32768.0
@@ -53,14 +52,6 @@ PROMPTS: Mapping[str, tuple[str, ...]] = {
         "a black picture",
     ),
 }
-
-
-@contextlib.contextmanager
-def _without_deprecations() -> Iterator[None]:
-    """Keep PyTorch's advice on TorchScript files from the user, who did not make them."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module="torch")
-        yield
 
 
 @dataclass(frozen=True)
@@ -104,7 +95,7 @@ class SpeechDetector:
         import silero_vad
 
         threads = torch.get_num_threads()
-        with _without_deprecations():
+        with without_deprecations():
             self._model = silero_vad.load_silero_vad()
         # The package takes all threads but one from the whole process.
         torch.set_num_threads(threads)
@@ -131,11 +122,7 @@ class MusicTagger:
     """
 
     def __init__(self, path: str, classes: Sequence[int]) -> None:
-        try:
-            with _without_deprecations():
-                self._model = torch.jit.load(path, map_location="cpu").eval()
-        except RuntimeError as error:
-            raise ValueError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from error
+        self._model = load_torchscript(path)
         self._path, self._classes = path, list(classes)
 
     @torch.inference_mode()
