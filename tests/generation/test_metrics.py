@@ -6,6 +6,7 @@ import scipy.linalg
 
 from vidaudio.errors import UsageError
 from vidaudio.generation.metrics import (
+    KernelMatrices,
     coverage,
     frechet_distance,
     inception_score,
@@ -124,3 +125,35 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(UsageError, match=words):
             call()
+
+
+def test_few_vectors_have_the_same_frechet_distance_as_by_their_covariances():
+    rng = np.random.default_rng(0)
+    real, generated = rng.normal(size=(9, 8)), rng.normal(0.2, 1.1, (12, 8))
+    # Dimensions that never vary add nothing, and decide which way is taken.
+    wider = (np.pad(vectors, ((0, 0), (0, 12))) for vectors in (real, generated))
+    assert frechet_distance(*wider) == pytest.approx(frechet_distance(real, generated), abs=1e-9)
+
+
+def test_a_resampled_sound_is_not_compared_with_itself():
+    real, generated = two_sets(5, count=9)
+    width = median_distance(real)
+    matrices = KernelMatrices.of(real, generated, width)
+    ones = np.ones(len(real)), np.ones(len(generated))
+    assert matrices.distance(*ones) == pytest.approx(kernel_distance(real, generated), abs=1e-9)
+    rng = np.random.default_rng(1)
+    chosen = [rng.integers(len(vectors), size=len(vectors)) for vectors in (real, generated)]
+
+    def mean(rows, one, others, other):
+        values = [
+            math.exp(-(math.dist(one[i], other[j]) ** 2) / (2 * width**2))
+            for i in rows
+            for j in others
+            if one is not other or i != j
+        ]
+        return sum(values) / len(values)
+
+    within = mean(chosen[0], real, chosen[0], real) + mean(chosen[1], generated, chosen[1], generated)
+    wanted = 100 * (within - 2 * mean(chosen[0], real, chosen[1], generated))
+    weights = [np.bincount(rows, minlength=len(rows)).astype(float) for rows in chosen]
+    assert matrices.distance(*weights) == pytest.approx(wanted, abs=1e-9)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from vidaudio.generation.metrics.classifier import inception_score, mean_divergence
 from vidaudio.generation.metrics.frechet import frechet_distance
-from vidaudio.generation.metrics.kernel import kernel_distance, median_distance
-from vidaudio.generation.metrics.neighbours import Coverage, coverage, nearest_distances
+from vidaudio.generation.metrics.kernel import KernelMatrices, kernel_distance, median_distance
+from vidaudio.generation.metrics.neighbours import Coverage, coverage, nearest_distances, within_radii
 
 __all__ = [
     "Coverage",
+    "KernelMatrices",
     "coverage",
     "frechet_distance",
     "inception_score",
@@ -20,4 +21,5 @@ __all__ = [
     "mean_divergence",
     "median_distance",
     "nearest_distances",
+    "within_radii",
 ]

@@ -11,8 +11,9 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     """Return |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson and Landau, 1982; FAD: Kilgour et al., 2019).
 
     The root's trace is computed from the eigenvalues of C1^(1/2) C2 C1^(1/2), which is symmetric: they are real, and
-    those below 0 are rounding. With fewer vectors than dimensions the covariances are not of full rank, and the
-    distance is too large by an amount that depends on the number of vectors; compare sets of equal size only.
+    those below 0 are rounding. Of few vectors, it is the sum of the singular values of A B^T, where C1 = A^T A and
+    C2 = B^T B. With fewer vectors than dimensions the covariances are not of full rank, and the distance is too large
+    by an amount that depends on the number of vectors; compare sets of equal size only.
 
     Args:
         real: Vectors of real sounds, `[N, D]`.
@@ -26,9 +27,19 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> float:
     """
     real, generated = checked_pair(real, generated, 2)
     difference = real.mean(0) - generated.mean(0)
-    one, other = (np.atleast_2d(np.cov(vectors, rowvar=False)) for vectors in (real, generated))
+    factors = [(vectors - vectors.mean(0)) / np.sqrt(len(vectors) - 1) for vectors in (real, generated)]
+    few = max(len(real), len(generated)) < real.shape[1]
+    trace = _trace_by_factors(*factors) if few else _trace_by_covariances(*(factor.T @ factor for factor in factors))
+    variances = sum(float(np.square(factor).sum()) for factor in factors)
+    return max(float(difference @ difference) + variances - 2 * trace, 0.0)
+
+
+def _trace_by_covariances(one: np.ndarray, other: np.ndarray) -> float:
     values, directions = np.linalg.eigh(one)
     root = (directions * np.sqrt(values.clip(min=0))) @ directions.T
     product = root @ other @ root
-    trace = np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)).sum()
-    return max(float(difference @ difference + np.trace(one) + np.trace(other) - 2 * trace), 0.0)
+    return float(np.sqrt(np.linalg.eigvalsh((product + product.T) / 2).clip(min=0)).sum())
+
+
+def _trace_by_factors(one: np.ndarray, other: np.ndarray) -> float:
+    return float(np.linalg.svd(one @ other.T, compute_uv=False).sum())

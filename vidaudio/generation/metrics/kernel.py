@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from vidaudio.generation.metrics.vectors import BLOCK_ROWS, checked, checked_pair, squared_distances
@@ -48,11 +50,52 @@ def kernel_distance(real: np.ndarray, generated: np.ndarray, *, bandwidth: float
     return float(SCALE * (within[0] + within[1] - 2 * between))
 
 
+@dataclass(frozen=True)
+class KernelMatrices:
+    """Kernels of all pairs of two sets, from which distances of resampled sets are computed.
+
+    Attributes:
+        real: Kernel of each pair of the real set, `[N, N]`.
+        generated: Kernel of each pair of the generated set, `[M, M]`.
+        between: Kernel of each real with each generated vector, `[N, M]`.
+    """
+
+    real: np.ndarray
+    generated: np.ndarray
+    between: np.ndarray
+
+    @classmethod
+    def of(cls, real: np.ndarray, generated: np.ndarray, bandwidth: float) -> KernelMatrices:
+        """Return the kernels of two sets.
+
+        Raises:
+            UsageError: When the vectors do not fit together, are not finite, or a set has fewer than two.
+        """
+        real, generated = checked_pair(real, generated, 2)
+        pairs = ((real, real), (generated, generated), (real, generated))
+        return cls(*(_kernel(squared_distances(*pair), bandwidth) for pair in pairs))
+
+    def distance(self, real_weights: np.ndarray, generated_weights: np.ndarray) -> float:
+        """Return the kernel distance of sets in which each vector occurs so many times, `[N]` and `[M]`.
+
+        A vector is not compared with its own repetitions, which would be alike whatever the distribution is.
+        """
+        within = [
+            float(weights @ matrix @ weights - (weights**2 * matrix.diagonal()).sum())
+            / float(weights.sum() ** 2 - (weights**2).sum())
+            for matrix, weights in ((self.real, real_weights), (self.generated, generated_weights))
+        ]
+        between = float(real_weights @ self.between @ generated_weights)
+        return SCALE * (within[0] + within[1] - 2 * between / float(real_weights.sum() * generated_weights.sum()))
+
+
 def _kernel_sum(rows: np.ndarray, others: np.ndarray, width: float) -> float:
     """Return the kernel's sum over all pairs of two sets."""
     total = 0.0
     for first in range(0, len(rows), BLOCK_ROWS):
-        squared = squared_distances(rows[first : first + BLOCK_ROWS], others)
-        alike = np.exp(-squared / (2 * width**2)) if width > 0 else (squared == 0).astype(float)
-        total += float(alike.sum())
+        total += float(_kernel(squared_distances(rows[first : first + BLOCK_ROWS], others), width).sum())
     return total
+
+
+def _kernel(squared: np.ndarray, width: float) -> np.ndarray:
+    return np.exp(-squared / (2 * width**2)) if width > 0 else (squared == 0).astype(float)

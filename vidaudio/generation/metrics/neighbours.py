@@ -25,9 +25,23 @@ class Coverage:
     coverage: float
     density: float
 
+    @classmethod
+    def of(cls, within: np.ndarray, neighbours: int = NEIGHBOURS) -> Coverage:
+        """Return both from what `within_radii` returns."""
+        return cls(float(within.any(1).mean()), float(within.mean() * len(within) / neighbours))
+
 
 def coverage(real: np.ndarray, generated: np.ndarray, *, neighbours: int = NEIGHBOURS) -> Coverage:
     """Return coverage and density; a real vector's radius is the distance to its k-th nearest real neighbour.
+
+    Raises:
+        UsageError: When the vectors do not fit together, are not finite, or the real set has not more than k.
+    """
+    return Coverage.of(within_radii(real, generated, neighbours=neighbours), neighbours)
+
+
+def within_radii(real: np.ndarray, generated: np.ndarray, *, neighbours: int = NEIGHBOURS) -> np.ndarray:
+    """Return which generated vectors lie within the radius of which real one, bool `[N, M]`; see `coverage`.
 
     Raises:
         UsageError: When the vectors do not fit together, are not finite, or the real set has not more than k.
@@ -37,15 +51,13 @@ def coverage(real: np.ndarray, generated: np.ndarray, *, neighbours: int = NEIGH
         raise UsageError(
             f"the real set has {len(real)} vectors; {neighbours} neighbours need {neighbours + 1} at least"
         )
-    covered, inside = 0, 0
+    found = np.empty((len(real), len(generated)), bool)
     for first in range(0, len(real), BLOCK_ROWS):
         rows = real[first : first + BLOCK_ROWS]
         # A vector's nearest one is itself.
         radii = np.partition(squared_distances(rows, real), neighbours, axis=1)[:, neighbours]
-        is_inside = squared_distances(rows, generated) <= radii[:, None]
-        covered += int(is_inside.any(1).sum())
-        inside += int(is_inside.sum())
-    return Coverage(covered / len(real), inside / (neighbours * len(generated)))
+        found[first : first + BLOCK_ROWS] = squared_distances(rows, generated) <= radii[:, None]
+    return found
 
 
 def nearest_distances(vectors: np.ndarray, training: np.ndarray) -> np.ndarray:
