@@ -23,25 +23,8 @@ def streams(recipe: GenerationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
     Raises:
         PackError: When `MixtureStream` raises it, or a corpus has no vectors of pictures by CLIP.
     """
+    weights, common = weights_of(data), _common_settings(recipe)
     block = recipe.data
-    weights = weights_of(data)
-    shape = WindowShape(
-        frames=block.window_frames,
-        frame_spacing_seconds=block.frame_spacing_seconds,
-        samples=recipe.samples,
-        max_padding_seconds=block.max_padding_seconds,
-    )
-    common: dict[str, Any] = {
-        "sources": 1,
-        "shape": shape,
-        "batch_size": block.part_size,
-        "gain_range": None,
-        "sample_rate": recipe.model.mel.sample_rate,
-        "block_shards": block.block_shards,
-        "cache_folder": block.cache_folder,
-        "cache_bytes": block.cache_bytes,
-        "vectors": block.vectors,
-    }
     config = StreamConfig(split=recipe.split, seed=recipe.seed, use_weights=block.use_weights, **common)
     train_stream = MixtureStream(weights, config)
     for corpus in train_stream.corpora:
@@ -52,3 +35,34 @@ def streams(recipe: GenerationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
     if not having:
         return train_stream, None
     return train_stream, MixtureStream(having, StreamConfig(split=recipe.validation.split, shuffle=False, **common))
+
+
+def ordered_windows(recipe: GenerationRecipe, url: str, split: str, batch_size: int) -> MixtureStream:
+    """Return the middle windows of a split's clips, one after another, as a validation sees them.
+
+    Raises:
+        PackError: When there is no such split, or its clips do not fit the recipe.
+    """
+    common = _common_settings(recipe) | {"batch_size": batch_size}
+    return MixtureStream({url: 1.0}, StreamConfig(split=split, shuffle=False, **common))
+
+
+def _common_settings(recipe: GenerationRecipe) -> dict[str, Any]:
+    block = recipe.data
+    shape = WindowShape(
+        frames=block.window_frames,
+        frame_spacing_seconds=block.frame_spacing_seconds,
+        samples=recipe.samples,
+        max_padding_seconds=block.max_padding_seconds,
+    )
+    return {
+        "sources": 1,
+        "shape": shape,
+        "batch_size": block.part_size,
+        "gain_range": None,
+        "sample_rate": recipe.model.mel.sample_rate,
+        "block_shards": block.block_shards,
+        "cache_folder": block.cache_folder,
+        "cache_bytes": block.cache_bytes,
+        "vectors": block.vectors,
+    }

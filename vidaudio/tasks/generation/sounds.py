@@ -36,13 +36,16 @@ class SoundGenerator:
     Args:
         model: Network, in eval mode, on its device.
         recipe: Recipe of the network.
+        block: Examples that are computed together; None for what makes a sound independent of the others: 1 on a
+            processor, `GPU_BLOCK` on a GPU.
     """
 
-    def __init__(self, model: Denoiser, recipe: GenerationRecipe) -> None:
+    def __init__(self, model: Denoiser, recipe: GenerationRecipe, *, block: int | None = None) -> None:
         self.model = model
         self.recipe = recipe
         self.device = next(model.parameters()).device
         self.front_end = MelFrontEnd(recipe.model.mel.config()).to(self.device)
+        self.block = block or (GPU_BLOCK if self.device.type == "cuda" else 1)
         self.process: Process = recipe.model.process.process().to(self.device)
 
     @torch.inference_mode()
@@ -71,10 +74,9 @@ class SoundGenerator:
         Raises:
             UsageError: When the sampler does not fit the generator.
         """
-        block = GPU_BLOCK if self.device.type == "cuda" else 1
         found = []
-        for first in range(0, len(seeds), block):
-            rows = [min(row, len(seeds) - 1) for row in range(first, first + block)]
+        for first in range(0, len(seeds), self.block):
+            rows = [min(row, len(seeds) - 1) for row in range(first, first + self.block)]
             condition = fixed_length(conditions[rows]).to(self.device)
             unwanted = None if negative is None else fixed_length(negative).to(self.device).expand_as(condition)
             mels = sample(
@@ -95,7 +97,7 @@ class SoundGenerator:
 
     def blocks(self, count: int) -> int:
         """Return in how many blocks so many examples are computed."""
-        return -(-count // (GPU_BLOCK if self.device.type == "cuda" else 1))
+        return -(-count // self.block)
 
     @torch.inference_mode()
     def sound(self, mels: Tensor) -> Tensor:

@@ -1,0 +1,261 @@
+"""Evaluation of generators: halves, scores and their intervals, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.encoders.test_embedding_models import Levels, scripted
+from tests.packed import make_packed
+from tests.tasks.conftest import TINY_GENERATOR
+from vidaudio.encoders.embedding_models import Embedded, EmbeddingModel
+from vidaudio.errors import EncoderError, PackError, UsageError
+from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
+from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
+from vidaudio.tasks.generation.evaluation.plan import EvalClip, plan_test
+from vidaudio.tasks.generation.evaluation.scores import Yardstick, score_set
+from vidaudio.tasks.generation.evaluation.sound_sets import ArraySet, SetWriter, open_folder
+from vidaudio.tasks.registry import load_train_recipe, train
+
+
+def clips(count: int, *, labels: int = 4, a_source: int = 1) -> list[EvalClip]:
+    return [EvalClip(n, f"k{n}", f"s{n // a_source}", f"label {n // a_source % labels}") for n in range(count)]
+
+
+def test_halves_share_no_source_and_are_equal_label_by_label():
+    plan = plan_test(clips(64, a_source=2))
+    assert len(plan.queries) == len(plan.reference) == 32
+    assert not {clip.source for clip in plan.queries} & {clip.source for clip in plan.reference}
+    for half in (plan.queries, plan.reference):
+        counts = [sum(clip.label == f"label {number}" for clip in half) for number in range(4)]
+        assert counts == [8, 8, 8, 8]
+    assert plan_test(clips(64, a_source=2)) == plan
+    assert plan_test(clips(64, a_source=2), seed=1) != plan
+
+
+def test_a_limit_keeps_as_many_of_both():
+    plan = plan_test(clips(50), limit=7)
+    assert len(plan.queries) == len(plan.reference) == 7
+    assert set(plan.queries) <= set(plan_test(clips(50)).queries)
+    with pytest.raises(PackError, match=r"6 clips of 1 sources"):
+        plan_test(clips(6, a_source=6))
+
+
+def embedded(name: str, vectors: np.ndarray, probabilities: np.ndarray | None = None) -> EmbeddedSet:
+    keys = tuple(f"k{row}" for row in range(len(vectors)))
+    return EmbeddedSet(name, keys, tuple(vectors[:, None].astype(np.float32)), probabilities)
+
+
+def yardstick(rng: np.random.Generator, count: int = 60) -> Yardstick:
+    real = [rng.normal(size=(count, 5)) for _ in range(3)]
+    certain = np.eye(2)[np.arange(count) % 2]
+    labels = {f"k{row}": ("dog", "Rain")[row % 2] for row in range(count)}
+    return Yardstick(
+        embedded("reference", real[0]),
+        embedded("asked", real[1], certain),
+        embedded("training", real[2]),
+        labels,
+        ("dog", "rain"),
+        {key: np.eye(5)[0] for key in labels},
+    )
+
+
+def test_scores_tell_a_perfect_generator_from_others():
+    rng = np.random.default_rng(0)
+    against = yardstick(rng)
+    perfect = score_set(embedded("a", rng.normal(size=(60, 5)), np.eye(2)[np.arange(60) % 2]), against)
+    moved = score_set(embedded("b", rng.normal(1, 1, (60, 5)), np.eye(2)[np.zeros(60, int)]), against)
+    copied = score_set(embedded("c", against.training.means + rng.normal(0, 1e-3, (60, 5))), against)
+    assert perfect.kernel.low < 0 < perfect.kernel.high
+    assert moved.kernel.low > perfect.kernel.high
+    assert moved.frechet.value > 3 * perfect.frechet.value
+    assert perfect.coverage.value > moved.coverage.value
+    assert (perfect.right.value, moved.right.value) == (1.0, 0.5)
+    assert perfect.divergence.value == pytest.approx(0, abs=1e-9)
+    assert perfect.inception.value == pytest.approx(2, rel=1e-6)
+    assert moved.inception.value == pytest.approx(1, rel=1e-6)
+    assert copied.copying.value < 0.01 < 0.8 < perfect.copying.value
+    assert moved.similarity.value > 0.2 > abs(perfect.similarity.value)
+    # Anyone's sounds under other names have no pairs.
+    theirs = EmbeddedSet("d", ("x", "y", "z"), tuple(np.zeros((3, 1, 5), np.float32)), np.full((3, 2), 0.5))
+    assert score_set(theirs, against).divergence is None
+    assert score_set(theirs, against).kernel is not None
+
+
+def test_intervals_are_as_wide_as_scores_scatter():
+    values, widths = {"kernel": [], "frechet": []}, {"kernel": [], "frechet": []}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        found = score_set(embedded("a", rng.normal(0.5, 1, (40, 5))), yardstick(rng, 40))
+        for name in values:
+            values[name].append(getattr(found, name).value)
+            widths[name].append(getattr(found, name).half_width)
+    for name in values:
+        assert 0.7 < np.mean(widths[name]) / (1.96 * np.std(values[name], ddof=1)) < 1.5
+
+
+class Counting(EmbeddingModel):
+    """Mean and spread of a sound; counts what it embeds."""
+
+    def __init__(self, sha256: str = "a") -> None:
+        super().__init__("counting", 8000, sha256)
+        self.heard = 0
+
+    def embed(self, sounds: np.ndarray) -> Embedded:
+        self.heard += len(sounds)
+        return Embedded(np.stack([sounds.mean(1), sounds.std(1)], 1)[:, None])
+
+
+def test_embeddings_are_kept_as_long_as_sound_and_model_are_the_same(tmp_path):
+    rng = np.random.default_rng(0)
+    sounds = {f"k{row}": rng.integers(-9999, 9999, 3000).astype(np.int16) for row in range(5)}
+    model = Counting()
+    first = embed_set(ArraySet("a", sounds, 16_000), model, tmp_path)
+    again = embed_set(ArraySet("a", sounds, 16_000), model, tmp_path)
+    assert model.heard == 5
+    np.testing.assert_array_equal(first.means, again.means)
+    changed = embed_set(ArraySet("a", sounds | {"k2": sounds["k1"][::-1].copy()}, 16_000), model, tmp_path)
+    assert model.heard == 6
+    assert not np.array_equal(changed.means[2], first.means[2])
+    other = Counting("b")
+    embed_set(ArraySet("a", sounds, 16_000), other, tmp_path)
+    assert other.heard == 5
+    next(iter(tmp_path.glob("*.parquet"))).write_bytes(b"damaged")
+    embed_set(ArraySet("a", sounds, 16_000), other, tmp_path)
+    assert other.heard == 10
+
+
+def test_vectors_that_are_not_finite_are_refused(tmp_path):
+    class Broken(Counting):
+        def embed(self, sounds: np.ndarray) -> Embedded:
+            return Embedded(np.full((len(sounds), 1, 2), np.nan))
+
+    with pytest.raises(UsageError, match=r"counting gives vectors that are not finite for k0 of a"):
+        embed_set(ArraySet("a", {"k0": np.ones(100, np.int16)}, 8000), Broken(), tmp_path)
+
+
+def test_a_set_goes_on_only_if_the_same_makes_it(tmp_path):
+    folder = tmp_path / "set"
+    writer = SetWriter(folder, "set", {"steps": 3}, 8000)
+    writer.write("a", np.full(100, 0.5, np.float32))
+    assert SetWriter(folder, "set", {"steps": 3}, 8000).missing(["a", "b"]) == ["b"]
+    assert SetWriter(folder, "set", {"steps": 4}, 8000).missing(["a", "b"]) == ["a", "b"]
+    strange = tmp_path / "strange"
+    strange.mkdir()
+    (strange / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"strange holds files that no evaluation wrote"):
+        SetWriter(strange, "set", {}, 8000)
+    assert (strange / "thesis.txt").read_text() == "mine"
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory, encoder_fingerprint: dict) -> dict[str, Path]:
+    """A corpus with enough test clips, a generator that was trained on it, and a model that judges."""
+    folder = tmp_path_factory.mktemp("evaluation")
+    data = make_packed(folder / "data", encoder_fingerprint, clips_per_split={"train": 12, "val": 6, "test": 24})
+    run = folder / "run"
+    train(load_train_recipe("clipsonic_iq", TINY_GENERATOR), str(data), run, progress=False)
+    judge = scripted(Levels(), folder / "judge.pt", sample_rate=16_000, classes=["low", "high"])
+    return {"data": data, "run": run, "judge": judge}
+
+
+def request(material: dict[str, Path], out: Path, **settings: object) -> GenerationRequest:
+    values = {
+        "checkpoints": [material["run"]],
+        "data": str(material["data"]),
+        "embeddings": [f"judge={material['judge']}"],
+        "out": out,
+        "steps": 2,
+        "progress": False,
+    }
+    return GenerationRequest(**values | settings)
+
+
+def test_an_evaluation_is_made_of_real_vocoded_generated_and_anyones_sounds(material, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for number in range(9):
+        soundfile.write(theirs / f"{number}.flac", np.sin(np.arange(22_050) * 0.01 * number), 44_100)
+    wanted = request(material, tmp_path / "out", methods=["image", "text"], folders={"theirs": theirs})
+    report = evaluate_generators(wanted)
+    assert [row.name for row in report.rows] == ["real", "vocoded", "image", "text", "theirs"]
+    assert [row.kind for row in report.rows] == ["real", "vocoded", "generated", "generated", "folder"]
+    scores = {row.name: row.scores["judge"] for row in report.rows}
+    assert {name: one.sounds for name, one in scores.items()} == dict.fromkeys(scores, 12) | {"theirs": 9}
+    assert scores["real"].divergence.value == pytest.approx(0, abs=1e-9)
+    assert scores["real"].copying.value == pytest.approx(1)
+    # The label `middle` is none of the judge's.
+    assert scores["image"].right is None
+    assert scores["theirs"].divergence is None
+    write_generation_report(report, tmp_path / "out", published=True)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "FD-judge" in text
+    assert "CLIPSonic-ZS" in text
+    assert "| 2.97" not in text
+    told = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert told["rows"][2]["paper"] == "CLIPSonic-IQ"
+    lines = (tmp_path / "out" / "scores.csv").read_text().splitlines()
+    assert lines[0] == "set,kind,guidance,model,score,value,low,high,sounds"
+    # What exists is kept, and what is missing is made again, alike.
+    sounds = sorted((tmp_path / "out" / "sounds" / "image").glob("*.wav"))
+    assert len(sounds) == 12
+    before = {path: path.stat().st_mtime_ns for path in sounds}
+    bytes_before = sounds[3].read_bytes()
+    sounds[3].unlink()
+    again = evaluate_generators(wanted)
+    assert sounds[3].read_bytes() == bytes_before
+    assert sum(path.stat().st_mtime_ns != before[path] for path in sounds) < 12 + 1
+    assert again.as_dict() == report.as_dict()
+
+
+def test_scales_of_guidance_are_sets_of_their_own(material, tmp_path):
+    report = evaluate_generators(request(material, tmp_path, methods=["image"], guidance=(1.0, 4.0), clips=5))
+    assert [row.name for row in report.rows][2:] == ["image w=1", "image w=4"]
+    assert [row.guidance for row in report.rows][2:] == [1.0, 4.0]
+    one, other = (sorted((tmp_path / "sounds" / f"image_w={scale}").glob("*.wav"))[0] for scale in (1, 4))
+    assert one.name == other.name
+    assert one.read_bytes() != other.read_bytes()
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_generated(material, tmp_path, monkeypatch):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("something was generated")
+
+    monkeypatch.setattr("vidaudio.tasks.generation.sounds.SoundGenerator.mels", never)
+    for settings, error, words in (
+        ({"embeddings": []}, UsageError, "name an embedding model"),
+        ({"embeddings": ["a=no.pt"]}, EncoderError, "no file"),
+        ({"split": "val", "clips": 1}, PackError, "an evaluation needs 8 clips"),
+        ({"split": "train"}, UsageError, "--allow-leaks"),
+        ({"methods": ["sound"]}, UsageError, "text\\+METHOD"),
+        ({"checkpoints": []}, UsageError, "name a generator's run"),
+    ):
+        with pytest.raises(error, match=words):
+            evaluate_generators(request(material, tmp_path / "out", **settings))
+    judge = f"judge={material['judge']}"
+    with pytest.raises(UsageError, match="named twice"):
+        evaluate_generators(request(material, tmp_path / "out", embeddings=[judge, judge]))
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        soundfile.write(tmp_path / folder / "x.wav", np.zeros(10), 8000)
+    with pytest.raises(UsageError, match="have one name"):
+        open_folder("theirs", tmp_path)
+    with pytest.raises(UsageError, match="no folder"):
+        open_folder("theirs", tmp_path / "c")
+
+
+def test_evaluated_sounds_are_those_of_their_seeds(material, tmp_path):
+    """Torch draws no number of its own for them: the global generator may be anywhere."""
+    torch.manual_seed(1)
+    first = evaluate_generators(request(material, tmp_path / "a", methods=["image"], clips=5))
+    torch.manual_seed(2)
+    second = evaluate_generators(request(material, tmp_path / "b", methods=["image"], clips=5))
+    assert first.row("image").scores == second.row("image").scores

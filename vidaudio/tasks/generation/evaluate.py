@@ -1,0 +1,372 @@
+"""Evaluation of generators and of anyone's sounds, side by side: `vidaudio evaluate` of a generator's run.
+
+Half of the test's clips are asked for, by their pictures or labels; the other half's real sounds are the reference of
+every distance. Beside the generated sets stand the floor, real sounds of the clips that were asked for, and the
+vocoder's ceiling, the same sounds through mel and vocoder. All sounds stay in the output folder, and a stopped
+evaluation goes on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from vidaudio.encoders.embedding_models import EmbeddingModel, open_embedding
+from vidaudio.errors import PackError, QueryError, UsageError
+from vidaudio.files import atomic_write
+from vidaudio.generation.samplers import SamplerName
+from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator
+from vidaudio.tasks.generation.data import ordered_windows
+from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
+from vidaudio.tasks.generation.evaluation.methods import IMAGE, Method, chosen_methods, paper_name
+from vidaudio.tasks.generation.evaluation.plan import EvalClip, EvalPlan, clips_of, plan_test
+from vidaudio.tasks.generation.evaluation.report import GenerationReport, ReportRow
+from vidaudio.tasks.generation.evaluation.scores import Yardstick, score_set
+from vidaudio.tasks.generation.evaluation.sound_sets import (
+    ArraySet,
+    FileSet,
+    SetWriter,
+    SoundSet,
+    folder_name,
+    open_folder,
+)
+from vidaudio.tasks.generation.sounds import SoundGenerator
+from vidaudio.tasks.leaks import find_leaks, refuse_leaks
+from vidaudio.tasks.queries.encoders import CorpusQueries
+from vidaudio.tasks.queries.gap import trained_gap
+from vidaudio.training.checkpoint import best_device
+
+BLOCK = 16
+# Training sounds that copies are looked for among, at most; of more, evenly chosen ones.
+MOST_TRAINING = 5000
+REAL, VOCODED = "real", "vocoded"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """Evaluation of generators: what is asked for, how, and by which models it is judged.
+
+    Attributes:
+        checkpoints: Runs' folders or weights files; at least one, of one mel and one length.
+        data: A packed corpus, `CORPUS/training/NAME`.
+        embeddings: Embedding models, `NAME=PLACE` each, see vidaudio.encoders.embedding_models.open_embedding.
+        out: Folder for sounds, embeddings and tables.
+        split: Split that is asked for.
+        methods: `image`, `text`, `text+METHOD` each; None for those that a generator supports.
+        guidance: Scales of guidance; each makes a set of its own. Empty for the recipes' own.
+        sampler: Sampler; None for the recipes' own.
+        steps: Steps of the sampler; None for the recipes' own.
+        folders: Folders of anyone's sounds by name; a sound belongs to the clip whose key is its file's name.
+        clips: Clips of each half of the split, at most.
+        seed: Seed of the halves and the sounds.
+        training_split: Split that copies are looked for in.
+        encoder_weights: Local weights of the conditions' encoder.
+        allow_leaks: Whether to go on if a generator was trained on test sources; the report lists them.
+        progress: Whether to show progress bars.
+    """
+
+    checkpoints: Sequence[str | Path]
+    data: str
+    embeddings: Sequence[str]
+    out: str | Path
+    split: str = "test"
+    methods: Sequence[str] | None = None
+    guidance: Sequence[float] = ()
+    sampler: SamplerName | None = None
+    steps: int | None = None
+    folders: Mapping[str, str | Path] = field(default_factory=dict)
+    clips: int | None = None
+    seed: int = 0
+    training_split: str = "train"
+    encoder_weights: str | None = None
+    allow_leaks: bool = False
+    progress: bool = True
+
+
+def evaluate_generators(request: GenerationRequest) -> GenerationReport:
+    """Generate the sounds of a test, score them beside anyone's, and return the report.
+
+    Raises:
+        UsageError: When settings do not fit, or a generator was trained on test sources.
+        CheckpointError: When a checkpoint cannot be read.
+        PackError: When the corpus does not fit.
+        EncoderError: When an encoder or an embedding model cannot be loaded.
+        GapError: When a method against the modality gap is not there.
+    """
+    models = [open_embedding(text) for text in request.embeddings]
+    _refuse_repeats("embedding model", [model.name for model in models])
+    if not models:
+        raise UsageError("name an embedding model to judge by: --embedding NAME=PLACE, such as yamnet=yamnet.tflite")
+    loaded = [load_generator(path) for path in request.checkpoints]
+    _refuse_other_sounds(loaded)
+    test = _Test(request, loaded[0])
+    leaks = [find_leaks(one.training_sources, test.sources) for one in loaded]
+    if not request.allow_leaks:
+        for one, found in zip(loaded, leaks, strict=True):
+            refuse_leaks(found, str(one.path))
+    sets = [*_real_sets(request, test, loaded[0])]
+    for number, one in enumerate(loaded):
+        prefix = "" if len(loaded) == 1 else f"{_run_name(one, number, loaded)} "
+        sets += _generated_sets(request, test, one, prefix)
+    sets += [
+        (ReportRow(name, "folder", {}, sounds=str(path)), open_folder(name, path))
+        for name, path in request.folders.items()
+    ]
+    _refuse_repeats("set", [row.name for row, _ in sets])
+    rows = _scored(request, test, models, sets)
+    about = {
+        "data": request.data,
+        "split": request.split,
+        "clips": len(test.plan.queries),
+        "reference": len(test.plan.reference),
+        "seconds": round(loaded[0].recipe.samples / test.sample_rate, 3),
+        "sample_rate": test.sample_rate,
+        "vocoder": test.vocoder_name,
+        "seed": request.seed,
+        "checkpoints": [{"path": str(one.path), "sha256": one.sha256, "step": one.step} for one in loaded],
+    }
+    described = {
+        model.name: {"sha256": model.sha256, "sample_rate": model.sample_rate, "classes": len(model.classes)}
+        for model in models
+    }
+    notes = [f"{one.path}: {found}" for one, found in zip(loaded, leaks, strict=True)]
+    asked_for = {clip.key: clip.label for clip in test.plan.queries}
+    return GenerationReport(about, described, rows, asked_for, (*notes, *test.notes))
+
+
+def write_generation_report(report: GenerationReport, folder: str | Path, *, published: bool = False) -> None:
+    """Write `report.json`, `report.md` and `scores.csv` into a folder."""
+    texts = {
+        "report.json": json.dumps(report.as_dict(), indent=2, ensure_ascii=False) + "\n",
+        "report.md": report.as_markdown(published=published),
+        "scores.csv": report.as_csv(),
+    }
+    for name, text in texts.items():
+        with atomic_write(Path(folder) / name) as temporary:
+            temporary.write_text(text, "utf-8")
+
+
+class _Test:
+    """Clips of a test, with the windows of their sounds and the vectors of what is seen."""
+
+    def __init__(self, request: GenerationRequest, loaded: GeneratorCheckpoint) -> None:
+        recipe = loaded.recipe
+        stream = ordered_windows(recipe, request.data, request.split, BLOCK)
+        encoder = stream.encoder
+        if encoder is None or encoder["weights_sha256"] != loaded.encoder["weights_sha256"]:
+            held = "no vectors" if encoder is None else f"vectors of {encoder['architecture']}"
+            raise PackError(
+                f"{request.data} holds {held}, and {loaded.path} is asked by those of {loaded.encoder['architecture']}"
+            )
+        (corpus,) = stream.corpora
+        clips = clips_of(corpus.index)
+        self.plan: EvalPlan = plan_test(clips, limit=request.clips, seed=request.seed)
+        self.sources = {clip.source for clip in (*self.plan.queries, *self.plan.reference)}
+        self.sample_rate = recipe.model.mel.sample_rate
+        self.notes: list[str] = []
+        self.vocoder_name = ""
+        wanted = {clip.row: clip for clip in (*self.plan.queries, *self.plan.reference)}
+        self.sounds: dict[str, np.ndarray] = {}
+        self.vectors: dict[str, Tensor] = {}
+        for row, sound, vector in _windows(stream):
+            if row in wanted:
+                self.sounds[wanted[row].key], self.vectors[wanted[row].key] = sound, vector
+        unlabelled = sum(not clip.label for clip in self.plan.queries)
+        if unlabelled:
+            self.notes.append(f"{unlabelled} clips have neither label nor caption, and are not asked for in words")
+        self.training = self._training(request, loaded)
+
+    def _training(self, request: GenerationRequest, loaded: GeneratorCheckpoint) -> ArraySet | None:
+        try:
+            stream = ordered_windows(loaded.recipe, request.data, request.training_split, BLOCK)
+        except PackError as error:
+            self.notes.append(f"copying is not measured: {error}")
+            return None
+        every = -(-len(stream.corpora[0].index) // MOST_TRAINING)
+        sounds = {str(row): sound for row, sound, _ in _windows(stream) if row % every == 0}
+        return ArraySet("training", sounds, self.sample_rate)
+
+
+def _windows(stream: MixtureStream) -> Iterator[tuple[int, np.ndarray, Tensor]]:
+    """Yield the row, the sound (int16) and the vectors `[F, D]` of each clip of a split."""
+    for step in range(stream.batches_per_epoch):
+        batch = stream.batch(step)
+        for place in range(len(batch["rows"])):
+            yield int(batch["rows"][place, 0]), batch["audio"][place, 0].numpy(), batch["vectors"][place, 0].float()
+
+
+def _real_sets(
+    request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint
+) -> Iterator[tuple[ReportRow, SoundSet]]:
+    """Yield the floor and the vocoder's ceiling, both of the clips that are asked for."""
+    keys = [clip.key for clip in test.plan.queries]
+    folder = Path(request.out) / "sounds"
+    writer = SetWriter(folder / REAL, REAL, {"data": request.data, "seed": request.seed}, test.sample_rate)
+    for key in writer.missing(keys):
+        writer.write(key, test.sounds[key].astype(np.float32) / 2**15)
+    yield ReportRow(REAL, REAL, {}, "real sounds", sounds=str(folder / REAL)), writer.done(keys)
+    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe)
+    test.vocoder_name = generator.vocoder_name
+    made_by = {"data": request.data, "seed": request.seed, "vocoder": generator.vocoder_name}
+    writer = SetWriter(folder / VOCODED, VOCODED, made_by, test.sample_rate)
+    missing = writer.missing(keys)
+    for key in tqdm(missing, desc=VOCODED, unit="sound", disable=not request.progress, dynamic_ncols=True):
+        sound = torch.from_numpy(test.sounds[key].astype(np.float32) / 2**15).to(generator.device)
+        writer.write(key, generator.sound(generator.front_end(sound[None]))[0].cpu().numpy())
+    yield ReportRow(VOCODED, VOCODED, {}, "mel reconstruction", sounds=str(folder / VOCODED)), writer.done(keys)
+
+
+def _generated_sets(
+    request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, prefix: str
+) -> Iterator[tuple[ReportRow, FileSet]]:
+    """Yield the sets of a generator: one for each method and scale of guidance."""
+    block = loaded.recipe.sampling
+    given = {"sampler": request.sampler, "steps": request.steps}
+    block = block.model_copy(update={name: value for name, value in given.items() if value is not None})
+    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, block=BLOCK)
+    system, query = loaded.recipe.system, loaded.recipe.query
+    for method in chosen_methods(loaded, request.methods):
+        clips = [clip for clip in test.plan.queries if method.asked_by == IMAGE or clip.label]
+        conditions: dict[str, Tensor] | None = None
+        for scale in request.guidance or (block.guidance,):
+            settings = block.model_copy(update={"guidance": scale})
+            name = f"{prefix}{method.name}" + (f" w={scale:g}" if len(request.guidance) > 1 else "")
+            folder = Path(request.out) / "sounds" / folder_name(name)
+            made_by = {
+                "checkpoint_sha256": loaded.sha256,
+                "data": request.data,
+                "seed": request.seed,
+                "method": method.name,
+                "sampling": settings.model_dump(mode="json"),
+                "vocoder": generator.vocoder_name,
+            }
+            writer = SetWriter(folder, name, made_by, test.sample_rate)
+            missing = set(writer.missing([clip.key for clip in clips]))
+            if missing and conditions is None:
+                conditions = _conditions(request, test, loaded, method, clips)
+            blocks = [clips[first : first + BLOCK] for first in range(0, len(clips), BLOCK)]
+            with tqdm(desc=name, total=len(clips), unit="sound", disable=not request.progress) as bar:
+                for group in blocks:
+                    if conditions is not None and any(clip.key in missing for clip in group):
+                        _write_block(generator, writer, group, conditions, settings, request.seed)
+                    bar.update(len(group))
+            paper = paper_name(system, method.name)
+            row = ReportRow(name, "generated", {}, paper, query.train, method.name, scale, str(folder))
+            yield row, writer.done([clip.key for clip in clips])
+
+
+def _write_block(
+    generator: SoundGenerator,
+    writer: SetWriter,
+    clips: Sequence[EvalClip],
+    conditions: Mapping[str, Tensor],
+    settings: Any,
+    seed: int,
+) -> None:
+    """Generate the sounds of some clips; a clip's seed depends on its row alone."""
+    mels = generator.mels(
+        torch.stack([conditions[clip.key] for clip in clips]),
+        [seed * 1_000_003 + clip.row for clip in clips],
+        sampler=settings.sampler_config(),
+        guidance=settings.guidance_config(),
+    )
+    for clip, mel in zip(clips, mels, strict=True):
+        writer.write(clip.key, generator.sound(mel[None])[0].cpu().numpy())
+
+
+def _conditions(
+    request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, method: Method, clips: Sequence[EvalClip]
+) -> dict[str, Tensor]:
+    """Return the vector that each clip is asked by, by its key."""
+    queries = CorpusQueries(loaded.encoder, loaded.recipe.query, request.encoder_weights)
+    if loaded.recipe.query.train == "text":
+        queries.gap = trained_gap(loaded)
+    else:
+        queries.gap = trained_gap(loaded, method.gap or "none")
+    if method.asked_by == IMAGE:
+        return {clip.key: queries.gap.of_images(test.vectors[clip.key].mean(0)) for clip in clips}
+    if not clips:
+        raise QueryError(f"the split {request.split} has no labels and no captions to ask in words")
+    of_label = {label: queries.encode_text(label) for label in sorted({clip.label for clip in clips})}
+    return {clip.key: of_label[clip.label] for clip in clips}
+
+
+def _scored(
+    request: GenerationRequest,
+    test: _Test,
+    models: Sequence[EmbeddingModel],
+    sets: Sequence[tuple[ReportRow, SoundSet]],
+) -> list[ReportRow]:
+    """Return the rows with their scores."""
+    folder = Path(request.out) / "embeddings"
+    reference = ArraySet(
+        "reference", {clip.key: test.sounds[clip.key] for clip in test.plan.reference}, test.sample_rate
+    )
+    labels = {clip.key: clip.label for clip in test.plan.queries}
+    found: list[dict[str, Any]] = [{} for _ in sets]
+    for model in models:
+
+        def embedded(sounds: SoundSet, model: EmbeddingModel = model) -> EmbeddedSet:
+            with tqdm(
+                desc=f"{model.name}, {sounds.name}",
+                unit="sound",
+                disable=not request.progress,
+                dynamic_ncols=True,
+                leave=False,
+            ) as bar:
+                return embed_set(sounds, model, folder, on_sound=bar.update)
+
+        words = model.embed_words(sorted(set(labels.values())))
+        by_label = None if words is None else dict(zip(sorted(set(labels.values())), words, strict=True))
+        yardstick = Yardstick(
+            reference=embedded(reference),
+            asked=embedded(next(sounds for row, sounds in sets if row.kind == REAL)),
+            training=None if test.training is None else embedded(test.training),
+            labels=labels,
+            classes=model.classes,
+            words=None if by_label is None else {key: by_label[label] for key, label in labels.items()},
+        )
+        for scores, (_, sounds) in zip(found, sets, strict=True):
+            scores[model.name] = score_set(embedded(sounds), yardstick)
+    return [replace(row, scores=scores) for scores, (row, _) in zip(found, sets, strict=True)]
+
+
+def _refuse_other_sounds(loaded: Sequence[GeneratorCheckpoint]) -> None:
+    """Refuse generators of different mels, lengths or conditions: their sounds have no common reference.
+
+    Raises:
+        UsageError: When they differ; names both.
+    """
+    if not loaded:
+        raise UsageError("name a generator's run to evaluate")
+    first = loaded[0]
+    for one in loaded[1:]:
+        if (one.recipe.model.mel, one.recipe.samples) != (first.recipe.model.mel, first.recipe.samples):
+            raise UsageError(
+                f"{one.path} and {first.path} generate sounds of another mel or length; evaluate them apart"
+            )
+        if one.encoder["weights_sha256"] != first.encoder["weights_sha256"]:
+            raise UsageError(
+                f"{one.path} is asked by vectors of {one.encoder['architecture']}, {first.path} by those of "
+                f"{first.encoder['architecture']}; evaluate them apart"
+            )
+
+
+def _refuse_repeats(kind: str, names: Sequence[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"the {kind} {name} is named twice; give one of them another name")
+
+
+def _run_name(loaded: GeneratorCheckpoint, number: int, among: Sequence[GeneratorCheckpoint]) -> str:
+    names = [one.path.parent.name for one in among]
+    return names[number] if names.count(names[number]) == 1 else f"{number + 1}-{names[number]}"

@@ -1,0 +1,136 @@
+"""Embeddings of a set's sounds, kept in a Parquet file per set and embedding model.
+
+A row belongs to a file by the SHA-256 of the file, and a table to a model by the model's. So what was embedded before
+is not embedded again, and what has changed is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidaudio.encoders.embedding_models import Embedded, EmbeddingModel, embed_in_batches
+from vidaudio.errors import UsageError
+from vidaudio.files import atomic_write
+from vidaudio.tasks.generation.evaluation.sound_sets import SoundSet
+
+# Sounds that are read before they are embedded.
+READ_AHEAD = 64
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("sha256", pa.string()),
+        ("windows", pa.int32()),
+        ("vectors", pa.list_(pa.float32())),
+        ("probabilities", pa.list_(pa.float32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class EmbeddedSet:
+    """Vectors and probabilities of a set, sound by sound.
+
+    Attributes:
+        name: Name of the set.
+        keys: Key of each sound.
+        windows: Vectors of each sound's windows of time, float32 `[W, D]` each.
+        probabilities: Probabilities of the classes, `[N, C]`; None where the model has none.
+    """
+
+    name: str
+    keys: tuple[str, ...]
+    windows: tuple[np.ndarray, ...]
+    probabilities: np.ndarray | None
+
+    @property
+    def means(self) -> np.ndarray:
+        """Return the mean vector of each sound, float64 `[N, D]`."""
+        return np.stack([windows.astype(np.float64).mean(0) for windows in self.windows])
+
+    def chosen(self, keys: Sequence[str]) -> EmbeddedSet:
+        """Return the sounds of some keys, in their order."""
+        place = {key: number for number, key in enumerate(self.keys)}
+        rows = [place[key] for key in keys]
+        probabilities = None if self.probabilities is None else self.probabilities[rows]
+        return EmbeddedSet(self.name, tuple(keys), tuple(self.windows[row] for row in rows), probabilities)
+
+
+def embed_set(
+    sounds: SoundSet, model: EmbeddingModel, folder: Path, *, on_sound: Callable[[], object] = lambda: None
+) -> EmbeddedSet:
+    """Return the embeddings of a set, from its table where they are known.
+
+    Args:
+        sounds: The set.
+        model: The embedding model.
+        folder: Folder of the tables.
+        on_sound: Called for every sound that is embedded.
+
+    Raises:
+        UsageError: When vectors are not finite; the message names the sound.
+    """
+    name = hashlib.sha256(sounds.name.encode()).hexdigest()[:12]
+    path = folder / f"{model.name}-{name}.parquet"
+    known = _read(path, model)
+    hashes = {key: sounds.digest(key) for key in sounds.keys}
+    wanted = [key for key, digest in hashes.items() if digest not in known]
+    for first in range(0, len(wanted), READ_AHEAD):
+        keys = wanted[first : first + READ_AHEAD]
+        read = [sounds.read(key, model.sample_rate) for key in keys]
+        for key, found in zip(keys, embed_in_batches(model, read), strict=True):
+            if not np.isfinite(found.vectors).all():
+                raise UsageError(f"{model.name} gives vectors that are not finite for {key} of {sounds.name}")
+            known[hashes[key]] = found
+            on_sound()
+    if wanted:
+        _write(path, model, {key: (digest, known[digest]) for key, digest in hashes.items()})
+    kept = [known[hashes[key]] for key in sounds.keys]
+    probabilities = [one.probabilities for one in kept if one.probabilities is not None]
+    return EmbeddedSet(
+        sounds.name,
+        sounds.keys,
+        tuple(one.vectors[0] for one in kept),
+        np.concatenate(probabilities) if len(probabilities) == len(kept) else None,
+    )
+
+
+def _read(path: Path, model: EmbeddingModel) -> dict[str, Embedded]:
+    """Return what is known, by the hash of the sound; nothing if the table is another model's, or damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        return {}
+    if (table.schema.metadata or {}).get(b"model_sha256") != model.sha256.encode():
+        return {}
+    known = {}
+    for row in table.to_pylist():
+        vectors = np.array(row["vectors"], np.float32).reshape(1, row["windows"], -1)
+        probabilities = row["probabilities"] and np.array(row["probabilities"], np.float32)[None]
+        known[row["sha256"]] = Embedded(vectors, probabilities)
+    return known
+
+
+def _write(path: Path, model: EmbeddingModel, rows: Mapping[str, tuple[str, Embedded]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = [
+        {
+            "key": key,
+            "sha256": digest,
+            "windows": found.vectors.shape[1],
+            "vectors": found.vectors.ravel(),
+            "probabilities": None if found.probabilities is None else found.probabilities[0],
+        }
+        for key, (digest, found) in rows.items()
+    ]
+    described = {b"model": model.name.encode(), b"model_sha256": model.sha256.encode()}
+    with atomic_write(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(values, _SCHEMA.with_metadata(described)), temporary)
