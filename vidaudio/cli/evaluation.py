@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vidaudio.cli.corpus import Json, Quiet
+from vidaudio.cli.generation_evaluation import GENERATORS, evaluate_generation
 from vidaudio.cli.models import EncoderWeights, GapOption
 from vidaudio.output_folder import output_folder
 
@@ -99,17 +100,89 @@ def evaluate(
         bool, typer.Option("--allow-leaks", help="Go on where the system was trained on test sources.")
     ] = False,
     files: Annotated[bool, typer.Option("--files", help="Score sounds in files.")] = False,
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=PLACE",
+            help="A model that judges: a TFLite (YAMNet) or TorchScript file, a folder, or a hub's name; repeatable.",
+            rich_help_panel=GENERATORS,
+        ),
+    ] = None,
+    folder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER", help="Anyone's sounds, named as the clips; repeatable.", rich_help_panel=GENERATORS
+        ),
+    ] = None,
+    guidance: Annotated[
+        str | None, typer.Option(help="Scales, with commas between them: a set each.", rich_help_panel=GENERATORS)
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="Sampler.", rich_help_panel=GENERATORS)] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.", rich_help_panel=GENERATORS)] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=1, help="At most so many clips asked for.", rich_help_panel=GENERATORS)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of halves and sounds.", rich_help_panel=GENERATORS)] = 0,
+    training_split: Annotated[
+        str, typer.Option(help="Where copies are looked for.", rich_help_panel=GENERATORS)
+    ] = "train",
+    listening: Annotated[
+        int, typer.Option(min=0, help="Also a listening test (MOS) of so many clips.", rich_help_panel=GENERATORS)
+    ] = 0,
     encoder_weights: EncoderWeights = None,
     gap: GapOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Score systems, or separated sounds, on seeded test mixtures."""
+    """Score systems on a test: separators on seeded mixtures, generators by distances to real sounds."""
     if files:
         _score_files(runs, scorer, as_json)
         return
     if data is None:
         raise typer.BadParameter("name the packed corpus that holds the test sounds", param_hint="--data")
+    from vidaudio.tasks.registry import family_of
+
+    for_generators = {
+        "--embedding": embedding,
+        "--folder": folder,
+        "--guidance": guidance,
+        "--sampler": sampler,
+        "--steps": steps,
+        "--clips": clips,
+        "--listening": listening,
+    }
+    if family_of(runs[0]).__name__ == "GenerationTask":
+        others = {
+            "--interference-data": interference_data,
+            "--targets": targets,
+            "--interference": interference,
+            "--phrasings": phrasings,
+            "--sweep": sweep,
+            "--mixtures": mixtures,
+            "--offscreen-db": offscreen_db,
+            "--sounds": sounds,
+            "--gap": gap,
+        }
+        _refuse_given(others, "separators; a generator has --methods, --guidance, --clips and --listening")
+        request = {
+            "data": data,
+            "embeddings": embedding or [],
+            "split": split,
+            "methods": None if methods is None else methods.split(","),
+            "sampler": sampler,
+            "steps": steps,
+            "clips": clips,
+            "seed": seed,
+            "training_split": training_split,
+            "encoder_weights": encoder_weights,
+            "allow_leaks": allow_leaks,
+            "progress": not quiet,
+        }
+        evaluate_generation(
+            runs, request, out, guidance, folder or [], listening, published=with_published, as_json=as_json
+        )
+        return
+    _refuse_given(for_generators, "generators, and this run is a separator's")
     if sounds and out is None:
         raise typer.BadParameter("sounds need a folder", param_hint="--output")
     if noise_heads is NoiseHeads.both and sweep is None:
@@ -157,6 +230,17 @@ def evaluate(
         folders = [out] if len(runs) == 1 else [None if out is None else out / _name(run, runs) for run in runs]
         reports = [evaluated(run, noise_heads.value, folder) for run, folder in zip(runs, folders, strict=True)]
         _show(reports, folders, out, with_published, as_json)
+
+
+def _refuse_given(options: Mapping[str, object], whose: str) -> None:
+    """Refuse options of another family.
+
+    Raises:
+        typer.BadParameter: When one of them has a value.
+    """
+    for name, value in options.items():
+        if value not in (None, 0):
+            raise typer.BadParameter(f"it belongs to {whose}", param_hint=name)
 
 
 def _score_files(paths: Sequence[Path], scorer: Scorer, as_json: bool) -> None:

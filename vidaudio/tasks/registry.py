@@ -10,6 +10,7 @@ from typing import Any, Literal
 from vidaudio.config.recipes import check, load_values, override
 from vidaudio.errors import RecipeError
 from vidaudio.training.base import Data, TrainingTask
+from vidaudio.training.checkpoint import read_checkpoint, require_system
 from vidaudio.training.recipe import CommonRecipe
 from vidaudio.training.train import TrainResult, run_training
 
@@ -43,6 +44,17 @@ def task_type(system: str) -> type[TrainingTask]:
     """
     module, _, name = TASKS[system].partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+def family_of(checkpoint: str | Path) -> type[TrainingTask]:
+    """Return the class of the family that trained a checkpoint.
+
+    Raises:
+        CheckpointError: When the checkpoint cannot be read, or its system is not known.
+    """
+    _, described, file = read_checkpoint(checkpoint)
+    require_system(described, tuple(TASKS), "", file)
+    return task_type(described["system"])
 
 
 def load_train_recipe(name: str, settings: Sequence[str] = ()) -> Any:

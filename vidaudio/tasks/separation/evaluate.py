@@ -19,11 +19,11 @@ from tqdm import tqdm
 from vidaudio.errors import PackError
 from vidaudio.separation import FixedFilters, mix_sources
 from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.tasks.leaks import find_leaks, refuse_leaks
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
 from vidaudio.tasks.separation.evaluation.eval_data import TestMaterial, plan, window_shape
 from vidaudio.tasks.separation.evaluation.eval_mixtures import TestSet
-from vidaudio.tasks.leaks import find_leaks, refuse_leaks
 from vidaudio.tasks.separation.evaluation.listening_folder import write_sounds
 from vidaudio.tasks.separation.evaluation.methods import (
     ASKED_BY,
