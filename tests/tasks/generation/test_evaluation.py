@@ -18,7 +18,7 @@ from vidaudio.errors import EncoderError, PackError, UsageError
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
 from vidaudio.tasks.generation.evaluation.plan import EvalClip, plan_test
-from vidaudio.tasks.generation.evaluation.scores import Yardstick, score_set
+from vidaudio.tasks.generation.evaluation.scores import Strata, Yardstick, score_set
 from vidaudio.tasks.generation.evaluation.sound_sets import ArraySet, SetWriter, open_folder
 from vidaudio.tasks.registry import load_train_recipe, train
 
@@ -97,6 +97,16 @@ def test_intervals_are_as_wide_as_scores_scatter():
             widths[name].append(getattr(found, name).half_width)
     for name in values:
         assert 0.7 < np.mean(widths[name]) / (1.96 * np.std(values[name], ddof=1)) < 1.5
+
+
+def test_sounds_are_resampled_label_by_label_but_rare_labels_together():
+    labels = ["dog"] * 10 + ["rain"] * 6 + [f"caption {number}" for number in range(8)]
+    rows = Strata(labels).draw(np.random.default_rng(0))
+    assert len(rows) == 24
+    assert [sum(low <= row < high for row in rows) for low, high in ((0, 10), (10, 16), (16, 24))] == [10, 6, 8]
+    assert len(set(rows)) < 24
+    pair = Strata([None, None])
+    assert all(sorted(pair.draw(np.random.default_rng(seed))) == [0, 1] for seed in range(9))
 
 
 class Counting(EmbeddingModel):

@@ -311,7 +311,8 @@ def _scored(
     reference = ArraySet(
         "reference", {clip.key: test.sounds[clip.key] for clip in test.plan.reference}, test.sample_rate
     )
-    labels = {clip.key: clip.label for clip in test.plan.queries}
+    asked_for = sorted({clip.label for clip in test.plan.queries})
+    labels = {clip.key: clip.label for clip in (*test.plan.queries, *test.plan.reference)}
     found: list[dict[str, Any]] = [{} for _ in sets]
     for model in models:
 
@@ -325,15 +326,15 @@ def _scored(
             ) as bar:
                 return embed_set(sounds, model, folder, on_sound=bar.update)
 
-        words = model.embed_words(sorted(set(labels.values())))
-        by_label = None if words is None else dict(zip(sorted(set(labels.values())), words, strict=True))
+        words = model.embed_words(asked_for)
+        by_label = None if words is None else dict(zip(asked_for, words, strict=True))
         yardstick = Yardstick(
             reference=embedded(reference),
             asked=embedded(next(sounds for row, sounds in sets if row.kind == REAL)),
             training=None if test.training is None else embedded(test.training),
             labels=labels,
             classes=model.classes,
-            words=None if by_label is None else {key: by_label[label] for key, label in labels.items()},
+            words=by_label and {clip.key: by_label[clip.label] for clip in test.plan.queries},
         )
         for scores, (_, sounds) in zip(found, sets, strict=True):
             scores[model.name] = score_set(embedded(sounds), yardstick)

@@ -1,11 +1,13 @@
 """Scores of a set of sounds by one embedding model, each with an interval.
 
 Intervals are normal ones: 1.96 standard errors of a bootstrap over sounds on both sides of the score. Percentiles of
-the bootstrap would be off, since a resampled set repeats sounds, which moves distances upwards.
+the bootstrap would be off, since a resampled set repeats sounds, which moves distances upwards. Sounds are resampled
+label by label, as the test was halved: no set has more dogs by chance.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -29,9 +31,8 @@ from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet
 RESAMPLES = 200
 # Resampled sets for the Frechet distance, and from how many dimensions on: each takes eigenvalues of its own.
 FEW_RESAMPLES, MANY_DIMENSIONS = 30, 256
-# Sounds of each set from which the standard error of the kernel distance is computed, at most.
-KERNEL_SOUNDS = 2000
 SEED = 0
+LEAST_STRATUM = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,30 @@ class SetScores:
 SCORES = tuple(field.name for field in fields(SetScores) if field.name != "sounds")
 
 
+class Strata:
+    """Rows of a set by label, within which rows are resampled.
+
+    Args:
+        labels: Label of each row; None if it is not known. Rows whose label is rare are one stratum: captions occur
+            once each.
+    """
+
+    def __init__(self, labels: Sequence[str | None]) -> None:
+        counts = Counter(labels)
+        groups: dict[str | None, list[int]] = {}
+        for row, label in enumerate(labels):
+            groups.setdefault(label if counts[label] >= LEAST_STRATUM else None, []).append(row)
+        self.count = len(labels)
+        self._groups = [np.array(rows) for rows in groups.values()]
+
+    def draw(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the rows of a resampled set, of which two at least differ if there are two."""
+        while True:
+            rows = np.concatenate([generator.choice(group, len(group)) for group in self._groups])
+            if self.count < 2 or (rows != rows[0]).any():
+                return rows
+
+
 @dataclass(frozen=True)
 class Yardstick:
     """What sets are compared with, embedded by one model.
@@ -97,7 +122,7 @@ class Yardstick:
         reference: Real sounds that were not asked for.
         asked: Real sounds of the clips that were asked for.
         training: Sounds of the training split; None if they are not known.
-        labels: Label of each clip that was asked for, by its key.
+        labels: Label of each clip of the test, by its key.
         classes: Names of the model's classes.
         words: Vector of the words of each clip that was asked for, by its key; None if the model takes no words.
     """
@@ -116,17 +141,19 @@ def score_set(found: EmbeddedSet, yardstick: Yardstick) -> SetScores:
     Scores of pairs (divergence, right, similarity) are over the sounds whose key is one of the clips asked for.
     """
     means, real = found.means, yardstick.reference.means
+    mine, theirs = (Strata([yardstick.labels.get(key) for key in each.keys]) for each in (found, yardstick.reference))
     scores: dict[str, Score] = {}
     if min(len(means), len(real)) >= 2:
-        scores["frechet"] = _frechet(yardstick.reference.windows, found.windows)
-        scores["kernel"] = _kernel(real, means)
+        scores["frechet"] = _frechet(yardstick.reference.windows, found.windows, theirs, mine)
+        scores["kernel"] = _kernel(real, means, theirs, mine)
     if len(real) > NEIGHBOURS:
-        scores |= _coverage(real, means)
+        scores |= _coverage(real, means, mine)
     if yardstick.training is not None:
-        scores["copying"] = _copying(means, yardstick.asked.means, yardstick.training.means)
+        asked = Strata([yardstick.labels.get(key) for key in yardstick.asked.keys])
+        scores["copying"] = _copying(means, yardstick.asked.means, yardstick.training.means, mine, asked)
     if found.probabilities is not None:
         probabilities = found.probabilities
-        scores["inception"] = _bootstrapped(len(means), lambda rows: inception_score(probabilities[rows]))
+        scores["inception"] = _bootstrapped(mine, lambda rows: inception_score(probabilities[rows]))
     return SetScores(len(means), **scores, **_of_pairs(found, yardstick))
 
 
@@ -136,19 +163,20 @@ def _of_pairs(found: EmbeddedSet, yardstick: Yardstick) -> dict[str, Score]:
     if not keys:
         return {}
     mine, real = found.chosen(keys), yardstick.asked.chosen(keys)
+    strata = Strata([yardstick.labels.get(key) for key in keys])
     scores: dict[str, Score] = {}
     if mine.probabilities is not None and real.probabilities is not None:
         theirs, ours = real.probabilities, mine.probabilities
-        scores["divergence"] = _bootstrapped(len(keys), lambda rows: mean_divergence(theirs[rows], ours[rows]))
+        scores["divergence"] = _bootstrapped(strata, lambda rows: mean_divergence(theirs[rows], ours[rows]))
         number = {_plain(name): place for place, name in enumerate(yardstick.classes)}
         wanted = [number.get(_plain(yardstick.labels[key])) for key in keys]
         if all(place is not None for place in wanted):
             is_right = ours.argmax(1) == np.array(wanted)
-            scores["right"] = _bootstrapped(len(keys), lambda rows: float(is_right[rows].mean()))
+            scores["right"] = _bootstrapped(strata, lambda rows: float(is_right[rows].mean()))
     if yardstick.words is not None:
         words = np.stack([yardstick.words[key] for key in keys])
         cosines = (_unit(mine.means) * _unit(words)).sum(1)
-        scores["similarity"] = _bootstrapped(len(keys), lambda rows: float(cosines[rows].mean()))
+        scores["similarity"] = _bootstrapped(strata, lambda rows: float(cosines[rows].mean()))
     return scores
 
 
@@ -165,14 +193,14 @@ def _score(value: float, drawn: Sequence[float]) -> Score:
     return Score(value, value - half, value + half)
 
 
-def _bootstrapped(count: int, statistic: Callable[[np.ndarray], float]) -> Score:
+def _bootstrapped(strata: Strata, statistic: Callable[[np.ndarray], float]) -> Score:
     """Return a score of rows, with its interval by a bootstrap over them."""
     generator = np.random.default_rng(SEED)
-    drawn = [statistic(generator.integers(count, size=count)) for _ in range(RESAMPLES)]
-    return _score(statistic(np.arange(count)), drawn)
+    drawn = [statistic(strata.draw(generator)) for _ in range(RESAMPLES)]
+    return _score(statistic(np.arange(strata.count)), drawn)
 
 
-def _frechet(real: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> Score:
+def _frechet(real: Sequence[np.ndarray], made: Sequence[np.ndarray], theirs: Strata, mine: Strata) -> Score:
     generator = np.random.default_rng(SEED)
 
     def distance(rows: Iterable[int], others: Iterable[int]) -> float:
@@ -180,55 +208,40 @@ def _frechet(real: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> Score:
             np.concatenate([real[row] for row in rows]), np.concatenate([made[row] for row in others])
         )
 
-    drawn = [
-        distance(generator.integers(len(real), size=len(real)), generator.integers(len(made), size=len(made)))
-        for _ in range(RESAMPLES if real[0].shape[1] < MANY_DIMENSIONS else FEW_RESAMPLES)
-    ]
+    resamples = RESAMPLES if real[0].shape[1] < MANY_DIMENSIONS else FEW_RESAMPLES
+    drawn = [distance(theirs.draw(generator), mine.draw(generator)) for _ in range(resamples)]
     return _score(distance(range(len(real)), range(len(made))), drawn)
 
 
-def _kernel(real: np.ndarray, made: np.ndarray) -> Score:
+def _kernel(real: np.ndarray, made: np.ndarray, theirs: Strata, mine: Strata) -> Score:
     bandwidth = median_distance(real)
-    few = [vectors[:: -(-len(vectors) // KERNEL_SOUNDS)] for vectors in (real, made)]
-    matrices = KernelMatrices.of(few[0], few[1], bandwidth)
+    matrices = KernelMatrices.of(real, made, bandwidth)
     generator = np.random.default_rng(SEED)
-    drawn = [matrices.distance(*[_repetitions(generator, len(vectors)) for vectors in few]) for _ in range(RESAMPLES)]
-    found = _score(kernel_distance(real, made, bandwidth=bandwidth), drawn)
-    # Of more sounds than were resampled, the error is smaller.
-    half = found.half_width * float(np.sqrt(min(map(len, few)) / min(len(real), len(made))))
-    return Score(found.value, found.value - half, found.value + half)
+    drawn = [
+        matrices.distance(
+            *[np.bincount(strata.draw(generator), minlength=strata.count).astype(float) for strata in (theirs, mine)]
+        )
+        for _ in range(RESAMPLES)
+    ]
+    return _score(kernel_distance(real, made, bandwidth=bandwidth), drawn)
 
 
-def _repetitions(generator: np.random.Generator, count: int) -> np.ndarray:
-    """Return how often each sound occurs in a resampled set, which has two different ones at least."""
-    while True:
-        found = np.bincount(generator.integers(count, size=count), minlength=count)
-        if np.count_nonzero(found) > 1:
-            return found.astype(float)
-
-
-def _coverage(real: np.ndarray, made: np.ndarray) -> dict[str, Score]:
+def _coverage(real: np.ndarray, made: np.ndarray, mine: Strata) -> dict[str, Score]:
     """Return coverage and density; only the generated set is resampled, since radii of repeated sounds are 0."""
     within = within_radii(real, made)
 
     def found(name: str) -> Score:
-        return _bootstrapped(len(made), lambda rows: getattr(Coverage.of(within[:, rows]), name))
+        return _bootstrapped(mine, lambda rows: getattr(Coverage.of(within[:, rows]), name))
 
     return {name: found(name) for name in ("coverage", "density")}
 
 
-def _copying(made: np.ndarray, held_out: np.ndarray, training: np.ndarray) -> Score:
-    mine, theirs = nearest_distances(made, training), nearest_distances(held_out, training)
+def _copying(made: np.ndarray, held_out: np.ndarray, training: np.ndarray, mine: Strata, asked: Strata) -> Score:
+    ours, theirs = nearest_distances(made, training), nearest_distances(held_out, training)
     generator = np.random.default_rng(SEED)
 
     def ratio(one: np.ndarray, other: np.ndarray) -> float:
         return float(np.median(one) / max(float(np.median(other)), 1e-12))
 
-    drawn = [
-        ratio(
-            mine[generator.integers(len(mine), size=len(mine))],
-            theirs[generator.integers(len(theirs), size=len(theirs))],
-        )
-        for _ in range(RESAMPLES)
-    ]
-    return _score(ratio(mine, theirs), drawn)
+    drawn = [ratio(ours[mine.draw(generator)], theirs[asked.draw(generator)]) for _ in range(RESAMPLES)]
+    return _score(ratio(ours, theirs), drawn)
