@@ -1,4 +1,4 @@
-"""Generation of sound in plain PyTorch: mel, diffusion, network, guidance and samplers.
+"""Generation of sound in plain PyTorch: mel, diffusion, network, guidance, samplers and vocoder.
 
 The package depends neither on files nor on the training framework. Names are imported on first use.
 """
@@ -12,11 +12,15 @@ _HOMES = {
     "conditions": ("fixed_length",),
     "denoiser": ("Denoiser", "DenoiserConfig"),
     "diffusion": ("Diffusion", "DiffusionConfig", "cosine_betas", "even_steps", "trailing_steps", "zero_terminal"),
+    "discriminators": ("DiscriminatorConfig", "Discriminators"),
+    "distances": ("mel_distance", "stft_distance"),
     "flow": ("Flow", "FlowConfig"),
     "griffinlim": ("griffin_lim",),
     "guidance": ("Guidance", "guided"),
     "mel": ("MelConfig", "MelFrontEnd"),
     "samplers": ("ExampleNoise", "SamplerConfig", "sample"),
+    "vocoder": ("Vocoder", "VocoderConfig"),
+    "vocoder_losses": ("VocoderLossConfig", "VocoderLosses"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

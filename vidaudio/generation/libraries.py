@@ -8,8 +8,12 @@ from typing import Any
 from vidaudio.errors import UsageError
 
 
-def require(name: str) -> Any:
-    """Return an imported library of the `generation` extra.
+def require(name: str, *, extra: str = "generation") -> Any:
+    """Return an imported library, or a module of one.
+
+    Args:
+        name: Name of the module.
+        extra: Extra of the package that installs the library.
 
     Raises:
         UsageError: When it is not installed; says how to install it.
@@ -20,5 +24,5 @@ def require(name: str) -> Any:
         if error.name != name.partition(".")[0]:
             raise
         raise UsageError(
-            f"{error.name} is not installed, which generating sound needs: pip install 'vidaudio[generation]'"
+            f"{error.name} is not installed, which generating sound needs: pip install 'vidaudio[{extra}]'"
         ) from None

@@ -71,6 +71,14 @@ class MelConfig:
         """Return the upper edge of the highest band, Hz."""
         return self.sample_rate / 2 if self.highest is None else self.highest
 
+    @property
+    def words(self) -> str:
+        """Return the sizes that a vocoder must have in common with a generator, in words."""
+        return (
+            f"{self.sample_rate} Hz, {self.bands} bands from {self.lowest:g} to {self.top:g} Hz, n_fft {self.n_fft}, "
+            f"hop {self.hop}"
+        )
+
     def samples(self, frames: int) -> int:
         """Return the number of samples that give so many frames."""
         return frames * self.hop
