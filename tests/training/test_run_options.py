@@ -375,3 +375,12 @@ def test_a_run_goes_on_with_its_own_order_of_examples_unless_it_is_said(packed: 
             train(other, str(packed), tmp_path / "run", resume=True, progress=False)
     allowed = _recipe(*QUIET, "schedule.steps=4", "data={partners: uniform, allow_other: true}")
     assert train(allowed, str(packed), tmp_path / "run", resume=True, progress=False).step == 4
+
+
+def test_an_exponential_schedule_multiplies_the_rate_every_step():
+    from vidaudio.training.blocks import ScheduleBlock
+    from vidaudio.training.schedule import rate_factor, unfinished_warmup
+
+    schedule = ScheduleBlock(kind="exponential", steps=10, step_factor=0.5)
+    assert [rate_factor(step, schedule) for step in range(4)] == [1, 0.5, 0.25, 0.125]
+    assert unfinished_warmup(schedule) is None

@@ -25,16 +25,18 @@ class OptimiserBlock(RecipeModel):
 class ScheduleBlock(RecipeModel):
     """Learning rate: (step + 1) / warm-up, then linear down to `final_factor`, then constant.
 
-    With `kind: milestones`, it is constant except that each milestone multiplies it by `milestone_factor`.
+    With `kind: milestones`, it is constant except that each milestone multiplies it by `milestone_factor`. With `kind:
+    exponential`, every step multiplies it by `step_factor`.
     """
 
-    kind: Literal["linear", "milestones"] = "linear"
+    kind: Literal["linear", "milestones", "exponential"] = "linear"
     steps: int = Field(200_000, ge=1)
     warmup_steps: int = Field(5_000, ge=1)
     decay_until_step: int = Field(100_000, ge=1)
     final_factor: float = Field(0.1, gt=0, le=1)
     milestones: tuple[int, ...] = ()
     milestone_factor: float = Field(0.1, gt=0, le=1)
+    step_factor: float = Field(0.9999996, gt=0, le=1)
 
 
 class ValidationBlock(RecipeModel):

@@ -17,9 +17,11 @@ def unfinished_warmup(schedule: ScheduleBlock) -> str | None:
 
 
 def rate_factor(step: int, schedule: ScheduleBlock) -> float:
-    """Return the learning rate at an optimiser step, as a factor of the highest (CLIPSep's code)."""
+    """Return the learning rate at an optimiser step, as a factor of the highest (linear: CLIPSep's code)."""
     if schedule.kind == "milestones":
         return schedule.milestone_factor ** sum(step >= milestone for milestone in schedule.milestones)
+    if schedule.kind == "exponential":
+        return schedule.step_factor**step
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
     span = max(1, schedule.decay_until_step - schedule.warmup_steps)
