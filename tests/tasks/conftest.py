@@ -9,12 +9,13 @@ import pytest
 
 from tests.packed import make_packed
 from tests.trained import TINY
-from vidaudio.tasks.registry import load_train_recipe
+from vidaudio.tasks.registry import load_train_recipe, train
 
 ASKED_IN_WORDS = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep")
 ASKED_BY_PICTURES = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "sop", "sop_frames", "sop_original")
 SYSTEMS = (*ASKED_IN_WORDS, "sop", "sop_frames", "sop_original", "pit")
 GENERATORS = ("clipsonic_iq", "clipsonic_iq_modern", "clip_tta")
+VOCODERS = ("bigvgan",)
 # Half a second of sound as 16 bands and 16 frames.
 TINY_GENERATOR = (
     "model.mel={n_fft: 2048, hop: 512, bands: 16}",
@@ -26,7 +27,31 @@ TINY_GENERATOR = (
     "optimiser.learning_rate=3e-3",
     "precision=float32",
 )
+# A vocoder of the tiny generator's mel, in two stages.
+TINY_VOCODER = (
+    "model.mel={n_fft: 2048, hop: 512, bands: 16}",
+    "model.generator={channels: 16, rates: [32, 16], block_kernels: [3], block_dilations: [[1]]}",
+    "model.discriminator={periods: [2, 3], period_scale: 0.03125, resolutions: [[256, 64, 256]]}",
+    "model.discriminator.resolution_scale=0.125",
+    "data={window_seconds: 0.512, segment_samples: 4096, batch_size: 4, workers: 0}",
+    "schedule={kind: linear, steps: 6, warmup_steps: 1, decay_until_step: 6}",
+    "validation={every_steps: 3, shown: 1}",
+    "optimiser.learning_rate=1e-3",
+    "precision=float32",
+)
 SHORT = ("data={batch_size: 2, workers: 0}", "schedule={steps: 3, warmup_steps: 1, decay_until_step: 3}")
+
+
+def train_vocoder(data: Path, run: Path, *settings: str, resume: bool = False):
+    recipe = load_train_recipe("bigvgan", (*TINY_VOCODER, "log.to=none", *settings))
+    return train(recipe, str(data), run, resume=resume, progress=False)
+
+
+@pytest.fixture(scope="session")
+def trained_vocoder(tmp_path_factory: pytest.TempPathFactory, packed: Path) -> Path:
+    run = tmp_path_factory.mktemp("vocoders") / "run"
+    train_vocoder(packed, run)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +75,8 @@ def recipes(tiny_bert: Path, resnet_weights: Path) -> dict[str, Any]:
     # The recipe of Zhao et al. has its own rate and spacing; the tiny corpus has CLIPSep's.
     as_here = ("model.front_end={sample_rate: 16000, n_fft: 1024}", "data.frame_spacing_seconds=1", weights)
     further = {"bertsep": (f"query.bert.model={tiny_bert}",), "sop_frames": frozen, "sop_original": as_here}
+    tiny = dict.fromkeys(GENERATORS, TINY_GENERATOR) | dict.fromkeys(VOCODERS, TINY_VOCODER)
     return {
         name: load_train_recipe("sop" if name == "sop_frames" else name, (*TINY, *SHORT, *further.get(name, ())))
         for name in SYSTEMS
-    } | {name: load_train_recipe(name, (*TINY_GENERATOR, *SHORT)) for name in GENERATORS}
+    } | {name: load_train_recipe(name, (*settings, *SHORT)) for name, settings in tiny.items()}

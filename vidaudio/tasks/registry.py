@@ -16,6 +16,7 @@ from vidaudio.training.train import TrainResult, run_training
 
 _SEPARATION = "vidaudio.tasks.separation.task:SeparationTask"
 _GENERATION = "vidaudio.tasks.generation.task:GenerationTask"
+_VOCODER = "vidaudio.tasks.vocoder.task:VocoderTask"
 # Module and class of each system's family.
 TASKS: dict[str, str] = {
     "clipsep": _SEPARATION,
@@ -31,6 +32,7 @@ TASKS: dict[str, str] = {
     "clipsonic_iq": _GENERATION,
     "clipsonic_iq_modern": _GENERATION,
     "clip_tta": _GENERATION,
+    "bigvgan": _VOCODER,
 }
 # System of a recipe that names none.
 DEFAULT_SYSTEM = "clipsep"

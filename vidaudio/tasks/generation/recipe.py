@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from vidaudio.config.recipes import RecipeModel
 from vidaudio.errors import RecipeError
@@ -12,36 +12,14 @@ from vidaudio.generation.denoiser import DenoiserConfig
 from vidaudio.generation.diffusion import Diffusion, DiffusionConfig
 from vidaudio.generation.flow import Flow, FlowConfig
 from vidaudio.generation.guidance import Guidance
-from vidaudio.generation.mel import LOG_MOST, MelConfig
 from vidaudio.generation.samplers import SamplerConfig, SamplerName, Spacing
+from vidaudio.tasks.mel_block import MAX_WINDOW_SECONDS, MelBlock
 from vidaudio.tasks.queries.blocks import QueryBlock
 from vidaudio.tasks.queries.checks import check_gap
 from vidaudio.training.recipe import BatchBlock, CommonRecipe
 
 # Far more than any sound needs, but little enough for memory: recipes also come with other people's weights.
-MAX_SAMPLE_RATE, MAX_N_FFT, MAX_BANDS, MAX_WINDOW_SECONDS = 384_000, 1 << 16, 1024, 120
 MAX_CHANNELS, MAX_STEPS = 4096, 100_000
-
-
-class MelBlock(RecipeModel):
-    """Mel that is generated, see vidaudio.generation.MelConfig."""
-
-    sample_rate: int = Field(16_000, ge=1, le=MAX_SAMPLE_RATE)
-    n_fft: int = Field(2048, ge=2, le=MAX_N_FFT)
-    hop: int = Field(512, ge=1, le=MAX_N_FFT)
-    bands: int = Field(64, ge=1, le=MAX_BANDS)
-    lowest: float = Field(0.0, ge=0)
-    highest: float | None = Field(None, gt=0, description="Hz; none: half the sample rate")
-    log_most: float = Field(LOG_MOST, description="logarithm of a band that becomes 1")
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> MelBlock:
-        self.config()
-        return self
-
-    def config(self) -> MelConfig:
-        """Return the sizes."""
-        return MelConfig(**self.model_dump())
 
 
 class DenoiserBlock(RecipeModel):
