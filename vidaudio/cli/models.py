@@ -164,6 +164,10 @@ def generate(
         str | None, typer.Option(help="ancestral, ddim, dpm-solver++ or euler; the recipe's by default.")
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="How much the query counts: 1 is as in training.")] = None,
+    vocoder: Annotated[
+        Path | None,
+        typer.Option(help="A vocoder's run or weights, or a published BigVGAN's folder; Griffin-Lim by default."),
+    ] = None,
     encoder_weights: EncoderWeights = None,
     gap: GapOption = None,
     quiet: Quiet = False,
@@ -190,6 +194,7 @@ def generate(
             guidance=guidance,
             gap=gap,
             encoder_weights=encoder_weights,
+            vocoder=vocoder,
         ),
         progress=not quiet,
     )

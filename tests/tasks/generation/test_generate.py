@@ -9,8 +9,10 @@ import soundfile
 import torch
 from PIL import Image
 
+from tests.tasks.conftest import train_vocoder
 from vidaudio.errors import CheckpointError, EncoderError, GapError, MediaError, QueryError, UsageError
 from vidaudio.generation import MelFrontEnd, griffin_lim
+from vidaudio.hashing import sha256_of
 from vidaudio.media.audio_files import read_sound
 from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, generate
@@ -41,6 +43,37 @@ def test_files_say_how_they_were_made(trained_generator, tmp_path):
     assert json.loads(picture.info["vidaudio"]) == facts
     assert "Griffin-Lim" in str(done)
     assert done.as_dict()["sounds"][0]["seed"] == 2
+
+
+def test_a_vocoder_makes_the_sound_row_by_row(trained_generator, trained_vocoder, tmp_path):
+    options = GenerateOptions(2, 5, vocoder=trained_vocoder, **QUICK)
+    done = generate("a high tone", tmp_path / "two", trained_generator, options=options)
+    one = generate(
+        "a high tone",
+        tmp_path / "one",
+        trained_generator,
+        options=GenerateOptions(1, 6, vocoder=trained_vocoder / "best.safetensors", **QUICK),
+    )
+    second, again = (soundfile.read(sound.path)[0] for sound in (done.sounds[1], one.sounds[0]))
+    np.testing.assert_array_equal(second, again)
+    assert len(second) == 16 * 512
+    with soundfile.SoundFile(done.sounds[0].path) as file:
+        facts = json.loads(file.comment)
+    assert facts["vocoder_sha256"] == sha256_of(trained_vocoder / "best.safetensors")
+    assert str(trained_vocoder) in str(done)
+    assert "Griffin-Lim" not in str(done)
+    plain = generate("a high tone", tmp_path / "plain", trained_generator, options=GenerateOptions(1, 6, **QUICK))
+    assert not np.array_equal(soundfile.read(plain.sounds[0].path)[0], again)
+
+
+def test_a_vocoder_of_another_mel_is_refused_with_both(packed, trained_generator, tmp_path):
+    train_vocoder(packed, tmp_path / "voc", "model.mel.bands=20", "schedule.steps=1", "validation.every_steps=1")
+    options = GenerateOptions(vocoder=tmp_path / "voc", **QUICK)
+    with pytest.raises(UsageError, match=r"20 bands from 0 to 8000 Hz.*, not 16000 Hz, 16 bands"):
+        generate("a high tone", tmp_path / "out", trained_generator, options=options)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        generate("x", tmp_path / "out", trained_generator, options=GenerateOptions(vocoder="missing", **QUICK))
 
 
 def test_pictures_lengths_and_unwanted_sounds(trained_generator, tmp_path):

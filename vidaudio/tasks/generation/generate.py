@@ -28,6 +28,7 @@ from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_gener
 from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.queries.encoders import CorpusQueries, open_images
 from vidaudio.tasks.queries.gap import trained_gap
+from vidaudio.tasks.vocoder.checkpoint import load_vocoder
 from vidaudio.training.checkpoint import best_device
 from vidaudio.training.spectrograms import draw_mels, pixels
 
@@ -86,6 +87,7 @@ class GenerateOptions:
         guidance: Scale of guidance; 1 is none.
         gap: Name or file of a method against the modality gap that words go through, or `none`.
         encoder_weights: Local weights of the encoder, used instead of the recorded place.
+        vocoder: Vocoder that makes sound of the mels, see `load_vocoder`; None for Griffin-Lim.
     """
 
     count: int = 1
@@ -96,6 +98,7 @@ class GenerateOptions:
     guidance: float | None = None
     gap: str | None = None
     encoder_weights: str | None = None
+    vocoder: str | Path | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= 10_000:
@@ -180,7 +183,7 @@ def generate(
     Raises:
         QueryError, UsageError: When query or settings do not fit.
         MediaError: When a file cannot be read or written.
-        CheckpointError: When the checkpoint cannot be read.
+        CheckpointError: When the checkpoint or the vocoder cannot be read.
         EncoderError: When the encoder cannot be loaded.
         GapError: When the method is not there, or belongs to another encoder.
     """
@@ -190,12 +193,13 @@ def generate(
     if query.video is not None:
         check_output(Path(out) / "video.mp4", query.video)
     loaded = load_generator(checkpoint)
+    vocoder = None if options.vocoder is None else load_vocoder(options.vocoder)
     queries = CorpusQueries(loaded.encoder, loaded.recipe.query, options.encoder_weights)
     queries.gap = trained_gap(loaded, options.gap)
     condition, negative = _vectors(query, queries)
     if condition.shape[-1] != loaded.model.config.condition_dimensions:
         raise EncoderError(f"the encoder's vectors do not fit the generator {loaded.path}")
-    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe)
+    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, vocoder)
     sampler, guidance = _settings(loaded, options)
     seeds = range(options.seed, options.seed + options.count)
     frames = _frames(loaded, options.seconds)
@@ -221,6 +225,7 @@ def generate(
             "sampler": sampler.name or ("euler" if loaded.recipe.model.process.kind == "flow" else "dpm-solver++"),
             "steps": sampler.steps,
             "guidance": guidance.scale,
+            **({"vocoder": "griffin-lim"} if vocoder is None else {"vocoder_sha256": vocoder.sha256}),
             "gap": queries.gap.ask.name if query.words is not None and queries.gap.ask is not None else "none",
         }
         sounds = []

@@ -23,8 +23,10 @@ from vidaudio.generation import (
     guided,
     sample,
 )
+from vidaudio.generation.griffinlim import ITERATIONS
 from vidaudio.generation.samplers import Process
 from vidaudio.tasks.generation.recipe import GenerationRecipe
+from vidaudio.tasks.vocoder.checkpoint import VocoderCheckpoint
 
 # Examples that are computed together on a GPU.
 GPU_BLOCK = 16
@@ -36,17 +38,32 @@ class SoundGenerator:
     Args:
         model: Network, in eval mode, on its device.
         recipe: Recipe of the network.
+        vocoder: What makes sound of its mels; None for Griffin and Lim's iteration.
         block: Examples that are computed together; None for what makes a sound independent of the others: 1 on a
             processor, `GPU_BLOCK` on a GPU.
+
+    Raises:
+        UsageError: When the vocoder reads another mel than the network makes.
     """
 
-    def __init__(self, model: Denoiser, recipe: GenerationRecipe, *, block: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Denoiser,
+        recipe: GenerationRecipe,
+        vocoder: VocoderCheckpoint | None = None,
+        *,
+        block: int | None = None,
+    ) -> None:
         self.model = model
         self.recipe = recipe
         self.device = next(model.parameters()).device
         self.front_end = MelFrontEnd(recipe.model.mel.config()).to(self.device)
         self.block = block or (GPU_BLOCK if self.device.type == "cuda" else 1)
         self.process: Process = recipe.model.process.process().to(self.device)
+        self.vocoder = vocoder
+        if vocoder is not None:
+            vocoder.require_mel(self.front_end.config, "the generator")
+            vocoder.model.to(self.device)
 
     @torch.inference_mode()
     def mels(
@@ -93,7 +110,9 @@ class SoundGenerator:
     @property
     def vocoder_name(self) -> str:
         """Return what makes sound of the mels, in words."""
-        return "Griffin-Lim, 64 iterations, since no vocoder was given"
+        if self.vocoder is not None:
+            return self.vocoder.name
+        return f"Griffin-Lim, {ITERATIONS} iterations, since no vocoder was given"
 
     def blocks(self, count: int) -> int:
         """Return in how many blocks so many examples are computed."""
@@ -101,6 +120,12 @@ class SoundGenerator:
 
     @torch.inference_mode()
     def sound(self, mels: Tensor) -> Tensor:
-        """Return the sound of mels, float32 `[N, samples]` in [-1, 1], by Griffin and Lim's iteration."""
-        sounds = [griffin_lim(self.front_end.to_log(mel[None]), self.front_end) for mel in mels]
+        """Return the sound of mels, float32 `[N, samples]` in [-1, 1], by the vocoder or Griffin and Lim's iteration.
+
+        Each is computed alone, so that it is the same whatever else is generated.
+        """
+        log_mels = self.front_end.to_log(mels)
+        if self.vocoder is not None:
+            return torch.cat([self.vocoder.model(mel[None]) for mel in log_mels])
+        sounds = [griffin_lim(mel[None], self.front_end) for mel in log_mels]
         return torch.cat(sounds).clamp(-1, 1)
