@@ -104,8 +104,11 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "GenerationRecipe": "vidaudio.tasks.generation.recipe",
     "GenerationResult": "vidaudio.tasks.generation.generate",
     "GeneratorCheckpoint": "vidaudio.tasks.generation.checkpoint",
+    "VocoderCheckpoint": "vidaudio.tasks.vocoder.checkpoint",
+    "VocoderRecipe": "vidaudio.tasks.vocoder.recipe",
     "generate": "vidaudio.tasks.generation.generate",
     "load_generator": "vidaudio.tasks.generation.checkpoint",
+    "load_vocoder": "vidaudio.tasks.vocoder.checkpoint",
     # Search.
     "SearchHit": "vidaudio.clip_search.search",
     "SearchQuery": "vidaudio.clip_search.query",
@@ -190,6 +193,8 @@ if TYPE_CHECKING:
     from vidaudio.tasks.separation.evaluation.report import EvaluationReport
     from vidaudio.tasks.separation.recipe import SeparationRecipe
     from vidaudio.tasks.separation.separate import SeparationResult, SoundQuery, separate
+    from vidaudio.tasks.vocoder.checkpoint import VocoderCheckpoint, load_vocoder
+    from vidaudio.tasks.vocoder.recipe import VocoderRecipe
     from vidaudio.training.train import TrainResult
 
 
