@@ -3,11 +3,11 @@
     python -m benchmarks.vocoder --minutes 30
     python -m benchmarks.vocoder --run RUN
 
-Trains `train/demo_vocoder.yaml` on the demo world (or on `--data`), unless that is done; the same command goes on. `--run`
-takes a trained vocoder instead. Then the windows of the corpus's test split, and those of ESC-10's fold 4, real sounds of
-kinds that are not in the world, go through their mels and back. Each copy is compared with its window: mean absolute
-difference of the mel's logarithms, and multi-resolution STFT distance, with standard errors over the windows; less is
-better. Griffin-Lim is fitted to the very mel that the first measure compares; the second one judges both alike.
+Trains `train/demo_vocoder.yaml` on the demo world (or on `--data`), unless that is done; the same command goes on.
+`--run` takes a trained vocoder instead. Then the windows of the corpus's test split, and those of ESC-10's fold 4, real
+sounds of kinds that are not in the world, go through their mels and back. Each copy is compared with its window: mean
+absolute difference of the mel's logarithms, and multi-resolution STFT distance, with standard errors over the windows;
+less is better. Griffin-Lim is fitted to the very mel that the first measure compares; the second judges both alike.
 """
 
 from __future__ import annotations

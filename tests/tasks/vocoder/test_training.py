@@ -162,6 +162,11 @@ def test_an_average_is_what_is_saved(packed, tmp_path):
     assert any(not torch.equal(saved[name], kept["weights"][f"model.{name}"]) for name in names)
 
 
+def test_trains_in_bfloat16(packed, tmp_path):
+    done = train_vocoder(packed, tmp_path / "run", "precision=bfloat16")
+    assert np.isfinite(done.best_loss)
+
+
 def test_sounds_without_pictures_do(tmp_path):
     clips = []
     for number, split in enumerate(("train",) * 6 + ("val",) * 2):
