@@ -76,6 +76,7 @@ def test_sound_is_as_long_as_the_mels_frames(rates, kernels):
     assert vocoder(torch.zeros(1, 16, 7)).shape == (1, 7 * 256)
 
 
+@pytest.mark.filterwarnings("ignore:A window was not provided")
 def test_equal_the_librarys_discriminators(library_discriminators):
     from bigvgan.env import AttrDict
 

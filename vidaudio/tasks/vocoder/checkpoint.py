@@ -121,10 +121,11 @@ def transfer_weights(model: Vocoder, checkpoint: str | Path) -> dict[str, Any]:
 
 def _read(path: str | Path) -> tuple[VocoderConfig, dict[str, Tensor], Path, Mapping[str, Any]]:
     """Return sizes, checked weights under the names of a `Vocoder`'s, file and description of a vocoder."""
+    described: dict[str, Any] = {}
     published = _published_file(Path(path))
     if published is not None:
         config, weights = _read_published(published)
-        file, described = published, {}
+        file = published
     else:
         weights, described, file = read_checkpoint(path)
         require_system(described, get_args(VocoderRecipe.model_fields["system"].annotation), "vocoder", file)
