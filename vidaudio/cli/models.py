@@ -168,6 +168,17 @@ def generate(
         Path | None,
         typer.Option(help="A vocoder's run or weights, or a published BigVGAN's folder; Griffin-Lim by default."),
     ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LOW HIGH", help="Part of the time in which guidance acts: 0 is clean, 1 is noise."),
+    ] = None,
+    guidance_rescale: Annotated[
+        float | None, typer.Option(help="Bring back so much of the spread that guidance adds, 0 to 1.")
+    ] = None,
+    weaker: Annotated[
+        Path | None,
+        typer.Option(help="An earlier or smaller copy to move away from, instead of from no query (autoguidance)."),
+    ] = None,
     encoder_weights: EncoderWeights = None,
     gap: GapOption = None,
     quiet: Quiet = False,
@@ -192,6 +203,9 @@ def generate(
             sampler=sampler,
             steps=steps,
             guidance=guidance,
+            guidance_interval=guidance_interval,
+            guidance_rescale=guidance_rescale,
+            weaker=weaker,
             gap=gap,
             encoder_weights=encoder_weights,
             vocoder=vocoder,

@@ -63,6 +63,34 @@ def load_generator(path: str | Path) -> GeneratorCheckpoint:
     )
 
 
+def load_weaker(path: str | Path, strong: GeneratorCheckpoint) -> GeneratorCheckpoint:
+    """Load a generator to move away from: an earlier or smaller copy of another one, for autoguidance.
+
+    Args:
+        path: A weights file, or a run's folder.
+        strong: Generator that is to be guided.
+
+    Raises:
+        CheckpointError: When `load_generator` raises it, or the two do not generate the same mels from the same
+            conditions; the message names both, and what differs.
+    """
+    weaker = load_generator(path)
+    parts = {
+        "model.mel": [one.recipe.model.mel for one in (strong, weaker)],
+        "model.process": [one.recipe.model.process for one in (strong, weaker)],
+        "frames": [one.recipe.frames for one in (strong, weaker)],
+        "condition dimensions": [one.model.config.condition_dimensions for one in (strong, weaker)],
+        "encoder": [one.encoder.get("weights_sha256") for one in (strong, weaker)],
+    }
+    differ = [name for name, (own, other) in parts.items() if own != other]
+    if differ:
+        raise CheckpointError(
+            f"{weaker.path} cannot guide {strong.path}: they differ in {' and '.join(differ)}; a weaker copy "
+            "differs in its training or its U-Net alone"
+        )
+    return weaker
+
+
 def transfer_weights(model: Denoiser, checkpoint: str | Path, encoder: Mapping[str, Any]) -> dict[str, Any]:
     """Load another run's weights into a network of the same sizes.
 

@@ -24,7 +24,7 @@ from vidaudio.generation.samplers import SamplerName
 from vidaudio.media.audio_files import Sound, check_output, write_result
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.output_folder import output_folder
-from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator
+from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
 from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.queries.encoders import CorpusQueries, open_images
 from vidaudio.tasks.queries.gap import trained_gap
@@ -85,6 +85,9 @@ class GenerateOptions:
         sampler: Sampler, see vidaudio.generation.SamplerConfig.
         steps: Steps of the sampler.
         guidance: Scale of guidance; 1 is none.
+        guidance_interval: Part of the time in which guidance acts, from 0 (clean) to 1 (noise).
+        guidance_rescale: Share by which the guided prediction's spread is brought back, between 0 and 1.
+        weaker: Checkpoint of an earlier or smaller copy of the generator to move away from (autoguidance).
         gap: Name or file of a method against the modality gap that words go through, or `none`.
         encoder_weights: Local weights of the encoder, used instead of the recorded place.
         vocoder: Vocoder that makes sound of the mels, see `load_vocoder`; None for Griffin-Lim.
@@ -96,6 +99,9 @@ class GenerateOptions:
     sampler: SamplerName | None = None
     steps: int | None = None
     guidance: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    guidance_rescale: float | None = None
+    weaker: str | Path | None = None
     gap: str | None = None
     encoder_weights: str | None = None
     vocoder: str | Path | None = None
@@ -183,7 +189,7 @@ def generate(
     Raises:
         QueryError, UsageError: When query or settings do not fit.
         MediaError: When a file cannot be read or written.
-        CheckpointError: When the checkpoint or the vocoder cannot be read.
+        CheckpointError: When the checkpoint or the vocoder cannot be read, or the weaker copy does not fit.
         EncoderError: When the encoder cannot be loaded.
         GapError: When the method is not there, or belongs to another encoder.
     """
@@ -192,14 +198,20 @@ def generate(
     query.check()
     if query.video is not None:
         check_output(Path(out) / "video.mp4", query.video)
+    if options.weaker is not None and query.without is not None:
+        raise UsageError("--without and --weaker: guidance moves away from words or from a weaker copy, not from both")
     loaded = load_generator(checkpoint)
     vocoder = None if options.vocoder is None else load_vocoder(options.vocoder)
+    weaker = None if options.weaker is None else load_weaker(options.weaker, loaded)
     queries = CorpusQueries(loaded.encoder, loaded.recipe.query, options.encoder_weights)
     queries.gap = trained_gap(loaded, options.gap)
     condition, negative = _vectors(query, queries)
     if condition.shape[-1] != loaded.model.config.condition_dimensions:
         raise EncoderError(f"the encoder's vectors do not fit the generator {loaded.path}")
-    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, vocoder)
+    device = best_device()
+    generator = SoundGenerator(
+        loaded.model.to(device), loaded.recipe, vocoder, weaker=None if weaker is None else weaker.model.to(device)
+    )
     sampler, guidance = _settings(loaded, options)
     seeds = range(options.seed, options.seed + options.count)
     frames = _frames(loaded, options.seconds)
@@ -226,6 +238,9 @@ def generate(
             "steps": sampler.steps,
             "guidance": guidance.scale,
             **({"vocoder": "griffin-lim"} if vocoder is None else {"vocoder_sha256": vocoder.sha256}),
+            "guidance_interval": list(guidance.interval),
+            "guidance_rescale": guidance.rescale,
+            **({} if weaker is None else {"weaker_sha256": weaker.sha256}),
             "gap": queries.gap.ask.name if query.words is not None and queries.gap.ask is not None else "none",
         }
         sounds = []
@@ -251,7 +266,8 @@ def _vectors(query: GenerationQuery, queries: CorpusQueries) -> tuple[Tensor, Te
 
 def _settings(loaded: GeneratorCheckpoint, options: GenerateOptions) -> tuple[SamplerConfig, Guidance]:
     block = loaded.recipe.sampling
-    given = {"sampler": options.sampler, "steps": options.steps, "guidance": options.guidance}
+    names = ("sampler", "steps", "guidance", "guidance_interval", "guidance_rescale")
+    given = {name: getattr(options, name) for name in names}
     chosen = block.model_copy(update={name: value for name, value in given.items() if value is not None})
     return chosen.sampler_config(), chosen.guidance_config()
 

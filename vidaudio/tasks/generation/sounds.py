@@ -39,6 +39,8 @@ class SoundGenerator:
         model: Network, in eval mode, on its device.
         recipe: Recipe of the network.
         vocoder: What makes sound of its mels; None for Griffin and Lim's iteration.
+        weaker: Network to move away from (autoguidance), in eval mode, on the same device; None for guidance by the
+            condition.
         block: Examples that are computed together; None for what makes a sound independent of the others: 1 on a
             processor, `GPU_BLOCK` on a GPU.
 
@@ -52,9 +54,11 @@ class SoundGenerator:
         recipe: GenerationRecipe,
         vocoder: VocoderCheckpoint | None = None,
         *,
+        weaker: Denoiser | None = None,
         block: int | None = None,
     ) -> None:
         self.model = model
+        self.weaker = weaker
         self.recipe = recipe
         self.device = next(model.parameters()).device
         self.front_end = MelFrontEnd(recipe.model.mel.config()).to(self.device)
@@ -91,6 +95,7 @@ class SoundGenerator:
         Raises:
             UsageError: When the sampler does not fit the generator.
         """
+        settings = guidance or self.recipe.sampling.guidance_config()
         found = []
         for first in range(0, len(seeds), self.block):
             rows = [min(row, len(seeds) - 1) for row in range(first, first + self.block)]
@@ -98,7 +103,7 @@ class SoundGenerator:
             unwanted = None if negative is None else fixed_length(negative).to(self.device).expand_as(condition)
             mels = sample(
                 self.process,
-                guided(self.model, condition, guidance or self.recipe.sampling.guidance_config(), negative=unwanted),
+                guided(self.model, condition, settings, negative=unwanted, weaker=self.weaker),
                 ExampleNoise([seeds[row] for row in rows], self.device),
                 (self.front_end.config.bands, frames or self.recipe.frames),
                 sampler or self.recipe.sampling.sampler_config(),
