@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vidaudio.stream.loader import MixtureStream
-    from vidaudio.training.ema import Ema
+    from vidaudio.training.ema import Ema, PowerEma
     from vidaudio.training.log_writers import LogWriter
     from vidaudio.training.recipe import CommonRecipe
 
@@ -69,7 +69,7 @@ class TrainingModule(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.average: Ema | None = None
+        self.average: Ema | PowerEma | None = None
         self.device = torch.device("cpu")
 
     @property

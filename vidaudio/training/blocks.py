@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from vidaudio.config.recipes import RecipeModel
+from vidaudio.training.power_profiles import LEAST_WIDTH, MOST_WIDTH
 
 
 class OptimiserBlock(RecipeModel):
@@ -58,9 +59,38 @@ class ValidationBlock(RecipeModel):
 
 
 class AverageBlock(RecipeModel):
-    """Moving average of the weights; if there is one, it is what is validated and saved as best."""
+    """Moving average of the weights; if there is one, it is what is validated and saved as best.
 
-    decay: float = Field(0.999, gt=0, lt=1, description="what the average keeps of itself a step")
+    With `kind: power`, averages of several widths are tracked, and snapshots of all are written, see
+    `vidaudio.training.power_average`; `decay` has no effect then.
+    """
+
+    kind: Literal["exponential", "power"] = "exponential"
+    decay: float = Field(0.999, gt=0, lt=1, description="what the exponential average keeps of itself a step")
+    sigma_rel: tuple[float, ...] = Field((), description="widths of the power-function averages: 0.05 and 0.1")
+    validated: float | None = Field(None, description="width that is validated and saved as best; none: the first")
+    snapshot_every_steps: int = Field(10_000, ge=1, description="write averages/step-N.safetensors so often")
+    snapshot_precision: Literal["float32", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _widths_fit(self) -> AverageBlock:
+        if self.kind == "exponential":
+            if self.sigma_rel or self.validated is not None:
+                raise ValueError("sigma_rel and validated are for kind: power; set average.kind=power")
+            return self
+        if not self.sigma_rel or len(set(self.sigma_rel)) < len(self.sigma_rel):
+            raise ValueError("kind: power needs widths, no two of them equal: average.sigma_rel=[0.05, 0.1]")
+        wrong = [width for width in self.sigma_rel if not LEAST_WIDTH <= width <= MOST_WIDTH]
+        if wrong:
+            raise ValueError(f"sigma_rel {wrong[0]:g}: a width between {LEAST_WIDTH:g} and {MOST_WIDTH:g} is wanted")
+        if self.validated is not None and self.validated not in self.sigma_rel:
+            raise ValueError(f"validated {self.validated:g} is none of sigma_rel {list(self.sigma_rel)}")
+        return self
+
+    @property
+    def validated_width(self) -> float:
+        """Return the width of the power-function average that is validated."""
+        return self.sigma_rel[0] if self.validated is None else self.validated
 
 
 class StateBlock(RecipeModel):

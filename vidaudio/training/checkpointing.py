@@ -1,4 +1,4 @@
-"""Files that a run keeps: `last.ckpt` to resume from, `states/step-N.ckpt`, and the best weights by validation.
+"""Files that a run keeps: states to resume from, snapshots of averages, and the best weights by validation.
 
 Files appear complete or not at all.
 """
@@ -13,11 +13,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vidaudio.errors import CheckpointError
 from vidaudio.training.base import TrainingModule, TrainingTask
 from vidaudio.training.checkpoint import BEST_FILE, SOURCES_TENSOR, read_checkpoint, save_checkpoint
 from vidaudio.training.distributed import all_gather_object, current_rank
+from vidaudio.training.snapshots import snapshot_path, write_snapshot
 from vidaudio.training.state_files import periodic_states, plain_errors, save_state
 from vidaudio.training.state_reading import LAST_FILE, STATE_FORMAT, STATES_FOLDER, step_of
 
@@ -57,6 +59,13 @@ class RunFiles:
         """Write `states/step-N.ckpt`; all ranks call it."""
         self._save(self.folder / STATES_FOLDER / f"step-{step:08d}.ckpt", training, step)
         self.remove_superfluous(step)
+
+    def save_snapshot(self, averages: Mapping[float, Mapping[str, Tensor]], step: int, *, half: bool) -> None:
+        """Write `averages/step-N.safetensors`, on rank 0."""
+        if self._first:
+            path = snapshot_path(self.folder, step)
+            with plain_errors(path):
+                write_snapshot(path, averages, step, half=half)
 
     def remove_superfluous(self, step: int) -> None:
         """Delete all but the last states of up to `step` steps, whichever start of the run wrote them."""

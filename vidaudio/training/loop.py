@@ -22,7 +22,7 @@ from vidaudio.text import first_line
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule, TrainingTask
 from vidaudio.training.checkpointing import RunFiles, set_generators
 from vidaudio.training.distributed import broadcast_from_rank0, current_rank
-from vidaudio.training.ema import Ema
+from vidaudio.training.ema import PowerEma, make_average
 from vidaudio.training.graceful_stop import GracefulStop, loader_worker_init
 from vidaudio.training.loader_processes import LoaderProcesses
 from vidaudio.training.metrics_log import MetricsLogger
@@ -79,7 +79,7 @@ class TrainingLoop:
                 group.setdefault("initial_lr", group["lr"])
         module.device = fabric.device
         if self._recipe.average is not None:
-            module.average = Ema(module.model, self._recipe.average.decay)
+            module.average = make_average(module.model, self._recipe.average)
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Go on from a state, see `vidaudio.training.state_reading.read_state`.
@@ -98,11 +98,11 @@ class TrainingLoop:
                 f"weights: --init {self._files.folder}"
             ) from error
         # If the run had no average until now, the average begins with the weights of the state.
-        if self.module.average is not None:
+        if self._recipe.average is not None and self.module.average is not None:
             if state["average"] is not None:
                 self.module.average.load_state_dict(state["average"])
             else:
-                self.module.average = Ema(self.module.model, self.module.average.decay)
+                self.module.average = make_average(self.module.model, self._recipe.average)
 
     def run(self, generators: Sequence[Mapping[str, Any]] | None = None) -> None:
         """Train up to the recipe's number of steps.
@@ -128,6 +128,7 @@ class TrainingLoop:
                 self.validate()
             while self.steps_done < steps:
                 self.finish_step(self.step(batches))
+                self._save_snapshot_if_due()
                 self._stop_if_asked()
                 if self._recipe.state.every_steps and self.steps_done % self._recipe.state.every_steps == 0:
                     self._require_finite()
@@ -241,6 +242,16 @@ class TrainingLoop:
             "optimisers": [each.optimiser.state_dict() for each in self.optimisers],
             "average": None if self.module.average is None else self.module.average.state_dict(),
         }
+
+    def _save_snapshot_if_due(self) -> None:
+        """Write the power-function averages, always before the state of the same step; all ranks call it."""
+        block, average = self._recipe.average, self.module.average
+        if block is None or not isinstance(average, PowerEma):
+            return
+        if self.steps_done % block.snapshot_every_steps == 0 or self.steps_done == self._recipe.schedule.steps:
+            self._require_finite()
+            self._files.save_snapshot(average.weights(), self.steps_done, half=block.snapshot_precision == "float16")
+            self.fabric.barrier()
 
     def _training_batches(self) -> Iterator[dict[str, Any]]:
         stream = self.task.train_stream

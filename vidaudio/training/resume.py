@@ -122,7 +122,21 @@ def check_same_model(state: State, task: TrainingTask) -> None:
             f"a run that goes on keeps its optimiser, and this recipe has another optimiser.{fixed[0]}; begin a new "
             f"run with its weights: --init {state.path.parent}"
         )
+    _check_same_averages(kept["average"], now["average"], state.path.parent)
     task.check_recorded(state.run["facts"], str(state.path.parent))
+
+
+def _check_same_averages(kept: Mapping[str, Any] | None, now: Mapping[str, Any] | None, run: Path) -> None:
+    """Refuse power-function averages that the run has not tracked from its first step on."""
+    if now is None or now["kind"] != "power":
+        return
+    tracked = [] if kept is None or kept["kind"] != "power" else kept["sigma_rel"]
+    if sorted(tracked) != sorted(now["sigma_rel"]):
+        before = f"tracked those of sigma_rel {tracked}" if tracked else "tracked none"
+        raise CheckpointError(
+            f"power-function averages count all steps of a run, and {run} {before}, not of {now['sigma_rel']}; go on "
+            "with the average that it has"
+        )
 
 
 def check_weights(contents: Mapping[str, Any], module: TrainingModule, path: Path) -> None:
@@ -137,8 +151,9 @@ def check_weights(contents: Mapping[str, Any], module: TrainingModule, path: Pat
         CheckpointError: When a weight differs; the message names the first one.
     """
     wrong = misfit(module.state_dict(), contents["weights"])
-    if wrong is None and contents["average"] is not None:
-        wrong = misfit(module.model.state_dict(), contents["average"]["weights"])
+    average = contents["average"]
+    for each in [] if average is None else [average, *average.get("widths", [])]:
+        wrong = wrong or misfit(module.model.state_dict(), each["weights"])
     if wrong is not None:
         raise CheckpointError(f"the weights in {path} are not those of this recipe's model: {wrong}")
 

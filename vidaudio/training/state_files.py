@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from vidaudio.errors import CheckpointError
 from vidaudio.files import atomic_write, remove_temporaries
 from vidaudio.training.checkpoint import BEST_FILE
-from vidaudio.training.state_reading import LAST_FILE, STATES_FOLDER, step_of
+from vidaudio.training.state_reading import LAST_FILE, SNAPSHOTS_FOLDER, STATES_FOLDER, step_of
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
@@ -75,7 +75,7 @@ def plain_errors(target: Path) -> Iterator[None]:
 
 
 def _others(target: Path) -> str:
-    run = target.parent.parent if target.parent.name == STATES_FOLDER else target.parent
+    run = target.parent.parent if target.parent.name in (STATES_FOLDER, SNAPSHOTS_FOLDER) else target.parent
     written = (run / LAST_FILE).is_file() or bool(periodic_states(run / STATES_FOLDER))
     return "states written before stand" if written else "there is none from before"
 

@@ -23,6 +23,7 @@ from vidaudio.stream.index_checks import check_fingerprint
 
 LAST_FILE = "last.ckpt"
 STATES_FOLDER = "states"
+SNAPSHOTS_FOLDER = "averages"
 STATE_FORMAT = 2
 # Key of a run's facts in the states of version 0.1, which Lightning's trainer wrote.
 _FIRST_KEPT = "Keeper"
@@ -176,7 +177,7 @@ def _check(state: Mapping[str, Any]) -> None:
     _want(_are_weights(state.get("weights")), "it has no weights")
     average = state.get("average")
     whole = isinstance(average, dict) and _are_weights(average.get("weights")) and is_count(average.get("steps"))
-    _want(average is None or whole, "its average of the weights is none")
+    _want(average is None or (whole and _are_averages(average.get("widths", []))), "its average of the weights is none")
     optimisers = state.get("optimisers", ())
     known = optimisers is None or (isinstance(optimisers, list) and all(isinstance(each, dict) for each in optimisers))
     _want(known, "it has no optimisers")
@@ -238,6 +239,14 @@ def _check_generators(states: Any) -> None:
 
 def _are_weights(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(name, str) and _is_tensor(each) for name, each in value.items())
+
+
+def _are_averages(value: Any) -> bool:
+    """Return whether a value is a list of averages, each with its width."""
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and isinstance(each.get("sigma_rel"), float) and _are_weights(each.get("weights"))
+        for each in value
+    )
 
 
 def _is_tensor(value: Any) -> bool:

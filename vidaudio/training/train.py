@@ -42,6 +42,7 @@ from vidaudio.training.resume import (
     require_resumable,
 )
 from vidaudio.training.schedule import unfinished_warmup
+from vidaudio.training.snapshots import remove_later_snapshots
 from vidaudio.training.state_files import remove_leftovers
 from vidaudio.training.state_reading import State, read_state
 
@@ -128,6 +129,7 @@ def run_training(
     try:
         if first:
             remove_leftovers(folder, INIT_FILE, RECIPE_FILE, WANDB_FILE)
+            remove_later_snapshots(folder, 0 if state is None else state.step)
             _describe(folder, recipe, begun_with)
             task.save_beside(folder)
         return _fit(task, module, folder, state, show=progress and first)
