@@ -80,7 +80,9 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "EncoderSpec": "vidaudio.encoders.spec",
     "load_encoder": "vidaudio.encoders.load",
     # Training.
+    "AverageResult": "vidaudio.training.power_average",
     "TrainResult": "vidaudio.training.train",
+    "average": "vidaudio.training.power_average",
     "load_train_recipe": "vidaudio.tasks.registry",
     "train": "vidaudio.tasks.registry",
     # Separation.
@@ -195,6 +197,7 @@ if TYPE_CHECKING:
     from vidaudio.tasks.separation.separate import SeparationResult, SoundQuery, separate
     from vidaudio.tasks.vocoder.checkpoint import VocoderCheckpoint, load_vocoder
     from vidaudio.tasks.vocoder.recipe import VocoderRecipe
+    from vidaudio.training.power_average import AverageResult, average
     from vidaudio.training.train import TrainResult
 
 

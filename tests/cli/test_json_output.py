@@ -178,7 +178,10 @@ def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip
     assert json.dumps(separated).count("out.wav")
     tiny = ("--set=model.unet={channels: 8, multipliers: [1, 2], blocks: 1, attention: [2], heads: 2}",)
     short = ("--set=data={window_seconds: 0.5, batch_size: 2, workers: 0}", "--set=schedule.steps=2")
-    assert answer("train", "clipsonic_iq", "--data", data, "--run", tmp_path / "sonic", *tiny, *short)["step"] == 2
+    powers = "--set=average={kind: power, sigma_rel: [0.05, 0.1]}"
+    sonic = tmp_path / "sonic"
+    assert answer("train", "clipsonic_iq", "--data", data, "--run", sonic, *tiny, *short, powers)["step"] == 2
+    assert answer("average", sonic, "--sigma-rel", 0.08, "-o", sonic / "wide.safetensors")["snapshots"] == 1
     made = answer("generate", "low", "--checkpoint", tmp_path / "sonic", "-o", tmp_path / "made", "--gap", "none")
     assert made["sounds"][0]["path"].endswith("low-0.wav")
     sounds = tmp_path / "report" / "sounds"

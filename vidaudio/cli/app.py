@@ -8,6 +8,7 @@ import typer
 
 from vidaudio import __version__
 from vidaudio.cli import (
+    averages,
     corpus,
     correspondence,
     demo,
@@ -40,6 +41,7 @@ app.command()(life.export)
 app.command(name="keep-list")(life.keep_list)
 app.command()(life.remove)
 app.command()(models.train)
+app.command()(averages.average)
 app.command()(evaluation.evaluate)
 app.command()(models.separate)
 app.command()(models.generate)

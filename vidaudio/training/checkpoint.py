@@ -44,9 +44,14 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if training_sources is not None:
         tensors[SOURCES_TENSOR] = torch.from_numpy(training_sources)
+    save_tensors(path, tensors, described)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], described: Mapping[str, Any]) -> None:
+    """Write a weights file as `save_checkpoint` does, of tensors that may include the training sources."""
     text = json.dumps({"format": FORMAT, **described}, sort_keys=True)
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata={_METADATA_KEY: text})
+        save_file(dict(tensors), temporary, metadata={_METADATA_KEY: text})
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
