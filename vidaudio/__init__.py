@@ -101,6 +101,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "separate": "vidaudio.tasks.separation.separate",
     "separate_long": "vidaudio.separation",
     # Generation.
+    "ExportedGenerator": "vidaudio.tasks.generation.diffusers_export",
     "GenerateOptions": "vidaudio.tasks.generation.generate",
     "GenerationQuery": "vidaudio.tasks.generation.generate",
     "GenerationRecipe": "vidaudio.tasks.generation.recipe",
@@ -108,6 +109,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "GeneratorCheckpoint": "vidaudio.tasks.generation.checkpoint",
     "VocoderCheckpoint": "vidaudio.tasks.vocoder.checkpoint",
     "VocoderRecipe": "vidaudio.tasks.vocoder.recipe",
+    "export_generator": "vidaudio.tasks.generation.diffusers_export",
     "generate": "vidaudio.tasks.generation.generate",
     "load_generator": "vidaudio.tasks.generation.checkpoint",
     "load_vocoder": "vidaudio.tasks.vocoder.checkpoint",
@@ -187,6 +189,7 @@ if TYPE_CHECKING:
     from vidaudio.tasks.correspondence.fit import ScorerReport, fit_scorer
     from vidaudio.tasks.correspondence.offscreen import OffscreenReport, offscreen
     from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator
+    from vidaudio.tasks.generation.diffusers_export import ExportedGenerator, export_generator
     from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, GenerationResult, generate
     from vidaudio.tasks.generation.recipe import GenerationRecipe
     from vidaudio.tasks.registry import load_train_recipe, train

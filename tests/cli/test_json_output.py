@@ -182,6 +182,8 @@ def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip
     sonic = tmp_path / "sonic"
     assert answer("train", "clipsonic_iq", "--data", data, "--run", sonic, *tiny, *short, powers)["step"] == 2
     assert answer("average", sonic, "--sigma-rel", 0.08, "-o", sonic / "wide.safetensors")["snapshots"] == 1
+    exported = answer("export-generator", sonic, tmp_path / "exported")
+    assert "model_index.json" in exported["files"]
     made = answer("generate", "low", "--checkpoint", tmp_path / "sonic", "-o", tmp_path / "made", "--gap", "none")
     assert made["sounds"][0]["path"].endswith("low-0.wav")
     sounds = tmp_path / "report" / "sounds"

@@ -14,6 +14,7 @@ from vidaudio.cli import (
     demo,
     evaluation,
     gap,
+    generators,
     life,
     listening,
     manifest,
@@ -45,6 +46,7 @@ app.command()(averages.average)
 app.command()(evaluation.evaluate)
 app.command()(models.separate)
 app.command()(models.generate)
+app.command(name="export-generator")(generators.export_generator)
 app.command()(gap.gap)
 app.command(name="fit-scorer")(correspondence.fit_scorer)
 app.command()(correspondence.score)

@@ -75,20 +75,24 @@ def load_weaker(path: str | Path, strong: GeneratorCheckpoint) -> GeneratorCheck
             conditions; the message names both, and what differs.
     """
     weaker = load_generator(path)
-    parts = {
-        "model.mel": [one.recipe.model.mel for one in (strong, weaker)],
-        "model.process": [one.recipe.model.process for one in (strong, weaker)],
-        "frames": [one.recipe.frames for one in (strong, weaker)],
-        "condition dimensions": [one.model.config.condition_dimensions for one in (strong, weaker)],
-        "encoder": [one.encoder.get("weights_sha256") for one in (strong, weaker)],
-    }
-    differ = [name for name, (own, other) in parts.items() if own != other]
+    own, other = _what_a_weaker_copy_shares(strong), _what_a_weaker_copy_shares(weaker)
+    differ = [name for name, value in own.items() if value != other[name]]
     if differ:
         raise CheckpointError(
             f"{weaker.path} cannot guide {strong.path}: they differ in {' and '.join(differ)}; a weaker copy "
             "differs in its training or its U-Net alone"
         )
     return weaker
+
+
+def _what_a_weaker_copy_shares(loaded: GeneratorCheckpoint) -> dict[str, Any]:
+    return {
+        "model.mel": loaded.recipe.model.mel,
+        "model.process": loaded.recipe.model.process,
+        "frames": loaded.recipe.frames,
+        "condition dimensions": loaded.model.config.condition_dimensions,
+        "encoder": loaded.encoder.get("weights_sha256"),
+    }
 
 
 def transfer_weights(model: Denoiser, checkpoint: str | Path, encoder: Mapping[str, Any]) -> dict[str, Any]:
