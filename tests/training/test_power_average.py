@@ -155,6 +155,8 @@ def test_what_cannot_be_averaged_is_refused(tmp_path: Path):
         average(tmp_path, out, 0.5)
     with pytest.raises(UsageError, match="must end in"):
         average(tmp_path, tmp_path / "made", 0.1)
+    with pytest.raises(CheckpointError, match="is not the folder of a run"):
+        average(tmp_path / "missing", out, 0.1)
     with pytest.raises(CheckpointError, match=r"no snapshots in averages/; a run with average.kind=power"):
         average(tmp_path, out, 0.1)
     walked(tmp_path)

@@ -90,6 +90,8 @@ def average(run: str | Path, out: str | Path, sigma_rel: float, *, step: int | N
         raise UsageError(f"sigma_rel {sigma_rel:g}: a width between {LEAST_WIDTH:g} and {MOST_WIDTH:g} is wanted")
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} must end in .safetensors: it will be a weights file")
+    if not run.is_dir():
+        raise CheckpointError(f"{run} is not the folder of a run")
     snapshots = _up_to(step, read_snapshots(run), run)
     last = snapshots[-1]
     tracked = [

@@ -18,6 +18,7 @@ from vidaudio.generation import fixed_length
 from vidaudio.tasks.generation.checkpoint import load_generator
 from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.training.power_average import average
 
 
 def trained(data, run, *settings, system="clipsonic_iq", resume=False):
@@ -158,3 +159,15 @@ def test_an_encoder_that_does_not_fit_is_refused_with_both_names(packed, encoder
         trained(data, tmp_path / "run", "data.allow_other=true", resume=True)
     assert str(encoder_fingerprint["architecture"]) in str(error.value)
     assert "ViT-L-14" in str(error.value)
+
+
+def test_averages_of_other_widths_generate(packed, tmp_path):
+    run = tmp_path / "run"
+    trained(packed, run, "average.snapshot_every_steps=2", "schedule.steps=6", system="clipsonic_iq_modern")
+    made = average(run, run / "wide.safetensors", 0.08)
+    assert (made.step, made.snapshots) == (6, 3)
+    wide, best = load_generator(made.path), load_generator(run)
+    assert (wide.recipe, wide.encoder, wide.step) == (best.recipe, best.encoder, 6)
+    assert any(not torch.equal(value, best.model.state_dict()[name]) for name, value in wide.model.state_dict().items())
+    mel = SoundGenerator(wide.model, wide.recipe).mels(torch.randn(1, wide.model.config.condition_dimensions), [0])
+    assert bool(torch.isfinite(mel).all())
