@@ -119,6 +119,10 @@ def evaluate(
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="Sampler.", rich_help_panel=GENERATORS)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.", rich_help_panel=GENERATORS)] = None,
+    vocoder: Annotated[
+        Path | None,
+        typer.Option(help="A vocoder's run or weights; Griffin-Lim by default.", rich_help_panel=GENERATORS),
+    ] = None,
     clips: Annotated[
         int | None, typer.Option(min=1, help="At most so many clips asked for.", rich_help_panel=GENERATORS)
     ] = None,
@@ -148,6 +152,7 @@ def evaluate(
         "--guidance": guidance,
         "--sampler": sampler,
         "--steps": steps,
+        "--vocoder": vocoder,
         "--clips": clips,
         "--listening": listening,
     }
@@ -171,6 +176,7 @@ def evaluate(
             "methods": None if methods is None else methods.split(","),
             "sampler": sampler,
             "steps": steps,
+            "vocoder": vocoder,
             "clips": clips,
             "seed": seed,
             "training_split": training_split,

@@ -43,6 +43,7 @@ from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.leaks import find_leaks, refuse_leaks
 from vidaudio.tasks.queries.encoders import CorpusQueries
 from vidaudio.tasks.queries.gap import trained_gap
+from vidaudio.tasks.vocoder.checkpoint import load_vocoder
 from vidaudio.training.checkpoint import best_device
 
 BLOCK = 16
@@ -65,6 +66,7 @@ class GenerationRequest:
         guidance: Scales of guidance; each makes a set of its own. Empty for the recipes' own.
         sampler: Sampler; None for the recipes' own.
         steps: Steps of the sampler; None for the recipes' own.
+        vocoder: Vocoder that makes sound of the mels, see `load_vocoder`; None for Griffin-Lim.
         folders: Folders of anyone's sounds by name; a sound belongs to the clip whose key is its file's name.
         clips: Clips of each half of the split, at most.
         seed: Seed of the halves and the sounds.
@@ -83,6 +85,7 @@ class GenerationRequest:
     guidance: Sequence[float] = ()
     sampler: SamplerName | None = None
     steps: int | None = None
+    vocoder: str | Path | None = None
     folders: Mapping[str, str | Path] = field(default_factory=dict)
     clips: int | None = None
     seed: int = 0
@@ -173,6 +176,7 @@ class _Test:
         self.sources = {clip.source for clip in (*self.plan.queries, *self.plan.reference)}
         self.sample_rate = recipe.model.mel.sample_rate
         self.notes: list[str] = []
+        self.vocoder = None if request.vocoder is None else load_vocoder(request.vocoder)
         self.vocoder_name = ""
         wanted = {clip.row: clip for clip in (*self.plan.queries, *self.plan.reference)}
         self.sounds: dict[str, np.ndarray] = {}
@@ -184,6 +188,11 @@ class _Test:
         if unlabelled:
             self.notes.append(f"{unlabelled} clips have neither label nor caption, and are not asked for in words")
         self.training = self._training(request, loaded)
+
+    @property
+    def made_by_vocoder(self) -> str:
+        """What makes sound of the mels, exactly."""
+        return "griffin-lim" if self.vocoder is None else self.vocoder.sha256
 
     def _training(self, request: GenerationRequest, loaded: GeneratorCheckpoint) -> ArraySet | None:
         try:
@@ -214,9 +223,9 @@ def _real_sets(
     for key in writer.missing(keys):
         writer.write(key, test.sounds[key].astype(np.float32) / 2**15)
     yield ReportRow(REAL, REAL, {}, "real sounds", sounds=str(folder / REAL)), writer.done(keys)
-    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe)
+    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, test.vocoder)
     test.vocoder_name = generator.vocoder_name
-    made_by = {"data": request.data, "seed": request.seed, "vocoder": generator.vocoder_name}
+    made_by = {"data": request.data, "seed": request.seed, "vocoder": test.made_by_vocoder}
     writer = SetWriter(folder / VOCODED, VOCODED, made_by, test.sample_rate)
     missing = writer.missing(keys)
     for key in tqdm(missing, desc=VOCODED, unit="sound", disable=not request.progress, dynamic_ncols=True):
@@ -232,7 +241,7 @@ def _generated_sets(
     block = loaded.recipe.sampling
     given = {"sampler": request.sampler, "steps": request.steps}
     block = block.model_copy(update={name: value for name, value in given.items() if value is not None})
-    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, block=BLOCK)
+    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, test.vocoder, block=BLOCK)
     system, query = loaded.recipe.system, loaded.recipe.query
     for method in chosen_methods(loaded, request.methods):
         clips = [clip for clip in test.plan.queries if method.asked_by == IMAGE or clip.label]
@@ -247,7 +256,7 @@ def _generated_sets(
                 "seed": request.seed,
                 "method": method.name,
                 "sampling": settings.model_dump(mode="json"),
-                "vocoder": generator.vocoder_name,
+                "vocoder": test.made_by_vocoder,
             }
             writer = SetWriter(folder, name, made_by, test.sample_rate)
             missing = set(writer.missing([clip.key for clip in clips]))
