@@ -13,7 +13,7 @@ from vidaudio.generation import (
     guided,
     sample,
 )
-from vidaudio.generation.samplers import MEL_ALONE, NoiseLevel, _dpm_solver
+from vidaudio.generation.samplers import MEL_ALONE, NoiseLevel, Sampler, _dpm_solver
 
 SHAPE = (8, 16)
 MODERN = DiffusionConfig(steps=400, prediction="velocity", learned_variance=False, zero_terminal_snr=True)
@@ -131,7 +131,8 @@ def test_dpm_solver_equals_diffusers(steps):
         shares = process.signal[scheduler.timesteps].sqrt(), (1 - process.signal[scheduler.timesteps]).sqrt()
         times = scheduler.timesteps / 4
         levels = [NoiseLevel(*map(float, values)) for values in zip(times, *shares, strict=True)]
-        *_, ours = _dpm_solver(process, predict, ExampleNoise([1, 2])((1, *SHAPE)), [*levels, MEL_ALONE])
+        levels.append(MEL_ALONE)
+        *_, ours = Sampler(levels, _dpm_solver(process, predict, levels)).run(ExampleNoise([1, 2])((1, *SHAPE)))
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3)
 
 

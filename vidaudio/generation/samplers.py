@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -74,6 +74,53 @@ class ExampleNoise:
         return torch.stack(drawn).to(self._device)
 
 
+@dataclass(frozen=True)
+class NoiseLevel:
+    """A point on the way from noise to a mel.
+
+    Attributes:
+        time: What the network is told, between 0 and 1000.
+        amplitude: What the mel is multiplied with (alpha).
+        spread: What the noise is multiplied with (sigma).
+    """
+
+    time: float
+    amplitude: float
+    spread: float
+
+    @property
+    def log_snr(self) -> float:
+        """Return half the logarithm of signal to noise (lambda): -inf for noise alone, inf for a mel alone."""
+        if not self.amplitude or not self.spread:
+            return math.inf if self.amplitude else -math.inf
+        return math.log(self.amplitude / self.spread)
+
+
+MEL_ALONE = NoiseLevel(0.0, 1.0, 0.0)
+
+# A step from one level to the next: the noisy mels at a level and the level's number to those at the next level.
+Step = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A sampler that is ready to run: its levels, and the step from each level to the next.
+
+    Attributes:
+        levels: Levels from noise on; the last is the mel alone.
+        step: Makes the step from a level, given by its number, to the next one.
+    """
+
+    levels: Sequence[NoiseLevel]
+    step: Step
+
+    def run(self, noisy: Tensor, first: int = 0) -> Iterator[Tensor]:
+        """Yield the mels after each step from the level `first` on, where `noisy` is."""
+        for number in range(first, len(self.levels) - 1):
+            noisy = self.step(noisy, number)
+            yield noisy
+
+
 def sample(
     process: Process,
     predict: Predictor,
@@ -107,23 +154,46 @@ def iterate(
     process: Process, predict: Predictor, noise: ExampleNoise, shape: tuple[int, int], config: SamplerConfig
 ) -> Iterator[Tensor]:
     """Yield the noisy mels after each step of a sampler; see `sample`."""
-    start = noise((1, *shape))
+    sampler = make_sampler(process, predict, noise, config)
+    return sampler.run(noise((1, *shape)))
+
+
+def make_sampler(process: Process, predict: Predictor, noise: ExampleNoise, config: SamplerConfig) -> Sampler:
+    """Return a sampler's levels and its step.
+
+    Raises:
+        UsageError: When the sampler does not fit the process, or the number of steps is out of range.
+    """
+    levels = sampler_levels(process, config)
+    if isinstance(process, Flow):
+        return Sampler(levels, _euler(predict, levels))
+    if config.name == "ancestral":
+        return Sampler(levels, _ancestral(process.respaced(_numbers(process, config)), predict, noise))
+    if config.name == "ddim":
+        return Sampler(levels, _ddim(process, predict, levels, noise, config.eta))
+    return Sampler(levels, _dpm_solver(process, predict, levels))
+
+
+def sampler_levels(process: Process, config: SamplerConfig) -> list[NoiseLevel]:
+    """Return the levels of a sampler, from noise on, and the mel alone at the end.
+
+    Raises:
+        UsageError: When the sampler does not fit the process, or the number of steps is out of range.
+    """
     if isinstance(process, Flow):
         if config.name not in (None, "euler"):
             raise UsageError(f"the sampler {config.name} is for diffusion; this generator was trained by flow matching")
         _check_count(config.steps, MOST_FLOW_STEPS)
-        return _euler(predict, start, config.steps)
+        times = [1 - step / config.steps for step in range(config.steps)]
+        return [*(NoiseLevel(TIME_SCALE * time, 1 - time, time) for time in times), MEL_ALONE]
     if config.name == "euler":
         raise UsageError("the sampler euler is for flow matching; this generator was trained by diffusion")
     _check_count(config.steps, process.config.steps)
     if config.name == "ancestral":
         if config.spacing == "log_snr":
             raise UsageError("ancestral sampling makes steps of the process: their spacing is even or trailing")
-        return _ancestral(process.respaced(_numbers(process, config)), predict, start, noise)
-    levels = noise_levels(process, config)
-    if config.name == "ddim":
-        return _ddim(process, predict, start, levels, noise, config.eta)
-    return _dpm_solver(process, predict, start, levels)
+        return noise_levels(process, replace(config, spacing=config.spacing or "even"))
+    return noise_levels(process, config)
 
 
 def _check_count(steps: int, most: int) -> None:
@@ -134,31 +204,6 @@ def _check_count(steps: int, most: int) -> None:
 def _numbers(process: Diffusion, config: SamplerConfig) -> list[int]:
     choose = trailing_steps if config.spacing == "trailing" else even_steps
     return choose(process.config.steps, config.steps)
-
-
-@dataclass(frozen=True)
-class NoiseLevel:
-    """A point on the way from noise to a mel.
-
-    Attributes:
-        time: What the network is told, between 0 and 1000.
-        amplitude: What the mel is multiplied with (alpha).
-        spread: What the noise is multiplied with (sigma).
-    """
-
-    time: float
-    amplitude: float
-    spread: float
-
-    @property
-    def log_snr(self) -> float:
-        """Return half the logarithm of signal to noise (lambda): -inf for noise alone, inf for a mel alone."""
-        if not self.amplitude or not self.spread:
-            return math.inf if self.amplitude else -math.inf
-        return math.log(self.amplitude / self.spread)
-
-
-MEL_ALONE = NoiseLevel(0.0, 1.0, 0.0)
 
 
 def noise_levels(process: Diffusion, config: SamplerConfig) -> list[NoiseLevel]:
@@ -193,64 +238,71 @@ def _even_in_log_snr(signal: np.ndarray, count: int) -> tuple[np.ndarray, np.nda
     return numbers, shares
 
 
-def _clean(process: Diffusion, predict: Predictor, noisy: Tensor, level: NoiseLevel) -> Tensor:
+def clean_mel(process: Diffusion, predict: Predictor, noisy: Tensor, level: NoiseLevel) -> Tensor:
     """Return the clean mel that a network predicts at a level, clipped to [-1, 1]."""
     times = torch.full((len(noisy),), level.time, dtype=noisy.dtype, device=noisy.device)
     prediction, _ = process.parts(predict(noisy, times))
     return process.clean_at(prediction, noisy, level.amplitude, level.spread).clamp(-1, 1)
 
 
-def _ancestral(process: Diffusion, predict: Predictor, noisy: Tensor, noise: ExampleNoise) -> Iterator[Tensor]:
-    for step in reversed(range(process.steps)):
-        steps = torch.full((len(noisy),), step, device=noisy.device)
+def _ancestral(process: Diffusion, predict: Predictor, noise: ExampleNoise) -> Step:
+    def step(noisy: Tensor, number: int) -> Tensor:
+        left = process.steps - 1 - number
+        steps = torch.full((len(noisy),), left, device=noisy.device)
         prediction, share = process.parts(predict(noisy, process.times[steps].to(noisy.dtype)))
         mel, log_variance = (
             process.clean(prediction, noisy, steps).clamp(-1, 1),
             process.log_variance(share, steps, noisy),
         )
         noisy = process.posterior_mean(mel, noisy, steps)
-        if step:
+        if left:
             noisy = noisy + (0.5 * log_variance).exp() * noise(noisy.shape[1:])
-        yield noisy
+        return noisy
+
+    return step
 
 
 def _ddim(
-    process: Diffusion,
-    predict: Predictor,
-    noisy: Tensor,
-    levels: Sequence[NoiseLevel],
-    noise: ExampleNoise,
-    eta: float,
-) -> Iterator[Tensor]:
-    for level, after in itertools.pairwise(levels):
-        mel = _clean(process, predict, noisy, level)
+    process: Diffusion, predict: Predictor, levels: Sequence[NoiseLevel], noise: ExampleNoise, eta: float
+) -> Step:
+    def step(noisy: Tensor, number: int) -> Tensor:
+        level, after = levels[number], levels[number + 1]
+        mel = clean_mel(process, predict, noisy, level)
         beta = 1 - (level.amplitude / after.amplitude) ** 2
         added = eta * after.spread / level.spread * math.sqrt(beta)
         direction = math.sqrt(max(after.spread**2 - added**2, 0.0))
         noisy = after.amplitude * mel + (noisy - level.amplitude * mel) * (direction / level.spread)
         if added:
             noisy = noisy + added * noise(noisy.shape[1:])
-        yield noisy
+        return noisy
+
+    return step
 
 
-def _dpm_solver(
-    process: Diffusion, predict: Predictor, noisy: Tensor, levels: Sequence[NoiseLevel]
-) -> Iterator[Tensor]:
-    last_mel, last_distance = None, math.inf
-    for level, after in itertools.pairwise(levels):
-        mel = _clean(process, predict, noisy, level)
-        distance = after.log_snr - level.log_snr
+def _dpm_solver(process: Diffusion, predict: Predictor, levels: Sequence[NoiseLevel]) -> Step:
+    # Clean mels that were predicted at the last levels, by the level's number. A step that is made again replaces its
+    # own.
+    predicted: dict[int, Tensor] = {}
+    distances = [after.log_snr - level.log_snr for level, after in itertools.pairwise(levels)]
+
+    def step(noisy: Tensor, number: int) -> Tensor:
+        level, after = levels[number], levels[number + 1]
+        mel = predicted[number] = clean_mel(process, predict, noisy, level)
+        last = predicted.get(number - 1)
+        predicted.pop(number - 2, None)
         moved = mel
-        if last_mel is not None and math.isfinite(distance) and math.isfinite(last_distance):
-            moved = mel + (mel - last_mel) * (0.5 * distance / last_distance)
+        if last is not None and math.isfinite(distances[number]) and math.isfinite(distances[number - 1]):
+            moved = mel + (mel - last) * (0.5 * distances[number] / distances[number - 1])
         ratio = after.spread / level.spread
-        noisy = ratio * noisy + (after.amplitude - ratio * level.amplitude) * moved
-        last_mel, last_distance = mel, distance
-        yield noisy
+        return ratio * noisy + (after.amplitude - ratio * level.amplitude) * moved
+
+    return step
 
 
-def _euler(predict: Predictor, noisy: Tensor, steps: int) -> Iterator[Tensor]:
-    for step in range(steps):
-        times = torch.full((len(noisy),), (1 - step / steps) * TIME_SCALE, dtype=noisy.dtype, device=noisy.device)
-        noisy = noisy - predict(noisy, times) / steps
-        yield noisy
+def _euler(predict: Predictor, levels: Sequence[NoiseLevel]) -> Step:
+    def step(noisy: Tensor, number: int) -> Tensor:
+        level, after = levels[number], levels[number + 1]
+        times = torch.full((len(noisy),), level.time, dtype=noisy.dtype, device=noisy.device)
+        return noisy - (level.spread - after.spread) * predict(noisy, times)
+
+    return step
