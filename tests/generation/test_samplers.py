@@ -33,22 +33,39 @@ def share_at(process: Diffusion, times: torch.Tensor) -> torch.Tensor:
     return torch.sigmoid(2 * mixed).reshape(-1, 1, 1, 1)
 
 
-def oracle(process: Diffusion | Flow, clean: torch.Tensor):
-    """Return a network that knows the clean mel, and predicts the true noise in whatever it is shown."""
+def network_that_finds(process: Diffusion | Flow, find):
+    """Return a network whose predictions mean the mels that `find` makes of noisy mel, amplitude and spread."""
 
     def predict(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
         if isinstance(process, Flow):
-            return (noisy - clean) / (times / 1000).reshape(-1, 1, 1, 1)
+            spread = (times / 1000).reshape(-1, 1, 1, 1)
+            return (noisy - find(noisy, 1 - spread, spread)) / spread
         share = share_at(process, times)
+        clean = find(noisy, share.sqrt(), (1 - share).sqrt())
         noise = (noisy - share.sqrt() * clean) / (1 - share).sqrt()
         if process.config.prediction == "velocity":
             noise = share.sqrt() * noise - (1 - share).sqrt() * clean
         output = noise.float()
         if process.config.learned_variance:
-            output = torch.cat([output, torch.zeros_like(output)], 1)
+            output = torch.cat([output, torch.full_like(output, -1.0)], 1)
         return output
 
     return predict
+
+
+def oracle(process: Diffusion | Flow, clean: torch.Tensor):
+    """Return a network that knows the clean mel, and predicts the true noise in whatever it is shown."""
+    return network_that_finds(process, lambda noisy, amplitude, spread: clean)
+
+
+def gaussian_network(process: Diffusion | Flow, mean: float | torch.Tensor, deviation: float | torch.Tensor):
+    """Return the best possible network for mels whose numbers are independent normal ones."""
+
+    def find(noisy: torch.Tensor, amplitude: torch.Tensor, spread: torch.Tensor) -> torch.Tensor:
+        gain = amplitude * deviation**2 / (amplitude**2 * deviation**2 + spread**2)
+        return mean + gain * (noisy - amplitude * mean)
+
+    return network_that_finds(process, find)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 25, 100])
@@ -74,19 +91,6 @@ def test_given_the_true_noise_the_true_mel_comes_back(process, name, spacing, et
     found = sample(process, oracle(process, clean), ExampleNoise([1, 2, 3]), SHAPE, config)
     # The last step's own noise is so small that float32 leaves 1e-3 of a mel in [-1, 1].
     torch.testing.assert_close(found, clean, rtol=0, atol=2e-3)
-
-
-def gaussian_network(process: Diffusion, mean: float, spread: float):
-    """Return the best possible network for mels whose numbers are independent normal ones."""
-
-    def predict(noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
-        share = share_at(process, times)
-        amplitude, sigma = share.sqrt(), (1 - share).sqrt()
-        variance = amplitude**2 * spread**2 + sigma**2
-        noise = sigma * (noisy - amplitude * mean) / variance
-        return torch.cat([noise, torch.full_like(noise, -1.0)], 1)
-
-    return predict
 
 
 @pytest.mark.parametrize("deviation", [0.1, 0.03])

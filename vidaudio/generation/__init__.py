@@ -14,11 +14,13 @@ _HOMES = {
     "diffusion": ("Diffusion", "DiffusionConfig", "cosine_betas", "even_steps", "trailing_steps", "zero_terminal"),
     "discriminators": ("DiscriminatorConfig", "Discriminators"),
     "distances": ("mel_distance", "stft_distance"),
+    "editing": ("Edit", "sample_edit"),
     "flow": ("Flow", "FlowConfig"),
     "griffinlim": ("griffin_lim",),
     "guidance": ("Guidance", "guided"),
     "mel": ("MelConfig", "MelFrontEnd"),
     "samplers": ("ExampleNoise", "SamplerConfig", "sample"),
+    "spans": ("blend", "frames_of_spans"),
     "vocoder": ("Vocoder", "VocoderConfig"),
     "vocoder_losses": ("VocoderLossConfig", "VocoderLosses"),
 }
