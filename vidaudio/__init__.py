@@ -102,6 +102,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "separate_long": "vidaudio.separation",
     # Generation.
     "ExportedGenerator": "vidaudio.tasks.generation.diffusers_export",
+    "EditOptions": "vidaudio.tasks.generation.source",
     "GenerateOptions": "vidaudio.tasks.generation.generate",
     "GenerationQuery": "vidaudio.tasks.generation.generate",
     "GenerationRecipe": "vidaudio.tasks.generation.recipe",
@@ -192,6 +193,7 @@ if TYPE_CHECKING:
     from vidaudio.tasks.generation.diffusers_export import ExportedGenerator, export_generator
     from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, GenerationResult, generate
     from vidaudio.tasks.generation.recipe import GenerationRecipe
+    from vidaudio.tasks.generation.source import EditOptions
     from vidaudio.tasks.registry import load_train_recipe, train
     from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
     from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate

@@ -179,6 +179,20 @@ def generate(
         Path | None,
         typer.Option(help="An earlier or smaller copy to move away from, instead of from no query (autoguidance)."),
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A sound file or a video whose sound is to be changed."),
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How much of the sound is changed, up to 1: all; by default 0.6.")
+    ] = None,
+    inpaint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="BEGIN:END", help="Seconds of the sound that are made anew, the rest stays; repeatable."),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option("--inpaint-repeats", help="Makes each step so often, for parts that agree better.")
+    ] = 1,
     encoder_weights: EncoderWeights = None,
     gap: GapOption = None,
     quiet: Quiet = False,
@@ -189,9 +203,15 @@ def generate(
     from vidaudio.generation.samplers import SAMPLERS
     from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery
     from vidaudio.tasks.generation.generate import generate as run_generation
+    from vidaudio.tasks.generation.source import EditOptions, parse_span
 
     if sampler is not None and sampler not in SAMPLERS:
         raise UsageError(f"there is no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
+    edit = None
+    if source is not None:
+        edit = EditOptions(source, strength, tuple(map(parse_span, inpaint or ())), repeats)
+    elif strength is not None or inpaint or repeats != 1:
+        raise UsageError("--strength and --inpaint say how a sound is changed, and none is named: --from sound.wav")
     done = run_generation(
         GenerationQuery(words=words, images=image or (), video=video, without=without),
         out,
@@ -209,6 +229,7 @@ def generate(
             gap=gap,
             encoder_weights=encoder_weights,
             vocoder=vocoder,
+            edit=edit,
         ),
         progress=not quiet,
     )

@@ -1,9 +1,9 @@
 """Editing: sampling that begins with the mel of an existing sound, or that keeps a part of it.
 
 A variation is noised a part of the way and denoised again (SDEdit, Meng et al., ICLR 2022). Inpainting replaces the
-known frames after every step by the known mel at that level of noise (RePaint, Lugmayr et al., CVPR 2022, eq. 8). It may
-make each step several times, and return to the level before in between, so that both parts agree (RePaint, section 4.2,
-with jumps of one step).
+known frames after every step by the known mel at that level of noise (RePaint, Lugmayr et al., CVPR 2022, eq. 8). Each
+step may be made several times, with a return to the level before in between, so that both parts agree (RePaint, section
+4.2, with jumps of one step).
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 import json
 
-import ffmpeg
 import numpy as np
 import pytest
 import soundfile
@@ -14,7 +13,6 @@ from vidaudio.errors import CheckpointError, EncoderError, GapError, MediaError,
 from vidaudio.generation import MelFrontEnd, griffin_lim
 from vidaudio.hashing import sha256_of
 from vidaudio.media.audio_files import read_sound
-from vidaudio.media.ffmpeg import run_ffmpeg
 from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, generate
 
 QUICK = {"steps": 3, "gap": "none"}
@@ -89,11 +87,9 @@ def test_pictures_lengths_and_unwanted_sounds(trained_generator, tmp_path):
     assert not np.array_equal(first, second)
 
 
-def test_a_video_gets_its_new_sound(trained_generator, tmp_path):
-    video = tmp_path / "clip.mp4"
-    picture, silence = (ffmpeg.input(source, f="lavfi", t=2) for source in ("testsrc=size=64x64:rate=10", "anullsrc"))
-    run_ffmpeg(ffmpeg.output(picture, silence, str(video), vcodec="libx264", pix_fmt="yuv420p", acodec="aac"))
-    done = generate(GenerationQuery(video=video), tmp_path / "out", trained_generator, options=GenerateOptions(**QUICK))
+def test_a_video_gets_its_new_sound(trained_generator, small_video, tmp_path):
+    options = GenerateOptions(**QUICK)
+    done = generate(GenerationQuery(video=small_video), tmp_path / "out", trained_generator, options=options)
     assert done.sounds[0].video is not None
     made, heard = soundfile.read(done.sounds[0].path)[0], read_sound(done.sounds[0].video)
     level = np.sqrt(np.mean(heard.samples[:, : len(made)] ** 2)) / np.sqrt(np.mean(made**2))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -25,14 +24,15 @@ from vidaudio.media.audio_files import Sound, check_output, write_result
 from vidaudio.media.soundtrack import video_pictures
 from vidaudio.output_folder import output_folder
 from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
+from vidaudio.tasks.generation.lengths import MOST_SECONDS, nearest_frames
 from vidaudio.tasks.generation.sounds import SoundGenerator
+from vidaudio.tasks.generation.source import EditOptions, open_source
 from vidaudio.tasks.queries.encoders import CorpusQueries, open_images
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.vocoder.checkpoint import load_vocoder
 from vidaudio.training.checkpoint import best_device
 from vidaudio.training.spectrograms import draw_mels, pixels
 
-MOST_SECONDS = 120.0
 LONGEST_NAME = 60
 
 
@@ -91,6 +91,7 @@ class GenerateOptions:
         gap: Name or file of a method against the modality gap that words go through, or `none`.
         encoder_weights: Local weights of the encoder, used instead of the recorded place.
         vocoder: Vocoder that makes sound of the mels, see `load_vocoder`; None for Griffin-Lim.
+        edit: Existing sound to change; None to begin with noise alone. `seconds` then cuts or pads it.
     """
 
     count: int = 1
@@ -105,6 +106,7 @@ class GenerateOptions:
     gap: str | None = None
     encoder_weights: str | None = None
     vocoder: str | Path | None = None
+    edit: EditOptions | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.count <= 10_000:
@@ -198,6 +200,8 @@ def generate(
     query.check()
     if query.video is not None:
         check_output(Path(out) / "video.mp4", query.video)
+        if options.edit is not None:
+            raise UsageError("a video gets a new sound as a whole; to change a sound, ask in words or by pictures")
     if options.weaker is not None and query.without is not None:
         raise UsageError("--without and --weaker: guidance moves away from words or from a weaker copy, not from both")
     loaded = load_generator(checkpoint)
@@ -214,9 +218,12 @@ def generate(
     )
     sampler, guidance = _settings(loaded, options)
     seeds = range(options.seed, options.seed + options.count)
-    frames = _frames(loaded, options.seconds)
+    source = None
+    if options.edit is not None:
+        source = open_source(options.edit, generator.front_end, loaded.model.config.divisor, options.seconds)
+    edit = None if source is None else source.edit
     with output_folder(out) as folder:
-        steps = generator.blocks(len(seeds)) * sampler.steps
+        steps = generator.steps(len(seeds), sampler, edit)
         with tqdm(desc="generating", total=steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
             mels = generator.mels(
                 condition.expand(len(seeds), -1),
@@ -224,7 +231,8 @@ def generate(
                 sampler=sampler,
                 guidance=guidance,
                 negative=negative,
-                frames=frames,
+                frames=nearest_frames(loaded.recipe, options.seconds),
+                edit=edit,
                 on_step=bar.update,
             )
         rate = generator.front_end.config.sample_rate
@@ -234,6 +242,7 @@ def generate(
             "checkpoint_sha256": loaded.sha256,
             "steps_trained": loaded.step,
             **query.as_dict(),
+            **({} if source is None else source.as_dict()),
             "sampler": sampler.name or ("euler" if loaded.recipe.model.process.kind == "flow" else "dpm-solver++"),
             "steps": sampler.steps,
             "guidance": guidance.scale,
@@ -245,11 +254,11 @@ def generate(
         }
         sounds = []
         for seed, mel in zip(seeds, mels, strict=True):
-            samples = generator.sound(mel[None])[0].cpu().numpy()
+            made = generator.sound(mel[None])[0].cpu().numpy()
+            sound = Sound(made[None], rate, "PCM_16") if source is None else source.finish(made, rate)
             stem = folder / f"{query.name}-{seed}"
-            sounds.append(_written(stem, samples, rate, mel, {**facts, "seed": seed}, query.video))
-    seconds = generator.front_end.config.seconds(frames)
-    return GenerationResult(tuple(sounds), seconds, rate, generator.vocoder_name)
+            sounds.append(_written(stem, sound, mel, {**facts, "seed": seed}, query.video))
+    return GenerationResult(tuple(sounds), sound.seconds, sound.sample_rate, generator.vocoder_name)
 
 
 def _vectors(query: GenerationQuery, queries: CorpusQueries) -> tuple[Tensor, Tensor | None]:
@@ -272,31 +281,28 @@ def _settings(loaded: GeneratorCheckpoint, options: GenerateOptions) -> tuple[Sa
     return chosen.sampler_config(), chosen.guidance_config()
 
 
-def _frames(loaded: GeneratorCheckpoint, seconds: float | None) -> int:
-    """Return the frames of a sound: the multiple of the U-Net's divisor that is nearest to a length."""
-    if seconds is None:
-        return loaded.recipe.frames
-    data = loaded.recipe.data.model_copy(update={"window_seconds": seconds})
-    return loaded.recipe.model_copy(update={"data": data}).frames
-
-
-def _written(
-    stem: Path, samples: np.ndarray, rate: int, mel: Tensor, facts: dict[str, Any], video: str | Path | None
-) -> GeneratedSound:
+def _written(stem: Path, sound: Sound, mel: Tensor, facts: dict[str, Any], video: str | Path | None) -> GeneratedSound:
     """Write one sound, the picture of its mel and, for a video, the video with this sound."""
     described = json.dumps(facts, ensure_ascii=False)
     wav, png = (stem.with_name(stem.name + suffix) for suffix in (".wav", ".png"))
     try:
         with (
             atomic_write(wav) as temporary,
-            soundfile.SoundFile(name_for_c(temporary), "w", rate, 1, subtype="PCM_16", format="WAV") as file,
+            soundfile.SoundFile(
+                name_for_c(temporary),
+                "w",
+                sound.sample_rate,
+                len(sound.samples),
+                subtype=sound.subtype,
+                format="WAV",
+            ) as file,
         ):
             file.comment = described
             file.software = f"vidaudio {facts['vidaudio']}"
-            file.write(samples)
+            file.write(sound.samples.T)
         information = PngInfo()
         information.add_text("vidaudio", described)
-        drawn = pixels(draw_mels({stem.name: mel.cpu().numpy()}, len(samples) / rate))
+        drawn = pixels(draw_mels({stem.name: mel.cpu().numpy()}, sound.seconds))
         with atomic_write(png) as temporary:
             Image.fromarray(drawn).save(temporary, format="PNG", pnginfo=information)
     except (soundfile.LibsndfileError, OSError) as error:
@@ -304,5 +310,5 @@ def _written(
     written = None
     if video is not None:
         written = stem.with_name(stem.name + ".mp4")
-        write_result(written, Sound(samples[None], rate, "PCM_16"), video)
+        write_result(written, sound, video)
     return GeneratedSound(wav, png, written, facts["seed"])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vidaudio.generation import (
     Denoiser,
+    Edit,
     ExampleNoise,
     Guidance,
     MelFrontEnd,
@@ -22,7 +23,9 @@ from vidaudio.generation import (
     griffin_lim,
     guided,
     sample,
+    sample_edit,
 )
+from vidaudio.generation.editing import edit_steps
 from vidaudio.generation.griffinlim import ITERATIONS
 from vidaudio.generation.samplers import Process
 from vidaudio.tasks.generation.recipe import GenerationRecipe
@@ -79,6 +82,7 @@ class SoundGenerator:
         guidance: Guidance | None = None,
         negative: Tensor | None = None,
         frames: int | None = None,
+        edit: Edit | None = None,
         on_step: Callable[[], object] = lambda: None,
     ) -> Tensor:
         """Return mels in [-1, 1], `[N, bands, frames]`.
@@ -89,7 +93,8 @@ class SoundGenerator:
             sampler: Settings of the sampler; None for the recipe's.
             guidance: Settings of guidance; None for the recipe's.
             negative: Vector to move away from, `[D]`; None for no condition.
-            frames: Frames; None for those of training.
+            frames: Frames; None for those of training. Those of `edit` are its mel's.
+            edit: Mel to edit; None to begin with noise alone.
             on_step: Called after every step of a block.
 
         Raises:
@@ -101,14 +106,14 @@ class SoundGenerator:
             rows = [min(row, len(seeds) - 1) for row in range(first, first + self.block)]
             condition = fixed_length(conditions[rows]).to(self.device)
             unwanted = None if negative is None else fixed_length(negative).to(self.device).expand_as(condition)
-            mels = sample(
-                self.process,
-                guided(self.model, condition, settings, negative=unwanted, weaker=self.weaker),
-                ExampleNoise([seeds[row] for row in rows], self.device),
-                (self.front_end.config.bands, frames or self.recipe.frames),
-                sampler or self.recipe.sampling.sampler_config(),
-                on_step=on_step,
-            )
+            predict = guided(self.model, condition, settings, negative=unwanted, weaker=self.weaker)
+            noise = ExampleNoise([seeds[row] for row in rows], self.device)
+            config = sampler or self.recipe.sampling.sampler_config()
+            if edit is None:
+                shape = (self.front_end.config.bands, frames or self.recipe.frames)
+                mels = sample(self.process, predict, noise, shape, config, on_step=on_step)
+            else:
+                mels = sample_edit(self.process, predict, noise, edit, config, on_step=on_step)
             found.append(mels[: len(seeds) - first, 0])
         return torch.cat(found)
 
@@ -119,9 +124,15 @@ class SoundGenerator:
             return self.vocoder.name
         return f"Griffin-Lim, {ITERATIONS} iterations, since no vocoder was given"
 
-    def blocks(self, count: int) -> int:
-        """Return in how many blocks so many examples are computed."""
-        return -(-count // self.block)
+    def steps(self, count: int, sampler: SamplerConfig, edit: Edit | None = None) -> int:
+        """Return how many steps `mels` makes for so many examples, all blocks together.
+
+        Raises:
+            UsageError: When the sampler does not fit the generator.
+        """
+        blocks = -(-count // self.block)
+        strength, repeats = (1.0, 1) if edit is None else (edit.strength, edit.repeats)
+        return blocks * edit_steps(self.process, sampler, strength, repeats)
 
     @torch.inference_mode()
     def sound(self, mels: Tensor) -> Tensor:
