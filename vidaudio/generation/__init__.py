@@ -18,6 +18,7 @@ _HOMES = {
     "flow": ("Flow", "FlowConfig"),
     "griffinlim": ("griffin_lim",),
     "guidance": ("Guidance", "guided"),
+    "joint": ("WindowGroup", "joint_predictor"),
     "mel": ("MelConfig", "MelFrontEnd"),
     "samplers": ("ExampleNoise", "SamplerConfig", "sample"),
     "spans": ("blend", "frames_of_spans"),

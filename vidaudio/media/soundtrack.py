@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,13 +112,28 @@ def replace_soundtrack(video: str | Path, wav: Path, out: Path, suffix: str) -> 
         ) from error
 
 
-def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> list[Image.Image]:
-    """Return a video's pictures at 0, 1, 2 ... seconds, upright and square.
+@dataclass(frozen=True, slots=True)
+class VideoPictures:
+    """Pictures of a video, one per second.
+
+    Attributes:
+        images: The pictures, upright and square.
+        times: Time at which each is on screen, seconds from the video's time 0.
+        seconds: End of the last picture, seconds.
+    """
+
+    images: list[Image.Image]
+    times: list[float]
+    seconds: float
+
+
+def read_video_pictures(path: str | Path, size: int, *, most_seconds: float = float("inf")) -> VideoPictures:
+    """Return a video's pictures at 0, 1, 2 ... seconds.
 
     Args:
         path: Path of the video.
         size: Side of the pictures, pixels.
-        most: Maximum number of pictures, taken from the middle of the video; None means all.
+        most_seconds: Where reading ends; the video's length is then this.
 
     Raises:
         MediaError: When the file has no video, or none of its pictures can be decoded.
@@ -134,17 +150,33 @@ def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> l
             stream = container.streams[index]
             stream.thread_type = "AUTO"
             aspect = float(stream.sample_aspect_ratio or 1)
-            grid = FrameGrid(1.0, size, float("inf"), aspect if 0.1 < aspect < 10 else 1.0)
+            grid = FrameGrid(1.0, size, most_seconds, aspect if 0.1 < aspect < 10 else 1.0)
             zero, rate = float(start_time(container)), stream.guessed_rate
             for frame in _placed_frames(container, stream, line):
                 if frame.time is not None:
                     grid.push(frame, frame.time - zero, float(1 / rate) if rate else 0.04)
+                if grid.passed():
+                    break
             grid.finish()
     except (av.FFmpegError, OSError, ValueError) as error:
         raise MediaError(f"the pictures of {path} cannot be decoded ({_reason(error)})") from error
     if not grid.images:
         raise MediaError(f"no picture of {path} could be decoded")
-    images = [Image.fromarray(image) for image in grid.images]
+    return VideoPictures([Image.fromarray(image) for image in grid.images], grid.grid_seconds, grid.end_seconds)
+
+
+def video_pictures(path: str | Path, size: int, *, most: int | None = None) -> list[Image.Image]:
+    """Return a video's pictures at 0, 1, 2 ... seconds, upright and square.
+
+    Args:
+        path: Path of the video.
+        size: Side of the pictures, pixels.
+        most: Maximum number of pictures, taken from the middle of the video; None means all.
+
+    Raises:
+        MediaError: When the file has no video, or none of its pictures can be decoded.
+    """
+    images = read_video_pictures(path, size).images
     if most is None or most >= len(images):
         return images
     first = (len(images) - most) // 2

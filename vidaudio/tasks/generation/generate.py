@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import soundfile
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
@@ -21,12 +22,12 @@ from vidaudio.files import atomic_write, name_for_c
 from vidaudio.generation import Guidance, SamplerConfig
 from vidaudio.generation.samplers import SamplerName
 from vidaudio.media.audio_files import Sound, check_output, write_result
-from vidaudio.media.soundtrack import video_pictures
 from vidaudio.output_folder import output_folder
 from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
 from vidaudio.tasks.generation.lengths import MOST_SECONDS, nearest_frames
 from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.generation.source import EditOptions, open_source
+from vidaudio.tasks.generation.whole_video import VideoWindows, open_video
 from vidaudio.tasks.queries.encoders import CorpusQueries, open_images
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.vocoder.checkpoint import load_vocoder
@@ -43,7 +44,7 @@ class GenerationQuery:
     Attributes:
         words: Text that describes the sound.
         images: Image files that together show what sounds, instead of words.
-        video: Video whose middle picture shows what sounds, instead of words.
+        video: Video to make the sound of, instead of words: each part sounds like the picture in its middle.
         without: Text that describes a sound to stay away from (a negative prompt).
     """
 
@@ -200,8 +201,7 @@ def generate(
     query.check()
     if query.video is not None:
         check_output(Path(out) / "video.mp4", query.video)
-        if options.edit is not None:
-            raise UsageError("a video gets a new sound as a whole; to change a sound, ask in words or by pictures")
+        _check_video_options(options)
     if options.weaker is not None and query.without is not None:
         raise UsageError("--without and --weaker: guidance moves away from words or from a weaker copy, not from both")
     loaded = load_generator(checkpoint)
@@ -209,8 +209,9 @@ def generate(
     weaker = None if options.weaker is None else load_weaker(options.weaker, loaded)
     queries = CorpusQueries(loaded.encoder, loaded.recipe.query, options.encoder_weights)
     queries.gap = trained_gap(loaded, options.gap)
-    condition, negative = _vectors(query, queries)
-    if condition.shape[-1] != loaded.model.config.condition_dimensions:
+    windows = None if query.video is None else _video_windows(query.video, loaded, queries)
+    conditions, negative = _vectors(query, queries, windows)
+    if conditions.shape[-1] != loaded.model.config.condition_dimensions:
         raise EncoderError(f"the encoder's vectors do not fit the generator {loaded.path}")
     device = best_device()
     generator = SoundGenerator(
@@ -223,54 +224,84 @@ def generate(
         source = open_source(options.edit, generator.front_end, loaded.model.config.divisor, options.seconds)
     edit = None if source is None else source.edit
     with output_folder(out) as folder:
-        steps = generator.steps(len(seeds), sampler, edit)
+        steps = generator.steps(len(seeds), sampler, edit, windows)
         with tqdm(desc="generating", total=steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
-            mels = generator.mels(
-                condition.expand(len(seeds), -1),
-                seeds,
-                sampler=sampler,
-                guidance=guidance,
-                negative=negative,
-                frames=nearest_frames(loaded.recipe, options.seconds),
-                edit=edit,
-                on_step=bar.update,
-            )
+            settings: dict[str, Any] = {"sampler": sampler, "guidance": guidance, "negative": negative}
+            settings["on_step"] = bar.update
+            if windows is not None:
+                mels = generator.joint_mels(conditions, windows, seeds, **settings)
+            else:
+                frames = nearest_frames(loaded.recipe, options.seconds)
+                conditions = conditions.expand(len(seeds), -1)
+                mels = generator.mels(conditions, seeds, frames=frames, edit=edit, **settings)
         rate = generator.front_end.config.sample_rate
-        facts = {
-            "vidaudio": __version__,
-            "system": loaded.recipe.system,
-            "checkpoint_sha256": loaded.sha256,
-            "steps_trained": loaded.step,
-            **query.as_dict(),
-            **({} if source is None else source.as_dict()),
-            "sampler": sampler.name or ("euler" if loaded.recipe.model.process.kind == "flow" else "dpm-solver++"),
-            "steps": sampler.steps,
-            "guidance": guidance.scale,
-            **({"vocoder": "griffin-lim"} if vocoder is None else {"vocoder_sha256": vocoder.sha256}),
-            "guidance_interval": list(guidance.interval),
-            "guidance_rescale": guidance.rescale,
-            **({} if weaker is None else {"weaker_sha256": weaker.sha256}),
-            "gap": queries.gap.ask.name if query.words is not None and queries.gap.ask is not None else "none",
-        }
+        facts = _facts(loaded, query, queries, sampler, guidance)
+        facts |= {} if source is None else source.as_dict()
+        facts |= {} if windows is None else {"windows": len(windows.starts)}
+        facts |= {"vocoder": "griffin-lim"} if vocoder is None else {"vocoder_sha256": vocoder.sha256}
+        facts |= {} if weaker is None else {"weaker_sha256": weaker.sha256}
         sounds = []
         for seed, mel in zip(seeds, mels, strict=True):
             made = generator.sound(mel[None])[0].cpu().numpy()
-            sound = Sound(made[None], rate, "PCM_16") if source is None else source.finish(made, rate)
+            if source is not None:
+                sound = source.finish(made, rate)
+            else:
+                sound = Sound(made[None, : None if windows is None else windows.samples], rate, "PCM_16")
             stem = folder / f"{query.name}-{seed}"
             sounds.append(_written(stem, sound, mel, {**facts, "seed": seed}, query.video))
     return GenerationResult(tuple(sounds), sound.seconds, sound.sample_rate, generator.vocoder_name)
 
 
-def _vectors(query: GenerationQuery, queries: CorpusQueries) -> tuple[Tensor, Tensor | None]:
-    """Return the condition `[D]`, and the one to stay away from or None."""
+def _facts(
+    loaded: GeneratorCheckpoint,
+    query: GenerationQuery,
+    queries: CorpusQueries,
+    sampler: SamplerConfig,
+    guidance: Guidance,
+) -> dict[str, Any]:
+    """Return what makes the sounds, but for their seeds; plain JSON values."""
+    return {
+        "vidaudio": __version__,
+        "system": loaded.recipe.system,
+        "checkpoint_sha256": loaded.sha256,
+        "steps_trained": loaded.step,
+        **query.as_dict(),
+        "sampler": sampler.name or ("euler" if loaded.recipe.model.process.kind == "flow" else "dpm-solver++"),
+        "steps": sampler.steps,
+        "guidance": guidance.scale,
+        "guidance_interval": list(guidance.interval),
+        "guidance_rescale": guidance.rescale,
+        "gap": queries.gap.ask.name if query.words is not None and queries.gap.ask is not None else "none",
+    }
+
+
+def _check_video_options(options: GenerateOptions) -> None:
+    if options.edit is not None:
+        raise UsageError("a video gets a new sound as a whole; to change a sound, ask in words or by pictures")
+    if options.seconds is not None:
+        raise UsageError("--seconds and --video: the sound of a video is as long as the video; leave --seconds out")
+
+
+def _video_windows(video: str | Path, loaded: GeneratorCheckpoint, queries: CorpusQueries) -> VideoWindows:
+    recipe = loaded.recipe
+    config, divisor = recipe.model.mel.config(), loaded.model.config.divisor
+    return open_video(video, queries.image_size, config, recipe.frames, divisor)
+
+
+def _vectors(
+    query: GenerationQuery, queries: CorpusQueries, windows: VideoWindows | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the condition of each window of a video or the one of all sounds, `[W, D]`, and the unwanted or None."""
     if query.words is not None:
-        condition = queries.encode_text(query.words)
+        conditions = queries.encode_text(query.words)[None]
     elif query.images:
-        condition = queries.encode_images(open_images(query.images))
+        conditions = queries.encode_images(open_images(query.images))[None]
     else:
-        assert query.video is not None, "see `GenerationQuery.check`"
-        condition = queries.encode_images(video_pictures(query.video, queries.image_size, most=1))
-    return condition, None if query.without is None else queries.encode_text(query.without)
+        assert windows is not None, "see `GenerationQuery.check`"
+        # Windows may share a picture, which then has the same vector.
+        of_picture = {id(picture): queries.encode_images([picture]) for picture in windows.pictures}
+        conditions = torch.stack([of_picture[id(picture)] for picture in windows.pictures])
+    return conditions, None if query.without is None else queries.encode_text(query.without)
 
 
 def _settings(loaded: GeneratorCheckpoint, options: GenerateOptions) -> tuple[SamplerConfig, Guidance]:

@@ -27,8 +27,12 @@ from vidaudio.generation import (
 )
 from vidaudio.generation.editing import edit_steps
 from vidaudio.generation.griffinlim import ITERATIONS
+from vidaudio.generation.guidance import Predictor
+from vidaudio.generation.joint import WindowGroup, joint_predictor
 from vidaudio.generation.samplers import Process
+from vidaudio.separation.overlap_add import crossfade
 from vidaudio.tasks.generation.recipe import GenerationRecipe
+from vidaudio.tasks.generation.whole_video import VideoWindows
 from vidaudio.tasks.vocoder.checkpoint import VocoderCheckpoint
 
 # Examples that are computed together on a GPU.
@@ -100,13 +104,10 @@ class SoundGenerator:
         Raises:
             UsageError: When the sampler does not fit the generator.
         """
-        settings = guidance or self.recipe.sampling.guidance_config()
         found = []
         for first in range(0, len(seeds), self.block):
             rows = [min(row, len(seeds) - 1) for row in range(first, first + self.block)]
-            condition = fixed_length(conditions[rows]).to(self.device)
-            unwanted = None if negative is None else fixed_length(negative).to(self.device).expand_as(condition)
-            predict = guided(self.model, condition, settings, negative=unwanted, weaker=self.weaker)
+            predict = self._predictor(conditions[rows], guidance, negative)
             noise = ExampleNoise([seeds[row] for row in rows], self.device)
             config = sampler or self.recipe.sampling.sampler_config()
             if edit is None:
@@ -124,15 +125,65 @@ class SoundGenerator:
             return self.vocoder.name
         return f"Griffin-Lim, {ITERATIONS} iterations, since no vocoder was given"
 
-    def steps(self, count: int, sampler: SamplerConfig, edit: Edit | None = None) -> int:
-        """Return how many steps `mels` makes for so many examples, all blocks together.
+    @torch.inference_mode()
+    def joint_mels(
+        self,
+        conditions: Tensor,
+        windows: VideoWindows,
+        seeds: Sequence[int],
+        *,
+        sampler: SamplerConfig | None = None,
+        guidance: Guidance | None = None,
+        negative: Tensor | None = None,
+        on_step: Callable[[], object] = lambda: None,
+    ) -> Tensor:
+        """Return mels in [-1, 1] of overlapping windows that are denoised jointly, `[N, bands, frames]`.
+
+        Args:
+            conditions: Vector of each window, `[W, D]`.
+            windows: Places of the windows.
+            seeds: Seed of each example.
+            sampler: Settings of the sampler; None for the recipe's.
+            guidance: Settings of guidance; None for the recipe's.
+            negative: Vector to move away from, `[D]`; None for no condition.
+            on_step: Called after every step of an example.
 
         Raises:
             UsageError: When the sampler does not fit the generator.
         """
-        blocks = -(-count // self.block)
+        groups = [
+            WindowGroup(
+                self._predictor(conditions[first : first + self.block], guidance, negative),
+                windows.starts[first : first + self.block],
+            )
+            for first in range(0, len(windows.starts), self.block)
+        ]
+        predict = joint_predictor(groups, crossfade(windows.window).to(self.device), windows.frames)
+        config = sampler or self.recipe.sampling.sampler_config()
+        shape = (self.front_end.config.bands, windows.frames)
+        found = [
+            sample(self.process, predict, ExampleNoise([seed], self.device), shape, config, on_step=on_step)
+            for seed in seeds
+        ]
+        return torch.cat(found)[:, 0]
+
+    def _predictor(self, conditions: Tensor, guidance: Guidance | None, negative: Tensor | None) -> Predictor:
+        condition = fixed_length(conditions).to(self.device)
+        unwanted = None if negative is None else fixed_length(negative).to(self.device).expand_as(condition)
+        settings = guidance or self.recipe.sampling.guidance_config()
+        return guided(self.model, condition, settings, negative=unwanted, weaker=self.weaker)
+
+    def steps(
+        self, count: int, sampler: SamplerConfig, edit: Edit | None = None, windows: VideoWindows | None = None
+    ) -> int:
+        """Return how many steps `mels` or `joint_mels` makes for so many examples.
+
+        Raises:
+            UsageError: When the sampler does not fit the generator.
+        """
+        block = self.block if windows is None else 1
         strength, repeats = (1.0, 1) if edit is None else (edit.strength, edit.repeats)
-        return blocks * edit_steps(self.process, sampler, strength, repeats)
+        return -(-count // block) * edit_steps(self.process, sampler, strength, repeats)
 
     @torch.inference_mode()
     def sound(self, mels: Tensor) -> Tensor:
