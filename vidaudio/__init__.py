@@ -108,12 +108,14 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "GenerationRecipe": "vidaudio.tasks.generation.recipe",
     "GenerationResult": "vidaudio.tasks.generation.generate",
     "GeneratorCheckpoint": "vidaudio.tasks.generation.checkpoint",
+    "GeneratorSeparationOptions": "vidaudio.tasks.generation.separate",
     "VocoderCheckpoint": "vidaudio.tasks.vocoder.checkpoint",
     "VocoderRecipe": "vidaudio.tasks.vocoder.recipe",
     "export_generator": "vidaudio.tasks.generation.diffusers_export",
     "generate": "vidaudio.tasks.generation.generate",
     "load_generator": "vidaudio.tasks.generation.checkpoint",
     "load_vocoder": "vidaudio.tasks.vocoder.checkpoint",
+    "separate_with_generator": "vidaudio.tasks.generation.separate",
     # Search.
     "SearchHit": "vidaudio.clip_search.search",
     "SearchQuery": "vidaudio.clip_search.query",
@@ -193,6 +195,7 @@ if TYPE_CHECKING:
     from vidaudio.tasks.generation.diffusers_export import ExportedGenerator, export_generator
     from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, GenerationResult, generate
     from vidaudio.tasks.generation.recipe import GenerationRecipe
+    from vidaudio.tasks.generation.separate import GeneratorSeparationOptions, separate_with_generator
     from vidaudio.tasks.generation.source import EditOptions
     from vidaudio.tasks.registry import load_train_recipe, train
     from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint

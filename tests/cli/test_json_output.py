@@ -189,6 +189,9 @@ def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip
     edit = ("--from", mixture, "--inpaint", "0.5:1", "--steps", 2, "--gap", "none")
     made = answer("generate", "low", *edit, "--checkpoint", tmp_path / "sonic", "-o", tmp_path / "edited")
     assert made["sample_rate"] == 22_050
+    further = ("--method", "generator", "--mixture", "low and high", "--steps", 2, "--gap", "none")
+    asked = (mixture, "--query", "low", *further, "--checkpoint", tmp_path / "sonic", "-o", tmp_path / "low.wav")
+    assert answer("separate", *asked)["sample_rate"] == 22_050
     sounds = tmp_path / "report" / "sounds"
     systems = f"text={sounds / 'text'}", f"image={sounds / 'image'}"
     made = answer("listening-test", *systems, "--kind", "mos", "-o", tmp_path / "page.html")

@@ -156,7 +156,10 @@ def evaluate(
         "--clips": clips,
         "--listening": listening,
     }
-    if family_of(runs[0]).__name__ == "GenerationTask":
+    family = family_of(runs[0])
+    if family == "vocoder":
+        raise typer.BadParameter("a vocoder is judged by its validation, and with a generator: --vocoder RUN")
+    if family == "generation":
         others = {
             "--interference-data": interference_data,
             "--targets": targets,

@@ -117,31 +117,72 @@ def separate(
     threshold: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Make the mask binary; soft by default.")
     ] = None,
+    method: Annotated[
+        str | None, typer.Option(help="separator or generator; what the checkpoint is of by default.")
+    ] = None,
+    mixture_words: Annotated[
+        str | None, typer.Option("--mixture", help="With a generator: what the mixture is, in words.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="With a generator: steps there and back.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="With a generator: how much the query counts, 1.")] = None,
+    render: Annotated[
+        bool, typer.Option("--render", help="With a generator: write its own sound, not the masked mixture.")
+    ] = False,
     encoder_weights: EncoderWeights = None,
     gap: GapOption = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Extract the sound that words, a picture or a video describe from a sound file or a video."""
+    from vidaudio.errors import UsageError
+    from vidaudio.tasks.registry import METHODS, separation_method
     from vidaudio.tasks.separation.separate import SoundQuery
     from vidaudio.tasks.separation.separate import separate as run_separation
 
-    done = run_separation(
-        mixture,
-        out,
-        checkpoint,
-        query=SoundQuery(
-            words=query or (),
-            without=without or (),
-            images=image or (),
-            video=query_video,
-            video_span="whole" if whole_video else "middle",
-        ),
-        threshold=threshold,
-        encoder_weights=encoder_weights,
-        gap=gap,
-        progress=not quiet,
+    asked = SoundQuery(
+        words=query or (),
+        without=without or (),
+        images=image or (),
+        video=query_video,
+        video_span="whole" if whole_video else "middle",
     )
+    named = next((name for name in METHODS if name == method), None)
+    if method is not None and named is None:
+        raise UsageError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
+    if separation_method(checkpoint, named) == "generator":
+        from vidaudio.tasks.generation.separate import GeneratorSeparationOptions, separate_with_generator
+
+        done = separate_with_generator(
+            mixture,
+            out,
+            checkpoint,
+            query=asked,
+            options=GeneratorSeparationOptions(
+                steps=steps,
+                guidance=1.0 if guidance is None else guidance,
+                mixture=mixture_words,
+                threshold=threshold,
+                render=render,
+                gap=gap,
+                encoder_weights=encoder_weights,
+            ),
+            progress=not quiet,
+        )
+    else:
+        given = {"--mixture": mixture_words, "--steps": steps, "--guidance": guidance, "--render": render or None}
+        wrong = [name for name, value in given.items() if value is not None]
+        if wrong:
+            raise UsageError(f"{wrong[0]} is for generators, and {checkpoint} is a separator; leave it out")
+        done = run_separation(
+            mixture,
+            out,
+            checkpoint,
+            query=asked,
+            threshold=threshold,
+            encoder_weights=encoder_weights,
+            gap=gap,
+            progress=not quiet,
+        )
     typer.echo(json.dumps(done.as_dict(), indent=2) if as_json else str(done))
 
 

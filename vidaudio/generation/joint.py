@@ -2,7 +2,8 @@
 
 Overlapping windows of a noisy mel are predicted on their own, each with its own condition, and what they predict for a
 frame is averaged at every step (MultiDiffusion, Bar-Tal et al., ICML 2023, eq. 5). So neighbours agree long before the
-mel is clean, and no window has an end that could be heard.
+mel is clean, and no window has an end that could be heard. The paper averages the steps; they are linear in the
+predictions, apart from clipping.
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from vidaudio.config.recipes import check, load_values, override
-from vidaudio.errors import RecipeError
+from vidaudio.errors import CheckpointError, RecipeError
 from vidaudio.training.base import Data, TrainingTask
-from vidaudio.training.checkpoint import read_checkpoint, require_system
+from vidaudio.training.checkpoint import read_system
 from vidaudio.training.recipe import CommonRecipe
 from vidaudio.training.train import TrainResult, run_training
 
@@ -34,6 +34,11 @@ TASKS: dict[str, str] = {
     "clip_tta": _GENERATION,
     "bigvgan": _VOCODER,
 }
+Method = Literal["separator", "generator"]
+METHODS: tuple[Method, ...] = get_args(Method)
+_METHODS: dict[str, Method] = {"separation": "separator", "generation": "generator"}
+Family = Literal["separation", "generation", "vocoder"]
+_FAMILIES: dict[str, Family] = {_SEPARATION: "separation", _GENERATION: "generation", _VOCODER: "vocoder"}
 # System of a recipe that names none.
 DEFAULT_SYSTEM = "clipsep"
 
@@ -48,15 +53,36 @@ def task_type(system: str) -> type[TrainingTask]:
     return getattr(importlib.import_module(module), name)
 
 
-def family_of(checkpoint: str | Path) -> type[TrainingTask]:
-    """Return the class of the family that trained a checkpoint.
+def family_of(checkpoint: str | Path) -> Family:
+    """Return the family that trained a checkpoint.
 
     Raises:
         CheckpointError: When the checkpoint cannot be read, or its system is not known.
     """
-    _, described, file = read_checkpoint(checkpoint)
-    require_system(described, tuple(TASKS), "", file)
-    return task_type(described["system"])
+    system = read_system(checkpoint)
+    if system not in TASKS:
+        raise CheckpointError(f"{checkpoint} is of system {system!r}, which this version does not know")
+    return _FAMILIES[TASKS[system]]
+
+
+def separation_method(checkpoint: str | Path, asked: Method | None = None) -> Method:
+    """Return the method by which a checkpoint separates: a separator's masks, or a generator without training.
+
+    Args:
+        checkpoint: A run's folder or its weights file.
+        asked: Method that the user named; None for the checkpoint's.
+
+    Raises:
+        CheckpointError: When the checkpoint cannot be read, or separates by another method or not at all.
+    """
+    family = family_of(checkpoint)
+    if family not in _METHODS:
+        raise CheckpointError(f"{checkpoint} is of system {read_system(checkpoint)!r}, which does not separate")
+    method = _METHODS[family]
+    if asked is not None and asked != method:
+        system = read_system(checkpoint)
+        raise CheckpointError(f"{checkpoint} is a {method} ({system}): leave --method out, or say --method {method}")
+    return method
 
 
 def load_train_recipe(name: str, settings: Sequence[str] = ()) -> Any:

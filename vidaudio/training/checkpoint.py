@@ -67,6 +67,27 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         if not (file / BEST_FILE).is_file():
             return _unvalidated(file)
         file = file / BEST_FILE
+    tensors, described = _read(file, with_weights=True)
+    if SOURCES_TENSOR in tensors and not are_sources(tensors[SOURCES_TENSOR]):
+        raise CheckpointError(f"{file} has a damaged list of what it was trained on; take it back from a copy")
+    return tensors, described, file
+
+
+def read_system(path: str | Path) -> str:
+    """Return the system of a weights file or a run's folder, without reading its weights where it has best ones.
+
+    Raises:
+        CheckpointError: When the file is missing, or was not written by vidaudio.
+    """
+    file = Path(path)
+    if file.is_dir():
+        if not (file / BEST_FILE).is_file():
+            return weights_of_state(_newest_state(file))[1]["system"]
+        file = file / BEST_FILE
+    return _read(file, with_weights=False)[1]["system"]
+
+
+def _read(file: Path, *, with_weights: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not file.is_file():
         raise CheckpointError(f"there is no checkpoint at {file}")
     if not is_utf8(str(file)):
@@ -74,7 +95,8 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     try:
         with safe_open(file, framework="pt") as opened:
             text = (opened.metadata() or {}).get(_METADATA_KEY)
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a mapping
+            names = opened.keys() if with_weights else ()
+            tensors = {name: opened.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         if file.suffix == ".ckpt":
             raise CheckpointError(
@@ -89,9 +111,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
     except ValueError as error:
         raise CheckpointError(f"{file} has a damaged description ({error}); take it back from a copy") from error
     _check_description(described, file)
-    if SOURCES_TENSOR in tensors and not are_sources(tensors[SOURCES_TENSOR]):
-        raise CheckpointError(f"{file} has a damaged list of what it was trained on; take it back from a copy")
-    return tensors, described, file
+    return tensors, described
 
 
 def holds_weights(folder: Path) -> bool:
@@ -118,14 +138,19 @@ def require_system(described: Mapping[str, Any], systems: tuple[str, ...], famil
         )
 
 
-def _unvalidated(run: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
-    """Return the weights of a run's newest state, if it has no best weights yet; this is reported on stderr."""
+def _newest_state(run: Path) -> Path:
     state = newest_state_file(run)
     if state is None:
         raise CheckpointError(
             f"{run} holds neither {BEST_FILE} nor a state; a training run writes {LAST_FILE} when it is stopped, and "
             f"{BEST_FILE} at its first validation"
         )
+    return state
+
+
+def _unvalidated(run: Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
+    """Return the weights of a run's newest state, if it has no best weights yet; this is reported on stderr."""
+    state = _newest_state(run)
     tensors, described, sources = weights_of_state(state)
     if sources is not None:
         tensors[SOURCES_TENSOR] = sources

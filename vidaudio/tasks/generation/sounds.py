@@ -107,7 +107,7 @@ class SoundGenerator:
         found = []
         for first in range(0, len(seeds), self.block):
             rows = [min(row, len(seeds) - 1) for row in range(first, first + self.block)]
-            predict = self._predictor(conditions[rows], guidance, negative)
+            predict = self.predictor(conditions[rows], guidance, negative)
             noise = ExampleNoise([seeds[row] for row in rows], self.device)
             config = sampler or self.recipe.sampling.sampler_config()
             if edit is None:
@@ -153,7 +153,7 @@ class SoundGenerator:
         """
         groups = [
             WindowGroup(
-                self._predictor(conditions[first : first + self.block], guidance, negative),
+                self.predictor(conditions[first : first + self.block], guidance, negative),
                 windows.starts[first : first + self.block],
             )
             for first in range(0, len(windows.starts), self.block)
@@ -167,7 +167,18 @@ class SoundGenerator:
         ]
         return torch.cat(found)[:, 0]
 
-    def _predictor(self, conditions: Tensor, guidance: Guidance | None, negative: Tensor | None) -> Predictor:
+    def predictor(
+        self, conditions: Tensor | None, guidance: Guidance | None = None, negative: Tensor | None = None
+    ) -> Predictor:
+        """Return the network, asked with conditions.
+
+        Args:
+            conditions: Vectors of the encoder, `[B, D]`; None for no condition.
+            guidance: Settings of guidance; None for the recipe's.
+            negative: Vector to move away from, `[D]`; None for no condition.
+        """
+        if conditions is None:
+            return self.model
         condition = fixed_length(conditions).to(self.device)
         unwanted = None if negative is None else fixed_length(negative).to(self.device).expand_as(condition)
         settings = guidance or self.recipe.sampling.guidance_config()

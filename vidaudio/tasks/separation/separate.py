@@ -149,11 +149,7 @@ def separate(
     maker.gap = trained_gap(loaded, gap)
     request = None
     if maker.modalities:
-        if not asked.has_wanted and not asked.without:
-            raise QueryError(
-                "say what to separate, in words (--query, --without) or by a picture (--image, --query-video)"
-            )
-        request = _request(loaded, maker, asked)
+        request = make_request(asked, maker, loaded.recipe.data.window_frames)
     elif asked.has_wanted or asked.without:
         raise QueryError(
             f"{loaded.recipe.system} cannot be asked for a sound; leave the query out and take all sources"
@@ -174,11 +170,16 @@ def separate(
         sounds = _separated(loaded, heard, request, threshold, show)
     for path, sound in zip(paths, sounds, strict=True):
         write_result(path, sound, mixture)
+    return described(paths, sounds)
+
+
+def described(paths: Sequence[Path], sounds: Sequence[Sound]) -> SeparationResult:
+    """Return the result for written sounds, all of one form."""
     return SeparationResult(
         tuple(paths),
-        heard.seconds,
-        heard.samples.shape[0],
-        heard.sample_rate,
+        sounds[0].seconds,
+        sounds[0].samples.shape[0],
+        sounds[0].sample_rate,
         tuple(_dbfs(np.sqrt(np.mean(np.square(sound.samples, dtype=np.float64)))) for sound in sounds),
         tuple(_dbfs(np.abs(sound.samples).max()) for sound in sounds),
     )
@@ -192,11 +193,23 @@ def _rounded(decibels: float) -> float | None:
     return round(decibels, 2) if math.isfinite(decibels) else None
 
 
-def _request(loaded: Checkpoint, maker: QueryEncoder, query: SoundQuery) -> Request:
+def make_request(query: SoundQuery, maker: QueryEncoder, window_frames: int) -> Request:
+    """Return the queries of the wanted and the unwanted sounds.
+
+    Args:
+        query: Description of the sounds.
+        maker: Encoder of the queries.
+        window_frames: Pictures of a video in training.
+
+    Raises:
+        QueryError: When neither a wanted nor an unwanted sound is described.
+    """
+    if not query.has_wanted and not query.without:
+        raise QueryError("say what to separate, in words (--query, --without) or by a picture (--image, --query-video)")
     if query.images:
         wanted = [maker.encode_images(open_images(query.images))]
     elif query.video is not None:
-        most = loaded.recipe.data.window_frames if query.video_span == "middle" else None
+        most = window_frames if query.video_span == "middle" else None
         # Decoded in this process: the decoder for corpora, `media.extract`, has a deadline but refuses videos without
         # sound.
         wanted = [maker.encode_images(video_pictures(query.video, maker.image_size, most=most))]
@@ -226,10 +239,18 @@ def _separated(
         separated = separate_all_long(model, mixture, threshold=threshold, progress=progress)
     else:
         separated = separate_long(model, mixture, request, threshold=threshold, progress=progress)[None]
-    length = heard.samples.shape[1]
-    sounds = []
-    for each in separated.cpu().numpy():
-        back = np.asarray(resample(each, rate, heard.sample_rate))[:, :length]
-        back = np.pad(back, ((0, 0), (0, length - back.shape[1]))).clip(-1, 1)
-        sounds.append(Sound(back, heard.sample_rate, heard.subtype))
-    return sounds
+    return [like_mixture(each, rate, heard) for each in separated.cpu().numpy()]
+
+
+def like_mixture(separated: np.ndarray, sample_rate: int, mixture: Sound) -> Sound:
+    """Return a separated sound at the mixture's rate, in its length.
+
+    Args:
+        separated: Sound, `[channels, samples]`.
+        sample_rate: Its sample rate, Hz.
+        mixture: The mixture.
+    """
+    length = mixture.samples.shape[1]
+    back = np.asarray(resample(separated, sample_rate, mixture.sample_rate))[:, :length]
+    back = np.pad(back, ((0, 0), (0, length - back.shape[1]))).clip(-1, 1)
+    return Sound(back, mixture.sample_rate, mixture.subtype)
