@@ -134,7 +134,7 @@ def require_system(described: Mapping[str, Any], systems: tuple[str, ...], famil
     if described["system"] not in systems:
         raise CheckpointError(
             f"{file} is of system {described['system']!r}, checkpoint format {described['format']!r}; this version "
-            f"knows the {family + ' ' if family else ''}systems of train/, format {FORMAT}"
+            f"knows the {family} systems of train/, format {FORMAT}"
         )
 
 
