@@ -82,7 +82,6 @@ def test_of_two_tones_the_one_that_is_asked_for_stays(trained_generator):
 
     for asked, other, vector in ((*tones, vectors[:1]), (*tones[::-1], vectors[2:])):
         found = separator.separate(sum(tones)[None], Request(vector, vectors[:0]))[0]
-        print(level(found, asked), level(found, other))
         assert abs(level(found, asked)) < 2
         assert level(found, other) < -10
 
