@@ -55,7 +55,7 @@ def gap_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     if not plain:
         return ""
     rows = [_row(CEILING, "", plain, plain, "image", ""), _row(FLOOR, "", plain, plain, PLAIN, PLAIN)]
-    for method in ASKING_METHODS:
+    for method in _measured(plain):
         rows.append(_row(f"words, {method.replace('_', ' ')}", _texts(method), plain, plain, method, method))
     for key, (name, texts) in SYSTEMS.items():
         if key in runs:
@@ -101,6 +101,11 @@ def _sdr(result: Mapping[str, Any], way: str) -> dict[int, float]:
     return {int(number): value for number, value in result["scores"][way]["sdr"].items()}
 
 
+def _measured(plain: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    """Return the methods of asking that were tried in all seeds: results are older than the newest methods."""
+    return [method for method in ASKING_METHODS if all(method in result["through"] for result in plain.values())]
+
+
 def _texts(method: str) -> str:
     needs = METHODS[method].needs
     if "pairs" in needs:
@@ -136,7 +141,7 @@ def _mean_measure(results: Mapping[int, Mapping[str, Any]], name: str, measure: 
 
 def _prediction(plain: Mapping[int, Mapping[str, Any]]) -> str:
     """Return which measure orders the ways of asking CLIPSep as their SDR does."""
-    ways = [PLAIN, *ASKING_METHODS]
+    ways = [PLAIN, *_measured(plain)]
     sdr = [statistics.mean(_summary(result, way)["sdr"]["mean"] for result in plain.values()) for way in ways]
     told = []
     for head, measure in zip(HEADS[-len(MEASURES) :], MEASURES, strict=True):

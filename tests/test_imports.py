@@ -15,7 +15,7 @@ PACKAGE = Path(vidaudio.__file__).parent
 # are named as rooms; the package's own module imports nothing before it is asked for a name.
 LAYERS = (
     {"__init__", "errors", "markdown", "text", "cpus", "paths", "files", "hashing"}
-    | {"json_values", "output_folder", "parent_process", "torchscript", "vector_index"},
+    | {"json_values", "noise_schedules", "output_folder", "parent_process", "torchscript", "vector_index"},
     {"expressions", "shards", "separation", "modality_gap", "correspondence", "generation"},
     {"config"},
     {"media"},

@@ -13,13 +13,18 @@ import torch.nn.functional as F
 from tests.modality_gap.made import cones
 from vidaudio.errors import GapError
 from vidaudio.modality_gap import ASKING_METHODS, METHODS, GapData, fit_method, load_method, measure_gap, save_method
-from vidaudio.modality_gap.bridge import STEPS, ddim, signal_shares
+from vidaudio.modality_gap.bridge import SHARES
 from vidaudio.modality_gap.statistics import covariance
+from vidaudio.modality_gap.vector_diffusion import STEPS, ddim
 from vidaudio.vector_index import build_index
 
 DATA, OF_IMAGE, OF_TEXT = cones()
 # Enough for a made-up set; a real corpus takes the defaults.
-OPTIONS = {"bridge": {"steps": 300, "learning_rate": 1e-3, "width": 64}, "mlp": {"steps": 200}}
+OPTIONS = {
+    "bridge": {"steps": 300, "learning_rate": 1e-3, "width": 64},
+    "mlp": {"steps": 200},
+    "prior": {"steps": 200, "width": 32},
+}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +104,7 @@ def test_a_perfect_denoiser_returns_the_data():
     clean = F.normalize(torch.randn(7, 12, generator=torch.Generator().manual_seed(3)), dim=-1)
     for entry in (1, 5, 600, STEPS - 1):
         start = torch.randn(clean.shape, generator=torch.Generator().manual_seed(entry))
-        torch.testing.assert_close(ddim(lambda noisy, step: clean, start, entry), clean)
+        torch.testing.assert_close(ddim(lambda noisy, step: clean, start, SHARES, entry=entry, count=5), clean)
 
 
 def test_sampling_follows_the_noise_that_the_denoiser_implies():
@@ -111,8 +116,8 @@ def test_sampling_follows_the_noise_that_the_denoiser_implies():
         seen.append((int(step[0]), noisy))
         return clean
 
-    ddim(denoiser, start, 600, count=3)
-    shares = signal_shares()
+    ddim(denoiser, start, SHARES, entry=600, count=3)
+    shares = SHARES
     assert [step for step, _ in seen] == [600, 400, 200]
     for (before, noisy), (after, next_noisy) in itertools.pairwise(seen):
         expected = noisy / (1 - shares[before]).sqrt() * (1 - shares[after]).sqrt()
@@ -120,7 +125,7 @@ def test_sampling_follows_the_noise_that_the_denoiser_implies():
 
 
 def test_signal_shares_are_the_products_of_the_schedule():
-    shares, product = signal_shares(), 1.0
+    shares, product = SHARES, 1.0
     for step in range(STEPS):
         product *= 1 - (1e-4 + (0.02 - 1e-4) * step / (STEPS - 1))
         if step in (0, 600, STEPS - 1):

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from vidaudio.errors import RecipeError
+from vidaudio.noise_schedules import cosine_betas
 
 # A network maps noisy mels [B, 1, bands, frames], times [B] between 0 and 1000 and a condition to its prediction.
 Network = Callable[[Tensor, Tensor, "Tensor | None"], Tensor]
 # Times are given to the network on this scale, whatever the number of steps.
 TIME_SCALE = 1000.0
-MOST_BETA = 0.999
-COSINE_OFFSET = 0.008
 # A picture of 8 bits has 255 steps between -1 and 1; the likelihood of the last denoising step counts in them.
 GREY_STEPS = 255
 
@@ -54,16 +53,6 @@ class DiffusionConfig:
                 "diffusion.zero_terminal_snr is on: from pure noise the noise says nothing of the mel; set "
                 "diffusion.prediction=velocity"
             )
-
-
-def cosine_betas(steps: int) -> Tensor:
-    """Return beta of every step by the cosine schedule, at most 0.999 (Nichol and Dhariwal, eq. 17), float64."""
-
-    def signal(time: Tensor) -> Tensor:
-        return torch.cos((time + COSINE_OFFSET) / (1 + COSINE_OFFSET) * (math.pi / 2)) ** 2
-
-    times = torch.arange(steps + 1, dtype=torch.float64) / steps
-    return (1 - signal(times[1:]) / signal(times[:-1])).clamp(max=MOST_BETA)
 
 
 def zero_terminal(betas: Tensor) -> Tensor:

@@ -6,9 +6,6 @@ the text's vector instead of noise, and ends at a vector such as a picture has. 
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -16,18 +13,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vidaudio.cpus import one_thread
-from vidaudio.errors import GapError
 from vidaudio.modality_gap.base import GapData, GapMethod, require
+from vidaudio.modality_gap.vector_diffusion import (
+    STEPS,
+    TIME_FEATURES,
+    ddim,
+    initialise,
+    load_weights,
+    noised,
+    time_features,
+    train_average,
+    weights_as_tensors,
+)
+from vidaudio.noise_schedules import linear_betas, signal_shares
 
-STEPS = 1000
 # Length of the vectors that are diffused: unit vectors would drown in unit noise.
 LENGTH = 5.0
 ENTRY = 600
 SAMPLING_STEPS = 5
 BATCH = 64
-EMA_DECAY = 0.995
-FIRST_BETA, LAST_BETA = 1e-4, 0.02
-TIME_FEATURES = 64
+SHARES = signal_shares(linear_betas(STEPS, 1e-4, 0.02))
 BLOCKS = 3
 
 
@@ -67,10 +72,19 @@ class Bridge(GapMethod):
         deviation = (unit - image_mean).norm(dim=-1).mean()
         points = LENGTH * F.normalize(unit - image_mean, dim=-1)
         denoiser = Denoiser(points.shape[1], width, generator)
+
+        def loss_of_batch() -> Tensor:
+            clean = points[torch.randint(len(points), (BATCH,), generator=generator)]
+            return (denoiser(*noised(clean, SHARES, generator)) - clean).square().mean()
+
         with one_thread():
-            weights = train_denoiser(denoiser, points, steps, learning_rate, generator)
-        tensors = {f"denoiser.{name}": tensor for name, tensor in weights.items()}
-        tensors |= {"image_mean": image_mean, "text_mean": text_mean, "deviation": deviation}
+            optimiser = torch.optim.Adam(denoiser.parameters(), lr=learning_rate)
+            weights = train_average(denoiser, optimiser, loss_of_batch, steps, name=cls.name)
+        tensors = weights_as_tensors(weights) | {
+            "image_mean": image_mean,
+            "text_mean": text_mean,
+            "deviation": deviation,
+        }
         tensors["norm"] = data.images.norm(dim=-1).mean()
         settings = {"steps": steps, "learning_rate": learning_rate, "width": width, "entry": entry}
         return cls(tensors, data.encoder, points.shape[1], settings)
@@ -79,12 +93,10 @@ class Bridge(GapMethod):
     def map_texts(self, texts: Tensor) -> Tensor:
         """Return the pictures' vectors at which the denoising of the texts ends."""
         denoiser = Denoiser(self.dimensions, self.options["width"]).to(texts.device)
-        prefix = "denoiser."
-        weights = {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
-        denoiser.load_state_dict(weights)
+        load_weights(denoiser, self.tensors)
         means = {name: self.tensors[name].to(texts) for name in ("image_mean", "text_mean", "deviation", "norm")}
         start = LENGTH * F.normalize(F.normalize(texts.float(), dim=-1) - means["text_mean"], dim=-1)
-        end = ddim(denoiser, start, self.options["entry"])
+        end = ddim(denoiser, start, SHARES, entry=self.options["entry"], count=SAMPLING_STEPS)
         unit = F.normalize(end, dim=-1) * means["deviation"] + means["image_mean"]
         return F.normalize(unit, dim=-1) * means["norm"]
 
@@ -107,10 +119,7 @@ class Denoiser(nn.Module):
             for _ in range(BLOCKS)
         )
         self.leave = nn.Linear(width, dimensions)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=module.in_features**-0.5, generator=generator)
-                nn.init.zeros_(module.bias)
+        initialise(self, generator)
 
     def forward(self, noisy: Tensor, step: Tensor) -> Tensor:
         """Return the estimated vectors, `[B, D]`.
@@ -119,65 +128,9 @@ class Denoiser(nn.Module):
             noisy: Vectors with noise, `[B, D]`.
             step: Step of each, int64 `[B]`.
         """
-        frequencies = torch.exp(
-            torch.arange(TIME_FEATURES // 2, device=step.device) * (-math.log(10_000) / (TIME_FEATURES // 2))
-        )
-        angles = step[:, None] * frequencies
-        time = self.time(torch.cat([angles.sin(), angles.cos()], dim=-1))
+        time = self.time(time_features(step))
         hidden = self.enter(noisy)
         for block in self.blocks:
             assert isinstance(block, nn.ModuleDict)
             hidden = hidden + block["down"](F.silu(block["up"](block["norm"](hidden + time))))
         return self.leave(hidden)
-
-
-def signal_shares() -> Tensor:
-    """Return the share of the signal's variance at each step, `alpha_bar` of Ho et al. (2020), float32 `[STEPS]`."""
-    betas = torch.linspace(FIRST_BETA, LAST_BETA, STEPS, dtype=torch.float64)
-    return (1 - betas).cumprod(dim=0).float()
-
-
-def train_denoiser(
-    denoiser: Denoiser, points: Tensor, steps: int, learning_rate: float, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Train on noised points by squared error of the point itself; return the average of the weights."""
-    optimiser = torch.optim.Adam(denoiser.parameters(), lr=learning_rate)
-    average = {name: tensor.clone() for name, tensor in denoiser.state_dict().items()}
-    shares = signal_shares()
-    for number in range(steps):
-        clean = points[torch.randint(len(points), (BATCH,), generator=generator)]
-        step = torch.randint(STEPS, (BATCH,), generator=generator)
-        share = shares[step][:, None]
-        noisy = share.sqrt() * clean + (1 - share).sqrt() * torch.randn(clean.shape, generator=generator)
-        loss = (denoiser(noisy, step) - clean).square().mean()
-        if not torch.isfinite(loss):
-            raise GapError("the bridge's loss is no number; use a lower learning rate")
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        # The first steps count less in the average, so that it does not keep the initial weights.
-        decay = min(EMA_DECAY, (1 + number) / (10 + number))
-        for name, tensor in denoiser.state_dict().items():
-            average[name].lerp_(tensor, 1 - decay)
-    return average
-
-
-def ddim(
-    denoiser: Callable[[Tensor, Tensor], Tensor], start: Tensor, entry: int, count: int = SAMPLING_STEPS
-) -> Tensor:
-    """Denoise vectors from step `entry` to the end in `count` deterministic steps (DDIM, Song et al. 2021).
-
-    Args:
-        denoiser: Function of noisy vectors `[B, D]` and steps `[B]` to estimated vectors.
-        start: Vectors at step `entry`.
-        entry: First step.
-        count: Number of steps.
-    """
-    shares = signal_shares().to(start)
-    steps = torch.linspace(entry, 0, count + 1, device=start.device).round().long()
-    noisy = start
-    for now, after in itertools.pairwise(steps):
-        clean = denoiser(noisy, now.expand(len(noisy)))
-        noise = (noisy - shares[now].sqrt() * clean) / (1 - shares[now]).sqrt()
-        noisy = clean if after == 0 else shares[after].sqrt() * clean + (1 - shares[after]).sqrt() * noise
-    return noisy

@@ -14,6 +14,7 @@ from vidaudio.errors import GapError
 from vidaudio.files import atomic_write
 from vidaudio.modality_gap.base import GapData, GapMethod
 from vidaudio.modality_gap.bridge import Bridge
+from vidaudio.modality_gap.prior import Prior
 from vidaudio.modality_gap.regression import Mlp, Ridge
 from vidaudio.modality_gap.retrieval import Retrieval
 from vidaudio.modality_gap.statistics import MeanShift, Recolour, Standardise
@@ -23,7 +24,7 @@ from vidaudio.text import first_line
 METHODS: dict[str, type[GapMethod]] = {
     method.name: method
     for method in (
-        *(MeanShift, Standardise, Recolour, Retrieval, Ridge, Mlp, Bridge),
+        *(MeanShift, Standardise, Recolour, Retrieval, Ridge, Mlp, Prior, Bridge),
         *(Dropout, Noise, CentredNoise, Mixup),
     )
 }

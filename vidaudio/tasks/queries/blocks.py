@@ -11,6 +11,7 @@ from vidaudio.config.recipes import RecipeModel
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, TRAINING_TEMPLATE, check_templates
 
 Modality = Literal["image", "text"]
+AskingMethod = Literal["none", "mean_shift", "standardise", "recolour", "retrieval", "ridge", "mlp", "prior", "bridge"]
 
 
 class BertBlock(RecipeModel):
@@ -34,8 +35,8 @@ class GapBlock(RecipeModel):
     train: Literal["none", "dropout", "noise", "centred_noise", "mixup"] = Field(
         "none", description="changes queries in training; mixup needs labels"
     )
-    ask: Literal["none", "mean_shift", "standardise", "recolour", "retrieval", "ridge", "mlp", "bridge"] = Field(
-        "none", description="turns a query in words into one like a picture's; ridge and mlp need labels"
+    ask: AskingMethod = Field(
+        "none", description="turns a query in words into one like a picture's; ridge, mlp and prior need labels"
     )
     options: dict[str, dict[str, float | int]] = Field(
         {}, description="of methods, by their names, such as {dropout: {rate: 0.25}}"
