@@ -16,8 +16,8 @@ OPTIONS = {
     "mlp": {"steps": 40},
     "prior": {"steps": 200, "width": 64},
 }
-# Of the texts, every eighth is measured: a prior takes some 20 ms a text.
-EVERY_SHOWN_TEXT = 8
+# Of the texts, every 32nd is measured: a prior takes some 20 ms a text.
+EVERY_SHOWN_TEXT = 32
 
 
 @pytest.fixture(scope="module")

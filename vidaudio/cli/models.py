@@ -20,7 +20,9 @@ EncoderWeights = Annotated[
 
 GapOption = Annotated[
     str | None,
-    typer.Option(help="What a query in words goes through: a method of docs/gap.md, a file of one, or none."),
+    typer.Option(
+        help="What a query in words goes through: a method of docs/gap.md, a file of one, a published prior, or none."
+    ),
 ]
 
 

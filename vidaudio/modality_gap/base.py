@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -94,6 +94,15 @@ class GapMethod(ABC):
     def map_texts(self, texts: Tensor) -> Tensor:
         """Return the queries that stand for vectors of texts, float32 `[B, D]`."""
         return texts
+
+    def map_words(self, sentences: Sequence[str], text: Tensor) -> Tensor:
+        """Return the query that stands for a text, float32 `[D]`; a fitted method needs its vector alone.
+
+        Args:
+            sentences: The text in the recipe's templates.
+            text: Mean vector of the sentences, `[D]`.
+        """
+        return self.map_texts(text[None])[0]
 
     def map_images(self, images: Tensor) -> Tensor:
         """Return the queries that stand for vectors of pictures, float32 `[B, D]`."""

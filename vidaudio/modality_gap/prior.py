@@ -186,6 +186,7 @@ class Block(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return changed tokens, `[B, T, width]`."""
         parts = self.into(self.attention_norm(tokens)).unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        seen = F.scaled_dot_product_attention(*parts, is_causal=True)
+        query, key, value = parts.unbind(0)
+        seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         tokens = tokens + self.out(seen.transpose(1, 2).flatten(2))
         return tokens + self.down(F.gelu(self.up(self.norm(tokens))))

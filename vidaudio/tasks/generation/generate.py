@@ -89,7 +89,8 @@ class GenerateOptions:
         guidance_interval: Part of the time in which guidance acts, from 0 (clean) to 1 (noise).
         guidance_rescale: Share by which the guided prediction's spread is brought back, between 0 and 1.
         weaker: Checkpoint of an earlier or smaller copy of the generator to move away from (autoguidance).
-        gap: Name or file of a method against the modality gap that words go through, or `none`.
+        gap: Method against the modality gap that words go through: its name or file, the folder or `hf-hub:` name of
+            a published prior, or `none`.
         encoder_weights: Local weights of the encoder, used instead of the recorded place.
         vocoder: Vocoder that makes sound of the mels, see `load_vocoder`; None for Griffin-Lim.
         edit: Existing sound to change; None to begin with noise alone. `seconds` then cuts or pads it.

@@ -10,7 +10,7 @@ import numpy as np
 
 from vidaudio.errors import CheckpointError, PackError
 from vidaudio.generation import Denoiser
-from vidaudio.modality_gap.registry import save_method
+from vidaudio.modality_gap import GapMethod, save_method
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.data import indexes, shares
 from vidaudio.tasks.generation.checkpoint import transfer_weights
@@ -144,7 +144,7 @@ class GenerationTask(TrainingTask):
     def save_beside(self, folder: Path) -> None:
         """Write the methods against the modality gap, through which the generator is asked."""
         for method in (self.queries.gap.train, self.queries.gap.ask):
-            if method is not None:
+            if isinstance(method, GapMethod):
                 save_method(method, method_file(folder, method.name))
 
     def make_module(self) -> GenerationModule:

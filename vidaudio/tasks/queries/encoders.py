@@ -20,6 +20,7 @@ from torch import Tensor
 from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.image import PictureEncoder
 from vidaudio.encoders.load import load_encoder
+from vidaudio.encoders.prompts import fill
 from vidaudio.encoders.spec import RESNET, EncoderSpec
 from vidaudio.errors import EncoderError, PackError, QueryError
 from vidaudio.media.pictures import read_picture
@@ -114,7 +115,11 @@ class CorpusQueries(QueryEncoder):
         """Return the query of a text, `[D]`: its vector, after the methods against the modality gap."""
         vector = self.raw_text(text, training=training)
         # A system that learns words meets them where they are, not where pictures are.
-        return QueryGap(train=self.gap.train).of_text(vector) if training else self.gap.of_text(vector)
+        gap = QueryGap(train=self.gap.train) if training else self.gap
+        return gap.of_text(vector, fill(self._templates(training), text))
+
+    def _templates(self, training: bool) -> tuple[str, ...]:
+        return self._query.train_templates if training else self._query.templates
 
     def raw_text(self, text: str, *, training: bool = False) -> Tensor:
         """Return the mean vector of the text in the recipe's templates, `[D]`; only CLIP encoders support it."""
@@ -122,7 +127,7 @@ class CorpusQueries(QueryEncoder):
             raise QueryError(
                 f"this system's encoder, {self.encoder['architecture']}, knows no words; ask by a picture (--image)"
             )
-        return query_from_text(self._loaded, text, self._query.train_templates if training else self._query.templates)
+        return query_from_text(self._loaded, text, self._templates(training))
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Return the mean vector of the images, `[D]`."""

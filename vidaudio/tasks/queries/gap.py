@@ -26,6 +26,7 @@ from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.reader import SampleReader
 from vidaudio.tasks.queries.blocks import GapBlock, QueryBlock
 from vidaudio.tasks.queries.encoders import CorpusQueries, QueryEncoder
+from vidaudio.tasks.queries.pretrained_prior import PretrainedPrior, is_prior_place
 from vidaudio.tasks.queries.query_gap import QueryGap
 
 GAP_FOLDER = "gap"
@@ -216,7 +217,8 @@ def trained_gap(loaded: TrainedSystem, wanted: str | None = None) -> QueryGap:
 
     Args:
         loaded: The system.
-        wanted: Name or file of a method that turns texts into pictures, or `none`; None for that of the recipe.
+        wanted: Name or file of a method that turns texts into pictures, folder or `hf-hub:` name of a published
+            prior, or `none`; None for the method of the recipe.
 
     Raises:
         QueryError: When a method is wanted for a system that is not trained with CLIP's vectors of pictures.
@@ -235,11 +237,13 @@ def trained_gap(loaded: TrainedSystem, wanted: str | None = None) -> QueryGap:
     encoder = loaded.encoder["weights_sha256"]
     if name in TRAINING_METHODS:
         raise QueryError(
-            f"{name} changes queries in training; --gap takes {', '.join(ASKING_METHODS)}, none or a file of one"
+            f"{name} changes queries in training; --gap takes {', '.join(ASKING_METHODS)}, none, a "
+            "file of one, or the folder of a published prior"
         )
     train = None if query.gap.train == "none" else find_method(query.gap.train, loaded.path, encoder)
-    ask = None if name == "none" else find_method(name, loaded.path, encoder)
-    return QueryGap(train, ask)
+    if is_prior_place(name):
+        return QueryGap(train, PretrainedPrior(name, loaded.encoder))
+    return QueryGap(train, None if name == "none" else find_method(name, loaded.path, encoder))
 
 
 def find_method(wanted: str, weights: Path, encoder: str) -> GapMethod:
@@ -255,7 +259,10 @@ def find_method(wanted: str, weights: Path, encoder: str) -> GapMethod:
     """
     if wanted not in METHODS:
         if not Path(wanted).is_file():
-            raise GapError(f"there is no gap method and no file {wanted!r}; there are {', '.join(METHODS)}")
+            raise GapError(
+                f"there is no gap method and no file {wanted!r}; there are {', '.join(METHODS)}, and "
+                "published priors: a folder, or hf-hub:NAME"
+            )
         return load_method(wanted, encoder=encoder)
     path = method_file(weights.parent, wanted)
     if not path.is_file() and METHODS[wanted].trains:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vidaudio.modality_gap.base import GapMethod
+
+
+class AskedThrough(Protocol):
+    """A method that turns a text into what stands for a picture: a fitted `GapMethod`, or a published prior."""
+
+    @property
+    def name(self) -> str:
+        """Name of the method."""
+
+    def map_words(self, sentences: Sequence[str], text: Tensor) -> Tensor:
+        """Return the query that stands for a text, `[D]`; see `GapMethod.map_words`."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +33,17 @@ class QueryGap:
     """
 
     train: GapMethod | None = None
-    ask: GapMethod | None = None
+    ask: AskedThrough | None = None
 
-    def of_text(self, text: Tensor) -> Tensor:
-        """Return the query of a text's vector, `[D]`."""
+    def of_text(self, text: Tensor, sentences: Sequence[str]) -> Tensor:
+        """Return the query of a text, `[D]`.
+
+        Args:
+            text: Mean vector of the sentences, `[D]`.
+            sentences: The text in the recipe's templates.
+        """
         if self.ask is not None:
-            return self.of_images(self.ask.map_texts(text[None])[0])
+            return self.of_images(self.ask.map_words(sentences, text))
         return text if self.train is None else self.train.map_texts(text[None])[0]
 
     def of_images(self, images: Tensor) -> Tensor:

@@ -80,7 +80,8 @@ class EvaluateRequest:
         sounds_count: Number of mixtures to write.
         sounds_choice: Mixtures to write: the `first`, `best` or `worst`.
         encoder_weights: Local weights of the encoder; None for the recorded ones.
-        gap: Name or file of a method against the modality gap that texts go through, or `none`; None for the recipe's.
+        gap: Method against the modality gap that texts go through: its name or file, the folder or `hf-hub:` name of
+            a published prior, or `none`; None for the recipe's.
         progress: Whether to show a progress bar.
     """
 

@@ -127,7 +127,8 @@ def separate(
             queries.
         threshold: Threshold of a binary mask; None for a soft mask, as in the paper.
         encoder_weights: Local weights of the encoder, used instead of the recorded place.
-        gap: Name or file of a method against the modality gap that texts go through, or `none`; None for the recipe's.
+        gap: Method against the modality gap that texts go through: its name or file, the folder or `hf-hub:` name of
+            a published prior, or `none`; None for the recipe's.
         progress: Whether to show a progress bar.
 
     Raises:

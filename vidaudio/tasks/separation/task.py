@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from vidaudio.errors import CheckpointError, PackError
-from vidaudio.modality_gap.registry import save_method
+from vidaudio.modality_gap import GapMethod, save_method
 from vidaudio.separation import headline_figures
 from vidaudio.separation.pictures import PictureQuery
 from vidaudio.stream.loader import MixtureStream
@@ -177,7 +177,7 @@ class SeparationTask(TrainingTask):
     def save_beside(self, folder: Path) -> None:
         """Write the methods against the modality gap, through which the system is asked."""
         for method in (self.query_encoder.gap.train, self.query_encoder.gap.ask):
-            if method is not None:
+            if isinstance(method, GapMethod):
                 save_method(method, method_file(folder, method.name))
 
     def make_module(self) -> SeparationModule:
