@@ -144,6 +144,14 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small randomly initialised CLAP of a few words."""
+    from tests.small_clap import write_small_clap
+
+    return write_small_clap(tmp_path_factory.mktemp("tinyclap"))
+
+
+@pytest.fixture(scope="session")
 def resnet_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of randomly initialised weights with torchvision's names, classifier included."""
     import torch

@@ -14,7 +14,7 @@ from vidaudio.tasks.registry import load_train_recipe, train
 ASKED_IN_WORDS = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep")
 ASKED_BY_PICTURES = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "sop", "sop_frames", "sop_original")
 SYSTEMS = (*ASKED_IN_WORDS, "sop", "sop_frames", "sop_original", "pit")
-GENERATORS = ("clipsonic_iq", "clipsonic_iq_modern", "clip_tta")
+GENERATORS = ("clipsonic_iq", "clipsonic_iq_modern", "clip_tta", "clap_tta")
 VOCODERS = ("bigvgan",)
 # Half a second of sound as 16 bands and 16 frames.
 TINY_GENERATOR = (
@@ -69,13 +69,14 @@ def corpora(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict,
 
 
 @pytest.fixture(scope="module")
-def recipes(tiny_bert: Path, resnet_weights: Path) -> dict[str, Any]:
+def recipes(tiny_bert: Path, tiny_clap: Path, resnet_weights: Path) -> dict[str, Any]:
     weights = f"query.pictures.weights={resnet_weights}"
     frozen = ("query={kind: pictures, pictures: {trained: false}}", weights)
     # The recipe of Zhao et al. has its own rate and spacing; the tiny corpus has CLIPSep's.
     as_here = ("model.front_end={sample_rate: 16000, n_fft: 1024}", "data.frame_spacing_seconds=1", weights)
     further = {"bertsep": (f"query.bert.model={tiny_bert}",), "sop_frames": frozen, "sop_original": as_here}
     tiny = dict.fromkeys(GENERATORS, TINY_GENERATOR) | dict.fromkeys(VOCODERS, TINY_VOCODER)
+    tiny["clap_tta"] = (*TINY_GENERATOR, f"query.clap.model={tiny_clap}")
     return {
         name: load_train_recipe("sop" if name == "sop_frames" else name, (*TINY, *SHORT, *further.get(name, ())))
         for name in SYSTEMS

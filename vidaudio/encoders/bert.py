@@ -6,11 +6,8 @@ which BERT made the table; the size points to a small BERT with a hidden size of
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,14 +15,12 @@ import torch
 
 from vidaudio.encoders.base import weights_hash
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
+from vidaudio.encoders.model_place import ModelPlace, model_place
 from vidaudio.encoders.named_by import NamedByFile, loading
-from vidaudio.encoders.spec import PACKAGE_FOLDER
 from vidaudio.errors import EncoderError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +102,22 @@ def load_bert(spec: BertSpec) -> BertEncoder:
     Raises:
         EncoderError: When the BERT cannot be loaded; the message explains what to name instead.
     """
-    name = spec.model.replace("{package}", str(PACKAGE_FOLDER))
-    folder = Path(name).is_dir() if spec.named_by is None else _HUB_NAME.fullmatch(name) is None
-    own = name.startswith(f"{PACKAGE_FOLDER}{os.sep}") and ".." not in Path(name).parts
-    with loading(spec.model, [name] if folder and not own else [], spec.named_by):
-        return BertEncoder(spec, *_loaded(spec, name, folder=folder))
+    place = model_place(spec.model, spec.named_by)
+    with loading(spec.model, place.paths, spec.named_by):
+        return BertEncoder(spec, *_loaded(spec, place))
 
 
-def _loaded(spec: BertSpec, name: str, *, folder: bool) -> tuple[PreTrainedModel, Any]:
+def _loaded(spec: BertSpec, place: ModelPlace) -> tuple[PreTrainedModel, Any]:
     """Load model and tokenizer."""
     from transformers import AutoModel, AutoTokenizer
 
     try:
-        with quiet_libraries(), progress_bars.hidden(), cache_only_where_hub_is_silent(not folder):
-            # A name from a file is a hub's name, even if a folder of that name exists here.
-            options = {"local_files_only": True} if spec.named_by is not None and not folder else {}
+        with quiet_libraries(), progress_bars.hidden(), cache_only_where_hub_is_silent(not place.is_folder):
             # transformers reads safetensors, or other weights files without unpickling anything except the weights.
             model = AutoModel.from_pretrained(
-                name, weights_only=True, trust_remote_code=False, dtype=torch.float32, **options
+                place.name, weights_only=True, trust_remote_code=False, dtype=torch.float32, **place.options
             )
-            return model, AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+            return model, AutoTokenizer.from_pretrained(place.name, trust_remote_code=False, **place.options)
     except Exception as error:
         # Hubs, caches and folders raise dozens of error types; the user can do the same two things for each of them.
         first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"

@@ -32,6 +32,7 @@ TASKS: dict[str, str] = {
     "clipsonic_iq": _GENERATION,
     "clipsonic_iq_modern": _GENERATION,
     "clip_tta": _GENERATION,
+    "clap_tta": _GENERATION,
     "bigvgan": _VOCODER,
 }
 Method = Literal["separator", "generator"]

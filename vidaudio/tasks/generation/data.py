@@ -27,7 +27,7 @@ def streams(recipe: GenerationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
     block = recipe.data
     config = StreamConfig(split=recipe.split, seed=recipe.seed, use_weights=block.use_weights, **common)
     train_stream = MixtureStream(weights, config)
-    for corpus in train_stream.corpora:
+    for corpus in train_stream.corpora if recipe.query.kind == "corpus" else ():
         if not corpus.vectors:
             raise PackError(f"{corpus.url} holds sounds without pictures, so no vectors to generate from")
         check_asked_by(recipe.system, recipe.query, corpus)
@@ -64,5 +64,5 @@ def _common_settings(recipe: GenerationRecipe) -> dict[str, Any]:
         "block_shards": block.block_shards,
         "cache_folder": block.cache_folder,
         "cache_bytes": block.cache_bytes,
-        "vectors": block.vectors,
+        "vectors": block.vectors if recipe.query.kind == "corpus" else (),
     }

@@ -25,6 +25,7 @@ from vidaudio.files import atomic_write
 from vidaudio.generation.samplers import SamplerName
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator
+from vidaudio.tasks.generation.conditions import condition_encoder
 from vidaudio.tasks.generation.data import ordered_windows
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
 from vidaudio.tasks.generation.evaluation.methods import IMAGE, Method, chosen_methods, paper_name
@@ -41,7 +42,6 @@ from vidaudio.tasks.generation.evaluation.sound_sets import (
 )
 from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.leaks import find_leaks, refuse_leaks
-from vidaudio.tasks.queries.encoders import CorpusQueries
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.vocoder.checkpoint import load_vocoder
 from vidaudio.training.checkpoint import best_device
@@ -111,15 +111,21 @@ def evaluate_generators(request: GenerationRequest) -> GenerationReport:
         raise UsageError("name an embedding model to judge by: --embedding NAME=PLACE, such as yamnet=yamnet.tflite")
     loaded = [load_generator(path) for path in request.checkpoints]
     _refuse_other_sounds(loaded)
-    test = _Test(request, loaded[0])
+    methods = [chosen_methods(one, request.methods) for one in loaded]
+    asked_by_images = [
+        one for one, ways in zip(loaded, methods, strict=True) if any(way.asked_by == IMAGE for way in ways)
+    ]
+    test = _Test(request, (*asked_by_images, *loaded)[0])
+    for one in asked_by_images:
+        test.require_vectors_of(one)
     leaks = [find_leaks(one.training_sources, test.sources) for one in loaded]
     if not request.allow_leaks:
         for one, found in zip(loaded, leaks, strict=True):
             refuse_leaks(found, str(one.path))
     sets = [*_real_sets(request, test, loaded[0])]
-    for number, one in enumerate(loaded):
+    for number, (one, ways) in enumerate(zip(loaded, methods, strict=True)):
         prefix = "" if len(loaded) == 1 else f"{_run_name(one, number, loaded)} "
-        sets += _generated_sets(request, test, one, prefix)
+        sets += _generated_sets(request, test, one, ways, prefix)
     sets += [
         (ReportRow(name, "folder", {}, sounds=str(path)), open_folder(name, path))
         for name, path in request.folders.items()
@@ -164,12 +170,8 @@ class _Test:
     def __init__(self, request: GenerationRequest, loaded: GeneratorCheckpoint) -> None:
         recipe = loaded.recipe
         stream = ordered_windows(recipe, request.data, request.split, BLOCK)
-        encoder = stream.encoder
-        if encoder is None or encoder["weights_sha256"] != loaded.encoder["weights_sha256"]:
-            held = "no vectors" if encoder is None else f"vectors of {encoder['architecture']}"
-            raise PackError(
-                f"{request.data} holds {held}, and {loaded.path} is asked by those of {loaded.encoder['architecture']}"
-            )
+        self.encoder = stream.encoder
+        self.data = request.data
         (corpus,) = stream.corpora
         clips = clips_of(corpus.index)
         self.plan: EvalPlan = plan_test(clips, limit=request.clips, seed=request.seed)
@@ -181,13 +183,27 @@ class _Test:
         wanted = {clip.row: clip for clip in (*self.plan.queries, *self.plan.reference)}
         self.sounds: dict[str, np.ndarray] = {}
         self.vectors: dict[str, Tensor] = {}
-        for row, sound, vector in _windows(stream):
+        for row, sound, vectors in _windows(stream):
             if row in wanted:
-                self.sounds[wanted[row].key], self.vectors[wanted[row].key] = sound, vector
+                self.sounds[wanted[row].key] = sound
+                if vectors is not None:
+                    self.vectors[wanted[row].key] = vectors.mean(0)
         unlabelled = sum(not clip.label for clip in self.plan.queries)
         if unlabelled:
             self.notes.append(f"{unlabelled} clips have neither label nor caption, and are not asked for in words")
         self.training = self._training(request, loaded)
+
+    def require_vectors_of(self, loaded: GeneratorCheckpoint) -> None:
+        """Check that the clips have the vectors of pictures that a generator is asked by.
+
+        Raises:
+            PackError: When they have none, or those of another encoder; names both.
+        """
+        if self.encoder is None or self.encoder["weights_sha256"] != loaded.encoder["weights_sha256"]:
+            held = "no vectors" if self.encoder is None else f"vectors of {self.encoder['architecture']}"
+            raise PackError(
+                f"{self.data} holds {held}, and {loaded.path} is asked by those of {loaded.encoder['architecture']}"
+            )
 
     @property
     def made_by_vocoder(self) -> str:
@@ -205,12 +221,13 @@ class _Test:
         return ArraySet("training", sounds, self.sample_rate)
 
 
-def _windows(stream: MixtureStream) -> Iterator[tuple[int, np.ndarray, Tensor]]:
-    """Yield the row, the sound (int16) and the vectors `[F, D]` of each clip of a split."""
+def _windows(stream: MixtureStream) -> Iterator[tuple[int, np.ndarray, Tensor | None]]:
+    """Yield the row, the sound (int16) and the vectors `[F, D]` of each clip of a split; None without vectors."""
     for step in range(stream.batches_per_epoch):
         batch = stream.batch(step)
         for place in range(len(batch["rows"])):
-            yield int(batch["rows"][place, 0]), batch["audio"][place, 0].numpy(), batch["vectors"][place, 0].float()
+            vectors = batch["vectors"][place, 0].float() if "vectors" in batch else None
+            yield int(batch["rows"][place, 0]), batch["audio"][place, 0].numpy(), vectors
 
 
 def _real_sets(
@@ -235,7 +252,7 @@ def _real_sets(
 
 
 def _generated_sets(
-    request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, prefix: str
+    request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, methods: Sequence[Method], prefix: str
 ) -> Iterator[tuple[ReportRow, FileSet]]:
     """Yield the sets of a generator: one for each method and scale of guidance."""
     block = loaded.recipe.sampling
@@ -243,7 +260,7 @@ def _generated_sets(
     block = block.model_copy(update={name: value for name, value in given.items() if value is not None})
     generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, test.vocoder, block=BLOCK)
     system, query = loaded.recipe.system, loaded.recipe.query
-    for method in chosen_methods(loaded, request.methods):
+    for method in methods:
         clips = [clip for clip in test.plan.queries if method.asked_by == IMAGE or clip.label]
         conditions: dict[str, Tensor] | None = None
         for scale in request.guidance or (block.guidance,):
@@ -296,13 +313,13 @@ def _conditions(
     request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, method: Method, clips: Sequence[EvalClip]
 ) -> dict[str, Tensor]:
     """Return the vector that each clip is asked by, by its key."""
-    queries = CorpusQueries(loaded.encoder, loaded.recipe.query, request.encoder_weights)
+    queries = condition_encoder(loaded.recipe, loaded.encoder, request.encoder_weights, trained=True)
     if loaded.recipe.query.train == "text":
         queries.gap = trained_gap(loaded)
     else:
         queries.gap = trained_gap(loaded, method.gap or "none")
     if method.asked_by == IMAGE:
-        return {clip.key: queries.gap.of_images(test.vectors[clip.key].mean(0)) for clip in clips}
+        return {clip.key: queries.gap.of_images(test.vectors[clip.key]) for clip in clips}
     if not clips:
         raise QueryError(f"the split {request.split} has no labels and no captions to ask in words")
     of_label = {label: queries.encode_text(label) for label in sorted({clip.label for clip in clips})}
@@ -351,7 +368,7 @@ def _scored(
 
 
 def _refuse_other_sounds(loaded: Sequence[GeneratorCheckpoint]) -> None:
-    """Refuse generators of different mels, lengths or conditions: their sounds have no common reference.
+    """Refuse generators of different mels or lengths: their sounds have no common reference.
 
     Raises:
         UsageError: When they differ; names both.
@@ -363,11 +380,6 @@ def _refuse_other_sounds(loaded: Sequence[GeneratorCheckpoint]) -> None:
         if (one.recipe.model.mel, one.recipe.samples) != (first.recipe.model.mel, first.recipe.samples):
             raise UsageError(
                 f"{one.path} and {first.path} generate sounds of another mel or length; evaluate them apart"
-            )
-        if one.encoder["weights_sha256"] != first.encoder["weights_sha256"]:
-            raise UsageError(
-                f"{one.path} is asked by vectors of {one.encoder['architecture']}, {first.path} by those of "
-                f"{first.encoder['architecture']}; evaluate them apart"
             )
 
 

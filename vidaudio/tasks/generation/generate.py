@@ -24,11 +24,12 @@ from vidaudio.generation.samplers import SamplerName
 from vidaudio.media.audio_files import Sound, check_output, write_result
 from vidaudio.output_folder import output_folder
 from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
+from vidaudio.tasks.generation.conditions import condition_encoder
 from vidaudio.tasks.generation.lengths import MOST_SECONDS, nearest_frames
 from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.generation.source import EditOptions, open_source
 from vidaudio.tasks.generation.whole_video import VideoWindows, open_video
-from vidaudio.tasks.queries.encoders import CorpusQueries, open_images
+from vidaudio.tasks.queries.encoders import QueryEncoder, open_images
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.vocoder.checkpoint import load_vocoder
 from vidaudio.training.checkpoint import best_device
@@ -208,7 +209,7 @@ def generate(
     loaded = load_generator(checkpoint)
     vocoder = None if options.vocoder is None else load_vocoder(options.vocoder)
     weaker = None if options.weaker is None else load_weaker(options.weaker, loaded)
-    queries = CorpusQueries(loaded.encoder, loaded.recipe.query, options.encoder_weights)
+    queries = condition_encoder(loaded.recipe, loaded.encoder, options.encoder_weights, trained=True)
     queries.gap = trained_gap(loaded, options.gap)
     windows = None if query.video is None else _video_windows(query.video, loaded, queries)
     conditions, negative = _vectors(query, queries, windows)
@@ -256,7 +257,7 @@ def generate(
 def _facts(
     loaded: GeneratorCheckpoint,
     query: GenerationQuery,
-    queries: CorpusQueries,
+    queries: QueryEncoder,
     sampler: SamplerConfig,
     guidance: Guidance,
 ) -> dict[str, Any]:
@@ -283,14 +284,14 @@ def _check_video_options(options: GenerateOptions) -> None:
         raise UsageError("--seconds and --video: the sound of a video is as long as the video; leave --seconds out")
 
 
-def _video_windows(video: str | Path, loaded: GeneratorCheckpoint, queries: CorpusQueries) -> VideoWindows:
+def _video_windows(video: str | Path, loaded: GeneratorCheckpoint, queries: QueryEncoder) -> VideoWindows:
     recipe = loaded.recipe
     config, divisor = recipe.model.mel.config(), loaded.model.config.divisor
     return open_video(video, queries.image_size, config, recipe.frames, divisor)
 
 
 def _vectors(
-    query: GenerationQuery, queries: CorpusQueries, windows: VideoWindows | None
+    query: GenerationQuery, queries: QueryEncoder, windows: VideoWindows | None
 ) -> tuple[Tensor, Tensor | None]:
     """Return the condition of each window of a video or the one of all sounds, `[W, D]`, and the unwanted or None."""
     if query.words is not None:

@@ -14,7 +14,7 @@ from vidaudio.generation.flow import Flow, FlowConfig
 from vidaudio.generation.guidance import Guidance
 from vidaudio.generation.samplers import SamplerConfig, SamplerName, Spacing
 from vidaudio.tasks.mel_block import MAX_WINDOW_SECONDS, MelBlock
-from vidaudio.tasks.queries.blocks import QueryBlock
+from vidaudio.tasks.queries.blocks import QueryBlock, modalities
 from vidaudio.tasks.queries.checks import check_gap
 from vidaudio.training.recipe import BatchBlock, CommonRecipe
 
@@ -99,7 +99,7 @@ class SamplingBlock(RecipeModel):
 class GenerationRecipe(CommonRecipe):
     """Recipe of one training run of a generator."""
 
-    system: Literal["clipsonic_iq", "clipsonic_iq_modern", "clip_tta"] = Field(
+    system: Literal["clipsonic_iq", "clipsonic_iq_modern", "clip_tta", "clap_tta"] = Field(
         "clipsonic_iq", description="which paper's composition it is"
     )
     model: ModelBlock = ModelBlock()
@@ -129,13 +129,14 @@ class GenerationRecipe(CommonRecipe):
         return DenoiserConfig(condition_dimensions, self.model.process.outputs, **self.model.unet.model_dump())
 
 
-# Settings that define a system: query.train, process.kind, process.prediction; none: any of them.
+# Settings that define a system: query.kind, query.train, process.kind, process.prediction; none: any of them.
 _COMPOSITIONS: dict[str, tuple[str | None, ...]] = {
-    "clipsonic_iq": ("image", "diffusion", "noise"),
-    "clipsonic_iq_modern": ("image", None, None),
-    "clip_tta": ("text", "diffusion", "noise"),
+    "clipsonic_iq": ("corpus", "image", "diffusion", "noise"),
+    "clipsonic_iq_modern": ("corpus", "image", None, None),
+    "clip_tta": ("corpus", "text", "diffusion", "noise"),
+    "clap_tta": ("clap", None, "diffusion", "noise"),
 }
-_COMPOSED_OF = ("query.train", "model.process.kind", "model.process.prediction")
+_COMPOSED_OF = ("query.kind", "query.train", "model.process.kind", "model.process.prediction")
 
 
 def check_generator(recipe: GenerationRecipe, where: str) -> None:
@@ -145,12 +146,14 @@ def check_generator(recipe: GenerationRecipe, where: str) -> None:
         RecipeError: When a part does not fit; the message names the part.
     """
     query, process = recipe.query, recipe.model.process
-    if (query.kind, query.encoder) != ("corpus", "clip") or query.train == "alternate":
+    able = modalities(query) if query.kind == "clap" or (query.kind, query.encoder) == ("corpus", "clip") else set()
+    if query.train not in able:
         raise RecipeError(
-            f"{where}: a generator's conditions are the corpus's CLIP vectors, of pictures or of labels: query.kind "
-            "must be 'corpus', query.encoder 'clip' and query.train 'image' or 'text'"
+            f"{where}: a generator's conditions are the corpus's CLIP vectors, of pictures or of labels (query.kind "
+            "'corpus', query.encoder 'clip', query.train 'image' or 'text'), or CLAP vectors, of labels or of "
+            "the sound (query.kind 'clap', query.train 'text' or 'sound')"
         )
-    found = (query.train, process.kind, process.prediction)
+    found = (query.kind, query.train, process.kind, process.prediction)
     wrong = [
         f"{name} must be {wanted!r}, not {value!r}"
         for name, wanted, value in zip(_COMPOSED_OF, _COMPOSITIONS[recipe.system], found, strict=True)

@@ -24,8 +24,8 @@ from vidaudio.media.audio_files import check_output, read_sound, write_result
 from vidaudio.separation import Request, resample
 from vidaudio.separation.overlap_add import crossfade, repeat_to, window_starts
 from vidaudio.tasks.generation.checkpoint import load_generator
+from vidaudio.tasks.generation.conditions import condition_encoder
 from vidaudio.tasks.generation.sounds import SoundGenerator
-from vidaudio.tasks.queries.encoders import CorpusQueries
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.separation.separate import SeparationResult, SoundQuery, described, like_mixture, make_request
 from vidaudio.training.checkpoint import best_device
@@ -106,7 +106,7 @@ def separate_with_generator(
     heard = read_sound(mixture)
     check_output(out, mixture)
     loaded = load_generator(checkpoint)
-    queries = CorpusQueries(loaded.encoder, loaded.recipe.query, options.encoder_weights)
+    queries = condition_encoder(loaded.recipe, loaded.encoder, options.encoder_weights, trained=True)
     queries.gap = trained_gap(loaded, options.gap)
     request = make_request(asked, queries, loaded.recipe.data.window_frames)
     described_by = None if options.mixture is None else queries.encode_text(options.mixture)

@@ -14,12 +14,12 @@ from vidaudio.modality_gap import GapMethod, save_method
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.data import indexes, shares
 from vidaudio.tasks.generation.checkpoint import transfer_weights
+from vidaudio.tasks.generation.conditions import condition_encoder
 from vidaudio.tasks.generation.data import streams
 from vidaudio.tasks.generation.module import TRAIN, VALIDATION, GenerationModule
 from vidaudio.tasks.generation.recipe import GenerationRecipe, check_generator
 from vidaudio.tasks.generation.validation_samples import ValidationSamples
-from vidaudio.tasks.queries.checks import check_vectors
-from vidaudio.tasks.queries.encoders import CorpusQueries
+from vidaudio.tasks.queries.encoders import QueryEncoder
 from vidaudio.tasks.queries.gap import fitted_gap, method_file
 from vidaudio.tasks.queries.text_queries import TextTable, text_table
 from vidaudio.training.base import Data, TrainingModule, TrainingTask
@@ -43,6 +43,7 @@ class GenerationTask(TrainingTask):
     model_settings = (
         "system",
         "model",
+        "query.kind",
         "query.encoder",
         "query.gap.train",
     )
@@ -65,7 +66,7 @@ class GenerationTask(TrainingTask):
         train_stream: MixtureStream,
         validation_stream: MixtureStream | None,
         data_shares: Sequence[float],
-        queries: CorpusQueries,
+        queries: QueryEncoder,
     ) -> None:
         self.recipe = recipe
         self.train_stream = train_stream
@@ -74,6 +75,11 @@ class GenerationTask(TrainingTask):
         self.queries = queries
         self._text: dict[str, TextTable] = {}
         self._samples = ValidationSamples(recipe.validation.shown)
+
+    @property
+    def _encoder(self) -> dict[str, Any]:
+        assert self.queries.encoder is not None, "conditions have an encoder"
+        return self.queries.encoder
 
     @classmethod
     def check_recipe(cls, recipe: GenerationRecipe, where: str) -> None:
@@ -91,16 +97,8 @@ class GenerationTask(TrainingTask):
     ) -> GenerationTask:
         """Open the data of a run, and the encoder of its conditions."""
         train_stream, validation_stream = streams(recipe, data)
-        encoder = train_stream.encoder
-        assert encoder is not None, "packs without vectors are refused"
-        check_vectors(recipe.query, encoder)
-        return cls(
-            recipe,
-            train_stream,
-            validation_stream,
-            shares(data),
-            CorpusQueries(encoder, recipe.query, encoder_weights),
-        )
+        queries = condition_encoder(recipe, train_stream.encoder, encoder_weights)
+        return cls(recipe, train_stream, validation_stream, shares(data), queries)
 
     def facts(self) -> dict[str, Any]:
         """Return the encoder of the conditions, and its dimensions."""
@@ -108,10 +106,10 @@ class GenerationTask(TrainingTask):
 
     def check_recorded(self, recorded: Mapping[str, Any], run: str) -> None:
         """Check that the run was trained on vectors of this task's encoder."""
-        before, now = recorded.get("encoder") or {}, self.queries.encoder
+        before, now = recorded.get("encoder") or {}, self._encoder
         if before.get("weights_sha256") != now["weights_sha256"]:
             raise CheckpointError(
-                f"{run} was trained on vectors of {before.get('architecture')}, and this corpus holds those of "
+                f"{run} was trained on vectors of {before.get('architecture')}, and those of this run are of "
                 f"{now['architecture']}: vectors of two encoders do not mix"
             )
 
@@ -156,7 +154,7 @@ class GenerationTask(TrainingTask):
         """Load the weights of another run, if the recipe begins with them."""
         if self.recipe.init_from is None:
             return None
-        return transfer_weights(cast(Denoiser, module.model), self.recipe.init_from, self.queries.encoder)
+        return transfer_weights(cast(Denoiser, module.model), self.recipe.init_from, self._encoder)
 
     def training_sources(self) -> np.ndarray:
         """Return hashes of all sources of the corpora."""

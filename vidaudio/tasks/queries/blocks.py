@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from vidaudio.config.recipes import RecipeModel
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, TRAINING_TEMPLATE, check_templates
 
-Modality = Literal["image", "text"]
+Modality = Literal["image", "text", "sound"]
 AskingMethod = Literal["none", "mean_shift", "standardise", "recolour", "retrieval", "ridge", "mlp", "prior", "bridge"]
 
 
@@ -19,6 +19,12 @@ class BertBlock(RecipeModel):
 
     model: str = "google/bert_uncased_L-4_H-256_A-4"
     pooling: Literal["cls", "mean"] = "cls"
+
+
+class ClapBlock(RecipeModel):
+    """CLAP that makes the vectors of labels or of sound, see vidaudio.encoders.clap."""
+
+    model: str = "laion/clap-htsat-unfused"
 
 
 class PicturesBlock(RecipeModel):
@@ -46,18 +52,20 @@ class GapBlock(RecipeModel):
 class QueryBlock(RecipeModel):
     """Queries of the system: their kind, encoder, modality and wording."""
 
-    kind: Literal["corpus", "label", "bert", "vectors", "pictures", "none"] = Field(
+    kind: Literal["corpus", "label", "bert", "clap", "vectors", "pictures", "none"] = Field(
         "corpus",
-        description="the corpus's vectors; a learned vector a label; BERT's; a table's; a ResNet's; it is not asked",
+        description="the corpus's vectors; a learned vector a label; BERT's; CLAP's, for generators; a table's; a "
+        "ResNet's; it is not asked",
     )
     encoder: Literal["clip", "resnet18-dilated"] = Field("clip", description="what the corpus's vectors must be of")
-    train: Literal["image", "text", "alternate"] = "image"
+    train: Literal["image", "text", "alternate", "sound"] = "image"
     validation: Modality = "image"
     train_templates: tuple[str, ...] = Field((TRAINING_TEMPLATE,), description="sentences for a label in training")
     templates: tuple[str, ...] = Field(CLIPSEP_TEMPLATES, description="sentences whose mean stands for a label")
     unlabelled: Literal["skip", "refuse"] = Field("skip", description="clips without a label, where labels are asked")
     label_dimensions: int = Field(512, ge=1, description="of a learned label vector")
     bert: BertBlock = BertBlock()
+    clap: ClapBlock = ClapBlock()
     vectors: str | None = Field(None, description="a table of a vector a label, .npz, for queries of kind vectors")
     pictures: PicturesBlock = PicturesBlock()
     gap: GapBlock = GapBlock()
@@ -74,6 +82,7 @@ _MODALITIES: Mapping[tuple[str, str | None], set[Modality]] = {
     ("corpus", "resnet18-dilated"): {"image"},
     ("label", None): {"text"},
     ("bert", None): {"text"},
+    ("clap", None): {"text", "sound"},
     ("vectors", None): {"text"},
     ("pictures", None): {"image"},
     ("none", None): set(),

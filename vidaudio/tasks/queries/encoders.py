@@ -160,8 +160,8 @@ class BertQueries(QueryEncoder):
         self.dimensions = self._bert.dimensions
         if encoder is not None and encoder["weights_sha256"] != self._bert.weights_sha256:
             raise EncoderError(
-                f"the model was trained on vectors of another BERT than {self._bert.spec.model}; vectors of two "
-                "encoders do not mix. Name the right one: --encoder-weights"
+                f"the model was trained on vectors of the BERT {encoder['pretrained']}, and {self._bert.spec.model} is "
+                "another one; vectors of two encoders do not mix. Name the right one: --encoder-weights"
             )
 
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:

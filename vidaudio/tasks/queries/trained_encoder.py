@@ -18,7 +18,7 @@ from vidaudio.encoders.image import PictureEncoder
 from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.named_by import NamedByFile
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES
-from vidaudio.encoders.spec import PACKAGE_FOLDER, RESNET, EncoderSpec
+from vidaudio.encoders.spec import PACKAGE_FOLDER, RESNET, EncoderSpec, spelled
 from vidaudio.errors import EncoderError, QueryError
 
 _log = logging.getLogger(__name__)
@@ -103,13 +103,18 @@ def load_query_encoder(fingerprint: dict[str, Any], weights: str | None = None) 
         EncoderError: When the encoder cannot be loaded, or the loaded encoder is another one.
     """
     spec = encoder_spec(fingerprint, weights)
-    encoder = load_encoder(spec)
+    trained = spelled(EncoderSpec(*_recorded(fingerprint)))
+    try:
+        encoder = load_encoder(spec)
+    except EncoderError as error:
+        if weights is None:
+            raise
+        raise EncoderError(f"{error}; the model was trained on vectors of {trained}") from error
     found = encoder.fingerprint
     wrong = [key for key in IDENTITY_KEYS if found[key] != fingerprint[key]]
     if wrong:
         raise EncoderError(
-            f"the model was trained on vectors of another encoder than "
-            f"{spec.architecture if spec.pretrained is None else f'{spec.architecture}/{spec.pretrained}'} "
+            f"the model was trained on vectors of {trained}, and {spelled(spec)} is another encoder "
             f"({', '.join(wrong)} differ); vectors of two encoders do not mix. Name the right one: --encoder-weights"
         )
     return encoder

@@ -27,7 +27,7 @@ _COMPOSITIONS: dict[str, list[tuple]] = {
 _COMPOSED_OF = ("query.kind", "query.encoder", "query.train", "noise heads", "query.pictures.trained")
 
 
-def modality_at(train: Literal["image", "text", "alternate"], step: int) -> Modality:
+def modality_at(train: Literal["image", "text", "alternate", "sound"], step: int) -> Modality:
     """Return the query modality of an optimiser step; CLIPSep-Hybrid takes images on even steps, text on odd ones."""
     if train == "alternate":
         return "image" if step % 2 == 0 else "text"
@@ -41,6 +41,8 @@ def check_system(recipe: SeparationRecipe, where: str) -> None:
         RecipeError: When a part does not fit; the message names the part.
     """
     query = recipe.query
+    if query.kind == "clap":
+        raise RecipeError(f"{where}: queries of kind clap are the conditions of a generator: system: clap_tta")
     able = modalities(query)
     asked = {"image", "text"} if query.train == "alternate" else {query.train}
     if able and not asked | {query.validation} <= able:
