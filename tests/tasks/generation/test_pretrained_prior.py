@@ -1,4 +1,4 @@
-"""A published prior: what its own pipeline draws, of the encoder it belongs to alone, without a connection."""
+"""Generators asked through priors: a published one, of its own encoder alone, and one fitted to the corpus."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import soundfile
 import torch
 
 from tests.small_prior import write_small_prior
+from tests.tasks.conftest import TINY_GENERATOR
 from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.prompts import fill
 from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import GapError
+from vidaudio.modality_gap import load_method
 from vidaudio.tasks.generation.generate import GenerateOptions, generate
 from vidaudio.tasks.queries.pretrained_prior import GUIDANCE, SAMPLING_STEPS, SEED, PretrainedPrior, is_prior_place
+from vidaudio.tasks.registry import load_train_recipe, train
 
 SENTENCES = fill(("a photo of {}", "a small {}"), "dog_barking")
 
@@ -137,3 +140,18 @@ def test_names_of_methods_are_no_places(tmp_path: Path, monkeypatch: pytest.Monk
     assert [is_prior_place(name) for name in ("ridge", "none", "karlo", "hf-hub:a/b", "nothing")] == [
         *(False, False, True, True, False)
     ]
+
+
+def test_a_generator_fits_a_prior_to_its_corpus_and_is_asked_through_it(packed: Path, tmp_path: Path):
+    settings = ("log.to=none", "query.gap={ask: prior, options: {prior: {steps: 100, width: 32}}}")
+    run = tmp_path / "run"
+    train(load_train_recipe("clipsonic_iq", (*TINY_GENERATOR, *settings)), str(packed), run, progress=False)
+    method = load_method(run / "gap" / "prior.safetensors")
+    assert (method.name, method.options["steps"], method.options["width"]) == ("prior", 100, 32)
+    asked = {}
+    for gap in (None, str(run / "gap" / "prior.safetensors"), "none"):
+        done = generate("high", tmp_path / f"{gap is None}", run, options=GenerateOptions(steps=2, gap=gap))
+        asked[gap] = soundfile.read(done.sounds[0].path)[0]
+    first, by_file, plain = asked.values()
+    assert (first == by_file).all()
+    assert (first != plain).any()
