@@ -113,3 +113,13 @@ def test_yamnet_hears_what_real_sounds_are(shared_data):
         likely = [model.classes[number] for number in found.probabilities[0].argsort()[::-1][:5]]
         right.append(names[clip.labels[0]] in likely)
     assert np.mean(right) >= 0.8
+
+
+def test_a_clap_embeds_sounds_and_words_in_one_space(tiny_clap):
+    model = open_embedding(f"clap={tiny_clap}")
+    sounds = np.random.default_rng(0).uniform(-1, 1, (2, 48_000)).astype(np.float32)
+    found = model.embed(sounds)
+    words = model.embed_words(["low sound", "high sound"])
+    assert (model.sample_rate, found.vectors.shape[1:], words.shape[0]) == (48_000, (1, words.shape[1]), 2)
+    assert found.probabilities is None
+    np.testing.assert_array_equal(model.embed_words(["high sound"])[0], words[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from vidaudio.encoders.base import weights_hash
+from vidaudio.encoders.clap import load_clap
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
+from vidaudio.encoders.model_place import model_place
 from vidaudio.errors import EncoderError
 from vidaudio.hashing import sha256_of
 from vidaudio.text import first_line
@@ -196,7 +198,8 @@ class TransformersClassifier(EmbeddingModel):
     def __init__(self, name: str, place: str) -> None:
         from transformers import AutoFeatureExtractor, AutoModelForAudioClassification
 
-        model, self._extractor = _from_hub(place, AutoModelForAudioClassification, AutoFeatureExtractor)
+        self._extractor = _loaded(place, lambda name, options: AutoFeatureExtractor.from_pretrained(name, **options))
+        model = _loaded(place, lambda name, options: AutoModelForAudioClassification.from_pretrained(name, **options))
         rate, labels = self._extractor.sampling_rate, model.config.id2label
         super().__init__(name, rate, weights_hash(model), [labels[number] for number in sorted(labels)])
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -214,17 +217,45 @@ class TransformersClassifier(EmbeddingModel):
         return Embedded(np.stack(vectors), np.stack(probabilities))
 
 
-def _from_hub(place: str, model_type: Any, extractor_type: Any) -> tuple[Any, Any]:
-    """Load a model and its feature extractor from a folder or a hub.
+class ClapEmbedding(EmbeddingModel):
+    """A CLAP by transformers: vectors of sounds and of words in one space, whose cosine is the CLAP score.
+
+    Args:
+        name: Name in tables.
+        place: Name on the hub, or a folder.
 
     Raises:
-        EncoderError: When one of them cannot be loaded.
+        EncoderError: When it cannot be loaded.
     """
-    is_folder = Path(place).is_dir()
+
+    def __init__(self, name: str, place: str) -> None:
+        self._clap = load_clap(place)
+        super().__init__(name, self._clap.sample_rate, self._clap.weights_sha256)
+
+    def embed(self, sounds: np.ndarray) -> Embedded:
+        """Embed sounds; each has one vector."""
+        vectors = self._clap.embed_audio(torch.from_numpy(np.ascontiguousarray(sounds, np.float32)))
+        return Embedded(vectors.numpy()[:, None])
+
+    def embed_words(self, texts: Sequence[str]) -> np.ndarray:
+        """Embed texts as they are, float32 `[N, D]`."""
+        return self._clap.embed_text(texts).numpy()
+
+
+def _loaded(place: str, load: Callable[[str, dict[str, Any]], Any]) -> Any:
+    """Load a part of a model from a folder or a hub.
+
+    Args:
+        place: Folder, or name on the hub.
+        load: Function from the place and the options of `from_pretrained` to the part.
+
+    Raises:
+        EncoderError: When it cannot be loaded.
+    """
+    found = model_place(place, None)
     try:
-        with quiet_libraries(), progress_bars.hidden(), cache_only_where_hub_is_silent(not is_folder):
-            model = model_type.from_pretrained(place, local_files_only=is_folder)
-            return model, extractor_type.from_pretrained(place, local_files_only=is_folder)
+        with quiet_libraries(), progress_bars.hidden(), cache_only_where_hub_is_silent(not found.is_folder):
+            return load(found.name, found.options)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise EncoderError(
             f"the embedding model {place} cannot be loaded ({first_line(error)}); name a folder, a file, or a model on "
@@ -249,7 +280,10 @@ def open_embedding(text: str) -> EmbeddingModel:
         if not path.is_file():
             raise EncoderError(f"there is no file {path}")
         return Yamnet(name, path) if path.suffix == ".tflite" else TorchScriptModel(name, path)
-    return TransformersClassifier(name, place)
+    from transformers import AutoConfig
+
+    config = _loaded(place, lambda found, options: AutoConfig.from_pretrained(found, **options))
+    return ClapEmbedding(name, place) if config.model_type == "clap" else TransformersClassifier(name, place)
 
 
 def embed_in_batches(model: EmbeddingModel, sounds: Sequence[np.ndarray]) -> Iterator[Embedded]:
