@@ -25,17 +25,17 @@ from pydantic import Field
 from benchmarks.common import commit, write_result
 from vidaudio.config.recipes import RecipeModel, check, find_recipe, load_values, merge
 from vidaudio.cpus import available_cores
-from vidaudio.tasks.registry import train
+from vidaudio.tasks.registry import check_train_recipe, train
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport
-from vidaudio.tasks.separation.recipe import SeparationRecipe
-from vidaudio.tasks.separation.systems import check_system
+from vidaudio.training.recipe import CommonRecipe
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 DEFAULT_FOLDER = Path("runs") / "benchmarks"
 PARTS_FILE = "parts.json"
 DONE_FILE = "done.json"
 LEAST_SECONDS = 20.0
-GAIN = "validation/si_sdr_improvement"
+# What a validation is judged by: of separators, and of all others.
+GAIN, LOSS = "validation/si_sdr_improvement", "validation/loss"
 
 
 class Budget(RecipeModel):
@@ -63,7 +63,7 @@ class TrainingJob:
     """
 
     table: str
-    recipe: SeparationRecipe
+    recipe: Any
     data: Path
     run: Path
     budget_steps: int
@@ -92,7 +92,7 @@ def load_budget(name: str) -> Budget:
     return check(Budget, yaml.safe_load(path.read_text("utf-8")), f"benchmarks/recipes/{path.name}")
 
 
-def recipe_of(budget: Budget, system: str, seed: int, steps: int | None = None, **query: Any) -> SeparationRecipe:
+def recipe_of(budget: Budget, system: str, seed: int, steps: int | None = None, **query: Any) -> Any:
     """A system's own recipe with the budget laid over it.
 
     Args:
@@ -113,13 +113,10 @@ def recipe_of(budget: Budget, system: str, seed: int, steps: int | None = None, 
     if steps is not None:
         schedule = {"steps": steps, "decay_until_step": steps, "warmup_steps": min(50, max(1, steps // 4))}
         values = merge(values, {"schedule": schedule})
-    where = f"benchmark of {system}"
-    recipe = check(SeparationRecipe, values, where)
-    check_system(recipe, where)
-    return recipe
+    return check_train_recipe(values, f"benchmark of {system}")
 
 
-def run_folder(folder: Path, table: str, recipe: SeparationRecipe, variant: str = "") -> Path:
+def run_folder(folder: Path, table: str, recipe: CommonRecipe, variant: str = "") -> Path:
     """Where a run lies."""
     system = "-".join([recipe.system, *variant.split()])
     return folder / table / f"{system}-seed{recipe.seed}-{recipe.schedule.steps}steps"
@@ -206,9 +203,11 @@ def _measure(job: TrainingJob, score: Callable[[TrainingJob], dict[str, Any]]) -
 
 
 def validation_curve(run: Path) -> dict[str, float]:
-    """Return the mean SI-SDR gain of every validation of a run, dB, by its step; empty where none was measured."""
+    """Return the mean SI-SDR gain (dB) or the loss of every validation of a run, by its step; empty without any."""
     with (run / "logs" / "metrics.csv").open(newline="") as file:
-        return {row["step"]: round(float(row[GAIN]), 3) for row in csv.DictReader(file) if row.get(GAIN)}
+        rows = list(csv.DictReader(file))
+    number = GAIN if any(row.get(GAIN) for row in rows) else LOSS
+    return {row["step"]: float(f"{float(row[number]):.4g}") for row in rows if row.get(number)}
 
 
 @contextmanager

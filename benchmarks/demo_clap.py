@@ -1,0 +1,186 @@
+"""A small CLAP of the demo world: transformers' ClapModel, trained on captions of single sounds or of mixtures.
+
+    python -m benchmarks.demo_clap --output runs/benchmarks/demo-clap
+
+Sounds are of `Purpose.CLIP_TRAIN`, whose seeds no corpus of the world can draw. With `--sources 2`, every example is a
+mixture of two kinds, and its caption names both: then nothing tells the model what one kind sounds like alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vidaudio.demo.world import KINDS, LABELS, Instance, Purpose, derive_seed, kind_of
+from vidaudio.encoders.clap import ClapEncoder, load_clap
+
+SAMPLE_RATE = 48_000
+SECONDS = 4.0
+INSTANCES_PER_KIND, HELD_OUT_PER_KIND = 60, 16
+STEPS, BATCH = 500, 24
+LEARNING_RATE = 1e-3
+TEMPLATES = ("{}", "a sound of a {}", "This is a sound of {}", "the sound of the {}")
+
+
+def write_untrained(folder: Path, *, seed: int = 0) -> Path:
+    """Write a small CLAP with random weights, its feature extractor and its tokenizer of the captions' words."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.normalizers import Lowercase
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import (
+        ClapAudioConfig,
+        ClapConfig,
+        ClapFeatureExtractor,
+        ClapModel,
+        ClapTextConfig,
+        PreTrainedTokenizerFast,
+    )
+
+    texts = [*TEMPLATES, "and", *(name for kind in KINDS for name in (kind.label, *kind.synonyms))]
+    words = sorted({word for text in texts for word in text.replace("{}", "").lower().split()})
+    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *words]
+    text = ClapTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=34,
+        projection_dim=64,
+    )
+    audio = ClapAudioConfig(
+        spec_size=128,
+        num_mel_bins=64,
+        hidden_size=64,
+        patch_embeds_hidden_size=32,
+        depths=[1, 2],
+        num_attention_heads=[2, 4],
+        num_hidden_layers=2,
+        window_size=4,
+        projection_dim=64,
+        enable_fusion=False,
+        drop_path_rate=0.0,
+    )
+    torch.manual_seed(seed)
+    ClapModel(ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=64)).save_pretrained(
+        folder
+    )
+    ClapFeatureExtractor(
+        feature_size=64, hop_length=768, max_length_s=SECONDS, truncation="rand_trunc", padding="repeatpad"
+    ).save_pretrained(folder)
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(folder)
+    return folder
+
+
+def render(purpose: Purpose, count: int) -> np.ndarray:
+    """Return sounds of each kind, float16 `[kinds, count, samples]` at 48 kHz."""
+    samples = int(SECONDS * SAMPLE_RATE)
+
+    def sound(label: str, number: int) -> np.ndarray:
+        instance = Instance(kind_of(label), derive_seed(purpose, "clap", label, number), SECONDS)
+        return instance.sound(SAMPLE_RATE)[:samples].astype(np.float16)
+
+    return np.stack([[sound(label, number) for number in range(count)] for label in LABELS])
+
+
+def caption(kinds: Sequence[int], rng: np.random.Generator) -> str:
+    """Return a sentence that names some kinds, each by its label or another wording."""
+    names = [str(rng.choice((KINDS[kind].label, *KINDS[kind].synonyms))) for kind in kinds]
+    return str(rng.choice(TEMPLATES)).format(" and ".join(names))
+
+
+def train_clap(folder: Path, *, sources: int = 1, steps: int = STEPS, seed: int = 0) -> dict[str, float]:
+    """Train a small CLAP, write it into a folder, and return how often it tells held-out sounds apart by words.
+
+    Args:
+        folder: Folder of the model.
+        sources: Kinds in every example.
+        steps: Steps of the optimiser.
+        seed: Seed of weights and examples.
+    """
+    encoder = load_clap(str(write_untrained(folder, seed=seed)))
+    model = encoder._model.train().requires_grad_(True)
+    sounds = render(Purpose.CLIP_TRAIN, INSTANCES_PER_KIND)
+    groups = list(itertools.combinations(range(len(KINDS)), sources))
+    rng = np.random.default_rng(seed)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, steps)
+    for step in range(steps):
+        chosen = [groups[number] for number in rng.integers(len(groups), size=BATCH)]
+        mixed = np.stack(
+            [
+                sum(sounds[kind, rng.integers(INSTANCES_PER_KIND)].astype(np.float32) for kind in kinds)
+                for kinds in chosen
+            ]
+        )
+        gains = 10 ** (rng.uniform(-9, 9, (BATCH, 1)) / 20) / sources
+        texts = [caption(kinds, rng) for kinds in chosen]
+        loss = _loss(encoder, torch.from_numpy((mixed * gains).astype(np.float32)), texts, chosen)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        rate.step()
+        if step % 50 == 0:
+            print(f"step {step}: loss {loss.item():.3f}", flush=True)
+    model.eval().save_pretrained(folder)
+    found = judge(load_clap(str(folder)))
+    (folder / "training.json").write_text(
+        json.dumps({"sources": sources, "steps": steps, "seed": seed, **found}) + "\n"
+    )
+    return found
+
+
+def _loss(encoder: ClapEncoder, sounds: Tensor, texts: list[str], kinds: Sequence[Sequence[int]]) -> Tensor:
+    """Return the symmetric contrastive loss; every pair of the same kinds is a true one."""
+    model = encoder._model
+    mels = encoder._mel(sounds)
+    heard = model.get_audio_features(input_features=mels, is_longer=torch.zeros(len(mels), 1, dtype=torch.bool))
+    tokens = encoder._tokenizer(texts, return_tensors="pt", padding=True)
+    said = model.get_text_features(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+    vectors = [functional.normalize(each.pooler_output, dim=-1) for each in (heard, said)]
+    logits = vectors[0] @ vectors[1].T * model.logit_scale_a.exp().clamp(max=100)
+    same = torch.tensor([[one == other for other in kinds] for one in kinds])
+    targets = same.float() / same.sum(1, keepdim=True)
+    return (functional.cross_entropy(logits, targets) + functional.cross_entropy(logits.T, targets)) / 2
+
+
+def judge(encoder: ClapEncoder) -> dict[str, float]:
+    """Return how often the nearest label of held-out single sounds is their own, and the mean cosine to it."""
+    sounds = render(Purpose.CLIP_TEST, HELD_OUT_PER_KIND).astype(np.float32)
+    words = functional.normalize(torch.stack([encoder.embed_label(kind.label, TEMPLATES) for kind in KINDS]), dim=-1)
+    right, cosines = [], []
+    for kind in range(len(KINDS)):
+        heard = functional.normalize(encoder.embed_audio(torch.from_numpy(sounds[kind])), dim=-1)
+        found = heard @ words.T
+        right += (found.argmax(1) == kind).tolist()
+        cosines += found[:, kind].tolist()
+    return {"right": float(np.mean(right)), "cosine": float(np.mean(cosines))}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--output", type=Path, default=Path("runs") / "benchmarks" / "demo-clap")
+    parser.add_argument("--sources", type=int, default=1, help="kinds in every example")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    print(train_clap(chosen.output, sources=chosen.sources, steps=chosen.steps, seed=chosen.seed))
+
+
+if __name__ == "__main__":
+    main()

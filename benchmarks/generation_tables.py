@@ -1,0 +1,84 @@
+"""Table of the generators in the demo world: what is heard, and how far it is from real sounds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmarks.generation import JUDGE, PRETRAINED
+from vidaudio.markdown import markdown_table
+
+HEADS = ("sounds", "seeds", "right %", "KAD x100", "FD", "coverage", "density", "copying")
+SCORES = ("right", "kernel", "frechet", "coverage", "density", "copying")
+DIGITS = {"right": 1, "kernel": 2, "frechet": 1, "coverage": 2, "density": 2, "copying": 2}
+# Rows in their order: system, variant, name of the set, and what the table calls it.
+ROWS = (
+    ("clipsonic_iq", "", "real", "real sounds (floor)"),
+    ("clipsonic_iq", "", "vocoded", "real sounds through mel and back (ceiling)"),
+    ("clipsonic_iq", "", "image", "CLIPSonic-IQ"),
+    ("clipsonic_iq", "", "text", "CLIPSonic-ZS: words as they are"),
+    ("clipsonic_iq", "", f"text+{PRETRAINED}", "CLIPSonic-PD: another world's prior"),
+    ("clipsonic_iq", "", "text+prior", "CLIPSonic-SD: the corpus's prior"),
+    ("clipsonic_iq", "", "text+bridge", "words, bridge"),
+    ("clipsonic_iq", "", "text+mean_shift", "words, mean shift"),
+    ("clipsonic_iq", "", "text+mlp", "words, mlp"),
+    ("clipsonic_iq", "", "text+retrieval", "words, retrieval"),
+    ("clipsonic_iq", "dropout", "image", "trained with dropout, pictures"),
+    ("clipsonic_iq", "dropout", "text", "trained with dropout, words"),
+    ("clip_tta", "", "text", "CLIP-TTA"),
+    ("clap_tta", "", "text", "CLAP-TTA"),
+    ("clipsonic_iq_modern", "", "image", "CLIPSonic-IQ, modern"),
+)
+
+
+def generation_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table over all seeds, and the sweep over guidance; empty without results."""
+    longest = max((result["settings"]["steps"] for result in results), default=0)
+    runs = [result for result in results if result["settings"]["steps"] == longest]
+    if not runs:
+        return ""
+    rows = []
+    for system, variant, name, shown in ROWS:
+        found = [row for run in runs if _is_of(run, system, variant) for row in run["results"]["rows"]]
+        row = _row(shown, [row for row in found if row["name"] == name])
+        rows += [row] if row else []
+    clips = runs[0]["results"]["clips"]
+    right = runs[0]["results"]["judge"]["right"]
+    about = (
+        f"{clips} sounds a row and seed; mean ± standard error over the seeds, or half of the 95 % interval of one "
+        f"seed. The classifier that judges is right on {100 * right:.0f} % of held-out real sounds. KAD and FD are "
+        f"distances of its vectors to {clips} further real sounds."
+    )
+    lines = [*markdown_table(HEADS, rows), "", about]
+    sweep = [row for run in runs for row in run["results"].get("sweep", ())]
+    if sweep:
+        scales = sorted({row["guidance"] for row in sweep})
+        rows = [
+            row for scale in scales if (row := _row(f"{scale:g}", [one for one in sweep if one["guidance"] == scale]))
+        ]
+        lines += ["", "CLIPSonic-IQ by the scale w of guidance:", "", *markdown_table(("w", *HEADS[1:]), rows)]
+    return "\n".join(lines)
+
+
+def _is_of(run: Mapping[str, Any], system: str, variant: str) -> bool:
+    return (run["settings"]["system"], run["settings"]["variant"]) == (system, variant)
+
+
+def _row(shown: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a row over the seeds; empty without any."""
+    if not found:
+        return []
+    cells = [shown, str(len(found))]
+    for name in SCORES:
+        scores = [row["scores"][JUDGE].get(name) for row in found]
+        known = [score for score in scores if score is not None]
+        if not known:
+            cells.append("-")
+            continue
+        factor = 100 if name == "right" else 1
+        values = [factor * score["value"] for score in known]
+        half = factor * (known[0]["high"] - known[0]["low"]) / 2
+        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else half
+        cells.append(f"{statistics.mean(values):.{DIGITS[name]}f} ± {error:.{DIGITS[name]}f}")
+    return cells
