@@ -1,0 +1,37 @@
+"""The table of generators: which runs and sets are its rows, over seeds and alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.generation_tables import generation_markdown
+
+
+def row(name: str, right: float, *, guidance: float | None = None) -> dict[str, Any]:
+    scores = {"right": {"value": right, "low": right - 0.02, "high": right + 0.02}}
+    scores["kernel"] = {"value": 2 * right, "low": 0.0, "high": 4 * right}
+    return {"name": name, "guidance": guidance, "scores": {"judge": {"sounds": 8, **scores}}}
+
+
+def run(system: str, seed: int, rows: list[dict[str, Any]], variant: str = "", steps: int = 100) -> dict[str, Any]:
+    settings = {"system": system, "variant": variant, "seed": seed, "steps": steps}
+    results = {"judge": {"right": 1.0}, "clips": 8, "rows": rows, "sweep": []}
+    return {"settings": settings, "results": results}
+
+
+def test_rows_are_means_over_seeds_in_the_tables_order():
+    runs = [run("clipsonic_iq", seed, [row("image", 0.9 + 0.04 * seed), row("text", 0.5)]) for seed in (0, 1)]
+    runs[0]["results"]["sweep"] = [row("image w=1", 0.7, guidance=1.0), row("image w=2", 0.8, guidance=2.0)]
+    runs.append(run("clipsonic_iq", 0, [row("image", 0.1)], "dropout"))
+    lines = generation_markdown(runs).splitlines()
+    assert lines[2] == "| CLIPSonic-IQ | 2 | 92.0 ± 2.0 | 1.84 ± 0.04 | - | - | - | - |"
+    assert lines[3].startswith("| CLIPSonic-ZS: words as they are | 2 | 50.0 ± 0.0 |")
+    # Of one seed, half of its interval.
+    assert lines[4].startswith("| trained with dropout, pictures | 1 | 10.0 ± 2.0 | 0.20 ± 0.20 |")
+    assert [line.split("|")[1].strip() for line in lines[-2:]] == ["1", "2"]
+
+
+def test_shorter_tries_are_no_rows():
+    runs = [run("clip_tta", 0, [row("text", 0.9)]), run("clip_tta", 1, [row("text", 0.1)], steps=10)]
+    assert "| CLIP-TTA | 1 | 90.0" in generation_markdown(runs)
+    assert generation_markdown([]) == ""
