@@ -79,6 +79,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     # Encoders.
     "EncoderSpec": "vidaudio.encoders.spec",
     "load_encoder": "vidaudio.encoders.load",
+    "open_embedding": "vidaudio.encoders.embedding_models",
     # Training.
     "AverageResult": "vidaudio.training.power_average",
     "TrainResult": "vidaudio.training.train",
@@ -101,16 +102,19 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "separate": "vidaudio.tasks.separation.separate",
     "separate_long": "vidaudio.separation",
     # Generation.
-    "ExportedGenerator": "vidaudio.tasks.generation.diffusers_export",
     "EditOptions": "vidaudio.tasks.generation.source",
+    "ExportedGenerator": "vidaudio.tasks.generation.diffusers_export",
     "GenerateOptions": "vidaudio.tasks.generation.generate",
     "GenerationQuery": "vidaudio.tasks.generation.generate",
     "GenerationRecipe": "vidaudio.tasks.generation.recipe",
+    "GenerationReport": "vidaudio.tasks.generation.evaluation.report",
+    "GenerationRequest": "vidaudio.tasks.generation.evaluate",
     "GenerationResult": "vidaudio.tasks.generation.generate",
     "GeneratorCheckpoint": "vidaudio.tasks.generation.checkpoint",
     "GeneratorSeparationOptions": "vidaudio.tasks.generation.separate",
     "VocoderCheckpoint": "vidaudio.tasks.vocoder.checkpoint",
     "VocoderRecipe": "vidaudio.tasks.vocoder.recipe",
+    "evaluate_generators": "vidaudio.tasks.generation.evaluate",
     "export_generator": "vidaudio.tasks.generation.diffusers_export",
     "generate": "vidaudio.tasks.generation.generate",
     "load_generator": "vidaudio.tasks.generation.checkpoint",
@@ -141,6 +145,7 @@ if TYPE_CHECKING:
     from vidaudio.config.corpus import CorpusRecipe, PackBlock, load_corpus_recipe
     from vidaudio.corpus.corpus import Corpus, open_corpus
     from vidaudio.demo.run import run_demo
+    from vidaudio.encoders.embedding_models import open_embedding
     from vidaudio.encoders.load import load_encoder
     from vidaudio.encoders.spec import EncoderSpec
     from vidaudio.errors import VidaudioError
@@ -193,6 +198,8 @@ if TYPE_CHECKING:
     from vidaudio.tasks.correspondence.offscreen import OffscreenReport, offscreen
     from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator
     from vidaudio.tasks.generation.diffusers_export import ExportedGenerator, export_generator
+    from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators
+    from vidaudio.tasks.generation.evaluation.report import GenerationReport
     from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, GenerationResult, generate
     from vidaudio.tasks.generation.recipe import GenerationRecipe
     from vidaudio.tasks.generation.separate import GeneratorSeparationOptions, separate_with_generator
