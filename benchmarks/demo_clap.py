@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmarks.small_clap import write_small_clap
 from vidaudio.demo.world import KINDS, LABELS, Instance, Purpose, derive_seed, kind_of
 from vidaudio.encoders.clap import ClapEncoder, load_clap
 
@@ -31,59 +32,31 @@ TEMPLATES = ("{}", "a sound of a {}", "This is a sound of {}", "the sound of the
 
 
 def write_untrained(folder: Path, *, seed: int = 0) -> Path:
-    """Write a small CLAP with random weights, its feature extractor and its tokenizer of the captions' words."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from tokenizers.normalizers import Lowercase
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-    from transformers import (
-        ClapAudioConfig,
-        ClapConfig,
-        ClapFeatureExtractor,
-        ClapModel,
-        ClapTextConfig,
-        PreTrainedTokenizerFast,
-    )
-
+    """Write a small CLAP with random weights whose tokenizer knows the captions' words."""
     texts = [*TEMPLATES, "and", *(name for kind in KINDS for name in (kind.label, *kind.synonyms))]
     words = sorted({word for text in texts for word in text.replace("{}", "").lower().split()})
-    vocabulary = ["<s>", "<pad>", "</s>", "<unk>", *words]
-    text = ClapTextConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=128,
-        max_position_embeddings=34,
-        projection_dim=64,
-    )
-    audio = ClapAudioConfig(
-        spec_size=128,
-        num_mel_bins=64,
-        hidden_size=64,
-        patch_embeds_hidden_size=32,
-        depths=[1, 2],
-        num_attention_heads=[2, 4],
-        num_hidden_layers=2,
-        window_size=4,
-        projection_dim=64,
-        enable_fusion=False,
-        drop_path_rate=0.0,
-    )
-    torch.manual_seed(seed)
-    ClapModel(ClapConfig(text_config=text.to_dict(), audio_config=audio.to_dict(), projection_dim=64)).save_pretrained(
-        folder
-    )
-    ClapFeatureExtractor(
-        feature_size=64, hop_length=768, max_length_s=SECONDS, truncation="rand_trunc", padding="repeatpad"
-    ).save_pretrained(folder)
-    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = Lowercase(), Whitespace()
-    tokenizer.post_processor = TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=32, **names).save_pretrained(folder)
-    return folder
+    text = {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 128,
+        "max_position_embeddings": 34,
+    }
+    audio = {
+        "spec_size": 128,
+        "num_mel_bins": 64,
+        "hidden_size": 64,
+        "patch_embeds_hidden_size": 32,
+        "depths": [1, 2],
+        "num_attention_heads": [2, 4],
+        "num_hidden_layers": 2,
+        "window_size": 4,
+        "enable_fusion": False,
+        "drop_path_rate": 0.0,
+    }
+    features = {"feature_size": 64, "hop_length": 768, "max_length_s": SECONDS, "truncation": "rand_trunc"}
+    features["padding"] = "repeatpad"
+    return write_small_clap(folder, words, text=text, audio=audio, features=features, dimensions=64, seed=seed)
 
 
 def render(purpose: Purpose, count: int) -> np.ndarray:

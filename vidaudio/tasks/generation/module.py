@@ -21,8 +21,8 @@ from vidaudio.tasks.queries.encoders import QueryEncoder
 from vidaudio.tasks.queries.query_gap import perturbed
 from vidaudio.tasks.queries.text_queries import TextTable
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule
-from vidaudio.training.distributed import all_gather_object, sum_by_name
 from vidaudio.training.optimiser import scheduled_optimiser
+from vidaudio.training.step_numbers import StepNumbers, means_over_ranks
 
 TRAIN, VALIDATION = "train", "validation"
 # Times at which each validation example is denoised: even ones, so that the loss of few examples is no lottery.
@@ -63,7 +63,7 @@ class GenerationModule(TrainingModule):
         self.text = text or {}
         self.front_end = MelFrontEnd(recipe.model.mel.config())
         self.process = recipe.model.process.process()
-        self._sums: dict[str, Tensor | float] = {}
+        self._numbers = StepNumbers()
 
     @property
     def eval_model(self) -> Denoiser:
@@ -100,7 +100,9 @@ class GenerationModule(TrainingModule):
         network = functools.partial(self.model, has_condition=known & kept)
         parts = self.process.losses(network, mels, vectors, draws, noise)
         if (step + 1) % self.recipe.log_every_steps == 0:
-            self._note(parts, batch["replaced"])
+            totals = {name: values.double().sum() for name, values in parts.items()}
+            counts = {"replaced_samples": batch["replaced"]}
+            self._numbers.add(totals, examples=len(parts["loss"]), counts=counts)
         return parts["loss"].mean() * (batch["share"] * self.train_stream.world_size)
 
     def _drawn(self, batch: Mapping[str, Any], mels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,20 +119,9 @@ class GenerationModule(TrainingModule):
         noise = torch.randn(size, *mels.shape[1:], generator=generator, device=self.device)[own]
         return draws[0], noise, draws[1] >= self.recipe.condition_dropout
 
-    def _note(self, parts: dict[str, Tensor], replaced: int) -> None:
-        """Add a part of a step that will be logged to the step's sums."""
-        sums = self._sums
-        for name, values in parts.items():
-            sums[f"train/{name}"] = sums.get(f"train/{name}", 0.0) + values.detach().double().sum()
-        sums["examples"] = sums.get("examples", 0) + len(parts["loss"])
-        sums["train/replaced_samples"] = sums.get("train/replaced_samples", 0) + replaced
-
     def take_step_numbers(self) -> dict[str, float]:
         """Return and reset the numbers of the last step, over all ranks; every rank must call it."""
-        sums, self._sums = self._sums, {}
-        total = sum_by_name(sums, self.device)
-        examples = total.pop("examples")
-        return {name: value if name == "train/replaced_samples" else value / examples for name, value in total.items()}
+        return self._numbers.take(self.device)
 
     def begin_validation(self) -> None:
         """Reset the sums."""
@@ -156,12 +147,8 @@ class GenerationModule(TrainingModule):
 
     def end_validation(self) -> dict[str, float]:
         """Return exact means over the examples of all ranks."""
-        ranks = all_gather_object((self._parts, self._examples))
-        examples = sum(count for _, count in ranks)
-        if not examples:
-            return {"validation/loss": math.nan}
-        names = next(parts for parts, count in ranks if count)
-        return {f"validation/{name}": sum(parts.get(name, 0.0) for parts, _ in ranks) / examples for name in names}
+        means = means_over_ranks(self._parts, self._examples) or {"loss": math.nan}
+        return {f"validation/{name}": value for name, value in means.items()}
 
     def optimisers(self) -> Sequence[ScheduledOptimiser]:
         """Return the recipe's optimiser, which makes a step at every step of the run."""

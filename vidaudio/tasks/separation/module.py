@@ -23,14 +23,13 @@ from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.systems import modality_at
 from vidaudio.tasks.separation.wrong_queries import WrongQueries
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule
-from vidaudio.training.distributed import all_gather_object, mean_over_ranks, sum_by_name
+from vidaudio.training.distributed import all_gather_object, mean_over_ranks
 from vidaudio.training.optimiser import scheduled_optimiser
+from vidaudio.training.step_numbers import StepNumbers
 
 _log = logging.getLogger(__name__)
 
 TRAIN, VALIDATION = "train", "validation"
-# Numbers that are logged as sums over a step, not as means over its mixtures.
-COUNTS = ("train/replaced_samples", "train/mixtures_without_label")
 
 
 class SeparationModule(TrainingModule):
@@ -63,7 +62,7 @@ class SeparationModule(TrainingModule):
         self.validation_stream = validation_stream
         self.maker = maker
         self.text = text or {}
-        self._sums: dict[str, Tensor | float] = {}
+        self._numbers = StepNumbers()
         self._wrong: WrongQueries | None = None
 
     def queries(self, batch: Mapping[str, Any], modality: Modality, split: str) -> tuple[Tensor | None, Tensor | None]:
@@ -117,7 +116,11 @@ class SeparationModule(TrainingModule):
         mean = functools.partial(mean_over_ranks, count=counted)
         parts = self.model.loss(audio, queries, gains, step=step, batch_mean=mean)
         if (step + 1) % self.recipe.log_every_steps == 0:
-            self._note(parts, counted, mixtures, batch["replaced"])
+            counts = {"replaced_samples": batch["replaced"]}
+            if any(table.missing for table in self.text.values()):
+                counts["mixtures_without_label"] = mixtures - counted
+            totals = {name: value.double() * counted for name, value in parts.items()}
+            self._numbers.add(totals, examples=counted, counts=counts)
         # The mean over ranks weighs all ranks alike, but their parts differ in size. A mixture that is left out counts
         # as one with loss 0, so that the weight of the others does not depend on their part.
         return parts["loss"] * (batch["share"] * self.train_stream.world_size * counted / mixtures)
@@ -134,26 +137,9 @@ class SeparationModule(TrainingModule):
         positions = self.train_stream.positions(int(batch["step"]))
         return perturbed(method, queries, texts, seed=self.recipe.seed, positions=positions)
 
-    def _note(self, parts: dict[str, Tensor], counted: int, mixtures: int, replaced: int) -> None:
-        """Add a part of a step that will be logged to the step's sums."""
-        sums = self._sums
-        for name, value in parts.items():
-            sums[f"train/{name}"] = sums.get(f"train/{name}", 0.0) + value.detach().double() * counted
-        sums["mixtures"] = sums.get("mixtures", 0) + counted
-        sums["train/replaced_samples"] = sums.get("train/replaced_samples", 0) + replaced
-        if any(table.missing for table in self.text.values()):
-            left_out = sums.get("train/mixtures_without_label", 0)
-            sums["train/mixtures_without_label"] = left_out + mixtures - counted
-
     def take_step_numbers(self) -> dict[str, float]:
         """Return and reset the numbers of the last step, over all ranks; every rank must call it."""
-        sums, self._sums = self._sums, {}
-        total = sum_by_name(sums, self.device)
-        mixtures = total.pop("mixtures")
-        # There are no means for a step in which every mixture was left out.
-        numbers = {name: value for name, value in total.items() if name in COUNTS}
-        numbers |= {name: value / mixtures for name, value in total.items() if mixtures and name not in COUNTS}
-        return numbers
+        return self._numbers.take(self.device)
 
     def begin_validation(self) -> None:
         """Reset the sums; at the first validation, choose the wrong queries."""

@@ -20,8 +20,8 @@ from vidaudio.generation import Discriminators, MelFrontEnd, Vocoder, VocoderLos
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.vocoder.recipe import VocoderRecipe
 from vidaudio.training.base import ScheduledOptimiser, TrainingModule
-from vidaudio.training.distributed import all_gather_object, sum_by_name
 from vidaudio.training.optimiser import scheduled_optimiser
+from vidaudio.training.step_numbers import StepNumbers, means_over_ranks
 
 DISCRIMINATOR, GENERATOR = "discriminator", "generator"
 
@@ -55,7 +55,7 @@ class VocoderModule(TrainingModule):
         self.losses = VocoderLosses(recipe.model.mel.config(), recipe.loss.config())
         # Generated segments of a step's parts: the generator learns from those that the discriminators have seen.
         self._made: deque[Tensor] = deque()
-        self._sums: dict[str, Tensor | float] = {}
+        self._numbers = StepNumbers()
 
     @property
     def eval_model(self) -> Vocoder:
@@ -115,23 +115,18 @@ class VocoderModule(TrainingModule):
             parts = self.losses.generator(audio, made, self.discriminators(audio), self.discriminators(made))
             loss = parts["loss"]
         if (step + 1) % self.recipe.log_every_steps == 0:
-            self._note(parts, len(audio), batch["replaced"] if optimiser == GENERATOR else 0)
+            # Both optimisers have the same examples, which count once.
+            is_last = optimiser == GENERATOR
+            self._numbers.add(
+                {name: value.double() * len(audio) for name, value in parts.items()},
+                examples=len(audio) if is_last else 0,
+                counts={"replaced_samples": batch["replaced"] if is_last else 0},
+            )
         return loss * (batch["share"] * self.train_stream.world_size)
-
-    def _note(self, parts: Mapping[str, Tensor], examples: int, replaced: int) -> None:
-        """Add a part of a step that will be logged to the step's sums."""
-        sums = self._sums
-        for name, value in parts.items():
-            sums[f"train/{name}"] = sums.get(f"train/{name}", 0.0) + value.detach().double() * examples
-        sums["examples"] = sums.get("examples", 0) + (examples if "loss" in parts else 0)
-        sums["train/replaced_samples"] = sums.get("train/replaced_samples", 0) + replaced
 
     def take_step_numbers(self) -> dict[str, float]:
         """Return and reset the numbers of the last step, over all ranks; every rank must call it."""
-        sums, self._sums = self._sums, {}
-        total = sum_by_name(sums, self.device)
-        examples = total.pop("examples")
-        return {name: value if name == "train/replaced_samples" else value / examples for name, value in total.items()}
+        return self._numbers.take(self.device)
 
     def begin_validation(self) -> None:
         """Reset the sums."""
@@ -150,13 +145,8 @@ class VocoderModule(TrainingModule):
 
     def end_validation(self) -> dict[str, float]:
         """Return exact means over the windows of all ranks."""
-        ranks = all_gather_object((self._distances, self._examples))
-        examples = sum(count for _, count in ranks)
-        names = ("mel_l1", "stft")
-        return {
-            f"validation/{name}": sum(found.get(name, 0.0) for found, _ in ranks) / examples if examples else math.nan
-            for name in names
-        }
+        means = means_over_ranks(self._distances, self._examples)
+        return {f"validation/{name}": means.get(name, math.nan) for name in ("mel_l1", "stft")}
 
     def compile_parts(self, backend: str) -> None:
         """Compile the generator's network."""
