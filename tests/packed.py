@@ -29,10 +29,12 @@ def make_packed(
     labelled: bool = True,
     unlabelled: Collection[int] = (),
     picture_size: int | None = None,
+    silent: bool = False,
 ) -> Path:
     """Write `training` shards of synthetic clips, labels in turn, one shard a split; returns the folder.
 
-    `unlabelled` names clips of each split, by number, without a label; `picture_size` puts pictures in.
+    `unlabelled` names clips of each split, by number, without a label; `picture_size` puts pictures in; `silent`
+    sounds hold zeros.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dimensions = encoder["dimensions"]
@@ -46,7 +48,7 @@ def make_packed(
                 key = f"{split}{clip:03d}"
                 times = np.arange(int(seconds * RATE)) / RATE
                 sound = 0.3 * np.sin(2 * np.pi * 250 * 3**kind * times * rng.uniform(0.97, 1.03))
-                sound = (sound + rng.normal(0, 1e-3, len(times))) * 32767
+                sound = (sound + rng.normal(0, 1e-3, len(times))) * (0 if silent else 32767)
                 vectors = np.random.default_rng(100 + kind).normal(0, 1, dimensions)
                 vectors = vectors + rng.normal(0, 0.05, (int(seconds), dimensions))
                 audio, array = io.BytesIO(), io.BytesIO()

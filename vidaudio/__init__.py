@@ -82,6 +82,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "open_embedding": "vidaudio.encoders.embedding_models",
     # Training.
     "AverageResult": "vidaudio.training.power_average",
+    "BandExit": "vidaudio.training.loss_band",
     "TrainResult": "vidaudio.training.train",
     "average": "vidaudio.training.power_average",
     "load_train_recipe": "vidaudio.tasks.registry",
@@ -212,6 +213,7 @@ if TYPE_CHECKING:
     from vidaudio.tasks.separation.separate import SeparationResult, SoundQuery, separate
     from vidaudio.tasks.vocoder.checkpoint import VocoderCheckpoint, load_vocoder
     from vidaudio.tasks.vocoder.recipe import VocoderRecipe
+    from vidaudio.training.loss_band import BandExit
     from vidaudio.training.power_average import AverageResult, average
     from vidaudio.training.train import TrainResult
 

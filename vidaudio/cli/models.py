@@ -85,7 +85,7 @@ def train(
         judged = f"best validation loss {done.best_loss:.4f}"
         if math.isnan(done.best_loss):
             judged = "not validated, the last weights were kept"
-        parts = [done.progress(), judged, done.gains()]
+        parts = [done.progress(), judged, done.gains(), done.exits()]
         typer.echo("; ".join([*filter(None, parts), str(done.folder)]))
 
 

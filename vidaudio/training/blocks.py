@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -91,6 +92,33 @@ class AverageBlock(RecipeModel):
     def validated_width(self) -> float:
         """Return the width of the power-function average that is validated."""
         return self.sigma_rel[0] if self.validated is None else self.validated
+
+
+class BandBlock(RecipeModel):
+    """Range in which a logged number of healthy runs lies at some steps; a run that leaves it is warned of.
+
+    The range between two points is interpolated in the logarithms of step and value. Nothing is compared before the
+    first point and after the last one.
+    """
+
+    number: str = Field("train/loss", min_length=1, description="name of the number in the log")
+    values: int = Field(10, ge=1, description="logged values whose geometric mean is compared")
+    points: tuple[tuple[int, float, float], ...] = Field(..., min_length=2, description="[step, lowest, highest] each")
+
+    @model_validator(mode="after")
+    def _points_are_a_band(self) -> BandBlock:
+        before = 0
+        for number, (step, low, high) in enumerate(self.points):
+            if step <= before:
+                after = "at least 1" if not number else f"more than {before}, the step before"
+                raise ValueError(f"points.{number} is at step {step}, and its step must be {after}")
+            if not 0 < low < high < math.inf:
+                raise ValueError(
+                    f"points.{number}, at step {step}, goes from {low:g} to {high:g}: it must go from more than 0 to "
+                    "a higher number"
+                )
+            before = step
+        return self
 
 
 class StateBlock(RecipeModel):

@@ -6,6 +6,7 @@ parts. A run is validated, saved and stopped only between two steps, when everyt
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -25,8 +26,11 @@ from vidaudio.training.distributed import broadcast_from_rank0, current_rank
 from vidaudio.training.ema import PowerEma, make_average
 from vidaudio.training.graceful_stop import GracefulStop, loader_worker_init
 from vidaudio.training.loader_processes import LoaderProcesses
+from vidaudio.training.loss_band import BandWatch
 from vidaudio.training.metrics_log import MetricsLogger
 from vidaudio.training.progress import ProgressBar
+
+_log = logging.getLogger(__name__)
 
 # A validation is short, and its loader is started again each time.
 MAX_VALIDATION_WORKERS = 2
@@ -48,6 +52,7 @@ class TrainingLoop:
     Attributes:
         steps_done: Steps of the run that are done.
         numbers: Numbers of the last validation of this start; None before the first one.
+        band: Comparison of the loss with the recipe's band; None if the recipe has none.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class TrainingLoop:
         self._bar: ProgressBar | None = None
         self.steps_done = 0
         self.numbers: dict[str, float] | None = None
+        self.band = None if self._recipe.band is None else BandWatch(self._recipe.band)
         self._distributed = current_rank().world_size > 1
         self._gradient_norms: dict[str, Tensor] = {}
         self._rates: dict[str, float] = {}
@@ -97,6 +103,8 @@ class TrainingLoop:
                 f"the optimisers in the state do not fit this recipe's ({first_line(error)}); begin a new run with its "
                 f"weights: --init {self._files.folder}"
             ) from error
+        if self._recipe.band is not None:
+            self.band = BandWatch(self._recipe.band, state.get("band"))
         # If the run had no average until now, the average begins with the weights of the state.
         if self._recipe.average is not None and self.module.average is not None:
             if state["average"] is not None:
@@ -189,7 +197,8 @@ class TrainingLoop:
         if self.module.average is not None:
             self.module.average.update(self.module.model)
         if self.steps_done % self._recipe.log_every_steps == 0:
-            self._logger.log_step(self.steps_done, self._step_numbers())
+            numbers = self._step_numbers()
+            self._logger.log_step(self.steps_done, {**numbers, **self._compare_with_band(numbers)})
             self._require_finite()
         if self._bar is not None:
             self._bar.update(self.steps_done, loss, self.task.headline(self.numbers or {}))
@@ -236,11 +245,12 @@ class TrainingLoop:
         self.fabric.barrier()
 
     def training_state(self) -> dict[str, Any]:
-        """Return weights, optimisers and average, as a state keeps them."""
+        """Return weights, optimisers, average and loss band, as a state keeps them."""
         return {
             "weights": self.module.state_dict(),
             "optimisers": [each.optimiser.state_dict() for each in self.optimisers],
             "average": None if self.module.average is None else self.module.average.state_dict(),
+            "band": None if self.band is None else self.band.state(),
         }
 
     def _save_snapshot_if_due(self) -> None:
@@ -284,6 +294,15 @@ class TrainingLoop:
             numbers[f"train/learning_rate{ending}"] = self._rates.get(each.name, math.nan)
             numbers[f"train/gradient_norm{ending}"] = float(self._gradient_norms.get(each.name, math.nan))
         return numbers
+
+    def _compare_with_band(self, numbers: Mapping[str, float]) -> Mapping[str, float]:
+        """Warn on rank 0 if the run has just left the recipe's band; return what the log keeps of the comparison."""
+        if self.band is None:
+            return {}
+        warning = self.band.update(self.steps_done, numbers)
+        if warning is not None and self.fabric.is_global_zero:
+            _log.warning(warning)
+        return self.band.numbers
 
     def _stop_if_asked(self) -> None:
         self._stop.raise_if_asked(self.save)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from vidaudio.config.recipes import RecipeModel
 from vidaudio.training.blocks import (
     AverageBlock,
+    BandBlock,
     LogBlock,
     OptimiserBlock,
     ScheduleBlock,
@@ -59,6 +60,17 @@ class CommonRecipe(RecipeModel):
     validation: ValidationBlock = ValidationBlock()
     state: StateBlock = StateBlock()
     log: LogBlock = LogBlock()
+    band: BandBlock | None = Field(None, description="range of the loss of healthy runs, early in a run")
+
+    @model_validator(mode="after")
+    def _band_has_values(self) -> CommonRecipe:
+        if self.band is not None and self.band.values * self.log.every_steps > self.band.points[-1][0]:
+            last, values = self.band.points[-1][0], self.band.values
+            raise ValueError(
+                f"band ends at step {last}, before {values} values are logged every {self.log.every_steps} steps; set "
+                f"log.every_steps={max(1, last // values)}, or band=null"
+            )
+        return self
 
     @property
     def log_every_steps(self) -> int:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vidaudio.errors import CheckpointError
 from vidaudio.stream.index_checks import check_fingerprint
+from vidaudio.training.loss_band import is_band_state
 
 LAST_FILE = "last.ckpt"
 STATES_FOLDER = "states"
@@ -95,7 +96,8 @@ def read_state(path: Path) -> dict[str, Any]:
     """Return the contents of a state, checked; its tensors are mapped, not read.
 
     Returns:
-        `steps_done`, `weights` of the module, `optimisers` (None in a state of version 0.1), `average` or None, `run`.
+        `steps_done`, `weights` of the module, `optimisers` (None in a state of version 0.1), `average` or None, `run`;
+        `band` or None, which older states lack.
 
     Raises:
         DamagedState: When the file is incomplete, garbled, or not a state of vidaudio.
@@ -181,6 +183,8 @@ def _check(state: Mapping[str, Any]) -> None:
     optimisers = state.get("optimisers", ())
     known = optimisers is None or (isinstance(optimisers, list) and all(isinstance(each, dict) for each in optimisers))
     _want(known, "it has no optimisers")
+    band = state.get("band")
+    _want(band is None or is_band_state(band), "its loss band has no state")
     _want(isinstance(state.get("run"), dict), "it does not say what it is of")
     _check_run(state["run"])
 

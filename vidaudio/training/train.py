@@ -29,6 +29,7 @@ from vidaudio.training.graceful_stop import GracefulStop, StoppedBySignal
 from vidaudio.training.loader_processes import GOING_ON, LoaderProcesses, chain_of
 from vidaudio.training.log_writers import WANDB_FILE, make_writer
 from vidaudio.training.loop import TrainingLoop
+from vidaudio.training.loss_band import BandExit, exits_of
 from vidaudio.training.metrics_log import MetricsLogger
 from vidaudio.training.progress import ProgressBar
 from vidaudio.training.recipe import CommonRecipe
@@ -65,6 +66,7 @@ class TrainResult:
         numbers: All numbers of the last validation of this start, by name; empty without one.
         headline: The main figures of that validation, by name.
         facts: Further values that the family reports, by name.
+        band_exits: Moments at which the loss left the recipe's band, over all starts of the run.
     """
 
     folder: Path
@@ -75,6 +77,7 @@ class TrainResult:
     numbers: Mapping[str, float] = field(default_factory=dict)
     headline: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, float] = field(default_factory=dict)
+    band_exits: tuple[BandExit, ...] = ()
 
     def gains(self) -> str:
         """Return the headline figures in one line, dB; empty without a validation."""
@@ -84,9 +87,15 @@ class TrainResult:
         """Return steps and examples in words."""
         return f"{number_of(self.step, 'step')}, {number_of(self.examples, self.example)}"
 
+    def exits(self) -> str:
+        """Return the steps at which the loss left the recipe's band in one line; empty if it never did."""
+        each = [f"at step {left.step} ({left.side})" for left in self.band_exits]
+        return f"the loss left its band {', '.join(each)}" if each else ""
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values; a missing number is None."""
-        values = asdict(self) | {"folder": str(self.folder)}
+        exits = [left.as_dict() for left in self.band_exits]
+        values = asdict(self) | {"folder": str(self.folder), "band_exits": exits}
         values |= {f"{values.pop('example')}s": values.pop("examples"), **values.pop("facts")}
         del values["headline"]
         return {name: None if value != value else value for name, value in values.items()}
@@ -192,6 +201,7 @@ def _fit(task: TrainingTask, module: TrainingModule, folder: Path, state: State 
         numbers,
         task.headline(numbers),
         task.result_facts(numbers),
+        () if loop.band is None else tuple(loop.band.exits),
     )
 
 
@@ -235,7 +245,8 @@ def _nothing_left(state: State, task: TrainingTask, folder: Path, resume: bool |
         )
     best = state.run.get("best_loss", math.nan)
     examples = state.step * task.recipe.data.batch_size
-    return TrainResult(folder, state.step, examples, task.example, best, facts=task.result_facts({}))
+    exits = tuple(exits_of(read_state(state.path).get("band")))
+    return TrainResult(folder, state.step, examples, task.example, best, facts=task.result_facts({}), band_exits=exits)
 
 
 def _warnings(task: TrainingTask) -> list[str]:
