@@ -26,7 +26,7 @@ _CAUSES: Mapping[Side, str] = {
         "optimiser.learning_rate is far too high or too low, the weights do not change, the sounds have another level "
         "than those of other corpora, or the loss does not fit the model"
     ),
-    "below": "the sounds are silent, far too quiet or all alike, or the loss is scaled down",
+    "below": "the sounds are silent or nothing but noise, or the loss is scaled down",
     "not finite": "optimiser.learning_rate is too high, or numbers overflow (precision=float32 helps)",
 }
 
