@@ -22,6 +22,7 @@ import typer
 from typer.testing import CliRunner
 
 import vidaudio
+from tests.encoders.test_embedding_models import Levels, scripted
 from tests.media_world import MediaWorld
 from tests.packed import make_packed
 from vidaudio.cli.app import app
@@ -161,7 +162,7 @@ def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip
     from vidaudio.encoders.spec import EncoderSpec
 
     fingerprint = load_encoder(EncoderSpec(str(tiny_clip), None, "float32", 8)).fingerprint
-    data = make_packed(tmp_path / "data", fingerprint, clips_per_split={"train": 6, "val": 4, "test": 4})
+    data = make_packed(tmp_path / "data", fingerprint, clips_per_split={"train": 6, "val": 4, "test": 8})
     sizes = (
         "--set=model.front_end={window_samples: 8191, log_rows: 32, frames: 32}",
         "--set=model.unet={levels: 3, width: 4}",
@@ -186,6 +187,11 @@ def test_a_model_from_its_training_to_a_listening_test(tmp_path: Path, tiny_clip
     assert "model_index.json" in exported["files"]
     made = answer("generate", "low", "--checkpoint", tmp_path / "sonic", "-o", tmp_path / "made", "--gap", "none")
     assert made["sounds"][0]["path"].endswith("low-0.wav")
+    judge = f"levels={scripted(Levels(), tmp_path / 'judge.pt')}"
+    options = ("--embedding", judge, "--steps", 1, "--methods", "image", "--listening", 2)
+    told = answer("evaluate", tmp_path / "sonic", "--data", data, "-o", tmp_path / "evaluated", *options)
+    assert [row["name"] for row in told["rows"]] == ["real", "vocoded", "image"]
+    assert Path(told["listening"]).is_file()
     edit = ("--from", mixture, "--inpaint", "0.5:1", "--steps", 2, "--gap", "none")
     made = answer("generate", "low", *edit, "--checkpoint", tmp_path / "sonic", "-o", tmp_path / "edited")
     assert made["sample_rate"] == 22_050
