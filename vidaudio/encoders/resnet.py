@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import open_clip
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
@@ -22,6 +20,7 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 from vidaudio.encoders.base import weights_hash
 from vidaudio.encoders.image import PictureEncoder, PictureView
 from vidaudio.encoders.spec import DTYPES, PACKAGE_FOLDER, EncoderSpec
+from vidaudio.encoders.weights_files import fill, read_weights
 from vidaudio.errors import EncoderError
 from vidaudio.separation.resnet import WIDTH, DilatedResNet18
 
@@ -87,7 +86,7 @@ def load_resnet_encoder(spec: EncoderSpec) -> ResNetEncoder:
     return ResNetEncoder(spec, model, int(match[1] or DEFAULT_IMAGE_SIZE))
 
 
-def _width(tensors: dict[str, Any]) -> int:
+def _width(tensors: dict[str, Tensor]) -> int:
     """Return the ResNet's width, inferred from its last stage's weights; ResNet-18's if it cannot be inferred."""
     last = tensors.get("layer4.1.bn2.weight")
     return WIDTH if last is None or last.ndim != 1 or len(last) < 8 else len(last) // 8
@@ -107,18 +106,11 @@ def load_resnet_weights(model: DilatedResNet18, weights: str) -> None:
     _fill(model, _read(weights), weights)
 
 
-def _fill(model: DilatedResNet18, tensors: dict[str, Any], weights: str) -> None:
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("fc.")}
-    wanted = model.state_dict()
-    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
-    wrong = sorted((set(wanted) - counters) ^ (set(tensors) - counters))
-    wrong += [name for name in wanted.keys() & tensors.keys() if wanted[name].shape != tensors[name].shape]
-    if wrong:
-        raise EncoderError(f"{weights} holds no weights of a ResNet-18 ({wrong[0]} does not fit)")
-    model.load_state_dict(tensors, strict=False)
+def _fill(model: DilatedResNet18, tensors: dict[str, Tensor], weights: str) -> None:
+    fill(model, {name: each for name, each in tensors.items() if not name.startswith("fc.")}, weights, "a ResNet-18")
 
 
-def _read(weights: str) -> dict[str, Any]:
+def _read(weights: str) -> dict[str, Tensor]:
     if weights in ResNet18_Weights.__members__:
         try:
             return dict(ResNet18_Weights[weights].get_state_dict(progress=False, weights_only=True))
@@ -132,13 +124,4 @@ def _read(weights: str) -> dict[str, Any]:
     if not path.is_file():
         names = ", ".join(ResNet18_Weights.__members__)
         raise EncoderError(f"{weights!r} is neither a weights file nor one of torchvision's names ({names})")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # Broken zip files, pickles and headers raise a dozen error types; all mean that this is not a weights file.
-        raise EncoderError(f"{path} cannot be read as weights ({type(error).__name__})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
-        raise EncoderError(f"{path} holds no table of weights")
-    return tensors
+    return read_weights(path)
