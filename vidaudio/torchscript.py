@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -24,6 +26,14 @@ def load_torchscript(path: str, extra_files: dict[str, str] | None = None) -> to
             return torch.jit.load(path, map_location="cpu", _extra_files=extra_files).eval()
     except RuntimeError as error:
         raise ValueError(f"{path} is no TorchScript file: {str(error).splitlines()[0]}") from error
+
+
+def is_torchscript(path: Path) -> bool:
+    """Return whether a file is an archive of TorchScript; files of weights are archives too, without constants."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 @contextlib.contextmanager

@@ -69,7 +69,8 @@ def test_what_is_no_model_is_refused_in_a_sentence(text, words, monkeypatch):
 
 
 def test_files_of_another_kind_are_refused(tmp_path):
-    for suffix, words in ((".pt", "no TorchScript file"), (".tflite", "no TFLite file")):
+    refusals = {".ts": "no TorchScript file", ".pt": "cannot be read as weights", ".tflite": "no TFLite file"}
+    for suffix, words in refusals.items():
         path = tmp_path / f"a{suffix}"
         path.write_bytes(b"not a model" * 100)
         with pytest.raises(EncoderError, match=words):

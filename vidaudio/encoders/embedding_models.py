@@ -1,8 +1,8 @@
 """Embedding models: frozen models that turn sounds into the vectors and probabilities that metrics compare.
 
 A metric is only worth what its embedding model is, so every figure names the model, and the model's hash is part of the
-report. A model comes from a file or a hub: YAMNet as TFLite, any network as TorchScript, a classifier or a CLAP by
-transformers.
+report. A model comes from a file or a hub: YAMNet as TFLite, VGGish and PANNs as published weights, any network as
+TorchScript, a classifier or a CLAP by transformers.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ from vidaudio.encoders.base import weights_hash
 from vidaudio.encoders.clap import load_clap
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.model_place import model_place
+from vidaudio.encoders.published_networks import load_sound_network
 from vidaudio.errors import EncoderError
 from vidaudio.hashing import sha256_of
 from vidaudio.text import first_line
-from vidaudio.torchscript import load_torchscript
+from vidaudio.torchscript import is_torchscript, load_torchscript
 
 TORCHSCRIPT_SUFFIXES = frozenset({".pt", ".pth", ".ts", ".jit"})
+WEIGHTS_SUFFIXES = frozenset({".pt", ".pth"})
+# Names of AudioSet's classes, beside the weights of a PANN.
+AUDIOSET_CLASSES = "class_labels_indices.csv"
 DESCRIPTION = "vidaudio.json"
 DEFAULT_SAMPLE_RATE = 16_000
 # Sounds that are embedded at a time.
@@ -118,6 +122,36 @@ class TorchScriptModel(EmbeddingModel):
         return Embedded(
             windows.float().cpu().numpy(), None if probabilities is None else probabilities.float().cpu().numpy()
         )
+
+
+class PublishedModel(EmbeddingModel):
+    """A network of sound that is known here by its published weights: VGGish, or a PANN.
+
+    The names of the classes are read from `class_labels_indices.csv` beside the file, as AudioSet publishes them.
+
+    Raises:
+        EncoderError: When the file is of no such network, or names another number of classes.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        network = load_sound_network(path)
+        beside = path.with_name(AUDIOSET_CLASSES)
+        classes = _class_map(beside) if network.classes and beside.is_file() else []
+        if classes and len(classes) != network.classes:
+            raise EncoderError(f"{beside} names {len(classes)} classes, and {path} has {network.classes}")
+        super().__init__(name, network.sample_rate, sha256_of(path), classes)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._network = network.to(self._device)
+
+    @torch.inference_mode()
+    def embed(self, sounds: np.ndarray) -> Embedded:
+        """Embed sounds one by one, so that no vector depends on the others."""
+        given = torch.from_numpy(np.ascontiguousarray(sounds, np.float32)).to(self._device)
+        found = [self._network(sound[None]) for sound in given]
+        vectors = torch.cat([one.vectors for one in found]).cpu().numpy()
+        if not self._network.classes:
+            return Embedded(vectors)
+        return Embedded(vectors, torch.cat([one.probabilities for one in found]).cpu().numpy())
 
 
 class Yamnet(EmbeddingModel):
@@ -267,7 +301,8 @@ def open_embedding(text: str) -> EmbeddingModel:
     """Open the embedding model that `NAME=PLACE` names.
 
     Args:
-        text: A name for tables, and a place: a TFLite file (YAMNet), a TorchScript file, a folder, or a hub's name.
+        text: A name for tables, and a place: a TFLite file (YAMNet), published weights (VGGish, PANNs), a TorchScript
+            file, a folder, or a hub's name.
 
     Raises:
         EncoderError: When the text has another form, or the model cannot be loaded.
@@ -279,7 +314,10 @@ def open_embedding(text: str) -> EmbeddingModel:
     if path.suffix == ".tflite" or path.suffix in TORCHSCRIPT_SUFFIXES:
         if not path.is_file():
             raise EncoderError(f"there is no file {path}")
-        return Yamnet(name, path) if path.suffix == ".tflite" else TorchScriptModel(name, path)
+        if path.suffix == ".tflite":
+            return Yamnet(name, path)
+        only_weights = path.suffix in WEIGHTS_SUFFIXES and not is_torchscript(path)
+        return PublishedModel(name, path) if only_weights else TorchScriptModel(name, path)
     from transformers import AutoConfig
 
     config = _loaded(place, lambda found, options: AutoConfig.from_pretrained(found, **options))
