@@ -33,6 +33,8 @@ from benchmarks.common import commit, machine
 from benchmarks.gpu_steps_file import StepsFile, Variant
 from benchmarks.loader import write_corpus
 from benchmarks.loader_waiting import CLIPS, GPU_STEPS, free_rate, waits
+from benchmarks.matrix_rate import matrix_rate
+from benchmarks.recipe_parts import Recipe
 from benchmarks.step_rates import READ_AHEAD, Clock, RecipeSteps, compile_into, forget_compiled
 from vidaudio.errors import VidaudioError
 from vidaudio.stream.loader import MixtureStream
@@ -40,12 +42,19 @@ from vidaudio.tasks.registry import load_train_recipe
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 # Each has a recipe of its name in train/, at the paper's sizes.
-SYSTEMS = tuple(name for name in get_args(SeparationRecipe.model_fields["system"].annotation) if name != "custom")
+SEPARATORS = tuple(name for name in get_args(SeparationRecipe.model_fields["system"].annotation) if name != "custom")
+# The others have its network.
+GENERATORS = ("clipsonic_iq",)
+SYSTEMS = (*SEPARATORS, *GENERATORS)
 CLOCK, LOADER_SECONDS = Clock(warm_up=20, steps=50, windows=5), 10.0
 QUICK_CLOCK, QUICK_CLIPS, QUICK_LOADER_SECONDS = Clock(warm_up=2, steps=2, windows=2), 8, 0.1
 # Compiled without a compiler, so that it can be tried anywhere.
 QUICK_SIZES = (
     "model.front_end.log_rows=32", "model.unet.levels=5", "model.unet.width=4", "compile_backend=aot_eager",
+)  # fmt: skip
+QUICK_GENERATOR = (
+    "model.mel={bands: 16}", "model.unet={channels: 16, multipliers: [1, 2], blocks: 1, attention: [2], heads: 2}",
+    "data.window_seconds=0.512", "compile_backend=aot_eager",
 )  # fmt: skip
 QUICK_BATCH_SIZE = 2
 
@@ -56,9 +65,10 @@ class Corpora:
     def __init__(self, scratch: Path, clips: int) -> None:
         self._scratch, self._clips = scratch, clips
 
-    def of(self, recipe: SeparationRecipe) -> Path:
+    def of(self, recipe: Recipe) -> Path:
         """One with the sound and, if wanted, the pictures that a recipe trains on."""
-        rate, pictures = recipe.model.front_end.sample_rate, recipe.query.kind == "pictures"
+        sound = recipe.model.front_end if isinstance(recipe, SeparationRecipe) else recipe.model.mel
+        rate, pictures = sound.sample_rate, recipe.query.kind == "pictures"
         folder = self._scratch / f"{rate}{'-pictures' if pictures else ''}"
         if not folder.is_dir():
             folder.mkdir()
@@ -89,7 +99,7 @@ def loader_processes(mixtures_per_second: float, sources: int, windows_per_secon
     return max(1, math.ceil(mixtures_per_second * sources / windows_per_second))
 
 
-def measured(recipe: SeparationRecipe, corpus: Path, clock: Clock, loaders: LoaderRates, cores: int) -> dict[str, Any]:
+def measured(recipe: Recipe, corpus: Path, clock: Clock, loaders: LoaderRates, cores: int) -> dict[str, Any]:
     """A row of figures of one variant, see the module's words; without those that this machine cannot give.
 
     Raises:
@@ -97,7 +107,9 @@ def measured(recipe: SeparationRecipe, corpus: Path, clock: Clock, loaders: Load
     """
     steps = RecipeSteps(recipe, corpus)
     ready = steps.on_ready_batch(clock)
-    sources, one = recipe.data.sources, loaders.of(steps.stream)
+    sources, one = steps.stream.config.sources, loaders.of(steps.stream)
+    device = "cpu" if ready.peak_memory_gib is None else "cuda"
+    operations = ready.median * steps.operations
     processes = loader_processes(ready.median, sources, one)
     row = {
         "mixtures_per_second": round(ready.median, 2),
@@ -105,6 +117,8 @@ def measured(recipe: SeparationRecipe, corpus: Path, clock: Clock, loaders: Load
         "fastest": round(max(ready.mixtures_per_second), 2),
         "sources": sources,
         "precision": ready.precision,
+        "teraflops": round(operations / 1e12, 3),
+        "matrix_share": round(operations / matrix_rate(device, ready.precision), 4),
         "first_step_seconds": round(ready.first_step_seconds, 2),
         "loader_windows_per_second": round(one, 1),
         "loader_processes": processes,
@@ -119,7 +133,7 @@ def measured(recipe: SeparationRecipe, corpus: Path, clock: Clock, loaders: Load
 def told(variant: Variant, row: dict[str, Any], cores: int) -> str:
     """A variant's figures in a line."""
     line = f"  {variant}: {row['mixtures_per_second']:.1f} mixtures/s ({row['slowest']:.1f} to {row['fastest']:.1f})"
-    line += f", first step {row['first_step_seconds']:.1f} s"
+    line += f", {row['matrix_share']:.0%} of the matrix rate, first step {row['first_step_seconds']:.1f} s"
     if "peak_memory_gib" in row:
         line += f", {row['peak_memory_gib']:.1f} GiB"
     line += f"; loader processes: {row['loader_processes']}"
@@ -138,7 +152,7 @@ def measure(
     file: StepsFile,
     chosen: argparse.Namespace,
     place: dict[str, Any],
-    work: Callable[[SeparationRecipe], dict[str, Any]],
+    work: Callable[[Recipe], dict[str, Any]],
 ) -> int:
     """Measure all variants that `file` does not know; how many failed."""
     failed = 0
@@ -164,10 +178,11 @@ def measure(
     return failed
 
 
-def recipe_of(system: str, compiled: bool, *, batch_size: int | None, quick: bool) -> SeparationRecipe:
+def recipe_of(system: str, compiled: bool, *, batch_size: int | None, quick: bool) -> Recipe:
     """A system's recipe as it is measured: as it stands in train/, or at tiny sizes."""
     batch_size = batch_size or (QUICK_BATCH_SIZE if quick else None)
-    settings = [f"compile={str(compiled).lower()}", *(QUICK_SIZES if quick else ())]
+    sizes = QUICK_GENERATOR if system in GENERATORS else QUICK_SIZES
+    settings = [f"compile={str(compiled).lower()}", *(sizes if quick else ())]
     return load_train_recipe(system, [*settings, *([f"data.batch_size={batch_size}"] if batch_size else [])])
 
 
@@ -210,9 +225,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"{failed} could not be measured, see above; the same command tries them again")
 
 
-def _measured_on(
-    corpora: Corpora, clock: Clock, loaders: LoaderRates, cores: int, recipe: SeparationRecipe
-) -> dict[str, Any]:
+def _measured_on(corpora: Corpora, clock: Clock, loaders: LoaderRates, cores: int, recipe: Recipe) -> dict[str, Any]:
     return measured(recipe, corpora.of(recipe), clock, loaders, cores)
 
 

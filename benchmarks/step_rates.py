@@ -1,8 +1,8 @@
 """How fast one recipe trains on this machine: the training loop's own steps, on a batch that lies on the device or fed.
 
-`SeparationModule`, `TrainingLoop` and `prepare_for_device` are what `vidaudio train` runs, so a step here is a step
+The family's module, `TrainingLoop` and `prepare_for_device` are what `vidaudio train` runs, so a step here is a step
 there: front end, loss, backward, clipping, optimiser, schedule, in the recipe's precision. Only encoders that ran
-before training are made up: vectors of words are random, of the right length.
+before training are made up, see `benchmarks.recipe_parts`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 import statistics
 import tempfile
 import time
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,17 +21,10 @@ from typing import Any
 import torch
 from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from vidaudio.stream.loader import MixtureStream
-from vidaudio.tasks.data import indexes
-from vidaudio.tasks.queries.encoders import CorpusQueries, QueryEncoder
-from vidaudio.tasks.queries.text_queries import first_labels, text_table
-from vidaudio.tasks.separation.checkpoint import build_model
-from vidaudio.tasks.separation.data import streams
-from vidaudio.tasks.separation.module import TRAIN, SeparationModule
-from vidaudio.tasks.separation.query_factory import make_query_encoder
-from vidaudio.tasks.separation.recipe import SeparationRecipe
-from vidaudio.tasks.separation.task import SeparationTask
+from benchmarks.recipe_parts import Recipe, parts_of
+from vidaudio.training.checkpoint import best_device
 from vidaudio.training.checkpointing import RunFiles
 from vidaudio.training.fabric import make_fabric, prepare_for_device
 from vidaudio.training.graceful_stop import GracefulStop
@@ -40,11 +32,10 @@ from vidaudio.training.loader_processes import LoaderProcesses
 from vidaudio.training.loop import TrainingLoop
 from vidaudio.training.metrics_log import MetricsLogger
 
-# Hidden numbers of the BERT that train/bertsep.yaml names.
-BERT_DIMENSIONS = 256
-ENCODERS = {"clip": "ViT-B-32-quickgelu", "resnet18-dilated": "resnet18-dilated"}
 # Batches that a loader process reads ahead (`MixtureStream.loader`): they must be used up before its rate is looked at.
 READ_AHEAD = 4
+# Mixtures of the step whose operations are counted: BatchNorm needs two.
+COUNTED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +74,19 @@ class RecipeSteps:
     Args:
         recipe: With `compile` or without.
         corpus: Packed, with what the recipe asks for: labels, pictures, the rate of its sound.
+
+    Attributes:
+        operations: Floating-point operations of matrix products and convolutions a mixture, forward and backward.
     """
 
-    def __init__(self, recipe: SeparationRecipe, corpus: Path) -> None:
+    def __init__(self, recipe: Recipe, corpus: Path) -> None:
         self.recipe = recipe
-        self.stream, _ = streams(recipe, str(corpus))
-        self._maker = made_up_maker(recipe, self.stream)
-        asked_in_words = "text" in self._maker.modalities and recipe.query.train != "image"
-        self._text = {TRAIN: text_table(indexes(self.stream), self._maker, training=True)} if asked_in_words else {}
+        self._parts = parts_of(recipe, corpus)
+        self.stream = self._parts.stream
         torch.manual_seed(recipe.seed)
-        self._model = build_model(recipe, self._maker.dimensions, len(self._maker.labels))
-        prepare_for_device(SeparationModule(self._model, recipe, self.stream, None, self._maker), recipe)
+        self._model = self._parts.make_model()
+        self.operations = _operations(recipe, corpus)
+        prepare_for_device(self._parts.make_module(recipe, self._model), recipe)
 
     def on_ready_batch(self, clock: Clock) -> StepRates:
         """Steps on one batch that lies on the device: what it can do at most."""
@@ -106,9 +99,8 @@ class RecipeSteps:
         longer = Clock(warm_up=used_up, steps=max(clock.steps, READ_AHEAD * workers), windows=clock.windows)
         return self._timed(False, self.recipe.model_copy(update={"data": data}), longer)
 
-    def _timed(self, ready: bool, recipe: SeparationRecipe, clock: Clock) -> StepRates:
-        module = SeparationModule(self._model, recipe, self.stream, None, self._maker, self._text)
-        task = SeparationTask(recipe, self.stream, None, [1.0], self._maker)
+    def _timed(self, ready: bool, recipe: Recipe, clock: Clock) -> StepRates:
+        module, task = self._parts.make_module(recipe, self._model), self._parts.make_task(recipe)
         loaders, stop, fabric = LoaderProcesses(), GracefulStop(), make_fabric(recipe)
         stop.install()
         with tempfile.TemporaryDirectory() as folder:
@@ -131,6 +123,20 @@ class RecipeSteps:
                 stop.restore()
         precision = "bf16-mixed" if isinstance(fabric.strategy.precision, MixedPrecision) else "32-true"
         return StepRates(loop.rates, loop.first_step_seconds, loop.peak_memory_gib, precision)
+
+
+def _operations(recipe: Recipe, corpus: Path) -> float:
+    """Operations a mixture, of a step that is not compiled, in a batch that leaves room for the rest."""
+    data = recipe.data.model_copy(update={"batch_size": COUNTED, "accumulate": 1})
+    recipe = recipe.model_copy(update={"data": data})
+    parts, device = parts_of(recipe, corpus), best_device()
+    module = parts.make_module(recipe, parts.make_model())
+    module.to(device).device = device
+    batch = next(iter(parts.stream))
+    there = {name: each.to(device) if isinstance(each, Tensor) else each for name, each in batch.items()}
+    with FlopCounterMode(display=False) as counter:
+        module(there, step=0).backward()
+    return counter.get_total_flops() / COUNTED
 
 
 class _Done(Exception):
@@ -190,33 +196,6 @@ class _TimedLoop(TrainingLoop):
         if self.fabric.device.type == "cuda":
             torch.cuda.synchronize(self.fabric.device)
         return time.perf_counter()
-
-
-class _MadeUpWords(QueryEncoder):
-    """Any words, as a vector that only they have: the encoder ran before training and is no part of a step."""
-
-    def encode_text(self, text: str, *, training: bool = False) -> Tensor:
-        return torch.randn(self.dimensions, generator=torch.Generator().manual_seed(zlib.crc32(text.encode())))
-
-
-class _ClipQueries(_MadeUpWords, CorpusQueries):
-    """Pictures' vectors as the loader gives them, words made up."""
-
-
-class _BertQueries(_MadeUpWords):
-    modalities = frozenset({"text"})
-    dimensions = BERT_DIMENSIONS
-
-
-def made_up_maker(recipe: SeparationRecipe, stream: MixtureStream) -> QueryEncoder:
-    """What makes a recipe's queries in training, without the weights of any encoder."""
-    query = recipe.query
-    if query.kind == "bert":
-        return _BertQueries()
-    encoder = {"architecture": ENCODERS[query.encoder], "dimensions": stream.index.dimensions}
-    if query.kind == "corpus":
-        return _ClipQueries(encoder, query)
-    return make_query_encoder(recipe, encoder=encoder, labels=first_labels(indexes(stream)))
 
 
 def forget_compiled() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks import tables
-from benchmarks.gpu_steps import SYSTEMS, loader_processes, main, measure, recipe_of
+from benchmarks.gpu_steps import GENERATORS, SEPARATORS, loader_processes, main, measure, recipe_of
 from benchmarks.gpu_steps_file import StepsFile, Variant
 from benchmarks.loader_waiting import GPU_STEPS, wanted_rate
 from vidaudio.config.recipes import load_values, recipe_names
@@ -19,7 +19,8 @@ from vidaudio.tasks.registry import TASKS
 PLACE = {"machine": "a GPU, a processor", "commit": "abc1234", "cores": 4}
 FIGURES = {
     "mixtures_per_second": 900.0, "slowest": 890.0, "fastest": 910.0, "sources": 2, "precision": "bf16-mixed",
-    "first_step_seconds": 30.0, "loader_windows_per_second": 1000.0, "loader_processes": 2,
+    "teraflops": 400.0, "matrix_share": 0.5, "first_step_seconds": 30.0,
+    "loader_windows_per_second": 1000.0, "loader_processes": 2,
     "fed_mixtures_per_second": 880.0,
 }  # fmt: skip
 
@@ -31,13 +32,21 @@ def wanted(*systems: str, again: bool = False) -> argparse.Namespace:
 def test_every_separator_but_the_demos_is_measured_as_it_stands():
     systems = {name: load_values(name, "train").get("system", name) for name in recipe_names("train")}
     separators = {name for name, system in systems.items() if "separation" in TASKS[system]}
-    assert set(SYSTEMS) == separators - {"demo"}
-    for system in SYSTEMS:
+    assert set(SEPARATORS) == separators - {"demo"}
+    for system in SEPARATORS:
         recipe = recipe_of(system, True, batch_size=None, quick=False)
         assert recipe.compile
         assert (recipe.model.unet.levels, recipe.model.unet.width, recipe.model.front_end.frames) == (7, 64, 256)
         assert recipe.data.batch_size == (80 if system == "sop_original" else 32)
     assert recipe_of("pit", False, batch_size=5, quick=False).data.batch_size == 5
+
+
+def test_a_generator_is_measured_as_it_stands():
+    (system,) = GENERATORS
+    recipe = recipe_of(system, True, batch_size=None, quick=False)
+    assert (recipe.compile, recipe.channels_last, recipe.precision) == (True, True, "auto")
+    assert (recipe.model.unet.channels, recipe.model.mel.bands, recipe.frames) == (160, 64, 320)
+    assert recipe.data.batch_size == 32
 
 
 def test_as_many_loaders_as_read_faster_than_is_trained():
@@ -51,13 +60,14 @@ def test_tried_on_a_processor_it_leaves_rows_that_the_loaders_benchmark_reads(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     output = tmp_path / "steps.json"
-    command = ["--device", "cpu", "--quick", "--systems", "clipsep_hybrid", "labelsep", "--output", str(output)]
+    systems = ("clipsep_hybrid", "labelsep", "clipsonic_iq")
+    command = ["--device", "cpu", "--quick", "--systems", *systems, "--output", str(output)]
     before = GPU_STEPS.stat().st_mtime_ns if GPU_STEPS.is_file() else None
     main(command)
     assert before == (GPU_STEPS.stat().st_mtime_ns if GPU_STEPS.is_file() else None)
     written = json.loads(output.read_text())
     rows = {(row["system"], row["compiled"]): row for row in written["results"]}
-    assert set(rows) == {(system, compiled) for system in ("clipsep_hybrid", "labelsep") for compiled in (False, True)}
+    assert set(rows) == {(system, compiled) for system in systems for compiled in (False, True)}
     assert written["failed"] == []
     for row in rows.values():
         assert 0 < row["slowest"] <= row["mixtures_per_second"] <= row["fastest"]
@@ -66,12 +76,14 @@ def test_tried_on_a_processor_it_leaves_rows_that_the_loaders_benchmark_reads(
         )
         assert row["torch"] == torch.__version__
         assert row["quick"]
+        assert 0 < row["matrix_share"] < 1
+    assert {row["sources"] for row in rows.values() if row["system"] == "clipsonic_iq"} == {1}
     rate, origin = wanted_rate(output)
-    assert rate == 2 * max(row["mixtures_per_second"] for row in rows.values())
+    assert rate == max(row["sources"] * row["mixtures_per_second"] for row in rows.values())
     assert origin.endswith("in steps.json")
     capsys.readouterr()
     main(command)
-    assert capsys.readouterr().out.count("measured already") == 4
+    assert capsys.readouterr().out.count("measured already") == 6
     assert json.loads(output.read_text()) == written
 
 
