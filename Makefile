@@ -13,7 +13,7 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        the documentation as a website, in site/"
 	@echo "make chaos       builds killed at every point, again and again"
-	@echo "make bench       speed of extraction, embedding, a build, the loader and training"
+	@echo "make bench       speed of extraction, embedding, a build, the loader, training and generation"
 	@echo "make bench-gpu   training steps of every system on a GPU, and how many loader processes feed it"
 
 $(VENV)/installed: pyproject.toml
@@ -65,6 +65,7 @@ bench: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.loader_waiting $(BENCH)
 	$(VENV)/bin/python -m benchmarks.remote_loader $(BENCH)
 	$(VENV)/bin/python -m benchmarks.training $(BENCH)
+	$(VENV)/bin/python -m benchmarks.generation_speed $(BENCH)
 
 bench-gpu: $(VENV)/installed
 	$(VENV)/bin/python -m benchmarks.gpu_steps $(BENCH)

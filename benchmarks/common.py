@@ -20,7 +20,7 @@ TOLD_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "a
 TOLD_PACKAGES = ("av", "torch", "open_clip_torch", "pillow", "soundfile", "webdataset", "distributed", "ffmpeg-python")
 
 
-def side_by_side(contestants: Mapping[str, Callable[[], int]], *, rounds: int = 3) -> dict[str, list[float]]:
+def side_by_side(contestants: Mapping[str, Callable[[], float]], *, rounds: int = 3) -> dict[str, list[float]]:
     """Items a second of every contestant in every round, run in turn so that a drifting machine is fair to all.
 
     Args:
