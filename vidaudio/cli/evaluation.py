@@ -104,7 +104,8 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="NAME=PLACE",
-            help="A model that judges: a TFLite (YAMNet) or TorchScript file, a folder, or a hub's name; repeatable.",
+            help="A model that judges: a file (YAMNet as TFLite, weights of VGGish, PANNs or PaSST, TorchScript), a "
+            "folder, or a hub's name; repeatable.",
             rich_help_panel=GENERATORS,
         ),
     ] = None,

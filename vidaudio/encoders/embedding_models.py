@@ -1,8 +1,8 @@
 """Embedding models: frozen models that turn sounds into the vectors and probabilities that metrics compare.
 
 A metric is only worth what its embedding model is, so every figure names the model, and the model's hash is part of the
-report. A model comes from a file or a hub: YAMNet as TFLite, VGGish and PANNs as published weights, any network as
-TorchScript, a classifier or a CLAP by transformers.
+report. A model comes from a file or a hub: YAMNet as TFLite, VGGish, PANNs and PaSST as published weights, any network
+as TorchScript, a classifier or a CLAP by transformers.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from vidaudio.torchscript import is_torchscript, load_torchscript
 
 TORCHSCRIPT_SUFFIXES = frozenset({".pt", ".pth", ".ts", ".jit"})
 WEIGHTS_SUFFIXES = frozenset({".pt", ".pth"})
-# Names of AudioSet's classes, beside the weights of a PANN.
+# Names of AudioSet's classes, beside the weights of a PANN or of PaSST.
 AUDIOSET_CLASSES = "class_labels_indices.csv"
 DESCRIPTION = "vidaudio.json"
 DEFAULT_SAMPLE_RATE = 16_000
@@ -125,7 +125,7 @@ class TorchScriptModel(EmbeddingModel):
 
 
 class PublishedModel(EmbeddingModel):
-    """A network of sound that is known here by its published weights: VGGish, or a PANN.
+    """A network of sound that is known here by its published weights: VGGish, a PANN or PaSST.
 
     The names of the classes are read from `class_labels_indices.csv` beside the file, as AudioSet publishes them.
 
@@ -301,8 +301,8 @@ def open_embedding(text: str) -> EmbeddingModel:
     """Open the embedding model that `NAME=PLACE` names.
 
     Args:
-        text: A name for tables, and a place: a TFLite file (YAMNet), published weights (VGGish, PANNs), a TorchScript
-            file, a folder, or a hub's name.
+        text: A name for tables, and a place: a TFLite file (YAMNet), published weights (VGGish, PANNs, PaSST), a
+            TorchScript file, a folder, or a hub's name.
 
     Raises:
         EncoderError: When the text has another form, or the model cannot be loaded.
