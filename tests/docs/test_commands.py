@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import typer.main
+import yaml
 
+from tests.conftest import REPOSITORY
 from tests.docs.pages import PAGES, Command, blocks, commands
 from vidaudio.cli import _with_values
 from vidaudio.cli.app import app
@@ -100,4 +102,6 @@ def yaml_blocks() -> list[tuple[str, str]]:
 def test_a_recipe_of_the_documentation_is_accepted(page: str, text: str, tmp_path: Path):
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(text)
-    load_corpus_recipe(str(recipe))
+    base = yaml.safe_load(text).get("extends")
+    is_training = base is not None and (REPOSITORY / "train" / f"{base}.yaml").is_file()
+    (load_train_recipe if is_training else load_corpus_recipe)(str(recipe))

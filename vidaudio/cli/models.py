@@ -151,7 +151,8 @@ def separate(
     named = next((name for name in METHODS if name == method), None)
     if method is not None and named is None:
         raise UsageError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
-    if separation_method(checkpoint, named) == "generator":
+    # A checkpoint that does not exist is reported where it is read, after the sound.
+    if (separation_method(checkpoint, named) if checkpoint.exists() else named) == "generator":
         from vidaudio.tasks.generation.separate import GeneratorSeparationOptions, separate_with_generator
 
         done = separate_with_generator(
