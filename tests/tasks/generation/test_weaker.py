@@ -33,7 +33,7 @@ def smaller(packed, tmp_path_factory):
 
 
 def mels(strong, weaker, scale):
-    generator = SoundGenerator(strong.model, strong.recipe, None if weaker is None else weaker.model)
+    generator = SoundGenerator(strong.model, strong.recipe, weaker=None if weaker is None else weaker.model)
     vectors = torch.randn(2, strong.model.config.condition_dimensions, generator=torch.Generator().manual_seed(0))
     return generator.mels(vectors, [3, 4], sampler=SamplerConfig(steps=4), guidance=Guidance(scale))
 
