@@ -269,3 +269,26 @@ def test_evaluated_sounds_are_those_of_their_seeds(material, tmp_path):
     torch.manual_seed(2)
     second = evaluate_generators(request(material, tmp_path / "b", methods=["image"], clips=5))
     assert first.row("image").scores == second.row("image").scores
+
+
+def test_clap_tta_is_asked_by_text_and_clap_scores_sound_and_words(material, tiny_clap, tmp_path):
+    settings = (*TINY_GENERATOR, "schedule.steps=2", f"query.clap.model={tiny_clap}")
+    train(load_train_recipe("clap_tta", settings), str(material["data"]), tmp_path / "run", progress=False)
+    embeddings = [f"judge={material['judge']}", f"clap={tiny_clap}"]
+    wanted = request(material, tmp_path / "out", checkpoints=[tmp_path / "run"], embeddings=embeddings, clips=5)
+    report = evaluate_generators(wanted)
+    assert [row.name for row in report.rows] == ["real", "vocoded", "text"]
+    assert all(row.scores["clap"].similarity is not None for row in report.rows)
+    assert all(row.scores["judge"].similarity is None for row in report.rows)
+    assert "| CLAP-TTA | text | text |" in report.as_markdown()
+    assert "clap score" in report.as_markdown()
+    # Beside a generator that is asked by pictures, whose vectors the corpus has.
+    both = evaluate_generators(request(material, tmp_path / "both", checkpoints=[tmp_path / "run", material["run"]]))
+    assert [row.name for row in both.rows][2:] == ["1-run text", "2-run image", "2-run text"]
+
+
+def test_pictures_vectors_of_another_encoder_are_refused(material, encoder_fingerprint, tmp_path):
+    other = encoder_fingerprint | {"weights_sha256": "0" * 64, "architecture": "ViT-X"}
+    data = make_packed(tmp_path / "other", other, clips_per_split={"train": 2, "test": 24})
+    with pytest.raises(PackError, match=r"holds vectors of ViT-X, and .*best.safetensors is asked by those of"):
+        evaluate_generators(request(material, tmp_path / "out", data=str(data)))

@@ -226,7 +226,9 @@ def _windows(stream: MixtureStream) -> Iterator[tuple[int, np.ndarray, Tensor | 
     for step in range(stream.batches_per_epoch):
         batch = stream.batch(step)
         for place in range(len(batch["rows"])):
-            vectors = batch["vectors"][place, 0].float() if "vectors" in batch else None
+            held = batch["vectors"]
+            # A stream that reads no column of vectors has an empty dictionary of them.
+            vectors = held[place, 0].float() if isinstance(held, Tensor) else None
             yield int(batch["rows"][place, 0]), batch["audio"][place, 0].numpy(), vectors
 
 
