@@ -201,3 +201,14 @@ def test_what_does_not_fit_is_refused():
     ):
         with pytest.raises(UsageError, match=words):
             Guidance(**settings)
+
+
+def test_an_offset_moves_all_noise_of_an_example_alike_and_belongs_to_its_seed():
+    plain, offset = ExampleNoise([1, 2])((1, *SHAPE)), ExampleNoise([1, 2], offset=0.5)((1, *SHAPE))
+    moved = (offset - plain).flatten(1)
+    torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), rtol=0, atol=1e-6)
+    assert abs(float(moved[0, 0] - moved[1, 0])) > 0.01
+    assert torch.equal(ExampleNoise([2], offset=0.5)((1, *SHAPE))[0], offset[1])
+    many = ExampleNoise(range(400), offset=0.5)((1, *SHAPE)).flatten(1).mean(1)
+    # The mean of the noise itself has a deviation of 1 / sqrt(128).
+    assert 0.45 < float(many.std()) < 0.57

@@ -157,7 +157,8 @@ def evaluate(
         "--clips": clips,
         "--listening": listening,
     }
-    family = family_of(runs[0])
+    # With --sweep, a folder of runs may stand for them, and only separators have sweeps.
+    family = "separation" if sweep is not None else family_of(runs[0])
     if family == "vocoder":
         raise typer.BadParameter("a vocoder is judged by its validation, and with a generator: --vocoder RUN")
     if family == "generation":

@@ -58,7 +58,7 @@ save_file({name: tensor.contiguous() for name, tensor in made.items()}, out)
 # System, and settings of its process.
 PROCESSES = {
     "noise": ("clipsonic_iq", ()),
-    "velocity": ("clipsonic_iq_modern", ("average=null",)),
+    "velocity": ("clipsonic_iq_modern", ("average=null", "model.process.offset_noise=0.2")),
     "flow": ("clipsonic_iq_modern", ("average=null", "model.process.kind=flow", "sampling.sampler=null")),
 }
 

@@ -112,6 +112,7 @@ def _write(loaded: GeneratorCheckpoint, folder: Path) -> str:
         "heads": model.config.heads,
         "bands": mel.bands,
         "frames": loaded.recipe.frames,
+        "offset_noise": loaded.recipe.model.process.offset_noise,
         "log_least": LOG_LEAST,
         "log_most": mel.log_most,
     }

@@ -14,7 +14,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from vidaudio.generation import Denoiser, MelFrontEnd, fixed_length
+from vidaudio.generation import Denoiser, ExampleNoise, MelFrontEnd, fixed_length
+from vidaudio.generation.samplers import offset_noise
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.generation.recipe import GenerationRecipe
 from vidaudio.tasks.queries.encoders import QueryEncoder
@@ -63,6 +64,7 @@ class GenerationModule(TrainingModule):
         self.text = text or {}
         self.front_end = MelFrontEnd(recipe.model.mel.config())
         self.process = recipe.model.process.process()
+        self._offset = recipe.model.process.offset_noise
         self._numbers = StepNumbers()
 
     @property
@@ -116,8 +118,11 @@ class GenerationModule(TrainingModule):
         # Drawn for all ranks alike, each of which takes its own rows.
         own = slice(first, first + len(mels))
         draws = torch.rand(2, size, generator=generator, device=self.device)[:, own]
-        noise = torch.randn(size, *mels.shape[1:], generator=generator, device=self.device)[own]
-        return draws[0], noise, draws[1] >= self.recipe.condition_dropout
+        noise = torch.randn(size, *mels.shape[1:], generator=generator, device=self.device)
+        if self._offset:
+            offsets = torch.randn(size, generator=generator, device=self.device)
+            noise = offset_noise(noise, offsets, self._offset)
+        return draws[0], noise[own], draws[1] >= self.recipe.condition_dropout
 
     def take_step_numbers(self) -> dict[str, float]:
         """Return and reset the numbers of the last step, over all ranks; every rank must call it."""
@@ -137,10 +142,8 @@ class GenerationModule(TrainingModule):
         for number in range(VALIDATION_TIMES):
             draws = torch.tensor([_even_draw(position, number) for position in positions], device=self.device)
             seeds = [VALIDATION_SEED + position * VALIDATION_TIMES + number for position in positions]
-            noise = torch.stack(
-                [torch.randn(mels.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
-            )
-            parts = self.process.losses(network, mels, vectors, draws, noise.to(self.device))
+            noise = ExampleNoise(seeds, self.device, self._offset)(mels.shape[1:])
+            parts = self.process.losses(network, mels, vectors, draws, noise)
             for name, values in parts.items():
                 self._parts[name] = self._parts.get(name, 0.0) + float(values.double().sum()) / VALIDATION_TIMES
         self._examples += len(mels)

@@ -42,6 +42,7 @@ class ProcessBlock(RecipeModel):
     learned_variance: bool = True
     zero_terminal_snr: bool = False
     times: Literal["uniform", "logit_normal"] = Field("uniform", description="draws of times, for flow matching")
+    offset_noise: float = Field(0.0, ge=0, le=1, description="deviation of what is added to all noise of an example")
 
     def process(self) -> Diffusion | Flow:
         """Return the process."""

@@ -108,7 +108,7 @@ class SoundGenerator:
         for first in range(0, len(seeds), self.block):
             rows = [min(row, len(seeds) - 1) for row in range(first, first + self.block)]
             predict = self.predictor(conditions[rows], guidance, negative)
-            noise = ExampleNoise([seeds[row] for row in rows], self.device)
+            noise = self._noise([seeds[row] for row in rows])
             config = sampler or self.recipe.sampling.sampler_config()
             if edit is None:
                 shape = (self.front_end.config.bands, frames or self.recipe.frames)
@@ -161,11 +161,11 @@ class SoundGenerator:
         predict = joint_predictor(groups, crossfade(windows.window).to(self.device), windows.frames)
         config = sampler or self.recipe.sampling.sampler_config()
         shape = (self.front_end.config.bands, windows.frames)
-        found = [
-            sample(self.process, predict, ExampleNoise([seed], self.device), shape, config, on_step=on_step)
-            for seed in seeds
-        ]
+        found = [sample(self.process, predict, self._noise([seed]), shape, config, on_step=on_step) for seed in seeds]
         return torch.cat(found)[:, 0]
+
+    def _noise(self, seeds: Sequence[int]) -> ExampleNoise:
+        return ExampleNoise(seeds, self.device, self.recipe.model.process.offset_noise)
 
     def predictor(
         self, conditions: Tensor | None, guidance: Guidance | None = None, negative: Tensor | None = None

@@ -61,11 +61,12 @@ class SoundPipeline(DiffusionPipeline):
         heads: Heads of each attention, which the configuration of a UNet2DModel cannot say.
         bands: Mel bands.
         frames: Frames of a mel in training.
+        offset_noise: Deviation of a number that is added to all noise of a mel.
         log_least: Logarithm that -1 means.
         log_most: Logarithm that 1 means.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - diffusers takes what a folder holds from the arguments
         self,
         unet: nn.Module,
         scheduler: object,
@@ -73,12 +74,14 @@ class SoundPipeline(DiffusionPipeline):
         heads: int = 4,
         bands: int = 64,
         frames: int = 320,
+        offset_noise: float = 0.0,
         log_least: float = -11.512925464970229,
         log_most: float = 3.5,
     ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler, projection=projection)
-        self.register_to_config(heads=heads, bands=bands, frames=frames, log_least=log_least, log_most=log_most)
+        self.register_to_config(heads=heads, bands=bands, frames=frames, offset_noise=offset_noise)
+        self.register_to_config(log_least=log_least, log_most=log_most)
         for module in unet.modules():
             if type(module).__name__ == "Attention":
                 attention: Any = module
@@ -113,10 +116,8 @@ class SoundPipeline(DiffusionPipeline):
         device, settings = self._execution_device, Guidance(guidance, (low, high), guidance_rescale)
         vectors = vectors.to(device)
         unwanted = None if negative is None else negative.to(device).expand_as(vectors)
-        drawn = [
-            torch.randn((1, self.config.bands, frames or self.config.frames), generator=generator)
-            for generator in map(torch.Generator().manual_seed, range(len(vectors)) if seeds is None else seeds)
-        ]
+        shape = (1, self.config.bands, frames or self.config.frames)
+        drawn = [self._noise(seed, shape) for seed in (range(len(vectors)) if seeds is None else seeds)]
         noisy = torch.stack(drawn).to(device, self.unet.dtype)
         times, ends_in_noise = self._set_steps(steps, device)
         noisy = noisy * getattr(self.scheduler, "init_noise_sigma", 1.0)
@@ -169,6 +170,14 @@ class SoundPipeline(DiffusionPipeline):
             spread = strong.flatten(1).std(1) / moved.flatten(1).std(1).clamp_min(1e-8)
             moved = moved * (guidance.rescale * spread + 1 - guidance.rescale).reshape(-1, 1, 1, 1)
         return moved
+
+    def _noise(self, seed: int, shape: tuple[int, ...]) -> Tensor:
+        """Return the noise that a mel begins with."""
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.randn(shape, generator=generator)
+        if self.config.offset_noise:
+            noise = noise + self.config.offset_noise * torch.randn((), generator=generator)
+        return noise
 
     def _set_steps(self, steps: int, device: torch.device) -> tuple[list[float], bool]:
         """Set the scheduler's steps; return the times that the U-Net is told, and whether the first is noise alone."""
