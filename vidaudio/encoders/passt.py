@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vidaudio.encoders.sound_network import Heard, SoundNetwork
+from vidaudio.encoders.sound_network import Heard, SoundNetwork, kaldi_filters
 
 SAMPLE_RATE = 32_000
 N_FFT, FRAME, HOP = 1024, 800, 320
@@ -34,20 +34,9 @@ class PasstMel(nn.Module):
     filters: Tensor
 
     def __init__(self) -> None:
-        from transformers.audio_utils import mel_filter_bank
-
         super().__init__()
-        filters = mel_filter_bank(
-            num_frequency_bins=N_FFT // 2 + 1,
-            num_mel_filters=BANDS,
-            min_frequency=0.0,
-            max_frequency=HIGHEST,
-            sampling_rate=SAMPLE_RATE,
-            norm=None,
-            mel_scale="kaldi",
-            triangularize_in_mel_space=True,
-        )
-        self.register_buffer("filters", torch.from_numpy(filters).float().T.contiguous(), persistent=False)
+        filters = kaldi_filters(N_FFT, BANDS, 0.0, HIGHEST, SAMPLE_RATE)
+        self.register_buffer("filters", filters.T.contiguous(), persistent=False)
         self.register_buffer("window", torch.hann_window(FRAME, periodic=False), persistent=False)
 
     def forward(self, sounds: Tensor) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,7 +22,7 @@ class Heard(NamedTuple):
     probabilities: Tensor | None = None
 
 
-class SoundNetwork(nn.Module):
+class SoundNetwork(nn.Module, ABC):
     """A network from sounds, `[N, samples]` in [-1, 1], to `Heard`.
 
     Attributes:
@@ -37,6 +39,23 @@ class SoundNetwork(nn.Module):
         """Return the network's output."""
         return self.heard(functional.pad(sounds, (0, max(0, self.least_samples - sounds.shape[-1]))))
 
+    @abstractmethod
     def heard(self, sounds: Tensor) -> Heard:
         """Return the network's output for sounds that are long enough."""
-        raise NotImplementedError
+
+
+def kaldi_filters(n_fft: int, bands: int, lowest: float, highest: float, sample_rate: int) -> Tensor:
+    """Return Kaldi's mel filters, triangles in HTK's mel scale and not in Hz, float32 `[n_fft // 2 + 1, bands]`."""
+    from transformers.audio_utils import mel_filter_bank
+
+    filters = mel_filter_bank(
+        num_frequency_bins=n_fft // 2 + 1,
+        num_mel_filters=bands,
+        min_frequency=lowest,
+        max_frequency=highest,
+        sampling_rate=sample_rate,
+        norm=None,
+        mel_scale="kaldi",
+        triangularize_in_mel_space=True,
+    )
+    return torch.from_numpy(filters).float()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from vidaudio.encoders.sound_network import Heard, SoundNetwork
+from vidaudio.encoders.sound_network import Heard, SoundNetwork, kaldi_filters
 
 SAMPLE_RATE = 16_000
 # 25 ms every 10 ms; spectra have the next power of two.
@@ -36,20 +36,9 @@ class VggishMel(nn.Module):
     filters: Tensor
 
     def __init__(self) -> None:
-        from transformers.audio_utils import mel_filter_bank
-
         super().__init__()
-        filters = mel_filter_bank(
-            num_frequency_bins=N_FFT // 2 + 1,
-            num_mel_filters=BANDS,
-            min_frequency=LOWEST,
-            max_frequency=HIGHEST,
-            sampling_rate=SAMPLE_RATE,
-            norm=None,
-            mel_scale="kaldi",
-            triangularize_in_mel_space=True,
-        )
-        self.register_buffer("filters", torch.from_numpy(filters).float(), persistent=False)
+        filters = kaldi_filters(N_FFT, BANDS, LOWEST, HIGHEST, SAMPLE_RATE)
+        self.register_buffer("filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(FRAME), persistent=False)
 
     def forward(self, sounds: Tensor) -> Tensor:
