@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from vidaudio.cli.listening import parse_folders
 from vidaudio.output_folder import output_folder
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def evaluate_generation(
 
     with output_folder(out):
         request = GenerationRequest(
-            checkpoints=runs, out=out, guidance=_numbers(guidance), folders=_folders(folders), **settings
+            checkpoints=runs, out=out, guidance=_numbers(guidance), folders=parse_folders(folders), **settings
         )
         report = evaluate_generators(request)
         write_generation_report(report, out, published=published)
@@ -68,18 +69,6 @@ def _numbers(text: str | None) -> tuple[float, ...]:
     except ValueError:
         said = f"{text!r}: numbers with commas between them are wanted"
         raise typer.BadParameter(said, param_hint="--guidance") from None
-
-
-def _folders(texts: Sequence[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for text in texts:
-        name, equals, folder = text.partition("=")
-        if not (name.strip() and equals and folder):
-            raise typer.BadParameter(f"{text!r} is no NAME=FOLDER", param_hint="--folder")
-        if name in found:
-            raise typer.BadParameter(f"the name {name} is given twice", param_hint="--folder")
-        found[name] = Path(folder)
-    return found
 
 
 def _listening_page(report: GenerationReport, out: Path, count: int) -> Path:

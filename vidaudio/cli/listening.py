@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -78,7 +79,7 @@ def listening_test(
     from vidaudio.report.listening.sounds import Level
 
     made = make_page(
-        _systems(inputs),
+        parse_folders(inputs),
         out,
         kind=Kind(kind),
         items=None if items is None else read_items(items),
@@ -93,7 +94,12 @@ def listening_test(
         typer.echo(str(replace(made, notes=[]) if quiet else made))
 
 
-def _systems(inputs: list[str]) -> dict[str, Path]:
+def parse_folders(inputs: Sequence[str]) -> dict[str, Path]:
+    """Parse `NAME=FOLDER` each.
+
+    Raises:
+        typer.BadParameter: When a text has another form, or a name is given twice.
+    """
     systems: dict[str, Path] = {}
     for given in inputs:
         name, equals, folder = given.partition("=")
