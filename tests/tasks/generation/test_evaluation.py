@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -292,3 +293,32 @@ def test_pictures_vectors_of_another_encoder_are_refused(material, encoder_finge
     data = make_packed(tmp_path / "other", other, clips_per_split={"train": 2, "test": 24})
     with pytest.raises(PackError, match=r"holds vectors of ViT-X, and .*best.safetensors is asked by those of"):
         evaluate_generators(request(material, tmp_path / "out", data=str(data)))
+
+
+def test_clips_without_a_label_are_neither_right_nor_like_words():
+    rng = np.random.default_rng(0)
+    against = yardstick(rng)
+    wrong = np.eye(2)[np.ones(60, int)]
+    # Only the clips that are asked for as a dog have a label, and all are taken for rain.
+    labels = {key: "dog" if label == "dog" else "" for key, label in against.labels.items()}
+    words = {key: vector for key, vector in against.words.items() if labels[key]}
+    found = score_set(embedded("a", rng.normal(size=(60, 5)), wrong), replace(against, labels=labels, words=words))
+    assert found.right.value == 0.0
+    assert found.similarity is not None
+    none = score_set(
+        embedded("b", rng.normal(size=(60, 5)), wrong), replace(against, labels=dict.fromkeys(labels, ""), words={})
+    )
+    assert none.right is None
+    assert none.similarity is None
+    assert none.divergence is not None
+
+
+def test_real_sounds_are_cut_anew_for_windows_of_another_length(material, tmp_path):
+    evaluate_generators(request(material, tmp_path / "out", methods=["image"], clips=5))
+    before = soundfile.info(next((tmp_path / "out" / "sounds" / "real").glob("*.wav"))).frames
+    longer = load_train_recipe("clipsonic_iq", (*TINY_GENERATOR, "data.window_seconds=1.024", "schedule.steps=2"))
+    train(longer, str(material["data"]), tmp_path / "run", progress=False)
+    evaluate_generators(request(material, tmp_path / "out", checkpoints=[tmp_path / "run"], methods=["image"], clips=5))
+    for name in ("real", "vocoded", "image"):
+        files = (tmp_path / "out" / "sounds" / name).glob("*.wav")
+        assert {soundfile.info(file).frames for file in files} == {2 * before}

@@ -172,6 +172,13 @@ class _Test:
         stream = ordered_windows(recipe, request.data, request.split, BLOCK)
         self.encoder = stream.encoder
         self.data = request.data
+        # What decides a clip's window, and its mel.
+        self.windows = {
+            "data": request.data,
+            "split": request.split,
+            "samples": recipe.samples,
+            "mel": recipe.model.mel.model_dump(mode="json"),
+        }
         (corpus,) = stream.corpora
         clips = clips_of(corpus.index)
         self.plan: EvalPlan = plan_test(clips, limit=request.clips, seed=request.seed)
@@ -238,13 +245,13 @@ def _real_sets(
     """Yield the floor and the vocoder's ceiling, both of the clips that are asked for."""
     keys = [clip.key for clip in test.plan.queries]
     folder = Path(request.out) / "sounds"
-    writer = SetWriter(folder / REAL, REAL, {"data": request.data, "seed": request.seed}, test.sample_rate)
+    writer = SetWriter(folder / REAL, REAL, test.windows, test.sample_rate)
     for key in writer.missing(keys):
         writer.write(key, test.sounds[key].astype(np.float32) / 2**15)
     yield ReportRow(REAL, REAL, {}, "real sounds", sounds=str(folder / REAL)), writer.done(keys)
     generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, test.vocoder)
     test.vocoder_name = generator.vocoder_name
-    made_by = {"data": request.data, "seed": request.seed, "vocoder": test.made_by_vocoder}
+    made_by = {**test.windows, "vocoder": test.made_by_vocoder}
     writer = SetWriter(folder / VOCODED, VOCODED, made_by, test.sample_rate)
     missing = writer.missing(keys)
     for key in tqdm(missing, desc=VOCODED, unit="sound", disable=not request.progress, dynamic_ncols=True):
@@ -271,7 +278,7 @@ def _generated_sets(
             folder = Path(request.out) / "sounds" / folder_name(name)
             made_by = {
                 "checkpoint_sha256": loaded.sha256,
-                "data": request.data,
+                **test.windows,
                 "seed": request.seed,
                 "method": method.name,
                 "sampling": settings.model_dump(mode="json"),
@@ -339,7 +346,7 @@ def _scored(
     reference = ArraySet(
         "reference", {clip.key: test.sounds[clip.key] for clip in test.plan.reference}, test.sample_rate
     )
-    asked_for = sorted({clip.label for clip in test.plan.queries})
+    asked_for = sorted({clip.label for clip in test.plan.queries if clip.label})
     labels = {clip.key: clip.label for clip in (*test.plan.queries, *test.plan.reference)}
     found: list[dict[str, Any]] = [{} for _ in sets]
     for model in models:
@@ -362,7 +369,7 @@ def _scored(
             training=None if test.training is None else embedded(test.training),
             labels=labels,
             classes=model.classes,
-            words=by_label and {clip.key: by_label[clip.label] for clip in test.plan.queries},
+            words=by_label and {clip.key: by_label[clip.label] for clip in test.plan.queries if clip.label},
         )
         for scores, (_, sounds) in zip(found, sets, strict=True):
             scores[model.name] = score_set(embedded(sounds), yardstick)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from vidaudio.encoders.embedding_models import Embedded, EmbeddingModel, embed_in_batches
 from vidaudio.errors import UsageError
 from vidaudio.files import atomic_write
-from vidaudio.tasks.generation.evaluation.sound_sets import SoundSet
+from vidaudio.tasks.generation.evaluation.sound_sets import SoundSet, folder_name
 
 # Sounds that are read before they are embedded.
 READ_AHEAD = 64
@@ -77,7 +77,7 @@ def embed_set(
         UsageError: When vectors are not finite; the message names the sound.
     """
     name = hashlib.sha256(sounds.name.encode()).hexdigest()[:12]
-    path = folder / f"{model.name}-{name}.parquet"
+    path = folder / f"{folder_name(model.name)}-{name}.parquet"
     known = _read(path, model)
     hashes = {key: sounds.digest(key) for key in sounds.keys}
     wanted = [key for key, digest in hashes.items() if digest not in known]
@@ -114,7 +114,8 @@ def _read(path: Path, model: EmbeddingModel) -> dict[str, Embedded]:
     known = {}
     for row in table.to_pylist():
         vectors = np.array(row["vectors"], np.float32).reshape(1, row["windows"], -1)
-        probabilities = row["probabilities"] and np.array(row["probabilities"], np.float32)[None]
+        said = row["probabilities"]
+        probabilities = None if said is None else np.array(said, np.float32)[None]
         known[row["sha256"]] = Embedded(vectors, probabilities)
     return known
 

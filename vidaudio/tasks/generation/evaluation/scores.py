@@ -138,7 +138,8 @@ class Yardstick:
 def score_set(found: EmbeddedSet, yardstick: Yardstick) -> SetScores:
     """Return all scores of a set that apply.
 
-    Scores of pairs (divergence, right, similarity) are over the sounds whose key is one of the clips asked for.
+    Scores of pairs (divergence, right, similarity) are over the sounds whose key is one of the clips asked for; right
+    and similarity over those of them that have a label.
     """
     means, real = found.means, yardstick.reference.means
     mine, theirs = (Strata([yardstick.labels.get(key) for key in each.keys]) for each in (found, yardstick.reference))
@@ -168,14 +169,19 @@ def _of_pairs(found: EmbeddedSet, yardstick: Yardstick) -> dict[str, Score]:
     if mine.probabilities is not None and real.probabilities is not None:
         theirs, ours = real.probabilities, mine.probabilities
         scores["divergence"] = _bootstrapped(strata, lambda rows: mean_divergence(theirs[rows], ours[rows]))
+    labelled = [row for row, key in enumerate(keys) if yardstick.labels[key]]
+    if not labelled:
+        return scores
+    strata = Strata([yardstick.labels[keys[row]] for row in labelled])
+    if mine.probabilities is not None:
         number = {_plain(name): place for place, name in enumerate(yardstick.classes)}
-        wanted = [number.get(_plain(yardstick.labels[key])) for key in keys]
+        wanted = [number.get(_plain(yardstick.labels[keys[row]])) for row in labelled]
         if all(place is not None for place in wanted):
-            is_right = ours.argmax(1) == np.array(wanted)
+            is_right = mine.probabilities[labelled].argmax(1) == np.array(wanted)
             scores["right"] = _bootstrapped(strata, lambda rows: float(is_right[rows].mean()))
     if yardstick.words is not None:
-        words = np.stack([yardstick.words[key] for key in keys])
-        cosines = (_unit(mine.means) * _unit(words)).sum(1)
+        words = np.stack([yardstick.words[keys[row]] for row in labelled])
+        cosines = (_unit(mine.means[labelled]) * _unit(words)).sum(1)
         scores["similarity"] = _bootstrapped(strata, lambda rows: float(cosines[rows].mean()))
     return scores
 
