@@ -28,6 +28,7 @@ SECONDS = 4.0
 INSTANCES_PER_KIND, HELD_OUT_PER_KIND = 60, 16
 STEPS, BATCH = 500, 24
 LEARNING_RATE = 1e-3
+TRAINING_FILE = "training.json"
 TEMPLATES = ("{}", "a sound of a {}", "This is a sound of {}", "the sound of the {}")
 
 
@@ -112,9 +113,7 @@ def train_clap(folder: Path, *, sources: int = 1, steps: int = STEPS, seed: int 
             print(f"step {step}: loss {loss.item():.3f}", flush=True)
     model.eval().save_pretrained(folder)
     found = judge(load_clap(str(folder)))
-    (folder / "training.json").write_text(
-        json.dumps({"sources": sources, "steps": steps, "seed": seed, **found}) + "\n"
-    )
+    (folder / TRAINING_FILE).write_text(json.dumps({"sources": sources, "steps": steps, "seed": seed, **found}) + "\n")
     return found
 
 

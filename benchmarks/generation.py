@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.demo_clap import TRAINING_FILE, train_clap
 from benchmarks.sound_classifier import train_classifier
 from benchmarks.trainings import TrainingJob, arguments, load_budget, run_jobs
 from benchmarks.world import WORLD_SEED, world_jobs
@@ -33,9 +34,9 @@ OTHER_SEED, OTHER_PER_KIND = 1, {"train": 60, "val": 1, "test": 1}
 # Methods against the gap that words go through, beside the priors.
 THROUGH = ("mean_shift", "retrieval", "mlp", "bridge")
 JUDGE, PRETRAINED = "judge", "pretrained_prior"
-MODERN = "clipsonic_iq_modern"
-# Scales of guidance, and the clips that each is asked for.
-SCALES, SWEEP_CLIPS = (1.0, 1.5, 2.0, 3.0, 5.0), 64
+MODERN, CLAP_SYSTEM = "clipsonic_iq_modern", "clap_tta"
+# Scales of guidance beside the recipe's own.
+SCALES = (1.0, 2.0, 3.0, 5.0)
 CLIPS = 128
 
 
@@ -57,6 +58,13 @@ class Judges:
             with atomic_write(told) as temporary:
                 temporary.write_text(json.dumps(found))
         return file, json.loads(told.read_text())
+
+    def clap(self) -> Path:
+        """Return the folder of a CLAP that was trained on single sounds with captions, none of them the world's."""
+        folder = self._folder / "clap"
+        if not (folder / TRAINING_FILE).is_file():
+            train_clap(folder)
+        return folder
 
     def pretrained_prior(self) -> Path:
         """Return the prior that knows another world's pairs."""
@@ -98,12 +106,9 @@ def score(job: TrainingJob, *, judges: Judges, clips: int | None) -> dict[str, A
     print(report)
     rows, sweep = report.as_dict()["rows"], []
     if job.recipe.system == "clipsonic_iq" and not job.variant:
-        scales = (1.0, 2.0, 3.0, 5.0)
-        swept = evaluate_generators(
-            request(out=job.run / "sweep", methods=["image", "text+retrieval"], guidance=scales)
-        )
+        swept = evaluate_generators(request(out=job.run / "sweep", methods=["image"], guidance=SCALES))
         print(swept)
-        sweep = [row for row in swept.as_dict()["rows"] if row["kind"] == "generated"]
+        sweep = [row for row in (*rows, *swept.as_dict()["rows"]) if row["name"].startswith("image")]
     for row in (*rows, *sweep):
         row.pop("sounds", None)
         row["name"] = row["name"].replace(str(judges.pretrained_prior()), PRETRAINED)
@@ -113,7 +118,10 @@ def score(job: TrainingJob, *, judges: Judges, clips: int | None) -> dict[str, A
 def jobs(chosen: argparse.Namespace, judges: Judges) -> Sequence[TrainingJob]:
     """Return the runs that the command line asks for."""
     told = {"world_seed": WORLD_SEED, "videos_per_kind": dict(VIDEOS_PER_KIND)}
-    return world_jobs(TABLE, load_budget(TABLE), chosen, lambda recipe, variant: judges.data(), told)
+    budget = load_budget(TABLE)
+    if CLAP_SYSTEM in chosen.systems:
+        budget.systems[CLAP_SYSTEM] = {"query": {"clap": {"model": str(judges.clap())}}}
+    return world_jobs(TABLE, budget, chosen, lambda recipe, variant: judges.data(), told)
 
 
 def main() -> None:
