@@ -118,6 +118,24 @@ def evaluate(
     guidance: Annotated[
         str | None, typer.Option(help="Scales, with commas between them: a set each.", rich_help_panel=GENERATORS)
     ] = None,
+    guidance_interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="LOW HIGH",
+            help="Part of the time in which guidance acts: 0 is clean, 1 is noise.",
+            rich_help_panel=GENERATORS,
+        ),
+    ] = None,
+    guidance_rescale: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Bring back so much of the spread that guidance adds.", rich_help_panel=GENERATORS
+        ),
+    ] = None,
+    weaker: Annotated[
+        Path | None,
+        typer.Option(help="A copy to move away from, instead of from no query.", rich_help_panel=GENERATORS),
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="Sampler.", rich_help_panel=GENERATORS)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of the sampler.", rich_help_panel=GENERATORS)] = None,
     vocoder: Annotated[
@@ -151,6 +169,9 @@ def evaluate(
         "--embedding": embedding,
         "--folder": folder,
         "--guidance": guidance,
+        "--guidance-interval": guidance_interval,
+        "--guidance-rescale": guidance_rescale,
+        "--weaker": weaker,
         "--sampler": sampler,
         "--steps": steps,
         "--vocoder": vocoder,
@@ -179,6 +200,9 @@ def evaluate(
             "embeddings": embedding or [],
             "split": split,
             "methods": None if methods is None else methods.split(","),
+            "guidance_interval": guidance_interval,
+            "guidance_rescale": guidance_rescale,
+            "weaker": weaker,
             "sampler": sampler,
             "steps": steps,
             "vocoder": vocoder,

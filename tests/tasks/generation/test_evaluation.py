@@ -233,6 +233,28 @@ def test_scales_of_guidance_are_sets_of_their_own(material, tmp_path):
     assert one.read_bytes() != other.read_bytes()
 
 
+def test_guidance_is_limited_rescaled_and_turned_away_from_a_weaker_copy(material, trained_generator, tmp_path):
+    def sounds(name: str, **settings: object) -> np.ndarray:
+        always = {"checkpoints": [trained_generator], "methods": ["image"], "guidance": (4.0,), "clips": 5, "steps": 4}
+        wanted = request(material, tmp_path / name, allow_leaks=True, **always, **settings)
+        row = evaluate_generators(wanted).rows[-1]
+        return np.concatenate([soundfile.read(path)[0] for path in sorted(Path(row.sounds).glob("*.wav"))])
+
+    plain = sounds("plain")
+    assert np.array_equal(plain, sounds("again"))
+    others = {
+        "interval": {"guidance_interval": (0.0, 0.4)},
+        "rescale": {"guidance_rescale": 1.0},
+        "weaker": {"weaker": material["run"]},
+    }
+    for name, settings in others.items():
+        assert np.abs(sounds(name, **settings) - plain).max() > 1e-3, name
+    # What lies there was made otherwise, and is made anew.
+    assert np.abs(sounds("plain", guidance_rescale=1.0) - plain).max() > 1e-3
+    with pytest.raises(UsageError, match="guidance between 0.4 and 2"):
+        sounds("other", guidance_interval=(0.4, 2.0))
+
+
 def test_what_does_not_fit_is_refused_before_anything_is_generated(material, tmp_path, monkeypatch):
     def never(*_: object, **__: object) -> None:
         raise AssertionError("something was generated")

@@ -24,7 +24,7 @@ from vidaudio.errors import PackError, QueryError, UsageError
 from vidaudio.files import atomic_write
 from vidaudio.generation.samplers import SamplerName
 from vidaudio.stream.loader import MixtureStream
-from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator
+from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
 from vidaudio.tasks.generation.conditions import condition_encoder
 from vidaudio.tasks.generation.data import ordered_windows
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
@@ -64,6 +64,9 @@ class GenerationRequest:
         split: Split that is asked for.
         methods: `image`, `text`, `text+METHOD` each; None for those that a generator supports.
         guidance: Scales of guidance; each makes a set of its own. Empty for the recipes' own.
+        guidance_interval: Part of the time in which guidance acts, from 0 (clean) to 1 (noise); None for the recipes'.
+        guidance_rescale: Share by which the guided prediction's spread is brought back; None for the recipes' own.
+        weaker: Checkpoint of an earlier or smaller copy to move away from (autoguidance); None for no condition.
         sampler: Sampler; None for the recipes' own.
         steps: Steps of the sampler; None for the recipes' own.
         vocoder: Vocoder that makes sound of the mels, see `load_vocoder`; None for Griffin-Lim.
@@ -83,6 +86,9 @@ class GenerationRequest:
     split: str = "test"
     methods: Sequence[str] | None = None
     guidance: Sequence[float] = ()
+    guidance_interval: tuple[float, float] | None = None
+    guidance_rescale: float | None = None
+    weaker: str | Path | None = None
     sampler: SamplerName | None = None
     steps: int | None = None
     vocoder: str | Path | None = None
@@ -100,7 +106,7 @@ def evaluate_generators(request: GenerationRequest) -> GenerationReport:
 
     Raises:
         UsageError: When settings do not fit, or a generator was trained on test sources.
-        CheckpointError: When a checkpoint cannot be read.
+        CheckpointError: When a checkpoint cannot be read, or the weaker copy does not fit.
         PackError: When the corpus does not fit.
         EncoderError: When an encoder or an embedding model cannot be loaded.
         GapError: When a method against the modality gap is not there.
@@ -265,9 +271,16 @@ def _generated_sets(
 ) -> Iterator[tuple[ReportRow, FileSet]]:
     """Yield the sets of a generator: one for each method and scale of guidance."""
     block = loaded.recipe.sampling
-    given = {"sampler": request.sampler, "steps": request.steps}
+    given = {name: getattr(request, name) for name in ("sampler", "steps", "guidance_interval", "guidance_rescale")}
     block = block.model_copy(update={name: value for name, value in given.items() if value is not None})
-    generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, test.vocoder, block=BLOCK)
+    weaker = None if request.weaker is None else load_weaker(request.weaker, loaded)
+    generator = SoundGenerator(
+        loaded.model.to(best_device()),
+        loaded.recipe,
+        test.vocoder,
+        weaker=None if weaker is None else weaker.model.to(best_device()),
+        block=BLOCK,
+    )
     system, query = loaded.recipe.system, loaded.recipe.query
     for method in methods:
         clips = [clip for clip in test.plan.queries if method.asked_by == IMAGE or clip.label]
@@ -282,6 +295,7 @@ def _generated_sets(
                 "seed": request.seed,
                 "method": method.name,
                 "sampling": settings.model_dump(mode="json"),
+                **({} if weaker is None else {"weaker_sha256": weaker.sha256}),
                 "vocoder": test.made_by_vocoder,
             }
             writer = SetWriter(folder, name, made_by, test.sample_rate)
