@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.small_clap import write_small_clap
+from vidaudio.demo.training_facts import TrainingFacts, write_facts
 from vidaudio.demo.world import KINDS, LABELS, Instance, Purpose, derive_seed, kind_of
 from vidaudio.encoders.clap import ClapEncoder, load_clap
 
@@ -28,7 +28,6 @@ SECONDS = 4.0
 INSTANCES_PER_KIND, HELD_OUT_PER_KIND = 60, 16
 STEPS, BATCH = 500, 24
 LEARNING_RATE = 1e-3
-TRAINING_FILE = "training.json"
 TEMPLATES = ("{}", "a sound of a {}", "This is a sound of {}", "the sound of the {}")
 
 
@@ -112,8 +111,18 @@ def train_clap(folder: Path, *, sources: int = 1, steps: int = STEPS, seed: int 
         if step % 50 == 0:
             print(f"step {step}: loss {loss.item():.3f}", flush=True)
     model.eval().save_pretrained(folder)
-    found = judge(load_clap(str(folder)))
-    (folder / TRAINING_FILE).write_text(json.dumps({"sources": sources, "steps": steps, "seed": seed, **found}) + "\n")
+    trained = load_clap(str(folder))
+    found = judge(trained)
+    facts = TrainingFacts(
+        command=f"python -m benchmarks.demo_clap --sources {sources} --steps {steps} --seed {seed}",
+        seed=seed,
+        steps=steps,
+        examples=steps * BATCH,
+        trained_on=f"rendered sounds with captions, {sources} of {len(KINDS)} kinds in each, none of the world's",
+        weights_sha256=trained.weights_sha256,
+        measured=found,
+    )
+    write_facts(folder, facts)
     return found
 
 

@@ -17,11 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.demo_clap import TRAINING_FILE, train_clap
+from benchmarks.demo_clap import train_clap
 from benchmarks.sound_classifier import train_classifier
 from benchmarks.trainings import TrainingJob, arguments, load_budget, run_jobs
 from benchmarks.world import WORLD_SEED, world_jobs
 from vidaudio.demo.corpus import build_world
+from vidaudio.demo.training_facts import FACTS_FILE
 from vidaudio.files import atomic_write
 from vidaudio.report.modality_gap import gap
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
@@ -62,7 +63,7 @@ class Judges:
     def clap(self) -> Path:
         """Return the folder of a CLAP that was trained on single sounds with captions, none of them the world's."""
         folder = self._folder / "clap"
-        if not (folder / TRAINING_FILE).is_file():
+        if not (folder / FACTS_FILE).is_file():
             train_clap(folder)
         return folder
 

@@ -12,6 +12,7 @@ from benchmarks.trainings import Budget, TrainingJob, recipe_of, run_folder, sum
 from vidaudio.demo import train_bert, train_clip, train_resnet
 from vidaudio.demo.corpus import build_world
 from vidaudio.demo.training_facts import require_trained
+from vidaudio.encoders.clap import load_clap
 from vidaudio.stream.index import open_index
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, EvaluationReport, TestMaterial, evaluate
 from vidaudio.tasks.separation.recipe import SeparationRecipe
@@ -50,6 +51,9 @@ def encoder_facts(recipe: SeparationRecipe, data: Path) -> dict[str, Any] | None
         return None
     if recipe.query.kind == "bert":
         return asdict(require_trained(train_bert.FOLDER, train_bert.open_bert().weights_sha256))
+    if recipe.query.kind == "clap":
+        clap = recipe.query.clap.model
+        return asdict(require_trained(clap, load_clap(clap).weights_sha256))
     encoder = open_index(str(data)).encoder
     folder = train_clip.FOLDER if recipe.query.encoder == "clip" else train_resnet.FOLDER
     return asdict(require_trained(folder, encoder["weights_sha256"]))
