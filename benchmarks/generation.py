@@ -83,8 +83,6 @@ def methods_of(job: TrainingJob, judges: Judges) -> list[str]:
     """Return the ways in which a run is asked; methods against the gap are fitted where they are missing."""
     if job.recipe.query.train == "text":
         return ["text"]
-    if job.recipe.system == MODERN:
-        return ["image"]
     if job.variant:
         return ["image", "text"]
     wanted = [*THROUGH, "prior"]

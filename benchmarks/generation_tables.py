@@ -1,4 +1,4 @@
-"""Table of the generators in the demo world: what is heard, and how far it is from real sounds."""
+"""Tables of the generators in the demo world: what is heard, and how far it is from real sounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.generation import JUDGE, PRETRAINED
+from benchmarks.generation import JUDGE, MODERN, PRETRAINED
 from vidaudio.markdown import markdown_table
 
 HEADS = ("sounds", "seeds", "right %", "KAD x100", "FD", "coverage", "density", "copying")
@@ -28,7 +28,25 @@ ROWS = (
     ("clipsonic_iq", "dropout", "text", "trained with dropout, words"),
     ("clip_tta", "", "text", "CLIP-TTA"),
     ("clap_tta", "", "text", "CLAP-TTA"),
-    ("clipsonic_iq_modern", "", "image", "CLIPSonic-IQ, modern"),
+)
+
+# Lines of the table of ingredients: variant, name of the way to ask, and what the table calls it.
+INGREDIENTS = (
+    ("velocity", "as trained", "velocity prediction, constant variance"),
+    ("", "as trained", "the same, zero terminal SNR and trailing steps"),
+    ("flow", "as trained", "flow matching instead"),
+    ("", "w = 1", "zero terminal SNR, w = 1"),
+    ("", "w = 2", "zero terminal SNR, w = 2"),
+    ("", "w = 3", "zero terminal SNR, w = 3"),
+    ("", "interval", "+ guidance in [0.1, 0.9]"),
+    ("", "rescale", "+ guidance rescaled by 0.7"),
+    ("", "interval and rescale", "+ both: the recipe's default"),
+    ("", "average 0.02", "+ average of width 0.02 instead of 0.05"),
+    ("", "average 0.1", "+ average of width 0.1"),
+    ("", "average 0.2", "+ average of width 0.2"),
+    ("", "autoguidance w = 1.5", "+ autoguidance, w = 1.5"),
+    ("", "autoguidance w = 2", "+ autoguidance, w = 2"),
+    ("", "autoguidance w = 3", "+ autoguidance, w = 3"),
 )
 
 
@@ -59,6 +77,41 @@ def generation_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         ]
         lines += ["", "CLIPSonic-IQ by the scale w of guidance:", "", *markdown_table(("w", *HEADS[1:]), rows)]
     return "\n".join(lines)
+
+
+def modern_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line for each ingredient of the modern twin, beside CLIPSonic-IQ of the same seeds; or nothing."""
+    longest = max((result["settings"]["steps"] for result in results), default=0)
+    runs = [result for result in results if result["settings"]["steps"] == longest]
+    before = {run["settings"]["seed"]: _named(run, "image") for run in runs if _is_of(run, "clipsonic_iq", "")}
+    modern = [run for run in runs if run["settings"]["system"] == MODERN]
+    seeds = {run["settings"]["seed"] for run in modern} & set(before)
+    if not seeds:
+        return ""
+    rows = [[*_row("CLIPSonic-IQ", [before[seed] for seed in sorted(seeds)]), ""]]
+    for variant, name, shown in INGREDIENTS:
+        found = {
+            run["settings"]["seed"]: row
+            for run in modern
+            if run["settings"]["variant"] == variant
+            and run["settings"]["seed"] in seeds
+            and (row := _named(run, name)) is not None
+        }
+        if found:
+            changes = [100 * (_kernel(row) / _kernel(before[seed]) - 1) for seed, row in sorted(found.items())]
+            error = f" ± {statistics.stdev(changes) / len(changes) ** 0.5:.0f}" if len(changes) > 1 else ""
+            shown_change = f"{statistics.mean(changes):+.0f}{error} %"
+            rows.append([*_row(shown, [found[seed] for seed in sorted(found)]), shown_change])
+    about = "The last column: KAD against CLIPSonic-IQ of the same seed, mean ± standard error over the seeds."
+    return "\n".join([*markdown_table((*HEADS, "KAD against IQ"), rows), "", about])
+
+
+def _named(run: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    return next((row for row in run["results"]["rows"] if row["name"] == name), None)
+
+
+def _kernel(row: Mapping[str, Any]) -> float:
+    return row["scores"][JUDGE]["kernel"]["value"]
 
 
 def _is_of(run: Mapping[str, Any], system: str, variant: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks import common
 from benchmarks.common import machine_words
 from benchmarks.gap_tables import gap_markdown
-from benchmarks.generation_tables import generation_markdown
+from benchmarks.generation_tables import generation_markdown, modern_markdown
 from benchmarks.noisy_tables import noisy_markdown
 from benchmarks.selection_tables import selection_markdown
 from vidaudio.tasks.separation.evaluation.protocols import load_protocol
@@ -53,6 +53,10 @@ TITLES: Mapping[str, tuple[str, str]] = {
         "The same kinds of things, 1,200 training videos, 64 x 128 mels (4.1 s), a U-Net of 2.8 million numbers, 25 "
         "steps of DPM-Solver++ with w = 1.5, Griffin-Lim. [What each is](generation.md). "
         "`python -m benchmarks.generation`",
+    ),
+    "modern_generation": (
+        "CLIPSonic-IQ and its modern twin",
+        "Sizes, steps and data of the table above; one line an ingredient. `python -m benchmarks.modern_generation`",
     ),
     "esc10": (
         "Real sounds: ESC-10",
@@ -130,10 +134,13 @@ def training_markdown(results: Sequence[Mapping[str, Any]], tables: Iterable[str
 
 
 def is_of_table(settings: Mapping[str, Any], table: str) -> bool:
-    """Return whether a run belongs to a table; runs of `gap` without a variant are also rows of `systems`."""
-    return settings["table"] == table or (
-        table == "systems" and settings["table"] == "gap" and not settings.get("variant")
-    )
+    """Return whether a run belongs to a table; some runs without a variant are also rows of another one."""
+    if settings["table"] == table:
+        return True
+    if settings.get("variant"):
+        return False
+    of_generation = settings["table"] == "generation" and settings["system"] == "clipsonic_iq"
+    return {"systems": settings["table"] == "gap", "modern_generation": of_generation}.get(table, False)
 
 
 def _shown(table: str, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -141,6 +148,8 @@ def _shown(table: str, rows: Sequence[Mapping[str, Any]]) -> str:
         return gap_markdown(rows)
     if table == "generation":
         return generation_markdown(rows)
+    if table == "modern_generation":
+        return modern_markdown(rows)
     if table == "selection":
         return selection_markdown(rows)
     return noisy_markdown(rows, NAMES) if table == "noisy" else table_markdown(rows)

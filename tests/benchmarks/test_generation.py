@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.generation_tables import generation_markdown
+from benchmarks.generation_tables import generation_markdown, modern_markdown
 
 
 def row(name: str, right: float, *, guidance: float | None = None) -> dict[str, Any]:
@@ -35,3 +35,18 @@ def test_shorter_tries_are_no_rows():
     runs = [run("clip_tta", 0, [row("text", 0.9)]), run("clip_tta", 1, [row("text", 0.1)], steps=10)]
     assert "| CLIP-TTA | 1 | 90.0" in generation_markdown(runs)
     assert generation_markdown([]) == ""
+
+
+def test_ingredients_are_compared_with_the_same_seed():
+    runs = [run("clipsonic_iq", seed, [row("image", 0.5 + 0.1 * seed)]) for seed in (0, 1, 2)]
+    assert modern_markdown(runs) == ""
+    for seed in (0, 1):
+        runs.append(run("clipsonic_iq_modern", seed, [row("as trained", 0.25 + 0.05 * seed), row("interval", 0.1)]))
+    runs.append(run("clipsonic_iq_modern", 0, [row("as trained", 0.75)], "flow"))
+    lines = modern_markdown(runs).splitlines()
+    assert lines[2].startswith("| CLIPSonic-IQ | 2 | 55.0 ± 5.0 |")
+    assert lines[3].startswith("| the same, zero terminal SNR and trailing steps | 2 | 27.5 ± 2.5 |")
+    assert lines[3].endswith("| -50 ± 0 % |")
+    assert lines[4].startswith("| flow matching instead | 1 |")
+    assert lines[4].endswith("| +50 % |")
+    assert len(lines) == 8

@@ -251,7 +251,7 @@ def test_guidance_is_limited_rescaled_and_turned_away_from_a_weaker_copy(materia
         assert np.abs(sounds(name, **settings) - plain).max() > 1e-3, name
     # What lies there was made otherwise, and is made anew.
     assert np.abs(sounds("plain", guidance_rescale=1.0) - plain).max() > 1e-3
-    with pytest.raises(UsageError, match="guidance between 0.4 and 2"):
+    with pytest.raises(UsageError, match=r"guidance between 0\.4 and 2"):
         sounds("other", guidance_interval=(0.4, 2.0))
 
 
