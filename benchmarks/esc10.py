@@ -26,8 +26,8 @@ from vidaudio.config.corpus import PackBlock
 from vidaudio.manifest import read_esc, write_manifest
 from vidaudio.packs.audio_only import pack_sounds
 from vidaudio.stream.index import INDEX_FILE
+from vidaudio.tasks.queries.vector_table import read_vector_table, table_hash
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
-from vidaudio.tasks.separation.vector_table import read_vector_table, table_hash
 
 TEST_FOLD = 4
 # Class of ESC to the file of CLIP text vectors ("a NAME", ViT-B/32) and the name in it.

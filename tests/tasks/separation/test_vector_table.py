@@ -14,11 +14,11 @@ from tests.trained import TINY
 from vidaudio.errors import CorpusError, EncoderError, QueryError, RecipeError
 from vidaudio.stream.index import NO_VECTORS, open_index
 from vidaudio.tasks.queries.text_queries import text_table
+from vidaudio.tasks.queries.vector_table import TableQueries, read_vector_table, table_hash
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 from vidaudio.tasks.separation.separate import separate
-from vidaudio.tasks.separation.vector_table import TableQueries, read_vector_table, table_hash
 
 SHORT = ("data={batch_size: 2, workers: 0}", "schedule={steps: 3, warmup_steps: 1, decay_until_step: 3}")
 

@@ -61,7 +61,7 @@ def make_query_encoder(
     if query.kind == "bert":
         return BertQueries(query, recorded, weights)
     if query.kind == "vectors":
-        from vidaudio.tasks.separation.vector_table import TableQueries
+        from vidaudio.tasks.queries.vector_table import TableQueries
 
         path = weights or query.vectors
         assert path is not None, "a recipe without a table of vectors is refused when it is read"
