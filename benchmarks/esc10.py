@@ -81,7 +81,7 @@ def score_esc(job: TrainingJob, *, six: Path, mixtures: int | None, processes: i
 
 def main() -> None:
     names = list(dict.fromkeys([*load_budget("esc10").systems, *load_budget("esc10_words").systems]))
-    chosen = arguments(__doc__.split("\n")[0], names, _more)
+    chosen = arguments(__doc__.split("\n")[0], names, esc_arguments)
     for folder, needed in ((chosen.esc, "metadata.csv"), (chosen.clip_vectors, NAMES_FILE)):
         if not (folder / needed).is_file():
             sys.exit(f"there is no {folder / needed}; see --help")
@@ -118,7 +118,8 @@ def main() -> None:
     )
 
 
-def _more(parser: argparse.ArgumentParser) -> None:
+def esc_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the sounds and the vectors."""
     data = Path(__file__).resolve().parents[2] / "shared" / "data"
     parser.add_argument("--esc", type=Path, default=data / "esc10", help="metadata.csv and the sounds")
     parser.add_argument(

@@ -30,6 +30,10 @@ ROWS = (
     ("clap_tta", "", "text", "CLAP-TTA"),
 )
 
+# The table of ESC-10's sounds.
+ESC_NAMES = {"real": "real sounds (floor)", "vocoded": "real sounds through mel and back (ceiling)"}
+ESC_SCORES = ("kernel", "frechet", "coverage", "copying")
+ESC_HEADS = ("sounds", "seeds", "YAMNet hears the class %", "KAD x100", "FD", "coverage", "copying")
 # Lines of the table of ingredients: variant, name of the way to ask, and what the table calls it.
 INGREDIENTS = (
     ("velocity", "as trained", "velocity prediction, constant variance"),
@@ -106,6 +110,20 @@ def modern_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*markdown_table((*HEADS, "KAD against IQ"), rows), "", about])
 
 
+def esc_markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of ESC-10's sounds over all seeds."""
+    names = list(dict.fromkeys(row["name"] for run in results for row in run["results"]["rows"]))
+    rows = []
+    for name in names:
+        found = [row for run in results for row in run["results"]["rows"] if row["name"] == name]
+        heard = statistics.mean(row["opinion"]["all"] for row in found)
+        shown = ESC_NAMES.get(name) or name.replace("text", "CLIP-TTA,").replace("w=", "w = ")
+        cells = _row(shown, found, judge="yamnet", names=ESC_SCORES)
+        rows.append([*cells[:2], f"{100 * heard:.0f}", *cells[2:]])
+    about = f"{results[0]['results']['clips']} sounds a row and seed; ± half of the 95 % interval of one seed."
+    return "\n".join([*markdown_table(ESC_HEADS, rows), "", about])
+
+
 def _named(run: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     return next((row for row in run["results"]["rows"] if row["name"] == name), None)
 
@@ -118,13 +136,15 @@ def _is_of(run: Mapping[str, Any], system: str, variant: str) -> bool:
     return (run["settings"]["system"], run["settings"]["variant"]) == (system, variant)
 
 
-def _row(shown: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
+def _row(
+    shown: str, found: Sequence[Mapping[str, Any]], *, judge: str = JUDGE, names: Sequence[str] = SCORES
+) -> list[str]:
     """Return a row over the seeds; empty without any."""
     if not found:
         return []
     cells = [shown, str(len(found))]
-    for name in SCORES:
-        scores = [row["scores"][JUDGE].get(name) for row in found]
+    for name in names:
+        scores = [row["scores"][judge].get(name) for row in found]
         known = [score for score in scores if score is not None]
         if not known:
             cells.append("-")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.generation_tables import generation_markdown, modern_markdown
+from benchmarks.generation_tables import esc_markdown, generation_markdown, modern_markdown
 
 
 def row(name: str, right: float, *, guidance: float | None = None) -> dict[str, Any]:
@@ -50,3 +50,13 @@ def test_ingredients_are_compared_with_the_same_seed():
     assert lines[4].startswith("| flow matching instead | 1 |")
     assert lines[4].endswith("| +50 % |")
     assert len(lines) == 8
+
+
+def test_sounds_of_esc_are_shown_with_yamnets_opinion():
+    rows = [row("real", 0.5), row("text w=1.5", 1.0)]
+    for one, heard in zip(rows, (0.9, 0.6), strict=True):
+        one["scores"]["yamnet"] = one["scores"].pop("judge")
+        one["opinion"] = {"all": heard, "dog": heard}
+    lines = esc_markdown([run("clip_tta", 0, rows)]).splitlines()
+    assert lines[2] == "| real sounds (floor) | 1 | 90 | 1.00 ± 1.00 | - | - | - |"
+    assert lines[3] == "| CLIP-TTA, w = 1.5 | 1 | 60 | 2.00 ± 2.00 | - | - | - |"

@@ -141,7 +141,7 @@ def test_encoders_that_do_not_fit_a_separator_are_refused_with_both_names(
         ("clap_tta", ("query.kind=corpus",), "query.kind must be 'clap', not 'corpus'"),
         ("clap_tta", ("query.train=sound",), "query.validation must be 'sound'"),
         ("clap_tta", ("query.gap.ask=ridge",), "there is no gap to close"),
-        ("clip_tta", ("query.kind=clap",), "query.kind must be 'corpus', not 'clap'"),
+        ("clip_tta", ("query.kind=clap",), "query.kind must be 'corpus' or 'vectors', not 'clap'"),
         ("clip_tta", ("query.train=sound", "query.validation=sound"), "CLAP vectors"),
         ("clipsep", ("query.kind=clap",), "conditions of a generator: system: clap_tta"),
         ("clipsep", ("query.train=sound",), "made of image or text alone"),

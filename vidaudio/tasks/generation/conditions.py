@@ -1,4 +1,4 @@
-"""Encoder of a generator's conditions: the corpus's CLIP, or a CLAP."""
+"""Encoder of a generator's conditions: the corpus's CLIP, a CLAP, or a table of vectors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from vidaudio.tasks.generation.recipe import GenerationRecipe
 from vidaudio.tasks.queries.checks import check_vectors
 from vidaudio.tasks.queries.clap_queries import ClapQueries
 from vidaudio.tasks.queries.encoders import CorpusQueries, QueryEncoder
+from vidaudio.tasks.queries.vector_table import table_queries
 
 
 def condition_encoder(
@@ -27,6 +28,8 @@ def condition_encoder(
     """
     if recipe.query.kind == "clap":
         return ClapQueries(recipe.query, recipe.model.mel.sample_rate, encoder if trained else None, weights)
+    if recipe.query.kind == "vectors":
+        return table_queries(recipe.query, encoder if trained else None, weights)
     assert encoder is not None, "packs without vectors are refused"
     check_vectors(recipe.query, encoder)
     return CorpusQueries(encoder, recipe.query, weights)

@@ -130,11 +130,12 @@ class GenerationRecipe(CommonRecipe):
         return DenoiserConfig(condition_dimensions, self.model.process.outputs, **self.model.unet.model_dump())
 
 
-# Settings that define a system: query.kind, query.train, process.kind, process.prediction; none: any of them.
+# Settings that define a system: query.kind (`|` between several), query.train, process.kind, process.prediction; none:
+# any of them.
 _COMPOSITIONS: dict[str, tuple[str | None, ...]] = {
     "clipsonic_iq": ("corpus", "image", "diffusion", "noise"),
     "clipsonic_iq_modern": ("corpus", "image", None, None),
-    "clip_tta": ("corpus", "text", "diffusion", "noise"),
+    "clip_tta": ("corpus|vectors", "text", "diffusion", "noise"),
     "clap_tta": ("clap", None, "diffusion", "noise"),
 }
 _COMPOSED_OF = ("query.kind", "query.train", "model.process.kind", "model.process.prediction")
@@ -147,18 +148,22 @@ def check_generator(recipe: GenerationRecipe, where: str) -> None:
         RecipeError: When a part does not fit; the message names the part.
     """
     query, process = recipe.query, recipe.model.process
-    able = modalities(query) if query.kind == "clap" or (query.kind, query.encoder) == ("corpus", "clip") else set()
+    has_vectors = query.kind in ("clap", "vectors") or (query.kind, query.encoder) == ("corpus", "clip")
+    able = modalities(query) if has_vectors else set()
     if query.train not in able:
         raise RecipeError(
             f"{where}: a generator's conditions are the corpus's CLIP vectors, of pictures or of labels (query.kind "
-            "'corpus', query.encoder 'clip', query.train 'image' or 'text'), or CLAP vectors, of labels or of "
-            "the sound (query.kind 'clap', query.train 'text' or 'sound')"
+            "'corpus', query.encoder 'clip', query.train 'image' or 'text'), CLAP vectors, of labels or of the sound "
+            "(query.kind 'clap', query.train 'text' or 'sound'), or a table's, of labels (query.kind 'vectors', "
+            "query.train 'text')"
         )
+    if query.kind == "vectors" and query.vectors is None:
+        raise RecipeError(f"{where}: queries of kind vectors come from a table: --set query.vectors=FILE.npz")
     found = (query.kind, query.train, process.kind, process.prediction)
     wrong = [
-        f"{name} must be {wanted!r}, not {value!r}"
+        f"{name} must be {' or '.join(map(repr, wanted.split('|')))}, not {value!r}"
         for name, wanted, value in zip(_COMPOSED_OF, _COMPOSITIONS[recipe.system], found, strict=True)
-        if wanted is not None and wanted != value
+        if wanted is not None and value not in wanted.split("|")
     ]
     if wrong:
         raise RecipeError(f"{where}: for {recipe.system}, {'; '.join(wrong)}")

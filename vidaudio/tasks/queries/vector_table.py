@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidaudio.encoders.named_by import loading
 from vidaudio.errors import EncoderError
+from vidaudio.tasks.queries.blocks import QueryBlock
 from vidaudio.tasks.queries.encoders import LabelQueries
+from vidaudio.tasks.queries.trained_encoder import NAMED_BY_RECORD
 
 ARCHITECTURE = "table"
 
@@ -76,3 +79,20 @@ class TableQueries(LabelQueries):
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:
         """Return the vector of a label, `[D]`."""
         return self._vectors[super().encode_text(text)]
+
+
+def table_queries(query: QueryBlock, recorded: Mapping[str, Any] | None, path: str | None = None) -> TableQueries:
+    """Return the queries of a recipe's table.
+
+    Args:
+        query: The recipe's query block, of kind `vectors`.
+        recorded: Fingerprint of the table that the model was trained with; None in training.
+        path: Table that replaces the recipe's; None for that one.
+
+    Raises:
+        EncoderError: When the table cannot be read, or is another one than in training.
+    """
+    table = path or query.vectors
+    assert table is not None, "a recipe without a table of vectors is refused when it is read"
+    with loading(f"table {table}", [table], NAMED_BY_RECORD if recorded is not None and path is None else None):
+        return TableQueries(table, recorded)

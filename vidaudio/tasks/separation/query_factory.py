@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vidaudio.encoders.named_by import loading
 from vidaudio.errors import PackError
 from vidaudio.tasks.queries.checks import check_vectors
 from vidaudio.tasks.queries.encoders import (
@@ -17,10 +16,8 @@ from vidaudio.tasks.queries.encoders import (
     PictureQueries,
     QueryEncoder,
 )
-from vidaudio.tasks.queries.trained_encoder import (
-    NAMED_BY_RECORD,
-    warn_unused_encoder,
-)
+from vidaudio.tasks.queries.trained_encoder import warn_unused_encoder
+from vidaudio.tasks.queries.vector_table import table_queries
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 
@@ -61,12 +58,7 @@ def make_query_encoder(
     if query.kind == "bert":
         return BertQueries(query, recorded, weights)
     if query.kind == "vectors":
-        from vidaudio.tasks.queries.vector_table import TableQueries
-
-        path = weights or query.vectors
-        assert path is not None, "a recipe without a table of vectors is refused when it is read"
-        with loading(f"table {path}", [path], NAMED_BY_RECORD if trained and weights is None else None):
-            return TableQueries(path, recorded)
+        return table_queries(query, recorded, weights)
     if query.kind == "pictures":
         return PictureQueries() if query.pictures.trained else FrozenPictureQueries(query, recorded, weights)
     return NoQueries()
