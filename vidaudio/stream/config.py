@@ -55,7 +55,11 @@ class StreamConfig:
             least similar to its own.
         distant_candidates: Number of samples drawn to choose each `distant` partner from.
         same_source: With `uniform`, whether a source may be mixed with itself, as in the papers' code.
+        different_labels: With `uniform`, whether the samples of a mixture differ in their first labels. A sample
+            without a label may be mixed with any.
         across_corpora: With several corpora, whether one mixture may hold samples of more than one.
+        sources_between: Part of the sources that is used, as an interval of shares between 0 and 1: a hash of a source
+            and `seed` decides where it lies, so that intervals that do not overlap share no source. None uses all.
 
     Remote corpora:
         cache_folder: Folder for copies of their shards; None means `$VIDAUDIO_CACHE` or `~/.cache/vidaudio`.
@@ -78,7 +82,9 @@ class StreamConfig:
     partners: Partners = "neighbours"
     distant_candidates: int = 8
     same_source: bool = False
+    different_labels: bool = False
     across_corpora: bool = False
+    sources_between: tuple[float, float] | None = None
     cache_folder: str | None = None
     cache_bytes: int = DEFAULT_CACHE_BYTES
     sample_rate: int | None = None
@@ -94,6 +100,11 @@ class StreamConfig:
         check_setting("partners", self.partners, " or ".join(get_args(Partners)), self.partners in get_args(Partners))
         gains = self.gain_range
         check_setting("gain_range", gains, "None, or two gains, 0 or more, the lower first", _are_gains(gains))
+        between = self.sources_between
+        wanted = "None, or two shares between 0 and 1, the lower first"
+        check_setting("sources_between", between, wanted, between is None or (_are_gains(between) and between[1] <= 1))
+        if self.different_labels and (self.partners != "uniform" or self.same_source or self.across_corpora):
+            raise UsageError("different_labels needs partners='uniform', and neither same_source nor across_corpora")
         if self.sources == 1 and self.partners != "neighbours":
             raise UsageError(f"partners={self.partners!r} needs partners: sources must be 2 or more, not 1")
 

@@ -160,8 +160,8 @@ class RandomGroups(Groups):
         samples, config = self.order.samples, self.order.config
         rng = generator(PARTNERS, config.seed, position)
         while len(rows) < self._size:
-            sources = () if config.same_source else {samples.source(row) for row in rows}
-            rows.append(samples.draw_unlike(rng, sources, rows))
+            taken = () if config.same_source else set().union(*(samples.exclusive(row) for row in rows))
+            rows.append(samples.draw_unlike(rng, taken, rows))
         return np.asarray(rows, np.int64)
 
 

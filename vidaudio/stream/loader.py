@@ -225,6 +225,11 @@ class MixtureStream(IterableDataset):
     def batch(self, step: int) -> dict[str, Any]:
         """Read this rank's part of batch `step`."""
         positions = self.positions(step)
+        share = len(positions) / self._mixtures(step)
+        return self.read(positions) | {"step": step, "share": share}
+
+    def read(self, positions: Sequence[int]) -> dict[str, Any]:
+        """Read the mixtures at some positions of the endless sequence: a batch without `step` and `share`."""
         batch: dict[str, Any] = self._empty_batch(len(positions))
         # NumPy writes single samples faster than PyTorch does.
         written = {name: tensor.numpy() for name, tensor in batch.items()}
@@ -257,12 +262,7 @@ class MixtureStream(IterableDataset):
         if self._by_encoder:
             named = zip(self.vectors, self._vector_parts, strict=True)
             batch["vectors"] = {column.encoder: batch.pop(part) for column, part in named}
-        return batch | {
-            "step": step,
-            "share": len(positions) / self._mixtures(step),
-            "replaced": replaced,
-            "damage": self._damage.take(),
-        }
+        return batch | {"replaced": replaced, "damage": self._damage.take()}
 
     def _empty_batch(self, mixtures: int) -> dict[str, torch.Tensor]:
         each, shape = (mixtures, self.config.sources), self.windows.shape
@@ -286,7 +286,8 @@ class MixtureStream(IterableDataset):
         """Read another sample in place of a damaged one, and store it in `picks`."""
         number, _, place = picks[slot]
         corpus = self.corpora[number]
-        unlike = {self.corpora[n].samples.source(row) for other, (n, row, _) in enumerate(picks) if other != slot}
+        others = (pick for other, pick in enumerate(picks) if other != slot)
+        unlike = set().union(*(self.corpora[n].samples.exclusive(row) for n, row, _ in others))
         self._damage.add(error)
         for row, rng in corpus.replacements(position, slot, place, unlike):
             window = corpus.windows.random(row, rng) if self.config.shuffle else corpus.windows.middle(row)

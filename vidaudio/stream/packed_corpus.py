@@ -19,6 +19,7 @@ from vidaudio.stream.order import SPARES, generator
 from vidaudio.stream.prefetch import Prefetcher
 from vidaudio.stream.reader import DamagedSample, SampleReader
 from vidaudio.stream.samples import UsableSamples, count_usable
+from vidaudio.stream.source_part import WindowsOfPart
 from vidaudio.stream.vector_columns import VectorColumn, columns_in_words
 from vidaudio.stream.vector_files import rows_in
 from vidaudio.stream.windows import Window, Windows
@@ -109,12 +110,15 @@ class PackedCorpus:
     @functools.cached_property
     def windows(self) -> Windows:
         """Windows of the index's samples, in the configured shape."""
-        return Windows(self.index, self.config.shape)
+        if self.config.sources_between is None:
+            return Windows(self.index, self.config.shape)
+        return WindowsOfPart(self.index, self.config.shape, self.config.sources_between, self.config.seed)
 
     @functools.cached_property
     def samples(self) -> UsableSamples:
         """Samples that have a window of the configured shape."""
-        return UsableSamples(self.index, self.windows, self.counts, self.config.seed)
+        different = self.config.different_labels
+        return UsableSamples(self.index, self.windows, self.counts, self.config.seed, different_labels=different)
 
     @functools.cached_property
     def groups(self) -> Groups:
@@ -183,14 +187,14 @@ class PackedCorpus:
             slot: Place of the damaged sample in the mixture.
             position: Position of the sample's group in this corpus; replacements come from its block, whose shards are
                 local.
-            unlike: Sources that are in the mixture already.
+            unlike: What the mixture has already, see `UsableSamples.exclusive`.
         """
         rng = generator(SPARES, self.config.seed, mixture, slot)
         block = self.groups.order.block_rows(position)
         while True:
             for _ in range(DRAWS_FROM_BLOCK):
                 row = int(block[rng.integers(len(block))])
-                if self.samples.source(row) not in unlike:
+                if self.samples.exclusive(row).isdisjoint(unlike):
                     break
             else:
                 row = self.samples.draw_unlike(rng, unlike)

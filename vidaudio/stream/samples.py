@@ -18,6 +18,8 @@ from vidaudio.stream.windows import Windows, WindowShape
 from vidaudio.text import number_of
 
 DRAWS_BEFORE_COUNTING = 256
+# Begins a label among the names of sources.
+LABEL_MARK = "\0label "
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,24 @@ class UsableSamples:
         windows: Their windows.
         counts: Counts of `count_usable`.
         seed: Seed of the run, for draws by weight.
+        different_labels: Whether the samples of a mixture differ in their first labels, too.
     """
 
-    def __init__(self, index: TrainingIndex, windows: Windows, counts: ShardCounts, seed: int = 0) -> None:
+    def __init__(
+        self,
+        index: TrainingIndex,
+        windows: Windows,
+        counts: ShardCounts,
+        seed: int = 0,
+        *,
+        different_labels: bool = False,
+    ) -> None:
         self.index = index
         self.windows = windows
         self.counts = counts
         self._seed = seed
         self._sources = index.table["source"]
+        self._labels = index.table["labels"] if different_labels else None
         self._weights = None if counts.weights is None else index.column(WEIGHT)
         own = counts.usable if counts.weights is None else counts.weights
         # For each shard, the samples before it; with weights, the weights before it. At the end, those of all shards.
@@ -130,6 +142,13 @@ class UsableSamples:
         """Return the source of a row."""
         return self._sources[int(row)].as_py()
 
+    def exclusive(self, row: int) -> set[str]:
+        """Return what no other sample of a mixture may have: the row's source and, if labels must differ, its label."""
+        found = {self.source(row)}
+        if self._labels is not None:
+            found.update(LABEL_MARK + label for label in (self._labels[int(row)].as_py() or ())[:1])
+        return found
+
     def draw(self, rng: np.random.Generator) -> int:
         """Draw a row from the usable ones, uniformly or by weight."""
         rows = len(self.index)
@@ -155,23 +174,29 @@ class UsableSamples:
         assert self._weights is not None, "only samples with weights have steps"
         return int(weight_steps(self._weights[row : row + 1])[0])
 
-    def draw_unlike(self, rng: np.random.Generator, sources: Collection[str], rows: Collection[int] = ()) -> int:
-        """Draw a usable row whose source is not in `sources` and that is not in `rows`.
+    def draw_unlike(self, rng: np.random.Generator, taken: Collection[str], rows: Collection[int] = ()) -> int:
+        """Draw a usable row that has nothing of `taken`, see `exclusive`, and is not in `rows`.
 
         Raises:
             PackError: When there is no such row.
         """
+        taken = frozenset(taken)
         for _ in range(DRAWS_BEFORE_COUNTING):
             row = self.draw(rng)
-            if row not in rows and self.source(row) not in sources:
+            if row not in rows and taken.isdisjoint(self.exclusive(row)):
                 return row
         # One source fills nearly all of the corpus: search every row, from a random one on.
         start = int(rng.integers(len(self.index)))
         for step in range(len(self.index)):
             row = (start + step) % len(self.index)
-            if row not in rows and self.source(row) not in sources and self._can_be_drawn(row):
+            if row not in rows and taken.isdisjoint(self.exclusive(row)) and self._can_be_drawn(row):
                 return row
-        raise PackError(f"{self.index.store.url}: no usable sample is of another source than {', '.join(sources)}")
+        sources = [name for name in sorted(taken) if not name.startswith(LABEL_MARK)]
+        labels = [name.removeprefix(LABEL_MARK) for name in sorted(taken) if name.startswith(LABEL_MARK)]
+        or_label = f" and another label than {', '.join(labels)}" if labels else ""
+        raise PackError(
+            f"{self.index.store.url}: no usable sample is of another source than {', '.join(sources)}{or_label}"
+        )
 
     def require_sources(self, wanted: int, split: str, shape: WindowShape) -> None:
         """Refuse a corpus with too few sources for a mixture.
@@ -180,10 +205,19 @@ class UsableSamples:
             PackError: When fewer than `wanted` sources have a usable sample; names the split and the window's shape.
         """
         found: set[str] = set()
+        labels: set[str | None] = set()
         for shard in self.counts.drawable:
-            found.update(self._sources.take(self.of_shard(int(shard))).to_pylist())
-            if len(found) >= wanted:
+            rows = self.of_shard(int(shard))
+            found.update(self._sources.take(rows).to_pylist())
+            if self._labels is not None:
+                labels.update(row[0] if row else None for row in self._labels.take(rows).to_pylist())
+            if len(found) >= wanted and (self._labels is None or len(labels - {None}) >= wanted):
                 return
+        if len(found) >= wanted:
+            raise PackError(
+                f"{self.index.store.url}, split {split}: the clips have "
+                f"{number_of(len(labels - {None}), 'label')}, and mixtures of {wanted} different labels are wanted"
+            )
         too_short = len(self.index) - self.counts.all_usable
         unweighted = "" if self._weights is None else " and a weight above 0 (use_weights=False ignores the weights)"
         raise PackError(
