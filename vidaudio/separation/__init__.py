@@ -10,8 +10,9 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    "config": ("FusionConfig", "LossConfig", "NoiseConfig", "SeparatorConfig"),
-    "example": ("MixtureExample", "make_example", "mixture_magnitude"),
+    "config": ("ConditionConfig", "FusionConfig", "LossConfig", "NoiseConfig", "SeparatorConfig"),
+    "contrast": ("contrastive_losses",),
+    "example": ("MixtureExample", "make_example", "mixture_magnitude", "network_input"),
     "fast_sdr": ("fast_scores", "image_sdr", "scale_invariant_sdr"),
     "frontend": ("FrontEnd", "FrontEndConfig"),
     "fusion": ("MaskFusion",),
@@ -29,6 +30,13 @@ _HOMES = {
     "noise": ("NoiseHeads",),
     "oracle": ("FixedFilters", "ideal_binary_mask", "ideal_ratio_mask", "separate_with_mask"),
     "overlap_add": ("separate_all_long", "separate_long"),
+    "parts": (
+        "PartExample",
+        "assignment_reconstruction_losses",
+        "consistency_losses",
+        "make_parts",
+        "reconstruction_losses",
+    ),
     "pictures": ("PictureQuery",),
     "query": ("LabelQuery", "LinearQuery"),
     "request": ("Request", "request_mask"),
@@ -36,7 +44,8 @@ _HOMES = {
     "resnet": ("DilatedResNet18",),
     "scoring": ("score_many",),
     "sdr": ("Summary", "is_scorable", "mixture_scores", "museval_scores", "summarise"),
-    "separator": ("PermutationSeparator", "QuerySeparator", "Separator", "build_separator"),
+    "separator": ("PermutationSeparator", "QuerySeparator", "RankedSeparator", "Separator", "build_separator"),
+    "text_states": ("pack_text", "unpack_text"),
     "unet": ("AudioUNet", "UNetConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

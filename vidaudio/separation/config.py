@@ -14,7 +14,7 @@ from vidaudio.errors import RecipeError
 from vidaudio.separation.frontend import FrontEndConfig
 from vidaudio.separation.unet import UNetConfig
 
-QueryKind = Literal["vector", "label", "pictures", "none"]
+QueryKind = Literal["vector", "states", "label", "pictures", "none", "ranked"]
 # All n! assignments of n heads to n sources are tried one by one.
 MAX_PERMUTED_SOURCES = 6
 
@@ -74,13 +74,33 @@ class LossConfig:
     """How the errors of pixels and sources are combined.
 
     Args:
+        kind: What is compared: `masks`, the binary masks of the sources, by weighted BCE (CLIPSep); or `magnitudes`,
+            mask times mixture with the magnitudes of the sources, by weighted L1 (BiModal).
         pixel_weight: Weight of a pixel: `clamped_log`, log(1 + |X|) clamped to [0.001, 10] (the code), or `magnitude`,
             |X| (the paper).
         sources: Reduction over the sources: `mean` (the code) or `sum` (the paper).
     """
 
+    kind: Literal["masks", "magnitudes"] = "masks"
     pixel_weight: Literal["clamped_log", "magnitude"] = "clamped_log"
     sources: Literal["mean", "sum"] = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionConfig:
+    """How the text conditions the network of BiModal, see `vidaudio.separation.conditional_unet`.
+
+    Args:
+        levels: Inner levels of the U-Net with attention to the text.
+        heads: Heads of every attention.
+        mlp_ratio: Width of the hidden layers after an attention, in channels of the level.
+        state_dimensions: Dimensions of the text encoder's states.
+    """
+
+    levels: int = 3
+    heads: int = 8
+    mlp_ratio: int = 2
+    state_dimensions: int = 768
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +108,9 @@ class SeparatorConfig:
     """Parts and sizes of a system; the defaults are CLIPSep's.
 
     Args:
-        query: Kind of query: a `vector` of a frozen encoder, the number of a `label`, `pictures` whose encoder is part
-            of the model, or `none`: the model outputs all sources and is trained with permutations (PIT).
+        query: Kind of query: a `vector` of a frozen encoder, a text's vector and `states`, the number of a `label`,
+            `pictures` whose encoder is part of the model, or `none`: the model outputs all sources and is trained with
+            permutations (PIT). `ranked` is trained like that, and asked by vectors of sound afterwards.
         query_dimensions: Dimensions of the query vectors, or of the learned vector per label.
         labels: Number of labels; above 0 exactly if the queries are labels.
         sources: Sources per training mixture; also the number of heads of PIT and of noise heads of NIT.
@@ -99,6 +120,9 @@ class SeparatorConfig:
         loss: Options of the loss.
         front_end: Sizes of the spectrogram.
         unet: Sizes of the U-Net.
+        condition: How the states of a text condition the U-Net (BiModal); None for CLIPSep's U-Net, which knows nothing
+            of the query. With it, queries are of kind `states`.
+        input: What the networks read: the `log` of the magnitude (CLIPSep), or `log1p` (BiModal).
 
     Raises:
         RecipeError: When a size is too small, options contradict each other, there are too many sources to permute, or
@@ -115,6 +139,8 @@ class SeparatorConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
+    condition: ConditionConfig | None = None
+    input: Literal["log", "log1p"] = "log"
 
     def __post_init__(self) -> None:
         for name, least in (("query_dimensions", 1), ("channels", 1), ("sources", 2)):
@@ -122,9 +148,19 @@ class SeparatorConfig:
                 raise RecipeError(f"{name} is {getattr(self, name)}: it must be at least {least}.")
         if (self.query == "label") != (self.labels > 0):
             raise RecipeError(f"queries are of kind {self.query!r} and there are {self.labels} labels.")
-        if self.query == "none" and self.noise is not None:
+        if (self.query == "states") != (self.condition is not None):
+            raise RecipeError("A U-Net that is conditioned by text is asked by a text's states, and no other one is.")
+        if self.condition is not None and (self.noise is not None or self.fusion.sigmoid == "inside"):
+            raise RecipeError(
+                "A U-Net that is conditioned by text has no noise heads, and its sigmoid outside the sum."
+            )
+        if self.noise is not None and self.loss.kind != "masks":
+            raise RecipeError("Noise heads are trained on masks: leave `loss.kind` at masks.")
+        if self.query in ("none", "ranked") and self.noise is not None:
             raise RecipeError("noise heads are made from queries, and this system has none: leave `noise` out.")
-        if (self.noise is not None or self.query == "none") and self.sources > MAX_PERMUTED_SOURCES:
+        if (self.noise is not None or (self.query == "none" and self.loss.kind == "masks")) and (
+            self.sources > MAX_PERMUTED_SOURCES
+        ):
             raise RecipeError(
                 f"mixtures of {self.sources} sources have too many assignments of heads to sources; "
                 f"up to {MAX_PERMUTED_SOURCES} are tried."

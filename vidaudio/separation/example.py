@@ -66,6 +66,19 @@ def make_example(
     )
 
 
+def network_input(front_end: FrontEnd, spectrum: Tensor, scale: Literal["log", "log1p"] = "log") -> Tensor:
+    """Return what the networks read of mixtures: complex [B, bins, T] -> float32 [B, 1, log_rows, T].
+
+    Args:
+        front_end: The model's STFT and warp.
+        spectrum: Spectra of the mixtures.
+        scale: `log`, log(|X| + 1e-10) (CLIPSep), or `log1p`, log(1 + |X|) (BiModal).
+    """
+    if scale == "log1p":
+        return front_end.to_log(spectrum.abs()).log1p()[:, None]
+    return mixture_magnitude(front_end, spectrum).log()[:, None]
+
+
 def mixture_magnitude(front_end: FrontEnd, spectrum: Tensor) -> Tensor:
     """Return the warped |X| + 1e-10, which has a logarithm: complex [..., bins, T] -> float32 [..., log_rows, T]."""
     return front_end.to_log(spectrum.abs() + MAGNITUDE_FLOOR)

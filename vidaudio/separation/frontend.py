@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class FrontEndConfig:
         window_samples: Samples per example.
         log_rows: Rows of the log-frequency spectrogram.
         frames: Columns of the log-frequency spectrogram; must match `window_samples` and `hop`.
+        frequencies: `log`, or `linear`: the networks read the bins of the STFT as they are (BiModal), and `log_rows` is
+            their number.
 
     Raises:
         RecipeError: When a size is too small, n_fft is odd, or the sizes do not fit together; the message names a value
@@ -43,6 +46,7 @@ class FrontEndConfig:
     window_samples: int = 65535
     log_rows: int = 256
     frames: int = 256
+    frequencies: Literal["log", "linear"] = "log"
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop", "window_samples"):
@@ -57,6 +61,10 @@ class FrontEndConfig:
             )
         if self.log_rows < 2:
             raise RecipeError(f"front_end.log_rows is {self.log_rows}: it must be at least 2.")
+        if self.frequencies == "linear" and self.log_rows != self.bins:
+            raise RecipeError(
+                f"front_end.log_rows is {self.log_rows}: linear frequencies are {self.bins} bins (n_fft {self.n_fft})."
+            )
         expected = 1 + self.window_samples // self.hop
         if self.frames != expected:
             raise RecipeError(
@@ -113,8 +121,11 @@ class FrontEnd(nn.Module):
         self.config = config = config or FrontEndConfig()
         self.window: Tensor
         self.register_buffer("window", torch.hann_window(config.n_fft, periodic=True), persistent=False)
-        self.warp = RowInterpolation(warp_coordinates(config.log_rows, config.bins), config.bins)
-        self.unwarp = RowInterpolation(unwarp_coordinates(config.bins, config.log_rows), config.log_rows)
+        self.warp: nn.Module = nn.Identity()
+        self.unwarp: nn.Module = nn.Identity()
+        if config.frequencies == "log":
+            self.warp = RowInterpolation(warp_coordinates(config.log_rows, config.bins), config.bins)
+            self.unwarp = RowInterpolation(unwarp_coordinates(config.bins, config.log_rows), config.log_rows)
 
     def stft(self, audio: Tensor) -> Tensor:
         """Return the complex spectrum of sound: Hann window (periodic), centred frames, zeros beyond the edges.
@@ -163,9 +174,9 @@ class FrontEnd(nn.Module):
         return audio.reshape(*shape[:-2], audio.shape[-1])
 
     def to_log(self, picture: Tensor) -> Tensor:
-        """Warp a real spectrogram from linear bins to log rows, in float32: [..., bins, T] -> [..., log_rows, T]."""
+        """Warp a real spectrogram from bins to the networks' rows, in float32: [..., bins, T] -> [..., log_rows, T]."""
         return self.warp(picture.float())
 
     def to_linear(self, mask: Tensor) -> Tensor:
-        """Warp a mask from log rows back to linear bins, in float32: [..., log_rows, T] -> [..., bins, T]."""
+        """Warp a mask from the networks' rows to bins, in float32: [..., log_rows, T] -> [..., bins, T]."""
         return self.unwarp(mask.float())

@@ -39,11 +39,14 @@ class MaskFusion(nn.Module):
         Returns:
             [B, N, H, W].
         """
-        activated = torch.sigmoid(queries) if self.config.query_activation == "sigmoid" else queries
-        coefficients = self.scale * activated
+        coefficients = self.coefficients(queries)
         if self.config.sigmoid == "outside":
             return torch.einsum("bnk,bkhw->bnhw", coefficients, features) + self.bias
         return torch.stack([self._inside(features, one) for one in coefficients.unbind(dim=1)], dim=1)
+
+    def coefficients(self, queries: Tensor) -> Tensor:
+        """Return the weight of each feature map: query vectors before their activation, any shape [..., K]."""
+        return self.scale * (torch.sigmoid(queries) if self.config.query_activation == "sigmoid" else queries)
 
     def _inside(self, features: Tensor, coefficients: Tensor) -> Tensor:
         """Return log odds of the mean of one query's sigmoids, [B, K] over [B, K, H, W] -> [B, H, W]."""

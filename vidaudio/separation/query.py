@@ -54,7 +54,7 @@ class LabelQuery(nn.Module):
 
 def query_path(config: SeparatorConfig) -> nn.Module:
     """Return a new query path of the kind that a configuration names."""
-    if config.query == "vector":
+    if config.query in ("vector", "states"):
         return LinearQuery(config.query_dimensions, config.channels)
     if config.query == "label":
         return LabelQuery(config.labels, config.query_dimensions, config.channels)

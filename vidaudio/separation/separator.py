@@ -1,8 +1,9 @@
 """Separation systems: one front end and one U-Net, followed by masks for queries or by masks of all sources.
 
-`QuerySeparator` is CLIPSep and the systems that differ from it in query path, noise heads or options; with the defaults
-it has 30,290,659 parameters, with noise heads 30,292,771. `PermutationSeparator` is PIT. `SeparatorConfig.query`
-decides between them. Encoders are not part of the models, except the image encoder of the original Sound-of-Pixels.
+`QuerySeparator` is CLIPSep and the systems that differ from it in query path, noise heads, U-Net or options; with the
+defaults it has 30,290,659 parameters, with noise heads 30,292,771. `PermutationSeparator` is PIT and MixIT.
+`SeparatorConfig.query` decides between them. Encoders are not part of the models, except the image encoder of the
+original Sound-of-Pixels.
 
 Dong et al., CLIPSep: Learning Text-queried Sound Separation with Noisy Unlabeled Videos, ICLR 2023; sizes and formulas
 as in its published code.
@@ -12,26 +13,32 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from vidaudio.separation.conditional_unet import ConditionalUNet, ConditionalUNetConfig
 from vidaudio.separation.config import NoiseConfig, SeparatorConfig
-from vidaudio.separation.example import make_example, mixture_magnitude
+from vidaudio.separation.example import make_example, network_input
 from vidaudio.separation.frontend import FrontEnd
 from vidaudio.separation.fusion import MaskFusion
 from vidaudio.separation.losses import (
     noise_activation,
     noise_invariant_loss,
     permutation_loss,
+    pixel_weights,
     regularised_noise_loss,
     weighted_mask_loss,
 )
 from vidaudio.separation.noise import NoiseHeads
+from vidaudio.separation.parts import assignment_reconstruction_losses, make_parts, reconstruction_losses
 from vidaudio.separation.query import query_path
+from vidaudio.separation.text_states import unpack_text
 from vidaudio.separation.unet import AudioUNet, initialise
 
 BatchMean = Callable[[Tensor], Tensor]
+_ASK = "This system separates what it is asked for: give it queries."
 
 
 class Separator(nn.Module, ABC):
@@ -47,14 +54,14 @@ class Separator(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.front_end = FrontEnd(config.front_end)
-        self.unet = AudioUNet(config.unet, out_channels=config.channels)
+        self.unet = _unet(config)
 
     @abstractmethod
     def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
         """Return mask logits for each mixture; their sigmoid is the mask.
 
         Args:
-            log_magnitude: Natural log of the warped mixture magnitude, float32 [B, 1, log_rows, frames].
+            log_magnitude: Logarithm of the mixture magnitude, see `network_input`, float32 [B, 1, log_rows, frames].
             queries: Queries of the wanted sounds, [B, N, ...]; None for a system without queries.
 
         Returns:
@@ -106,8 +113,12 @@ class Separator(nn.Module, ABC):
         """
         if self.training:
             raise RuntimeError("The model is in training mode: call model.eval() before separating.")
-        log_magnitude = mixture_magnitude(self.front_end, spectrum).log()[:, None]
-        return self.front_end.to_linear(torch.sigmoid(self(log_magnitude, queries).float()))
+        return self.soft_masks(spectrum, queries)
+
+    def soft_masks(self, spectrum: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Return masks as `masks` does, with gradient and in any mode, for training."""
+        picture = network_input(self.front_end, spectrum, self.config.input)
+        return self.front_end.to_linear(torch.sigmoid(self(picture, queries).float()))
 
     def mask(self, spectrum: Tensor, query: Tensor, *, threshold: float | None = None) -> Tensor:
         """Return the mask of one query for each spectrum: [B, ...] queries -> float32 [B, bins, frames], see `masks`.
@@ -176,7 +187,13 @@ class QuerySeparator(Separator):
 
     def forward(self, log_magnitude: Tensor, queries: Tensor | None) -> Tensor:
         """Return mask logits of the queries, see `Separator.forward`."""
-        return self.fusion(self.unet(log_magnitude), self._vectors(queries))
+        if self.config.condition is None:
+            return self.fusion(self.unet(log_magnitude), self._vectors(queries))
+        if queries is None:
+            raise ValueError(_ASK)
+        vectors, states = unpack_text(queries, self.config.query_dimensions, self.config.condition.state_dimensions)
+        coefficients = self.fusion.coefficients(self.query(vectors))
+        return self.unet(log_magnitude, states, coefficients) + self.fusion.bias
 
     def loss(
         self,
@@ -187,18 +204,24 @@ class QuerySeparator(Separator):
         step: int | None = 0,
         batch_mean: BatchMean | None = None,
     ) -> dict:
-        """Return the weighted BCE of the masks of the sources, each with its own query.
+        """Return the weighted BCE of the sources' masks, or the weighted L1 of magnitudes, each with its own query.
 
         With noise heads, it is the loss of the masks united with the noise masks, and the parts are `mask_loss`,
         `noise_activation` (the paper's A), `noise_penalty`, and with a `query_weight` also `query_penalty`, the second
         regulariser. Before `start_step`, the noise masks are not used and there are no penalties.
         """
         options = self.config.loss
+        if options.kind == "magnitudes":
+            parts = make_parts(self.front_end, audio[:, :, None], None if gains is None else gains[:, :, None])
+            predicted = self.soft_masks(parts.spectrum, queries) * parts.magnitude[:, None]
+            weights = pixel_weights(parts.magnitude, options.pixel_weight)
+            return {"loss": reconstruction_losses(predicted, parts.parts, weights, options.sources).mean()}
         example = make_example(self.front_end, audio, gains, pixel_weight=options.pixel_weight)
+        if self.noise is None:
+            logits = self(example.log_magnitude, queries)
+            return {"loss": weighted_mask_loss(logits, example.targets, example.weights, options.sources)}
         features, vectors = self.unet(example.log_magnitude), self._vectors(queries)
         logits = self.fusion(features, vectors)
-        if self.noise is None:
-            return {"loss": weighted_mask_loss(logits, example.targets, example.weights, options.sources)}
         mean = batch_mean or (lambda value: value)
         return self._noise_loss(logits, self._noise_logits(features, vectors), example, step, mean)
 
@@ -263,8 +286,8 @@ class QuerySeparator(Separator):
         """
         if self.noise is None:
             raise ValueError("This system has no noise heads.")
-        log_magnitude = mixture_magnitude(self.front_end, spectrum).log()[:, None]
-        logits = self._noise_logits(self.unet(log_magnitude), self._vectors(queries))
+        picture = network_input(self.front_end, spectrum, self.config.input)
+        logits = self._noise_logits(self.unet(picture), self._vectors(queries))
         return self.front_end.to_linear(torch.sigmoid(logits.float()))
 
     def _noise_logits(self, features: Tensor, vectors: Tensor) -> Tensor:
@@ -275,7 +298,7 @@ class QuerySeparator(Separator):
 
     def _vectors(self, queries: Tensor | None) -> Tensor:
         if queries is None:
-            raise ValueError("This system separates what it is asked for: give it queries.")
+            raise ValueError(_ASK)
         return self.query(queries)
 
 
@@ -308,9 +331,16 @@ class PermutationSeparator(Separator):
     ) -> dict:
         """Return the weighted BCE under each example's best assignment of heads to sources.
 
+        With a loss of magnitudes, it is MixIT's: every head belongs to one source, which is the sum of its heads.
+
         Raises:
-            ValueError: When the number of sources differs from the number of heads.
+            ValueError: When masks are compared, and the number of sources differs from the number of heads.
         """
+        if self.config.loss.kind == "magnitudes":
+            parts = make_parts(self.front_end, audio[:, :, None], None if gains is None else gains[:, :, None])
+            estimates = self.soft_masks(parts.spectrum) * parts.magnitude[:, None]
+            weights = pixel_weights(parts.magnitude, self.config.loss.pixel_weight)
+            return {"loss": assignment_reconstruction_losses(estimates, parts.parts, weights).mean()}
         if audio.shape[1] != self.config.sources:
             raise ValueError(f"The mixtures have {audio.shape[1]} sources and the model {self.config.sources} heads.")
         options = self.config.loss
@@ -319,7 +349,67 @@ class PermutationSeparator(Separator):
         return {"loss": permutation_loss(logits, example.targets, example.weights, options.sources)}
 
 
+class Ranker(Protocol):
+    """An encoder of sound whose vectors lie in the space of the queries."""
+
+    def embed_sound(self, sound: Tensor, sample_rate: int) -> Tensor:
+        """Return unit vectors of sounds, `[N, samples]` -> `[N, D]`."""
+
+
+class RankedSeparator(PermutationSeparator):
+    """Heads without queries, of which a query gets the one that sounds the most like it (MixIT, asked in words).
+
+    Training, and `masks` without queries, are those of `PermutationSeparator`. Before it is asked, it needs the encoder
+    that made the queries: `rank_by`. The encoder is no part of the weights.
+
+    Args:
+        config: Parts and sizes of the model, with `query` `ranked`.
+    """
+
+    def __init__(self, config: SeparatorConfig) -> None:
+        super().__init__(config)
+        self._ranker: Ranker | None = None
+
+    def rank_by(self, ranker: Ranker) -> None:
+        """Set the encoder of sound that heads are compared with queries by."""
+        self._ranker = ranker
+
+    @torch.no_grad()
+    def masks(self, spectrum: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Return the mask of the best head for each query, or of all heads without queries; see `Separator.masks`.
+
+        Raises:
+            RuntimeError: When it is asked, and no encoder has been set.
+        """
+        heads = super().masks(spectrum)
+        if queries is None:
+            return heads
+        if self._ranker is None:
+            raise RuntimeError("The heads cannot be ranked: call rank_by with the encoder of the queries.")
+        sounds = self.front_end.istft(spectrum[:, None] * heads) * self.config.sources
+        heard = self._ranker.embed_sound(sounds.flatten(0, 1), self.config.front_end.sample_rate)
+        likeness = torch.einsum("bnd,bmd->bnm", queries.float(), heard.unflatten(0, heads.shape[:2]).to(queries.device))
+        best = likeness.argmax(dim=2)
+        return heads.gather(1, best[:, :, None, None].expand(-1, -1, *heads.shape[2:]))
+
+
+def _unet(config: SeparatorConfig) -> nn.Module:
+    if config.condition is None:
+        return AudioUNet(config.unet, out_channels=config.channels)
+    sizes = ConditionalUNetConfig(
+        levels=config.unet.levels,
+        width=config.unet.width,
+        max_multiplier=config.unet.max_multiplier,
+        conditioned=config.condition.levels,
+        heads=config.condition.heads,
+        mlp_ratio=config.condition.mlp_ratio,
+        state_dimensions=config.condition.state_dimensions,
+    )
+    return ConditionalUNet(sizes, out_channels=config.channels)
+
+
 def build_separator(config: SeparatorConfig | None = None) -> Separator:
     """Return a freshly initialised system of a configuration; CLIPSep by default."""
     config = config or SeparatorConfig()
-    return PermutationSeparator(config) if config.query == "none" else QuerySeparator(config)
+    of_kind = {"none": PermutationSeparator, "ranked": RankedSeparator}
+    return of_kind.get(config.query, QuerySeparator)(config)
