@@ -84,6 +84,39 @@ class _Sum(torch.autograd.Function):
         return total
 
 
+class _Gather(torch.autograd.Function):
+    """Rows of all ranks, with gradient: each rank's rows get the sum of all ranks' gradients."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor) -> Tensor:
+        counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(dist.get_world_size())]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        context.counts = [int(count) for count in counts]
+        most = max(context.counts)
+        padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
+        found = [torch.empty_like(padded) for _ in context.counts]
+        dist.all_gather(found, padded)
+        return torch.cat([each[:count] for each, count in zip(found, context.counts, strict=True)])
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.split(context.counts)[dist.get_rank()]
+
+
+def all_gather_rows(rows: Tensor) -> tuple[Tensor, int]:
+    """Return the rows of all ranks, with gradient, and where this rank's rows begin; every rank must call it.
+
+    Args:
+        rows: This rank's rows, `[n, ...]`; n may differ from rank to rank.
+    """
+    if not is_distributed():
+        return rows, 0
+    counts = all_gather_object(len(rows))
+    return _Gather.apply(rows), sum(counts[: dist.get_rank()])
+
+
 def mean_over_ranks(value: Tensor, count: int) -> Tensor:
     """Return the mean over the mixtures of all ranks, with gradient, from each rank's mean over its own mixtures.
 
