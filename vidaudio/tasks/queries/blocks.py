@@ -25,6 +25,7 @@ class ClapBlock(RecipeModel):
     """CLAP that makes the vectors of labels or of sound, see vidaudio.encoders.clap."""
 
     model: str = "laion/clap-htsat-unfused"
+    tokens: int = Field(77, ge=2, le=512, description="length of a text's states, for U-Nets that attend to them")
 
 
 class PicturesBlock(RecipeModel):
@@ -54,14 +55,17 @@ class QueryBlock(RecipeModel):
 
     kind: Literal["corpus", "label", "bert", "clap", "vectors", "pictures", "none"] = Field(
         "corpus",
-        description="the corpus's vectors; a learned vector a label; BERT's; CLAP's, for generators; a table's; a "
-        "ResNet's; it is not asked",
+        description="the corpus's vectors; a learned vector a label; BERT's; CLAP's; a table's; a ResNet's; it is not "
+        "asked",
     )
     encoder: Literal["clip", "resnet18-dilated"] = Field("clip", description="what the corpus's vectors must be of")
     train: Literal["image", "text", "alternate", "sound"] = "image"
     validation: Modality = "image"
     train_templates: tuple[str, ...] = Field((TRAINING_TEMPLATE,), description="sentences for a label in training")
     templates: tuple[str, ...] = Field(CLIPSEP_TEMPLATES, description="sentences whose mean stands for a label")
+    mixture_template: str = Field(
+        "The sound mixture of {}", description="sentence for several labels, where parts of a mixture are asked for"
+    )
     unlabelled: Literal["skip", "refuse"] = Field("skip", description="clips without a label, where labels are asked")
     label_dimensions: int = Field(512, ge=1, description="of a learned label vector")
     bert: BertBlock = BertBlock()
@@ -74,6 +78,11 @@ class QueryBlock(RecipeModel):
     @classmethod
     def _have_a_place(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return check_templates(value)
+
+    @field_validator("mixture_template")
+    @classmethod
+    def _has_a_place(cls, value: str) -> str:
+        return check_templates((value,))[0]
 
 
 # Modalities that each kind of query can be made from.

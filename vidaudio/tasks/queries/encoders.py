@@ -44,6 +44,7 @@ class QueryEncoder:
     Attributes:
         modalities: Modalities of its queries.
         dimensions: Dimensions of its vectors, if queries are vectors.
+        state_dimensions: Dimensions of the states of a text's tokens, if queries hold them; otherwise 0.
         encoder: Fingerprint of the encoder that makes them; None if there is none.
         labels: The labels it knows, if it knows only labels.
         image_size: Side of its input images, pixels.
@@ -52,6 +53,7 @@ class QueryEncoder:
 
     modalities: frozenset[Modality] = frozenset()
     dimensions: int = 1
+    state_dimensions: int = 0
     encoder: dict[str, Any] | None = None
     labels: tuple[str, ...] = ()
     image_size: int = 224
@@ -64,6 +66,10 @@ class QueryEncoder:
     def encode_text(self, text: str, *, training: bool = False) -> Tensor:
         """Return the query of a label or of words, `[...]`; with `training`, the training templates are used."""
         raise QueryError("this system cannot be asked in words")
+
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """Return queries of whole sentences as they are, `[sentences, ...]`."""
+        raise QueryError("this system cannot be asked by sentences")
 
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Return one query of one or more images together, `[...]`."""
@@ -129,6 +135,12 @@ class CorpusQueries(QueryEncoder):
             )
         return query_from_text(self._loaded, text, self._templates(training))
 
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """Return CLIP's vectors of sentences, `[sentences, D]`."""
+        if not isinstance(self._loaded, ClipEncoder):
+            raise QueryError(f"this system's encoder, {self.encoder['architecture']}, knows no words")
+        return torch.stack([query_from_text(self._loaded, sentence, ("{}",)) for sentence in sentences])
+
     def encode_images(self, images: Sequence[Image.Image]) -> Tensor:
         """Return the mean vector of the images, `[D]`."""
         return self.gap.of_images(torch.from_numpy(self._loaded.embed_images(images).mean(axis=0)))
@@ -168,6 +180,10 @@ class BertQueries(QueryEncoder):
         """Return BERT's vector of the text, `[D]`."""
         refuse_empty(text)
         return torch.from_numpy(self._bert.embed_label(text, BERT_TEMPLATES))
+
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """Return BERT's vectors of sentences, `[sentences, D]`."""
+        return torch.stack([self.encode_text(sentence) for sentence in sentences])
 
     def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:
         """Return one query of the sentence 'A and B'."""

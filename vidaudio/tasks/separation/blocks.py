@@ -32,9 +32,17 @@ class FrontEndBlock(RecipeModel):
     window_samples: int | None = Field(None, ge=1, le=MAX_WINDOW_SAMPLES)
     log_rows: int = Field(256, ge=2, le=MAX_N_FFT)
     frames: int | None = Field(None, ge=1, le=MAX_WINDOW_SAMPLES)
+    frequencies: Literal["log", "linear"] = Field(
+        "log", description="rows of the spectrogram; linear: the bins as they are"
+    )
 
     @model_validator(mode="after")
     def _rows_are_of_bins(self) -> FrontEndBlock:
+        bins = self.n_fft // 2 + 1
+        if self.frequencies == "linear" and self.log_rows != bins:
+            if "log_rows" in self.model_fields_set:
+                raise ValueError(f"log_rows is {self.log_rows}: linear frequencies are the {bins} bins of the spectrum")
+            object.__setattr__(self, "log_rows", bins)
         if self.log_rows > self.n_fft:
             raise ValueError(f"log_rows is {self.log_rows}: at most n_fft, {self.n_fft}, are made of a spectrum")
         return self
@@ -80,9 +88,18 @@ class NoiseBlock(RecipeModel):
     )
 
 
+class ConditionBlock(RecipeModel):
+    """Attention of the U-Net's inner levels to the text (BiModal), see vidaudio.separation.ConditionConfig."""
+
+    levels: int = Field(3, ge=1, le=MAX_LEVELS)
+    heads: int = Field(8, ge=1)
+    mlp_ratio: int = Field(2, ge=1)
+
+
 class LossBlock(RecipeModel):
     """Training loss, see vidaudio.separation.LossConfig."""
 
+    kind: Literal["masks", "magnitudes"] = "masks"
     pixel_weight: Literal["clamped_log", "magnitude"] = "clamped_log"
     sources: Literal["mean", "sum"] = "mean"
 
@@ -95,12 +112,50 @@ class ModelBlock(RecipeModel):
     fusion: FusionBlock = FusionBlock()
     front_end: FrontEndBlock = FrontEndBlock()
     unet: UNetBlock = UNetBlock()
+    condition: ConditionBlock | None = Field(None, description="attention to the text; none: CLIPSep's U-Net")
+    input: Literal["log", "log1p"] = Field("log", description="what the network reads of the magnitude")
+
+
+class JitterBlock(RecipeModel):
+    """Changes to separated sounds before the joint encoder hears them, see vidaudio.separation.sound_jitter."""
+
+    gain_db: float = Field(0.0, ge=0, le=60, description="largest random gain, up and down")
+    crop_share: float = Field(0.0, ge=0, lt=1, description="largest share of a sound that is left out")
+    band_noise_db: float | None = Field(
+        None, ge=-120, le=20, description="noise in a random band, by the sound's level"
+    )
+
+
+class ObjectiveBlock(RecipeModel):
+    """What a separation system learns from: single sounds, or mixtures of which only the labels are known."""
+
+    kind: Literal["sources", "parts", "mixit"] = Field(
+        "sources", description="the single sounds; parts that are mixtures, by prompts; or parts without any (MixIT)"
+    )
+    reconstruction: float = Field(5.0, ge=0, description="weight of the parts' reconstruction, L_URL")
+    consistency: float = Field(5.0, ge=0, description="weight of the consistency of sources with their part, L_CRL")
+    contrast: float = Field(0.5, ge=0, description="weight of the contrast in the space of sound and text, L_CNT")
+    target_scale: Literal["right", "released"] = Field("right", description="released: K times as quiet, a known fault")
+    both_directions: bool = Field(False, description="contrast also from text to sound")
+    gather_negatives: bool = Field(False, description="contrast with the texts of all ranks")
+    mask_same_labels: bool = Field(False, description="other sounds of an equal text are no negatives")
+    cap: float | None = Field(None, gt=-1, le=1, description="cosine above which a sound gains nothing")
+    joint: str | None = Field(
+        None, description="encoder of sound and text: a CLAP or a scorer's file; none: the CLAP of the queries"
+    )
+    ear: str | None = Field(None, description="another such encoder, which only watches")
+    jitter: JitterBlock = JitterBlock()
 
 
 class DataBlock(BatchBlock):
     """Contents of a batch; paths are arguments, not settings."""
 
-    sources: int = Field(2, ge=2, description="different sources a mixture")
+    sources: int = Field(2, ge=2, description="different sources a mixture, or different parts")
+    mixed: int = Field(1, ge=1, le=8, description="sources of a part, of which only the labels are known (BiModal's K)")
+    natural: bool = Field(False, description="parts are clips that are mixtures already, told by captions or labels")
+    single_share: float = Field(0.0, ge=0, lt=1, description="share of the mixtures whose parts are single sounds")
+    singles: str | None = Field(None, description="packed corpus of these; none: that share of the corpus's sources")
+    different_labels: bool = Field(False, description="the first labels of a mixture differ; with uniform partners")
     window_seconds: float | None = Field(
         None, gt=0, le=MAX_WINDOW_SECONDS, description="of sound, to the nearest length that fits; 4.096 unless stated"
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 from vidaudio.config.recipes import check
 from vidaudio.errors import CheckpointError
 from vidaudio.separation import (
+    ConditionConfig,
     FrontEndConfig,
     FusionConfig,
     LossConfig,
@@ -23,6 +24,7 @@ from vidaudio.separation import (
     UNetConfig,
     build_separator,
 )
+from vidaudio.tasks.separation.objective import outputs
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.text import first_line
 from vidaudio.training.checkpoint import SOURCES_TENSOR, check_weights, read_checkpoint, require_system
@@ -52,13 +54,16 @@ class Checkpoint:
     training_sources: np.ndarray | None = None
 
 
-def separator_config(recipe: SeparationRecipe, query_dimensions: int, labels: int = 0) -> SeparatorConfig:
+def separator_config(
+    recipe: SeparationRecipe, query_dimensions: int, labels: int = 0, state_dimensions: int = 0
+) -> SeparatorConfig:
     """Return parts and sizes of a recipe's system.
 
     Args:
         recipe: Recipe of the system.
         query_dimensions: Dimensions of its queries, if they are vectors.
         labels: Number of labels it knows, if its queries are labels.
+        state_dimensions: Dimensions of a text's states, if its queries have them.
 
     Raises:
         RecipeError: When sizes or parts do not go together.
@@ -67,23 +72,33 @@ def separator_config(recipe: SeparationRecipe, query_dimensions: int, labels: in
     kind = {"label": "label", "none": "none"}.get(query.kind, "vector")
     if query.kind == "pictures" and query.pictures.trained:
         kind = "pictures"
+    if recipe.system == "mixit_ranked":
+        kind = "ranked"
+    condition = None
+    if block.condition is not None:
+        kind = "states"
+        condition = ConditionConfig(**block.condition.model_dump(), state_dimensions=state_dimensions)
     return SeparatorConfig(
         query=kind,
         query_dimensions=query_dimensions,
         labels=labels if kind == "label" else 0,
-        sources=recipe.data.sources,
+        sources=outputs(recipe),
         channels=block.channels,
         noise=None if block.noise is None else NoiseConfig(**block.noise.model_dump()),
         fusion=FusionConfig(**block.fusion.model_dump()),
         loss=LossConfig(**recipe.loss.model_dump()),
         front_end=FrontEndConfig(**block.front_end.model_dump()),
         unet=UNetConfig(**block.unet.model_dump()),
+        condition=condition,
+        input=block.input,
     )
 
 
-def build_model(recipe: SeparationRecipe, query_dimensions: int, labels: int = 0) -> Separator:
+def build_model(
+    recipe: SeparationRecipe, query_dimensions: int, labels: int = 0, state_dimensions: int = 0
+) -> Separator:
     """Return a recipe's system with initial weights; see `separator_config`."""
-    return build_separator(separator_config(recipe, query_dimensions, labels))
+    return build_separator(separator_config(recipe, query_dimensions, labels, state_dimensions))
 
 
 def read_separator(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any], Path]:
@@ -97,7 +112,9 @@ def read_separator(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any],
     # States of version 0.1 do not contain these.
     described.setdefault("query_dimensions", _query_dimensions(tensors))
     described.setdefault("labels", [])
-    if not is_count(described["query_dimensions"]):
+    # Models of before have no attention to the states of a text.
+    described.setdefault("state_dimensions", 0)
+    if not is_count(described["query_dimensions"]) or not is_count(described["state_dimensions"]):
         raise CheckpointError(
             f"{file} has a damaged description: its dimensions are no count; take it back from a copy"
         )
@@ -115,7 +132,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     recipe = check(SeparationRecipe, described["recipe"], str(file))
     labels = tuple(described["labels"])
     sources = tensors.pop(SOURCES_TENSOR, None)
-    build = functools.partial(build_model, recipe, described["query_dimensions"], len(labels))
+    dimensions = (described["query_dimensions"], len(labels), described["state_dimensions"])
+    build = functools.partial(build_model, recipe, *dimensions)
     check_weights(build, tensors, file)
     model = build()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vidaudio.stream.loader import MixtureStream, StreamConfig
+from vidaudio.stream.partly_known import PartlyKnownStream
 from vidaudio.stream.windows import WindowShape
 from vidaudio.tasks.data import weights_of, weights_with_split
 from vidaudio.tasks.queries.checks import check_asked_by
@@ -31,7 +32,6 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         max_padding_seconds=block.max_padding_seconds,
     )
     common: dict[str, Any] = {
-        "sources": block.sources,
         "shape": shape,
         "batch_size": block.part_size,
         "frames": recipe.query.kind == "pictures",
@@ -43,6 +43,8 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
     }
     training = StreamConfig(
         split=recipe.split,
+        sources=block.sources * (1 if block.natural else block.mixed),
+        different_labels=block.different_labels,
         seed=recipe.seed,
         gain_range=block.gain_range,
         partners=block.partners,
@@ -52,11 +54,22 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         use_weights=block.use_weights,
         **common,
     )
-    train_stream = MixtureStream(weights, training)
+    train_stream = _training_stream(recipe, weights, training)
     for corpus in train_stream.corpora if recipe.query.kind == "corpus" else ():
         check_asked_by(recipe.system, recipe.query, corpus)
     having = weights_with_split(train_stream, weights, recipe.validation.split)
     if not having:
         return train_stream, None
-    config = StreamConfig(split=recipe.validation.split, shuffle=False, gain_range=None, **common)
+    # Single sounds are mixed, or natural mixtures, as many as parts in training.
+    asked_apart: dict[str, Any] = {"partners": "uniform", "different_labels": True} if block.different_labels else {}
+    config = StreamConfig(
+        split=recipe.validation.split, sources=block.sources, shuffle=False, gain_range=None, **asked_apart, **common
+    )
     return train_stream, MixtureStream(having, config)
+
+
+def _training_stream(recipe: SeparationRecipe, weights: dict[str, float], config: StreamConfig) -> MixtureStream:
+    block = recipe.data
+    if not block.single_share:
+        return MixtureStream(weights, config)
+    return PartlyKnownStream(weights, config, share=block.single_share, known_url=block.singles)

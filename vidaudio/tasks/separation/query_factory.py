@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from vidaudio.encoders.joint import ClapJoint
 from vidaudio.errors import PackError
+from vidaudio.separation import RankedSeparator, Separator
 from vidaudio.tasks.queries.checks import check_vectors
+from vidaudio.tasks.queries.clap_queries import ClapQueries
 from vidaudio.tasks.queries.encoders import (
     BertQueries,
     CorpusQueries,
@@ -57,8 +60,17 @@ def make_query_encoder(
         return LabelQueries(labels, query.label_dimensions)
     if query.kind == "bert":
         return BertQueries(query, recorded, weights)
+    if query.kind == "clap":
+        rate, with_states = recipe.model.front_end.sample_rate, recipe.model.condition is not None
+        return ClapQueries(query, rate, recorded, weights, with_states=with_states)
     if query.kind == "vectors":
         return table_queries(query, recorded, weights)
     if query.kind == "pictures":
         return PictureQueries() if query.pictures.trained else FrozenPictureQueries(query, recorded, weights)
     return NoQueries()
+
+
+def attach_ranker(model: Separator, maker: QueryEncoder) -> None:
+    """Give a system whose heads are ranked the encoder of its queries; nothing for other systems."""
+    if isinstance(model, RankedSeparator) and isinstance(maker, ClapQueries):
+        model.rank_by(ClapJoint(maker.clap).to(next(model.parameters()).device))

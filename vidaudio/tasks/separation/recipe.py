@@ -13,6 +13,7 @@ from vidaudio.tasks.separation.blocks import (
     DataBlock,
     LossBlock,
     ModelBlock,
+    ObjectiveBlock,
 )
 from vidaudio.tasks.separation.window_length import with_window
 from vidaudio.training.recipe import CommonRecipe
@@ -31,12 +32,19 @@ class SeparationRecipe(CommonRecipe):
         "sop",
         "sop_original",
         "pit",
+        "bimodal_mixsep",
+        "bimodal_weak",
+        "bimodal_semi",
+        "bimodal_supervised",
+        "mixit",
+        "mixit_ranked",
         "custom",
     ] = Field("clipsep", description="what the composition below is called; custom: any other")
     model: ModelBlock = ModelBlock()
     data: DataBlock = DataBlock()
     query: QueryBlock = QueryBlock()
     loss: LossBlock = LossBlock()
+    objective: ObjectiveBlock = ObjectiveBlock()
 
     @model_validator(mode="after")
     def _window_fits(self) -> SeparationRecipe:

@@ -20,7 +20,7 @@ from vidaudio.separation import Request, resample, separate_all_long, separate_l
 from vidaudio.tasks.queries.encoders import QueryEncoder, open_images
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.separation.checkpoint import Checkpoint, load_checkpoint
-from vidaudio.tasks.separation.query_factory import make_query_encoder
+from vidaudio.tasks.separation.query_factory import attach_ranker, make_query_encoder
 from vidaudio.text import number_of
 from vidaudio.training.checkpoint import best_device
 
@@ -148,6 +148,7 @@ def separate(
         loaded.recipe, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
     )
     maker.gap = trained_gap(loaded, gap)
+    attach_ranker(loaded.model, maker)
     request = None
     if maker.modalities:
         request = make_request(asked, maker, loaded.recipe.data.window_frames)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from vidaudio.errors import RecipeError
 from vidaudio.tasks.queries.blocks import Modality, modalities
 from vidaudio.tasks.queries.checks import check_gap
+from vidaudio.tasks.separation.objective import check_objective
 
 if TYPE_CHECKING:
     from vidaudio.tasks.separation.recipe import SeparationRecipe
@@ -23,6 +24,12 @@ _COMPOSITIONS: dict[str, list[tuple]] = {
     "sop": [("corpus", "resnet18-dilated", "image", False, None), ("pictures", None, "image", False, False)],
     "sop_original": [("pictures", None, "image", False, True)],
     "pit": [("none", None, None, False, None)],
+    "bimodal_mixsep": [(None, None, "text", False, None)],
+    "bimodal_weak": [(None, None, "text", False, None)],
+    "bimodal_semi": [(None, None, "text", False, None)],
+    "bimodal_supervised": [(None, None, "text", False, None)],
+    "mixit": [("none", None, None, False, None)],
+    "mixit_ranked": [("clap", None, "text", False, None)],
 }
 _COMPOSED_OF = ("query.kind", "query.encoder", "query.train", "noise heads", "query.pictures.trained")
 
@@ -41,8 +48,6 @@ def check_system(recipe: SeparationRecipe, where: str) -> None:
         RecipeError: When a part does not fit; the message names the part.
     """
     query = recipe.query
-    if query.kind == "clap":
-        raise RecipeError(f"{where}: queries of kind clap are the conditions of a generator: system: clap_tta")
     able = modalities(query)
     asked = {"image", "text"} if query.train == "alternate" else {query.train}
     if able and not asked | {query.validation} <= able:
@@ -55,6 +60,7 @@ def check_system(recipe: SeparationRecipe, where: str) -> None:
     check_gap(query, where)
     if query.kind == "none" and recipe.model.noise is not None:
         raise RecipeError(f"{where}: noise heads are made from queries, and query.kind is none; set model.noise=null")
+    check_objective(recipe, where)
     if recipe.system == "custom":
         return
     found = (query.kind, query.encoder, query.train, recipe.model.noise is not None, query.pictures.trained)

@@ -10,20 +10,25 @@ from typing import Any, cast
 
 import numpy as np
 
+from vidaudio.encoders.joint import ClapJoint, JointEncoder, load_joint
 from vidaudio.errors import CheckpointError, PackError
 from vidaudio.modality_gap import GapMethod, save_method
 from vidaudio.separation import headline_figures
 from vidaudio.separation.pictures import PictureQuery
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.data import indexes, shares
+from vidaudio.tasks.queries.clap_queries import ClapQueries
 from vidaudio.tasks.queries.encoders import QueryEncoder
 from vidaudio.tasks.queries.gap import fitted_gap, method_file
 from vidaudio.tasks.queries.query_gap import QueryGap
 from vidaudio.tasks.queries.text_queries import TextTable, first_labels, text_table
+from vidaudio.tasks.queries.trained_encoder import encoder_spec
 from vidaudio.tasks.separation.checkpoint import build_model
 from vidaudio.tasks.separation.data import streams
 from vidaudio.tasks.separation.finetune import transfer_weights
 from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
+from vidaudio.tasks.separation.parts_module import PartsModule
+from vidaudio.tasks.separation.prompt_table import PromptTable
 from vidaudio.tasks.separation.query_factory import make_query_encoder
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 from vidaudio.tasks.separation.systems import check_system
@@ -59,12 +64,19 @@ class SeparationTask(TrainingTask):
         "query.pictures.trained",
         "query.bert.pooling",
         "query.gap.train",
+        "objective.kind",
+        "loss.kind",
     )
     starting_steps = ("model.noise.start_step",)
     order_settings = (
         "seed",
         "split",
         "data.batch_size",
+        "data.mixed",
+        "data.natural",
+        "data.single_share",
+        "data.singles",
+        "data.different_labels",
         "data.partners",
         "data.same_source",
         "data.distant_candidates",
@@ -94,6 +106,7 @@ class SeparationTask(TrainingTask):
         self.query_encoder = query_encoder
         self._encoder_weights = encoder_weights
         self._text: dict[str, TextTable] = {}
+        self._prompts: dict[str, PromptTable] = {}
         self._samples = ValidationSamples(recipe.validation.shown)
 
     @classmethod
@@ -123,6 +136,7 @@ class SeparationTask(TrainingTask):
         """Return the encoder of the queries, its dimensions, and the labels."""
         return {
             "query_dimensions": self.query_encoder.dimensions,
+            "state_dimensions": self.query_encoder.state_dimensions,
             "encoder": self.query_encoder.encoder,
             "labels": list(self.query_encoder.labels),
         }
@@ -136,7 +150,11 @@ class SeparationTask(TrainingTask):
     def prepare(self, folder: Path) -> Iterator[str]:
         """Fit the methods against the modality gap, compute the text queries of the splits; yield warnings."""
         self.query_encoder.gap = self._fitted_gap(folder)
-        self._text = self._text_tables()
+        if self.recipe.objective.kind == "parts":
+            self._prompts = self._prompt_tables()
+            yield from self._warn_of_missing()
+        else:
+            self._text = self._text_tables()
         for name, table in self._text.items():
             if not table.missing or (name == TRAIN and self.recipe.query.train == "image"):
                 continue
@@ -151,6 +169,26 @@ class SeparationTask(TrainingTask):
         longer = other_length(self.recipe.model.front_end, self.recipe.data.window_seconds)
         if longer is not None:
             yield longer
+
+    def _prompt_tables(self) -> dict[str, PromptTable]:
+        query, streams = self.recipe.query, {TRAIN: self.train_stream, VALIDATION: self.validation_stream}
+        templates = {TRAIN: query.train_templates[0], VALIDATION: query.templates[0]}
+        return {
+            name: PromptTable(
+                indexes(stream), templates[name], query.mixture_template, natural=self.recipe.data.natural
+            )
+            for name, stream in streams.items()
+            if stream is not None
+        }
+
+    def _warn_of_missing(self) -> Iterator[str]:
+        for name, table in self._prompts.items():
+            if not table.missing:
+                continue
+            missing = f"{table.missing} of {table.clips} clips of the {name} split have neither caption nor label"
+            if self.recipe.query.unlabelled == "refuse":
+                raise PackError(f"{missing}; leave their mixtures out with --set query.unlabelled=skip")
+            yield f"{missing}: mixtures with one of them are left out"
 
     def _text_tables(self) -> dict[str, TextTable]:
         if "text" not in self.query_encoder.modalities:
@@ -182,10 +220,37 @@ class SeparationTask(TrainingTask):
 
     def make_module(self) -> SeparationModule:
         """Return the system with initial weights."""
-        model = build_model(self.recipe, self.query_encoder.dimensions, len(self.query_encoder.labels))
+        encoder = self.query_encoder
+        model = build_model(self.recipe, encoder.dimensions, len(encoder.labels), encoder.state_dimensions)
+        if self.recipe.objective.kind != "sources":
+            return PartsModule(
+                model,
+                self.recipe,
+                self.train_stream,
+                self.validation_stream,
+                self.query_encoder,
+                self._prompts,
+                self._joint(),
+                None if self.recipe.objective.ear is None else self._joint_at(self.recipe.objective.ear),
+            )
         return SeparationModule(
             model, self.recipe, self.train_stream, self.validation_stream, self.query_encoder, self._text
         )
+
+    def _joint(self) -> JointEncoder | None:
+        """Return the encoder whose contrast is learned from, or that watches; None if the recipe needs none."""
+        objective, encoder = self.recipe.objective, self.query_encoder
+        if objective.kind != "parts" or not (objective.contrast or objective.ear):
+            return None
+        if objective.joint is not None:
+            return self._joint_at(objective.joint)
+        assert isinstance(encoder, ClapQueries), "see `check_objective`"
+        return ClapJoint(encoder.clap)
+
+    def _joint_at(self, place: str) -> JointEncoder:
+        encoder = self.query_encoder.encoder
+        clip = encoder_spec(encoder, None) if self.recipe.query.kind == "corpus" and encoder is not None else None
+        return load_joint(place, clip=clip)
 
     def initialise(self, module: TrainingModule) -> dict[str, Any] | None:
         """Load pretrained weights of an image encoder that is trained, or the weights of another run."""

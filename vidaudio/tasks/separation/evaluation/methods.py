@@ -22,7 +22,7 @@ from vidaudio.tasks.queries.query_gap import QueryGap
 from vidaudio.tasks.separation.checkpoint import Checkpoint
 from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, MixtureSource, TestSet
 from vidaudio.tasks.separation.evaluation.phrasings import Phrasing, phrased_query, plain_words
-from vidaudio.tasks.separation.query_factory import make_query_encoder
+from vidaudio.tasks.separation.query_factory import attach_ranker, make_query_encoder
 from vidaudio.training.checkpoint import best_device
 
 T = TypeVar("T")
@@ -137,6 +137,7 @@ class Estimator:
             make_query_encoder, encoder=loaded.encoder, labels=loaded.labels, weights=encoder_weights, trained=True
         )
         self.maker = make(loaded.recipe)
+        attach_ranker(self.model, self.maker)
         self.pictures = loaded.recipe.query.kind == "pictures"
         self.unknown_labels: set[str] = set()
         self._words: dict[tuple[str, str], Tensor] = {}

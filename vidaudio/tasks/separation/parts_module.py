@@ -1,0 +1,346 @@
+"""Training on mixtures whose parts are mixtures themselves, of which only the labels are known (BiModal, MixIT).
+
+Mahmud et al., Weakly supervised audio separation via bi-modal semantic similarity, ICLR 2024; Wisdom et al.,
+Unsupervised sound separation using mixture invariant training, NeurIPS 2020.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vidaudio.encoders.joint import JointEncoder
+from vidaudio.separation import (
+    PartExample,
+    Separator,
+    assignment_reconstruction_losses,
+    consistency_losses,
+    contrastive_losses,
+    jitter,
+    make_parts,
+    mix_sources,
+    pixel_weights,
+    reconstruction_losses,
+)
+from vidaudio.stream.loader import MixtureStream
+from vidaudio.tasks.queries.blocks import Modality
+from vidaudio.tasks.queries.encoders import QueryEncoder
+from vidaudio.tasks.queries.phrases import Prompts
+from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
+from vidaudio.tasks.separation.prompt_table import PromptQueries, PromptTable
+from vidaudio.tasks.separation.query_factory import attach_ranker
+from vidaudio.tasks.separation.recipe import SeparationRecipe
+from vidaudio.training.distributed import all_gather_rows, is_distributed
+from vidaudio.training.step_numbers import means_over_ranks
+
+_log = logging.getLogger(__name__)
+
+# Similarities are measured on so many validation mixtures of a rank at most: every sound goes through the encoders.
+MOST_HEARD = 128
+# So much further from the mixture to the true source, as the training's encoder hears it than as the other one does.
+WIDE_GAP = 0.25
+JITTER = 7
+
+
+class PartsModule(SeparationModule):
+    """Module that trains a system on mixtures of parts, whose sources are known by their labels alone.
+
+    Args:
+        model: A freshly built model, or one with loaded weights.
+        recipe: Recipe of the run, with an objective of kind `parts` or `mixit`.
+        train_stream: Training batches: N times K sounds a mixture, those of a part in succession.
+        validation_stream: Validation batches; None for no validation.
+        maker: Query encoder of the system.
+        prompts: Prompts of the splits `train` and `validation`; none for a system without queries.
+        joint: Encoder of sound and text, whose contrast is learned from; None for none.
+        ear: Another one, which only watches; None for none.
+    """
+
+    def __init__(
+        self,
+        model: Separator,
+        recipe: SeparationRecipe,
+        train_stream: MixtureStream,
+        validation_stream: MixtureStream | None,
+        maker: QueryEncoder,
+        prompts: Mapping[str, PromptTable],
+        joint: JointEncoder | None = None,
+        ear: JointEncoder | None = None,
+    ) -> None:
+        super().__init__(model, recipe, train_stream, validation_stream, maker)
+        self._tables = dict(prompts)
+        self._joint, self._ear = joint, ear
+        self._encoders = {
+            name: encoder for name, encoder in (("similarity", joint), ("other_ear", ear)) if encoder is not None
+        }
+        self._asked: PromptQueries | None = None
+        self._names: dict[str, int] = {}
+
+    def _ask(self, prompts: Sequence[str]) -> Tensor:
+        if self._asked is None:
+            self._asked = PromptQueries(self.maker, self.device)
+            for encoder in self._encoders.values():
+                encoder.to(self.device)
+        return self._asked(prompts)
+
+    def prompts(self, batch: Mapping[str, Any], split: str, clips: int, count: int) -> list[list[Prompts] | None]:
+        """Return the prompts of the parts of each mixture; None for a mixture of which a clip has no label.
+
+        Args:
+            batch: Batch of the split.
+            split: `train` or `validation`.
+            clips: Clips of a part.
+            count: Prompts for sources of a part.
+        """
+        table = self._tables[split]
+        corpora, rows = batch["corpora"].tolist(), batch["rows"].tolist()
+        known = batch["known"].tolist() if "known" in batch else [False] * len(rows)
+        found: list[list[Prompts] | None] = []
+        for owners, mixture, is_single in zip(corpora, rows, known, strict=True):
+            used = 1 if is_single else clips
+            starts = range(0, len(mixture), clips)
+            parts = [table.prompts(owners[s : s + used], mixture[s : s + used], count) for s in starts]
+            found.append(None if None in parts else [part for part in parts if part is not None])
+        return found
+
+    def forward(self, batch: Mapping[str, Any], *, step: int, optimiser: str = "") -> Tensor:
+        """Return the loss of one part of a batch, weighted by the part's share of the batch."""
+        block, objective = self.recipe.data, self.recipe.objective
+        clips = 1 if block.natural else block.mixed
+        audio = batch["audio"].unflatten(1, (block.sources, clips))
+        gains = batch["gains"].unflatten(1, (block.sources, clips))
+        is_single = batch.get("known")
+        mixtures = counted = len(audio)
+        prompts: list[list[Prompts]] = []
+        usable = torch.arange(mixtures)
+        if objective.kind == "parts":
+            found = self.prompts(batch, TRAIN, clips, block.mixed)
+            usable = torch.tensor([row for row, parts in enumerate(found) if parts is not None], dtype=torch.long)
+            counted = len(usable)
+            # If no mixture is left, the first is computed with weight 0: other ranks wait for this one's all-reduce.
+            usable = usable if counted else torch.zeros(1, dtype=torch.long)
+            first = next(table for table in found if table is not None) if counted else self._any_prompts()
+            prompts = [found[row] or first for row in usable.tolist()]
+        rows = usable.to(audio.device)
+        singles = None if is_single is None else is_single[rows]
+        scale = objective.target_scale
+        example = make_parts(self.model.front_end, audio[rows], gains[rows], is_single=singles, target_scale=scale)
+        if objective.kind == "mixit":
+            estimates = self.model.soft_masks(example.spectrum) * example.magnitude[:, None]
+            weights = pixel_weights(example.magnitude, self.recipe.loss.pixel_weight)
+            losses = {"loss": assignment_reconstruction_losses(estimates, example.parts, weights)}
+        else:
+            positions = [self.train_stream.positions(int(batch["step"]))[row] for row in usable.tolist()]
+            losses = self._losses(example, prompts, singles, positions)
+        if (step + 1) % self.recipe.log_every_steps == 0:
+            counts = {"replaced_samples": batch["replaced"]}
+            if any(table.missing for table in self._tables.values()):
+                counts["mixtures_without_label"] = mixtures - counted
+            totals = {name: value.detach().double().sum() * (counted > 0) for name, value in losses.items()}
+            self._numbers.add(totals, examples=counted, counts=counts)
+        # As in CLIPSep's module: a mixture that is left out counts as one with loss 0.
+        return losses["loss"].mean() * (batch["share"] * self.train_stream.world_size * counted / mixtures)
+
+    def _any_prompts(self) -> list[Prompts]:
+        count = self.recipe.data.mixed
+        part = Prompts(mixture="a sound", sources=("a sound",) * count, weights=(1 / count,) * count)
+        return [part] * self.recipe.data.sources
+
+    def _losses(
+        self, example: PartExample, prompts: list[list[Prompts]], singles: Tensor | None, positions: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Return the losses of each mixture, `[B]`: 0.5 L_CNT + 5 (L_CRL + L_URL) by default."""
+        objective = self.recipe.objective
+        batch, parts = len(prompts), self.recipe.data.sources
+        count = len(prompts[0][0].sources)
+        needs_sources = bool(objective.consistency or objective.contrast)
+        texts = [part.mixture for mixture in prompts for part in mixture]
+        of_sources = [text for mixture in prompts for part in mixture for text in part.sources] if needs_sources else []
+        queries = self._ask([*texts, *of_sources])
+        asked = queries[: len(texts)].unflatten(0, (batch, parts))
+        if needs_sources:
+            asked = torch.cat([asked, queries[len(texts) :].unflatten(0, (batch, parts * count))], dim=1)
+        masks = self.model.soft_masks(example.spectrum, asked)
+        answers = masks * example.magnitude[:, None]
+        weights = pixel_weights(example.magnitude, self.recipe.loss.pixel_weight)
+        found = {"reconstruction": reconstruction_losses(answers[:, :parts], example.parts, weights)}
+        total = objective.reconstruction * found["reconstruction"]
+        if needs_sources:
+            by_part = answers[:, parts:].unflatten(1, (parts, count))
+            shares = torch.tensor(
+                [[part.weights for part in mixture] for mixture in prompts], device=answers.device, dtype=torch.float32
+            )
+            consistency = consistency_losses(by_part, example.parts, shares)
+            if singles is not None:
+                # The prompt of a single sound is that of its part, whose reconstruction is learned from already.
+                consistency = torch.where(singles, 0.0, consistency)
+            found["consistency"] = consistency
+            total = total + objective.consistency * consistency
+        if objective.contrast:
+            sounds = self._sounds(example, masks[:, parts:], singles)
+            found |= self._contrast(sounds.unflatten(1, (parts, count)), prompts, singles, positions)
+            total = total + objective.contrast * found["contrast"]
+        return {"loss": total, **found}
+
+    def _sounds(self, example: PartExample, masks: Tensor, singles: Tensor | None) -> Tensor:
+        """Return the waveforms of masks, as loud as the sources that were mixed, `[B, P, samples]`."""
+        count = self.recipe.data.sources * (1 if self.recipe.data.natural else self.recipe.data.mixed)
+        sounds = self.model.front_end.istft(masks * example.spectrum[:, None])
+        mixed = torch.full((len(sounds),), count, device=sounds.device)
+        if singles is not None:
+            mixed = torch.where(singles, self.recipe.data.sources, mixed)
+        # Mixing divided every source by the number of sources.
+        return sounds * mixed[:, None, None]
+
+    def _contrast(
+        self, sounds: Tensor, prompts: list[list[Prompts]], singles: Tensor | None, positions: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Return L_CNT and the mean cosine to the own prompts, `[B]` each; sounds are `[B, N, K, samples]`."""
+        assert self._joint is not None, "a recipe without a joint encoder has no contrast, see `check_objective`"
+        objective, rate = self.recipe.objective, self.recipe.model.front_end.sample_rate
+        batch, parts, count = sounds.shape[:3]
+        changed = self._jittered(sounds.flatten(0, 2), positions, parts * count)
+        heard = self._joint.embed_sound(changed, rate).unflatten(0, (batch, parts, count))
+        own = torch.ones(batch, count, dtype=torch.bool, device=sounds.device)
+        if singles is not None:
+            own[singles, 1:] = False
+        losses, cosines = [], []
+        for part in range(parts):
+            words = [text for mixture in prompts for text in mixture[part].sources]
+            texts = self._joint.embed_texts(words).to(sounds.device)[own.flatten()]
+            mine = heard[:, part].flatten(0, 1)[own.flatten()]
+            names = self._numbers_of(words, sounds.device)[own.flatten()]
+            others, first = None, 0
+            if objective.gather_negatives and is_distributed():
+                every, first = all_gather_rows(torch.cat([mine, texts], dim=1))
+                others = (every[:, : mine.shape[1]], every[:, mine.shape[1] :])
+            losses.append(
+                contrastive_losses(
+                    mine,
+                    texts,
+                    self._joint.temperature,
+                    others=others,
+                    first=first,
+                    names=self._same_names(words, own, names) if objective.mask_same_labels else None,
+                    both_directions=objective.both_directions,
+                    cap=objective.cap,
+                )
+            )
+            cosines.append((mine * texts).sum(dim=1))
+        owners = torch.arange(batch, device=sounds.device)[:, None].expand_as(own)[own]
+        counts = own.sum(dim=1)
+
+        def by_mixture(values: list[Tensor]) -> list[Tensor]:
+            zero = torch.zeros(batch, device=sounds.device)
+            return [zero.index_add(0, owners, value.float()) / counts for value in values]
+
+        return {
+            "contrast": torch.stack(by_mixture(losses)).sum(dim=0),
+            "similarity": torch.stack(by_mixture(cosines)).mean(dim=0).detach(),
+        }
+
+    def _numbers_of(self, words: Sequence[str], device: torch.device) -> Tensor:
+        return torch.tensor([self._names.setdefault(word, len(self._names)) for word in words], device=device)
+
+    def _same_names(self, words: Sequence[str], own: Tensor, names: Tensor) -> Tensor:
+        """Return numbers of the prompts of all ranks that are equal where the prompts are."""
+        if not (self.recipe.objective.gather_negatives and is_distributed()):
+            return names
+        from vidaudio.training.distributed import all_gather_object
+
+        mine = [word for word, used in zip(words, own.flatten().tolist(), strict=True) if used]
+        every = [word for rank in all_gather_object(mine) for word in rank]
+        return self._numbers_of(every, names.device)
+
+    def _jittered(self, sounds: Tensor, positions: Sequence[int], of_mixture: int) -> Tensor:
+        """Return sounds changed at random, as a function of the seed and the mixtures' positions in the run."""
+        block = self.recipe.objective.jitter
+        if not (block.gain_db or block.crop_share or block.band_noise_db is not None):
+            return sounds
+        rate, changed = self.recipe.model.front_end.sample_rate, []
+        for position, own in zip(positions, sounds.split(of_mixture), strict=True):
+            generator = torch.Generator().manual_seed((self.recipe.seed * 1_000_003 + position * 31 + JITTER) % 2**63)
+            changed.append(jitter(own, generator, sample_rate=rate, **block.model_dump()))
+        return torch.cat(changed)
+
+    def queries(self, batch: Mapping[str, Any], modality: Modality, split: str) -> tuple[Tensor | None, Tensor | None]:
+        """Return queries of a validation's clips: of natural mixtures those of the whole, otherwise of the labels."""
+        if not self._tables:
+            return None, None
+        found = self.prompts(batch, split, 1, 1)
+        clips = self.recipe.data.sources
+        none = ["a sound"] * clips
+        words = [none if parts is None else [part.mixture for part in parts] for parts in found]
+        queries = self._ask([word for mixture in words for word in mixture]).unflatten(0, (len(words), clips))
+        usable = torch.tensor([parts is not None for parts in found], device=self.device)
+        return queries, usable if self._tables[split].missing else None
+
+    def begin_validation(self) -> None:
+        """Reset the sums; give ranked heads their encoder."""
+        attach_ranker(self.eval_model, self.maker)
+        super().begin_validation()
+        self._heard: dict[str, float] = {}
+        self._heard_mixtures = 0
+
+    def validate(self, batch: Mapping[str, Any]) -> None:
+        """Add the losses, gains and similarities of one batch to the sums of the validation."""
+        super().validate(batch)
+        if self._encoders and self._heard_mixtures < MOST_HEARD:
+            self._hear(batch)
+
+    def _hear(self, batch: Mapping[str, Any]) -> None:
+        """Add how like their prompts the separated sounds are, beside the mixture and, where known, the true sounds."""
+        found = self.prompts(batch, VALIDATION, 1, 1)
+        rows = [row for row, parts in enumerate(found) if parts is not None]
+        if not rows:
+            return
+        words = [[part.mixture for part in found[row] or ()] for row in rows]
+        sources, mixture = mix_sources(batch["audio"][rows])
+        model, clips = self.eval_model, sources.shape[1]
+        queries = self._ask([word for each in words for word in each]).unflatten(0, (len(rows), clips))
+        separated = model.separate_all(mixture, queries)
+        length = separated.shape[-1]
+        sounds = {
+            "separated": separated,
+            "true": sources[..., :length],
+            "mixed": mixture[:, None, :length].expand_as(separated),
+        }
+        rate = self.recipe.model.front_end.sample_rate
+        texts = [word for each in words for word in each]
+        for name, encoder in self._encoders.items():
+            wanted = encoder.embed_texts(texts).to(self.device)
+            for kind, sound in sounds.items():
+                cosines = (encoder.embed_sound(sound.flatten(0, 1) * clips, rate) * wanted).sum(dim=1)
+                key = f"{name}_{kind}"
+                self._heard[key] = self._heard.get(key, 0.0) + float(cosines.sum()) / clips
+        self._heard_mixtures += len(rows)
+
+    def end_validation(self) -> dict[str, float]:
+        """Return the numbers of the validation, over all ranks; warn where only the training's encoder is pleased."""
+        numbers = super().end_validation()
+        means = means_over_ranks(self._heard, self._heard_mixtures)
+        for name in self._encoders:
+            if f"{name}_true" not in means:
+                continue
+            low, high = means[f"{name}_mixed"], means[f"{name}_true"]
+            numbers[f"validation/{name}"] = means[f"{name}_separated"]
+            if high > low:
+                # 0: as like the prompt as the mixture; 1: as the true sounds.
+                numbers[f"validation/{name}_reached"] = (means[f"{name}_separated"] - low) / (high - low)
+        reached = [numbers.get(f"validation/{name}_reached") for name in ("similarity", "other_ear")]
+        if reached[0] is not None and reached[1] is not None:
+            gap = reached[0] - reached[1]
+            numbers["validation/similarity_gap"] = gap
+            if gap > WIDE_GAP:
+                _log.warning(
+                    "the separated sounds please the encoder that they are trained by more than another ear: they are "
+                    "%.0f %% of the way from the mixture to the true sounds by the one, %.0f %% by the other; lower "
+                    "objective.contrast, or set objective.jitter or objective.cap",
+                    100 * reached[0],
+                    100 * reached[1],
+                )
+        return numbers
