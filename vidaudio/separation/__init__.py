@@ -46,6 +46,9 @@ _HOMES = {
     "sdr": ("Summary", "is_scorable", "mixture_scores", "museval_scores", "summarise"),
     "separator": ("PermutationSeparator", "QuerySeparator", "RankedSeparator", "Separator", "build_separator"),
     "text_states": ("pack_text", "unpack_text"),
+    "separator": ("PermutationSeparator", "QuerySeparator", "Separator", "build_separator"),
+    "sound_jitter": ("jitter",),
+    "torch_resampling": ("Resampler",),
     "unet": ("AudioUNet", "UNetConfig"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
