@@ -119,3 +119,83 @@ def test_a_folder_that_a_file_names_is_not_opened(tmp_path: Path):
         load_clap(str(folder), NamedByFile("the checkpoint", "name it yourself"))
     load_clap(str(folder))
     assert load_clap(str(folder), NamedByFile("the checkpoint", "name it")).embed_text(["low"]).isfinite().all()
+
+
+@pytest.mark.parametrize("fusion", [False, True])
+@pytest.mark.parametrize("seconds", [0.7, 2.0, 3.1])
+def test_vectors_with_gradient_are_those_of_embed_audio(tmp_path: Path, fusion: bool, seconds: float):
+    encoder, heard = load_clap(str(write_small_clap(tmp_path / "clap", fusion=fusion))), sounds(seconds)
+    heard.requires_grad_()
+    found = encoder.sound_vectors(heard)
+    torch.testing.assert_close(found.detach(), encoder.embed_audio(heard.detach()), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+    (gradient,) = torch.autograd.grad(found[0, 0], heard)
+    assert gradient[0].isfinite().all()
+    assert gradient[0].any()
+    # No sound depends on the others, and nothing is drawn.
+    assert not gradient[1:].any()
+    assert torch.equal(encoder.sound_vectors(heard), found)
+    assert encoder.sound_vectors(heard[:0]).shape == (0, 24)
+    assert not any(parameter.requires_grad for parameter in encoder._model.parameters())
+
+
+def test_the_gradient_is_the_slope(clap: ClapEncoder):
+    heard, text = sounds(0.5, 1), clap.embed_text(["low"]).clone()[0]
+
+    def similarity(sound: torch.Tensor) -> torch.Tensor:
+        return clap.sound_vectors(sound)[0] @ text
+
+    heard.requires_grad_()
+    (gradient,) = torch.autograd.grad(similarity(heard), heard)
+    step = 2e-3 * gradient / gradient.norm()
+    with torch.no_grad():
+        slope = (similarity(heard + step) - similarity(heard - step)) / (2 * step.norm())
+    assert float(slope) == pytest.approx(float(gradient.norm()), rel=0.05)
+
+
+def test_silence_has_finite_gradients(clap: ClapEncoder):
+    for heard in (torch.zeros(1, RATE), torch.cat([torch.zeros(1, RATE), sounds(0.5, 1)], dim=1)):
+        heard.requires_grad_()
+        (gradient,) = torch.autograd.grad(clap.sound_vectors(heard).sum(), heard)
+        assert gradient.isfinite().all()
+
+
+def test_the_spectrogram_is_precise_under_autocast(clap: ClapEncoder):
+    heard, seen = sounds(0.5, 2), []
+    hook = clap._mel.register_forward_hook(lambda module, given, found: seen.append(found))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert clap.sound_vectors(heard).dtype == torch.float32
+    hook.remove()
+    assert torch.equal(seen[0], clap._mel(heard))
+
+
+def test_states_are_transformers_own_and_their_vectors_those_of_embed_text(tiny_clap: Path, clap: ClapEncoder):
+    from transformers import AutoTokenizer, ClapModel
+
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_clap), ClapModel.from_pretrained(tiny_clap).eval()
+    # More than one block.
+    texts = ["low", "a sound of high", "middle " * 20] * 30
+    vectors, states = clap.text_states(texts, tokens=10)
+    assert states.shape == (90, 10, 16)
+    given = tokenizer(texts, return_tensors="pt", padding="max_length", max_length=10, truncation=True)
+    with torch.inference_mode():
+        expected = model.text_model(**given).last_hidden_state
+    torch.testing.assert_close(states, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(vectors[:2], clap.embed_text(texts[:2]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(vectors[2:3], clap.embed_text(["middle " * 8]), atol=1e-5, rtol=0)
+    # The tiny model has 16 tokens at most, and its vectors are those of one sentence at a time.
+    vectors, states = clap.text_states(texts[:3])
+    assert states.shape == (3, 16, 16)
+    torch.testing.assert_close(vectors, clap.embed_text(texts[:3]), atol=1e-5, rtol=0)
+    assert not vectors.is_inference()
+    assert [part.shape for part in clap.text_states([], tokens=5)] == [(0, 24), (0, 5, 16)]
+    with pytest.raises(EncoderError, match="at least 3 tokens"):
+        clap.text_states(texts, tokens=2)
+
+
+def test_the_temperature_is_the_models_own(clap: ClapEncoder):
+    assert clap.temperature == pytest.approx(float(clap._model.logit_scale_a.exp()))
+    with torch.no_grad():
+        clap._model.logit_scale_a += 1
+        assert clap.temperature == pytest.approx(float(clap._model.logit_scale_a.exp()))
+        clap._model.logit_scale_a -= 1

@@ -8,7 +8,7 @@ extractor would draw a part at random.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 # Sounds that are computed together on a GPU: always as many, so that no vector depends on the others.
 GPU_BLOCK = 16
+# Sentences that are computed together where a batch is padded to one length.
+TEXT_BLOCK = 64
+# Tokens of a sentence as LAION's own code pads and cuts it.
+TEXT_TOKENS = 77
 # Power below which a mel band is silent.
 LEAST_POWER = 1e-10
 
@@ -71,6 +75,18 @@ class ClapEncoder(Encoder):
         """Everything that affects an embedding; windows of a longer sound would lie side by side."""
         return super().fingerprint | {"window_seconds": self.window_seconds, "hop_seconds": self.window_seconds}
 
+    @property
+    def temperature(self) -> float:
+        """Learned factor on cosines of a sound with texts, before a softmax over the texts: `exp(logit_scale_a)`."""
+        return float(self._model.logit_scale_a.exp())
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the encoder to a device, and return it."""
+        self.device = torch.device(device)
+        self._model.to(self.device)
+        self._mel.to(self.device)
+        return self
+
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Embed sentences unchanged, one by one; `[texts, dimensions]` on the CPU.
@@ -86,6 +102,44 @@ class ClapEncoder(Encoder):
             rows.append(found.pooler_output.float().cpu())
         return torch.cat(rows).clone()
 
+    def text_states(self, texts: Sequence[str], tokens: int = TEXT_TOKENS) -> tuple[Tensor, Tensor]:
+        """Embed sentences in batches, with the text tower's last hidden states, as BiModal separation reads them.
+
+        States of padding are not masked: they are what the released code of Mahmud et al. (ICLR 2024) attends to.
+
+        Args:
+            texts: Sentences, unchanged. One of more tokens is cut at its end, in the vectors as well; shorter ones have
+                the vectors of `embed_text`, up to rounding.
+            tokens: Tokens that every sentence is padded or cut to, at least 3, with those that mark begin and end;
+                the model's maximum if that is shorter.
+
+        Returns:
+            Unit vectors `[N, dimensions]` and states `[N, tokens, hidden size]`, float32 on the CPU.
+
+        Raises:
+            EncoderError: When there are fewer than 3 tokens.
+        """
+        if tokens < 3:
+            raise EncoderError(f"a sentence has at least 3 tokens, with its begin and its end, not {tokens}")
+        length = min(tokens, self._most_tokens)
+        text: Any = self._model.config.text_config
+        vectors, states = [torch.zeros(0, self.dimensions)], [torch.zeros(0, length, text.hidden_size)]
+        for first in range(0, len(texts), TEXT_BLOCK):
+            block = self._tokenizer(
+                list(texts[first : first + TEXT_BLOCK]),
+                return_tensors="pt",
+                padding="max_length",
+                truncation=True,
+                max_length=length,
+            )
+            with torch.inference_mode():
+                found = self._model.get_text_features(
+                    input_ids=block.input_ids.to(self.device), attention_mask=block.attention_mask.to(self.device)
+                )
+            vectors.append(found.pooler_output.float().cpu())
+            states.append(found.last_hidden_state.float().cpu())
+        return torch.cat(vectors), torch.cat(states)
+
     def embed_label(self, label: str, templates: tuple[str, ...] = ("{}",)) -> Tensor:
         """Return the mean vector of a label in every template, `[dimensions]`."""
         return self.embed_text(fill(templates, label)).mean(dim=0)
@@ -97,22 +151,52 @@ class ClapEncoder(Encoder):
         Raises:
             EncoderError: When there are no samples.
         """
-        if sound.ndim != 2 or not sound.shape[1]:
-            raise EncoderError(f"CLAP hears sounds of the form [N, samples], not {list(sound.shape)}")
+        _check_form(sound)
         block = GPU_BLOCK if self.device.type == "cuda" else 1
         rows = [torch.zeros(0, self.dimensions)]
         for first in range(0, len(sound), block):
             numbers = [min(number, len(sound) - 1) for number in range(first, first + block)]
-            mels = self._mel(sound[numbers].to(self.device, torch.float32))
-            whole = torch.zeros(len(mels), 1, dtype=torch.bool, device=self.device)
-            found = self._model.get_audio_features(input_features=mels, is_longer=whole).pooler_output
+            found = self._tower(sound[numbers].to(self.device, torch.float32))
             rows.append(found[: len(sound) - first].float().cpu())
         return torch.cat(rows).clone()
+
+    def sound_vectors(self, sound: Tensor) -> Tensor:
+        """Embed sounds of the model's sample rate as one batch, with gradient to the sound.
+
+        The weights stay frozen. Nothing is drawn at random: sound is repeated or cut as in `embed_audio`, whose vectors
+        these are, up to rounding. The spectrogram is float32; the tower follows the caller's autocast.
+
+        Args:
+            sound: Sounds in [-1, 1], floating point `[N, samples]`, on any device. The gradient of silence is finite:
+                zero in bands that are silent.
+
+        Returns:
+            Unit vectors, float32 `[N, dimensions]`, on the sound's device.
+
+        Raises:
+            EncoderError: When there are no samples.
+        """
+        _check_form(sound)
+        if not len(sound):
+            return torch.zeros(0, self.dimensions, device=sound.device)
+        return F.normalize(self._tower(sound.to(self.device, torch.float32)).float(), dim=-1).to(sound.device)
+
+    def _tower(self, sound: Tensor) -> Tensor:
+        """Return vectors of sounds on the model's device, `[N, samples]` to `[N, dimensions]`."""
+        with torch.autocast(self.device.type, enabled=False):
+            mels = self._mel(sound)
+        whole = torch.zeros(len(mels), 1, dtype=torch.bool, device=self.device)
+        return self._model.get_audio_features(input_features=mels, is_longer=whole).pooler_output
 
     def embed_audio_at(self, sound: Tensor, sample_rate: int) -> Tensor:
         """Embed sounds of another sample rate, see `embed_audio`."""
         resampled = resample(sound.detach().float().cpu().numpy(), sample_rate, self.sample_rate)
         return self.embed_audio(torch.from_numpy(np.ascontiguousarray(resampled)))
+
+
+def _check_form(sound: Tensor) -> None:
+    if sound.ndim != 2 or not sound.shape[1]:
+        raise EncoderError(f"CLAP hears sounds of the form [N, samples], not {list(sound.shape)}")
 
 
 class ClapMel(torch.nn.Module):
