@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import open_clip
@@ -47,6 +47,11 @@ class ClipEncoder(PictureEncoder):
         self._model = model.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
         self.dimensions = self.embed_texts([""]).shape[1]
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move both towers to a device, and return the encoder."""
+        self._model.to(device)
+        return super().to(device)
 
     def _pooled(self, pixels: torch.Tensor) -> torch.Tensor:
         output = self._visual(pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -72,6 +72,12 @@ class PictureEncoder(Encoder):
             "interpolation": self._view.interpolation,
             "resize_mode": self._view.resize_mode,
         }
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move the encoder to a device, and return it."""
+        self.device = torch.device(device)
+        self._visual.to(self.device)
+        return self
 
     def square(self, image: Image.Image) -> np.ndarray:
         """Return the image resized and cropped to the model's input; uint8 `[image_size, image_size, 3]`."""

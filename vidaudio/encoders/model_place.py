@@ -40,9 +40,14 @@ def model_place(model: str, named_by: NamedByFile | None) -> ModelPlace:
     """
     name = model.replace("{package}", str(PACKAGE_FOLDER))
     # A name from a file is a hub's name, even if a folder of that name exists here.
-    is_folder = Path(name).is_dir() if named_by is None else _HUB_NAME.fullmatch(name) is None
+    is_folder = Path(name).is_dir() if named_by is None else not is_hub_name(name)
     own = name.startswith(f"{PACKAGE_FOLDER}{os.sep}") and ".." not in Path(name).parts
     only_local = is_folder or named_by is not None
     return ModelPlace(
         name, is_folder, (name,) if is_folder and not own else (), {"local_files_only": True} if only_local else {}
     )
+
+
+def is_hub_name(name: str) -> bool:
+    """Return whether a name has the form of a hub's name, which a path of this machine may have as well."""
+    return _HUB_NAME.fullmatch(name) is not None

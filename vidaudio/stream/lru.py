@@ -17,6 +17,9 @@ class LruCache(Generic[Value]):
         self._forget = forget
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return the value under `key`; `make` computes it if it is missing."""
         value = self._values.get(key)
