@@ -45,9 +45,8 @@ _HOMES = {
     "scoring": ("score_many",),
     "sdr": ("Summary", "is_scorable", "mixture_scores", "museval_scores", "summarise"),
     "separator": ("PermutationSeparator", "QuerySeparator", "RankedSeparator", "Separator", "build_separator"),
-    "text_states": ("pack_text", "unpack_text"),
-    "separator": ("PermutationSeparator", "QuerySeparator", "Separator", "build_separator"),
     "sound_jitter": ("jitter",),
+    "text_states": ("pack_text", "unpack_text"),
     "torch_resampling": ("Resampler",),
     "unet": ("AudioUNet", "UNetConfig"),
 }
