@@ -50,6 +50,7 @@ WANTED = {
     "Water splashes and waves crash": ("water splashes", "waves crash"),
     "Birds chirp, rustling occurs and a man speaks": ("birds chirp", "rustling occurs", "a man speaks"),
     "Water trickling and faint, muffled speech": ("water trickling", "faint, muffled speech"),
+    "An engine runs while race cars pass by": ("an engine runs", "race cars pass by"),
     # one event
     "A man talking over a radio": ("a man talking over a radio",),
     "A child draws a bow and arrow": ("a child draws a bow and arrow",),

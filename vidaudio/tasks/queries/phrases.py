@@ -252,6 +252,8 @@ def _forms_at_start(words: Sequence[str]) -> set[Form]:
         describes = (after in SOURCES or is_event(after)) and verb_form(first, "gerund") not in TRANSITIVE
         if is_subject or describes or after in NAMED_BY_GERUND:
             return set()
+    elif "base" in forms and after in SOURCES and first not in TRANSITIVE:
+        return set()  # "race cars"
     elif first in EVENTS:
         # "laughs occur", "clicks are heard", "thunder roars"
         base = verb_form(after, "base")
