@@ -120,6 +120,20 @@ def test_known_sounds_may_come_from_another_corpus(data: str, tmp_path: Path):
     assert len(rows) == 80
 
 
+def test_known_mixtures_may_have_fewer_samples(data: str):
+    stream = PartlyKnownStream(data, CONFIG, share=0.5, known_sources=2)
+    batch = stream.batch(0)
+    known, others = batch["audio"][batch["known"]], batch["audio"][~batch["known"]]
+    assert (known[:, 1::2] == 0).all()
+    assert (known[:, ::2].float().abs().mean(2) > 0).all()
+    assert (others.float().abs().mean(2) > 0).all()
+    rows = batch["rows"][batch["known"]]
+    assert torch.equal(rows[:, ::2], rows[:, 1::2])
+    assert (rows[:, 0] != rows[:, 2]).all()
+    with pytest.raises(UsageError, match="known_sources must be a divisor of 4, not 3"):
+        PartlyKnownStream(data, CONFIG, share=0.5, known_sources=3)
+
+
 def test_what_does_not_fit_is_refused(data: str):
     for share in (0, 1, 1.5):
         with pytest.raises(UsageError, match="share must be above 0 and below 1"):

@@ -27,10 +27,9 @@ from vidaudio.separation.resampling import resample
 if TYPE_CHECKING:
     from transformers import ClapModel
 
-# Sounds that are computed together on a GPU: always as many, so that no vector depends on the others.
+# Sounds, or sentences of one length, that are computed together on a GPU: always as many, so that no vector depends on
+# the others.
 GPU_BLOCK = 16
-# Sentences that are computed together where a batch is padded to one length.
-TEXT_BLOCK = 64
 # Tokens of a sentence as LAION's own code pads and cuts it.
 TEXT_TOKENS = 77
 # Power below which a mel band is silent.
@@ -58,6 +57,12 @@ class ClapEncoder(Encoder):
         # The first positions of a RoBERTa are not used for tokens.
         text: Any = model.config.text_config
         self._most_tokens = min(tokenizer.model_max_length, text.max_position_embeddings - text.pad_token_id - 1)
+
+    @property
+    def state_dimensions(self) -> int:
+        """Dimensions of the states of a text's tokens."""
+        text: Any = self._model.config.text_config
+        return int(text.hidden_size)
 
     @property
     def sample_rate(self) -> int:
@@ -103,7 +108,7 @@ class ClapEncoder(Encoder):
         return torch.cat(rows).clone()
 
     def text_states(self, texts: Sequence[str], tokens: int = TEXT_TOKENS) -> tuple[Tensor, Tensor]:
-        """Embed sentences in batches, with the text tower's last hidden states, as BiModal separation reads them.
+        """Embed sentences, with the text tower's last hidden states, as BiModal separation reads them.
 
         States of padding are not masked: they are what the released code of Mahmud et al. (ICLR 2024) attends to.
 
@@ -124,9 +129,11 @@ class ClapEncoder(Encoder):
         length = min(tokens, self._most_tokens)
         text: Any = self._model.config.text_config
         vectors, states = [torch.zeros(0, self.dimensions)], [torch.zeros(0, length, text.hidden_size)]
-        for first in range(0, len(texts), TEXT_BLOCK):
+        size = GPU_BLOCK if self.device.type == "cuda" else 1
+        for first in range(0, len(texts), size):
+            numbers = [min(number, len(texts) - 1) for number in range(first, first + size)]
             block = self._tokenizer(
-                list(texts[first : first + TEXT_BLOCK]),
+                [texts[number] for number in numbers],
                 return_tensors="pt",
                 padding="max_length",
                 truncation=True,
@@ -136,8 +143,8 @@ class ClapEncoder(Encoder):
                 found = self._model.get_text_features(
                     input_ids=block.input_ids.to(self.device), attention_mask=block.attention_mask.to(self.device)
                 )
-            vectors.append(found.pooler_output.float().cpu())
-            states.append(found.last_hidden_state.float().cpu())
+            vectors.append(found.pooler_output[: len(texts) - first].float().cpu())
+            states.append(found.last_hidden_state[: len(texts) - first].float().cpu())
         return torch.cat(vectors), torch.cat(states)
 
     def embed_label(self, label: str, templates: tuple[str, ...] = ("{}",)) -> Tensor:

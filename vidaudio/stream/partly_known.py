@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vidaudio.errors import UsageError
-from vidaudio.stream.config import StreamConfig, check_setting
+from vidaudio.stream.config import StreamConfig, check_setting, is_whole
 from vidaudio.stream.loader import MixtureStream
 
 MOST_PARTS = 10**6
@@ -29,6 +29,8 @@ class PartlyKnownStream(MixtureStream):
         config: What to iterate, and how; only shuffled streams.
         share: Share of known mixtures, above 0 and below 1.
         known_url: A packed corpus of single sounds for the known mixtures; None takes a share of the sources of `url`.
+        known_sources: Samples of a known mixture; None for as many as in the others. It divides the others' number, K
+            times. A known sample then has the first of K places, with silence in the others.
         start_step: The first batch to yield.
 
     Raises:
@@ -42,9 +44,14 @@ class PartlyKnownStream(MixtureStream):
         *,
         share: float,
         known_url: str | None = None,
+        known_sources: int | None = None,
         start_step: int = 0,
     ) -> None:
         check_setting("share", share, "above 0 and below 1", 0 < share < 1)
+        known_sources = known_sources or config.sources
+        fits = is_whole(known_sources, 1) and config.sources % known_sources == 0
+        check_setting("known_sources", known_sources, f"a divisor of {config.sources}", fits)
+        self._places_each = config.sources // known_sources
         if not config.shuffle:
             raise UsageError("known mixtures are for training: an evaluation knows all sources or none")
         self._share = Fraction(share).limit_denominator(MOST_PARTS)
@@ -53,7 +60,10 @@ class PartlyKnownStream(MixtureStream):
             url, replace(config, sources_between=(share, 1.0)) if one_corpus else config, start_step=start_step
         )
         between = (0.0, share) if one_corpus else None
-        self._known = MixtureStream(url if known_url is None else known_url, replace(config, sources_between=between))
+        self._known = MixtureStream(
+            url if known_url is None else known_url,
+            replace(config, sources=known_sources, sources_between=between),
+        )
         self._others = len(self.corpora)
         self.corpora = [*self.corpora, *self._known.corpora]
         self._check_alike()
@@ -73,12 +83,24 @@ class PartlyKnownStream(MixtureStream):
         others = super().read([position - count for position, count, known in pairs if not known])
         found = self._known.read([count for _, count, known in pairs if known])
         found["corpora"] += self._others
+        found = {name: self._spread(name, value) for name, value in found.items()}
         # Where each mixture stands after the others have been read, then the known ones.
         places = torch.tensor([*_places(is_known, False), *_places(is_known, True)]).argsort()
         batch = found if all(is_known) else others
         if any(is_known) and not all(is_known):
             batch = {name: _joined(value, found[name], places) for name, value in others.items()}
         return batch | {"known": torch.tensor(is_known)}
+
+    def _spread(self, name: str, value: Any) -> Any:
+        """Return a part of a known batch with K places for each of its samples."""
+        if isinstance(value, dict):
+            return {inner: self._spread(name, each) for inner, each in value.items()}
+        if not isinstance(value, Tensor) or self._places_each == 1:
+            return value
+        spread = value.repeat_interleave(self._places_each, dim=1)
+        if name == "audio":
+            spread[:, torch.arange(spread.shape[1]) % self._places_each != 0] = 0
+        return spread
 
 
 def _places(flags: Sequence[bool], wanted: bool) -> list[int]:

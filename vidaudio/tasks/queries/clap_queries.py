@@ -82,7 +82,8 @@ class ClapQueries(QueryEncoder):
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """Return CLAP's vectors of sentences, `[sentences, D]`, or vectors and states, `[sentences, 1 + tokens, W]`."""
         if not self._with_states:
-            return self._clap.embed_text(sentences)
+            # A copy that training may use.
+            return self._clap.embed_text(sentences).clone()
         return pack_text(*self._clap.text_states(sentences, self._query.clap.tokens))
 
     def encode_joint(self, texts: Sequence[str]) -> list[Tensor]:

@@ -72,4 +72,7 @@ def _training_stream(recipe: SeparationRecipe, weights: dict[str, float], config
     block = recipe.data
     if not block.single_share:
         return MixtureStream(weights, config)
-    return PartlyKnownStream(weights, config, share=block.single_share, known_url=block.singles)
+    # A part of a known mixture is one single sound.
+    return PartlyKnownStream(
+        weights, config, share=block.single_share, known_url=block.singles, known_sources=block.sources
+    )

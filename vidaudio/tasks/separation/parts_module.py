@@ -29,7 +29,7 @@ from vidaudio.separation import (
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.queries.blocks import Modality
 from vidaudio.tasks.queries.encoders import QueryEncoder
-from vidaudio.tasks.queries.phrases import Prompts
+from vidaudio.tasks.queries.mixture_prompts import Prompts
 from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
 from vidaudio.tasks.separation.prompt_table import PromptQueries, PromptTable
 from vidaudio.tasks.separation.query_factory import attach_ranker

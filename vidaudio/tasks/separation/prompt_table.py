@@ -12,7 +12,7 @@ from vidaudio.errors import PackError
 from vidaudio.stream.index import TrainingIndex
 from vidaudio.stream.lru import LruCache
 from vidaudio.tasks.queries.encoders import QueryEncoder
-from vidaudio.tasks.queries.phrases import Prompts, prompts_of_caption, prompts_of_labels
+from vidaudio.tasks.queries.mixture_prompts import Prompts, PromptTemplates, prompts_of_caption, prompts_of_labels
 
 # Queries that are kept on the device; a CLAP's states of 77 tokens take 240 kB each.
 KEPT_QUERIES = 2048
@@ -40,7 +40,7 @@ class PromptTable:
         self._captions: list[list[str]] = [[]] * len(self._labels)
         if natural:
             self._captions = [row or [] for index in indexes for row in index.table["captions"].to_pylist()]
-        self._templates = {"source_template": source_template, "mixture_template": mixture_template}
+        self._templates = PromptTemplates(source_template, mixture_template)
         self._natural = natural
         self.missing = sum(not self._has_words(row) for row in range(len(self._labels)))
         self.clips = len(self._labels)
@@ -63,11 +63,11 @@ class PromptTable:
         if not all(self._has_words(place) for place in places):
             return None
         if not self._natural:
-            return prompts_of_labels([self._labels[place][0] for place in places], count, **self._templates)
+            return prompts_of_labels([self._labels[place][0] for place in places], count, self._templates)
         (place,) = places
         if self._captions[place]:
             return prompts_of_caption(self._captions[place][0], count)
-        return prompts_of_labels(self._labels[place], count, **self._templates)
+        return prompts_of_labels(self._labels[place], count, self._templates)
 
 
 class PromptQueries:

@@ -1,0 +1,248 @@
+"""Training on mixtures whose sources are known by their labels: BiModal and MixIT, tiny."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tests.packed import make_packed
+from vidaudio.encoders.clap import load_clap
+from vidaudio.encoders.joint import ClapJoint
+from vidaudio.errors import RecipeError
+from vidaudio.separation import consistency_losses, contrastive_losses, make_parts, pixel_weights
+from vidaudio.stream.index import NO_VECTORS
+from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.tasks.separation.checkpoint import load_checkpoint
+from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
+from vidaudio.tasks.separation.module import TRAIN
+from vidaudio.tasks.separation.separate import separate
+from vidaudio.tasks.separation.task import SeparationTask
+
+LABELS = ("low", "middle", "high", "a", "sound", "of")
+TINY = (
+    "model.front_end={n_fft: 126, hop: 63, window_samples: 2015, frames: 32}",
+    "model.unet={levels: 3, width: 8, max_multiplier: 2}",
+    "model.channels=4",
+    "data={batch_size: 4, workers: 0}",
+    "schedule={kind: linear, steps: 4, warmup_steps: 1, decay_until_step: 4}",
+    "optimiser.learning_rate=1e-3",
+    "validation={every_steps: 2, shown: 1}",
+    "query.clap.tokens=8",
+    "precision=float32",
+)
+CONDITIONAL = ("model.condition={levels: 1, heads: 2, mlp_ratio: 1}",)
+PLAIN = ("model.condition=null",)
+SYSTEMS = ("bimodal_weak", "bimodal_mixsep", "bimodal_semi", "bimodal_supervised", "mixit", "mixit_ranked")
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bimodal") / "data"
+    counts = {"train": 60, "val": 12, "test": 12}
+    return make_packed(folder, NO_VECTORS, labels=LABELS, clips_per_split=counts, seconds=1.0)
+
+
+def recipe(system: str, clap: Path, *settings: str):
+    network = PLAIN if system.startswith("mixit") else CONDITIONAL
+    return load_train_recipe(system, (*TINY, f"query.clap.model={clap}", *network, *settings))
+
+
+def module_of(wanted, sounds: Path, folder: Path):
+    task = SeparationTask.open(wanted, str(sounds), recorded=None, encoder_weights=None)
+    assert list(task.prepare(folder)) == []
+    torch.manual_seed(0)
+    return task.make_module()
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_system_trains_is_evaluated_and_separates(system: str, tiny_clap: Path, sounds: Path, tmp_path: Path):
+    more = ("data.single_share=0.3",) if system == "bimodal_semi" else ()
+    result = train(recipe(system, tiny_clap, *more), str(sounds), tmp_path / "run", progress=False)
+    assert result.step == 4
+    loaded = load_checkpoint(tmp_path / "run")
+    material = TestMaterial(str(sounds), different_labels=True, mixtures=3)
+    report = evaluate(EvaluateRequest(tmp_path / "run", material, progress=False))
+    asked = "best_head" if system == "mixit" else "text"
+    assert np.isfinite(list(report.sdr[asked])).all()
+    mixture = 0.2 * np.sin(np.arange(9_000) / 7)
+    soundfile.write(tmp_path / "mixture.wav", mixture, 16_000)
+    query = {} if system == "mixit" else {"query": "low"}
+    separate(tmp_path / "mixture.wav", tmp_path / "low.wav", tmp_path / "run", **query)
+    assert (loaded.encoder is None) == (system == "mixit")
+
+
+def test_resuming_is_exact(tiny_clap: Path, sounds: Path, tmp_path: Path):
+    jittered = ("objective.jitter={gain_db: 3, crop_share: 0.2, band_noise_db: -20}", "state.every_steps=1")
+    whole = recipe("bimodal_semi", tiny_clap, *jittered, "data.single_share=0.4")
+    train(whole, str(sounds), tmp_path / "whole", progress=False)
+    first = recipe("bimodal_semi", tiny_clap, *jittered, "data.single_share=0.4", "schedule.steps=2")
+    train(first, str(sounds), tmp_path / "parts", progress=False)
+    train(whole, str(sounds), tmp_path / "parts", resume=True, progress=False)
+    one, other = (torch.load(tmp_path / run / "last.ckpt", weights_only=True) for run in ("whole", "parts"))
+    for name, value in one["weights"].items():
+        assert torch.equal(value, other["weights"][name]), name
+
+
+def direct_loss(module, batch, joint: ClapJoint) -> torch.Tensor:
+    """The loss from its definition, mixture by mixture and prompt by prompt; weights 5, 5, 0.5."""
+    model, labels = module.model, module.train_stream.index.table["labels"]
+    audio = batch["audio"].unflatten(1, (2, 2))
+    example = make_parts(model.front_end, audio, batch["gains"].unflatten(1, (2, 2)))
+    names = [[labels[row].as_py()[0] for row in rows] for rows in batch["rows"].tolist()]
+    total = torch.zeros(())
+    heard: dict[int, list[torch.Tensor]] = {0: [], 1: []}
+    texts: dict[int, list[str]] = {0: [], 1: []}
+    for b, (w, x, y, z) in enumerate(names):
+        prompts = [f"The sound mixture of {w} and {x}", f"The sound mixture of {y} and {z}"]
+        prompts += [f"The sound of {name}" for name in (w, x, y, z)]
+        queries = module.maker.encode_sentences(prompts)[None]
+        # All prompts at once, since BatchNorm sees the batch; in eval mode prompts are independent.
+        masks = model.soft_masks(example.spectrum[b : b + 1], queries)
+        answers = masks * example.magnitude[b : b + 1, None]
+        weights = pixel_weights(example.magnitude[b])
+        for n in (0, 1):
+            part = example.parts[b, n]
+            total = total + 5 * (weights * (answers[0, n] - part).abs()).mean()
+            own = answers[:, 2 + 2 * n : 4 + 2 * n]
+            total = total + 5 * consistency_losses(own[:, None], part[None, None])[0]
+            waves = model.front_end.istft(masks[0, 2 + 2 * n : 4 + 2 * n] * example.spectrum[b][None]) * 4
+            heard[n] += list(joint.embed_sound(waves, 16_000))
+            texts[n] += prompts[2 + 2 * n : 4 + 2 * n]
+    for n in (0, 1):
+        losses = contrastive_losses(torch.stack(heard[n]), joint.embed_texts(texts[n]), joint.temperature)
+        total = total + 0.5 * losses.mean() * len(names)
+    return total / len(names)
+
+
+@pytest.mark.parametrize("network", [CONDITIONAL, PLAIN])
+def test_the_loss_is_the_papers(network, tiny_clap: Path, sounds: Path, tmp_path: Path):
+    module = module_of(recipe("bimodal_weak", tiny_clap, *network), sounds, tmp_path)
+    module.model.eval()
+    batch = module.train_stream.batch(0)
+    loss = module(batch, step=0)
+    wanted = direct_loss(module, batch, ClapJoint(load_clap(str(tiny_clap))))
+    torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_mask_learns_through_the_joint_encoder(tiny_clap: Path, sounds: Path, tmp_path: Path):
+    only = ("objective.reconstruction=0", "objective.consistency=0")
+    module = module_of(recipe("bimodal_weak", tiny_clap, *only), sounds, tmp_path)
+    module(module.train_stream.batch(0), step=0).backward()
+    grown = {name: float(p.grad.abs().sum()) for name, p in module.model.named_parameters() if p.grad is not None}
+    assert set(grown) == {name for name, _ in module.model.named_parameters()}
+    assert sum(value > 0 for value in grown.values()) > 0.9 * len(grown)
+    assert all(not p.requires_grad for p in module._joint.clap._model.parameters())
+
+
+def test_limits_of_the_objective_are_the_plain_ones(tiny_clap: Path, sounds: Path, tmp_path: Path):
+    """Without contrast and consistency, mixtures as if they were single; with single sounds, full supervision."""
+    weak = recipe("bimodal_weak", tiny_clap, "objective.contrast=0", "objective.consistency=0.0001")
+    weak = weak.model_copy(update={"objective": weak.objective.model_copy(update={"consistency": 0.0})})
+    general, mixsep = (module_of(r, sounds, tmp_path) for r in (weak, recipe("bimodal_mixsep", tiny_clap)))
+    batch = general.train_stream.batch(0)
+    torch.testing.assert_close(general(batch, step=0), mixsep(batch, step=0))
+    semi = module_of(
+        recipe("bimodal_semi", tiny_clap, "data.single_share=0.5", "objective.contrast=0"), sounds, tmp_path
+    )
+    semi.model.eval()
+    batch = semi.train_stream.batch(0)
+    only = {k: v[batch["known"]] if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    supervised = module_of(recipe("bimodal_supervised", tiny_clap), sounds, tmp_path)
+    supervised.model.load_state_dict(semi.model.state_dict())
+    supervised.model.eval()
+    labels = semi.train_stream.corpora[1].index.table["labels"]
+    firsts = only["rows"][:, ::2]
+    names = [f"The sound of {labels[row].as_py()[0]}" for row in firsts.flatten().tolist()]
+    queries = semi.maker.encode_sentences(names).unflatten(0, firsts.shape)
+    plain = supervised.model.loss(only["audio"][:, ::2], queries, only["gains"][:, ::2])["loss"]
+    torch.testing.assert_close(semi(only, step=0), 5 * plain, rtol=1e-5, atol=1e-6)
+
+
+def test_parts_of_natural_mixtures_are_asked_by_all_their_labels(tiny_clap: Path, tmp_path: Path):
+    data = make_packed(
+        tmp_path / "data", NO_VECTORS, labels=LABELS, clips_per_split={"train": 12, "val": 6}, seconds=1.0
+    )
+    wanted = recipe("bimodal_weak", tiny_clap, "data={natural: true, mixed: 3, different_labels: false}")
+    module = module_of(wanted, data, tmp_path)
+    batch = module.train_stream.batch(0)
+    assert batch["audio"].shape[1] == 2
+    prompts = module.prompts(batch, TRAIN, 1, 3)
+    label = module.train_stream.index.table["labels"][int(batch["rows"][0, 0])].as_py()[0]
+    assert prompts[0][0].sources == (f"The sound of {label}",) * 3
+    assert prompts[0][0].weights == (1 / 3,) * 3
+    assert torch.isfinite(module(batch, step=0))
+
+
+def test_another_ear_is_heard_beside_and_a_wide_gap_is_said(
+    tiny_clap: Path, sounds: Path, tmp_path: Path, caplog, monkeypatch
+):
+    from tests.small_clap import write_small_clap
+
+    ear = write_small_clap(tmp_path / "ear", seed=5)
+    module = module_of(recipe("bimodal_weak", tiny_clap, f"objective.ear={ear}"), sounds, tmp_path)
+    module.eval()
+
+    def validated() -> dict[str, float]:
+        module.begin_validation()
+        with torch.inference_mode():
+            for step in range(module.validation_stream.batches_per_epoch):
+                module.validate(module.validation_stream.batch(step))
+        return module.end_validation()
+
+    numbers = validated()
+    for name in ("similarity", "other_ear"):
+        assert -1 <= numbers[f"validation/{name}"] <= 1
+    # Heard by the same encoder twice, there is no gap.
+    monkeypatch.setitem(module._encoders, "other_ear", module._encoders["similarity"])
+    same = validated()
+    if "validation/similarity_gap" in same:
+        assert same["validation/similarity_gap"] == pytest.approx(0, abs=1e-6)
+    assert not caplog.records
+    # An encoder that finds the separated sounds true, and another one that finds nothing changed.
+    module._heard = {}
+
+    def pleased(means: dict[str, float]):
+        monkeypatch.setattr("vidaudio.tasks.separation.parts_module.means_over_ranks", lambda *_: means)
+
+    scores = {"mixed": 0.1, "true": 0.5}
+    pleased({f"similarity_{k}": v for k, v in scores.items()} | {f"other_ear_{k}": v for k, v in scores.items()}
+            | {"similarity_separated": 0.5, "other_ear_separated": 0.2})  # fmt: skip
+    module.begin_validation()
+    with torch.inference_mode():
+        module.validate(module.validation_stream.batch(0))
+    numbers = module.end_validation()
+    assert numbers["validation/similarity_gap"] == pytest.approx(0.75)
+    assert "100 % of the way from the mixture to the true sounds by the one, 25 % by the other" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("system", "settings", "words"),
+    [
+        ("bimodal_weak", ("data.mixed=1",), "every part is a single source"),
+        ("bimodal_weak", ("objective.contrast=0", "objective.consistency=0"), "must be above 0"),
+        ("bimodal_mixsep", ("objective.contrast=0.5",), "objective.contrast and objective.consistency must be 0"),
+        ("bimodal_weak", ("data.single_share=0.1",), "data.single_share must be 0"),
+        ("bimodal_semi", ("data.single_share=0",), "data.single_share must be above 0"),
+        ("bimodal_supervised", ("data.mixed=2",), "objective.kind to parts or mixit"),
+        ("bimodal_weak", ("loss.kind=masks",), "set loss.kind to magnitudes"),
+        ("bimodal_weak", ("query.kind=label",), "take none"),
+        ("bimodal_weak", ("query.kind=bert", "model.condition=null"), "name an encoder of both by objective.joint"),
+        ("bimodal_weak", ("query.templates=['{}', 'a {}']",), "one template"),
+        ("bimodal_weak", ("data.partners=neighbours",), "different_labels needs data.partners uniform"),
+        ("bimodal_weak", ("model.front_end.log_rows=32",), "linear frequencies are the 64 bins"),
+        ("bimodal_weak", ("query.mixture_template=all",), "has one {} for the label"),
+        ("mixit", ("data.mixed=5",), "10 outputs have too many assignments"),
+        ("mixit", ("query.kind=clap",), "mixit, which has no queries"),
+        ("clipsep", ("objective={kind: parts, contrast: 0}", "data.mixed=2", "loss.kind=magnitudes"), "custom"),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(system: str, settings: tuple[str, ...], words: str, tiny_clap: Path):
+    network = PLAIN if system in ("clipsep", "mixit") else CONDITIONAL
+    tiny = () if system == "clipsep" else TINY
+    with pytest.raises(RecipeError, match=re.escape(words)):
+        load_train_recipe(system, (*tiny, f"query.clap.model={tiny_clap}", *network, *settings))
