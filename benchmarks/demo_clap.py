@@ -12,6 +12,7 @@ import argparse
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from vidaudio.demo.training_facts import TrainingFacts, write_facts
 from vidaudio.demo.world import KINDS, LABELS, Instance, Purpose, derive_seed, kind_of
 from vidaudio.encoders.clap import ClapEncoder, load_clap
 
+# As published; a lower one saves the resampling where a CLAP hears sounds in training.
 SAMPLE_RATE = 48_000
 SECONDS = 4.0
 INSTANCES_PER_KIND, HELD_OUT_PER_KIND = 60, 16
@@ -31,7 +33,7 @@ LEARNING_RATE = 1e-3
 TEMPLATES = ("{}", "a sound of a {}", "This is a sound of {}", "the sound of the {}")
 
 
-def write_untrained(folder: Path, *, seed: int = 0) -> Path:
+def write_untrained(folder: Path, *, sample_rate: int = SAMPLE_RATE, seed: int = 0) -> Path:
     """Write a small CLAP with random weights whose tokenizer knows the captions' words."""
     texts = [*TEMPLATES, "and", *(name for kind in KINDS for name in (kind.label, *kind.synonyms))]
     words = sorted({word for text in texts for word in text.replace("{}", "").lower().split()})
@@ -54,18 +56,26 @@ def write_untrained(folder: Path, *, seed: int = 0) -> Path:
         "enable_fusion": False,
         "drop_path_rate": 0.0,
     }
-    features = {"feature_size": 64, "hop_length": 768, "max_length_s": SECONDS, "truncation": "rand_trunc"}
-    features["padding"] = "repeatpad"
+    features: dict[str, Any] = {
+        "feature_size": 64,
+        "sampling_rate": sample_rate,
+        "hop_length": sample_rate * 16 // 1000,
+        "fft_window_size": 1024 * sample_rate // SAMPLE_RATE // 2 * 2,
+        "frequency_max": min(14_000, sample_rate // 2),
+        "max_length_s": SECONDS,
+        "truncation": "rand_trunc",
+        "padding": "repeatpad",
+    }
     return write_small_clap(folder, words, text=text, audio=audio, features=features, dimensions=64, seed=seed)
 
 
-def render(purpose: Purpose, count: int) -> np.ndarray:
-    """Return sounds of each kind, float16 `[kinds, count, samples]` at 48 kHz."""
-    samples = int(SECONDS * SAMPLE_RATE)
+def render(purpose: Purpose, count: int, sample_rate: int) -> np.ndarray:
+    """Return sounds of each kind, float16 `[kinds, count, samples]`."""
+    samples = int(SECONDS * sample_rate)
 
     def sound(label: str, number: int) -> np.ndarray:
         instance = Instance(kind_of(label), derive_seed(purpose, "clap", label, number), SECONDS)
-        return instance.sound(SAMPLE_RATE)[:samples].astype(np.float16)
+        return instance.sound(sample_rate)[:samples].astype(np.float16)
 
     return np.stack([[sound(label, number) for number in range(count)] for label in LABELS])
 
@@ -76,18 +86,21 @@ def caption(kinds: Sequence[int], rng: np.random.Generator) -> str:
     return str(rng.choice(TEMPLATES)).format(" and ".join(names))
 
 
-def train_clap(folder: Path, *, sources: int = 1, steps: int = STEPS, seed: int = 0) -> dict[str, float]:
+def train_clap(
+    folder: Path, *, sources: int = 1, steps: int = STEPS, sample_rate: int = SAMPLE_RATE, seed: int = 0
+) -> dict[str, float]:
     """Train a small CLAP, write it into a folder, and return how often it tells held-out sounds apart by words.
 
     Args:
         folder: Folder of the model.
         sources: Kinds in every example.
         steps: Steps of the optimiser.
+        sample_rate: Sample rate that the model hears, Hz.
         seed: Seed of weights and examples.
     """
-    encoder = load_clap(str(write_untrained(folder, seed=seed)))
+    encoder = load_clap(str(write_untrained(folder, sample_rate=sample_rate, seed=seed)))
     model = encoder._model.train().requires_grad_(True)
-    sounds = render(Purpose.CLIP_TRAIN, INSTANCES_PER_KIND)
+    sounds = render(Purpose.CLIP_TRAIN, INSTANCES_PER_KIND, sample_rate)
     groups = list(itertools.combinations(range(len(KINDS)), sources))
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
@@ -114,7 +127,8 @@ def train_clap(folder: Path, *, sources: int = 1, steps: int = STEPS, seed: int 
     trained = load_clap(str(folder))
     found = judge(trained)
     facts = TrainingFacts(
-        command=f"python -m benchmarks.demo_clap --sources {sources} --steps {steps} --seed {seed}",
+        command=f"python -m benchmarks.demo_clap --sources {sources} --steps {steps} "
+        f"--sample-rate {sample_rate} --seed {seed}",
         seed=seed,
         steps=steps,
         examples=steps * BATCH,
@@ -142,7 +156,7 @@ def _loss(encoder: ClapEncoder, sounds: Tensor, texts: list[str], kinds: Sequenc
 
 def judge(encoder: ClapEncoder) -> dict[str, float]:
     """Return how often the nearest label of held-out single sounds is their own, and the mean cosine to it."""
-    sounds = render(Purpose.CLIP_TEST, HELD_OUT_PER_KIND).astype(np.float32)
+    sounds = render(Purpose.CLIP_TEST, HELD_OUT_PER_KIND, encoder.sample_rate).astype(np.float32)
     words = functional.normalize(torch.stack([encoder.embed_label(kind.label, TEMPLATES) for kind in KINDS]), dim=-1)
     right, cosines = [], []
     for kind in range(len(KINDS)):
@@ -158,9 +172,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs") / "benchmarks" / "demo-clap")
     parser.add_argument("--sources", type=int, default=1, help="kinds in every example")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--sample-rate", type=int, default=SAMPLE_RATE, help="that the model hears")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    print(train_clap(chosen.output, sources=chosen.sources, steps=chosen.steps, seed=chosen.seed))
+    settings = {"steps": chosen.steps, "sample_rate": chosen.sample_rate, "seed": chosen.seed}
+    print(train_clap(chosen.output, sources=chosen.sources, **settings))
 
 
 if __name__ == "__main__":
