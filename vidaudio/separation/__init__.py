@@ -10,6 +10,7 @@ import importlib
 from typing import Any
 
 _HOMES = {
+    "conditional_unet": ("ConditionalUNet", "ConditionalUNetConfig"),
     "config": ("ConditionConfig", "FusionConfig", "LossConfig", "NoiseConfig", "SeparatorConfig"),
     "contrast": ("contrastive_losses",),
     "example": ("MixtureExample", "make_example", "mixture_magnitude", "network_input"),
