@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -95,7 +96,7 @@ class PromptQueries:
                 made = self._encoder.encode_sentences(missing).to(self._device, copy=True)
             found |= dict(zip(missing, made, strict=True))
             for prompt in missing:
-                self._kept.get(prompt, lambda prompt=prompt: found[prompt])
+                self._kept.get(prompt, partial(found.__getitem__, prompt))
         return torch.stack([found[prompt] for prompt in prompts])
 
 
