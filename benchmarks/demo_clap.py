@@ -30,12 +30,13 @@ SECONDS = 4.0
 INSTANCES_PER_KIND, HELD_OUT_PER_KIND = 60, 16
 STEPS, BATCH = 500, 24
 LEARNING_RATE = 1e-3
-TEMPLATES = ("{}", "a sound of a {}", "This is a sound of {}", "the sound of the {}")
+TEMPLATES = ("{}", "a sound of a {}", "This is a sound of {}", "The sound of {}")
+MIXTURE_TEMPLATES = (*TEMPLATES, "The sound mixture of {}")
 
 
 def write_untrained(folder: Path, *, sample_rate: int = SAMPLE_RATE, seed: int = 0) -> Path:
     """Write a small CLAP with random weights whose tokenizer knows the captions' words."""
-    texts = [*TEMPLATES, "and", *(name for kind in KINDS for name in (kind.label, *kind.synonyms))]
+    texts = [*MIXTURE_TEMPLATES, "and", *(name for kind in KINDS for name in (kind.label, *kind.synonyms))]
     words = sorted({word for text in texts for word in text.replace("{}", "").lower().split()})
     text = {
         "hidden_size": 64,
@@ -83,7 +84,7 @@ def render(purpose: Purpose, count: int, sample_rate: int) -> np.ndarray:
 def caption(kinds: Sequence[int], rng: np.random.Generator) -> str:
     """Return a sentence that names some kinds, each by its label or another wording."""
     names = [str(rng.choice((KINDS[kind].label, *KINDS[kind].synonyms))) for kind in kinds]
-    return str(rng.choice(TEMPLATES)).format(" and ".join(names))
+    return str(rng.choice(TEMPLATES if len(names) == 1 else MIXTURE_TEMPLATES)).format(" and ".join(names))
 
 
 def train_clap(
