@@ -67,6 +67,7 @@ _HOMES: dict[str, str | tuple[str, str]] = {
     "verify": ("vidaudio.maintenance.verify", "verify_corpus"),
     "write_pairs": "vidaudio.pipeline.imported_scores",
     # Loaders of packed corpora.
+    "PartlyKnownStream": "vidaudio.stream.partly_known",
     "EpochLoader": "vidaudio.stream.epochs",
     "MixtureStream": "vidaudio.stream.loader",
     "PackedCorpus": "vidaudio.stream.packed_corpus",
@@ -193,6 +194,7 @@ if TYPE_CHECKING:
     from vidaudio.stream.index import TrainingIndex, open_index
     from vidaudio.stream.loader import MixtureStream
     from vidaudio.stream.packed_corpus import PackedCorpus
+    from vidaudio.stream.partly_known import PartlyKnownStream
     from vidaudio.stream.webdataset_pipeline import shard_urls, webdataset
     from vidaudio.stream.windows import WindowShape
     from vidaudio.tasks.correspondence.fit import ScorerReport, fit_scorer

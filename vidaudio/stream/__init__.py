@@ -13,6 +13,7 @@ from typing import Any
 
 _PUBLIC = {
     "MixtureStream": "vidaudio.stream.loader",
+    "PartlyKnownStream": "vidaudio.stream.partly_known",
     "EpochLoader": "vidaudio.stream.epochs",
     "StreamConfig": "vidaudio.stream.config",
     "rank_rows": "vidaudio.stream.ranks",
