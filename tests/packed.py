@@ -30,11 +30,12 @@ def make_packed(
     unlabelled: Collection[int] = (),
     picture_size: int | None = None,
     silent: bool = False,
+    caption: str | None = None,
 ) -> Path:
     """Write `training` shards of synthetic clips, labels in turn, one shard a split; returns the folder.
 
     `unlabelled` names clips of each split, by number, without a label; `picture_size` puts pictures in; `silent`
-    sounds hold zeros.
+    sounds hold zeros; `caption` has one {} for the clip's number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     dimensions = encoder["dimensions"]
@@ -60,7 +61,7 @@ def make_packed(
                     "dataset": "test",
                     "split": split,
                     "labels": [labels[kind]] if labelled and clip not in unlabelled else [],
-                    "captions": [],
+                    "captions": [] if caption is None else [caption.format(clip)],
                     "samples": len(times),
                     "audio_start_seconds": 0.0,
                     "frame_seconds": [float(s) for s in range(int(seconds))],

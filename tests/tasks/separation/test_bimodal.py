@@ -246,3 +246,26 @@ def test_recipes_that_do_not_fit_are_refused(system: str, settings: tuple[str, .
     tiny = () if system == "clipsep" else TINY
     with pytest.raises(RecipeError, match=re.escape(words)):
         load_train_recipe(system, (*tiny, f"query.clap.model={tiny_clap}", *network, *settings))
+
+
+def test_clips_with_captions_are_asked_for_by_phrases_and_tested_by_captions(tiny_clap: Path, tmp_path: Path):
+    data = make_packed(
+        tmp_path / "data",
+        NO_VECTORS,
+        clips_per_split={"train": 12, "val": 6, "test": 6},
+        seconds=1.0,
+        labelled=False,
+        caption="a low sound of {} hums while a high sound of one beeps",
+    )
+    wanted = recipe("bimodal_audiocaps", tiny_clap)
+    module = module_of(wanted, data, tmp_path)
+    batch = module.train_stream.batch(0)
+    prompts = module.prompts(batch, TRAIN, 1, 3)[0][0]
+    assert prompts.mixture in module.train_stream.index.table["captions"][int(batch["rows"][0, 0])].as_py()
+    first = prompts.mixture.split(" while ")[0]
+    assert prompts.sources == (first, "a high sound of one beeps", first)
+    assert prompts.weights == (0.5, 1.0, 0.5)
+    train(wanted, str(data), tmp_path / "run", progress=False)
+    report = evaluate(EvaluateRequest(tmp_path / "run", TestMaterial(str(data), mixtures=3), progress=False))
+    assert all(label.endswith("while a high sound of one beeps") for label in report.labels.values())
+    assert len(report.sdr["text"]) == 3

@@ -48,8 +48,9 @@ class EvalCorpus:
 
     @functools.cached_property
     def labels(self) -> list[str]:
-        """Return each row's first label; empty if it has none."""
-        return [row[0] if row else "" for row in self.index.table["labels"].to_pylist()]
+        """Return each row's first label, or else its first caption; empty if it has neither."""
+        rows = zip(*(self.index.table[name].to_pylist() for name in ("labels", "captions")), strict=True)
+        return [next(iter([*(labels or ()), *(captions or ())]), "") for labels, captions in rows]
 
 
 @dataclass(frozen=True, slots=True)
