@@ -81,12 +81,18 @@ def evaluate(
         str | None, typer.Option(help="Of several runs one a value of a setting, such as gamma=0,0.1,0.25.")
     ] = None,
     different_labels: Annotated[
-        bool, typer.Option("--different-labels", help="Draw interference of another label than the target's.")
+        bool, typer.Option("--different-labels", help="Draw sounds of different labels for each mixture.")
     ] = False,
-    mixtures: Annotated[int | None, typer.Option(min=1, help="At most so many pairs.")] = None,
+    mixtures: Annotated[int | None, typer.Option(min=1, help="At most so many mixtures.")] = None,
+    sources: Annotated[
+        int | None, typer.Option(min=2, help="Sounds in a mixture of a split; 2 by default.", show_default=False)
+    ] = None,
+    every_source: Annotated[
+        bool, typer.Option("--every-source", help="Ask for each sound of a mixture in turn, and average over them.")
+    ] = False,
     offscreen_db: Annotated[
         float | None,
-        typer.Option(help="Mix a third sound into every mixture, so many dB louder than the target (0: as loud)."),
+        typer.Option(help="Mix one more sound into every mixture, so many dB louder than the target (0: as loud)."),
     ] = None,
     scorer: Annotated[Scorer, typer.Option(help="museval, or batches on the device, equal to it.")] = Scorer.museval,
     processes: Annotated[int, typer.Option(min=1, help="For museval.")] = 1,
@@ -190,6 +196,8 @@ def evaluate(
             "--phrasings": phrasings,
             "--sweep": sweep,
             "--mixtures": mixtures,
+            "--sources": sources,
+            "--every-source": every_source,
             "--offscreen-db": offscreen_db,
             "--sounds": sounds,
             "--gap": gap,
@@ -236,6 +244,8 @@ def evaluate(
         different_labels=different_labels,
         mixtures=mixtures,
         offscreen_db=offscreen_db,
+        sources=2 if sources is None else sources,
+        every_source=every_source,
     )
 
     def evaluated(run: Path, heads: str, folder: Path | None = None) -> EvaluationReport:

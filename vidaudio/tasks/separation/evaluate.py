@@ -1,8 +1,8 @@
 """Evaluation of a separation system on seeded test mixtures, as in CLIPSep: `vidaudio evaluate`.
 
-A protocol decides which clips are mixed and where they are cut (`vidaudio.tasks.separation.evaluation.protocols`). Both
-sounds keep their own levels, each divided by two. Only the target is scored; the second estimate is the rest of the
-mask.
+A protocol decides which clips are mixed and where they are cut (`vidaudio.tasks.separation.evaluation.protocols`). Each
+of N sounds keeps its own level, divided by N (two by default). Only the target is scored; the second estimate is the
+rest of the mask.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from vidaudio.tasks.separation.evaluation.methods import (
     NEEDS_LABEL,
     ORACLES,
     PHRASING_PREFIX,
+    Estimates,
     Estimator,
     methods_of,
 )
@@ -40,6 +41,7 @@ from vidaudio.tasks.separation.evaluation.phrasings import load_phrasings
 from vidaudio.tasks.separation.evaluation.protocols import Protocol
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport, ReportHeader, counted
 from vidaudio.tasks.separation.evaluation.scorers import score_estimates
+from vidaudio.tasks.separation.evaluation.suppression import of_counted_candidates, suppression_of
 from vidaudio.tasks.separation.evaluation.tables import as_csv, as_markdown
 from vidaudio.training.checkpoint import best_device
 
@@ -124,7 +126,9 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
     leaks = find_leaks(loaded.training_sources, (sound.source for item in tests.items for sound in item.sounds))
     if not request.allow_leaks:
         refuse_leaks(leaks, str(request.checkpoint))
-    filters = fit_filters(loaded, material.data, best_device()) if "fixed_filter" in chosen else None
+    filters = None
+    if "fixed_filter" in chosen:
+        filters = fit_filters(loaded, material.data, best_device(), sources=material.sources)
     unlabelled = sum(not item.target.label for item in tests.items)
     if unlabelled == len(tests.items) and NEEDS_LABEL & set(request.methods or ()):
         raise PackError(
@@ -142,13 +146,16 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
         skippable=chosen if request.methods is None else (),
     )
     estimator.ask_through(trained_gap(loaded, request.gap))
+    suppressed: dict[int, dict[tuple[str, int], float]] = {}
     with tqdm(
         total=len(tests.items), desc="evaluating", unit="mixture", disable=not request.progress, dynamic_ncols=True
     ) as bar:
 
-        def estimates() -> Iterator:
+        def estimates() -> Iterator[Estimates]:
             for item in tests.items:
-                yield estimator.estimate(item)
+                made = estimator.estimate(item)
+                suppressed[item.number] = suppression_of(made)
+                yield made
                 bar.update()
 
         scores = score_estimates(estimates(), scorer=request.scorer, processes=request.processes)
@@ -166,6 +173,8 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
         phrasings={phrasing.name: phrasing.sentences for phrasing in asked},
         gap=estimator.gap_names,
         offscreen_db=material.offscreen_db,
+        sources=material.sources,
+        every_source=tests.every_source,
         notes=_notes(
             material, tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""
         ),
@@ -179,8 +188,9 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
         mixtures=len(tests.items),
         scores=scores,
         labels={item.number: item.target.label for item in tests.items},
-        names={item.number: (item.target.key, item.interference.key) for item in tests.items},
+        names={item.number: tuple(sound.key for sound in (item.target, *item.partners)) for item in tests.items},
         oracles=(ORACLES | kept) & set(estimator.methods),
+        suppression=of_counted_candidates(suppressed, scores),
     )
     if request.sounds is not None:
         write_sounds(request.sounds, report, tests, estimator, count=request.sounds_count, choice=request.sounds_choice)
@@ -200,7 +210,9 @@ def _notes(
 ) -> tuple[str, ...]:
     asked_by_label = any(m in NEEDS_LABEL or m.startswith(PHRASING_PREFIX) for m in estimator.methods)
     unknown = sorted(estimator.unknown_labels)
+    different = material.different_labels or (protocol is not None and protocol.different_labels)
     lacking, cuts = "not in the corpus, or too short", "several cuts that the label does not tell apart"
+    alone = f"left out: too few partners of other sources{' and labels' if different else ''}"
     unheard = "not known to the system: " + ", ".join(unknown[:5])
     incomplete = "" if tests.complete else f"INCOMPLETE: {len(tests.items)} of {tests.planned} mixtures"
     notes = (
@@ -209,6 +221,7 @@ def _notes(
             [
                 (tests.missing_targets, f"target is {lacking}", f"targets are {lacking}"),
                 (tests.missing_interference, f"partner is {lacking}", f"partners are {lacking}"),
+                (tests.few_partners, f"target is {alone}", f"targets are {alone}"),
                 (tests.ambiguous, f"listed video has {cuts}", f"listed videos have {cuts}"),
                 (
                     unlabelled if asked_by_label else 0,
@@ -224,24 +237,43 @@ def _notes(
             ]
         ),
     )
-    level = material.offscreen_db
-    third = () if level is None else (f"every mixture also holds a third sound, {level:+g} dB against the target",)
     found_leaks = (f"LEAKS: {leaks}",) if leaks else ()
-    return (*notes, *third, *found_leaks, *(protocol.notes if protocol is not None else ()))
+    return (*notes, *_mixing_notes(material), *found_leaks, *(protocol.notes if protocol is not None else ()))
 
 
-def fit_filters(loaded: Checkpoint, data: str, device: torch.device, mixtures: int = FILTER_MIXTURES) -> FixedFilters:
-    """Fit the mean ideal mask of each label on seeded training mixtures: the limit of an equaliser."""
+def _mixing_notes(material: TestMaterial) -> list[str]:
+    """Return notes of what a mixture holds, and of who is asked for, where it is not one of two sounds."""
+    count, level = material.sources, material.offscreen_db
+    notes = [f"mixtures of {count} sources, each divided by {count}"] if count != 2 else []
+    if material.every_source:
+        notes.append("every source is asked for, a test item each, so means are averages over sources")
+    if level is not None:
+        which = "third" if count == 2 else "further"
+        notes.append(f"every mixture also holds a {which} sound, {level:+g} dB against the target")
+    return notes
+
+
+def fit_filters(
+    loaded: Checkpoint, data: str, device: torch.device, mixtures: int = FILTER_MIXTURES, *, sources: int = 2
+) -> FixedFilters:
+    """Fit the mean ideal mask of each label on seeded training mixtures of some sources: the limit of an equaliser."""
     front_end = loaded.model.front_end.to(device)
-    config = StreamConfig(split=loaded.recipe.split, shape=window_shape(loaded), batch_size=16, seed=1, gain_range=None)
+    config = StreamConfig(
+        split=loaded.recipe.split,
+        shape=window_shape(loaded),
+        sources=sources,
+        batch_size=16,
+        seed=1,
+        gain_range=None,
+    )
     stream = MixtureStream(data, config)
     labels = [row[0] if row else "" for row in stream.index.table["labels"].to_pylist()]
 
     def batches() -> Iterator[tuple[Tensor, list[list[str]]]]:
         for step in range(max(1, mixtures // config.batch_size)):
             batch = stream.batch(step)
-            sources, _ = mix_sources(batch["audio"].to(device))
-            yield sources, [[labels[row] for row in rows] for rows in batch["rows"].tolist()]
+            mixed, _ = mix_sources(batch["audio"].to(device))
+            yield mixed, [[labels[row] for row in rows] for rows in batch["rows"].tolist()]
 
     return FixedFilters(front_end).fit(batches())
 

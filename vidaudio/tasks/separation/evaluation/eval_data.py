@@ -33,10 +33,13 @@ class TestMaterial:
         targets: Manifest of the targets, for the protocol `manifest`.
         interference: Manifest of the interference, for the protocol `manifest`; None for that of the targets.
         split: Split that targets and interference are drawn from, if the protocol does not name clips.
-        different_labels: Whether to draw interference of another label than the target's; the papers draw from all
-            clips.
-        mixtures: Maximum number of pairs; None for all.
-        offscreen_db: Level of a third sound in every mixture relative to the target's, dB; None for mixtures of two.
+        different_labels: Whether all sounds of a mixture have different labels; the papers draw from all clips.
+        mixtures: Maximum number of mixtures, each counted once; None for all.
+        offscreen_db: Level of an additional sound in every mixture relative to the target's, dB; None for none.
+        sources: Number of sounds in a mixture, 2 or more, each at its own level divided by this number. More than 2 are
+            for tests drawn from a split.
+        every_source: Whether each sound of a mixture is asked for in turn, a test item each, so that means are averages
+            over sources; for tests drawn from a split.
     """
 
     __test__ = False  # the name begins with Test, but pytest must not collect it
@@ -51,6 +54,8 @@ class TestMaterial:
     different_labels: bool = False
     mixtures: int | None = None
     offscreen_db: float | None = None
+    sources: int = 2
+    every_source: bool = False
 
 
 def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, TestSet]:
@@ -60,10 +65,13 @@ def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, T
         PackError: When a corpus does not fit, or no mixture can be made.
         ManifestError: When a list or manifest is missing or differs.
         RecipeError: When the protocol is missing or invalid.
-        UsageError: When the level of the third sound is no number.
+        UsageError: When the level of the sound from off screen is no number, the number of sounds is below 2, or the
+            protocol lists pairs and more sounds, or every one, are asked for.
     """
     if material.offscreen_db is not None and not math.isfinite(material.offscreen_db):
         raise UsageError(f"--offscreen-db is {material.offscreen_db}; name a level in dB, such as 0 or -6")
+    if material.sources < 2:
+        raise UsageError(f"--sources is {material.sources}; a mixture has 2 sounds or more")
     protocol, tests = _plan_pairs(loaded, material)
     return protocol, tests if material.offscreen_db is None else tests.with_offscreen(material.offscreen_db)
 
@@ -73,19 +81,37 @@ def _plan_pairs(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | 
     named = material.protocol not in ("split", "manifest")
     protocol = load_protocol(material.protocol) if named else None
     by_split = material.protocol == "split" or (protocol is not None and protocol.targets is None)
+    if not by_split:
+        _refuse_split_options(material)
     target = _corpus(material.data, material.split if by_split else None, shape, loaded, asked=True)
     if by_split:
         return protocol, plan_split(
             target,
             different_labels=material.different_labels or (protocol is not None and protocol.different_labels),
-            both_directions=protocol is not None and protocol.both_directions,
+            every_source=material.every_source or (protocol is not None and protocol.both_directions),
             mixtures=material.mixtures,
+            sources=material.sources,
         )
     other = target
     if material.interference_data is not None:
         other = _corpus(material.interference_data, None, shape, loaded, asked=False)
     targets, interference, protocol = _lists(material, protocol)
     return protocol, plan_lists(protocol, targets, interference, (target, other), mixtures=material.mixtures)
+
+
+def _refuse_split_options(material: TestMaterial) -> None:
+    """Refuse the options that only fit tests drawn from a split.
+
+    Raises:
+        UsageError: When one of them is given.
+    """
+    given = [f"--sources {material.sources}"] if material.sources != 2 else []
+    given += ["--every-source"] if material.every_source else []
+    if given:
+        raise UsageError(
+            f"{' and '.join(given)} cannot be used with the protocol {material.protocol}, which mixes the clips of "
+            "lists in pairs; draw the test from a split (--protocol split)"
+        )
 
 
 def _lists(material: TestMaterial, protocol: Protocol | None) -> tuple[list[ListedClip], list[ListedClip], Protocol]:

@@ -1,4 +1,4 @@
-"""Planned test mixtures: two windows each, their labels if known, and counts of the mixtures that are missing."""
+"""Planned test mixtures: their windows, their labels if known, and counts of the mixtures that are missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from vidaudio.errors import PackError
 from vidaudio.tasks.separation.evaluation.locate import ClipLocator, EvalCorpus, LocatedWindow
-from vidaudio.tasks.separation.evaluation.pairs import draw_pairs, published_pairs
+from vidaudio.tasks.separation.evaluation.pairs import draw_pairs, published_pairs, target_rows
 from vidaudio.tasks.separation.evaluation.protocols import ListedClip, Protocol
 from vidaudio.text import number_of
 
@@ -40,7 +40,7 @@ class MixtureSource:
 
 @dataclass(frozen=True, slots=True)
 class Offscreen:
-    """A third sound of a mixture, which nobody asks for.
+    """An additional sound of a mixture, which nobody asks for.
 
     Attributes:
         sound: The sound.
@@ -53,24 +53,31 @@ class Offscreen:
 
 @dataclass(frozen=True, slots=True)
 class EvalMixture:
-    """A test mixture of two sounds, and maybe of a third one from off screen.
+    """A test mixture of two or more sounds, and maybe of one more from off screen.
 
     Attributes:
         number: Number in the protocol.
         target: The sound to separate.
         interference: The sound that is mixed with it.
-        offscreen: The third sound; None without one.
+        others: Further sounds that are mixed with it, in mixtures of more than two.
+        offscreen: The sound from off screen; None without one.
     """
 
     number: int
     target: MixtureSource
     interference: MixtureSource
+    others: tuple[MixtureSource, ...] = ()
     offscreen: Offscreen | None = None
+
+    @property
+    def partners(self) -> tuple[MixtureSource, ...]:
+        """Return the sounds that are mixed with the target, without the one from off screen."""
+        return (self.interference, *self.others)
 
     @property
     def sounds(self) -> tuple[MixtureSource, ...]:
         """Return all sounds of the mixture, the target first."""
-        return (self.target, self.interference, *(() if self.offscreen is None else (self.offscreen.sound,)))
+        return (self.target, *self.partners, *(() if self.offscreen is None else (self.offscreen.sound,)))
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,9 @@ class TestSet:
         missing_targets: Number of mixtures whose target is in no corpus, or too short.
         missing_interference: Number of mixtures whose interference is in no corpus, or too short.
         ambiguous: Number of listed videos with several clips that the label does not distinguish; one clip was taken.
+        few_partners: Number of targets that are left out because they find too few partners for more than two sounds.
         labels: All labels that occur, sorted.
+        every_source: Whether each sound of a mixture is asked for in turn, a test item each.
     """
 
     __test__ = False  # the name begins with Test, but pytest must not collect it
@@ -93,7 +102,9 @@ class TestSet:
     missing_targets: int = 0
     missing_interference: int = 0
     ambiguous: int = 0
+    few_partners: int = 0
     labels: tuple[str, ...] = field(default=())
+    every_source: bool = False
 
     @property
     def complete(self) -> bool:
@@ -127,10 +138,10 @@ class TestSet:
         return found
 
     def with_offscreen(self, level_db: float) -> TestSet:
-        """Return the mixtures with a third sound each: a sound of another mixture, of another kind and source.
+        """Return the mixtures with one more sound each: a sound of another mixture, of another kind and source.
 
         Args:
-            level_db: Level of the third sound relative to the target's, dB.
+            level_db: Level of that sound relative to the target's, dB.
 
         Raises:
             PackError: When a mixture finds none.
@@ -140,9 +151,10 @@ class TestSet:
         for item in self.items:
             found = _foreign(item, "off screen", sounds)
             if found is None:
+                which = "third" if len(item.sounds) == 2 else "further"
                 raise PackError(
-                    "a sound from off screen is of a kind that is not in the mixture, and the test clips have no third "
-                    "kind; leave --offscreen-db out, or pack a test split of more kinds"
+                    "a sound from off screen is of a kind that is not in the mixture, and the test clips have no "
+                    f"{which} kind; leave --offscreen-db out, or pack a test split of more kinds"
                 )
             items.append(replace(item, offscreen=Offscreen(found, level_db)))
         return replace(self, items=tuple(items))
@@ -157,20 +169,37 @@ def _foreign(item: EvalMixture, purpose: str, sounds: Sequence[MixtureSource]) -
     return next((sound for sound in drawn if sound.label not in kinds and sound.source not in sources), None)
 
 
-def plan_split(corpus: EvalCorpus, *, different_labels: bool, both_directions: bool, mixtures: int | None) -> TestSet:
-    """Plan the mixtures of a split: each clip is a target once, with a random partner; middle windows.
+def plan_split(
+    corpus: EvalCorpus, *, different_labels: bool, every_source: bool, mixtures: int | None, sources: int = 2
+) -> TestSet:
+    """Plan the mixtures of a split: each clip is a target once, with random partners; middle windows.
+
+    Args:
+        corpus: Corpus of the split.
+        different_labels: Whether all sounds of a mixture have different labels.
+        every_source: Whether each sound of a mixture is asked for in turn, a test item each.
+        mixtures: Number of mixtures, from the first; None for all.
+        sources: Number of sounds in a mixture, 2 or more.
 
     Raises:
-        PackError: When no two clips can be mixed.
+        PackError: When no clips can be mixed.
     """
     labels = corpus.labels
-    pairs = draw_pairs(corpus.index, corpus.windows, labels if different_labels else None, mixtures)
+    needed = labels if different_labels else None
+    pairs = draw_pairs(corpus.index, corpus.windows, needed, mixtures, sources=sources)
 
     def sounding(row: int) -> MixtureSource:
         return MixtureSource(corpus, LocatedWindow(row, corpus.windows.middle(row)), labels[row])
 
-    items = _items([(n, (sounding(p.target), sounding(p.interference))) for n, p in enumerate(pairs)], both_directions)
-    return TestSet(items, len(items), labels=tuple(sorted(set(labels) - {""})))
+    items = _items([(n, [sounding(row) for row in pair.rows]) for n, pair in enumerate(pairs)], every_source)
+    wanted = len(target_rows(corpus.index, corpus.windows, needed)[:mixtures])
+    return TestSet(
+        items,
+        len(items),
+        few_partners=0 if sources == 2 else wanted - len(pairs),
+        labels=tuple(sorted(set(labels) - {""})),
+        every_source=every_source,
+    )
 
 
 def plan_lists(
@@ -208,7 +237,7 @@ def plan_lists(
             else:
                 sounds.append(MixtureSource(corpora[side], place, clips[row].label))
         if len(sounds) == 2:
-            mixed.append((number, (sounds[0], sounds[1])))
+            mixed.append((number, sounds))
     if not mixed:
         raise PackError(
             f"no mixture of {protocol.title} can be made: the corpus lacks {missing[0]} of its targets and "
@@ -222,6 +251,7 @@ def plan_lists(
         missing_interference=missing[1],
         ambiguous=sum(finder.ambiguous for finder in finders),
         labels=tuple(sorted({sound.label for _, sounds in mixed for sound in sounds} - {""})),
+        every_source=protocol.both_directions,
     )
 
 
@@ -235,12 +265,12 @@ def _how_to_get(protocol: Protocol) -> str:
     )
 
 
-def _items(
-    mixed: Sequence[tuple[int, tuple[MixtureSource, MixtureSource]]], both_directions: bool
-) -> tuple[EvalMixture, ...]:
-    """Number the mixtures by list row; with both directions, by twice the row, plus 1 for the reverse direction."""
-    if not both_directions:
-        return tuple(EvalMixture(number, *pair) for number, pair in mixed)
-    return tuple(
-        EvalMixture(2 * number + back, *(pair[::-1] if back else pair)) for number, pair in mixed for back in (0, 1)
-    )
+def _items(mixed: Sequence[tuple[int, Sequence[MixtureSource]]], every_source: bool) -> tuple[EvalMixture, ...]:
+    """Number the mixtures by list row; if each of N sounds is asked for, by N times the row, plus the sound's place."""
+    items = []
+    for row, sounds in mixed:
+        for place in range(len(sounds)) if every_source else (0,):
+            target, interference, *others = (sounds[place], *sounds[:place], *sounds[place + 1 :])
+            number = len(sounds) * row + place if every_source else row
+            items.append(EvalMixture(number, target, interference, tuple(others)))
+    return tuple(items)

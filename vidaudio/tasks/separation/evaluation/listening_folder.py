@@ -64,16 +64,17 @@ def write_sounds(
             path.parent.mkdir(exist_ok=True)
             soundfile.write(name_for_c(path), sound.clip(-1, 1), rate, format="FLAC", subtype="PCM_16")
         draw_spectrograms(sounds, rate, folder / f"{name}.png")
-        label, other = item.target.label, item.interference.label
-        keys = {"target": item.target.key, "interference": item.interference.key}
+        label = item.target.label
+        other = " and ".join(sound.label or "a sound without a label" for sound in item.partners)
+        keys = {"target": item.target.key, "interference": " and ".join(sound.key for sound in item.partners)}
         described = {"label": label, "other": other, "sounds": _described(item, report, sounds)}
         shown.append({"name": name, **keys, **described})
-        rows.append([name, label or item.target.key, other or item.interference.key])
+        rows.append([name, *(" and ".join(s.label or s.key for s in side) for side in ((item.target,), item.partners))])
     with (folder / "items.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([["item", "target", "other"], *rows])
     page = jinja2.Environment(autoescape=True).from_string(_PAGE.read_text("utf-8"))
-    title = f"{report.about.system}, {report.about.protocol}"
+    title = f"{report.about.system}, {report.about.tested}"
     (folder / "index.html").write_text(page.render(title=title, items=shown), encoding="utf-8")
     return folder / "index.html"
 

@@ -37,6 +37,7 @@ ORACLES = frozenset({"mask_or_complement", "best_head", "ideal_binary_mask"})
 PHRASING_PREFIX = "text: "
 # The same kind of query, for a sound that is not in the mixture.
 _WRONG = {"text": "wrong_text", "image": "wrong_image"}
+ASKS_ABSENT = frozenset(_WRONG.values())
 
 
 def wrong_method(method: str) -> str | None:
@@ -76,7 +77,7 @@ class Estimates:
 
     Attributes:
         number: Number of the mixture in its protocol.
-        references: True sources, target first, float32 `[2, samples]`.
+        references: The target and the sum of all other sounds, float32 `[2, samples]`.
         mixture: The mixture, float32 `[samples]`.
         names: Method and candidate number of each estimate.
         sounds: Estimates of target and rest, float32 `[estimates, 2, samples]`.
@@ -258,13 +259,14 @@ class Estimator:
 
 
 def mixed(item: EvalMixture) -> tuple[Tensor, Tensor]:
-    """Return a mixture's sources, `[1, 2, samples]`, and their sum, `[1, samples]`; float32 in -1 .. 1.
+    """Return a mixture's target and rest, `[1, 2, samples]`, and their sum, `[1, samples]`; float32 in -1 .. 1.
 
-    A sound from off screen belongs to the second source, all that is not the target. Where the sum of three would leave
-    -1 .. 1, all of it is made quieter.
+    Each of N sounds keeps its own level, divided by N. The rest is the sum of all sounds that are not the target, one
+    from off screen included. Where the sum with that one would leave -1 .. 1, all of it is made quieter.
     """
-    audio = np.stack([_sound(item.target), _sound(item.interference)])
+    audio = np.stack([_sound(sound) for sound in (item.target, *item.partners)])
     sources, mixture = mix_sources(torch.from_numpy(audio)[None])
+    sources = torch.stack([sources[:, 0], sources[:, 1:].sum(dim=1)], dim=1)
     if item.offscreen is None:
         return sources, mixture
     third = torch.from_numpy(_sound(item.offscreen.sound)).float()

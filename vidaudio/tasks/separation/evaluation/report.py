@@ -10,6 +10,7 @@ from typing import Any
 from vidaudio.separation import Summary, gain_words, is_above_error, summarise
 from vidaudio.tasks.separation.evaluation.methods import wrong_method
 from vidaudio.tasks.separation.evaluation.scorers import MEASURES, MixtureScores, Score
+from vidaudio.tasks.separation.evaluation.suppression import SUPPRESSION
 from vidaudio.text import number_of
 
 
@@ -30,7 +31,9 @@ class ReportHeader:
         noise_heads: drop or keep.
         phrasings: Additional phrasings of text queries, name to sentences.
         gap: Methods against the modality gap that queries went through, by `train` and `ask`.
-        offscreen_db: Level of the third sound of every mixture relative to the target's, dB; None for mixtures of two.
+        offscreen_db: Level of the sound from off screen in every mixture relative to the target's, dB; None for none.
+        sources: Number of sounds in a mixture, without the one from off screen.
+        every_source: Whether each sound of a mixture is asked for in turn, a test item each.
         notes: Remarks for the reader: missing clips, unlabelled targets, leaks.
         incomplete: Whether clips of the protocol are missing, so that the scores are not comparable with the papers.
     """
@@ -48,8 +51,18 @@ class ReportHeader:
     phrasings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     gap: Mapping[str, str] = field(default_factory=dict)
     offscreen_db: float | None = None
+    sources: int = 2
+    every_source: bool = False
     notes: tuple[str, ...] = ()
     incomplete: bool = False
+
+    @property
+    def tested(self) -> str:
+        """Return what was tested, in words: the protocol, more than two sources, and every source asked for."""
+        words = [self.protocol]
+        words += [f"mixtures of {self.sources} sources"] if self.sources != 2 else []
+        words += ["every source is asked for"] if self.every_source else []
+        return ", ".join(words)
 
 
 @dataclass(frozen=True)
@@ -62,8 +75,10 @@ class EvaluationReport:
         mixtures: Number of test mixtures.
         scores: Mixture number to scores by method; None where a signal is silent.
         labels: Mixture number to the target's label; empty if it has none.
-        names: Mixture number to the target's and the interference's key.
+        names: Mixture number to the keys of the target, the interference and further sounds.
         oracles: Methods whose score is the best of several estimates, or that know the sources.
+        suppression: Mixture number to the suppression by each method that asks for an absent sound, dB, see
+            `vidaudio.tasks.separation.evaluation.suppression`. Unlike the scores, it includes silent estimates.
     """
 
     about: ReportHeader
@@ -71,8 +86,9 @@ class EvaluationReport:
     mixtures: int
     scores: Mapping[int, MixtureScores]
     labels: Mapping[int, str] = field(default_factory=dict)
-    names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     oracles: frozenset[str] = frozenset()
+    suppression: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def sdr(self) -> dict[str, dict[int, float]]:
@@ -80,7 +96,9 @@ class EvaluationReport:
         return {method: self.values(method, "sdr") for method in self.methods}
 
     def values(self, method: str, measure: str = "sdr") -> dict[int, float]:
-        """Return one measure of a method, dB, by mixture number."""
+        """Return one measure of a method, dB, by mixture number: one of `MEASURES`, or `suppression`."""
+        if measure == SUPPRESSION:
+            return {number: row[method] for number, row in self.suppression.items() if method in row}
         found: dict[int, float] = {}
         for number, row in self.scores.items():
             score: Score | None = row.get(method)
@@ -152,6 +170,11 @@ class EvaluationReport:
             gain_words(self.improvement(method).mean, self.is_gain_of_asking(method), is_compared=is_compared),
         )
 
+    @property
+    def has_suppression(self) -> bool:
+        """Return whether a method asked for an absent sound, so that tables have a column for it."""
+        return any(self.suppression.values())
+
     def by_label(self, method: str) -> dict[str, tuple[Summary, Summary]]:
         """Return summaries of the SDR and of its gain over the mixture, for each label of the targets."""
         return self.by_label_of(method, "sdr")
@@ -180,6 +203,7 @@ class EvaluationReport:
                     "si_sdr_improvement": rounded(self.improvement(method, "si_sdr")),
                     "over_wrong": None if (wrong := self.over_wrong(method)) is None else rounded(wrong),
                     "gain_of_asking": self.is_gain_of_asking(method),
+                    SUPPRESSION: rounded(summary) if (summary := self.summary(method, SUPPRESSION)).count else None,
                     "silent": self.silent(method),
                 }
                 for method in self.methods
@@ -196,15 +220,22 @@ class EvaluationReport:
                 str(number): {
                     "target": self.names[number][0],
                     "interference": self.names[number][1],
+                    **({"others": list(others)} if (others := self.names[number][2:]) else {}),
                     "label": self.labels.get(number, ""),
                     **{method: None if score is None else score.as_dict() for method, score in row.items()},
                 }
                 for number, row in self.scores.items()
             },
+            SUPPRESSION: {
+                method: {str(number): round(value, 4) for number, value in values.items()}
+                for method in self.methods
+                if (values := self.values(method, SUPPRESSION))
+            },
         }
 
     def __str__(self) -> str:
         about = self.about
+        further = (SUPPRESSION,) if self.has_suppression else ()
         columns = (
             "SI-SDR gain",
             "over wrong",
@@ -217,9 +248,10 @@ class EvaluationReport:
             "SI-SDR",
             "level",
             "n",
+            *further,
         )
         lines = [
-            f"Separation of the target, dB, {about.scorer}, {self.mixtures} mixtures of {about.protocol}",
+            f"Separation of the target, dB, {about.scorer}, {self.mixtures} mixtures of {about.tested}",
         ]
         table: list[tuple[str, Sequence[str]]] = [("method", columns)]
         for method in self.methods:
@@ -235,10 +267,11 @@ class EvaluationReport:
                 figure(self.summary(method, "si_sdr").mean),
                 gain_words(self.summary(method, "level").mean),
                 str(summary.count),
+                *(figure(self.summary(method, measure).mean) for measure in further),
             ]
             table.append((name, cells))
         longest = (max(map(len, column)) for column in zip(*(cells for _, cells in table), strict=True))
-        widths = [max(width, 1 + length) for width, length in zip(_WIDTHS, longest, strict=True)]
+        widths = [max(width, 1 + length) for width, length in zip(_WIDTHS, longest, strict=False)]
         lines += [f"  {name:<22}" + "".join(map(str.rjust, cells, widths)) for name, cells in table]
         if self.oracles & set(self.methods):
             lines.append("  * an oracle: knows the sources, or the best of several estimates counts")
@@ -251,7 +284,7 @@ class EvaluationReport:
         return summarise(own[n] - base[n] for n in sorted(own.keys() & base.keys()))
 
 
-_WIDTHS = (13, 12, 14, 8, 8, 9, 8, 8, 8, 8, 6)
+_WIDTHS = (13, 12, 14, 8, 8, 9, 8, 8, 8, 8, 6, 13)
 NO_GAIN = (
     "a wrong query gains as much SDR, within 2 standard errors of the paired difference, so the gain is one of level "
     "and not of separation"

@@ -94,7 +94,7 @@ class SweepReport:
                 cells.append(told if found.count else f"-{mark}")
             rows.append([value, noise_heads, *cells])
         lines = [
-            f"# {self.points[0][2].about.protocol}, by {self.sweep.key}",
+            f"# {self.points[0][2].about.tested}, by {self.sweep.key}",
             "",
             "SI-SDR gain over the mixture / SDR of the target, mean ± standard error / median, dB.",
             "",

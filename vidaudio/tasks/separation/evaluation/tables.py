@@ -13,6 +13,7 @@ from vidaudio.separation import Summary
 from vidaudio.tasks.separation.evaluation.protocols import Published, load_protocol
 from vidaudio.tasks.separation.evaluation.report import NO_GAIN, EvaluationReport, figure
 from vidaudio.tasks.separation.evaluation.scorers import MEASURES
+from vidaudio.tasks.separation.evaluation.suppression import SUPPRESSION
 
 COLUMNS = (
     *("model", "train query", "test query"),
@@ -22,18 +23,25 @@ TEST_QUERY = {"text": "text", "image": "image", "wrong_text": "wrong text", "wro
 
 
 def as_csv(report: EvaluationReport) -> str:
-    """Return a row per method and mixture."""
+    """Return a row per method and mixture that has a score.
+
+    `others` holds the keys of further sounds, with spaces between them. `suppression_db` is empty for methods that do
+    not ask for an absent sound.
+    """
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     header = ["method", "mixture", "target", "interference", "label", *(f"{name}_db" for name in MEASURES), "candidate"]
-    writer.writerow(header)
+    writer.writerow([*header, "others", f"{SUPPRESSION}_db"])
     for method in report.methods:
         for number, row in report.scores.items():
             score = row.get(method)
             if score is not None:
                 values = [f"{getattr(score, name):.4f}" for name in MEASURES]
-                about = [*report.names[number], report.labels.get(number, "")]
-                writer.writerow([method, number, *about, *values, score.candidate])
+                target, interference, *others = report.names[number]
+                about = [target, interference, report.labels.get(number, "")]
+                suppression = report.suppression.get(number, {}).get(method)
+                further = [" ".join(others), "" if suppression is None else f"{suppression:.4f}"]
+                writer.writerow([method, number, *about, *values, score.candidate, *further])
     return sink.getvalue()
 
 
@@ -45,14 +53,16 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
         published: Whether to add the papers' rows below ours, marked.
     """
     first = reports[0].about
+    further = (SUPPRESSION,) if any(report.has_suppression for report in reports) else ()
+    power = " `suppression` is the power of the mixture over that of the answer to a query for an absent sound."
     lines = [
-        f"# {first.protocol}",
+        f"# {first.tested}",
         "",
         f"Separation of the target, dB, scored by {first.scorer}. Gains are over the mixture; `over wrong` is the SDR "
         "over that of a query for a sound that is not in the mixture. All are means, SDR with its standard "
-        "error.",
+        f"error.{power if further else ''}",
         "",
-        *markdown_table(COLUMNS, _rows(reports), texts=3),
+        *markdown_table((*COLUMNS, *further), _rows(reports, further), texts=3),
     ]
     marked = any(report.oracles & set(report.methods) for report in reports)
     lines += ["", "\\* An oracle: it knows the sources, or the best of several estimates counts."] if marked else []
@@ -81,7 +91,8 @@ def modality_table(reports: Sequence[EvaluationReport]) -> str:
     return "\n".join(markdown_table(heads, rows, texts=2)) + "\n"
 
 
-def _rows(reports: Sequence[EvaluationReport]) -> list[list[str]]:
+def _rows(reports: Sequence[EvaluationReport], measures: Sequence[str]) -> list[list[str]]:
+    """Return a row per system and method, with the means of some further measures at its end."""
     rows = []
     for number, report in enumerate(reports):
         about = report.about
@@ -99,6 +110,7 @@ def _rows(reports: Sequence[EvaluationReport]) -> list[list[str]]:
                 sar,
                 figure(report.summary(method, "si_sdr").mean),
                 str(report.summary(method).count),
+                *(figure(report.summary(method, measure).mean) for measure in measures),
             ]
             trained = "-" if method == "mixture" else about.train_query
             rows.append([name, trained, asked, *report.gain_figures(method), mean, median, *further])
