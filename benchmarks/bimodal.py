@@ -21,6 +21,7 @@ from benchmarks.demo_clap import train_clap
 from benchmarks.generation import Judges
 from benchmarks.trainings import TrainingJob, arguments, load_budget, run_jobs, summaries
 from benchmarks.world import WORLD_SEED, world_jobs
+from vidaudio.config.recipes import merge
 from vidaudio.demo.training_facts import FACTS_FILE
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
 
@@ -72,11 +73,11 @@ def jobs(chosen: argparse.Namespace, data: Path, encoders: Encoders) -> Sequence
         if system == "mixit":
             continue
         clap = encoders.clap(OF_SINGLE_SOUNDS if system.endswith(SINGLE) else OF_MIXTURES)
-        settings = {"query": {"clap": {"model": str(clap)}}}
+        settings: dict[str, Any] = {"query": {"clap": {"model": str(clap)}}}
         if system.partition("+")[0] not in ("bimodal_supervised", "mixit_ranked"):
             # Another ear, which heard single sounds, watches what pleases the training's encoder.
-            settings |= {"objective": {"ear": str(encoders.clap(OF_SINGLE_SOUNDS))}}
-        budget.systems[system] = budget.systems[system] | settings
+            settings["objective"] = {"ear": str(encoders.clap(OF_SINGLE_SOUNDS))}
+        budget.systems[system] = merge(budget.systems[system], settings)
     return world_jobs(TABLE, budget, chosen, lambda recipe, variant: data, {"world_seed": WORLD_SEED})
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from vidaudio.errors import RecipeError
 from vidaudio.separation.frontend import FrontEndConfig
-from vidaudio.separation.unet import UNetConfig
+from vidaudio.separation.unet import InitialWeights, UNetConfig
 
 QueryKind = Literal["vector", "states", "label", "pictures", "none", "ranked"]
 # All n! assignments of n heads to n sources are tried one by one.
@@ -122,6 +122,8 @@ class SeparatorConfig:
         unet: Sizes of the U-Net.
         condition: How the states of a text condition the U-Net (BiModal); None for CLIPSep's U-Net, which knows nothing
             of the query. With it, queries are of kind `states`.
+        initial_weights: CLIPSep's (`clipsep`), or `kaiming`, see `vidaudio.separation.unet.initialise`; the U-Net that
+            is conditioned by text has its own.
         input: What the networks read: the `log` of the magnitude (CLIPSep), or `log1p` (BiModal).
 
     Raises:
@@ -140,6 +142,7 @@ class SeparatorConfig:
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     condition: ConditionConfig | None = None
+    initial_weights: InitialWeights = "clipsep"
     input: Literal["log", "log1p"] = "log"
 
     def __post_init__(self) -> None:

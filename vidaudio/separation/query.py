@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vidaudio.separation.config import SeparatorConfig
-from vidaudio.separation.unet import initialise
+from vidaudio.separation.unet import InitialWeights, initialise
 
 
 class LinearQuery(nn.Module):
@@ -20,12 +20,13 @@ class LinearQuery(nn.Module):
     Args:
         dimensions: Dimensions of an embedding.
         channels: Dimensions of a query vector.
+        initial_weights: See `initialise`.
     """
 
-    def __init__(self, dimensions: int = 512, channels: int = 32) -> None:
+    def __init__(self, dimensions: int = 512, channels: int = 32, initial_weights: InitialWeights = "clipsep") -> None:
         super().__init__()
         self.linear = nn.Linear(dimensions, channels)
-        initialise(self)
+        initialise(self, initial_weights)
 
     def forward(self, queries: Tensor) -> Tensor:
         """Return query vectors of embeddings: [B, N, D], any floating type -> [B, N, channels]."""
@@ -55,7 +56,7 @@ class LabelQuery(nn.Module):
 def query_path(config: SeparatorConfig) -> nn.Module:
     """Return a new query path of the kind that a configuration names."""
     if config.query in ("vector", "states"):
-        return LinearQuery(config.query_dimensions, config.channels)
+        return LinearQuery(config.query_dimensions, config.channels, config.initial_weights)
     if config.query == "label":
         return LabelQuery(config.labels, config.query_dimensions, config.channels)
     if config.query == "pictures":

@@ -312,7 +312,7 @@ class PermutationSeparator(Separator):
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__(config)
         self.heads = nn.Conv2d(config.channels, config.sources, kernel_size=1)
-        initialise(self.heads)
+        initialise(self.heads, config.initial_weights)
 
     def forward(self, log_magnitude: Tensor, queries: Tensor | None = None) -> Tensor:
         """Return mask logits of all heads, see `Separator.forward`."""
@@ -395,7 +395,7 @@ class RankedSeparator(PermutationSeparator):
 
 def _unet(config: SeparatorConfig) -> nn.Module:
     if config.condition is None:
-        return AudioUNet(config.unet, out_channels=config.channels)
+        return AudioUNet(config.unet, out_channels=config.channels, initial_weights=config.initial_weights)
     sizes = ConditionalUNetConfig(
         levels=config.unet.levels,
         width=config.unet.width,

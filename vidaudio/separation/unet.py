@@ -7,6 +7,7 @@ its default sizes for k = 32.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from vidaudio.errors import RecipeError
 
 LEAK = 0.2
+InitialWeights = Literal["clipsep", "kaiming"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +102,17 @@ class AudioUNet(nn.Module):
         config: Sizes of the U-Net; None for the defaults.
         in_channels: Input channels.
         out_channels: Feature maps of the output.
+        initial_weights: See `initialise`.
     """
 
-    def __init__(self, config: UNetConfig | None = None, *, in_channels: int = 1, out_channels: int = 32) -> None:
+    def __init__(
+        self,
+        config: UNetConfig | None = None,
+        *,
+        in_channels: int = 1,
+        out_channels: int = 32,
+        initial_weights: InitialWeights = "clipsep",
+    ) -> None:
         super().__init__()
         self.config = config = config or UNetConfig()
         channels, last = config.channels, config.levels - 1
@@ -119,7 +129,7 @@ class AudioUNet(nn.Module):
             )
             for level in range(config.levels)
         )
-        initialise(self)
+        initialise(self, initial_weights)
 
     def forward(self, picture: Tensor) -> Tensor:
         """Return feature maps: [B, in_channels, H, W] -> [B, out_channels, H, W], without a final activation.
@@ -144,11 +154,23 @@ class AudioUNet(nn.Module):
         return x
 
 
-def initialise(module: nn.Module) -> None:
-    """Set CLIPSep's initial weights: conv N(0, 0.001), BatchNorm N(1, 0.02) with bias 0, linear N(0, 0.0001).
+def initialise(module: nn.Module, kind: InitialWeights = "clipsep") -> None:
+    """Set initial weights; biases of conv and linear layers keep PyTorch's own initial values.
 
-    The second number is the standard deviation. Biases of conv and linear layers keep PyTorch's own initial values.
+    Args:
+        module: The module, changed in place.
+        kind: `clipsep`, as in its code: conv N(0, 0.001), BatchNorm N(1, 0.02) with bias 0, linear N(0, 0.0001), where
+            the second number is the standard deviation. At the start all masks are 0.5, whatever is asked for.
+            `kaiming`: conv as in He et al. (2015), for LeakyReLU(0.2), BatchNorm as PyTorch has it, linear N(0, 0.5),
+            which suits queries of unit length. Masks then differ with the query from the first step on.
     """
+    if kind == "kaiming":
+        for part in module.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, a=LEAK)
+            elif isinstance(part, nn.Linear):
+                nn.init.normal_(part.weight, 0.0, 0.5)
+        return
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.normal_(part.weight, 0.0, 0.001)

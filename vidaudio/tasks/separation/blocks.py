@@ -114,6 +114,7 @@ class ModelBlock(RecipeModel):
     unet: UNetBlock = UNetBlock()
     condition: ConditionBlock | None = Field(None, description="attention to the text; none: CLIPSep's U-Net")
     input: Literal["log", "log1p"] = Field("log", description="what the network reads of the magnitude")
+    initial_weights: Literal["clipsep", "kaiming"] = Field("clipsep", description="kaiming: short runs start at once")
 
 
 class JitterBlock(RecipeModel):

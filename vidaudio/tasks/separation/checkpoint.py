@@ -91,6 +91,7 @@ def separator_config(
         unet=UNetConfig(**block.unet.model_dump()),
         condition=condition,
         input=block.input,
+        initial_weights=block.initial_weights,
     )
 
 
