@@ -88,33 +88,30 @@ class _Gather(torch.autograd.Function):
     """Rows of all ranks, with gradient: each rank's rows get the sum of all ranks' gradients."""
 
     @staticmethod
-    def forward(context: Any, rows: Tensor) -> Tensor:
-        counts = [torch.zeros(1, dtype=torch.long, device=rows.device) for _ in range(dist.get_world_size())]
-        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-        context.counts = [int(count) for count in counts]
-        most = max(context.counts)
-        padded = torch.cat([rows, rows.new_zeros(most - len(rows), *rows.shape[1:])])
-        found = [torch.empty_like(padded) for _ in context.counts]
+    def forward(context: Any, rows: Tensor, counts: list[int]) -> Tensor:
+        context.counts = counts
+        padded = torch.cat([rows, rows.new_zeros(max(counts) - len(rows), *rows.shape[1:])])
+        found = [torch.empty_like(padded) for _ in counts]
         dist.all_gather(found, padded)
-        return torch.cat([each[:count] for each, count in zip(found, context.counts, strict=True)])
+        return torch.cat([each[:count] for each, count in zip(found, counts, strict=True)])
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         total = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total.split(context.counts)[dist.get_rank()]
+        return total.split(context.counts)[dist.get_rank()], None
 
 
 def all_gather_rows(rows: Tensor) -> tuple[Tensor, int]:
     """Return the rows of all ranks, with gradient, and where this rank's rows begin; every rank must call it.
 
     Args:
-        rows: This rank's rows, `[n, ...]`; n may differ from rank to rank.
+        rows: This rank's rows, `[n, ...]`; n may differ from rank to rank, and may be 0.
     """
     if not is_distributed():
         return rows, 0
     counts = all_gather_object(len(rows))
-    return _Gather.apply(rows), sum(counts[: dist.get_rank()])
+    return _Gather.apply(rows, counts), sum(counts[: dist.get_rank()])
 
 
 def mean_over_ranks(value: Tensor, count: int) -> Tensor:
