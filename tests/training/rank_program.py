@@ -12,6 +12,7 @@ their place in the environment as under torchrun. A job says what `train` is cal
     term_in_validation   the same, but at the first batch of a validation
     signal        its name; SIGTERM if not given
     freeze        BatchNorm uses and keeps its statistics, so that parts of a batch do not see one another
+    synchronise   BatchNorm over all ranks: the conversion that GPUs get, whose layers here compute over gloo
     gradients     folder: STEP.pt gets rank 0's gradients of every step, before they are clipped
     copy          [from, to]: nothing is trained, a folder is copied
 
@@ -32,12 +33,35 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 import vidaudio.training.train as training
 from vidaudio.cli import _stop
 from vidaudio.encoders.base import weights_hash
 from vidaudio.errors import VidaudioError
 from vidaudio.tasks.registry import load_train_recipe, train
+from vidaudio.training.base import TrainingModule, TrainingTask
+from vidaudio.training.distributed import all_reduce_sum, mean_over_ranks
+
+
+class NormOverRanks(torch.nn.BatchNorm2d):
+    """BatchNorm of the batches of all ranks together, by its definition; PyTorch has it for GPUs alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        # In float64, so that a division of the batch changes nothing but the last bit.
+        values, count = x.double(), x.numel() // x.shape[1]
+        mean = mean_over_ranks(values.mean(dim=(0, 2, 3)), count)
+        centred = values - mean[:, None, None]
+        variance = mean_over_ranks(centred.square().mean(dim=(0, 2, 3)), count)
+        total = all_reduce_sum(torch.tensor(count))
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            self.running_var.lerp_((variance * total / (total - 1)).to(self.running_var), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x)
 
 
 class WatchedLoop(training.TrainingLoop):
@@ -45,8 +69,13 @@ class WatchedLoop(training.TrainingLoop):
 
     job: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    def __init__(self, task: TrainingTask, module: TrainingModule, **named: Any) -> None:
+        if self.job.get("synchronise"):
+            module.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(module.model)
+            for part in module.model.modules():
+                if isinstance(part, torch.nn.SyncBatchNorm):
+                    part.__class__ = NormOverRanks
+        super().__init__(task, module, **named)
         if "record" in self.job:
             folder = Path(self.job["record"])
             folder.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ def contrastive_losses(
     """Return the cross entropy of each sound, `[M]`.
 
     Args:
-        heard: Unit vectors of the sounds, `[M, D]`.
+        heard: Unit vectors of the sounds, `[M, D]`; M may be 0.
         texts: Unit vectors of the texts that asked for them, `[M, D]`.
         temperature: Factor of the cosines; CLAP's exp(logit_scale_a).
         others: Sounds and texts of all ranks, `[A, D]` each, these among them from row `first` on; None for these.
@@ -48,7 +48,7 @@ def _cross_entropy(
 ) -> Tensor:
     with torch.autocast(asking.device.type, enabled=False):
         cosines = asking.float() @ answers.float().T
-        is_own = F.one_hot(own, len(answers)).bool()
+        is_own = own[:, None] == torch.arange(len(answers), device=own.device)
         if cap is not None:
             cosines = torch.where(is_own, cosines.clamp(max=cap), cosines)
         if names is not None:

@@ -135,7 +135,7 @@ class PartsModule(SeparationModule):
             losses = {"loss": assignment_reconstruction_losses(estimates, example.parts, weights)}
         else:
             positions = [self.train_stream.positions(int(batch["step"]))[row] for row in usable.tolist()]
-            losses = self._losses(example, prompts, singles, positions)
+            losses = self._losses(example, prompts, singles, positions, is_counted=counted > 0)
         if (step + 1) % self.recipe.log_every_steps == 0:
             counts = {"replaced_samples": batch["replaced"]}
             if any(table.missing for table in self._tables.values()):
@@ -151,9 +151,18 @@ class PartsModule(SeparationModule):
         return [part] * self.recipe.data.sources
 
     def _losses(
-        self, example: PartExample, prompts: list[list[Prompts]], singles: Tensor | None, positions: Sequence[int]
+        self,
+        example: PartExample,
+        prompts: list[list[Prompts]],
+        singles: Tensor | None,
+        positions: Sequence[int],
+        *,
+        is_counted: bool,
     ) -> dict[str, Tensor]:
-        """Return the losses of each mixture, `[B]`: 0.5 L_CNT + 5 (L_CRL + L_URL) by default."""
+        """Return the losses of each mixture, `[B]`: 0.5 L_CNT + 5 (L_CRL + L_URL) by default.
+
+        If the mixtures do not count, other ranks do not contrast their sounds with them.
+        """
         objective = self.recipe.objective
         batch, parts = len(prompts), self.recipe.data.sources
         count = len(prompts[0][0].sources)
@@ -182,7 +191,10 @@ class PartsModule(SeparationModule):
             total = total + objective.consistency * consistency
         if objective.contrast:
             sounds = self._sounds(example, masks[:, parts:], singles)
-            found |= self._contrast(sounds.unflatten(1, (parts, count)), prompts, singles, positions)
+            own = torch.full((batch, count), is_counted, device=sounds.device)
+            if singles is not None:
+                own[singles, 1:] = False
+            found |= self._contrast(sounds.unflatten(1, (parts, count)), prompts, own, positions)
             total = total + objective.contrast * found["contrast"]
         return {"loss": total, **found}
 
@@ -197,17 +209,21 @@ class PartsModule(SeparationModule):
         return sounds * mixed[:, None, None]
 
     def _contrast(
-        self, sounds: Tensor, prompts: list[list[Prompts]], singles: Tensor | None, positions: Sequence[int]
+        self, sounds: Tensor, prompts: list[list[Prompts]], own: Tensor, positions: Sequence[int]
     ) -> dict[str, Tensor]:
-        """Return L_CNT and the mean cosine to the own prompts, `[B]` each; sounds are `[B, N, K, samples]`."""
+        """Return L_CNT and the mean cosine to the own prompts, `[B]` each.
+
+        Args:
+            sounds: Separated sounds, `[B, N, K, samples]`.
+            prompts: Prompts of the parts of each mixture.
+            own: Which of a part's K sounds are contrasted, bool `[B, K]`; mixtures without any have loss 0.
+            positions: Positions of the mixtures in the run.
+        """
         assert self._joint is not None, "a recipe without a joint encoder has no contrast, see `check_objective`"
         objective, rate = self.recipe.objective, self.recipe.model.front_end.sample_rate
         batch, parts, count = sounds.shape[:3]
         changed = self._jittered(sounds.flatten(0, 2), positions, parts * count)
         heard = self._joint.embed_sound(changed, rate).unflatten(0, (batch, parts, count))
-        own = torch.ones(batch, count, dtype=torch.bool, device=sounds.device)
-        if singles is not None:
-            own[singles, 1:] = False
         losses, cosines = [], []
         for part in range(parts):
             words = [text for mixture in prompts for text in mixture[part].sources]
@@ -232,7 +248,7 @@ class PartsModule(SeparationModule):
             )
             cosines.append((mine * texts).sum(dim=1))
         owners = torch.arange(batch, device=sounds.device)[:, None].expand_as(own)[own]
-        counts = own.sum(dim=1)
+        counts = own.sum(dim=1).clamp_min(1)
 
         def by_mixture(values: list[Tensor]) -> list[Tensor]:
             zero = torch.zeros(batch, device=sounds.device)
