@@ -10,9 +10,12 @@ import pytest
 import soundfile
 import torch
 
+from tests.encoders.test_joint import scorer_of
 from tests.packed import make_packed
 from vidaudio.encoders.clap import load_clap
 from vidaudio.encoders.joint import ClapJoint
+from vidaudio.encoders.load import load_encoder
+from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import RecipeError
 from vidaudio.separation import consistency_losses, contrastive_losses, make_parts, pixel_weights
 from vidaudio.stream.index import NO_VECTORS
@@ -269,3 +272,25 @@ def test_clips_with_captions_are_asked_for_by_phrases_and_tested_by_captions(tin
     report = evaluate(EvaluateRequest(tmp_path / "run", TestMaterial(str(data), mixtures=3), progress=False))
     assert all(label.endswith("while a high sound of one beeps") for label in report.labels.values())
     assert len(report.sdr["text"]) == 3
+
+
+def test_the_packages_own_correspondence_model_teaches_with_clips_words(
+    tiny_clip: Path, encoder_fingerprint: dict, tmp_path: Path
+):
+    clip = load_encoder(EncoderSpec(str(tiny_clip), None, "float32"))
+    scorer = tmp_path / "scorer"
+    scorer.mkdir()
+    (scorer / "scorer.safetensors").write_bytes(scorer_of(clip.dimensions, clip.name).to_bytes())
+    data = make_packed(
+        tmp_path / "data", encoder_fingerprint, labels=LABELS, clips_per_split={"train": 40, "val": 12}, seconds=1.0
+    )
+    settings = ("query={kind: corpus, templates: ['{}']}", "objective.contrast=1", f"objective.joint={scorer}")
+    wanted = load_train_recipe("bimodal_weak", (*TINY, *PLAIN, *settings))
+    module = module_of(wanted, data, tmp_path)
+    module(module.train_stream.batch(0), step=0).backward()
+    without = wanted.model_copy(update={"objective": wanted.objective.model_copy(update={"contrast": 0.0})})
+    plain = module_of(without, data, tmp_path)
+    plain(plain.train_stream.batch(0), step=0).backward()
+    pairs = zip(module.model.parameters(), plain.model.parameters(), strict=True)
+    assert any((one.grad - other.grad).abs().max() > 1e-6 for one, other in pairs)
+    assert train(wanted, str(data), tmp_path / "run", progress=False).step == 4
