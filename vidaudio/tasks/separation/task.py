@@ -249,7 +249,11 @@ class SeparationTask(TrainingTask):
 
     def _joint_at(self, place: str) -> JointEncoder:
         encoder = self.query_encoder.encoder
-        clip = encoder_spec(encoder, self._encoder_weights) if self.recipe.query.kind == "corpus" and encoder is not None else None
+        clip = (
+            encoder_spec(encoder, self._encoder_weights)
+            if self.recipe.query.kind == "corpus" and encoder is not None
+            else None
+        )
         return load_joint(place, clip=clip)
 
     def initialise(self, module: TrainingModule) -> dict[str, Any] | None:
