@@ -10,9 +10,8 @@ fitted to the corpus's own. `python -m benchmarks.tables generation` prints what
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -114,19 +113,25 @@ def score(job: TrainingJob, *, judges: Judges, clips: int | None) -> dict[str, A
     return {"judge": right, "clips": report.about["clips"], "rows": rows, "sweep": sweep}
 
 
-def jobs(chosen: argparse.Namespace, judges: Judges) -> Sequence[TrainingJob]:
-    """Return the runs that the command line asks for."""
-    told = {"world_seed": WORLD_SEED, "videos_per_kind": dict(VIDEOS_PER_KIND)}
-    budget = load_budget(TABLE)
+def run_table(table: str, description: str, score: Callable[..., dict[str, Any]]) -> None:
+    """Train and score the runs of a table that the command line asks for.
+
+    Args:
+        table: Name of the table and of its recipe.
+        description: What the command line's help says.
+        score: Evaluates a run, with `judges` and `clips`.
+    """
+    chosen, budget = arguments(description, list(load_budget(table).systems)), load_budget(table)
+    judges = Judges(chosen.folder)
     if CLAP_SYSTEM in chosen.systems:
         budget.systems[CLAP_SYSTEM] = {"query": {"clap": {"model": str(judges.clap())}}}
-    return world_jobs(TABLE, budget, chosen, lambda recipe, variant: judges.data(), told)
+    told = {"world_seed": WORLD_SEED, "videos_per_kind": dict(VIDEOS_PER_KIND)}
+    jobs = world_jobs(table, budget, chosen, lambda recipe, variant: judges.data(), told)
+    run_jobs(jobs, partial(score, judges=judges, clips=chosen.mixtures or CLIPS), until=chosen.until)
 
 
 def main() -> None:
-    chosen = arguments(__doc__.split("\n")[0], list(load_budget(TABLE).systems))
-    judges = Judges(chosen.folder)
-    run_jobs(jobs(chosen, judges), partial(score, judges=judges, clips=chosen.mixtures or CLIPS), until=chosen.until)
+    run_table(TABLE, __doc__.split("\n")[0], score)
 
 
 if __name__ == "__main__":

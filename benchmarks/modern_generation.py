@@ -9,16 +9,13 @@ the averaged weights is measured on the second of them.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.generation import CLIPS, JUDGE, VIDEOS_PER_KIND, Judges
-from benchmarks.trainings import TrainingJob, arguments, load_budget, run_jobs
-from benchmarks.world import WORLD_SEED, world_jobs
+from benchmarks.generation import JUDGE, Judges, run_table
+from benchmarks.trainings import TrainingJob
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators
 from vidaudio.training.power_average import average
 
@@ -76,16 +73,8 @@ def score(job: TrainingJob, *, judges: Judges, clips: int | None) -> dict[str, A
     return {"judge": right, "clips": report.about["clips"], "rows": rows}
 
 
-def jobs(chosen: argparse.Namespace, judges: Judges) -> Sequence[TrainingJob]:
-    """Return the runs that the command line asks for."""
-    told = {"world_seed": WORLD_SEED, "videos_per_kind": dict(VIDEOS_PER_KIND)}
-    return world_jobs(TABLE, load_budget(TABLE), chosen, lambda recipe, variant: judges.data(), told)
-
-
 def main() -> None:
-    chosen = arguments(__doc__.split("\n")[0], list(load_budget(TABLE).systems))
-    judges = Judges(chosen.folder)
-    run_jobs(jobs(chosen, judges), partial(score, judges=judges, clips=chosen.mixtures or CLIPS), until=chosen.until)
+    run_table(TABLE, __doc__.split("\n")[0], score)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.packed import make_packed
 from tests.trained import TINY
+from vidaudio.stream.index import NO_VECTORS
 from vidaudio.tasks.registry import load_train_recipe, train
 
 ASKED_IN_WORDS = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid", "labelsep", "bertsep")
@@ -81,3 +83,17 @@ def recipes(tiny_bert: Path, tiny_clap: Path, resnet_weights: Path) -> dict[str,
         name: load_train_recipe("sop" if name == "sop_frames" else name, (*TINY, *SHORT, *further.get(name, ())))
         for name in SYSTEMS
     } | {name: load_train_recipe(name, (*settings, *SHORT)) for name, settings in tiny.items()}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A table of vectors of labels, of which one is no clip's."""
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "vectors.npz", **{name: rng.normal(size=12) for name in ("low", "high", "unheard sound")})
+    return tmp_path / "vectors.npz"
+
+
+@pytest.fixture
+def sounds_alone(tmp_path: Path) -> Path:
+    """A packed corpus without vectors."""
+    return make_packed(tmp_path / "sounds", NO_VECTORS, clips_per_split={"train": 9, "val": 6, "test": 6})

@@ -9,10 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from tests.packed import make_packed
 from tests.tasks.conftest import TINY_GENERATOR
 from vidaudio.errors import EncoderError, QueryError, RecipeError
-from vidaudio.stream.index import NO_VECTORS
 from vidaudio.tasks.generation.generate import GenerateOptions, generate
 from vidaudio.tasks.generation.task import GenerationTask
 from vidaudio.tasks.registry import load_train_recipe, train
@@ -20,24 +18,12 @@ from vidaudio.tasks.registry import load_train_recipe, train
 QUICK = GenerateOptions(steps=2)
 
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "vectors.npz", **{name: rng.normal(size=12) for name in ("low", "high", "unheard sound")})
-    return tmp_path / "vectors.npz"
-
-
-@pytest.fixture
-def sounds(tmp_path: Path) -> Path:
-    return make_packed(tmp_path / "sounds", NO_VECTORS, clips_per_split={"train": 9, "val": 6})
-
-
 def recipe(table: Path):
     return load_train_recipe("clip_tta", (*TINY_GENERATOR, "query.kind=vectors", f"query.vectors={table}"))
 
 
-def test_conditions_are_the_tables_vectors_of_the_labels(table: Path, sounds: Path, tmp_path: Path):
-    task = GenerationTask.open(recipe(table), str(sounds), recorded=None, encoder_weights=None)
+def test_conditions_are_the_tables_vectors_of_the_labels(table: Path, sounds_alone: Path, tmp_path: Path):
+    task = GenerationTask.open(recipe(table), str(sounds_alone), recorded=None, encoder_weights=None)
     # A third of the sounds is of a label that the table lacks: they train without a condition.
     (warning,) = [said for said in task.prepare(tmp_path) if "train" in said]
     assert warning.startswith("3 of 9 clips")
@@ -50,9 +36,9 @@ def test_conditions_are_the_tables_vectors_of_the_labels(table: Path, sounds: Pa
     assert 0 < known.sum() < len(known)
 
 
-def test_it_is_asked_for_the_tables_names_alone(table: Path, sounds: Path, tmp_path: Path):
+def test_it_is_asked_for_the_tables_names_alone(table: Path, sounds_alone: Path, tmp_path: Path):
     run = tmp_path / "run"
-    train(recipe(table), str(sounds), run, progress=False)
+    train(recipe(table), str(sounds_alone), run, progress=False)
     heard = [
         soundfile.read(generate(name, tmp_path / name, run, options=QUICK).sounds[0].path)[0]
         for name in ("high", "low", "Unheard_sound")

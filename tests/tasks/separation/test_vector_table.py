@@ -23,26 +23,14 @@ from vidaudio.tasks.separation.separate import separate
 SHORT = ("data={batch_size: 2, workers: 0}", "schedule={steps: 3, warmup_steps: 1, decay_until_step: 3}")
 
 
-@pytest.fixture
-def table(tmp_path: Path) -> Path:
-    rng = np.random.default_rng(0)
-    np.savez(tmp_path / "vectors.npz", **{name: rng.normal(size=12) for name in ("low", "high", "unheard sound")})
-    return tmp_path / "vectors.npz"
-
-
-@pytest.fixture
-def sounds(tmp_path: Path) -> Path:
-    return make_packed(tmp_path / "sounds", NO_VECTORS, clips_per_split={"train": 9, "val": 6, "test": 6})
-
-
-def test_a_system_learns_from_a_table_and_is_asked_for_its_names(table: Path, sounds: Path, tmp_path: Path):
+def test_a_system_learns_from_a_table_and_is_asked_for_its_names(table: Path, sounds_alone: Path, tmp_path: Path):
     settings = (*TINY, *SHORT, "query.kind=vectors", f"query.vectors={table}")
     recipe = load_train_recipe("clipsep_text", settings)
-    train(recipe, str(sounds), tmp_path / "run", progress=False)
+    train(recipe, str(sounds_alone), tmp_path / "run", progress=False)
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.encoder["weights_sha256"] == table_hash(read_vector_table(table))
     assert checkpoint.model.config.query_dimensions == 12
-    report = evaluate(EvaluateRequest(tmp_path / "run", str(sounds), progress=False))
+    report = evaluate(EvaluateRequest(tmp_path / "run", str(sounds_alone), progress=False))
     assert report.methods == ("mixture", "text", "wrong_text")
     # A third of the clips is of a label that the table lacks.
     assert 0 < len(report.sdr["text"]) < len(report.sdr["mixture"])
@@ -57,17 +45,20 @@ def test_a_system_learns_from_a_table_and_is_asked_for_its_names(table: Path, so
 
 
 @pytest.mark.parametrize("system", ["labelsep", "pit"])
-def test_systems_without_an_encoder_train_on_sounds_alone(system: str, sounds: Path, tmp_path: Path):
+def test_systems_without_an_encoder_train_on_sounds_alone(system: str, sounds_alone: Path, tmp_path: Path):
     recipe = load_train_recipe(system, (*TINY, *SHORT))
-    assert train(recipe, str(sounds), tmp_path / "run", progress=False).step == 3
+    assert train(recipe, str(sounds_alone), tmp_path / "run", progress=False).step == 3
     assert (
-        evaluate(EvaluateRequest(tmp_path / "run", TestMaterial(str(sounds), mixtures=2), progress=False)).mixtures == 2
+        evaluate(
+            EvaluateRequest(tmp_path / "run", TestMaterial(str(sounds_alone), mixtures=2), progress=False)
+        ).mixtures
+        == 2
     )
 
 
-def test_a_system_of_pictures_says_that_there_are_none(sounds: Path, tmp_path: Path):
+def test_a_system_of_pictures_says_that_there_are_none(sounds_alone: Path, tmp_path: Path):
     with pytest.raises(CorpusError, match=r"sounds without pictures.*query\.vectors"):
-        train(load_train_recipe("clipsep", (*TINY, *SHORT)), str(sounds), tmp_path / "run", progress=False)
+        train(load_train_recipe("clipsep", (*TINY, *SHORT)), str(sounds_alone), tmp_path / "run", progress=False)
     with pytest.raises(RecipeError, match=r"come from a table: --set query\.vectors"):
         load_train_recipe("clipsep_text", ("query.kind=vectors",))
 
