@@ -18,6 +18,18 @@ ASKED_BY_PICTURES = ("clipsep", "clipsep_nit", "clipsep_text", "clipsep_hybrid",
 SYSTEMS = (*ASKED_IN_WORDS, "sop", "sop_frames", "sop_original", "pit")
 GENERATORS = ("clipsonic_iq", "clipsonic_iq_modern", "clip_tta", "clap_tta")
 VOCODERS = ("bigvgan",)
+FROM_MIXTURES = ("bimodal_weak", "bimodal_semi", "bimodal_supervised", "bimodal_mixsep", "mixit", "mixit_ranked")
+# An eighth of a second of sound, in few linear frequencies, and a few labels of which two may be the same.
+TINY_PARTS = (
+    "model.front_end={n_fft: 126, hop: 63, window_samples: 2015, frames: 32}",
+    "model.unet={levels: 3, width: 8, max_multiplier: 2}",
+    "model.channels=4",
+    "data={window_seconds: null, different_labels: false}",
+    "query.clap.tokens=8",
+    "schedule.kind=linear",
+    "validation={every_steps: 2}",
+    "precision=float32",
+)
 # Half a second of sound as 16 bands and 16 frames.
 TINY_GENERATOR = (
     "model.mel={n_fft: 2048, hop: 512, bands: 16}",
@@ -62,7 +74,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory, encoder_fingerprint: dict,
     from vidaudio.encoders.spec import EncoderSpec
 
     folder = tmp_path_factory.mktemp("corpora")
-    clips = {"train": 6, "val": 3, "test": 3}
+    clips = {"train": 12, "val": 3, "test": 3}
     resnet = load_encoder(EncoderSpec("resnet18-dilated-64", str(resnet_weights), "float32", 4)).fingerprint
     return {
         "clip": make_packed(folder / "clip", encoder_fingerprint, clips_per_split=clips, picture_size=32),
@@ -79,6 +91,10 @@ def recipes(tiny_bert: Path, tiny_clap: Path, resnet_weights: Path) -> dict[str,
     further = {"bertsep": (f"query.bert.model={tiny_bert}",), "sop_frames": frozen, "sop_original": as_here}
     tiny = dict.fromkeys(GENERATORS, TINY_GENERATOR) | dict.fromkeys(VOCODERS, TINY_VOCODER)
     tiny["clap_tta"] = (*TINY_GENERATOR, f"query.clap.model={tiny_clap}")
+    for name in FROM_MIXTURES:
+        network = "null" if name.startswith("mixit") else "{levels: 1, heads: 2, mlp_ratio: 1}"
+        share = ("data.single_share=0.4",) if name == "bimodal_semi" else ()
+        tiny[name] = (*TINY_PARTS, f"query.clap.model={tiny_clap}", f"model.condition={network}", *share)
     return {
         name: load_train_recipe("sop" if name == "sop_frames" else name, (*TINY, *SHORT, *further.get(name, ())))
         for name in SYSTEMS

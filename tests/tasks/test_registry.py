@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from tests.tasks.conftest import GENERATORS, SYSTEMS, VOCODERS
+from tests.tasks.conftest import FROM_MIXTURES, GENERATORS, SYSTEMS, VOCODERS
 from vidaudio.config.recipes import find_recipe, load_values, recipe_names
 from vidaudio.tasks.registry import TASKS, task_type, train
 from vidaudio.training.base import TrainingTask
@@ -27,11 +27,12 @@ def test_the_registry_names_every_system_of_every_family_and_of_the_recipes():
         assert set(get_args(family.recipe_type.model_fields["system"].annotation)) == listed
     assert {load_values(name, "train").get("system", "clipsep") for name in recipe_names("train")} <= set(TASKS)
     # The trainings below leave none out.
-    assert {system.removesuffix("_frames") for system in (*SYSTEMS, *GENERATORS, *VOCODERS)} | {"custom"} == set(TASKS)
+    trained = {system.removesuffix("_frames") for system in (*SYSTEMS, *GENERATORS, *VOCODERS, *FROM_MIXTURES)}
+    assert trained | {"custom"} == set(TASKS)
     assert yaml.safe_load(find_recipe("clipsep", "train").read_text())["system"] == "clipsep"
 
 
-@pytest.mark.parametrize("name", [*SYSTEMS, *GENERATORS, *VOCODERS])
+@pytest.mark.parametrize("name", [*SYSTEMS, *GENERATORS, *VOCODERS, *FROM_MIXTURES])
 def test_a_system_trains_and_goes_on_to_the_last_bit(name: str, corpora: dict, recipes: dict, tmp_path: Path):
     data = str(corpora["resnet" if name == "sop" else "clip"])
 
