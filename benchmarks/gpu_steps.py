@@ -42,7 +42,12 @@ from vidaudio.tasks.registry import load_train_recipe
 from vidaudio.tasks.separation.recipe import SeparationRecipe
 
 # Each has a recipe of its name in train/, at the paper's sizes.
-SEPARATORS = tuple(name for name in get_args(SeparationRecipe.model_fields["system"].annotation) if name != "custom")
+# What learns from mixtures has a bench of its own, `bimodal_cost`.
+SEPARATORS = tuple(
+    name
+    for name in get_args(SeparationRecipe.model_fields["system"].annotation)
+    if name != "custom" and not name.startswith(("bimodal", "mixit"))
+)
 # The others have its network.
 GENERATORS = ("clipsonic_iq",)
 SYSTEMS = (*SEPARATORS, *GENERATORS)

@@ -32,7 +32,6 @@ def wanted(*systems: str, again: bool = False) -> argparse.Namespace:
 def test_every_separator_but_the_demos_is_measured_as_it_stands():
     systems = {name: load_values(name, "train").get("system", name) for name in recipe_names("train")}
     separators = {name for name, system in systems.items() if "separation" in TASKS[system]}
-    # What learns from mixtures has a bench of its own, benchmarks.bimodal_cost.
     from_mixtures = {name for name, system in systems.items() if system.startswith(("bimodal", "mixit"))}
     assert set(SEPARATORS) == separators - {"demo"} - from_mixtures
     for system in SEPARATORS:
