@@ -98,6 +98,12 @@ NAMES: Mapping[str, str] = {
     "bertsep": "BERTSep",
     "sop": "SOP (frozen ResNet)",
     "pit": "PIT",
+    **dict.fromkeys(("bimodal_weak", "bimodal_semi", "bimodal_supervised", "bimodal_mixsep"), "BiModal"),
+    **dict.fromkeys(("mixit", "mixit_ranked"), "MixIT"),
+    "clipsonic_iq": "CLIPSonic-IQ",
+    "clipsonic_iq_modern": "CLIPSonic-IQ, modern",
+    "clip_tta": "CLIP-TTA",
+    "clap_tta": "CLAP-TTA",
 }
 # Of the steps, at the end of which validation is looked at for whether it still improves.
 LAST_PART = 0.2
@@ -271,8 +277,8 @@ def _apart(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _published(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The paper's figures for a protocol, where it has some: for context, on other data and another budget."""
-    name = rows[0]["results"]["protocol"]
-    if name.startswith("split "):
+    name = rows[0]["results"].get("protocol")
+    if name is None or name.startswith("split "):
         return []
     published = load_protocol(name).published
     if published is None:
@@ -293,7 +299,8 @@ def _made(rows: Iterable[Mapping[str, Any]]) -> str:
 def _flatness(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return how much validation still changed at the end of the runs whose curve is known; empty where none is."""
     changes = []
-    for row in rows:
+    # A generator's curve is that of its loss.
+    for row in [row for row in rows if "rows" not in row["results"]]:
         curve = {int(step): gain for step, gain in row["results"].get("validation_curve", {}).items()}
         earlier = [step for step in curve if step <= (1 - LAST_PART) * row["settings"]["steps"]]
         if earlier:

@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks import common, cost, tables
 from benchmarks.build import shares
+from benchmarks.tables import PAGE
+from benchmarks.training_tables import training_markdown, training_results
 
 EXTRACTION = {"bare loop": [4.0, 5.0, 3.0], "stage": [3.6, 4.6, 2.8], "stage, fast": [5.0, 6.0, 4.0]}
 
@@ -81,3 +83,8 @@ def test_shares_of_a_build_are_all_of_it():
         "between tasks": 2.0,
     }
     assert sum(row["share"] for row in rows) == pytest.approx(1)
+
+
+def test_the_page_of_results_is_made_of_the_committed_ones():
+    page = Path(__file__).resolve().parents[2] / "docs" / "results.md"
+    assert page.read_text() == PAGE + training_markdown(training_results()) + "\n"
