@@ -34,7 +34,7 @@ from vidaudio.tasks.separation.module import TRAIN, VALIDATION, SeparationModule
 from vidaudio.tasks.separation.prompt_table import PromptQueries, PromptTable
 from vidaudio.tasks.separation.query_factory import attach_ranker
 from vidaudio.tasks.separation.recipe import SeparationRecipe
-from vidaudio.training.distributed import all_gather_rows, is_distributed
+from vidaudio.training.distributed import all_gather_object, all_gather_rows, is_distributed
 from vidaudio.training.step_numbers import means_over_ranks
 
 _log = logging.getLogger(__name__)
@@ -123,8 +123,7 @@ class PartsModule(SeparationModule):
             counted = len(usable)
             # If no mixture is left, the first is computed with weight 0: other ranks wait for this one's all-reduce.
             usable = usable if counted else torch.zeros(1, dtype=torch.long)
-            first = next(table for table in found if table is not None) if counted else self._any_prompts()
-            prompts = [found[row] or first for row in usable.tolist()]
+            prompts = [found[row] or self._any_prompts() for row in usable.tolist()]
         rows = usable.to(audio.device)
         singles = None if is_single is None else is_single[rows]
         scale = objective.target_scale
@@ -266,8 +265,6 @@ class PartsModule(SeparationModule):
         """Return numbers of the prompts of all ranks that are equal where the prompts are."""
         if not (self.recipe.objective.gather_negatives and is_distributed()):
             return names
-        from vidaudio.training.distributed import all_gather_object
-
         mine = [word for word, used in zip(words, own.flatten().tolist(), strict=True) if used]
         every = [word for rank in all_gather_object(mine) for word in rank]
         return self._numbers_of(every, names.device)
