@@ -143,7 +143,7 @@ def test_encoders_that_do_not_fit_a_separator_are_refused_with_both_names(
         ("clap_tta", ("query.gap.ask=ridge",), "there is no gap to close"),
         ("clip_tta", ("query.kind=clap",), "query.kind must be 'corpus' or 'vectors', not 'clap'"),
         ("clip_tta", ("query.train=sound", "query.validation=sound"), "CLAP vectors"),
-        ("clipsep", ("query.kind=clap",), "conditions of a generator: system: clap_tta"),
+        ("clipsep", ("query.kind=clap",), "queries of kind clap are made of text alone"),
         ("clipsep", ("query.train=sound",), "made of image or text alone"),
     ],
 )

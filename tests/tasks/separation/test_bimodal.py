@@ -227,6 +227,7 @@ def test_another_ear_is_heard_beside_and_a_wide_gap_is_said(
     ("system", "settings", "words"),
     [
         ("bimodal_weak", ("data.mixed=1",), "every part is a single source"),
+        ("bimodal_weak", ("query.train=sound",), "made of text alone"),
         ("bimodal_weak", ("objective.contrast=0", "objective.consistency=0"), "must be above 0"),
         ("bimodal_mixsep", ("objective.contrast=0.5",), "objective.contrast and objective.consistency must be 0"),
         ("bimodal_weak", ("data.single_share=0.1",), "data.single_share must be 0"),

@@ -48,7 +48,8 @@ def check_system(recipe: SeparationRecipe, where: str) -> None:
         RecipeError: When a part does not fit; the message names the part.
     """
     query = recipe.query
-    able = modalities(query)
+    # A separator is asked by pictures or words; CLAP's vectors of sound are conditions of generators.
+    able = modalities(query) - {"sound"}
     asked = {"image", "text"} if query.train == "alternate" else {query.train}
     if able and not asked | {query.validation} <= able:
         raise RecipeError(
