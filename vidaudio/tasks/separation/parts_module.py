@@ -73,7 +73,7 @@ class PartsModule(SeparationModule):
     ) -> None:
         super().__init__(model, recipe, train_stream, validation_stream, maker)
         self._tables = dict(prompts)
-        self._joint, self._ear = joint, ear
+        self._joint = joint
         self._encoders = {
             name: encoder for name, encoder in (("similarity", joint), ("other_ear", ear)) if encoder is not None
         }

@@ -37,10 +37,8 @@ class PromptTable:
         self, indexes: Sequence[TrainingIndex], source_template: str, mixture_template: str, *, natural: bool
     ) -> None:
         self._first = [0, *accumulate(len(index) for index in indexes)]
-        self._labels = [row or [] for index in indexes for row in index.table["labels"].to_pylist()]
-        self._captions: list[list[str]] = [[]] * len(self._labels)
-        if natural:
-            self._captions = [row or [] for index in indexes for row in index.table["captions"].to_pylist()]
+        self._labels = _texts(indexes, "labels")
+        self._captions = _texts(indexes, "captions") if natural else [[]] * len(self._labels)
         self._templates = PromptTemplates(source_template, mixture_template)
         self._natural = natural
         self.missing = sum(not self._has_words(row) for row in range(len(self._labels)))
@@ -69,6 +67,12 @@ class PromptTable:
         if self._captions[place]:
             return prompts_of_caption(self._captions[place][0], count)
         return prompts_of_labels(self._labels[place], count, self._templates)
+
+
+def _texts(indexes: Sequence[TrainingIndex], column: str) -> list[list[str]]:
+    """Return the texts of each clip that have a letter or a digit: of others no prompt can be made."""
+    rows = (row or [] for index in indexes for row in index.table[column].to_pylist())
+    return [[text for text in row if any(map(str.isalnum, text))] for row in rows]
 
 
 class PromptQueries:
