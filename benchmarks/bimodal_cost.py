@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import compared, median_ratio, print_compared, side_by_side, write_result
+from benchmarks.common import compared, median_ratio, print_compared, side_by_side, use_device, write_result
 from benchmarks.demo_clap import write_untrained
 from benchmarks.loader import write_corpus
 from benchmarks.recipe_parts import parts_of
@@ -222,11 +221,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if min(chosen.steps, chosen.rounds) < 1 or min(chosen.mixed) < 2:
         parser.error("--steps and --rounds must be 1 or more, and K 2 or more")
-    if chosen.device == "cpu":
-        # The trainer takes a GPU where it sees one.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif not torch.cuda.is_available():
-        raise SystemExit("there is no CUDA device that PyTorch can use; leave out --device cuda")
+    use_device(chosen.device)
     if chosen.quick:
         chosen.rounds = chosen.steps = 1
     try:

@@ -162,3 +162,21 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def use_device(device: str, refusal: str = "leave out --device cuda") -> None:
+    """Hide GPUs where the processor is measured, since the trainer takes one where it sees one.
+
+    Args:
+        device: `cpu` or `cuda`.
+        refusal: What to do without a GPU, for the message.
+
+    Raises:
+        SystemExit: When there is no CUDA device, and one is wanted.
+    """
+    import torch
+
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    elif not torch.cuda.is_available():
+        raise SystemExit(f"there is no CUDA device that PyTorch can use; {refusal}")

@@ -13,7 +13,6 @@ Weights are random: only speed counts. Three comparisons, each in turn within on
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.common import compared, print_compared, side_by_side, write_result
+from benchmarks.common import compared, print_compared, side_by_side, use_device, write_result
 from benchmarks.gpu_steps import QUICK_GENERATOR
 from benchmarks.loader import DIMENSIONS, write_corpus
 from benchmarks.step_rates import Clock, RecipeSteps
@@ -221,11 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if min(chosen.together, chosen.rounds) < 1:
         parser.error("--together and --rounds must be 1 or more")
-    if chosen.device == "cpu":
-        # The trainer takes a GPU where it sees one.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif not torch.cuda.is_available():
-        raise SystemExit("there is no CUDA device that PyTorch can use; leave out --device cuda")
+    use_device(chosen.device)
     if chosen.quick:
         chosen.together, chosen.rounds = min(chosen.together, QUICK_TOGETHER), 1
     try:

@@ -124,10 +124,12 @@ class PartsModule(SeparationModule):
             # If no mixture is left, the first is computed with weight 0: other ranks wait for this one's all-reduce.
             usable = usable if counted else torch.zeros(1, dtype=torch.long)
             prompts = [found[row] or self._any_prompts() for row in usable.tolist()]
-        rows = usable.to(audio.device)
-        singles = None if is_single is None else is_single[rows]
+        singles = is_single
+        if len(usable) < mixtures:
+            rows = usable.to(audio.device)
+            audio, gains, singles = audio[rows], gains[rows], None if is_single is None else is_single[rows]
         scale = objective.target_scale
-        example = make_parts(self.model.front_end, audio[rows], gains[rows], is_single=singles, target_scale=scale)
+        example = make_parts(self.model.front_end, audio, gains, is_single=singles, target_scale=scale)
         if objective.kind == "mixit":
             estimates = self.model.soft_masks(example.spectrum) * example.magnitude[:, None]
             weights = pixel_weights(example.magnitude, self.recipe.loss.pixel_weight)
