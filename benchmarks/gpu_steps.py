@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-import os
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -29,7 +28,7 @@ from typing import Any, get_args
 
 import torch
 
-from benchmarks.common import commit, machine
+from benchmarks.common import commit, machine, use_device
 from benchmarks.gpu_steps_file import StepsFile, Variant
 from benchmarks.loader import write_corpus
 from benchmarks.loader_waiting import CLIPS, GPU_STEPS, free_rate, waits
@@ -202,14 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
         "--output", type=Path, metavar="FILE", help=f"{GPU_STEPS.name} beside this; with --quick or on a processor none"
     )
     chosen = parser.parse_args(arguments)
-    if chosen.device == "cpu":
-        # The trainer takes a GPU where it sees one.
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    elif not torch.cuda.is_available():
-        raise SystemExit(
-            "there is no CUDA device that PyTorch can use, and on others nothing is to be measured here; to see it "
-            "work: --device cpu --quick"
-        )
+    use_device(chosen.device, "on others nothing is to be measured here; to see it work: --device cpu --quick")
     only_tried = chosen.quick or chosen.device == "cpu"
     here = machine()
     device = torch.cuda.get_device_name() if chosen.device == "cuda" else "no GPU"
