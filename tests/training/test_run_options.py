@@ -254,6 +254,7 @@ def test_every_option_of_the_stream_can_be_set_in_the_recipe(packed: Path):
 
     blocks = SeparationRecipe.model_fields["data"].annotation.model_fields
     elsewhere = {"split", "seed", "shuffle", "shape", "frames", "sample_rate"}
+    elsewhere.add("sources_between")  # Two streams share the corpus by it: data.single_share says where.
     assert {field.name for field in fields(StreamConfig)} - elsewhere <= set(blocks)
     stream, _ = streams(_recipe("data={partners: distant, distant_candidates: 3, block_shards: 2}"), str(packed))
     assert (stream.config.partners, stream.config.distant_candidates, stream.config.block_shards) == ("distant", 3, 2)
