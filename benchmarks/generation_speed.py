@@ -35,7 +35,7 @@ from vidaudio.tasks.vocoder.checkpoint import VocoderCheckpoint
 from vidaudio.tasks.vocoder.recipe import VocoderRecipe
 
 # Samplers of a diffusion model and their steps; a flow has its own.
-DIFFUSION = (("dpm-solver++", 25), ("dpm-solver++", 50), ("ddim", 50), ("ancestral", 250))
+DIFFUSION = (("sde-dpm-solver++", 25), ("dpm-solver++", 25), ("dpm-solver++", 50), ("ddim", 50), ("ancestral", 250))
 FLOW = (("euler", 25),)
 READY, FED, VOCODER, GRIFFIN_LIM = "ready batch", "loader", "vocoder", "Griffin-Lim"
 CLOCK, CLIPS, ROUNDS = Clock(warm_up=3, steps=20, windows=1), 128, 2

@@ -20,6 +20,7 @@ MEAN = 0.3
 SHAPE = (64, 128)
 EXAMPLES = 4
 SAMPLERS = (
+    *(("sde-dpm-solver++", spacing) for spacing in ("log_snr", "trailing", "even")),
     *(("dpm-solver++", spacing) for spacing in ("log_snr", "trailing", "even")),
     *(("ddim", spacing) for spacing in ("log_snr", "trailing", "even")),
     ("ancestral", "even"),

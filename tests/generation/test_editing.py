@@ -30,10 +30,11 @@ CASES = [
     (Diffusion(DiffusionConfig(steps=400)), "ancestral"),
     (Diffusion(DiffusionConfig(steps=400)), "ddim"),
     (Diffusion(DiffusionConfig(steps=400)), "dpm-solver++"),
+    (Diffusion(DiffusionConfig(steps=400)), "sde-dpm-solver++"),
     (Diffusion(MODERN), "dpm-solver++"),
     (Flow(), "euler"),
 ]
-IDS = ["ancestral", "ddim", "dpm-solver++", "modern", "flow"]
+IDS = ["ancestral", "ddim", "dpm-solver++", "stochastic", "modern", "flow"]
 
 
 def predictor(process: Diffusion | Flow, examples: int = 1):

@@ -27,7 +27,7 @@ def network(conditions: torch.Tensor, outputs: int = 2):
     return lambda noisy, times: found(noisy, times)[:, :outputs]
 
 
-@pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm-solver++", "euler"])
+@pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++", "euler"])
 def test_one_window_equals_the_plain_sampler(name):
     process = Flow() if name == "euler" else Diffusion(DiffusionConfig(steps=100))
     predict = network(torch.ones(1, 6), 1 if name == "euler" else 2)

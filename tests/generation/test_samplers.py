@@ -79,6 +79,10 @@ def gaussian_network(process: Diffusion | Flow, mean: float | torch.Tensor, devi
         (Diffusion(DiffusionConfig(steps=400)), "dpm-solver++", "even", 0),
         (Diffusion(DiffusionConfig(steps=400)), "dpm-solver++", "log_snr", 0),
         (Diffusion(MODERN), "dpm-solver++", "log_snr", 0),
+        (Diffusion(DiffusionConfig(steps=400)), "sde-dpm-solver++", "even", 0),
+        (Diffusion(DiffusionConfig(steps=400)), None, "log_snr", 0),
+        (Diffusion(MODERN), None, "log_snr", 0),
+        (Diffusion(MODERN), None, "trailing", 0),
         (Diffusion(MODERN), "ddim", "trailing", 0),
         (Diffusion(MODERN), "dpm-solver++", "trailing", 0),
         (Flow(), None, "even", 0),
@@ -101,6 +105,8 @@ def test_given_the_true_noise_the_true_mel_comes_back(process, name, spacing, et
         ("ddim", 100, None, 0.95, 1.01),
         ("dpm-solver++", 25, None, 0.97, 1.02),
         ("dpm-solver++", 50, None, 0.97, 1.02),
+        ("sde-dpm-solver++", 25, None, 0.97, 1.05),
+        ("sde-dpm-solver++", 100, None, 0.97, 1.02),
         # Even steps in time leave too much to the last one: the reason why they are not the default.
         ("ddim", 100, "even", 0.7, 0.94),
         ("dpm-solver++", 25, "trailing", 0.3, 0.85),
@@ -114,12 +120,14 @@ def test_samples_have_the_spread_that_was_learned(name, steps, spacing, least, m
     assert least < float(found.std()) / deviation < most
 
 
+@pytest.mark.parametrize("is_stochastic", [False, True])
 @pytest.mark.parametrize("steps", [15, 40])
-def test_dpm_solver_equals_diffusers(steps):
+def test_dpm_solver_equals_diffusers(steps, is_stochastic):
     process, denoiser = Diffusion(), random_denoiser()
     scheduler = pytest.importorskip("diffusers").DPMSolverMultistepScheduler(
         num_train_timesteps=4000,
         beta_schedule="squaredcos_cap_v2",
+        algorithm_type="sde-dpmsolver++" if is_stochastic else "dpmsolver++",
         thresholding=True,
         dynamic_thresholding_ratio=1.0,
         lambda_min_clipped=-5.1,
@@ -127,16 +135,21 @@ def test_dpm_solver_equals_diffusers(steps):
     scheduler.set_timesteps(steps)
     condition = torch.randn(2, 6)
     predict = guided(denoiser, condition, Guidance(1.5))
-    theirs = ExampleNoise([1, 2])((1, *SHAPE))
+    noise = ExampleNoise([1, 2])
+    theirs = noise((1, *SHAPE))
     with torch.inference_mode():
         for time in scheduler.timesteps:
             prediction, _ = predict(theirs, torch.full((2,), float(time) / 4)).chunk(2, 1)
-            theirs = scheduler.step(prediction, time, theirs, return_dict=False)[0]
+            fresh = noise((1, *SHAPE)) if is_stochastic and time != scheduler.timesteps[-1] else None
+            theirs = scheduler.step(prediction, time, theirs, variance_noise=fresh, return_dict=False)[0]
         shares = process.signal[scheduler.timesteps].sqrt(), (1 - process.signal[scheduler.timesteps]).sqrt()
         times = scheduler.timesteps / 4
         levels = [NoiseLevel(*map(float, values)) for values in zip(times, *shares, strict=True)]
         levels.append(MEL_ALONE)
-        *_, ours = Sampler(levels, _dpm_solver(process, predict, levels)).run(ExampleNoise([1, 2])((1, *SHAPE)))
+        noise = ExampleNoise([1, 2])
+        start = noise((1, *SHAPE))
+        step = _dpm_solver(process, predict, levels, noise if is_stochastic else None)
+        *_, ours = Sampler(levels, step).run(start)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3)
 
 
@@ -149,7 +162,7 @@ def test_an_example_does_not_depend_on_its_neighbours():
         with torch.inference_mode():
             return list(sample(process, predict, ExampleNoise(rows), SHAPE, SamplerConfig(name, 4)))
 
-    for name in ("ancestral", "ddim", "dpm-solver++"):
+    for name in ("ancestral", "ddim", "dpm-solver++", "sde-dpm-solver++"):
         together, alone = mels([0, 1, 2], name), [mels([row], name)[0] for row in range(3)]
         for ours, own in zip(together, alone, strict=True):
             torch.testing.assert_close(ours, own, rtol=0, atol=1e-4)

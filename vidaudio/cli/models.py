@@ -205,7 +205,8 @@ def generate(
     seconds: Annotated[float | None, typer.Option(help="Length; as in training by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of the sampler; the recipe's by default.")] = None,
     sampler: Annotated[
-        str | None, typer.Option(help="ancestral, ddim, dpm-solver++ or euler; the recipe's by default.")
+        str | None,
+        typer.Option(help="ancestral, ddim, dpm-solver++, sde-dpm-solver++ or euler; the recipe's by default."),
     ] = None,
     guidance: Annotated[float | None, typer.Option(help="How much the query counts: 1 is as in training.")] = None,
     vocoder: Annotated[

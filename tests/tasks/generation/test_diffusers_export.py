@@ -58,6 +58,7 @@ save_file({name: tensor.contiguous() for name, tensor in made.items()}, out)
 # System, and settings of its process.
 PROCESSES = {
     "noise": ("clipsonic_iq", ()),
+    "deterministic": ("clipsonic_iq", ("sampling.sampler=dpm-solver++",)),
     "velocity": ("clipsonic_iq_modern", ("average=null", "model.process.offset_noise=0.2")),
     "flow": ("clipsonic_iq_modern", ("average=null", "model.process.kind=flow", "sampling.sampler=null")),
 }
@@ -72,7 +73,9 @@ def opened(folder: Path, given: Path, out: Path, cache: Path, how: str) -> dict[
     return load_file(out)
 
 
-@pytest.mark.parametrize(("process", "how"), [("noise", "named"), ("velocity", "found"), ("flow", "found")])
+@pytest.mark.parametrize(
+    ("process", "how"), [("noise", "named"), ("deterministic", "found"), ("velocity", "found"), ("flow", "found")]
+)
 def test_diffusers_alone_makes_the_same_mels(process: str, how: str, packed: Path, tmp_path: Path):
     system, settings = PROCESSES[process]
     recipe = load_train_recipe(system, (*TINY_GENERATOR, "log.to=none", "schedule.steps=40", *settings))
@@ -102,7 +105,7 @@ def test_diffusers_alone_makes_the_same_mels(process: str, how: str, packed: Pat
     negative = ours.mels(
         given["vectors"],
         seeds,
-        sampler=SamplerConfig(steps=7),
+        sampler=SamplerConfig(recipe.sampling.sampler, steps=7),
         guidance=Guidance(2.5, rescale=0.5),
         negative=given["vectors"][0],
         frames=24,

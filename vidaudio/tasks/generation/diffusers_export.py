@@ -27,7 +27,7 @@ from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_gener
 CODE_FOLDER = Path(__file__).with_name("diffusers_folder")
 FACTS_FILE = "generator.json"
 # Samplers whose steps the exported schedulers make; of others, only the default number of steps fits.
-_EXPORTED_SAMPLERS = (None, "dpm-solver++", "euler")
+_EXPORTED_SAMPLERS = (None, "dpm-solver++", "sde-dpm-solver++", "euler")
 _DEFAULT_STEPS = 25
 
 
@@ -132,7 +132,7 @@ def _scheduler(loaded: GeneratorCheckpoint) -> Any:
         rescale_betas_zero_snr=process.zero_terminal_snr,
         prediction_type="v_prediction" if process.prediction == "velocity" else "epsilon",
         variance_type="learned_range" if process.learned_variance else None,
-        algorithm_type="dpmsolver++",
+        algorithm_type="dpmsolver++" if loaded.recipe.sampling.sampler == "dpm-solver++" else "sde-dpmsolver++",
         solver_order=2,
         solver_type="midpoint",
         lambda_min_clipped=LEAST_LOG_SNR,

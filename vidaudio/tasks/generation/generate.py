@@ -20,7 +20,7 @@ from vidaudio import __version__
 from vidaudio.errors import EncoderError, MediaError, QueryError, UsageError
 from vidaudio.files import atomic_write, name_for_c
 from vidaudio.generation import Guidance, SamplerConfig
-from vidaudio.generation.samplers import SamplerName
+from vidaudio.generation.samplers import SamplerName, sampler_name
 from vidaudio.media.audio_files import Sound, check_output, write_result
 from vidaudio.output_folder import output_folder
 from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
@@ -268,7 +268,7 @@ def _facts(
         "checkpoint_sha256": loaded.sha256,
         "steps_trained": loaded.step,
         **query.as_dict(),
-        "sampler": sampler.name or ("euler" if loaded.recipe.model.process.kind == "flow" else "dpm-solver++"),
+        "sampler": sampler_name(loaded.recipe.model.process.process(), sampler),
         "steps": sampler.steps,
         "guidance": guidance.scale,
         "guidance_interval": list(guidance.interval),

@@ -80,7 +80,9 @@ class DataBlock(BatchBlock):
 class SamplingBlock(RecipeModel):
     """How sounds are generated unless asked otherwise: validation samples, `vidaudio generate`, evaluation."""
 
-    sampler: SamplerName | None = Field(None, description="none: dpm-solver++ for diffusion, euler for flow matching")
+    sampler: SamplerName | None = Field(
+        None, description="none: sde-dpm-solver++ for diffusion, euler for flow matching"
+    )
     steps: int = Field(25, ge=1)
     spacing: Spacing | None = None
     eta: float = Field(0.0, ge=0, le=1)

@@ -117,8 +117,9 @@ class SoundPipeline(DiffusionPipeline):
         vectors = vectors.to(device)
         unwanted = None if negative is None else negative.to(device).expand_as(vectors)
         shape = (1, self.config.bands, frames or self.config.frames)
-        drawn = [self._noise(seed, shape) for seed in (range(len(vectors)) if seeds is None else seeds)]
-        noisy = torch.stack(drawn).to(device, self.unet.dtype)
+        chosen = range(len(vectors)) if seeds is None else seeds
+        generators = [torch.Generator().manual_seed(seed) for seed in chosen]
+        noisy = self._noise(generators, shape).to(device, self.unet.dtype)
         times, ends_in_noise = self._set_steps(steps, device)
         noisy = noisy * getattr(self.scheduler, "init_noise_sigma", 1.0)
         for number, (time, step) in enumerate(zip(self.progress_bar(times), self.scheduler.timesteps, strict=True)):
@@ -126,7 +127,10 @@ class SoundPipeline(DiffusionPipeline):
             if hasattr(self.scheduler, "scale_model_input"):
                 scaled = self.scheduler.scale_model_input(noisy, step)
             prediction = self.guided(scaled, time, vectors, unwanted, settings)
-            noisy = self.scheduler.step(prediction, step, noisy, return_dict=False)[0]
+            noise = {}
+            if "sde" in self.scheduler.config.get("algorithm_type", "") and number + 1 < len(times):
+                noise["variance_noise"] = self._noise(generators, shape).to(device)
+            noisy = self.scheduler.step(prediction, step, noisy, return_dict=False, **noise)[0]
             if number == 0 and ends_in_noise:
                 # The distance to noise alone is infinite, so the next step cannot extrapolate along it.
                 self.scheduler.lower_order_nums = 0
@@ -171,12 +175,12 @@ class SoundPipeline(DiffusionPipeline):
             moved = moved * (guidance.rescale * spread + 1 - guidance.rescale).reshape(-1, 1, 1, 1)
         return moved
 
-    def _noise(self, seed: int, shape: tuple[int, ...]) -> Tensor:
-        """Return the noise that a mel begins with."""
-        generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(shape, generator=generator)
+    def _noise(self, generators: Sequence[torch.Generator], shape: tuple[int, ...]) -> Tensor:
+        """Return the next noise of each mel, `[N, *shape]`, from a generator of its own."""
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         if self.config.offset_noise:
-            noise = noise + self.config.offset_noise * torch.randn((), generator=generator)
+            offsets = torch.stack([torch.randn((), generator=generator) for generator in generators])
+            noise = noise + self.config.offset_noise * offsets.reshape(-1, *[1] * len(shape))
         return noise
 
     def _set_steps(self, steps: int, device: torch.device) -> tuple[list[float], bool]:
