@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.generation import JUDGE, MODERN, PRETRAINED
 from vidaudio.markdown import markdown_table
 
-HEADS = ("sounds", "seeds", "right %", "KAD x100", "FD", "coverage", "density", "copying")
-SCORES = ("right", "kernel", "frechet", "coverage", "density", "copying")
-DIGITS = {"right": 1, "kernel": 2, "frechet": 1, "coverage": 2, "density": 2, "copying": 2}
+HEADS = ("sounds", "seeds", "right %", "KAD x100", "FD", "coverage", "density", "copying", "level dB")
+SCORES = ("right", "kernel", "frechet", "coverage", "density", "copying", "level_db")
+DIGITS = {"right": 1, "kernel": 2, "frechet": 1, "coverage": 2, "density": 2, "copying": 2, "level_db": 1}
 # Rows in their order: system, variant, name of the set, and what the table calls it.
 ROWS = (
     ("clipsonic_iq", "", "real", "real sounds (floor)"),
@@ -32,8 +32,8 @@ ROWS = (
 
 # The table of ESC-10's sounds.
 ESC_NAMES = {"real": "real sounds (floor)", "vocoded": "real sounds through mel and back (ceiling)"}
-ESC_SCORES = ("kernel", "frechet", "coverage", "copying")
-ESC_HEADS = ("sounds", "seeds", "YAMNet hears the class %", "KAD x100", "FD", "coverage", "copying")
+ESC_SCORES = ("kernel", "frechet", "coverage", "copying", "level_db")
+ESC_HEADS = ("sounds", "seeds", "YAMNet hears the class %", "KAD x100", "FD", "coverage", "copying", "level dB")
 # Lines of the table of ingredients: variant, name of the way to ask, and what the table calls it.
 INGREDIENTS = (
     ("velocity", "as trained", "velocity prediction, constant variance"),
@@ -144,7 +144,8 @@ def _row(
         return []
     cells = [shown, str(len(found))]
     for name in names:
-        scores = [row["scores"][judge].get(name) for row in found]
+        # The level belongs to the sounds, all else to the judge.
+        scores = [(row if name == "level_db" else row["scores"][judge]).get(name) for row in found]
         known = [score for score in scores if score is not None]
         if not known:
             cells.append("-")

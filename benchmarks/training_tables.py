@@ -58,7 +58,7 @@ TITLES: Mapping[str, tuple[str, str]] = {
     "generation": (
         "Generated sounds",
         "The same kinds of things, 1,200 training videos, 64 x 128 mels (4.1 s), a U-Net of 2.8 million numbers, 25 "
-        "steps of DPM-Solver++ with w = 1.5, Griffin-Lim. [What each is](generation.md). "
+        "steps of SDE-DPM-Solver++ with w = 1.5, Griffin-Lim. [What each is](generation.md). "
         "`python -m benchmarks.generation`",
     ),
     "modern_generation": (

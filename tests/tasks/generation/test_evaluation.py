@@ -19,7 +19,7 @@ from vidaudio.errors import EncoderError, PackError, UsageError
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
 from vidaudio.tasks.generation.evaluation.plan import EvalClip, plan_test
-from vidaudio.tasks.generation.evaluation.scores import Strata, Yardstick, score_set
+from vidaudio.tasks.generation.evaluation.scores import Strata, Yardstick, mean_level, score_set
 from vidaudio.tasks.generation.evaluation.sound_sets import ArraySet, SetWriter, open_folder
 from vidaudio.tasks.registry import load_train_recipe, train
 
@@ -86,6 +86,16 @@ def test_scores_tell_a_perfect_generator_from_others():
     theirs = EmbeddedSet("d", ("x", "y", "z"), tuple(np.zeros((3, 1, 5), np.float32)), np.full((3, 2), 0.5))
     assert score_set(theirs, against).divergence is None
     assert score_set(theirs, against).kernel is not None
+
+
+def test_a_level_is_that_of_the_sounds_over_that_of_real_ones():
+    rng = np.random.default_rng(0)
+    real = [0.1 * rng.normal(size=4000) * 10 ** (rng.normal() / 20) for _ in range(50)]
+    found = mean_level([sound / 2 for sound in real], real)
+    assert found.value == pytest.approx(-6.02, abs=0.01)
+    # Levels with a deviation of 1 dB on both sides.
+    assert found.half_width == pytest.approx(1.96 * (2 / 50) ** 0.5, rel=0.25)
+    assert mean_level([np.zeros(100)], [np.full(100, 0.1)]).value == pytest.approx(-80)
 
 
 def test_intervals_are_as_wide_as_scores_scatter():

@@ -31,7 +31,7 @@ from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_s
 from vidaudio.tasks.generation.evaluation.methods import IMAGE, Method, chosen_methods, paper_name
 from vidaudio.tasks.generation.evaluation.plan import EvalClip, EvalPlan, clips_of, plan_test
 from vidaudio.tasks.generation.evaluation.report import GenerationReport, ReportRow
-from vidaudio.tasks.generation.evaluation.scores import Yardstick, score_set
+from vidaudio.tasks.generation.evaluation.scores import Yardstick, mean_level, score_set
 from vidaudio.tasks.generation.evaluation.sound_sets import (
     ArraySet,
     FileSet,
@@ -387,7 +387,11 @@ def _scored(
         )
         for scores, (_, sounds) in zip(found, sets, strict=True):
             scores[model.name] = score_set(embedded(sounds), yardstick)
-    return [replace(row, scores=scores) for scores, (row, _) in zip(found, sets, strict=True)]
+    real = [test.sounds[clip.key].astype(np.float32) / 2**15 for clip in test.plan.queries]
+    levels = [mean_level((sounds.read(key, test.sample_rate) for key in sounds.keys), real) for _, sounds in sets]
+    return [
+        replace(row, scores=scores, level=level) for scores, level, (row, _) in zip(found, levels, sets, strict=True)
+    ]
 
 
 def _refuse_other_sounds(loaded: Sequence[GeneratorCheckpoint]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vidaudio.markdown import markdown_table
@@ -26,7 +26,8 @@ _HEADS = {
 _LEGEND = (
     "Scores of reference and sets at equal numbers, with the half width of a 95 % interval. FD, KAD and KL: lower is "
     "better; others: higher. Copying: distance to the nearest training sound over that of held-out real sounds; below "
-    "0.9, sounds are copied. Similarity: cosine of sound and words."
+    "0.9, sounds are copied. Similarity: cosine of sound and words. Level: over that of the real sounds "
+    "that were asked for, dB."
 )
 # CLIPSonic, table 1, as far as it can be read: VGGSound, guidance 1.5.
 _PUBLISHED = (
@@ -49,6 +50,7 @@ class ReportRow:
         trained_with, asked_by: Query in training and at test; empty for sounds that were not asked for.
         guidance: Scale of guidance; None for sounds that are not generated here.
         sounds: Folder of the sounds; None if there is none.
+        level: Mean level over that of the real sounds of the clips that were asked for, dB.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ReportRow:
     asked_by: str = ""
     guidance: float | None = None
     sounds: str | None = None
+    level: Score | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON values."""
@@ -69,6 +72,7 @@ class ReportRow:
             "trained_with": self.trained_with,
             "asked_by": self.asked_by,
             "guidance": self.guidance,
+            "level_db": None if self.level is None else asdict(self.level),
             "sounds": self.sounds,
         }
         kept = {name: value for name, value in facts.items() if value not in (None, "")}
@@ -128,12 +132,12 @@ class GenerationReport:
 
     def _table(self, model: str) -> list[str]:
         shown = [score for score in SCORES if any(getattr(row.scores[model], score) is not None for row in self.rows)]
-        heads = ["set", "sounds", *(_HEADS[score].format(model) for score in shown)]
+        heads = ["set", "sounds", *(_HEADS[score].format(model) for score in shown), "level dB"]
         rows = []
         for row in self.rows:
             scores = row.scores[model]
             cells = [figure(getattr(scores, name), percent=name == "right") for name in shown]
-            rows.append([row.name, scores.sounds, *cells])
+            rows.append([row.name, scores.sounds, *cells, figure(row.level)])
         return markdown_table(heads, rows)
 
     def _paper_table(self, published: bool) -> list[str]:
@@ -159,12 +163,12 @@ class GenerationReport:
         writer = csv.writer(sink, lineterminator="\n")
         writer.writerow(["set", "kind", "guidance", "model", "score", "value", "low", "high", "sounds"])
         for row in self.rows:
+            scale = "" if row.guidance is None else row.guidance
             for model, scores in row.scores.items():
-                for name in SCORES:
-                    score = getattr(scores, name)
+                told = {name: getattr(scores, name) for name in SCORES} | {"level_db": row.level}
+                for name, score in told.items():
                     if score is not None:
                         ends = [f"{value:.6g}" for value in (score.value, score.low, score.high)]
-                        scale = "" if row.guidance is None else row.guidance
                         writer.writerow([row.name, row.kind, scale, model, name, *ends, scores.sounds])
         return sink.getvalue()
 

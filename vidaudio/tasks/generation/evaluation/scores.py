@@ -7,6 +7,7 @@ label by label, as the test was halved: no set has more dogs by chance.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -33,6 +34,8 @@ RESAMPLES = 200
 FEW_RESAMPLES, MANY_DIMENSIONS = 30, 256
 SEED = 0
 LEAST_STRATUM = 5
+# Level of silence, dB.
+LEAST_LEVEL = -100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,24 @@ class Yardstick:
     labels: Mapping[str, str]
     classes: Sequence[str]
     words: Mapping[str, np.ndarray] | None = None
+
+
+def mean_level(sounds: Iterable[np.ndarray], real: Iterable[np.ndarray]) -> Score:
+    """Return how much louder sounds are than real ones, dB: the difference of the mean levels (RMS, by sound).
+
+    Args:
+        sounds: Sounds of a set, `[samples]` each; at least one.
+        real: Real sounds; at least one.
+    """
+    levels, others = (np.array([_level(sound) for sound in each]) for each in (sounds, real))
+    errors = [each.var(ddof=1) / len(each) if len(each) > 1 else 0.0 for each in (levels, others)]
+    value, half = float(levels.mean() - others.mean()), 1.96 * float(np.sqrt(sum(errors)))
+    return Score(value, value - half, value + half)
+
+
+def _level(sound: np.ndarray) -> float:
+    power = float(np.square(sound, dtype=np.float64).mean())
+    return max(LEAST_LEVEL, 10 * math.log10(power)) if power else LEAST_LEVEL
 
 
 def score_set(found: EmbeddedSet, yardstick: Yardstick) -> SetScores:
