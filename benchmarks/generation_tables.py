@@ -102,12 +102,14 @@ def modern_markdown(results: Sequence[Mapping[str, Any]]) -> str:
             and (row := _named(run, name)) is not None
         }
         if found:
-            changes = [100 * (_kernel(row) / _kernel(before[seed]) - 1) for seed, row in sorted(found.items())]
-            error = f" ± {statistics.stdev(changes) / len(changes) ** 0.5:.0f}" if len(changes) > 1 else ""
-            shown_change = f"{statistics.mean(changes):+.0f}{error} %"
+            changes = [_kernel(row) - _kernel(before[seed]) for seed, row in sorted(found.items())]
+            error = f" ± {statistics.stdev(changes) / len(changes) ** 0.5:.2f}" if len(changes) > 1 else ""
+            shown_change = f"{statistics.mean(changes):+.2f}{error}"
             rows.append([*_row(shown, [found[seed] for seed in sorted(found)]), shown_change])
-    about = "The last column: KAD against CLIPSonic-IQ of the same seed, mean ± standard error over the seeds."
-    return "\n".join([*markdown_table((*HEADS, "KAD against IQ"), rows), "", about])
+    about = (
+        "The last column: KAD x100 less that of CLIPSonic-IQ of the same seed, mean ± standard error over the seeds."
+    )
+    return "\n".join([*markdown_table((*HEADS, "KAD - IQ's"), rows), "", about])
 
 
 def esc_markdown(results: Sequence[Mapping[str, Any]]) -> str:

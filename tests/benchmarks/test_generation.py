@@ -10,7 +10,8 @@ from benchmarks.generation_tables import esc_markdown, generation_markdown, mode
 def row(name: str, right: float, *, guidance: float | None = None) -> dict[str, Any]:
     scores = {"right": {"value": right, "low": right - 0.02, "high": right + 0.02}}
     scores["kernel"] = {"value": 2 * right, "low": 0.0, "high": 4 * right}
-    return {"name": name, "guidance": guidance, "scores": {"judge": {"sounds": 8, **scores}}}
+    level = {"value": -1.0, "low": -1.5, "high": -0.5}
+    return {"name": name, "guidance": guidance, "level_db": level, "scores": {"judge": {"sounds": 8, **scores}}}
 
 
 def run(system: str, seed: int, rows: list[dict[str, Any]], variant: str = "", steps: int = 100) -> dict[str, Any]:
@@ -24,7 +25,7 @@ def test_rows_are_means_over_seeds_in_the_tables_order():
     runs[0]["results"]["sweep"] = [row("image w=1", 0.7, guidance=1.0), row("image w=2", 0.8, guidance=2.0)]
     runs.append(run("clipsonic_iq", 0, [row("image", 0.1)], "dropout"))
     lines = generation_markdown(runs).splitlines()
-    assert lines[2] == "| CLIPSonic-IQ | 2 | 92.0 ± 2.0 | 1.84 ± 0.04 | - | - | - | - |"
+    assert lines[2] == "| CLIPSonic-IQ | 2 | 92.0 ± 2.0 | 1.84 ± 0.04 | - | - | - | - | -1.0 ± 0.0 |"
     assert lines[3].startswith("| CLIPSonic-ZS: words as they are | 2 | 50.0 ± 0.0 |")
     # Of one seed, half of its interval.
     assert lines[4].startswith("| trained with dropout, pictures | 1 | 10.0 ± 2.0 | 0.20 ± 0.20 |")
@@ -46,9 +47,9 @@ def test_ingredients_are_compared_with_the_same_seed():
     lines = modern_markdown(runs).splitlines()
     assert lines[2].startswith("| CLIPSonic-IQ | 2 | 55.0 ± 5.0 |")
     assert lines[3].startswith("| the same, zero terminal SNR and trailing steps | 2 | 27.5 ± 2.5 |")
-    assert lines[3].endswith("| -50 ± 0 % |")
+    assert lines[3].endswith("| -0.55 ± 0.05 |")
     assert lines[4].startswith("| flow matching instead | 1 |")
-    assert lines[4].endswith("| +50 % |")
+    assert lines[4].endswith("| +0.50 |")
     assert len(lines) == 8
 
 
@@ -58,5 +59,5 @@ def test_sounds_of_esc_are_shown_with_yamnets_opinion():
         one["scores"]["yamnet"] = one["scores"].pop("judge")
         one["opinion"] = {"all": heard, "dog": heard}
     lines = esc_markdown([run("clip_tta", 0, rows)]).splitlines()
-    assert lines[2] == "| real sounds (floor) | 1 | 90 | 1.00 ± 1.00 | - | - | - |"
-    assert lines[3] == "| CLIP-TTA, w = 1.5 | 1 | 60 | 2.00 ± 2.00 | - | - | - |"
+    assert lines[2] == "| real sounds (floor) | 1 | 90 | 1.00 ± 1.00 | - | - | - | -1.0 ± 0.5 |"
+    assert lines[3] == "| CLIP-TTA, w = 1.5 | 1 | 60 | 2.00 ± 2.00 | - | - | - | -1.0 ± 0.5 |"
