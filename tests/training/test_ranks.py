@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
 from tests.packed import make_packed
 from tests.trained import TINY
+from tests.training.ranks import run_rank_jobs
 from vidaudio.stream.index import open_index
 
 # States every 3 steps; nothing is validated, and so no other state written, until
@@ -146,18 +143,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, packed: Path, encoder_fingerp
     job("in validation", in_parts, 2, **again, term_in_validation=True, term_ranks=[1])
     job("after validation", STOPPED, 2, **again)
     job("too many", (*STOPPED, "data.batch_size=2"), 3)
-    path = folder / "jobs.json"
-    path.write_text(json.dumps(list(jobs.values())))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.rank_program", str(path)],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return Runs(folder, packed, dict(zip(jobs, json.loads(done.stdout.splitlines()[-1]), strict=True)), done.stderr)
+    codes, said = run_rank_jobs(list(jobs.values()), folder)
+    return Runs(folder, packed, dict(zip(jobs, codes, strict=True)), said)
 
 
 def test_runs_ended_as_they_were_meant_to(runs: Runs):

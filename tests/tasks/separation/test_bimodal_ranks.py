@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
 from tests.packed import make_packed
 from tests.tasks.separation.test_bimodal import CONDITIONAL, LABELS, PLAIN, TINY
+from tests.training.ranks import run_rank_jobs
 from vidaudio.stream.index import NO_VECTORS
 from vidaudio.tasks.registry import load_train_recipe
 from vidaudio.tasks.separation.task import SeparationTask
@@ -106,18 +103,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_clap: Path) -> Runs:
             job(f"{name}, {ranks}", ranks, system, settings, norm="synchronise" if name == "synchronised" else "freeze")
     job("own negatives, 2", 2, "bimodal_weak", CONDITIONAL)
     job("own norms, 2", 2, *SAME["synchronised"], norm=None)
-    path = folder / "jobs.json"
-    path.write_text(json.dumps(jobs))
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.rank_program", str(path)],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[0] * each["ranks"] for each in jobs], done.stderr
+    codes, said = run_rank_jobs(jobs, folder)
+    assert codes == [[0] * each["ranks"] for each in jobs], said
     return Runs(folder, partly)
 
 
