@@ -2,8 +2,8 @@
 
     python -m benchmarks.generation --minutes 60
 
-Trains each system of `recipes/generation.yaml` on 1,200 videos, and lets it make the sounds of 200 others. A classifier
-that was trained on the world's real sounds judges: what is heard, and how far generated sounds are from 200 further
+Trains each system of `recipes/generation.yaml` on 1,200 videos, and lets it make the sounds of 128 others. A classifier
+that was trained on the world's real sounds judges: what is heard, and how far generated sounds are from 128 further
 real ones. CLIPSonic-PD asks through a prior that was fitted to another world's pairs, CLIPSonic-SD through one that was
 fitted to the corpus's own. `python -m benchmarks.tables generation` prints what is finished.
 """

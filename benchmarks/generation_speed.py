@@ -46,10 +46,7 @@ QUICK_VOCODER = (
     "model.mel={bands: 16}",
     "model.generator={channels: 32, rates: [32, 16], block_kernels: [3], block_dilations: [[1]]}",
 )
-AS_FLOW = (
-    "system=clipsonic_iq_modern", "model.process={kind: flow, learned_variance: false}",
-    "sampling.sampler=null",
-)  # fmt: skip
+AS_FLOW = ("system=clipsonic_iq_modern", "model.process={kind: flow, learned_variance: false}")
 
 
 def training_rates(recipe: GenerationRecipe, clock: Clock, clips: int, rounds: int) -> dict[str, list[float]]:

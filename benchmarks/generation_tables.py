@@ -36,8 +36,8 @@ ESC_SCORES = ("kernel", "frechet", "coverage", "copying", "level_db")
 ESC_HEADS = ("sounds", "seeds", "YAMNet hears the class %", "KAD x100", "FD", "coverage", "copying", "level dB")
 # Lines of the table of ingredients: variant, name of the way to ask, and what the table calls it.
 INGREDIENTS = (
-    ("velocity", "as trained", "velocity prediction, constant variance"),
-    ("", "as trained", "the same, zero terminal SNR and trailing steps"),
+    ("velocity", "as trained", "velocity prediction, constant variance, average after training"),
+    ("", "as trained", "the same, zero terminal SNR"),
     ("flow", "as trained", "flow matching instead"),
     ("", "w = 1", "zero terminal SNR, w = 1"),
     ("", "w = 2", "zero terminal SNR, w = 2"),
@@ -114,6 +114,8 @@ def modern_markdown(results: Sequence[Mapping[str, Any]]) -> str:
 
 def esc_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     """Return the table of ESC-10's sounds over all seeds."""
+    longest = max(result["settings"]["steps"] for result in results)
+    results = [result for result in results if result["settings"]["steps"] == longest]
     names = list(dict.fromkeys(row["name"] for run in results for row in run["results"]["rows"]))
     rows = []
     for name in names:
@@ -122,7 +124,8 @@ def esc_markdown(results: Sequence[Mapping[str, Any]]) -> str:
         shown = ESC_NAMES.get(name) or name.replace("text", "CLIP-TTA,").replace("w=", "w = ")
         cells = _row(shown, found, judge="yamnet", names=ESC_SCORES)
         rows.append([*cells[:2], f"{100 * heard:.0f}", *cells[2:]])
-    about = f"{results[0]['results']['clips']} sounds a row and seed; ± half of the 95 % interval of one seed."
+    clips = results[0]["results"]["clips"]
+    about = f"{clips} sounds a row and seed; ± standard error over the seeds, or half of the 95 % interval of one seed."
     return "\n".join([*markdown_table(ESC_HEADS, rows), "", about])
 
 

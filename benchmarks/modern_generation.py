@@ -2,9 +2,10 @@
 
     python -m benchmarks.modern_generation --minutes 60
 
-Networks, steps and data are those of `benchmarks.generation`, whose CLIPSonic-IQ all others are compared with. Three
-runs a seed: velocity prediction, the same with zero terminal SNR, and flow matching. What changes only the sampling or
-the averaged weights is measured on the second of them.
+Networks, steps, noise and data are those of `benchmarks.generation`, whose CLIPSonic-IQ all others are compared with;
+it has a moving average of its weights, all others one that is made after training. Three runs a seed: velocity
+prediction, the same with zero terminal SNR, and flow matching. What changes only the sampling or the averaged weights
+is measured on the second of them.
 """
 
 from __future__ import annotations

@@ -202,6 +202,7 @@ def test_what_does_not_fit_is_refused():
     for process, config, words in (
         (Flow(), SamplerConfig("ddim"), "flow matching"),
         (Diffusion(), SamplerConfig("euler"), "diffusion"),
+        (Diffusion(), SamplerConfig("sde-dpmsolver++"), r"no sampler 'sde-dpmsolver\+\+'; there are"),
         (Diffusion(), SamplerConfig(steps=4001), "between 1 and 4,000"),
         (Flow(), SamplerConfig(steps=0), "between 1"),
     ):

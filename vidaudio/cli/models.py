@@ -245,13 +245,11 @@ def generate(
 ) -> None:
     """Generate the sound that words, pictures or a video describe."""
     from vidaudio.errors import UsageError
-    from vidaudio.generation.samplers import SAMPLERS
+    from vidaudio.generation.samplers import parse_sampler
     from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery
     from vidaudio.tasks.generation.generate import generate as run_generation
     from vidaudio.tasks.generation.source import EditOptions, parse_span
 
-    if sampler is not None and sampler not in SAMPLERS:
-        raise UsageError(f"there is no sampler {sampler!r}; there are {', '.join(SAMPLERS)}")
     edit = None
     if source is not None:
         edit = EditOptions(source, strength, tuple(map(parse_span, inpaint or ())), repeats)
@@ -265,7 +263,7 @@ def generate(
             count=count,
             seed=seed,
             seconds=seconds,
-            sampler=sampler,
+            sampler=None if sampler is None else parse_sampler(sampler),
             steps=steps,
             guidance=guidance,
             guidance_interval=guidance_interval,

@@ -66,13 +66,15 @@ def zero_terminal(betas: Tensor) -> Tensor:
 def even_steps(steps: int, count: int) -> list[int]:
     """Return `count` of `steps` steps at even distances, the first and the last included (improved DDPM's respacing).
 
+    Of one step, the last is made: in improved DDPM's code it is the first, which takes noise for a mel.
+
     Raises:
         ValueError: When there are fewer steps than that.
     """
     if not 1 <= count <= steps:
         raise ValueError(f"{count} of {steps} diffusion steps: it must be between 1 and {steps}")
     if count == 1:
-        return [0]
+        return [steps - 1]
     distance = (steps - 1) / (count - 1)
     return [round(distance * number) for number in range(count)]
 

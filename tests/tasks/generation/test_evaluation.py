@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from tests.encoders.test_embedding_models import Levels, scripted
 from tests.packed import make_packed
 from tests.tasks.conftest import TINY_GENERATOR
 from vidaudio.encoders.embedding_models import Embedded, EmbeddingModel
-from vidaudio.errors import EncoderError, PackError, UsageError
+from vidaudio.errors import CheckpointError, EncoderError, GapError, PackError, QueryError, UsageError
+from vidaudio.report.modality_gap import gap
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
 from vidaudio.tasks.generation.evaluation.plan import EvalClip, plan_test
-from vidaudio.tasks.generation.evaluation.scores import Strata, Yardstick, mean_level, score_set
+from vidaudio.tasks.generation.evaluation.scores import Strata, Yardstick, relative_level, score_set, sound_level
 from vidaudio.tasks.generation.evaluation.sound_sets import ArraySet, SetWriter, open_folder
 from vidaudio.tasks.registry import load_train_recipe, train
 
@@ -90,12 +92,23 @@ def test_scores_tell_a_perfect_generator_from_others():
 
 def test_a_level_is_that_of_the_sounds_over_that_of_real_ones():
     rng = np.random.default_rng(0)
-    real = [0.1 * rng.normal(size=4000) * 10 ** (rng.normal() / 20) for _ in range(50)]
-    found = mean_level([sound / 2 for sound in real], real)
+    real = {f"k{number}": 0.1 * rng.normal(size=4000) * 10 ** (rng.normal() / 20) for number in range(50)}
+    levels = {key: sound_level(sound) for key, sound in real.items()}
+    halved = {key: sound_level(sound / 2) for key, sound in real.items()}
+    labels = dict.fromkeys(real, "dog")
+    found = relative_level(halved, levels, labels)
+    # Sounds of the same clips are compared one by one: all differ by as much.
     assert found.value == pytest.approx(-6.02, abs=0.01)
-    # Levels with a deviation of 1 dB on both sides.
-    assert found.half_width == pytest.approx(1.96 * (2 / 50) ** 0.5, rel=0.25)
-    assert mean_level([np.zeros(100)], [np.full(100, 0.1)]).value == pytest.approx(-80)
+    assert found.half_width == pytest.approx(0, abs=1e-6)
+    assert relative_level(levels, levels, labels).value == 0
+    # Two silent sounds hardly move it.
+    assert relative_level({**halved, "k0": sound_level(np.zeros(9)), "k1": -100.0}, levels, labels).value < -6
+    # Anyone's sounds under other names: medians of levels with a deviation of 1 dB.
+    theirs = relative_level({f"other {key}": level for key, level in halved.items()}, levels, labels)
+    assert theirs.value == pytest.approx(-6.02, abs=0.01)
+    assert theirs.half_width == pytest.approx(1.96 * 1.25 * (2 / 50) ** 0.5, rel=0.4)
+    assert sound_level(np.zeros(100)) == -100
+    assert sound_level(np.full(100, 0.1)) == pytest.approx(-20)
 
 
 def test_intervals_are_as_wide_as_scores_scatter():
@@ -269,7 +282,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_generated(material, tmp
     def never(*_: object, **__: object) -> None:
         raise AssertionError("something was generated")
 
-    monkeypatch.setattr("vidaudio.tasks.generation.sounds.SoundGenerator.mels", never)
+    for name in ("mels", "sound"):
+        monkeypatch.setattr(f"vidaudio.tasks.generation.sounds.SoundGenerator.{name}", never)
     for settings, error, words in (
         ({"embeddings": []}, UsageError, "name an embedding model"),
         ({"embeddings": ["a=no.pt"]}, EncoderError, "no file"),
@@ -277,12 +291,71 @@ def test_what_does_not_fit_is_refused_before_anything_is_generated(material, tmp
         ({"split": "train"}, UsageError, "--allow-leaks"),
         ({"methods": ["sound"]}, UsageError, "text\\+METHOD"),
         ({"checkpoints": []}, UsageError, "name a generator's run"),
+        ({"sampler": "sde-dpmsolver++"}, UsageError, "there is no sampler"),
+        ({"sampler": "euler"}, UsageError, "euler is for flow matching"),
+        ({"steps": 10_000}, UsageError, "between 1 and"),
+        ({"guidance_interval": (0.4, 2.0)}, UsageError, r"guidance between 0\.4 and 2"),
+        ({"methods": ["image", "text+retrieval"]}, GapError, "holds no fitted retrieval"),
+        ({"weaker": "nowhere"}, CheckpointError, "nowhere"),
     ):
         with pytest.raises(error, match=words):
             evaluate_generators(request(material, tmp_path / "out", **settings))
     judge = f"judge={material['judge']}"
     with pytest.raises(UsageError, match="named twice"):
         evaluate_generators(request(material, tmp_path / "out", embeddings=[judge, judge]))
+
+
+def test_clips_without_words_are_asked_by_pictures_alone(material, encoder_fingerprint, tmp_path):
+    counts = {"train": 12, "val": 6, "test": 24}
+    data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split=counts, labelled=False)
+    asked = request(material, tmp_path / "out", data=str(data), allow_leaks=True)
+    report = evaluate_generators(asked)
+    assert [row.name for row in report.rows] == ["real", "vocoded", "image"]
+    assert any("neither label nor caption" in note for note in report.notes)
+    with pytest.raises(QueryError, match="no labels and no captions to ask in words"):
+        evaluate_generators(replace(asked, methods=["image", "text"]))
+
+
+def test_sounds_of_what_has_changed_are_made_anew(material, encoder_fingerprint, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(material["run"], run)
+    gap(material["data"], fit=["mean_shift"], output=run / "gap")
+    asked = request(material, tmp_path / "out", checkpoints=[run], methods=["text+mean_shift"])
+
+    def sounds(name: str) -> np.ndarray:
+        paths = sorted((tmp_path / "out" / "sounds" / name).glob("*.wav"))
+        return np.stack([soundfile.read(path)[0] for path in paths])
+
+    evaluate_generators(asked)
+    before = sounds("text+mean_shift")
+    # The same method, fitted to another corpus.
+    kinds = {"labels": ("high", "middle", "low"), "clips_per_split": {"train": 9, "val": 3}}
+    other = make_packed(tmp_path / "other", encoder_fingerprint, **kinds)
+    shutil.rmtree(run / "gap")
+    gap(other, fit=["mean_shift"], output=run / "gap")
+    evaluate_generators(asked)
+    assert np.abs(sounds("text+mean_shift") - before).max() > 1e-4
+    # The same path, other sounds.
+    real = sounds("real")
+    data = tmp_path / "data"
+    for seconds in (4.0, 4.5):
+        shutil.rmtree(data, ignore_errors=True)
+        counts = {"train": 12, "val": 6, "test": 24}
+        make_packed(data, encoder_fingerprint, clips_per_split=counts, seconds=seconds)
+        evaluate_generators(replace(asked, data=str(data), methods=["image"]))
+    assert np.abs(sounds("real") - real).max() > 1e-3
+
+
+def test_a_system_that_is_trained_with_sounds_is_asked_in_words(material, tiny_clap, tmp_path):
+    run = tmp_path / "run"
+    settings = (*TINY_GENERATOR, f"query.clap.model={tiny_clap}", "query={train: sound, validation: sound}")
+    train(load_train_recipe("clap_tta", settings), str(material["data"]), run, progress=False)
+    report = evaluate_generators(request(material, tmp_path / "out", checkpoints=[run]))
+    assert [row.name for row in report.rows][2:] == ["text"]
+    with pytest.raises(UsageError, match="trained with sounds; ask it by text"):
+        evaluate_generators(request(material, tmp_path / "out", checkpoints=[run], methods=["image"]))
+    with pytest.raises(QueryError, match="no gap to close"):
+        evaluate_generators(request(material, tmp_path / "out", checkpoints=[run], methods=["text+mlp"]))
 
 
 def test_two_files_of_one_name_are_refused(tmp_path):

@@ -8,8 +8,9 @@ evaluation goes on.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from tqdm import tqdm
 from vidaudio.encoders.embedding_models import EmbeddingModel, open_embedding
 from vidaudio.errors import PackError, QueryError, UsageError
 from vidaudio.files import atomic_write
-from vidaudio.generation.samplers import SamplerName
+from vidaudio.generation.samplers import SamplerName, sampler_levels, sampler_name
 from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
 from vidaudio.tasks.generation.conditions import condition_encoder
@@ -31,7 +32,7 @@ from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_s
 from vidaudio.tasks.generation.evaluation.methods import IMAGE, Method, chosen_methods, paper_name
 from vidaudio.tasks.generation.evaluation.plan import EvalClip, EvalPlan, clips_of, plan_test
 from vidaudio.tasks.generation.evaluation.report import GenerationReport, ReportRow
-from vidaudio.tasks.generation.evaluation.scores import Yardstick, mean_level, score_set
+from vidaudio.tasks.generation.evaluation.scores import Yardstick, relative_level, score_set, sound_level
 from vidaudio.tasks.generation.evaluation.sound_sets import (
     ArraySet,
     FileSet,
@@ -40,9 +41,11 @@ from vidaudio.tasks.generation.evaluation.sound_sets import (
     folder_name,
     open_folder,
 )
+from vidaudio.tasks.generation.recipe import SamplingBlock
 from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.leaks import find_leaks, refuse_leaks
 from vidaudio.tasks.queries.gap import trained_gap
+from vidaudio.tasks.queries.query_gap import QueryGap
 from vidaudio.tasks.vocoder.checkpoint import load_vocoder
 from vidaudio.training.checkpoint import best_device
 
@@ -128,10 +131,11 @@ def evaluate_generators(request: GenerationRequest) -> GenerationReport:
     if not request.allow_leaks:
         for one, found in zip(loaded, leaks, strict=True):
             refuse_leaks(found, str(one.path))
+    asked = [_asked(request, test, one, ways) for one, ways in zip(loaded, methods, strict=True)]
     sets = [*_real_sets(request, test, loaded[0])]
-    for number, (one, ways) in enumerate(zip(loaded, methods, strict=True)):
-        prefix = "" if len(loaded) == 1 else f"{_run_name(one, number, loaded)} "
-        sets += _generated_sets(request, test, one, ways, prefix)
+    for number, each in enumerate(asked):
+        prefix = "" if len(asked) == 1 else f"{_run_name(each.loaded, number, loaded)} "
+        sets += _generated_sets(request, test, each, prefix)
     sets += [
         (ReportRow(name, "folder", {}, sounds=str(path)), open_folder(name, path))
         for name, path in request.folders.items()
@@ -178,13 +182,6 @@ class _Test:
         stream = ordered_windows(recipe, request.data, request.split, BLOCK)
         self.encoder = stream.encoder
         self.data = request.data
-        # What decides a clip's window, and its mel.
-        self.windows = {
-            "data": request.data,
-            "split": request.split,
-            "samples": recipe.samples,
-            "mel": recipe.model.mel.model_dump(mode="json"),
-        }
         (corpus,) = stream.corpora
         clips = clips_of(corpus.index)
         self.plan: EvalPlan = plan_test(clips, limit=request.clips, seed=request.seed)
@@ -205,6 +202,14 @@ class _Test:
         if unlabelled:
             self.notes.append(f"{unlabelled} clips have neither label nor caption, and are not asked for in words")
         self.training = self._training(request, loaded)
+        # What decides a clip's sound, and its mel.
+        self.windows = {
+            "data": request.data,
+            "split": request.split,
+            "sounds_sha256": _hash_of(self.sounds[clip.key] for clip in self.plan.queries),
+            "samples": recipe.samples,
+            "mel": recipe.model.mel.model_dump(mode="json"),
+        }
 
     def require_vectors_of(self, loaded: GeneratorCheckpoint) -> None:
         """Check that the clips have the vectors of pictures that a generator is asked by.
@@ -229,9 +234,60 @@ class _Test:
         except PackError as error:
             self.notes.append(f"copying is not measured: {error}")
             return None
-        every = -(-len(stream.corpora[0].index) // MOST_TRAINING)
+        clips = len(stream.corpora[0].index)
+        every = -(-clips // MOST_TRAINING)
         sounds = {str(row): sound for row, sound, _ in _windows(stream) if row % every == 0}
+        if every > 1:
+            self.notes.append(f"copies are looked for among {len(sounds):,} of {clips:,} training sounds")
         return ArraySet("training", sounds, self.sample_rate)
+
+
+def _hash_of(arrays: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A generator, and all that decides how it is asked.
+
+    Attributes:
+        loaded: The generator.
+        ways: Methods, each with what its queries go through.
+        sampling: Settings of sampling, but for the scale of guidance.
+        weaker: Copy to move away from; None for no condition.
+    """
+
+    loaded: GeneratorCheckpoint
+    ways: Sequence[tuple[Method, QueryGap]]
+    sampling: SamplingBlock
+    weaker: GeneratorCheckpoint | None
+
+
+def _asked(request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, methods: Sequence[Method]) -> _Asked:
+    """Prepare a generator, so that what cannot work is refused before anything is generated."""
+    given = {name: getattr(request, name) for name in ("sampler", "steps", "guidance_interval", "guidance_rescale")}
+    block = loaded.recipe.sampling
+    block = block.model_copy(update={name: value for name, value in given.items() if value is not None})
+    sampler_levels(loaded.recipe.model.process.process(), block.sampler_config())
+    for scale in request.guidance or (block.guidance,):
+        block.model_copy(update={"guidance": scale}).guidance_config()
+    if not any(clip.label for clip in test.plan.queries):
+        if request.methods is not None and any(method.asked_by != IMAGE for method in methods):
+            raise QueryError(f"the split {request.split} has no labels and no captions to ask in words")
+        methods = [method for method in methods if method.asked_by == IMAGE]
+        if not methods:
+            raise QueryError(
+                f"the split {request.split} has no labels and no captions, and {loaded.recipe.system} is asked in words"
+            )
+    return _Asked(
+        loaded,
+        [(method, trained_gap(loaded, method.gap or "none")) for method in methods],
+        block,
+        None if request.weaker is None else load_weaker(request.weaker, loaded),
+    )
 
 
 def _windows(stream: MixtureStream) -> Iterator[tuple[int, np.ndarray, Tensor | None]]:
@@ -267,13 +323,10 @@ def _real_sets(
 
 
 def _generated_sets(
-    request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, methods: Sequence[Method], prefix: str
+    request: GenerationRequest, test: _Test, asked: _Asked, prefix: str
 ) -> Iterator[tuple[ReportRow, FileSet]]:
     """Yield the sets of a generator: one for each method and scale of guidance."""
-    block = loaded.recipe.sampling
-    given = {name: getattr(request, name) for name in ("sampler", "steps", "guidance_interval", "guidance_rescale")}
-    block = block.model_copy(update={name: value for name, value in given.items() if value is not None})
-    weaker = None if request.weaker is None else load_weaker(request.weaker, loaded)
+    loaded, block, weaker = asked.loaded, asked.sampling, asked.weaker
     generator = SoundGenerator(
         loaded.model.to(best_device()),
         loaded.recipe,
@@ -282,9 +335,9 @@ def _generated_sets(
         block=BLOCK,
     )
     system, query = loaded.recipe.system, loaded.recipe.query
-    for method in methods:
+    for method, gap in asked.ways:
         clips = [clip for clip in test.plan.queries if method.asked_by == IMAGE or clip.label]
-        conditions: dict[str, Tensor] | None = None
+        conditions = _conditions(request, test, loaded, method, gap, clips)
         for scale in request.guidance or (block.guidance,):
             settings = block.model_copy(update={"guidance": scale})
             name = f"{prefix}{method.name}" + (f" w={scale:g}" if len(request.guidance) > 1 else "")
@@ -294,18 +347,18 @@ def _generated_sets(
                 **test.windows,
                 "seed": request.seed,
                 "method": method.name,
-                "sampling": settings.model_dump(mode="json"),
+                "conditions_sha256": _hash_of(conditions[clip.key].cpu().numpy() for clip in clips),
+                "sampling": settings.model_dump(mode="json")
+                | {"sampler": sampler_name(generator.process, settings.sampler_config())},
                 **({} if weaker is None else {"weaker_sha256": weaker.sha256}),
                 "vocoder": test.made_by_vocoder,
             }
             writer = SetWriter(folder, name, made_by, test.sample_rate)
             missing = set(writer.missing([clip.key for clip in clips]))
-            if missing and conditions is None:
-                conditions = _conditions(request, test, loaded, method, clips)
             blocks = [clips[first : first + BLOCK] for first in range(0, len(clips), BLOCK)]
             with tqdm(desc=name, total=len(clips), unit="sound", disable=not request.progress) as bar:
                 for group in blocks:
-                    if conditions is not None and any(clip.key in missing for clip in group):
+                    if any(clip.key in missing for clip in group):
                         _write_block(generator, writer, group, conditions, settings, request.seed)
                     bar.update(len(group))
             paper = paper_name(system, method.name)
@@ -333,18 +386,18 @@ def _write_block(
 
 
 def _conditions(
-    request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, method: Method, clips: Sequence[EvalClip]
+    request: GenerationRequest,
+    test: _Test,
+    loaded: GeneratorCheckpoint,
+    method: Method,
+    gap: QueryGap,
+    clips: Sequence[EvalClip],
 ) -> dict[str, Tensor]:
     """Return the vector that each clip is asked by, by its key."""
-    queries = condition_encoder(loaded.recipe, loaded.encoder, request.encoder_weights, trained=True)
-    if loaded.recipe.query.train == "text":
-        queries.gap = trained_gap(loaded)
-    else:
-        queries.gap = trained_gap(loaded, method.gap or "none")
     if method.asked_by == IMAGE:
-        return {clip.key: queries.gap.of_images(test.vectors[clip.key]) for clip in clips}
-    if not clips:
-        raise QueryError(f"the split {request.split} has no labels and no captions to ask in words")
+        return {clip.key: gap.of_images(test.vectors[clip.key]) for clip in clips}
+    queries = condition_encoder(loaded.recipe, loaded.encoder, request.encoder_weights, trained=True)
+    queries.gap = gap
     of_label = {label: queries.encode_text(label) for label in sorted({clip.label for clip in clips})}
     return {clip.key: of_label[clip.label] for clip in clips}
 
@@ -387,15 +440,16 @@ def _scored(
         )
         for scores, (_, sounds) in zip(found, sets, strict=True):
             scores[model.name] = score_set(embedded(sounds), yardstick)
-    real = [test.sounds[clip.key].astype(np.float32) / 2**15 for clip in test.plan.queries]
-    levels = [mean_level((sounds.read(key, test.sample_rate) for key in sounds.keys), real) for _, sounds in sets]
-    return [
-        replace(row, scores=scores, level=level) for scores, level, (row, _) in zip(found, levels, sets, strict=True)
-    ]
+    real = {clip.key: sound_level(test.sounds[clip.key].astype(np.float32) / 2**15) for clip in test.plan.queries}
+    rows = []
+    for scores, (row, sounds) in zip(found, sets, strict=True):
+        levels = {key: sound_level(sounds.read(key, test.sample_rate)) for key in sounds.keys}
+        rows.append(replace(row, scores=scores, level=relative_level(levels, real, labels)))
+    return rows
 
 
 def _refuse_other_sounds(loaded: Sequence[GeneratorCheckpoint]) -> None:
-    """Refuse generators of different mels or lengths: their sounds have no common reference.
+    """Refuse generators of different mels, lengths or windows: their sounds have no common reference.
 
     Raises:
         UsageError: When they differ; names both.
@@ -407,6 +461,15 @@ def _refuse_other_sounds(loaded: Sequence[GeneratorCheckpoint]) -> None:
         if (one.recipe.model.mel, one.recipe.samples) != (first.recipe.model.mel, first.recipe.samples):
             raise UsageError(
                 f"{one.path} and {first.path} generate sounds of another mel or length; evaluate them apart"
+            )
+    asked_by_images = [one for one in loaded if one.recipe.query.train == IMAGE]
+    for one in asked_by_images[1:]:
+        first = asked_by_images[0]
+        blocks = [(each.recipe.data.window_frames, each.recipe.data.frame_spacing_seconds) for each in (one, first)]
+        if blocks[0] != blocks[1]:
+            raise UsageError(
+                f"{one.path} and {first.path} are asked by other pictures of a window (data.window_frames, "
+                "data.frame_spacing_seconds); evaluate them apart"
             )
 
 

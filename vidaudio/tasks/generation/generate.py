@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
 import torch
 from PIL import Image
@@ -250,7 +251,10 @@ def generate(
             else:
                 sound = Sound(made[None, : None if windows is None else windows.samples], rate, "PCM_16")
             stem = folder / f"{query.name}-{seed}"
-            sounds.append(_written(stem, sound, mel, {**facts, "seed": seed}, query.video))
+            picture = pixels(
+                draw_mels({stem.name: mel.cpu().numpy()}, generator.front_end.config.seconds(mel.shape[-1]))
+            )
+            sounds.append(_written(stem, sound, picture, {**facts, "seed": seed}, query.video))
     return GenerationResult(tuple(sounds), sound.seconds, sound.sample_rate, generator.vocoder_name)
 
 
@@ -314,7 +318,9 @@ def _settings(loaded: GeneratorCheckpoint, options: GenerateOptions) -> tuple[Sa
     return chosen.sampler_config(), chosen.guidance_config()
 
 
-def _written(stem: Path, sound: Sound, mel: Tensor, facts: dict[str, Any], video: str | Path | None) -> GeneratedSound:
+def _written(
+    stem: Path, sound: Sound, picture: np.ndarray, facts: dict[str, Any], video: str | Path | None
+) -> GeneratedSound:
     """Write one sound, the picture of its mel and, for a video, the video with this sound."""
     described = json.dumps(facts, ensure_ascii=False)
     wav, png = (stem.with_name(stem.name + suffix) for suffix in (".wav", ".png"))
@@ -335,9 +341,8 @@ def _written(stem: Path, sound: Sound, mel: Tensor, facts: dict[str, Any], video
             file.write(sound.samples.T)
         information = PngInfo()
         information.add_text("vidaudio", described)
-        drawn = pixels(draw_mels({stem.name: mel.cpu().numpy()}, sound.seconds))
         with atomic_write(png) as temporary:
-            Image.fromarray(drawn).save(temporary, format="PNG", pnginfo=information)
+            Image.fromarray(picture).save(temporary, format="PNG", pnginfo=information)
     except (soundfile.LibsndfileError, OSError) as error:
         raise MediaError(f"{wav} cannot be written ({error})") from error
     written = None

@@ -7,12 +7,12 @@ from typing import Literal
 from pydantic import Field
 
 from vidaudio.config.recipes import RecipeModel
-from vidaudio.errors import RecipeError
+from vidaudio.errors import RecipeError, UsageError
 from vidaudio.generation.denoiser import DenoiserConfig
 from vidaudio.generation.diffusion import Diffusion, DiffusionConfig
 from vidaudio.generation.flow import Flow, FlowConfig
 from vidaudio.generation.guidance import Guidance
-from vidaudio.generation.samplers import SamplerConfig, SamplerName, Spacing
+from vidaudio.generation.samplers import SamplerConfig, SamplerName, Spacing, sampler_levels
 from vidaudio.tasks.mel_block import MAX_WINDOW_SECONDS, MelBlock
 from vidaudio.tasks.queries.blocks import QueryBlock, modalities
 from vidaudio.tasks.queries.checks import check_gap
@@ -185,5 +185,8 @@ def check_generator(recipe: GenerationRecipe, where: str) -> None:
             f"{where}: model.mel.bands is {recipe.model.mel.bands}: it must be a multiple of {divisor}, since "
             f"model.unet has {len(recipe.model.unet.multipliers)} levels"
         )
-    recipe.sampling.guidance_config()
-    recipe.model.process.process()
+    try:
+        recipe.sampling.guidance_config()
+        sampler_levels(recipe.model.process.process(), recipe.sampling.sampler_config())
+    except UsageError as error:
+        raise RecipeError(f"{where}: sampling: {error}") from None

@@ -128,7 +128,9 @@ class SoundPipeline(DiffusionPipeline):
                 scaled = self.scheduler.scale_model_input(noisy, step)
             prediction = self.guided(scaled, time, vectors, unwanted, settings)
             noise = {}
-            if "sde" in self.scheduler.config.get("algorithm_type", "") and number + 1 < len(times):
+            # Other schedulers keep the setting, which says nothing of them.
+            is_stochastic = "sde" in self.scheduler.config.get("algorithm_type", "") and number + 1 < len(times)
+            if is_stochastic and isinstance(self.scheduler, DPMSolverMultistepScheduler):
                 noise["variance_noise"] = self._noise(generators, shape).to(device)
             noisy = self.scheduler.step(prediction, step, noisy, return_dict=False, **noise)[0]
             if number == 0 and ends_in_noise:

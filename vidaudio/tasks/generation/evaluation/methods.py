@@ -58,13 +58,14 @@ def chosen_methods(loaded: GeneratorCheckpoint, wanted: Sequence[str] | None) ->
     """
     query = loaded.recipe.query
     if wanted is None:
-        if query.train == "text":
+        if query.train != IMAGE:
             return [Method(TEXT)]
         through = [] if query.gap.ask == "none" else [Method(TEXT, query.gap.ask)]
         return [Method(IMAGE), Method(TEXT), *through]
     methods = [Method.parse(text) for text in wanted]
-    if query.train == "text" and any(method.asked_by == IMAGE for method in methods):
-        raise UsageError(f"{loaded.recipe.system} is trained with words; ask it by text, not by pictures")
+    if query.train != IMAGE and any(method.asked_by == IMAGE for method in methods):
+        with_what = {"text": "words", "sound": "sounds"}[query.train]
+        raise UsageError(f"{loaded.recipe.system} is trained with {with_what}; ask it by text, not by pictures")
     return methods
 
 

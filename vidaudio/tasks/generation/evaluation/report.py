@@ -25,9 +25,9 @@ _HEADS = {
 }
 _LEGEND = (
     "Scores of reference and sets at equal numbers, with the half width of a 95 % interval. FD, KAD and KL: lower is "
-    "better; others: higher. Copying: distance to the nearest training sound over that of held-out real sounds; below "
-    "0.9, sounds are copied. Similarity: cosine of sound and words. Level: over that of the real sounds "
-    "that were asked for, dB."
+    "better; coverage, density, IS, right and similarity: higher. Copying: distance to the nearest training sound over "
+    "that of held-out real sounds; below 0.9, sounds are copied. Similarity: cosine of sound and words. Level: median "
+    "over the real sounds of the clips asked for; 0 is best."
 )
 # CLIPSonic, table 1, as far as it can be read: VGGSound, guidance 1.5.
 _PUBLISHED = (
@@ -50,7 +50,7 @@ class ReportRow:
         trained_with, asked_by: Query in training and at test; empty for sounds that were not asked for.
         guidance: Scale of guidance; None for sounds that are not generated here.
         sounds: Folder of the sounds; None if there is none.
-        level: Mean level over that of the real sounds of the clips that were asked for, dB.
+        level: Median level over that of the real sounds of the clips that were asked for, dB.
     """
 
     name: str
@@ -158,18 +158,23 @@ class GenerationReport:
         return markdown_table(heads, rows, texts=3)
 
     def as_csv(self) -> str:
-        """Return a line per set, embedding model and score."""
+        """Return a line per set, embedding model and score; the level, which no model judges, has none."""
         sink = io.StringIO()
         writer = csv.writer(sink, lineterminator="\n")
         writer.writerow(["set", "kind", "guidance", "model", "score", "value", "low", "high", "sounds"])
         for row in self.rows:
             scale = "" if row.guidance is None else row.guidance
-            for model, scores in row.scores.items():
-                told = {name: getattr(scores, name) for name in SCORES} | {"level_db": row.level}
-                for name, score in told.items():
-                    if score is not None:
-                        ends = [f"{value:.6g}" for value in (score.value, score.low, score.high)]
-                        writer.writerow([row.name, row.kind, scale, model, name, *ends, scores.sounds])
+            told = [
+                (model, name, getattr(scores, name), scores.sounds)
+                for model, scores in row.scores.items()
+                for name in SCORES
+            ]
+            if told:
+                told.append(("", "level_db", row.level, told[0][-1]))
+            for model, name, score, sounds in told:
+                if score is not None:
+                    ends = [f"{value:.6g}" for value in (score.value, score.low, score.high)]
+                    writer.writerow([row.name, row.kind, scale, model, name, *ends, sounds])
         return sink.getvalue()
 
 

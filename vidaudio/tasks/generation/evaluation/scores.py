@@ -138,22 +138,32 @@ class Yardstick:
     words: Mapping[str, np.ndarray] | None = None
 
 
-def mean_level(sounds: Iterable[np.ndarray], real: Iterable[np.ndarray]) -> Score:
-    """Return how much louder sounds are than real ones, dB: the difference of the mean levels (RMS, by sound).
-
-    Args:
-        sounds: Sounds of a set, `[samples]` each; at least one.
-        real: Real sounds; at least one.
-    """
-    levels, others = (np.array([_level(sound) for sound in each]) for each in (sounds, real))
-    errors = [each.var(ddof=1) / len(each) if len(each) > 1 else 0.0 for each in (levels, others)]
-    value, half = float(levels.mean() - others.mean()), 1.96 * float(np.sqrt(sum(errors)))
-    return Score(value, value - half, value + half)
-
-
-def _level(sound: np.ndarray) -> float:
+def sound_level(sound: np.ndarray) -> float:
+    """Return the level (RMS) of a sound in [-1, 1], dB; of silence `LEAST_LEVEL`."""
     power = float(np.square(sound, dtype=np.float64).mean())
     return max(LEAST_LEVEL, 10 * math.log10(power)) if power else LEAST_LEVEL
+
+
+def relative_level(found: Mapping[str, float], real: Mapping[str, float], labels: Mapping[str, str]) -> Score:
+    """Return the median level of a set over that of real sounds, dB.
+
+    Where all sounds belong to clips, it is the median difference from the clip's own sound; otherwise the difference of
+    both medians. The median is not moved by a few silent sounds.
+
+    Args:
+        found: Level of each sound, by its key.
+        real: Level of the real sound of each clip that was asked for.
+        labels: Label of each clip, by its key.
+    """
+    keys = [key for key in found if key in real]
+    if len(keys) == len(found):
+        moved = np.array([found[key] - real[key] for key in keys])
+        return _bootstrapped(Strata([labels.get(key) for key in keys]), lambda rows: float(np.median(moved[rows])))
+    both = [np.array(list(levels.values())) for levels in (found, real)]
+    value = float(np.median(both[0]) - np.median(both[1]))
+    generator = np.random.default_rng(SEED)
+    resampled = [[float(np.median(generator.choice(each, len(each)))) for each in both] for _ in range(RESAMPLES)]
+    return _score(value, [mine - theirs for mine, theirs in resampled])
 
 
 def score_set(found: EmbeddedSet, yardstick: Yardstick) -> SetScores:
