@@ -64,8 +64,7 @@ def opinion(model: EmbeddingModel, sounds: Path, labels: Mapping[str, str]) -> d
 def score(job: TrainingJob, *, yamnet: Path) -> dict[str, Any]:
     """Evaluate a run at some scales of guidance; the sounds stay in the run's folder `evaluation`."""
     out = job.run / "evaluation"
-    sampler = job.recipe.sampling.sampler
-    request = GenerationRequest([job.run], str(job.data), [f"{JUDGE}={yamnet}"], out, guidance=SCALES, sampler=sampler)
+    request = GenerationRequest([job.run], str(job.data), [f"{JUDGE}={yamnet}"], out, guidance=SCALES)
     report = evaluate_generators(request)
     write_generation_report(report, out)
     print(report)

@@ -100,7 +100,6 @@ def score(job: TrainingJob, *, judges: Judges, clips: int | None) -> dict[str, A
         checkpoints=[job.run],
         data=str(job.data),
         embeddings=[f"{JUDGE}={file}"],
-        sampler=job.recipe.sampling.sampler,
         clips=clips,
     )
     out = job.run / "evaluation"

@@ -37,7 +37,6 @@ def requests(job: TrainingJob, file: Path, clips: int | None) -> Iterator[tuple[
         data=str(job.data),
         embeddings=[f"{JUDGE}={file}"],
         methods=["image"],
-        sampler=job.recipe.sampling.sampler,
         clips=clips,
         out=folder / "plain",
     )
