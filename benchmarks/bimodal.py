@@ -75,8 +75,8 @@ def jobs(chosen: argparse.Namespace, data: Path, encoders: Encoders) -> Sequence
         clap = encoders.clap(OF_SINGLE_SOUNDS if system.endswith(SINGLE) else OF_MIXTURES)
         settings: dict[str, Any] = {"query": {"clap": {"model": str(clap)}}}
         if system.partition("+")[0] not in ("bimodal_supervised", "mixit_ranked"):
-            # Another ear, which heard single sounds, watches what pleases the training's encoder.
-            settings["objective"] = {"ear": str(encoders.clap(OF_SINGLE_SOUNDS))}
+            # An encoder of single sounds, which nothing is trained with, measures the similarity too.
+            settings["objective"] = {"held_out_joint": str(encoders.clap(OF_SINGLE_SOUNDS))}
         budget.systems[system] = merge(budget.systems[system], settings)
     return world_jobs(TABLE, budget, chosen, lambda recipe, variant: data, {"world_seed": WORLD_SEED})
 

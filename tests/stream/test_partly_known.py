@@ -134,6 +134,22 @@ def test_known_mixtures_may_have_fewer_samples(data: str):
         PartlyKnownStream(data, CONFIG, share=0.5, known_sources=3)
 
 
+def test_picks_are_the_samples_that_are_read_and_an_epoch_holds_them_all(data: str):
+    stream = PartlyKnownStream(data, CONFIG, share=0.25, known_sources=2)
+    for step in range(6):
+        batch = stream.batch(step)
+        assert np.array_equal(stream.rows(step), batch["rows"].numpy())
+        corpora = [[corpus for corpus, _, _ in picks] for picks in stream.picks(step)]
+        assert corpora == batch["corpora"].tolist()
+    plain = MixtureStream(data, replace(CONFIG, sources_between=(0.25, 1.0)))
+    assert stream.groups_per_epoch == -(-plain.groups_per_epoch * 4 // 3)
+
+
+def test_too_few_sources_are_said_to_be_of_other_mixtures(data: str):
+    with pytest.raises(PackError, match="samples are too short, or of the sources of other mixtures"):
+        PartlyKnownStream(data, CONFIG, share=0.01)
+
+
 def test_what_does_not_fit_is_refused(data: str):
     for share in (0, 1, 1.5):
         with pytest.raises(UsageError, match="share must be above 0 and below 1"):

@@ -8,7 +8,6 @@ whose model maps sound to a learned projection of the vectors of CLIP.
 from __future__ import annotations
 
 import copy
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from vidaudio.correspondence.scorer import Scorer, ScorerFileError
 from vidaudio.correspondence.windows import WINDOW_SECONDS, window_starts
 from vidaudio.encoders.clap import ClapEncoder, load_clap
 from vidaudio.encoders.model_place import is_hub_name, model_place
-from vidaudio.encoders.named_by import NamedByFile, loading
+from vidaudio.encoders.named_by import loading
 from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import EncoderError
 from vidaudio.hashing import sha256_of
@@ -50,11 +49,10 @@ class JointEncoder(ABC):
 
     Args:
         dimensions: Dimensions of the space.
-        temperature: See below.
-        fingerprint: See below.
-        sample_rate: See below.
+        temperature: Learned factor on cosines.
+        fingerprint: Everything that affects a vector.
+        sample_rate: Sample rate of the sounds that it takes, Hz.
         device: Device of the weights.
-        kept_texts: Texts whose vectors are kept in an LRU cache.
 
     Attributes:
         dimensions: Dimensions of the space.
@@ -72,7 +70,6 @@ class JointEncoder(ABC):
         fingerprint: Mapping[str, Any],
         sample_rate: int,
         device: torch.device,
-        kept_texts: int = KEPT_TEXTS,
     ) -> None:
         self.dimensions = dimensions
         self.temperature = temperature
@@ -80,7 +77,7 @@ class JointEncoder(ABC):
         self.sample_rate = sample_rate
         self.device = device
         self._resamplers: dict[int, Resampler] = {}
-        self._texts: LruCache[Tensor] = LruCache(kept_texts)
+        self._texts: LruCache[Tensor] = LruCache(KEPT_TEXTS)
 
     def embed_sound(self, sound: Tensor, sample_rate: int) -> Tensor:
         """Embed sounds, with gradient to them.
@@ -110,19 +107,13 @@ class JointEncoder(ABC):
         Returns:
             Unit vectors without gradient, float32 `[N, dimensions]`, on the encoder's device.
         """
-        wanted = list(dict.fromkeys(texts))
-        missing = [text for text in wanted if text not in self._texts]
-        # Nothing is added to the cache, and so nothing is dropped, before all that is there is read.
-        known = {text: self._texts.get(text, _not_cached) for text in wanted if text in self._texts}
-        if missing:
-            # Also where a validation asks first, in inference mode, training may use the vectors.
-            with torch.inference_mode(mode=False), torch.no_grad():
-                made = self._text_vectors(missing).to("cpu", torch.float32, copy=True)
-            known |= dict(zip(missing, made, strict=True))
-            for text in missing:
-                self._texts.get(text, functools.partial(known.__getitem__, text))
-        rows = [known[text] for text in texts]
+        rows = self._texts.get_many(texts, self._encode_texts)
         return (torch.stack(rows) if rows else torch.zeros(0, self.dimensions)).to(self.device)
+
+    def _encode_texts(self, texts: list[str]) -> Tensor:
+        # Also where a validation asks first, in inference mode, training may use the vectors.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            return self._text_vectors(texts).to("cpu", torch.float32, copy=True)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the encoder to a device, and return it."""
@@ -154,10 +145,6 @@ class JointEncoder(ABC):
         """Move the weights to a device."""
 
 
-def _not_cached() -> Tensor:
-    raise KeyError("the text is not in the cache")
-
-
 class ClapJoint(JointEncoder):
     """A CLAP as joint encoder.
 
@@ -166,17 +153,15 @@ class ClapJoint(JointEncoder):
 
     Args:
         clap: The CLAP; `to` moves it.
-        kept_texts: Texts whose vectors are kept.
     """
 
-    def __init__(self, clap: ClapEncoder, *, kept_texts: int = KEPT_TEXTS) -> None:
+    def __init__(self, clap: ClapEncoder) -> None:
         super().__init__(
             dimensions=clap.dimensions,
             temperature=clap.temperature,
             fingerprint={"joint": "clap", **clap.fingerprint},
             sample_rate=clap.sample_rate,
             device=clap.device,
-            kept_texts=kept_texts,
         )
         self.clap = clap
 
@@ -205,7 +190,6 @@ class CorrespondenceJoint(JointEncoder):
         clip: The CLIP whose vectors of pictures the model was trained on.
         weights_sha256: Hash of the scorer's file, for the fingerprint.
         gap: Fitted method against the modality gap of that CLIP; None for text as it is.
-        kept_texts: Texts whose vectors are kept.
 
     Raises:
         EncoderError: When the CLIP's or the method's vectors are not those of the model.
@@ -218,7 +202,6 @@ class CorrespondenceJoint(JointEncoder):
         weights_sha256: str,
         *,
         gap: GapMethod | None = None,
-        kept_texts: int = KEPT_TEXTS,
     ) -> None:
         wanted = model.config.picture_dimensions
         if clip.dimensions != wanted:
@@ -246,7 +229,6 @@ class CorrespondenceJoint(JointEncoder):
             fingerprint=fingerprint,
             sample_rate=SAMPLE_RATE,
             device=clip.device,
-            kept_texts=kept_texts,
         )
 
     def _sound_vectors(self, sound: Tensor) -> Tensor:
@@ -276,8 +258,6 @@ def load_joint(
     *,
     clip: EncoderSpec | None = None,
     gap: GapMethod | None = None,
-    named_by: NamedByFile | None = None,
-    kept_texts: int = KEPT_TEXTS,
 ) -> JointEncoder:
     """Load a joint encoder by what is at a place.
 
@@ -286,31 +266,27 @@ def load_joint(
             folder with it (`CORPUS/scorers/NAME`), whose first model is used, as for `Score.sound`.
         clip: The CLIP whose vectors a scorer was fitted to; its precision does not matter. Not used for a CLAP.
         gap: Fitted method against the modality gap of that CLIP, see `CorrespondenceJoint`. Not used for a CLAP.
-        named_by: The checkpoint that names the place; None if the user names it, see vidaudio.encoders.named_by.
-        kept_texts: Texts whose vectors are kept.
 
     Raises:
         EncoderError: When there is no joint encoder, it cannot be loaded, or the scorer's CLIP is not named or is
             another one; the message explains what to name instead.
     """
-    found = model_place(place, named_by)
+    found = model_place(place, named_by=None)
     if not found.is_folder and not place.endswith(".safetensors") and is_hub_name(place):
-        return ClapJoint(load_clap(place, named_by), kept_texts=kept_texts)
-    with loading(place, found.paths if found.is_folder else (found.name,), named_by):
+        return ClapJoint(load_clap(place))
+    with loading(place, found.paths if found.is_folder else (found.name,), named_by=None):
         scorer = Path(found.name) / SCORER_FILE if Path(found.name).is_dir() else Path(found.name)
         if scorer.suffix == ".safetensors" and scorer.is_file():
-            return _load_correspondence(scorer, clip, gap, kept_texts)
+            return _load_correspondence(scorer, clip, gap)
     if not (Path(found.name) / CLAP_FILE).is_file():
         raise EncoderError(
             f"{place} is no joint encoder of sound and text: name a CLAP, by its folder (with {CLAP_FILE}) or its "
             f"hub's name, or a scorer, by its {SCORER_FILE} or its folder CORPUS/scorers/NAME"
         )
-    return ClapJoint(load_clap(place, named_by), kept_texts=kept_texts)
+    return ClapJoint(load_clap(place))
 
 
-def _load_correspondence(
-    path: Path, spec: EncoderSpec | None, gap: GapMethod | None, kept_texts: int
-) -> CorrespondenceJoint:
+def _load_correspondence(path: Path, spec: EncoderSpec | None, gap: GapMethod | None) -> CorrespondenceJoint:
     # open_clip is slow to import, and a CLAP does not need it.
     from vidaudio.encoders.clip import ClipEncoder
     from vidaudio.encoders.load import load_encoder
@@ -321,7 +297,10 @@ def _load_correspondence(
         raise EncoderError(f"{path} is no scorer, or is damaged ({error})") from error
     fitted_to = str(scorer.facts.get("encoder"))
     if spec is None:
-        raise EncoderError(f"the scorer {path} is fitted to vectors of {fitted_to}: name that CLIP for its texts")
+        raise EncoderError(
+            f"the scorer {path} is fitted to vectors of {fitted_to}: its texts need that CLIP, which queries of a "
+            "corpus with these vectors have (--set query.kind=corpus)"
+        )
     clip = load_encoder(spec)
     if not isinstance(clip, ClipEncoder):
         raise EncoderError(f"{clip.name} embeds no texts; the scorer {path} needs the CLIP {fitted_to}")
@@ -331,4 +310,4 @@ def _load_correspondence(
             f"the scorer {path} is fitted to vectors of {fitted_to}, and {clip.name} is another encoder; "
             "vectors of two encoders do not mix"
         )
-    return CorrespondenceJoint(scorer.models[0], clip, sha256_of(path), gap=gap, kept_texts=kept_texts)
+    return CorrespondenceJoint(scorer.models[0], clip, sha256_of(path), gap=gap)

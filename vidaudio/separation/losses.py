@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 WEIGHT_RANGE = (1e-3, 10.0)
+PixelWeight = Literal["clamped_log", "magnitude"]
 # Value used for the logarithm of a probability of 0, as in PyTorch's own binary cross entropy.
 LOG_OF_ZERO = -100.0
 
@@ -32,7 +33,7 @@ def binary_targets(source_magnitudes: Tensor, mixture_magnitude: Tensor) -> Tens
     return (source_magnitudes > 0.5 * mixture_magnitude[:, None]).float()
 
 
-def pixel_weights(mixture_magnitude: Tensor, kind: Literal["clamped_log", "magnitude"] = "clamped_log") -> Tensor:
+def pixel_weights(mixture_magnitude: Tensor, kind: PixelWeight = "clamped_log") -> Tensor:
     """Return each pixel's weight: log(1 + |X|) clamped to [0.001, 10], or |X| as printed in the paper. Any shape."""
     if kind == "magnitude":
         return mixture_magnitude

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vidaudio.separation.frontend import FrontEnd
-from vidaudio.separation.losses import over_sources, pixel_weights
+from vidaudio.separation.losses import PixelWeight, over_sources, pixel_weights
 from vidaudio.separation.mixing import mix_sources
 
 TargetScale = Literal["right", "released"]
@@ -97,36 +97,53 @@ def reconstruction_losses(
         return over_sources(errors.mean(dim=(-2, -1)), over)
 
 
-def consistency_losses(predicted: Tensor, targets: Tensor, shares: Tensor | None = None) -> Tensor:
-    """Return L_CRL: the sum over n of mean(w(m_n) | sum_k a_nk A(p_nk) - |m_n| |).
+def consistency_losses(
+    predicted: Tensor,
+    targets: Tensor,
+    shares: Tensor | None = None,
+    *,
+    pixel_weight: PixelWeight = "clamped_log",
+    over: Literal["mean", "sum"] = "sum",
+) -> Tensor:
+    """Return L_CRL: the sum (or mean) over n of mean(w(m_n) | sum_k a_nk A(p_nk) - |m_n| |).
 
     Args:
         predicted: Answers to the prompts of the sources, `[B, N, K, bins, T]`.
         targets: Magnitudes of the parts, `[B, N, bins, T]`.
         shares: The numbers a: one over how often a part's prompt is repeated, `[B, N, K]`; None for 1.
+        pixel_weight: The weight w.
+        over: Reduction over the parts.
     """
     with torch.autocast(predicted.device.type, enabled=False):
         predicted = predicted.float()
         if shares is not None:
             predicted = predicted * shares[..., None, None]
-        errors = (predicted.sum(dim=2) - targets).abs() * pixel_weights(targets)
-        return errors.mean(dim=(-2, -1)).sum(dim=1)
+        errors = (predicted.sum(dim=2) - targets).abs() * pixel_weights(targets, pixel_weight)
+        return over_sources(errors.mean(dim=(-2, -1)), over)
 
 
-def assignment_reconstruction_losses(estimates: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+def assignment_reconstruction_losses(
+    estimates: Tensor, targets: Tensor, weights: Tensor, over: Literal["mean", "sum"] = "sum"
+) -> Tensor:
     """Return MixIT's loss: L_URL of the best assignment of outputs to parts (Wisdom et al., NeurIPS 2020).
 
-    An output belongs to one part, and a part is the sum of its outputs. All N^M assignments are tried.
+    An output belongs to one part, and a part is the sum of its outputs. All N^M assignments are tried, and the loss of
+    the best one has a gradient.
 
     Args:
         estimates: Magnitudes of M outputs, `[B, M, bins, T]`.
         targets: Magnitudes of the parts, `[B, N, bins, T]`.
         weights: Pixel weights of the mixture, `[B, bins, T]`.
+        over: Reduction over the parts.
     """
-    parts = targets.shape[1]
-    losses = []
-    for chosen in itertools.product(range(parts), repeat=estimates.shape[1]):
-        owners = torch.tensor(chosen, device=estimates.device)
-        belongs = (owners[None] == torch.arange(parts, device=estimates.device)[:, None]).to(estimates.dtype)
-        losses.append(reconstruction_losses(torch.einsum("nm,bmft->bnft", belongs, estimates), targets, weights))
-    return torch.stack(losses, dim=1).amin(dim=1)
+    parts, count = targets.shape[1], estimates.shape[1]
+    owners = torch.tensor(list(itertools.product(range(parts), repeat=count)), device=estimates.device)
+    # Whether output m belongs to part n, of each assignment: [N^M, N, M].
+    belongs = (owners[:, None] == torch.arange(parts, device=estimates.device)[:, None]).to(estimates.dtype)
+    with torch.no_grad():
+        losses = [
+            reconstruction_losses(torch.einsum("nm,bmft->bnft", each, estimates), targets, weights, over)
+            for each in belongs
+        ]
+        best = belongs[torch.stack(losses, dim=1).argmin(dim=1)]
+    return reconstruction_losses(torch.einsum("bnm,bmft->bnft", best, estimates), targets, weights, over)

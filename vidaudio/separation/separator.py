@@ -340,13 +340,18 @@ class PermutationSeparator(Separator):
             parts = make_parts(self.front_end, audio[:, :, None], None if gains is None else gains[:, :, None])
             estimates = self.soft_masks(parts.spectrum) * parts.magnitude[:, None]
             weights = pixel_weights(parts.magnitude, self.config.loss.pixel_weight)
-            return {"loss": assignment_reconstruction_losses(estimates, parts.parts, weights).mean()}
+            losses = assignment_reconstruction_losses(estimates, parts.parts, weights, self.config.loss.sources)
+            return {"loss": losses.mean()}
         if audio.shape[1] != self.config.sources:
             raise ValueError(f"The mixtures have {audio.shape[1]} sources and the model {self.config.sources} heads.")
         options = self.config.loss
         example = make_example(self.front_end, audio, gains, pixel_weight=options.pixel_weight)
         logits = self(example.log_magnitude, queries)
         return {"loss": permutation_loss(logits, example.targets, example.weights, options.sources)}
+
+
+# Level (RMS) of a mixture whose separated sounds are ranked: -20 dB.
+RANKED_LEVEL = 0.1
 
 
 class Ranker(Protocol):
@@ -386,10 +391,12 @@ class RankedSeparator(PermutationSeparator):
             return heads
         if self._ranker is None:
             raise RuntimeError("The heads cannot be ranked: call rank_by with the encoder of the queries.")
-        sounds = self.front_end.istft(spectrum[:, None] * heads) * self.config.sources
-        heard = self._ranker.embed_sound(sounds.flatten(0, 1), self.config.front_end.sample_rate)
-        likeness = torch.einsum("bnd,bmd->bnm", queries.float(), heard.unflatten(0, heads.shape[:2]).to(queries.device))
-        best = likeness.argmax(dim=2)
+        # One level for all mixtures: encoders of sound are not indifferent to it.
+        level = self.front_end.istft(spectrum).square().mean(dim=-1).sqrt().clamp_min(1e-8)
+        sounds = self.front_end.istft(spectrum[:, None] * heads) * (RANKED_LEVEL / level)[:, None, None]
+        vectors = self._ranker.embed_sound(sounds.flatten(0, 1), self.config.front_end.sample_rate)
+        vectors = vectors.unflatten(0, heads.shape[:2]).to(queries.device)
+        best = torch.einsum("bnd,bmd->bnm", queries.float(), vectors).argmax(dim=2)
         return heads.gather(1, best[:, :, None, None].expand(-1, -1, *heads.shape[2:]))
 
 

@@ -22,7 +22,7 @@ def unpack_text(queries: Tensor, dimensions: int, state_dimensions: int) -> tupl
     """Return the vectors and states of queries: [..., 1 + T, W] -> [..., dimensions] and [..., T, state_dimensions].
 
     Raises:
-        ValueError: When the queries are narrower than that.
+        ValueError: When the queries have another form.
     """
     if queries.shape[-1] != max(dimensions, state_dimensions) or queries.shape[-2] < 2:
         raise ValueError(

@@ -215,7 +215,11 @@ class MixtureStream(IterableDataset):
 
     def picks(self, step: int) -> list[list[SampleRef]]:
         """Return this rank's samples of batch `step`, before damaged ones are replaced."""
-        return [self._picker.pick(position) for position in self.positions(step)]
+        return [self.pick(position) for position in self.positions(step)]
+
+    def pick(self, position: int) -> list[SampleRef]:
+        """Return the samples of the mixture at a position, before damaged ones are replaced."""
+        return self._picker.pick(position)
 
     def rows(self, step: int) -> np.ndarray:
         """Return this rank's index rows of batch `step`, int `[B, N]`."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
+Key = TypeVar("Key", bound=Hashable)
 
 
 class LruCache(Generic[Value]):
@@ -31,6 +33,18 @@ class LruCache(Generic[Value]):
         if len(self._values) > self._limit:
             self._drop(self._values.popitem(last=False)[1])
         return value
+
+    def get_many(self, keys: Sequence[Key], make: Callable[[list[Key]], Iterable[Value]]) -> list[Value]:
+        """Return the values under some keys; `make` computes those that are missing, each once."""
+        wanted = list(dict.fromkeys(keys))
+        missing = [key for key in wanted if key not in self]
+        # Nothing is added, and so nothing is dropped, before all that is there is read.
+        found = {key: self._values[key] for key in wanted if key in self}
+        if missing:
+            found |= dict(zip(missing, make(missing), strict=True))
+        for key in wanted:
+            self.get(key, partial(found.__getitem__, key))
+        return [found[key] for key in keys]
 
     def drop(self, key: Hashable) -> None:
         """Drop the value under `key`, if there is one."""

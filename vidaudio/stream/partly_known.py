@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from torch import Tensor
 from vidaudio.errors import UsageError
 from vidaudio.stream.config import StreamConfig, check_setting, is_whole
 from vidaudio.stream.loader import MixtureStream
+from vidaudio.stream.mixtures import SampleRef
 
 MOST_PARTS = 10**6
 
@@ -22,7 +24,7 @@ class PartlyKnownStream(MixtureStream):
     """A `MixtureStream` in which a share of the mixtures is drawn from other sources than the rest.
 
     Which positions these are depends on the share alone: they are spread evenly. Batches also hold `known`, bool `[B]`.
-    Sources that are drawn for known mixtures are never drawn for others.
+    Sources that are drawn for known mixtures are never drawn for others, unless these come from a corpus of their own.
 
     Args:
         url: A packed corpus, or several with their weights, as in `MixtureStream`.
@@ -67,6 +69,22 @@ class PartlyKnownStream(MixtureStream):
         self._others = len(self.corpora)
         self.corpora = [*self.corpora, *self._known.corpora]
         self._check_alike()
+
+    @property
+    def groups_per_epoch(self) -> int:
+        """Mixtures in an epoch of the others, with the known ones between them."""
+        return math.ceil(super().groups_per_epoch / (1 - self._share))
+
+    def pick(self, position: int) -> list[SampleRef]:
+        """Return the samples of the mixture at a position; a known one comes once for each of its places."""
+        before = self._known_before(position)
+        if not self.is_known(position):
+            return super().pick(position - before)
+        return [
+            (corpus + self._others, row, place)
+            for corpus, row, place in self._known.pick(before)
+            for _ in range(self._places_each)
+        ]
 
     def is_known(self, position: int) -> bool:
         """Return whether the mixture at a position is made of known sounds."""

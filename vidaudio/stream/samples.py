@@ -218,14 +218,15 @@ class UsableSamples:
                 f"{self.index.store.url}, split {split}: the clips have "
                 f"{number_of(len(labels - {None}), 'label')}, and mixtures of {wanted} different labels are wanted"
             )
-        too_short = len(self.index) - self.counts.all_usable
+        unused = len(self.index) - self.counts.all_usable
+        left_out = f"{number_of(unused, 'sample is', 'samples are')} {self.windows.why_none}"
         unweighted = "" if self._weights is None else " and a weight above 0 (use_weights=False ignores the weights)"
         raise PackError(
             f"{self.index.store.url}, split {split}: {number_of(len(found), 'source has', 'sources have')} a window of "
             f"{shape.length_samples / self.index.sample_rate:.3f} s with {_pictures(shape)}{unweighted} "
-            f"({number_of(too_short, 'sample is', 'samples are')} too short); mixtures of {wanted} need as many "
+            f"({left_out}); mixtures of {wanted} need as many "
             "sources. Pack once more under another name, with clips of more sources, or with another seed or larger "
-            f"split_fractions where splits are drawn{'; or use a shorter window' if too_short else ''}"
+            f"split_fractions where splits are drawn{'; or use a shorter window' if unused else ''}"
         )
 
 

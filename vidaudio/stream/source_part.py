@@ -26,6 +26,8 @@ class WindowsOfPart(Windows):
         seed: Seed of the run.
     """
 
+    why_none = "too short, or of the sources of other mixtures"
+
     def __init__(self, index: TrainingIndex, shape: WindowShape, between: tuple[float, float], seed: int) -> None:
         super().__init__(index, shape)
         self._sources = index.table["source"]

@@ -125,7 +125,13 @@ def valid_centres(
 
 
 class Windows:
-    """The windows of an index's samples, computed on demand: nothing is stored per sample."""
+    """The windows of an index's samples, computed on demand: nothing is stored per sample.
+
+    Attributes:
+        why_none: What a sample without a window is, in words.
+    """
+
+    why_none = "too short"
 
     def __init__(self, index: TrainingIndex, shape: WindowShape) -> None:
         self.shape = shape.at(index.sample_rate)

@@ -51,5 +51,9 @@ def weights_of(data: Data) -> dict[str, float]:
 
 
 def weights_with_split(stream: MixtureStream, weights: Mapping[str, float], split: str) -> dict[str, float]:
-    """Return the weights of a stream's corpora that have a split, by their URLs."""
-    return {corpus.url: weights[corpus.url] for corpus in stream.corpora if split in corpus.index.splits}
+    """Return the weights of a stream's corpora that have a split, by their URLs; of those without a weight, nothing."""
+    return {
+        corpus.url: weights[corpus.url]
+        for corpus in stream.corpora
+        if corpus.url in weights and split in corpus.index.splits
+    }

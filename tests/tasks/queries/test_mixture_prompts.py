@@ -86,6 +86,11 @@ def test_labels_that_differ_in_case_or_underscores_count_once():
     assert prompts_of_labels(["Dog_barking", "dog  barking ", "", "_"], 2).sources == ("The sound of Dog barking",) * 2
 
 
+def test_one_label_is_asked_for_as_the_source_that_it_is():
+    assert prompts_of_labels(["violin"], 2).mixture == "The sound of violin"
+    assert prompts_of_labels(["violin", "Violin"], 2).mixture == "The sound of violin"
+
+
 def test_templates_are_arguments():
     templates = PromptTemplates("only {}", "all of {}")
     assert prompts_of_labels(["a", "b"], 2, templates) == Prompts("all of a and b", ("only a", "only b"), (1.0, 1.0))

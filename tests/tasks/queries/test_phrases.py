@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import random
 import re
 from pathlib import Path
 
@@ -139,6 +140,18 @@ def test_verbs_are_conjugated_and_recognised(verb: str, third: str, gerund: str)
     assert verb in SOUND_VERBS
     assert (verb_form(third, "third"), verb_form(gerund, "gerund")) == (verb, verb)
     assert verb_form(third, "gerund") is None
+
+
+def test_any_words_give_phrases():
+    rng = random.Random(0)
+    said = "a the man dog car speaks laughing slow down loudly then while and as with of is are quiet fast hum rain"
+    words = [*said.split(), ",", ".", "followed by"]
+    # "slow" is a verb and an adverb: the second one begins with a verb, and holds nothing else.
+    captions = ["dogs hum slow as slow", "a dog is while slow"]
+    captions += [" ".join(rng.choices(words, k=rng.randint(1, 9))) for _ in range(3000)]
+    for caption in captions:
+        if any(map(str.isalnum, caption)):
+            assert all(phrases(caption))
 
 
 def test_captions_of_audiocaps(shared_data: Path):

@@ -17,13 +17,14 @@ from vidaudio.encoders.clap import load_clap
 from vidaudio.encoders.joint import ClapJoint
 from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.spec import EncoderSpec
-from vidaudio.errors import RecipeError
+from vidaudio.errors import CheckpointError, RecipeError
 from vidaudio.separation import consistency_losses, contrastive_losses, make_parts, pixel_weights
 from vidaudio.stream.index import NO_VECTORS
 from vidaudio.tasks.registry import load_train_recipe, train
 from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, evaluate
-from vidaudio.tasks.separation.module import TRAIN
+from vidaudio.tasks.separation.module import TRAIN, VALIDATION
+from vidaudio.tasks.separation.parts_module import read_clips
 from vidaudio.tasks.separation.separate import separate
 from vidaudio.tasks.separation.task import SeparationTask
 
@@ -35,6 +36,7 @@ TINY = (
     "optimiser.learning_rate=1e-3",
     "validation.shown=1",
 )
+CUSTOM = ("objective={kind: parts, contrast: 0}", "data.mixed=2", "loss.kind=magnitudes")
 CONDITIONAL = ("model.condition={levels: 1, heads: 2, mlp_ratio: 1}",)
 PLAIN = ("model.condition=null",)
 
@@ -170,20 +172,21 @@ def test_parts_of_natural_mixtures_are_asked_by_all_their_labels(tiny_clap: Path
     module = module_of(wanted, data, tmp_path)
     batch = module.train_stream.batch(0)
     assert batch["audio"].shape[1] == 2
-    prompts = module.prompts(batch, TRAIN, 1, 3)
+    prompts = module.prompts(read_clips(batch), TRAIN, 1, 3)
     label = module.train_stream.index.table["labels"][int(batch["rows"][0, 0])].as_py()[0]
     assert prompts[0][0].sources == (f"The sound of {label}",) * 3
     assert prompts[0][0].weights == (1 / 3,) * 3
     assert torch.isfinite(module(batch, step=0))
 
 
-def test_another_ear_is_heard_beside_and_a_wide_gap_is_said(
+def test_similarity_by_a_held_out_encoder_is_measured_and_a_wide_gap_is_said(
     tiny_clap: Path, sounds: Path, tmp_path: Path, caplog, monkeypatch
 ):
     from tests.small_clap import write_small_clap
 
-    ear = write_small_clap(tmp_path / "ear", seed=5)
-    module = module_of(recipe("bimodal_weak", tiny_clap, f"objective.ear={ear}"), sounds, tmp_path)
+    held_out = write_small_clap(tmp_path / "held-out", seed=5)
+    chosen = recipe("bimodal_weak", tiny_clap, f"objective.held_out_joint={held_out}")
+    module = module_of(chosen, sounds, tmp_path)
     module.eval()
 
     def validated() -> dict[str, float]:
@@ -194,29 +197,32 @@ def test_another_ear_is_heard_beside_and_a_wide_gap_is_said(
         return module.end_validation()
 
     numbers = validated()
-    for name in ("similarity", "other_ear"):
+    for name in ("similarity", "similarity_held_out"):
         assert -1 <= numbers[f"validation/{name}"] <= 1
-    # Heard by the same encoder twice, there is no gap.
-    monkeypatch.setitem(module._encoders, "other_ear", module._encoders["similarity"])
+    # By the same encoder twice, there is no gap.
+    monkeypatch.setitem(module._encoders, "similarity_held_out", module._encoders["similarity"])
     same = validated()
     if "validation/similarity_gap" in same:
         assert same["validation/similarity_gap"] == pytest.approx(0, abs=1e-6)
     assert not caplog.records
-    # An encoder that finds the separated sounds true, and another one that finds nothing changed.
-    module._heard = {}
 
-    def pleased(means: dict[str, float]):
+    # An encoder that finds the separated sounds true, and another one that finds nothing changed.
+    def found(means: dict[str, float]):
         monkeypatch.setattr("vidaudio.tasks.separation.parts_module.means_over_ranks", lambda *_: means)
 
     scores = {"mixed": 0.1, "true": 0.5}
-    pleased({f"similarity_{k}": v for k, v in scores.items()} | {f"other_ear_{k}": v for k, v in scores.items()}
-            | {"similarity_separated": 0.5, "other_ear_separated": 0.2})  # fmt: skip
+    names = ("similarity", "similarity_held_out")
+    found(
+        {f"{name}_{kind}": value for name in names for kind, value in scores.items()}
+        | {"similarity_separated": 0.5, "similarity_held_out_separated": 0.2}
+    )
     module.begin_validation()
     with torch.inference_mode():
         module.validate(module.validation_stream.batch(0))
     numbers = module.end_validation()
     assert numbers["validation/similarity_gap"] == pytest.approx(0.75)
-    assert "100 % of the way from the mixture to the true sounds by the one, 25 % by the other" in caplog.text
+    assert numbers["validation/similarity_true"] == 0.5
+    assert "100 % of the way from the mixture to the true sounds, against 25 %" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -232,13 +238,16 @@ def test_another_ear_is_heard_beside_and_a_wide_gap_is_said(
         ("bimodal_weak", ("loss.kind=masks",), "set loss.kind to magnitudes"),
         ("bimodal_weak", ("query.kind=label",), "take none"),
         ("bimodal_weak", ("query.kind=bert", "model.condition=null"), "name an encoder of both by objective.joint"),
-        ("bimodal_weak", ("query.templates=['{}', 'a {}']",), "one template"),
+        ("bimodal_weak", ("query.templates=['{}', 'a {}']",), "one wording"),
         ("bimodal_weak", ("data.partners=neighbours",), "different_labels needs data.partners uniform"),
         ("bimodal_weak", ("model.front_end.log_rows=32",), "linear frequencies are the 64 bins"),
         ("bimodal_weak", ("query.mixture_template=all",), "has one {} for the label"),
-        ("mixit", ("data.mixed=5",), "10 outputs have too many assignments"),
+        ("mixit", ("data.mixed=5",), "10 outputs can be assigned to 2 parts in 1,024 ways"),
+        ("mixit", ("data.sources=4",), "8 outputs can be assigned to 4 parts in 65,536 ways"),
+        ("mixit", ("objective.held_out_joint=any",), "held_out_joint is for objective.kind parts"),
+        ("bimodal_weak", ("query.train_templates=['{}', 'a {}']",), "one wording"),
         ("mixit", ("query.kind=clap",), "mixit, which has no queries"),
-        ("clipsep", ("objective={kind: parts, contrast: 0}", "data.mixed=2", "loss.kind=magnitudes"), "custom"),
+        ("clipsep", (*CUSTOM, "query={templates: ['{}']}"), "custom"),
     ],
 )
 def test_recipes_that_do_not_fit_are_refused(system: str, settings: tuple[str, ...], words: str, tiny_clap: Path):
@@ -246,6 +255,66 @@ def test_recipes_that_do_not_fit_are_refused(system: str, settings: tuple[str, .
     tiny = () if system == "clipsep" else TINY
     with pytest.raises(RecipeError, match=re.escape(words)):
         load_train_recipe(system, (*tiny, f"query.clap.model={tiny_clap}", *network, *settings))
+
+
+def test_single_sounds_are_asked_for_as_in_use(tiny_clap: Path, sounds: Path, tmp_path: Path):
+    module = module_of(recipe("bimodal_semi", tiny_clap, "data.single_share=0.5"), sounds, tmp_path)
+    batch, labels = module.train_stream.batch(0), module.train_stream.index.table["labels"]
+    known = batch["known"].tolist()
+    assert {*known} == {False, True}
+    found = module.prompts(read_clips(batch), TRAIN, 2, 2)
+    for is_single, rows, parts in zip(known, batch["rows"].tolist(), found, strict=True):
+        names = [labels[row].as_py()[0] for row in rows]
+        wanted = [f"The sound of {names[0]}", f"The sound of {names[2]}"]
+        if not is_single:
+            wanted = [f"The sound mixture of {names[n]} and {names[n + 1]}" for n in (0, 2)]
+        assert [part.mixture for part in parts] == wanted
+    # Also the validation, which chooses the best weights.
+    held = module.validation_stream.batch(0)
+    (first, _), *_ = module.prompts(read_clips(held), VALIDATION, 1, 1)
+    label = module.validation_stream.index.table["labels"][int(held["rows"][0, 0])].as_py()[0]
+    assert first.mixture == f"The sound of {label}"
+
+
+def test_single_sounds_may_come_from_another_corpus_with_its_own_validation(
+    tiny_clap: Path, sounds: Path, tmp_path: Path
+):
+    counts = {"train": 20, "val": 8}
+    singles = make_packed(tmp_path / "singles", NO_VECTORS, labels=LABELS, clips_per_split=counts, seconds=1.0)
+    wanted = recipe("bimodal_semi", tiny_clap, "data.single_share=0.4", f"data.singles={singles}")
+    assert train(wanted, str(sounds), tmp_path / "run", progress=False).step == 4
+
+
+@pytest.mark.parametrize("system", ["mixit", "mixit_ranked"])
+def test_mixit_needs_no_labels(system: str, tiny_clap: Path, tmp_path: Path):
+    counts = {"train": 24, "val": 8}
+    data = make_packed(tmp_path / "data", NO_VECTORS, clips_per_split=counts, seconds=1.0, labelled=False)
+    wanted = recipe(system, tiny_clap, "data.different_labels=false")
+    assert train(wanted, str(data), tmp_path / "run", progress=False).step == 4
+
+
+def test_a_run_does_not_go_on_with_another_joint_encoder(tiny_clap: Path, sounds: Path, tmp_path: Path):
+    from tests.small_clap import write_small_clap
+
+    train(recipe("bimodal_weak", tiny_clap, "schedule.steps=2"), str(sounds), tmp_path / "run", progress=False)
+    other = write_small_clap(tmp_path / "other", seed=5)
+    with pytest.raises(CheckpointError, match="trained with another encoder of sound and text"):
+        train(recipe("bimodal_weak", tiny_clap, f"objective.joint={other}"), str(sounds), tmp_path / "run",
+              resume=True, progress=False)  # fmt: skip
+
+
+def test_the_losses_follow_the_recipes_reduction_and_weights(tiny_clap: Path, sounds: Path, tmp_path: Path):
+    settings = ("objective.contrast=0", "system=custom")
+
+    def loss(*more: str) -> float:
+        module = module_of(recipe("bimodal_weak", tiny_clap, *settings, *more), sounds, tmp_path)
+        module.eval()
+        return float(module(module.train_stream.batch(0), step=0).detach())
+
+    # Of two parts, the sum is twice the mean.
+    assert loss("loss.sources=sum") == pytest.approx(2 * loss("loss.sources=mean"), rel=1e-5)
+    alone = ("objective.reconstruction=0",)
+    assert loss(*alone) != pytest.approx(loss(*alone, "loss.pixel_weight=magnitude"), rel=1e-3)
 
 
 def test_clips_with_captions_are_asked_for_by_phrases_and_tested_by_captions(tiny_clap: Path, tmp_path: Path):
@@ -260,7 +329,7 @@ def test_clips_with_captions_are_asked_for_by_phrases_and_tested_by_captions(tin
     wanted = recipe("bimodal_audiocaps", tiny_clap, "data.different_labels=false")
     module = module_of(wanted, data, tmp_path)
     batch = module.train_stream.batch(0)
-    prompts = module.prompts(batch, TRAIN, 1, 3)[0][0]
+    prompts = module.prompts(read_clips(batch), TRAIN, 1, 3)[0][0]
     assert prompts.mixture in module.train_stream.index.table["captions"][int(batch["rows"][0, 0])].as_py()
     first = prompts.mixture.split(" while ")[0]
     assert prompts.sources == (first, "a high sound of one beeps", first)
@@ -269,6 +338,7 @@ def test_clips_with_captions_are_asked_for_by_phrases_and_tested_by_captions(tin
     report = evaluate(EvaluateRequest(tmp_path / "run", TestMaterial(str(data), mixtures=3), progress=False))
     assert all(label.endswith("while a high sound of one beeps") for label in report.labels.values())
     assert len(report.sdr["text"]) == 3
+    assert any("told apart by their captions" in note for note in report.about.notes)
 
 
 def test_the_packages_own_correspondence_model_teaches_with_clips_words(

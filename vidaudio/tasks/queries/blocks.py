@@ -25,7 +25,7 @@ class ClapBlock(RecipeModel):
     """CLAP that makes the vectors of labels or of sound, see vidaudio.encoders.clap."""
 
     model: str = "laion/clap-htsat-unfused"
-    tokens: int = Field(77, ge=2, le=512, description="length of a text's states, for U-Nets that attend to them")
+    tokens: int = Field(77, ge=3, le=512, description="length of a text's states, for U-Nets that attend to them")
 
 
 class PicturesBlock(RecipeModel):

@@ -59,7 +59,8 @@ def prompts_of_labels(labels: Sequence[str], count: int, templates: PromptTempla
     """Return the prompts of a clip with these labels, or of a mix of clips that have one of the labels each.
 
     Underscores become spaces. Labels that are then equal, except for case, count once. If fewer than `count` are left,
-    they are repeated in their order; if more, the last ones are joined into one prompt.
+    they are repeated in their order; if more, the last ones are joined into one prompt. A clip with one label is asked
+    for by the prompt of this source.
 
     Args:
         labels: Labels of a natural mixture, or the first label of each source of a made mixture.
@@ -74,7 +75,8 @@ def prompts_of_labels(labels: Sequence[str], count: int, templates: PromptTempla
     if not names:
         raise QueryError("there is no label to make prompts from; use clips with labels, or their captions")
     sources, weights = _exactly([fill((templates.source,), name)[0] for name in _at_most(names, count)], count)
-    return Prompts(mixture_prompt(names, templates.mixture), sources, weights)
+    mixture = sources[0] if len(names) == 1 else mixture_prompt(names, templates.mixture)
+    return Prompts(mixture, sources, weights)
 
 
 def prompts_of_caption(caption: str, count: int) -> Prompts:

@@ -267,7 +267,8 @@ def _carried(leader: _Phrase, words: list[str]) -> _Phrase:
     """Return a phrase of the leader's subject and these words, which begin with a verb."""
     subject, verb = leader.subject(), leader.verb
     assert verb is not None
-    place = next(place for place, word in enumerate(words) if not is_adverb(word))
+    # Words that are adverbs alone may still begin with a verb: "slow down".
+    place = next((place for place, word in enumerate(words) if not is_adverb(word)), 0)
     form: Form
     if verb_form(words[place], "gerund") is not None:
         form = "gerund"

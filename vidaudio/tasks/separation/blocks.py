@@ -144,7 +144,7 @@ class ObjectiveBlock(RecipeModel):
     joint: str | None = Field(
         None, description="encoder of sound and text: a CLAP or a scorer's file; none: the CLAP of the queries"
     )
-    ear: str | None = Field(None, description="another such encoder, which only watches")
+    held_out_joint: str | None = Field(None, description="another such encoder: measured, but not trained with")
     jitter: JitterBlock = JitterBlock()
 
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 # Kinds of queries that are made of whole sentences, as the prompts of parts are.
 SENTENCES = ("clap", "corpus", "bert")
-# Outputs of MixIT are assigned to parts in all ways, which are N^M.
-MOST_OUTPUTS = 8
+# MixIT assigns M outputs to N parts in all N^M ways.
+MOST_ASSIGNMENTS = 256
 
 
 def check_objective(recipe: SeparationRecipe, where: str) -> None:
@@ -66,12 +66,14 @@ def _of_queries(recipe: SeparationRecipe) -> list[str]:
     found = []
     if objective.kind == "parts" and query.kind not in SENTENCES:
         found.append(f"parts are asked for in sentences, and queries of kind {query.kind} take none")
+    if objective.kind == "parts" and (len(query.templates) > 1 or len(query.train_templates) > 1):
+        found.append("parts are asked for in one wording: query.templates and query.train_templates have one each")
     if objective.kind == "mixit" and query.kind != "none" and recipe.system != "mixit_ranked":
         found.append(f"objective.kind is mixit, which has no queries: set query.kind to none, not {query.kind}")
     if recipe.model.condition is None:
         return found
-    if query.kind != "clap" or len(query.templates) > 1:
-        found.append("model.condition attends to the states of CLAP's text: query.kind clap, and one template")
+    if query.kind != "clap" or len(query.templates) > 1 or len(query.train_templates) > 1:
+        found.append("model.condition attends to the states of CLAP's text: query.kind clap, and one template each")
     if recipe.system == "mixit_ranked":
         found.append("mixit_ranked ranks the outputs of a network that nothing conditions: set model.condition to null")
     return found
@@ -82,13 +84,19 @@ def _of_weights(recipe: SeparationRecipe) -> list[str]:
     found = []
     if objective.kind != "sources" and recipe.loss.kind != "magnitudes":
         found.append(f"objective.kind is {objective.kind}, which compares magnitudes: set loss.kind to magnitudes")
-    if outputs(recipe) > MOST_OUTPUTS:
-        found.append(f"{outputs(recipe)} outputs have too many assignments to parts; up to {MOST_OUTPUTS} are tried")
+    assignments = recipe.data.sources ** outputs(recipe)
+    if objective.kind == "mixit" and assignments > MOST_ASSIGNMENTS:
+        found.append(
+            f"{outputs(recipe)} outputs can be assigned to {recipe.data.sources} parts in {assignments:,} ways, and at "
+            f"most {MOST_ASSIGNMENTS} are tried: set data.sources or data.mixed lower"
+        )
     if objective.kind != "parts":
+        if objective.held_out_joint is not None:
+            found.append("objective.held_out_joint is for objective.kind parts, whose sounds are compared with texts")
         return found
     if not (objective.reconstruction or objective.consistency or objective.contrast):
         found.append("all weights of the objective are 0: nothing is learned")
-    if (objective.contrast or objective.ear) and _joint(recipe) is None:
+    if (objective.contrast or objective.held_out_joint) and _joint(recipe) is None:
         found.append(
             "objective.contrast compares sounds with texts: name an encoder of both by objective.joint (queries of "
             "kind clap have one), or set objective.contrast to 0"

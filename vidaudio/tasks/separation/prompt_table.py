@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from itertools import accumulate
 
 import torch
@@ -41,8 +40,13 @@ class PromptTable:
         self._captions = _texts(indexes, "captions") if natural else [[]] * len(self._labels)
         self._templates = PromptTemplates(source_template, mixture_template)
         self._natural = natural
-        self.missing = sum(not self._has_words(row) for row in range(len(self._labels)))
-        self.clips = len(self._labels)
+        # A corpus that is drawn from in two ways has an index for each.
+        ends = {
+            index.store.url: (first, first + len(index)) for index, first in zip(indexes, self._first, strict=False)
+        }
+        places = [place for first, end in ends.values() for place in range(first, end)]
+        self.missing = sum(not self._has_words(place) for place in places)
+        self.clips = len(places)
         if self.missing == self.clips:
             told = "captions or labels" if natural else "labels"
             raise PackError(f"prompts need {told} of the clips, and no clip of this split has any")
@@ -90,19 +94,9 @@ class PromptQueries:
 
     def __call__(self, prompts: Sequence[str]) -> Tensor:
         """Return the queries of prompts, `[prompts, ...]`."""
-        wanted = list(dict.fromkeys(prompts))
-        missing = [prompt for prompt in wanted if prompt not in self._kept]
-        # Nothing is added to the cache, and so nothing is dropped, before all that is there is read.
-        found = {prompt: self._kept.get(prompt, _not_kept) for prompt in wanted if prompt in self._kept}
-        if missing:
-            # Also where a validation asks first, in inference mode, training may use the queries.
-            with torch.inference_mode(mode=False), torch.no_grad():
-                made = self._encoder.encode_sentences(missing).to(self._device, copy=True)
-            found |= dict(zip(missing, made, strict=True))
-            for prompt in missing:
-                self._kept.get(prompt, partial(found.__getitem__, prompt))
-        return torch.stack([found[prompt] for prompt in prompts])
+        return torch.stack(self._kept.get_many(prompts, self._encode))
 
-
-def _not_kept() -> Tensor:
-    raise KeyError("the query is not in the cache")
+    def _encode(self, prompts: list[str]) -> Tensor:
+        # Also where a validation asks first, in inference mode, training may use the queries.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            return self._encoder.encode_sentences(prompts).to(self._device, copy=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -133,12 +134,13 @@ class SeparationTask(TrainingTask):
         return cls(recipe, train_stream, validation_stream, shares(data), query_encoder, encoder_weights)
 
     def facts(self) -> dict[str, Any]:
-        """Return the encoder of the queries, its dimensions, and the labels."""
+        """Return the encoder of the queries, its dimensions, the labels, and the encoder of sound and text."""
         return {
             "query_dimensions": self.query_encoder.dimensions,
             "state_dimensions": self.query_encoder.state_dimensions,
             "encoder": self.query_encoder.encoder,
             "labels": list(self.query_encoder.labels),
+            "joint": None if self._joint is None else self._joint.fingerprint,
         }
 
     def check_recorded(self, recorded: Mapping[str, Any], run: str) -> None:
@@ -146,6 +148,11 @@ class SeparationTask(TrainingTask):
         before, encoder = recorded.get("encoder"), self.query_encoder.encoder
         if (before or {}).get("weights_sha256") != (encoder or {}).get("weights_sha256"):
             raise CheckpointError(f"{run} was trained on vectors of another encoder than this corpus holds")
+        joint = None if self._joint is None else self._joint.fingerprint
+        if recorded.get("joint", joint) != joint:
+            raise CheckpointError(
+                f"{run} was trained with another encoder of sound and text than objective.joint names"
+            )
 
     def prepare(self, folder: Path) -> Iterator[str]:
         """Fit the methods against the modality gap, compute the text queries of the splits; yield warnings."""
@@ -153,7 +160,7 @@ class SeparationTask(TrainingTask):
         if self.recipe.objective.kind == "parts":
             self._prompts = self._prompt_tables()
             yield from self._warn_of_missing()
-        else:
+        elif self.recipe.objective.kind == "sources":
             self._text = self._text_tables()
         for name, table in self._text.items():
             if not table.missing or (name == TRAIN and self.recipe.query.train == "image"):
@@ -230,22 +237,27 @@ class SeparationTask(TrainingTask):
                 self.validation_stream,
                 self.query_encoder,
                 self._prompts,
-                self._joint(),
-                None if self.recipe.objective.ear is None else self._joint_at(self.recipe.objective.ear),
+                self._joint,
+                self._held_out_joint(),
             )
         return SeparationModule(
             model, self.recipe, self.train_stream, self.validation_stream, self.query_encoder, self._text
         )
 
+    @cached_property
     def _joint(self) -> JointEncoder | None:
-        """Return the encoder whose contrast is learned from, or that watches; None if the recipe needs none."""
+        """Return the encoder whose contrast is learned from, or is only measured; None if the recipe needs none."""
         objective, encoder = self.recipe.objective, self.query_encoder
-        if objective.kind != "parts" or not (objective.contrast or objective.ear):
+        if objective.kind != "parts" or not (objective.contrast or objective.held_out_joint):
             return None
         if objective.joint is not None:
             return self._joint_at(objective.joint)
         assert isinstance(encoder, ClapQueries), "see `check_objective`"
         return ClapJoint(encoder.clap)
+
+    def _held_out_joint(self) -> JointEncoder | None:
+        place = self.recipe.objective.held_out_joint
+        return None if place is None else self._joint_at(place)
 
     def _joint_at(self, place: str) -> JointEncoder:
         encoder = self.query_encoder.encoder

@@ -65,11 +65,15 @@ def plan(loaded: Checkpoint, material: TestMaterial) -> tuple[Protocol | None, T
         PackError: When a corpus does not fit, or no mixture can be made.
         ManifestError: When a list or manifest is missing or differs.
         RecipeError: When the protocol is missing or invalid.
-        UsageError: When the level of the sound from off screen is no number, the number of sounds is below 2, or the
-            protocol lists pairs and more sounds, or every one, are asked for.
+        UsageError: When the level of the sound from off screen is no number or every sound is asked for beside it, the
+            number of sounds is below 2, or the protocol lists pairs and more sounds, or every one, are asked for.
     """
     if material.offscreen_db is not None and not math.isfinite(material.offscreen_db):
         raise UsageError(f"--offscreen-db is {material.offscreen_db}; name a level in dB, such as 0 or -6")
+    if material.offscreen_db is not None and material.every_source:
+        raise UsageError(
+            "--offscreen-db adds a sound to a mixture by the level of its one target: leave --every-source out"
+        )
     if material.sources < 2:
         raise UsageError(f"--sources is {material.sources}; a mixture has 2 sounds or more")
     protocol, tests = _plan_pairs(loaded, material)
