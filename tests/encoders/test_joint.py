@@ -20,7 +20,6 @@ from vidaudio.encoders.clap import load_clap
 from vidaudio.encoders.clip import ClipEncoder
 from vidaudio.encoders.joint import ClapJoint, CorrespondenceJoint, JointEncoder, load_joint
 from vidaudio.encoders.load import load_encoder
-from vidaudio.encoders.named_by import NamedByFile
 from vidaudio.encoders.spec import RESNET, EncoderSpec
 from vidaudio.errors import EncoderError
 from vidaudio.modality_gap.base import GapData
@@ -139,14 +138,13 @@ def test_what_validation_asks_first_training_may_use(tiny_clap: Path, scorer_fol
 class Counting(JointEncoder):
     """Joint encoder whose texts are their lengths, and which counts them."""
 
-    def __init__(self, kept_texts: int) -> None:
+    def __init__(self) -> None:
         super().__init__(
             dimensions=1,
             temperature=1.0,
             fingerprint={},
             sample_rate=RATE,
             device=torch.device("cpu"),
-            kept_texts=kept_texts,
         )
         self.asked: list[str] = []
 
@@ -161,8 +159,9 @@ class Counting(JointEncoder):
         raise AssertionError("not moved here")
 
 
-def test_a_text_is_computed_once_within_the_caches_bounds():
-    joint = Counting(kept_texts=3)
+def test_a_text_is_computed_once_within_the_caches_bounds(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("vidaudio.encoders.joint.KEPT_TEXTS", 3)
+    joint = Counting()
     assert joint.embed_texts(["a", "bb", "a"]).flatten().tolist() == [1, 2, 1]
     assert joint.embed_texts(["bb", "ccc", "a"]).flatten().tolist() == [2, 3, 1]
     assert joint.asked == ["a", "bb", "ccc"]
@@ -239,7 +238,7 @@ def test_the_model_that_was_given_stays_trainable(clip: ClipEncoder):
 
 
 def test_a_clip_of_another_scorer_is_refused(scorer_folder: Path, clip: ClipEncoder, clip_spec: EncoderSpec, tmp_path):
-    with pytest.raises(EncoderError, match=r"fitted to vectors of .*: name that CLIP"):
+    with pytest.raises(EncoderError, match=r"fitted to vectors of .*: its texts need that CLIP"):
         load_joint(str(scorer_folder))
     other = tmp_path / "scorer.safetensors"
     other.write_bytes(scorer_of(clip.dimensions, "vit-b-32-float32-01234567").to_bytes())
@@ -263,18 +262,6 @@ def test_what_is_no_joint_encoder_is_one_sentence(tiny_bert: Path, tmp_path: Pat
             load_joint(str(place))
     with pytest.raises(EncoderError, match=r"the CLAP .* cannot be loaded"):
         load_joint(str(tiny_bert))
-
-
-def test_a_place_that_a_file_names_is_not_opened(scorer_folder: Path, clip: ClipEncoder, tmp_path: Path, clip_spec):
-    named_by = NamedByFile("the checkpoint", "name it yourself")
-    copied = tmp_path / "named" / "by" / "scorer.safetensors"
-    copied.parent.mkdir(parents=True)
-    copied.write_bytes((scorer_folder / "scorer.safetensors").read_bytes())
-    for place in (copied, copied.parent):
-        with pytest.raises(EncoderError, match="a place of this machine that you have not named yourself"):
-            load_joint(str(place), clip=clip_spec, named_by=named_by)
-        load_joint(str(place), clip=clip_spec)
-        load_joint(str(place), clip=clip_spec, named_by=named_by)
 
 
 @pytest.mark.parametrize("form", [(RATE,), (2, 0), (1, 1, RATE)])
