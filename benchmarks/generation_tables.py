@@ -36,7 +36,7 @@ ESC_SCORES = ("kernel", "frechet", "coverage", "copying", "level_db")
 ESC_HEADS = ("sounds", "seeds", "YAMNet hears the class %", "KAD x100", "FD", "coverage", "copying", "level dB")
 # Lines of the table of ingredients: variant, name of the way to ask, and what the table calls it.
 INGREDIENTS = (
-    ("velocity", "as trained", "velocity prediction, constant variance, average after training"),
+    ("velocity", "as trained", "velocity prediction, constant variance"),
     ("", "as trained", "the same, zero terminal SNR"),
     ("flow", "as trained", "flow matching instead"),
     ("", "w = 1", "zero terminal SNR, w = 1"),
@@ -87,7 +87,7 @@ def modern_markdown(results: Sequence[Mapping[str, Any]]) -> str:
     """Return a line for each ingredient of the modern twin, beside CLIPSonic-IQ of the same seeds; or nothing."""
     longest = max((result["settings"]["steps"] for result in results), default=0)
     runs = [result for result in results if result["settings"]["steps"] == longest]
-    before = {run["settings"]["seed"]: _named(run, "image") for run in runs if _is_of(run, "clipsonic_iq", "")}
+    before = {run["settings"]["seed"]: _named(run, "as trained") for run in runs if _is_of(run, "clipsonic_iq", "")}
     modern = [run for run in runs if run["settings"]["system"] == MODERN]
     seeds = {run["settings"]["seed"] for run in modern} & set(before)
     if not seeds:

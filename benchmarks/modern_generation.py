@@ -2,10 +2,10 @@
 
     python -m benchmarks.modern_generation --minutes 60
 
-Networks, steps, noise and data are those of `benchmarks.generation`, whose CLIPSonic-IQ all others are compared with;
-it has a moving average of its weights, all others one that is made after training. Three runs a seed: velocity
-prediction, the same with zero terminal SNR, and flow matching. What changes only the sampling or the averaged weights
-is measured on the second of them.
+Networks, noise and data are those of `benchmarks.generation`, in half as many steps. Four runs a seed, all with an
+average of their weights that is made after training: CLIPSonic-IQ, with which all others are compared, velocity
+prediction with a constant variance, the same with zero terminal SNR, and flow matching. What changes only the sampling
+or the averaged weights is measured on the third of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.generation import JUDGE, Judges, run_table
+from benchmarks.generation import JUDGE, MODERN, Judges, run_table
 from benchmarks.trainings import TrainingJob
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators
 from vidaudio.training.power_average import average
@@ -41,7 +41,7 @@ def requests(job: TrainingJob, file: Path, clips: int | None) -> Iterator[tuple[
         out=folder / "plain",
     )
     yield "as trained", plain
-    if job.variant:
+    if job.variant or job.recipe.system != MODERN:
         return
     for scale in SCALES:
         yield f"w = {scale:g}", replace(plain, guidance=[scale])

@@ -63,7 +63,8 @@ TITLES: Mapping[str, tuple[str, str]] = {
     ),
     "modern_generation": (
         "CLIPSonic-IQ and its modern twin",
-        "Sizes, steps and data of the table above; one line an ingredient. `python -m benchmarks.modern_generation`",
+        "Sizes and data of the table above, half of its steps; one line an ingredient. "
+        "`python -m benchmarks.modern_generation`",
     ),
     "esc10_generation": (
         "Real sounds, generated",
@@ -158,8 +159,7 @@ def is_of_table(settings: Mapping[str, Any], table: str) -> bool:
         return True
     if settings.get("variant"):
         return False
-    of_generation = settings["table"] == "generation" and settings["system"] == "clipsonic_iq"
-    return {"systems": settings["table"] == "gap", "modern_generation": of_generation}.get(table, False)
+    return table == "systems" and settings["table"] == "gap"
 
 
 def _shown(table: str, rows: Sequence[Mapping[str, Any]]) -> str:
