@@ -96,11 +96,7 @@ def score(job: TrainingJob, *, judges: Judges, clips: int | None) -> dict[str, A
     """Evaluate a run in all its ways, and an image-queried generator at several scales of guidance."""
     file, right = judges.classifier()
     request = partial(
-        GenerationRequest,
-        checkpoints=[job.run],
-        data=str(job.data),
-        embeddings=[f"{JUDGE}={file}"],
-        clips=clips,
+        GenerationRequest, checkpoints=[job.run], data=str(job.data), embeddings=[f"{JUDGE}={file}"], clips=clips
     )
     out = job.run / "evaluation"
     report = evaluate_generators(request(out=out, methods=methods_of(job, judges)))

@@ -44,6 +44,7 @@ from vidaudio.tasks.generation.evaluation.sound_sets import (
 from vidaudio.tasks.generation.recipe import SamplingBlock
 from vidaudio.tasks.generation.sounds import SoundGenerator
 from vidaudio.tasks.leaks import find_leaks, refuse_leaks
+from vidaudio.tasks.queries.encoders import QueryEncoder
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.queries.query_gap import QueryGap
 from vidaudio.tasks.vocoder.checkpoint import load_vocoder
@@ -335,9 +336,14 @@ def _generated_sets(
         block=BLOCK,
     )
     system, query = loaded.recipe.system, loaded.recipe.query
+    queries: QueryEncoder | None = None
     for method, gap in asked.ways:
+        if method.asked_by != IMAGE:
+            # Loaded once for all methods, each of which has its own way from words to queries.
+            queries = queries or condition_encoder(loaded.recipe, loaded.encoder, request.encoder_weights, trained=True)
+            queries.gap = gap
         clips = [clip for clip in test.plan.queries if method.asked_by == IMAGE or clip.label]
-        conditions = _conditions(request, test, loaded, method, gap, clips)
+        conditions = _conditions(test, method, gap, queries, clips)
         for scale in request.guidance or (block.guidance,):
             settings = block.model_copy(update={"guidance": scale})
             name = f"{prefix}{method.name}" + (f" w={scale:g}" if len(request.guidance) > 1 else "")
@@ -386,18 +392,12 @@ def _write_block(
 
 
 def _conditions(
-    request: GenerationRequest,
-    test: _Test,
-    loaded: GeneratorCheckpoint,
-    method: Method,
-    gap: QueryGap,
-    clips: Sequence[EvalClip],
+    test: _Test, method: Method, gap: QueryGap, queries: QueryEncoder | None, clips: Sequence[EvalClip]
 ) -> dict[str, Tensor]:
     """Return the vector that each clip is asked by, by its key."""
     if method.asked_by == IMAGE:
         return {clip.key: gap.of_images(test.vectors[clip.key]) for clip in clips}
-    queries = condition_encoder(loaded.recipe, loaded.encoder, request.encoder_weights, trained=True)
-    queries.gap = gap
+    assert queries is not None, "methods of words have an encoder"
     of_label = {label: queries.encode_text(label) for label in sorted({clip.label for clip in clips})}
     return {clip.key: of_label[clip.label] for clip in clips}
 

@@ -241,7 +241,7 @@ def _notes(
     )
     found_leaks = (f"LEAKS: {leaks}",) if leaks else ()
     corpora = {id(sound.corpus): sound.corpus for item in tests.items for sound in item.sounds}.values()
-    if any(corpus.told_by_captions for corpus in corpora):
+    if any(corpus.has_captions_alone for corpus in corpora):
         notes = (*notes, "clips without labels are told apart by their captions: what counts as absent may be there")
     return (*notes, *_mixing_notes(material), *found_leaks, *(protocol.notes if protocol is not None else ()))
 

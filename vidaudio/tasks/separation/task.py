@@ -149,7 +149,9 @@ class SeparationTask(TrainingTask):
         if (before or {}).get("weights_sha256") != (encoder or {}).get("weights_sha256"):
             raise CheckpointError(f"{run} was trained on vectors of another encoder than this corpus holds")
         joint = None if self._joint is None else self._joint.fingerprint
-        if recorded.get("joint", joint) != joint:
+        recorded_joint = recorded.get("joint", joint)
+        # As of the queries' encoder, weights count: their place may be another one.
+        if (recorded_joint or {}).get("weights_sha256") != (joint or {}).get("weights_sha256"):
             raise CheckpointError(
                 f"{run} was trained with another encoder of sound and text than objective.joint names"
             )

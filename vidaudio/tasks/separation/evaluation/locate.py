@@ -52,11 +52,11 @@ class EvalCorpus:
         rows = zip(*(self.index.table[name].to_pylist() for name in ("labels", "captions")), strict=True)
         return [next(iter([*(labels or ()), *(captions or ())]), "") for labels, captions in rows]
 
-    @property
-    def told_by_captions(self) -> int:
-        """Return the number of rows that have a caption and no label."""
+    @functools.cached_property
+    def has_captions_alone(self) -> bool:
+        """Return whether a row has a caption and no label."""
         rows = zip(*(self.index.table[name].to_pylist() for name in ("labels", "captions")), strict=True)
-        return sum(bool(captions) and not labels for labels, captions in rows)
+        return any(captions and not labels for labels, captions in rows)
 
 
 @dataclass(frozen=True, slots=True)
