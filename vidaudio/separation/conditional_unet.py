@@ -1,9 +1,9 @@
 """Conditional U-Net: from one spectrogram and N text prompts to feature maps, or one fused map, for each prompt.
 
-The network of "Weakly supervised separation by bi-modal similarity" (Mahmud et al. 2024): the outer levels see the
-spectrogram alone, and the inner levels attend to the tokens of the prompt. The published code runs the whole network
-once for each prompt. Here everything that cannot depend on the prompt is computed once for each picture, with the same
-result: `ConditionalUNet.forward_each` is the plain way, kept for comparison.
+The network of BiModal (Mahmud et al., ICLR 2024): the outer levels see the spectrogram alone, and the inner levels
+attend to the tokens of the prompt. The published code runs the whole network once for each prompt. Here everything that
+cannot depend on the prompt is computed once for each spectrogram, with the same result: `ConditionalUNet.forward_each`
+is the plain way, kept for comparison.
 """
 
 from __future__ import annotations
