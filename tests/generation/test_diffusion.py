@@ -193,6 +193,11 @@ def test_respacing(steps, count):
     torch.testing.assert_close(respaced.times, torch.tensor(kept).double() * 1000 / steps)
 
 
+def test_a_tie_in_respacing_is_decided_as_in_improved_ddpm():
+    # The sum of fifteen distances of 133.3 is just below 1999.5, their product just above.
+    assert even_steps(4000, 31)[14:17] == [1866, 1999, 2133]
+
+
 @pytest.mark.parametrize("count", [0, 11])
 def test_impossible_respacing_is_refused(count):
     for choose in (even_steps, trailing_steps):

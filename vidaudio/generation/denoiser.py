@@ -1,8 +1,9 @@
 """The network of a diffusion model: improved DDPM's U-Net over mels, conditioned on one vector.
 
 The U-Net is diffusers' `UNet2DModel` in the form that computes the same as improved DDPM's (Nichol and Dhariwal, 2021;
-their code): scale-and-shift normalisation, four attention heads, outputs of blocks that begin at 0. The vector is
-projected to the width of the embedding of time and added to it, as improved DDPM adds the embedding of a class.
+their code): scale-and-shift normalisation, four attention heads, outputs of blocks that begin at 0. Below 128 channels
+it normalises in fewer groups, see `groups`. The vector is projected to the width of the embedding of time and added to
+it, as improved DDPM adds the embedding of a class.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class Denoiser(nn.Module):
 
 
 def build_unet(config: DenoiserConfig) -> nn.Module:
-    """Return a U-Net of diffusers with initial weights, which computes what improved DDPM's does."""
+    """Return a U-Net of diffusers with initial weights; from 128 channels on, it computes what improved DDPM's does."""
     diffusers = require("diffusers")
     divisions = [2**level for level in range(config.levels)]
     has_attention = [division in config.attention for division in divisions]
@@ -148,7 +149,7 @@ def build_unet(config: DenoiserConfig) -> nn.Module:
 
 
 def groups(channels: int) -> int:
-    """Return the number of groups of a normalisation: 32, and fewer in narrow networks, of 4 channels at least."""
+    """Return the number of groups of a normalisation: 32, and fewer below 128 channels, of 4 channels at least."""
     count = min(MOST_GROUPS, max(1, channels // LEAST_GROUP))
     while channels % count:
         count -= 1

@@ -7,6 +7,7 @@ schedule whose last step is pure noise (Lin et al., WACV 2024). Steps are counte
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def zero_terminal(betas: Tensor) -> Tensor:
 def even_steps(steps: int, count: int) -> list[int]:
     """Return `count` of `steps` steps at even distances, the first and the last included (improved DDPM's respacing).
 
-    Of one step, the last is made: in improved DDPM's code it is the first, which takes noise for a mel.
+    Distances are summed as in its code, where sums decide which of two steps is the nearest. Of one step, the last is
+    made: in its code it is the first, which takes noise for a mel.
 
     Raises:
         ValueError: When there are fewer steps than that.
@@ -75,8 +77,8 @@ def even_steps(steps: int, count: int) -> list[int]:
         raise ValueError(f"{count} of {steps} diffusion steps: it must be between 1 and {steps}")
     if count == 1:
         return [steps - 1]
-    distance = (steps - 1) / (count - 1)
-    return [round(distance * number) for number in range(count)]
+    distances = itertools.repeat((steps - 1) / (count - 1), count - 1)
+    return [round(position) for position in itertools.accumulate(distances, initial=0.0)]
 
 
 def trailing_steps(steps: int, count: int) -> list[int]:
