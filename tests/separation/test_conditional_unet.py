@@ -19,7 +19,7 @@ def parameters(*modules: nn.Module) -> int:
 
 
 def small_unet(config: ConditionalUNetConfig = TINY, *, seed: int = 0) -> ConditionalUNet:
-    """Return a network whose norms do something, in training and in evaluation."""
+    """Return a network whose norms do something, in training and in evaluation, and whose gradients are not small."""
     torch.manual_seed(seed)
     unet = ConditionalUNet(config, out_channels=OUTPUTS)
     for part in unet.modules():
@@ -28,6 +28,8 @@ def small_unet(config: ConditionalUNetConfig = TINY, *, seed: int = 0) -> Condit
             nn.init.normal_(part.bias, 0, 0.3)
             nn.init.normal_(part.running_mean, 0, 0.3)
             nn.init.uniform_(part.running_var, 0.5, 1.5)
+        elif isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, a=0.2)
     return unet
 
 
@@ -55,9 +57,9 @@ def gradients(unet: ConditionalUNet, result: Tensor) -> dict[str, Tensor]:
 def test_the_default_has_the_published_number_of_parameters():
     with torch.device("meta"):
         unet, query, fusion = ConditionalUNet(), nn.Linear(512, 32), MaskFusion()
-    assert parameters(unet) == 87_671_200
-    assert parameters(unet, query, fusion) == 87_687_649
-    assert round(parameters(unet, query, fusion) / 1e6, 1) == 87.7
+    assert parameters(unet) == 87_671_202
+    # The published network has biases before a BatchNorm besides, and a norm that is never called.
+    assert parameters(unet, query, fusion) + 6_976 + 3_072 == 87_697_699
     assert parameters(*(block.conv for block in unet.down)) == 15_336_448
     assert parameters(*(block.residual.conv for block in unet.down)) == 10_211_328
     assert parameters(*(block.residual.conv for block in unet.up)) == 33_767_424
@@ -132,7 +134,7 @@ def second_writing(unet: ConditionalUNet, picture: Tensor, states: Tensor) -> Te
         y = F.conv2d(residual(f"up.{number}", y), weights[f"up.{number}.conv.weight"], padding=1)
         return norm(f"up.{number}.norm", y).clamp_min(0) if number else y + weights["up.0.conv.bias"][:, None, None]
 
-    return level(0, picture[None])[0]
+    return level(0, norm("input_norm", picture)[None])[0]
 
 
 def test_the_network_equals_a_second_writing_of_it():
@@ -171,8 +173,10 @@ def test_sharing_changes_neither_the_result_nor_the_gradients(config, fused, tra
     assert distance(found, expected) < 1e-5
     by_name, expected_by_name = gradients(unet, found), gradients(unet, expected)
     assert set(by_name) == set(expected_by_name) == {name for name, _ in unet.named_parameters()}
+    # The norm of the first level undoes these: what is left of their gradients is rounding, and some edges.
+    almost_without = {"input_norm.weight", "input_norm.bias"} if training else set()
     for name, gradient in by_name.items():
-        assert distance(gradient, expected_by_name[name]) < 1e-4, name
+        assert distance(gradient, expected_by_name[name]) < (1e-2 if name in almost_without else 1e-4), name
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
@@ -198,6 +202,7 @@ def test_running_statistics_differ_only_by_the_factor_of_the_estimate():
     each.forward_each(picture, states)
     after, other = shared.state_dict(), each.state_dict()
     pixels = {f"down.{level}.": 2 * (32 >> level + 1) * (48 >> level + 1) for level in range(3)}
+    pixels["input_norm."] = 2 * 32 * 48
     for name in (name for name in after if name.endswith(("running_mean", "running_var"))):
         values = next((count for start, count in pixels.items() if name.startswith(start)), None)
         estimate, expected = after[name] - 0.9 * before[name], other[name] - 0.9 * before[name]
@@ -281,16 +286,22 @@ def test_attention_sees_all_pixels_and_all_tokens():
     assert (of_states.abs().amax(dim=-1) > 0).all()
 
 
-def test_initial_weights():
+def test_initial_weights_are_pytorchs_as_published():
     torch.manual_seed(0)
     unet = ConditionalUNet(ConditionalUNetConfig(levels=4, width=16, conditioned=1))
     for part in (unet.down[3].conv, unet.down[2].residual.conv, unet.up[2].residual.conv, unet.up[2].conv):
         fan_in = part.weight[0].numel()
-        assert part.weight.std().item() == pytest.approx(math.sqrt(2 / (1 + 0.2**2) / fan_in), rel=0.012)
+        assert part.weight.std().item() == pytest.approx(math.sqrt(1 / 3 / fan_in), rel=0.012)
     norms = [part for part in unet.modules() if isinstance(part, nn.BatchNorm2d)]
-    assert len(norms) == 2 * 4 + 2 * 4 - 1
+    assert len(norms) == 1 + 2 * 4 + 2 * 4 - 1
     assert all((norm.weight == 1).all() and (norm.bias == 0).all() for norm in norms)
     assert unet.attention[0].self_attention.query.weight.abs().max().item() <= 1 / math.sqrt(128)
+
+
+def test_the_level_and_the_contrast_of_the_input_are_normalised():
+    unet = small_unet().train()
+    picture, states, coefficients = inputs()
+    torch.testing.assert_close(unet(3 * picture + 5, states, coefficients), unet(picture, states, coefficients))
 
 
 def test_the_state_dict_has_whole_convolutions():

@@ -275,12 +275,10 @@ def convolve_each(x: Tensor, kernels: Tensor) -> Tensor:
 class ConditionalUNet(nn.Module):
     """U-Net from [B, in_channels, H, W] and N prompts for each picture to [B, N, out_channels, H, W].
 
-    At the default sizes it has 87,671,200 parameters. With the trainable Linear(512 -> 32) of the prompt's vector and
-    the fusion that is the 87.7 M of the paper's model. A skip connection carries the output of the encoder's level,
-    after its attention where it has one.
-
-    Initial weights: convolutions are Kaiming normal (fan in, slope 0.2), BatchNorm weights 1 and biases 0; linear
-    layers, LayerNorms and the bias of the last convolution keep PyTorch's own initial values.
+    At the default sizes it has 87,671,202 parameters. With the trainable Linear(512 -> 32) of the prompt's vector and
+    the fusion that is the 87.7 M of the paper's model; the published code has 10,048 more, which have no effect: biases
+    before a BatchNorm, and a norm that is never called. A skip connection carries the output of the encoder's level,
+    after its attention where it has one. All layers have PyTorch's own initial weights, as published.
 
     Args:
         config: Sizes of the U-Net; None for the defaults.
@@ -295,6 +293,7 @@ class ConditionalUNet(nn.Module):
         self.config = config = config or ConditionalUNetConfig()
         self.out_channels = out_channels
         channels, last = config.channels, config.levels - 1
+        self.input_norm = nn.BatchNorm2d(in_channels)
         self.down = nn.ModuleList(
             EncoderBlock(in_channels if level == 0 else channels[level - 1], channels[level])
             for level in range(config.levels)
@@ -308,9 +307,6 @@ class ConditionalUNet(nn.Module):
             )
             for level in range(config.levels)
         )
-        for part in self.modules():
-            if isinstance(part, nn.Conv2d):
-                nn.init.kaiming_normal_(part.weight, a=LEAK, nonlinearity="leaky_relu")
 
     def forward(self, picture: Tensor, states: Tensor, coefficients: Tensor | None = None) -> Tensor:
         """Return feature maps, or with coefficients the fused map, for each prompt; no final activation.
@@ -318,9 +314,10 @@ class ConditionalUNet(nn.Module):
         Computed once for each picture: the encoder up to the first cross-attention, and the part of the outer decoder
         levels' residual convolutions that comes from the skip. With coefficients, the feature maps are not computed.
 
-        The result and the gradients are those of `forward_each`. In training, the running variances of the shared
-        encoder levels' BatchNorm differ slightly: they are estimates from n values here, and from N n values there,
-        which are the same n values N times; PyTorch multiplies the variance by n / (n - 1) and N n / (N n - 1).
+        The result and the gradients are those of `forward_each`. In training, both normalise all prompts together, and
+        the published code each prompt's maps by themselves. The running variances of the shared encoder levels'
+        BatchNorm differ slightly: they are estimates from n values here, and from N n values there, which are
+        the same n values N times; PyTorch multiplies the variance by n / (n - 1) and N n / (N n - 1).
 
         Args:
             picture: Spectrograms, shape [B, in_channels, H, W]; H and W are multiples of 2**levels.
@@ -352,7 +349,7 @@ class ConditionalUNet(nn.Module):
         prompts, outer = states.shape[:2], self.config.unconditioned
         states = states.flatten(0, 1)
         # `contiguous` would leave the strides of pictures of one channel alone, and the layers follow their input's.
-        x, skips = pictures.clone(memory_format=torch.channels_last), []
+        x, skips = self.input_norm(pictures).clone(memory_format=torch.channels_last), []
         for level, block in enumerate(self.down):
             x = block(x)
             if level >= outer:

@@ -122,8 +122,8 @@ class SeparatorConfig:
         unet: Sizes of the U-Net.
         condition: How the states of a text condition the U-Net (BiModal); None for CLIPSep's U-Net, which knows nothing
             of the query. With it, queries are of kind `states`.
-        initial_weights: CLIPSep's (`clipsep`), or `kaiming`, see `vidaudio.separation.unet.initialise`; the U-Net that
-            is conditioned by text has its own.
+        initial_weights: CLIPSep's (`clipsep`), or `kaiming`, see `vidaudio.separation.unet.initialise`. The U-Net that
+            is conditioned by text has PyTorch's; then it is the query layer's alone, where BiModal's are CLIPSep's.
         input: What the networks read: the `log` of the magnitude (CLIPSep), or `log1p` (BiModal).
 
     Raises:
