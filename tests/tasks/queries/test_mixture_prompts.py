@@ -61,7 +61,7 @@ def test_published_sentences():
         ("The sound of violin", "The sound of acoustic guitar"),
         (1.0, 1.0),
     )
-    assert mixture_prompt(["a", "b", "c"]) == "The sound mixture of a, b and c"
+    assert mixture_prompt(["a", "b", "c"]) == "The sound mixture of a and b and c"
 
 
 def test_few_prompts_are_repeated_and_share_their_weight():

@@ -97,7 +97,7 @@ def prompts_of_caption(caption: str, count: int) -> Prompts:
 
 
 def mixture_prompt(names: Sequence[str], template: str = MIXTURE_TEMPLATE) -> str:
-    """Return the prompt for a mixture of named sources: "The sound mixture of a, b and c".
+    """Return the prompt for a mixture of named sources, as published: "The sound mixture of a and b and c".
 
     Args:
         names: Names of the sources, one or more.
@@ -108,13 +108,13 @@ def mixture_prompt(names: Sequence[str], template: str = MIXTURE_TEMPLATE) -> st
         ValueError: When the template does not have exactly one {}.
     """
     (template,) = check_templates((template,), "template of a mixture")
-    return fill((template,), _joined(names))[0]
+    if not names:
+        raise QueryError("a mixture has at least one name, and there is none")
+    return fill((template,), " and ".join(names))[0]
 
 
 def _joined(names: Sequence[str]) -> str:
     """Return names as a list in words: "a", "a and b", "a, b and c"."""
-    if not names:
-        raise QueryError("a mixture has at least one name, and there is none")
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
