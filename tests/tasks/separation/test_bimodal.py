@@ -89,7 +89,7 @@ def test_resuming_is_exact(tiny_clap: Path, sounds: Path, tmp_path: Path):
         assert torch.equal(value, other["weights"][name]), name
 
 
-def direct_loss(module, batch, joint: ClapJoint) -> torch.Tensor:
+def direct_loss(module, batch, joint: ClapJoint, loudness: float) -> torch.Tensor:
     """The loss from its definition, mixture by mixture and prompt by prompt; weights 5, 5, 0.5."""
     model, labels = module.model, module.train_stream.index.table["labels"]
     audio = batch["audio"].unflatten(1, (2, 2))
@@ -111,7 +111,7 @@ def direct_loss(module, batch, joint: ClapJoint) -> torch.Tensor:
             total = total + 5 * (weights * (answers[0, n] - part).abs()).mean()
             own = answers[:, 2 + 2 * n : 4 + 2 * n]
             total = total + 5 * consistency_losses(own[:, None], part[None, None])[0]
-            waves = model.front_end.istft(masks[0, 2 + 2 * n : 4 + 2 * n] * example.spectrum[b][None]) * 4
+            waves = model.front_end.istft(masks[0, 2 + 2 * n : 4 + 2 * n] * example.spectrum[b][None]) * loudness
             heard[n] += list(joint.embed_sound(waves, 16_000))
             texts[n] += prompts[2 + 2 * n : 4 + 2 * n]
     for n in (0, 1):
@@ -120,13 +120,15 @@ def direct_loss(module, batch, joint: ClapJoint) -> torch.Tensor:
     return total / len(names)
 
 
+@pytest.mark.parametrize(("level", "loudness"), [("sources", 4.0), ("mixture", 1.0)])
 @pytest.mark.parametrize("network", [CONDITIONAL, PLAIN])
-def test_the_loss_is_the_papers(network, tiny_clap: Path, sounds: Path, tmp_path: Path):
-    module = module_of(recipe("bimodal_weak", tiny_clap, *network), sounds, tmp_path)
+def test_the_loss_is_the_papers(network, level, loudness, tiny_clap: Path, sounds: Path, tmp_path: Path):
+    settings = (*network, f"objective.sound_level={level}")
+    module = module_of(recipe("bimodal_weak", tiny_clap, *settings), sounds, tmp_path)
     module.model.eval()
     batch = module.train_stream.batch(0)
     loss = module(batch, step=0)
-    wanted = direct_loss(module, batch, ClapJoint(load_clap(str(tiny_clap))))
+    wanted = direct_loss(module, batch, ClapJoint(load_clap(str(tiny_clap))), loudness)
     torch.testing.assert_close(loss, wanted, rtol=1e-5, atol=1e-5)
 
 

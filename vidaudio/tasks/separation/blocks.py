@@ -114,7 +114,9 @@ class ModelBlock(RecipeModel):
     unet: UNetBlock = UNetBlock()
     condition: ConditionBlock | None = Field(None, description="attention to the text; none: CLIPSep's U-Net")
     input: Literal["log", "log1p"] = Field("log", description="what the network reads of the magnitude")
-    initial_weights: Literal["clipsep", "kaiming"] = Field("clipsep", description="kaiming: short runs start at once")
+    initial_weights: Literal["clipsep", "kaiming"] = Field(
+        "clipsep", description="kaiming: quick start of CLIPSep's U-Net"
+    )
 
 
 class JitterBlock(RecipeModel):
@@ -137,6 +139,9 @@ class ObjectiveBlock(RecipeModel):
     consistency: float = Field(5.0, ge=0, description="weight of the consistency of sources with their part, L_CRL")
     contrast: float = Field(0.5, ge=0, description="weight of the contrast in the space of sound and text, L_CNT")
     target_scale: Literal["right", "released"] = Field("right", description="released: K times as quiet, a known fault")
+    sound_level: Literal["sources", "mixture"] = Field(
+        "sources", description="of separated sounds before the encoder; mixture: as published, N K times as quiet"
+    )
     both_directions: bool = Field(False, description="contrast also from text to sound")
     gather_negatives: bool = Field(False, description="contrast with the texts of all ranks")
     mask_same_labels: bool = Field(False, description="other sounds of an equal text are no negatives")

@@ -233,9 +233,11 @@ class PartsModule(SeparationModule):
         return {"loss": total, **found}
 
     def _sounds(self, example: PartExample, masks: Tensor, is_single: Sequence[bool] | None) -> Tensor:
-        """Return the waveforms of masks, as loud as the sources that were mixed, `[B, P, samples]`."""
-        count = self.recipe.data.sources * (1 if self.recipe.data.natural else self.recipe.data.mixed)
+        """Return the waveforms of masks, as loud as the recipe has the joint encoder hear them, `[B, P, samples]`."""
         sounds = self.model.front_end.istft(masks * example.spectrum[:, None])
+        if self.recipe.objective.sound_level == "mixture":
+            return sounds
+        count = self.recipe.data.sources * (1 if self.recipe.data.natural else self.recipe.data.mixed)
         counts = [self.recipe.data.sources if single else count for single in is_single or [False] * len(sounds)]
         # Mixing divided every source by the number of sources.
         return sounds * torch.tensor(counts, device=sounds.device)[:, None, None]
