@@ -8,6 +8,7 @@ Trains `train/demo_vocoder.yaml` on the demo world (or on `--data`), unless that
 sounds of kinds that are not in the world, go through their mels and back. Each copy is compared with its window: mean
 absolute difference of the mel's logarithms, and multi-resolution STFT distance, with standard errors over the windows;
 less is better. Griffin-Lim is fitted to the very mel that the first measure compares; the second judges both alike.
+A third number says how much louder the copy is where the window's mel is loudest, dB.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ from vidaudio.tasks.vocoder.checkpoint import VocoderCheckpoint, load_vocoder
 # Frames of a window: 4.096 s of the default mel.
 FRAMES = 128
 REFERENCE = "griffin_lim"
+# What is compared; and the share of a mel's values that are its loudest.
+MEASURES = ("mel_l1", "stft", "loud_db")
+LOUD_SHARE = 0.1
 Ways = Mapping[str, Callable[[Tensor], Tensor]]
 
 
@@ -75,26 +79,29 @@ def compare(pack: Path, front_end: MelFrontEnd, ways: Ways, most: int) -> dict[s
     `minus_griffin_lim` holds the mean of the differences window by window, and its standard error: below zero, the
     way is nearer to the sound than Griffin-Lim.
     """
-    found: dict[str, dict[str, list[float]]] = {name: {"mel_l1": [], "stft": [], "seconds": []} for name in ways}
+    found: dict[str, dict[str, list[float]]] = {name: {key: [] for key in (*MEASURES, "seconds")} for name in ways}
     for window in test_windows(pack, front_end, most):
         mel = front_end.log_mel(window)
+        is_loud = mel >= mel.quantile(1 - LOUD_SHARE)
         for name, way in ways.items():
             began = time.perf_counter()
             made = way(mel)
             found[name]["seconds"].append(time.perf_counter() - began)
             found[name]["mel_l1"].append(float(mel_distance(made, window, front_end)))
             found[name]["stft"].append(float(stft_distance(made, window)))
+            louder = (front_end.log_mel(made) - mel)[is_loud].mean()
+            found[name]["loud_db"].append(20 / math.log(10) * float(louder))
     rows = {}
     for name, values in found.items():
         rows[name] = {
             "windows": len(values["stft"]),
-            **{measure: mean_with_error(values[measure]) for measure in ("mel_l1", "stft")},
+            **{measure: mean_with_error(values[measure]) for measure in MEASURES},
             "seconds_a_second": round(statistics.mean(values["seconds"]) / front_end.config.seconds(FRAMES), 4),
         }
         if name != REFERENCE:
             differences = {
                 measure: [one - other for one, other in zip(values[measure], found[REFERENCE][measure], strict=True)]
-                for measure in ("mel_l1", "stft")
+                for measure in MEASURES
             }
             rows[name]["minus_griffin_lim"] = {key: mean_with_error(each) for key, each in differences.items()}
     return rows

@@ -25,12 +25,14 @@ def test_equal_ways_do_not_differ_and_silence_is_left_out(tmp_path):
     def quick(mel):
         return griffin_lim(mel, front_end, iterations=2)
 
-    rows = compare(tmp_path / "pack", front_end, {"vocoder": quick, REFERENCE: quick}, 10)
+    ways = {"vocoder": quick, REFERENCE: quick, "half": lambda mel: quick(mel) / 2}
+    rows = compare(tmp_path / "pack", front_end, ways, 10)
     assert rows["vocoder"]["windows"] == 3
     assert rows["vocoder"]["stft"] == rows[REFERENCE]["stft"]
     for measure in ("mel_l1", "stft"):
         assert rows["vocoder"][measure]["mean"] > 0
         assert rows["vocoder"]["minus_griffin_lim"][measure] == {"mean": 0, "standard_error": 0, "median": 0}
+    assert abs(rows["half"]["minus_griffin_lim"]["loud_db"]["mean"] + 20 * math.log10(2)) < 0.1
     assert compare(tmp_path / "pack", front_end, {REFERENCE: quick}, 2)[REFERENCE]["windows"] == 2
 
 
