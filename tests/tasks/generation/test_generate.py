@@ -13,6 +13,7 @@ from vidaudio.errors import CheckpointError, EncoderError, GapError, MediaError,
 from vidaudio.generation import MelFrontEnd, griffin_lim
 from vidaudio.hashing import sha256_of
 from vidaudio.media.audio_files import read_sound
+from vidaudio.report.modality_gap import gap
 from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, generate
 
 QUICK = {"steps": 3, "gap": "none"}
@@ -109,6 +110,7 @@ def test_a_video_gets_its_new_sound(trained_generator, small_video, tmp_path):
         (GenerationQuery(words="a"), {"guidance": -1.0}, UsageError, "between 0 and 100"),
         (GenerationQuery(words="a"), {"encoder_weights": "nowhere"}, EncoderError, "nowhere"),
         (GenerationQuery(words="a"), {"gap": "nothing"}, GapError, "nothing"),
+        (GenerationQuery(words="a", without="b"), {"guidance": 1.0}, UsageError, "--without changes nothing"),
     ],
 )
 def test_wishes_that_cannot_be_met(query, settings, error, words, trained_generator, tmp_path):
@@ -116,6 +118,42 @@ def test_wishes_that_cannot_be_met(query, settings, error, words, trained_genera
     with pytest.raises(error, match=words):
         generate(query, tmp_path / "out", trained_generator, options=options)
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_go_through_no_gap_method(packed, trained_generator, tmp_path):
+    gap(packed, fit=["mean_shift"], output=tmp_path / "gap")
+    Image.new("RGB", (8, 8)).save(tmp_path / "dog.png")
+    options = GenerateOptions(steps=3, gap=str(tmp_path / "gap" / "mean_shift.safetensors"))
+    with pytest.raises(UsageError, match="nothing is asked in words"):
+        generate(GenerationQuery(images=[tmp_path / "dog.png"]), tmp_path / "out", trained_generator, options=options)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("Hunde, bellend!", "Hunde_bellend"),
+        ("雨の音", "雨の音"),
+        ("🎻", "sound_"),
+        ("a" * 61, "a" * 60 + "_"),
+        ("雨" * 21, "雨" * 20 + "_"),
+        ("\udce9", "sound_"),
+    ],
+)
+def test_names_of_files(words, name):
+    found = GenerationQuery(words=words).name
+    assert found.startswith(name)
+    assert len(found) == len(name) + (8 if name.endswith("_") else 0)
+    assert found != GenerationQuery(words=words + "?b").name
+
+
+def test_names_that_are_not_text_are_escaped_in_the_metadata(trained_generator, tmp_path):
+    picture = tmp_path / "caf\udce9.png"
+    Image.new("RGB", (8, 8)).save(picture)
+    query, options = GenerationQuery(images=[picture]), GenerateOptions(**QUICK)
+    (sound,) = generate(query, tmp_path / "out", trained_generator, options=options).sounds
+    with soundfile.SoundFile(sound.path) as file:
+        assert json.loads(file.comment)["images"] == [str(picture)]
+    assert json.loads(Image.open(sound.picture).info["vidaudio"])["images"] == [str(picture)]
 
 
 @pytest.mark.parametrize("settings", [{"count": 0}, {"seed": -1}, {"seconds": 0.0}, {"seconds": 1000.0}])

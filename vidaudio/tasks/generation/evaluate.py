@@ -172,7 +172,7 @@ def write_generation_report(report: GenerationReport, folder: str | Path, *, pub
     }
     for name, text in texts.items():
         with atomic_write(Path(folder) / name) as temporary:
-            temporary.write_text(text, "utf-8")
+            temporary.write_text(text, "utf-8", errors="backslashreplace")
 
 
 class _Test:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from vidaudio.tasks.vocoder.checkpoint import load_vocoder
 from vidaudio.training.checkpoint import best_device
 from vidaudio.training.spectrograms import draw_mels, pixels
 
+# Bytes of a name for files, without what is added to it; file systems allow 255.
 LONGEST_NAME = 60
 
 
@@ -67,9 +69,16 @@ class GenerationQuery:
 
     @property
     def name(self) -> str:
-        """Return a name for files."""
+        """Return a name for files: the words or the file's name, in letters and digits.
+
+        One that is cut, or has no letters to begin with, ends with a hash, so that other words have another name.
+        """
         given = self.words if self.words is not None else Path(self.video or self.images[0]).stem
-        return re.sub(r"[^A-Za-z0-9]+", "_", given).strip("_")[:LONGEST_NAME] or "sound"
+        name = re.sub(r"\W+", "_", given).strip("_")
+        if name and len(name.encode()) <= LONGEST_NAME:
+            return name
+        short = name.encode()[:LONGEST_NAME].decode(errors="ignore").rstrip("_") or "sound"
+        return f"{short}_{sha256(given.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
     def as_dict(self) -> dict[str, Any]:
         """Return what was asked for, by name; plain JSON values."""
@@ -221,6 +230,7 @@ def generate(
         loaded.model.to(device), loaded.recipe, vocoder, weaker=None if weaker is None else weaker.model.to(device)
     )
     sampler, guidance = _settings(loaded, options)
+    _check_effects(query, options, guidance)
     seeds = range(options.seed, options.seed + options.count)
     source = None
     if options.edit is not None:
@@ -281,6 +291,15 @@ def _facts(
     }
 
 
+def _check_effects(query: GenerationQuery, options: GenerateOptions, guidance: Guidance) -> None:
+    """Refuse what would change nothing."""
+    if options.gap not in (None, "none") and query.words is None and query.without is None:
+        raise UsageError("--gap is what words go through, and nothing is asked in words; leave it out")
+    away = "--weaker" if options.weaker is not None else "--without" if query.without is not None else None
+    if away and guidance.scale == 1:
+        raise UsageError(f"{away} changes nothing where guidance is 1, which is none: give --guidance 2 or so")
+
+
 def _check_video_options(options: GenerateOptions) -> None:
     if options.edit is not None:
         raise UsageError("a video gets a new sound as a whole; to change a sound, ask in words or by pictures")
@@ -322,7 +341,8 @@ def _written(
     stem: Path, sound: Sound, picture: np.ndarray, facts: dict[str, Any], video: str | Path | None
 ) -> GeneratedSound:
     """Write one sound, the picture of its mel and, for a video, the video with this sound."""
-    described = json.dumps(facts, ensure_ascii=False)
+    # A file's name may have bytes that are not text.
+    described = json.dumps(facts, ensure_ascii=False).encode(errors="backslashreplace").decode()
     wav, png = (stem.with_name(stem.name + suffix) for suffix in (".wav", ".png"))
     try:
         with (

@@ -111,7 +111,7 @@ class SetWriter:
         self._folder, self._name, self._rate = folder, name, sample_rate
         description = {"name": name, "sample_rate": sample_rate, **made_by}
         file = folder / SET_FILE
-        text = json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        text = json.dumps(description, indent=2, sort_keys=True) + "\n"
         if not file.is_file() or file.read_text("utf-8") != text:
             if not file.is_file() and folder.is_dir() and any(folder.iterdir()):
                 raise UsageError(f"{folder} holds files that no evaluation wrote; name another --output")
