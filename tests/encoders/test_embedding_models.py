@@ -116,6 +116,17 @@ def test_yamnet_hears_what_real_sounds_are(shared_data):
     assert np.mean(right) >= 0.8
 
 
+def test_yamnets_vector_is_what_its_classifier_reads(shared_data):
+    model = open_embedding(f"yamnet={shared_data / 'weights' / 'yamnet.tflite'}")
+    network, noise = model._model, np.random.default_rng(0).normal(0, 0.1, (1, model.WINDOW)).astype(np.float32)
+    (vector,) = model.embed(noise).vectors[0]
+    tensors = {tuple(tensor["shape"]): tensor for tensor in network.get_tensor_details() if "dense" in tensor["name"]}
+    weights, bias = (network.get_tensor(tensors[shape]["index"]) for shape in ((521, 1024), (521,)))
+    logits = weights * np.float32(tensors[521, 1024]["quantization"][0]) @ vector + bias
+    # The network rounds the vector to 8 bits before it classifies.
+    np.testing.assert_allclose(network.get_tensor(model._scores)[0], 1 / (1 + np.exp(-logits)), atol=0.01)
+
+
 def test_a_clap_embeds_sounds_and_words_in_one_space(tiny_clap):
     model = open_embedding(f"clap={tiny_clap}")
     sounds = np.random.default_rng(0).uniform(-1, 1, (2, 48_000)).astype(np.float32)

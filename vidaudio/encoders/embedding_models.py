@@ -183,7 +183,13 @@ class Yamnet(EmbeddingModel):
             self._model.allocate_tensors()
         except ValueError as error:
             raise EncoderError(f"{path} is no TFLite file: {first_line(error)}") from error
-        found = [t for t in self._model.get_tensor_details() if tuple(t["shape"]) == (1, self.DIMENSIONS)]
+        # A file with 8-bit weights has a tensor of this shape more: the vector in whole numbers, each window on a scale
+        # of its own.
+        found = [
+            tensor
+            for tensor in self._model.get_tensor_details()
+            if tuple(tensor["shape"]) == (1, self.DIMENSIONS) and tensor["dtype"] is np.float32
+        ]
         (entry,), outputs = self._model.get_input_details(), self._model.get_output_details()
         if int(np.prod(entry["shape"])) != self.WINDOW or not found:
             raise EncoderError(f"{path} is not YAMNet: it takes {entry['shape'].tolist()}, not {self.WINDOW} samples")
