@@ -19,6 +19,7 @@ from vidaudio.encoders.embedding_models import Embedded, EmbeddingModel
 from vidaudio.errors import CheckpointError, EncoderError, GapError, PackError, QueryError, UsageError
 from vidaudio.report.modality_gap import gap
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
+from vidaudio.tasks.generation.evaluation import embeddings
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
 from vidaudio.tasks.generation.evaluation.plan import EvalClip, plan_test
 from vidaudio.tasks.generation.evaluation.scores import Strata, Yardstick, relative_level, score_set, sound_level
@@ -145,7 +146,7 @@ class Counting(EmbeddingModel):
         return Embedded(np.stack([sounds.mean(1), sounds.std(1)], 1)[:, None])
 
 
-def test_embeddings_are_kept_as_long_as_sound_and_model_are_the_same(tmp_path):
+def test_embeddings_are_kept_as_long_as_sound_and_model_are_the_same(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     sounds = {f"k{row}": rng.integers(-9999, 9999, 3000).astype(np.int16) for row in range(5)}
     model = Counting()
@@ -162,6 +163,9 @@ def test_embeddings_are_kept_as_long_as_sound_and_model_are_the_same(tmp_path):
     next(iter(tmp_path.glob("*.parquet"))).write_bytes(b"damaged")
     embed_set(ArraySet("a", sounds, 16_000), other, tmp_path)
     assert other.heard == 10
+    monkeypatch.setattr(embeddings, "READING", b"another")
+    embed_set(ArraySet("a", sounds, 16_000), other, tmp_path)
+    assert other.heard == 15
 
 
 def test_vectors_that_are_not_finite_are_refused(tmp_path):

@@ -22,6 +22,8 @@ from vidaudio.tasks.generation.evaluation.sound_sets import SoundSet, folder_nam
 
 # Sounds that are read before they are embedded.
 READ_AHEAD = 64
+# How models are read here: another number where one of them is read in another way, so that older vectors are left.
+READING = b"2"
 _SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -109,7 +111,7 @@ def _read(path: Path, model: EmbeddingModel) -> dict[str, Embedded]:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError):
         return {}
-    if (table.schema.metadata or {}).get(b"model_sha256") != model.sha256.encode():
+    if table.schema.metadata != _described(model):
         return {}
     known = {}
     for row in table.to_pylist():
@@ -118,6 +120,10 @@ def _read(path: Path, model: EmbeddingModel) -> dict[str, Embedded]:
         probabilities = None if said is None else np.array(said, np.float32)[None]
         known[row["sha256"]] = Embedded(vectors, probabilities)
     return known
+
+
+def _described(model: EmbeddingModel) -> dict[bytes, bytes]:
+    return {b"model": model.name.encode(), b"model_sha256": model.sha256.encode(), b"reading": READING}
 
 
 def _write(path: Path, model: EmbeddingModel, rows: Mapping[str, tuple[str, Embedded]]) -> None:
@@ -132,6 +138,5 @@ def _write(path: Path, model: EmbeddingModel, rows: Mapping[str, tuple[str, Embe
         }
         for key, (digest, found) in rows.items()
     ]
-    described = {b"model": model.name.encode(), b"model_sha256": model.sha256.encode()}
     with atomic_write(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(values, _SCHEMA.with_metadata(described)), temporary)
+        pq.write_table(pa.Table.from_pylist(values, _SCHEMA.with_metadata(_described(model))), temporary)
