@@ -38,7 +38,7 @@ class Scorer(StrEnum):
 class SoundsChoice(StrEnum):
     """Values of `--sounds-choice`."""
 
-    first = "first"
+    drawn = "drawn"
     best = "best"
     worst = "worst"
 
@@ -83,7 +83,9 @@ def evaluate(
     different_labels: Annotated[
         bool, typer.Option("--different-labels", help="Draw sounds of different labels for each mixture.")
     ] = False,
-    mixtures: Annotated[int | None, typer.Option(min=1, help="At most so many mixtures.")] = None,
+    mixtures: Annotated[
+        int | None, typer.Option(min=1, help="At most so many mixtures, drawn by a fixed seed.")
+    ] = None,
     sources: Annotated[
         int | None, typer.Option(min=2, help="Sounds in a mixture of a split; 2 by default.", show_default=False)
     ] = None,
@@ -98,7 +100,7 @@ def evaluate(
     processes: Annotated[int, typer.Option(min=1, help="For museval.")] = 1,
     out: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for tables, scores and sounds.")] = None,
     sounds: Annotated[int, typer.Option(min=0, help="Write sounds and spectrograms of so many mixtures.")] = 0,
-    sounds_choice: Annotated[SoundsChoice, typer.Option(help="Which mixtures.")] = SoundsChoice.first,
+    sounds_choice: Annotated[SoundsChoice, typer.Option(help="Which mixtures.")] = SoundsChoice.drawn,
     with_published: Annotated[
         bool, typer.Option("--with-published", help="The papers' rows below ours, marked.")
     ] = False,

@@ -189,7 +189,7 @@ def test_a_method_that_could_be_scored_nowhere_has_dashes_and_a_reason(trained: 
     for text in (str(silent), as_markdown([silent]), modality_table([silent]), str(sweep), sweep.as_csv()):
         assert "nan" not in text
     assert str(silent).splitlines()[3].split() == ["text", *"----------", "0"]
-    assert "| clipsep | image | text | - | - | - | - | - | - | - | - | 0 |" in as_markdown([silent])
+    assert "| clipsep | image | text | - | - | - | - | - | - | - | - | - | 0 |" in as_markdown([silent])
     assert "| 0 | keep | - |" in str(sweep)
     assert why in str(silent)
     assert why in as_markdown([silent])
@@ -229,9 +229,13 @@ def test_a_folder_of_sounds_holds_what_was_scored_and_suits_a_listening_test(
 
 def test_tables_have_the_papers_shape(trained: Path, packed: Path):
     report = evaluate(EvaluateRequest(trained, TestMaterial(str(packed), mixtures=3), scorer="batched", progress=False))
-    table = as_markdown([report, report])
+    other = replace(report, about=replace(report.about, checkpoint="runs/other"))
+    table = as_markdown([report, other])
     assert table.count("| Mixture |") == 1
-    assert table.count("| clipsep | image | text |") == table.count("| clipsep | image | image |") == 2
+    for name in (trained.name, "other"):
+        assert f"| clipsep, {name} | image | text |" in table
+        assert f"| clipsep, {name} | image | image |" in table
+    assert "| clipsep | image | text |" in as_markdown([report])
     summary = report.summary("text")
     assert f"| {summary.mean:.2f} ± {summary.standard_error:.2f} | {summary.median:.2f} |" in table
     gain = report.improvement("text", "si_sdr").mean

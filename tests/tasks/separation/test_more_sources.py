@@ -26,6 +26,7 @@ from vidaudio.tasks.separation.checkpoint import load_checkpoint
 from vidaudio.tasks.separation.evaluate import EvaluateRequest, TestMaterial, draw_pairs, evaluate, plan, write_report
 from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, TestSet
 from vidaudio.tasks.separation.evaluation.methods import Estimates, mixed
+from vidaudio.tasks.separation.evaluation.pairs import chosen_numbers
 from vidaudio.tasks.separation.evaluation.scorers import SCORERS, Score
 from vidaudio.tasks.separation.evaluation.suppression import (
     CAP_DB,
@@ -70,6 +71,30 @@ def test_pairs_are_drawn_as_before(five_kinds: str, different: bool, stored: tup
     ]
 
 
+def test_fewer_mixtures_are_of_all_kinds_and_part_of_more(trained: Path, five_kinds: str):
+    every = {item.number: keys(item) for item in planned(trained, five_kinds, different_labels=True).items}
+    before: set[int] = set()
+    for count in range(1, len(every) + 1):
+        chosen = {i.number: keys(i) for i in planned(trained, five_kinds, different_labels=True, mixtures=count).items}
+        assert len(chosen) == count
+        assert before < set(chosen)
+        assert all(every[number] == held for number, held in chosen.items())
+        before = set(chosen)
+    # In a list of many kinds in succession, a tenth of the targets has nearly all of them.
+    assert len({number // 100 for number in chosen_numbers(1000, 100)}) == 10
+    assert chosen_numbers(5, None) == list(range(5)) == chosen_numbers(5, 9)
+
+
+def test_the_report_says_which_targets_are_tested(trained: Path, five_kinds: str):
+    material = TestMaterial(five_kinds, different_labels=True, mixtures=3)
+    report = evaluate(EvaluateRequest(trained, material, methods=("text",), scorer="batched", progress=False))
+    for text in (str(report), as_markdown([report])):
+        assert "split test, different labels" in text
+        assert "3 of 12 targets are tested" in text
+        assert "not compared: no wrong query" in text or "(not compared)" not in text
+    assert report.as_dict()["different_labels"] is True
+
+
 def test_further_partners_are_drawn_by_their_place_and_the_targets_number(five_kinds: str):
     index, labels = open_index(five_kinds, "test"), labels_of(five_kinds)
     pairs = draw_pairs(index, Windows(index, SHAPE), labels, sources=4)
@@ -105,9 +130,9 @@ def test_a_mixture_is_the_mean_of_its_windows(trained: Path, five_kinds: str, co
 def test_every_source_is_the_target_once_among_the_same_others(trained: Path, five_kinds: str):
     once = planned(trained, five_kinds, sources=3, mixtures=4).items
     each = planned(trained, five_kinds, sources=3, mixtures=4, every_source=True).items
-    assert [item.number for item in each] == list(range(12))
-    for item in once:
-        asked = each[3 * item.number : 3 * item.number + 3]
+    assert [item.number for item in each] == [3 * item.number + place for item in once for place in range(3)]
+    for place, item in enumerate(once):
+        asked = each[3 * place : 3 * place + 3]
         assert [other.target.key for other in asked] == keys(item)
         assert all(set(keys(other)) == set(keys(item)) for other in asked)
         assert torch.allclose(mixed(asked[1])[1], mixed(item)[1], atol=1e-6)
@@ -172,7 +197,7 @@ def test_the_report_says_what_was_tested_and_names_all_sounds(trained: Path, fiv
     request = EvaluateRequest(trained, material, scorer="batched", sounds=tmp_path / "sounds", progress=False)
     report = evaluate(request)
     for text in (str(report), as_markdown([report])):
-        assert "split test, mixtures of 3 sources, every source is asked for" in text.splitlines()[0]
+        assert "split test, mixtures of 3 sources, different labels, every source is asked for" in text.splitlines()[0]
         assert "averages over sources" in text
         assert "suppression" in text
     assert report.about.protocol == "split test"
@@ -187,12 +212,12 @@ def test_the_report_says_what_was_tested_and_names_all_sounds(trained: Path, fiv
         assert absent == (row["suppression_db"] != "")
         if absent:
             assert float(row["suppression_db"]) == written["suppression"][row["method"]][row["mixture"]]
-    item = planned(trained, five_kinds, different_labels=True, sources=3).items[0]
+    item = planned(trained, five_kinds, different_labels=True, sources=3, mixtures=2).items[0]
     listed = list(csv.DictReader((tmp_path / "sounds" / "items.csv").open()))
     assert listed[0]["other"] == f"{item.interference.label} and {item.others[0].label}"
     pairs = evaluate(EvaluateRequest(trained, TestMaterial(five_kinds, mixtures=2), scorer="batched", progress=False))
     assert pairs.about.tested == "split test"
-    assert "others" not in pairs.as_dict()["scores"]["0"]
+    assert not any("others" in row for row in pairs.as_dict()["scores"].values())
 
 
 @pytest.mark.parametrize(("gain", "decibels"), [(1.0, 0.0), (0.1, 20.0), (0.01, 40.0), (0.0, CAP_DB)])

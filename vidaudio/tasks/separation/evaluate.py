@@ -80,7 +80,7 @@ class EvaluateRequest:
         allow_leaks: Whether to continue if the system was trained on test sources; the report lists them.
         sounds: Folder for sounds and spectrograms of some mixtures; None to write none.
         sounds_count: Number of mixtures to write.
-        sounds_choice: Mixtures to write: the `first`, `best` or `worst`.
+        sounds_choice: Mixtures to write: some `drawn` by seed, the `best` or the `worst`.
         encoder_weights: Local weights of the encoder; None for the recorded ones.
         gap: Method against the modality gap that texts go through: its name or file, the folder or `hf-hub:` name of
             a published prior, or `none`; None for the recipe's.
@@ -97,7 +97,7 @@ class EvaluateRequest:
     allow_leaks: bool = False
     sounds: str | Path | None = None
     sounds_count: int = 10
-    sounds_choice: str = "first"
+    sounds_choice: str = "drawn"
     encoder_weights: str | None = None
     gap: str | None = None
     progress: bool = True
@@ -175,6 +175,7 @@ def evaluate(request: EvaluateRequest) -> EvaluationReport:
         offscreen_db=material.offscreen_db,
         sources=material.sources,
         every_source=tests.every_source,
+        different_labels=_differ(material, protocol),
         notes=_notes(
             material, tests, protocol, estimator, unlabelled, str(leaks) if leaks.sources or not leaks.known else ""
         ),
@@ -207,12 +208,17 @@ def train_query(loaded: Checkpoint) -> str:
     return "hybrid" if query.train == "alternate" else query.train
 
 
+def _differ(material: TestMaterial, protocol: Protocol | None) -> bool:
+    """Return whether all sounds of a mixture have different labels."""
+    return material.different_labels or (protocol is not None and protocol.different_labels)
+
+
 def _notes(
     material: TestMaterial, tests: TestSet, protocol: Protocol | None, estimator: Estimator, unlabelled: int, leaks: str
 ) -> tuple[str, ...]:
     asked_by_label = any(m in NEEDS_LABEL or m.startswith(PHRASING_PREFIX) for m in estimator.methods)
     unknown = sorted(estimator.unknown_labels)
-    different = material.different_labels or (protocol is not None and protocol.different_labels)
+    different = _differ(material, protocol)
     lacking, cuts = "not in the corpus, or too short", "several cuts that the label does not tell apart"
     alone = f"left out: too few partners of other sources{' and labels' if different else ''}"
     unheard = "not known to the system: " + ", ".join(unknown[:5])
@@ -243,13 +249,16 @@ def _notes(
     corpora = {id(sound.corpus): sound.corpus for item in tests.items for sound in item.sounds}.values()
     if any(corpus.has_captions_alone for corpus in corpora):
         notes = (*notes, "clips without labels are told apart by their captions: what counts as absent may be there")
-    return (*notes, *_mixing_notes(material), *found_leaks, *(protocol.notes if protocol is not None else ()))
+    return (*notes, *_mixing_notes(material, tests), *found_leaks, *(protocol.notes if protocol is not None else ()))
 
 
-def _mixing_notes(material: TestMaterial) -> list[str]:
-    """Return notes of what a mixture holds, and of who is asked for, where it is not one of two sounds."""
+def _mixing_notes(material: TestMaterial, tests: TestSet) -> list[str]:
+    """Return notes of which targets are tested, what a mixture holds, and who is asked for, where it is not usual."""
     count, level = material.sources, material.offscreen_db
-    notes = [f"mixtures of {count} sources, each divided by {count}"] if count != 2 else []
+    notes = []
+    if tests.tested_targets < tests.targets:
+        notes.append(f"{tests.tested_targets} of {tests.targets} targets are tested, drawn by a fixed seed")
+    notes += [f"mixtures of {count} sources, each divided by {count}"] if count != 2 else []
     if material.every_source:
         notes.append("every source is asked for, a test item each, so means are averages over sources")
     if level is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from vidaudio.errors import PackError
 from vidaudio.tasks.separation.evaluation.locate import ClipLocator, EvalCorpus, LocatedWindow
-from vidaudio.tasks.separation.evaluation.pairs import draw_pairs, published_pairs, target_rows
+from vidaudio.tasks.separation.evaluation.pairs import chosen_numbers, draw_pairs, published_pairs, target_rows
 from vidaudio.tasks.separation.evaluation.protocols import ListedClip, Protocol
 from vidaudio.text import number_of
 
@@ -93,6 +93,8 @@ class TestSet:
         few_partners: Number of targets that are left out because they find too few partners for more than two sounds.
         labels: All labels that occur, sorted.
         every_source: Whether each sound of a mixture is asked for in turn, a test item each.
+        targets: Number of targets that mixtures could be made for; more than are tested if fewer are asked for.
+        tested_targets: Number of those that are tested.
     """
 
     __test__ = False  # the name begins with Test, but pytest must not collect it
@@ -105,6 +107,8 @@ class TestSet:
     few_partners: int = 0
     labels: tuple[str, ...] = field(default=())
     every_source: bool = False
+    targets: int = 0
+    tested_targets: int = 0
 
     @property
     def complete(self) -> bool:
@@ -178,7 +182,7 @@ def plan_split(
         corpus: Corpus of the split.
         different_labels: Whether all sounds of a mixture have different labels.
         every_source: Whether each sound of a mixture is asked for in turn, a test item each.
-        mixtures: Number of mixtures, from the first; None for all.
+        mixtures: Number of mixtures, see `chosen_numbers`; None for all.
         sources: Number of sounds in a mixture, 2 or more.
 
     Raises:
@@ -191,14 +195,17 @@ def plan_split(
     def sounding(row: int) -> MixtureSource:
         return MixtureSource(corpus, LocatedWindow(row, corpus.windows.middle(row)), labels[row])
 
-    items = _items([(n, [sounding(row) for row in pair.rows]) for n, pair in enumerate(pairs)], every_source)
-    wanted = len(target_rows(corpus.index, corpus.windows, needed)[:mixtures])
+    items = _items([(pair.number, [sounding(row) for row in pair.rows]) for pair in pairs], every_source)
+    targets = len(target_rows(corpus.index, corpus.windows, needed))
+    wanted = len(chosen_numbers(targets, mixtures))
     return TestSet(
         items,
         len(items),
         few_partners=0 if sources == 2 else wanted - len(pairs),
         labels=tuple(sorted(set(labels) - {""})),
         every_source=every_source,
+        targets=targets,
+        tested_targets=wanted,
     )
 
 
@@ -217,7 +224,7 @@ def plan_lists(
         targets: List of targets, in file order.
         interference: List of interference, in file order.
         corpora: Corpora of targets and of interference; may be one and the same.
-        mixtures: Number of rows to use, from the first; None for all.
+        mixtures: Number of rows to use, see `chosen_numbers`; None for all.
 
     Raises:
         PackError: When none of the mixtures can be made.
@@ -228,9 +235,10 @@ def plan_lists(
     planned = len(pairs) * (1 + protocol.both_directions)
     missing = [0, 0]
     mixed = []
-    for number, chosen in enumerate(pairs[:mixtures]):
+    numbers = chosen_numbers(len(pairs), mixtures)
+    for number in numbers:
         sounds = []
-        for side, (row, clips) in enumerate(zip(chosen, (targets, interference), strict=True)):
+        for side, (row, clips) in enumerate(zip(pairs[number], (targets, interference), strict=True)):
             place = finders[side].find(clips[row], published_crop=published)
             if place is None:
                 missing[side] += 1
@@ -252,6 +260,8 @@ def plan_lists(
         ambiguous=sum(finder.ambiguous for finder in finders),
         labels=tuple(sorted({sound.label for _, sounds in mixed for sound in sounds} - {""})),
         every_source=protocol.both_directions,
+        targets=len(pairs),
+        tested_targets=len(numbers),
     )
 
 

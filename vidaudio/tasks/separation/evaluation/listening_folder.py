@@ -18,10 +18,11 @@ from vidaudio.errors import UsageError
 from vidaudio.files import name_for_c
 from vidaudio.tasks.separation.evaluation.eval_mixtures import EvalMixture, TestSet
 from vidaudio.tasks.separation.evaluation.methods import Estimates, Estimator
+from vidaudio.tasks.separation.evaluation.pairs import chosen_numbers
 from vidaudio.tasks.separation.evaluation.report import EvaluationReport
 from vidaudio.training.spectrograms import Panel, draw_panels
 
-CHOICES = ("first", "best", "worst")
+CHOICES = ("drawn", "best", "worst")
 DYNAMIC_RANGE_DB = 70.0
 _PAGE = files("vidaudio.tasks.separation.evaluation").joinpath("sounds.html.j2")
 
@@ -33,7 +34,7 @@ def write_sounds(
     estimator: Estimator,
     *,
     count: int = 10,
-    choice: str = "first",
+    choice: str = "drawn",
 ) -> Path:
     """Write sounds and spectrograms of some mixtures, and return the path of the page.
 
@@ -47,7 +48,7 @@ def write_sounds(
         tests: The mixtures.
         estimator: Estimator that makes the estimates of the chosen mixtures again.
         count: Number of mixtures.
-        choice: Mixtures to write: the `first`, or those with the `best` or `worst` result, see `chosen_items`.
+        choice: Mixtures to write: some `drawn` by seed, or those with the `best` or `worst` result, see `chosen_items`.
 
     Raises:
         UsageError: When `choice` is none of these.
@@ -80,15 +81,18 @@ def write_sounds(
 
 
 def chosen_items(report: EvaluationReport, tests: TestSet, count: int, choice: str) -> list[EvalMixture]:
-    """Return the mixtures to show; `best` and `worst` are by SI-SDR gain of the first method that is not the mixture.
+    """Return the mixtures to show.
+
+    `drawn` ones are chosen by a fixed seed, since neighbours are often of one kind. `best` and `worst` are by SI-SDR
+    gain of the first method that is not the mixture.
 
     Raises:
         UsageError: When `choice` is not in `CHOICES`.
     """
     if choice not in CHOICES:
         raise UsageError(f"there is no choice {choice!r} of sounds; there are {', '.join(CHOICES)}")
-    if choice == "first":
-        return list(tests.items[:count])
+    if choice == "drawn":
+        return [tests.items[place] for place in chosen_numbers(len(tests.items), count)]
     judge = next((method for method in report.methods if method != "mixture"), "mixture")
     own, mixture = report.values(judge, "si_sdr"), report.values("mixture", "si_sdr")
     gains = {number: own[number] - mixture[number] for number in own.keys() & mixture.keys()}

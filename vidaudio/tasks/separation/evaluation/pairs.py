@@ -27,6 +27,7 @@ class TestPair:
         target: Row of the target.
         interference: Row of its partner.
         others: Rows of further partners, in mixtures of more than two sounds.
+        number: Number of the target among all that could be drawn for, in order of their keys.
     """
 
     __test__ = False  # the name begins with Test, but pytest must not collect it
@@ -34,6 +35,7 @@ class TestPair:
     target: int
     interference: int
     others: tuple[int, ...] = ()
+    number: int = 0
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -54,6 +56,19 @@ def published_partner(row: int, interference: int) -> int:
 def published_pairs(targets: int, interference: int) -> list[tuple[int, int]]:
     """Return rows of the first and of the second list, one pair per target; a clip may be paired with itself."""
     return [(row, published_partner(row, interference)) for row in range(targets)]
+
+
+def chosen_numbers(count: int, mixtures: int | None) -> list[int]:
+    """Return which of `count` targets are tested if there is room for some mixtures, ascending.
+
+    They are drawn by one seed, since neighbours in a list are often sounds of one kind. The choice grows with the
+    number of mixtures: a smaller one is part of a larger one.
+
+    Args:
+        count: Number of targets.
+        mixtures: Maximum number of mixtures; None for all.
+    """
+    return sorted(random.Random("targets").sample(range(count), count)[:mixtures])
 
 
 def target_rows(index: TrainingIndex, windows: Windows, labels: Sequence[str] | None) -> np.ndarray:
@@ -85,7 +100,7 @@ def draw_pairs(
         index: Index of the split.
         windows: Windows of its samples.
         labels: Label of each row, if those of a mixture must differ.
-        mixtures: Number of targets to draw for, from the first; None for all.
+        mixtures: Number of targets to draw for, see `chosen_numbers`; None for all.
         sources: Number of clips in a mixture, 2 or more.
 
     Raises:
@@ -96,11 +111,11 @@ def draw_pairs(
     if labels is not None:
         traits.append(np.unique([labels[row] for row in rows.tolist()], return_inverse=True)[1])
     pairs = []
-    for number in range(len(rows[:mixtures])):
+    for number in chosen_numbers(len(rows), mixtures):
         places = _drawn(number, traits, sources)
         if places:
             target, interference, *others = rows[places].tolist()
-            pairs.append(TestPair(target, interference, tuple(others)))
+            pairs.append(TestPair(target, interference, tuple(others), number))
     if not pairs:
         raise PackError(_too_few(rows, windows, traits, sources))
     return pairs

@@ -34,6 +34,7 @@ class ReportHeader:
         offscreen_db: Level of the sound from off screen in every mixture relative to the target's, dB; None for none.
         sources: Number of sounds in a mixture, without the one from off screen.
         every_source: Whether each sound of a mixture is asked for in turn, a test item each.
+        different_labels: Whether all sounds of a mixture have different labels.
         notes: Remarks for the reader: missing clips, unlabelled targets, leaks.
         incomplete: Whether clips of the protocol are missing, so that the scores are not comparable with the papers.
     """
@@ -53,14 +54,16 @@ class ReportHeader:
     offscreen_db: float | None = None
     sources: int = 2
     every_source: bool = False
+    different_labels: bool = False
     notes: tuple[str, ...] = ()
     incomplete: bool = False
 
     @property
     def tested(self) -> str:
-        """Return what was tested, in words: the protocol, more than two sources, and every source asked for."""
+        """Return what was tested, in words: the protocol, and what differs from two sounds of any labels."""
         words = [self.protocol]
         words += [f"mixtures of {self.sources} sources"] if self.sources != 2 else []
+        words += ["different labels"] if self.different_labels else []
         words += ["every source is asked for"] if self.every_source else []
         return ", ".join(words)
 
@@ -156,6 +159,17 @@ class EvaluationReport:
         found = self.over_wrong(method)
         return None if found is None else is_above_error(found.mean, found.standard_error)
 
+    def is_compared(self, method: str) -> bool | None:
+        """Return whether a query was compared with a wrong one; None for a method without a query."""
+        if wrong_method(method) is None:
+            return None
+        return self.over_wrong(method) is not None
+
+    @property
+    def lacks_comparison(self) -> bool:
+        """Return whether a query's SDR gain was not compared with a wrong query's, and is marked."""
+        return any(self.is_compared(method) is False and self.improvement(method).mean > 0 for method in self.methods)
+
     def gain_figures(self, method: str) -> tuple[str, str, str]:
         """Return the headline figures as text: SI-SDR gain, gain over wrong queries, SDR gain.
 
@@ -163,7 +177,7 @@ class EvaluationReport:
         compared with a wrong query is marked.
         """
         wrong = self.over_wrong(method)
-        is_compared = wrong is not None or wrong_method(method) is None
+        is_compared = self.is_compared(method) is not False
         return (
             gain_words(self.improvement(method, "si_sdr").mean),
             "-" if wrong is None else gain_words(wrong.mean),
@@ -277,6 +291,8 @@ class EvaluationReport:
             lines.append("  * an oracle: knows the sources, or the best of several estimates counts")
         if any(self.is_gain_of_asking(method) is False for method in self.methods):
             lines.append(f"  none: {NO_GAIN}")
+        if self.lacks_comparison:
+            lines.append(f"  not compared: {NOT_COMPARED}")
         return "\n".join([*lines, *(f"  {remark}" for remark in self.remarks())])
 
     def _gain(self, method: str, other: str, measure: str) -> Summary:
@@ -289,6 +305,8 @@ NO_GAIN = (
     "a wrong query gains as much SDR, within 2 standard errors of the paired difference, so the gain is one of level "
     "and not of separation"
 )
+
+NOT_COMPARED = "no wrong query was scored beside it, so the SDR gain may be one of level and not of separation"
 
 
 def figure(decibels: float, digits: int = 2) -> str:

@@ -6,18 +6,19 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from vidaudio.errors import RecipeError
 from vidaudio.markdown import markdown_table
-from vidaudio.separation import Summary
+from vidaudio.separation import Summary, gain_words
 from vidaudio.tasks.separation.evaluation.protocols import Published, load_protocol
-from vidaudio.tasks.separation.evaluation.report import NO_GAIN, EvaluationReport, figure
+from vidaudio.tasks.separation.evaluation.report import NO_GAIN, NOT_COMPARED, EvaluationReport, figure
 from vidaudio.tasks.separation.evaluation.scorers import MEASURES
 from vidaudio.tasks.separation.evaluation.suppression import SUPPRESSION
 
 COLUMNS = (
     *("model", "train query", "test query"),
-    *("SI-SDR gain", "over wrong", "SDR gain", "SDR", "median", "SIR", "SAR", "SI-SDR", "n"),
+    *("SI-SDR gain", "over wrong", "SDR gain", "SDR", "median", "SIR", "SAR", "SI-SDR", "level", "n"),
 )
 TEST_QUERY = {"text": "text", "image": "image", "wrong_text": "wrong text", "wrong_image": "wrong image"}
 
@@ -59,8 +60,8 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
         f"# {first.tested}",
         "",
         f"Separation of the target, dB, scored by {first.scorer}. Gains are over the mixture; `over wrong` is the SDR "
-        "over that of a query for a sound that is not in the mixture. All are means, SDR with its standard "
-        f"error.{power if further else ''}",
+        "over that of a query for a sound that is not in the mixture; `level` is the estimate's level over the true "
+        f"sound's. All are means, SDR with its standard error.{power if further else ''}",
         "",
         *markdown_table((*COLUMNS, *further), _rows(reports, further), texts=3),
     ]
@@ -68,21 +69,37 @@ def as_markdown(reports: Sequence[EvaluationReport], *, published: bool = False)
     lines += ["", "\\* An oracle: it knows the sources, or the best of several estimates counts."] if marked else []
     if any(report.is_gain_of_asking(method) is False for report in reports for method in report.methods):
         lines += ["", f"none: {NO_GAIN}."]
-    for report in reports:
-        lines += ["", *(f"- {report.about.system}: {remark}" for remark in report.remarks())]
+    if any(report.lacks_comparison for report in reports):
+        lines += ["", f"not compared: {NOT_COMPARED}."]
+    for report, name in zip(reports, model_names(reports), strict=True):
+        lines += ["", *(f"- {name}: {remark}" for remark in report.remarks())]
     if published:
         lines += ["", *published_lines(first.protocol)]
-    for report in reports:
-        lines += ["", *_by_label(report)]
+    for report, name in zip(reports, model_names(reports), strict=True):
+        lines += ["", *_by_label(report, name)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def model_names(reports: Sequence[EvaluationReport]) -> list[str]:
+    """Return a name for each evaluated model: its system and, where several models are of that system, its run."""
+    systems = [report.about.system for report in reports]
+    folders = [(report.about.system, Path(report.about.checkpoint).name) for report in reports]
+    names = []
+    for report, folder in zip(reports, folders, strict=True):
+        system, run = folder
+        if systems.count(system) == 1:
+            names.append(system)
+        else:
+            names.append(f"{system}, {run if folders.count(folder) == 1 else report.about.checkpoint}")
+    return names
 
 
 def modality_table(reports: Sequence[EvaluationReport]) -> str:
     """Return train modality by test modality (CLIPSep, figure 4): a row per system, columns per query modality."""
     heads = "model", "train query", "text: SI-SDR gain", "SDR", "median", "image: SI-SDR gain", "SDR", "median"
     rows = []
-    for report in reports:
-        cells = [report.about.system, report.about.train_query]
+    for report, name in zip(reports, model_names(reports), strict=True):
+        cells = [name, report.about.train_query]
         for method in ("text", "image"):
             known = method in report.methods
             gain = figure(report.improvement(method, "si_sdr").mean) if known else "-"
@@ -94,12 +111,12 @@ def modality_table(reports: Sequence[EvaluationReport]) -> str:
 def _rows(reports: Sequence[EvaluationReport], measures: Sequence[str]) -> list[list[str]]:
     """Return a row per system and method, with the means of some further measures at its end."""
     rows = []
-    for number, report in enumerate(reports):
+    for number, (report, model) in enumerate(zip(reports, model_names(reports), strict=True)):
         about = report.about
         for method in report.methods:
             if method == "mixture" and number:
                 continue
-            name = "Mixture" if method == "mixture" else about.system
+            name = "Mixture" if method == "mixture" else model
             asked = "-" if method == "mixture" else TEST_QUERY.get(method, method.replace("_", " "))
             asked += " *" if method in report.oracles else ""
             mean, median = _cells(report.summary(method))
@@ -109,6 +126,7 @@ def _rows(reports: Sequence[EvaluationReport], measures: Sequence[str]) -> list[
                 figure(report.summary(method, "sir").mean),
                 sar,
                 figure(report.summary(method, "si_sdr").mean),
+                gain_words(report.summary(method, "level").mean),
                 str(report.summary(method).count),
                 *(figure(report.summary(method, measure).mean) for measure in measures),
             ]
@@ -127,7 +145,7 @@ def mean_and_error(summary: Summary) -> str:
     return figure(summary.mean) + error
 
 
-def _by_label(report: EvaluationReport) -> list[str]:
+def _by_label(report: EvaluationReport, name: str) -> list[str]:
     methods = [method for method in report.methods if method != "mixture"]
     tables = {method: report.by_label(method) for method in methods}
     scale_invariant = {method: report.by_label_of(method, "si_sdr") for method in methods}
@@ -145,7 +163,7 @@ def _by_label(report: EvaluationReport) -> list[str]:
             cells.append(gains)
             count = max(count, 0 if found is None else found[0].count)
         rows.append([label, count, *cells])
-    title = f"## {report.about.system}, SI-SDR gain / SDR gain over the mixture by kind of target, dB"
+    title = f"## {name}, SI-SDR gain / SDR gain over the mixture by kind of target, dB"
     heads = ["kind", "n", *(method.replace("_", " ") for method in methods)]
     return [title, "", *markdown_table(heads, rows)]
 
