@@ -49,6 +49,19 @@ def test_vectors_of_sound_are_transformers_own(tmp_path: Path, fusion: bool, pad
     assert float((found[0] - found[1]).norm()) > 0.01
 
 
+def test_vectors_that_are_kept_do_not_depend_on_a_trainings_autocast(clap: ClapEncoder):
+    texts, heard = ["low", "a sound of high"], sounds(2.0)
+
+    def embedded() -> list[torch.Tensor]:
+        return [clap.embed_text(texts), *clap.text_states(texts), clap.embed_audio(heard)]
+
+    expected = embedded()
+    with torch.autocast(clap.device.type, torch.bfloat16):
+        assert all(torch.equal(one, other) for one, other in zip(expected, embedded(), strict=True))
+        # What is trained through follows the training's precision.
+        assert not torch.equal(clap.sound_vectors(heard), expected[-1])
+
+
 def test_vectors_of_words_are_transformers_own(tiny_clap: Path, clap: ClapEncoder):
     from transformers import AutoTokenizer, ClapModel
 

@@ -80,6 +80,14 @@ def joint(request: pytest.FixtureRequest, tiny_clap: Path, scorer_folder: Path, 
     return load_joint(str(tiny_clap if request.param == "clap" else scorer_folder), clip=clip_spec)
 
 
+def test_texts_do_not_depend_on_a_trainings_autocast(tiny_clap: Path, scorer_folder: Path, clip_spec: EncoderSpec):
+    for place in (tiny_clap, scorer_folder):
+        expected = load_joint(str(place), clip=clip_spec).embed_texts(["low", "high"])
+        asked_in_training = load_joint(str(place), clip=clip_spec)
+        with torch.autocast(asked_in_training.device.type, torch.bfloat16):
+            assert torch.equal(asked_in_training.embed_texts(["low", "high"]), expected)
+
+
 def test_vectors_have_length_1_and_their_device(joint: JointEncoder):
     heard = joint.embed_sound(sounds(1.5), RATE)
     said = joint.embed_texts(["low", "high", "low"])

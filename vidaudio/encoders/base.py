@@ -6,13 +6,17 @@ dtype, batch size) is therefore in the fingerprint, which is stored with the cor
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 
 from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.stream.vector_columns import VectorInput, encoder_name
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Encoder:
@@ -64,6 +68,20 @@ class Encoder:
         if self.spec.sample_rate is not None:
             values["sample_rate"] = self.spec.sample_rate
         return values
+
+
+def without_autocast(embed: Method) -> Method:
+    """Return a method of an encoder that computes in the encoder's own precision, also within a training's autocast.
+
+    Vectors are kept and compared: they must not depend on who asks for them first.
+    """
+
+    @functools.wraps(embed)
+    def embed_as_ever(encoder: Any, *args: Any, **options: Any) -> Any:
+        with torch.autocast(encoder.device.type, enabled=False):
+            return embed(encoder, *args, **options)
+
+    return cast(Method, embed_as_ever)
 
 
 def weights_hash(model: torch.nn.Module) -> str:

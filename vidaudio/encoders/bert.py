@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from vidaudio.encoders.base import weights_hash
+from vidaudio.encoders.base import weights_hash, without_autocast
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.model_place import ModelPlace, model_place
 from vidaudio.encoders.named_by import NamedByFile, loading
@@ -74,6 +74,7 @@ class BertEncoder:
             "dimensions": self.dimensions,
         }
 
+    @without_autocast
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed sentences one by one, so that no vector depends on the others; float32 `[texts, dimensions]`.

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vidaudio.encoders.base import Encoder, weights_hash
+from vidaudio.encoders.base import Encoder, weights_hash, without_autocast
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.model_place import ModelPlace, model_place
 from vidaudio.encoders.named_by import NamedByFile, loading
@@ -92,6 +92,7 @@ class ClapEncoder(Encoder):
         self._mel.to(self.device)
         return self
 
+    @without_autocast
     @torch.inference_mode()
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Embed sentences unchanged, one by one; `[texts, dimensions]` on the CPU.
@@ -107,6 +108,7 @@ class ClapEncoder(Encoder):
             rows.append(found.pooler_output.float().cpu())
         return torch.cat(rows).clone()
 
+    @without_autocast
     def text_states(self, texts: Sequence[str], tokens: int = TEXT_TOKENS) -> tuple[Tensor, Tensor]:
         """Embed sentences, with the text tower's last hidden states, as BiModal separation reads them.
 
@@ -151,6 +153,7 @@ class ClapEncoder(Encoder):
         """Return the mean vector of a label in every template, `[dimensions]`."""
         return self.embed_text(fill(templates, label)).mean(dim=0)
 
+    @without_autocast
     @torch.inference_mode()
     def embed_audio(self, sound: Tensor) -> Tensor:
         """Embed sounds of the model's sample rate; `[N, samples]` in [-1, 1] to `[N, dimensions]` on the CPU.

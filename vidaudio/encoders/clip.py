@@ -12,7 +12,7 @@ import open_clip
 import torch
 from torchvision.transforms import ToTensor
 
-from vidaudio.encoders.base import weights_hash
+from vidaudio.encoders.base import weights_hash, without_autocast
 from vidaudio.encoders.image import PictureEncoder, PictureView
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, fill
 from vidaudio.encoders.spec import DTYPES, EncoderSpec
@@ -58,6 +58,7 @@ class ClipEncoder(PictureEncoder):
         # CoCa's tower also returns its tokens; the vector comes first.
         return output[0] if isinstance(output, tuple) else output
 
+    @without_autocast
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed sentences unchanged; float32 `[sentences, dimensions]`."""

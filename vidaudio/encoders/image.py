@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vidaudio.encoders.base import Encoder
+from vidaudio.encoders.base import Encoder, without_autocast
 
 if TYPE_CHECKING:
     from vidaudio.encoders.spec import EncoderSpec
@@ -86,6 +86,7 @@ class PictureEncoder(Encoder):
             image = step(image)
         return np.asarray(image)
 
+    @without_autocast
     @torch.inference_mode()
     def embed_squares(self, squares: Sequence[np.ndarray]) -> np.ndarray:
         """Embed images made by `square`, in order; float32 `[images, dimensions]`.

@@ -20,6 +20,7 @@ from torch import Tensor
 from vidaudio.correspondence.model import SAMPLE_RATE, CorrespondenceModel
 from vidaudio.correspondence.scorer import Scorer, ScorerFileError
 from vidaudio.correspondence.windows import WINDOW_SECONDS, window_starts
+from vidaudio.encoders.base import without_autocast
 from vidaudio.encoders.clap import ClapEncoder, load_clap
 from vidaudio.encoders.model_place import is_hub_name, model_place
 from vidaudio.encoders.named_by import loading
@@ -105,11 +106,12 @@ class JointEncoder(ABC):
         """Embed texts unchanged; each is computed once, as long as the cache holds it.
 
         Returns:
-            Unit vectors without gradient, float32 `[N, dimensions]`, on the encoder's device.
+            Unit vectors without gradient, float32 `[N, dimensions]`, on the encoder's device; whatever the autocast.
         """
         rows = self._texts.get_many(texts, self._encode_texts)
         return (torch.stack(rows) if rows else torch.zeros(0, self.dimensions)).to(self.device)
 
+    @without_autocast
     def _encode_texts(self, texts: list[str]) -> Tensor:
         # Also where a validation asks first, in inference mode, training may use the vectors.
         with torch.inference_mode(mode=False), torch.no_grad():

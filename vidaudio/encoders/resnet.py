@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchvision.models import ResNet18_Weights
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from vidaudio.encoders.base import weights_hash
+from vidaudio.encoders.base import weights_hash, without_autocast
 from vidaudio.encoders.image import PictureEncoder, PictureView
 from vidaudio.encoders.spec import DTYPES, PACKAGE_FOLDER, EncoderSpec
 from vidaudio.encoders.weights_files import fill, read_weights
@@ -55,17 +55,16 @@ class ResNetEncoder(PictureEncoder):
     def _pooled(self, pixels: Tensor) -> Tensor:
         return self._visual(pixels).amax(dim=(-2, -1))
 
+    @without_autocast
     @torch.inference_mode()
     def embed_pixels(self, pictures: Tensor) -> Tensor:
         """Embed image tensors: uint8 `[..., 3, H, W]` -> float32 `[..., dimensions]`.
 
         All images are one batch of any size, as CLIPSep computes them in every step; `embed_squares` is the exact way.
-        The encoder's own dtype is used even inside autocast, so that later image queries are computed alike.
         """
         pixels = pictures.flatten(0, -4).to(self.device).float() / 255
         pixels = (pixels - self._mean.to(self.device)) / self._std.to(self.device)
-        with torch.autocast(self.device.type, enabled=False):
-            return self._pooled(pixels.to(self._dtype)).float().view(*pictures.shape[:-3], self.dimensions)
+        return self._pooled(pixels.to(self._dtype)).float().view(*pictures.shape[:-3], self.dimensions)
 
 
 def load_resnet_encoder(spec: EncoderSpec) -> ResNetEncoder:
