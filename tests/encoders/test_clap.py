@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -107,23 +108,45 @@ def test_the_fingerprint_tells_weights_and_what_goes_in(tiny_clap: Path, clap: C
 
 
 def test_what_is_no_clap_is_one_sentence(tiny_bert: Path, tmp_path: Path, clap: ClapEncoder, monkeypatch):
+    with pytest.raises(EncoderError, match=r"the CLAP /nowhere cannot be loaded: there is no such folder\."):
+        load_clap("/nowhere")
+    with pytest.raises(EncoderError, match=r"cannot be loaded: the folder has no config\.json\."):
+        load_clap(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(EncoderError, match=r"the CLAP .* cannot be loaded .*query\.clap\.model"):
+    with pytest.raises(EncoderError, match=r"the CLAP .* cannot be loaded.*query\.clap\.model"):
         load_clap(str(tmp_path))
     with pytest.raises(EncoderError, match=r"the CLAP .* cannot be loaded"):
         load_clap(str(tiny_bert))
     partly = write_small_clap(tmp_path / "partly") / "model.safetensors"
     tensors = load_file(partly)
     save_file({name: tensor for name, tensor in tensors.items() if "text_projection" not in name}, partly)
-    with pytest.raises(EncoderError, match=r"cannot be loaded \(ValueError: the weights lack text_projection"):
+    with pytest.raises(EncoderError, match=r"cannot be loaded: ValueError: the weights lack text_projection"):
         load_clap(str(partly.parent))
     with pytest.raises(EncoderError, match=r"\[N, samples\], not \[48\]"):
         clap.embed_audio(torch.zeros(48))
     with pytest.raises(EncoderError, match=r"\[N, samples\], not \[2, 0\]"):
         clap.embed_audio(torch.zeros(2, 0))
     monkeypatch.setattr("vidaudio.encoders.library_settings._answers", lambda _: False)
-    with pytest.raises(EncoderError, match=r"the CLAP nobody/nothing cannot be loaded .*query\.clap\.model"):
+    with pytest.raises(EncoderError, match=r"the CLAP nobody/nothing cannot be loaded.*query\.clap\.model"):
         load_clap("nobody/nothing")
+
+
+def test_a_clap_whose_parts_are_missing_or_anothers_is_refused(tmp_path: Path):
+    folder = write_small_clap(tmp_path / "clap")
+    # Without its tokenizer, every text would be begin and end alone, and all vectors one.
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "special_tokens_map.json"):
+        if (folder / name).exists():
+            (folder / name).rename(tmp_path / name)
+    with pytest.raises(EncoderError, match=r"its tokenizer knows no words: tokenizer\.json, or vocabulary files"):
+        load_clap(str(folder))
+    folder = write_small_clap(tmp_path / "of another")
+    facts = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(facts | {"hop_length": 10, "max_length_s": 10}))
+    with pytest.raises(EncoderError, match=r"its parts do not fit together: .* is preprocessor_config.json this"):
+        load_clap(str(folder))
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(EncoderError, match=r"the folder has no preprocessor_config\.json\."):
+        load_clap(str(folder))
 
 
 def test_a_folder_that_a_file_names_is_not_opened(tmp_path: Path):

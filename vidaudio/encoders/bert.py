@@ -15,7 +15,7 @@ import torch
 
 from vidaudio.encoders.base import weights_hash, without_autocast
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
-from vidaudio.encoders.model_place import ModelPlace, model_place
+from vidaudio.encoders.model_place import ModelPlace, lacking, model_place, unfit_tokenizer
 from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.errors import EncoderError
 
@@ -105,7 +105,21 @@ def load_bert(spec: BertSpec) -> BertEncoder:
     """
     place = model_place(spec.model, spec.named_by)
     with loading(spec.model, place.paths, spec.named_by):
-        return BertEncoder(spec, *_loaded(spec, place))
+        wrong = lacking(place, (("config.json",),))
+        if wrong is not None:
+            raise _unusable(spec.model, wrong)
+        model, tokenizer = _loaded(spec, place)
+        wrong = unfit_tokenizer(tokenizer, model.config.vocab_size)
+        if wrong is not None:
+            raise _unusable(spec.model, wrong)
+        return BertEncoder(spec, model, tokenizer)
+
+
+def _unusable(model: str, why: str) -> EncoderError:
+    return EncoderError(
+        f"the BERT {model} cannot be loaded: {why}. If this machine cannot fetch it, copy its folder (config.json, "
+        "model.safetensors, vocab.txt) here and name it: --set query.bert.model=/path/to/folder"
+    )
 
 
 def _loaded(spec: BertSpec, place: ModelPlace) -> tuple[PreTrainedModel, Any]:
@@ -122,8 +136,4 @@ def _loaded(spec: BertSpec, place: ModelPlace) -> tuple[PreTrainedModel, Any]:
     except Exception as error:
         # Hubs, caches and folders raise dozens of error types; the user can do the same two things for each of them.
         first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
-        raise EncoderError(
-            f"the BERT {spec.model} cannot be loaded ({type(error).__name__}: {first}). If this machine cannot fetch "
-            "it, copy its folder (config.json, model.safetensors, vocab.txt) here and name it: "
-            "--set query.bert.model=/path/to/folder"
-        ) from error
+        raise _unusable(spec.model, f"{type(error).__name__}: {first}") from error

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from vidaudio.encoders.base import Encoder, weights_hash, without_autocast
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
-from vidaudio.encoders.model_place import ModelPlace, model_place
+from vidaudio.encoders.model_place import ModelPlace, lacking, model_place, unfit_tokenizer
 from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.encoders.prompts import fill
 from vidaudio.encoders.spec import EncoderSpec
 from vidaudio.errors import EncoderError
 from vidaudio.separation.resampling import resample
+from vidaudio.text import first_line
 
 if TYPE_CHECKING:
     from transformers import ClapModel
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
 GPU_BLOCK = 16
 # Tokens of a sentence as LAION's own code pads and cuts it.
 TEXT_TOKENS = 77
+# A CLAP's files; of each group there is one.
+FILES = (
+    ("config.json",),
+    ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    ("preprocessor_config.json",),
+)
 # Power below which a mel band is silent.
 LEAST_POWER = 1e-10
 
@@ -275,9 +282,44 @@ def load_clap(model: str, named_by: NamedByFile | None = None) -> ClapEncoder:
     """
     place = model_place(model, named_by)
     with loading(model, place.paths, named_by):
+        wrong = lacking(place, FILES)
+        if wrong is not None:
+            raise _unusable(model, wrong)
         loaded, features, tokenizer = _loaded(model, place)
-    spec = EncoderSpec(model, None, "float32", 1, named_by, "sound", int(features.sampling_rate))
-    return ClapEncoder(spec, loaded, features, tokenizer)
+        text: Any = loaded.config.text_config
+        wrong = unfit_tokenizer(tokenizer, text.vocab_size)
+        if wrong is not None:
+            raise _unusable(model, wrong)
+        spec = EncoderSpec(model, None, "float32", 1, named_by, "sound", int(features.sampling_rate))
+        encoder = ClapEncoder(spec, loaded, features, tokenizer)
+        _try(encoder, model)
+    return encoder
+
+
+def _try(encoder: ClapEncoder, model: str) -> None:
+    """Embed a sound and a text, to learn whether the parts of a CLAP fit together.
+
+    Raises:
+        EncoderError: When they do not.
+    """
+    sound = torch.zeros(1, round(encoder.window_seconds * encoder.sample_rate))
+    try:
+        vectors = torch.cat([encoder.embed_audio(sound), encoder.embed_text(["a sound"])])
+    except Exception as error:
+        # transformers checks nothing beforehand: what does not fit fails in any operation.
+        raise _unusable(
+            model, f"its parts do not fit together: {first_line(error)}; is preprocessor_config.json this model's?"
+        ) from error
+    if not vectors.isfinite().all():
+        raise _unusable(model, "its vectors are not finite: the weights are damaged")
+
+
+def _unusable(model: str, why: str) -> EncoderError:
+    return EncoderError(
+        f"the CLAP {model} cannot be loaded: {why}. If this machine cannot fetch it, copy its folder (config.json, "
+        "model.safetensors, preprocessor_config.json, tokenizer.json) here and name it: "
+        "--set query.clap.model=/path/to/folder, or --encoder-weights /path/to/folder"
+    )
 
 
 def _loaded(model: str, place: ModelPlace) -> tuple[ClapModel, Any, Any]:
@@ -302,8 +344,4 @@ def _loaded(model: str, place: ModelPlace) -> tuple[ClapModel, Any, Any]:
     except Exception as error:
         # Hubs, caches and folders raise dozens of error types; the user can do the same two things for each of them.
         first = str(error).strip().split("\n")[0].split(". ")[0] or "no message"
-        raise EncoderError(
-            f"the CLAP {model} cannot be loaded ({type(error).__name__}: {first}). If this machine cannot fetch it, "
-            "copy its folder (config.json, model.safetensors, preprocessor_config.json, tokenizer.json) here and name "
-            "it: --set query.clap.model=/path/to/folder, or --encoder-weights /path/to/folder"
-        ) from error
+        raise _unusable(model, f"{type(error).__name__}: {first}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,36 @@ def model_place(model: str, named_by: NamedByFile | None) -> ModelPlace:
     return ModelPlace(
         name, is_folder, (name,) if is_folder and not own else (), {"local_files_only": True} if only_local else {}
     )
+
+
+def lacking(place: ModelPlace, files: Sequence[Sequence[str]]) -> str | None:
+    """Return what keeps a place from being a model's, in words: nothing is there, or a file is missing.
+
+    Args:
+        place: The place.
+        files: Groups of file names; a folder has a file of each group.
+    """
+    if not place.is_folder:
+        return None if is_hub_name(place.name) else "there is no such folder"
+    missing = next((group for group in files if not any((Path(place.name) / name).is_file() for name in group)), None)
+    return None if missing is None else f"the folder has no {missing[0]}"
+
+
+def unfit_tokenizer(tokenizer: Any, texts: int) -> str | None:
+    """Return why a tokenizer cannot belong to a model, in words; None if it can.
+
+    A folder without the tokenizer's files gives one that knows no words: every text would be the same.
+
+    Args:
+        tokenizer: The tokenizer.
+        texts: Number of tokens that the model has vectors for.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if set(vocabulary) <= set(tokenizer.all_special_tokens):
+        return "its tokenizer knows no words: tokenizer.json, or vocabulary files, are missing"
+    if max(vocabulary.values()) >= texts:
+        return f"its tokenizer has {len(vocabulary):,} tokens, and the model knows {texts:,}"
+    return None
 
 
 def is_hub_name(name: str) -> bool:
