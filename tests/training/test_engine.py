@@ -162,3 +162,13 @@ def test_a_result_is_plain_json(packed: Path, tmp_path: Path):
     )
     assert json.loads(json.dumps(done.as_dict()))["step"] == 3
     assert (done.examples, math.isfinite(done.best_loss), done.gains()) == (12, True, "")
+
+
+def test_the_last_step_is_validated_whatever_the_interval(packed: Path, tmp_path: Path):
+    found = registry.train(_recipe(*_settings(6)), str(packed), tmp_path / "run", progress=False)
+    with (tmp_path / "run" / "logs" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows if row["validation/closeness"]] == [4, 6]
+    assert "validation/closeness" in found.numbers
+    with pytest.raises(CheckpointError, match="has made all its 6 steps"):
+        registry.train(_recipe(*_settings(6)), str(packed), tmp_path / "run", resume=True, progress=False)

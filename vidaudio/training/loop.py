@@ -122,7 +122,7 @@ class TrainingLoop:
             StoppedBySignal: When a signal stopped the run; its state is saved.
             VidaudioError: When gradients are not finite.
         """
-        steps, every = self._recipe.schedule.steps, self._recipe.validate_every_steps
+        steps = self._recipe.schedule.steps
         self._files.remove_superfluous(self.steps_done)
         self._logger.begin(self.steps_done)
         self._stop.begin()
@@ -131,7 +131,7 @@ class TrainingLoop:
             batches = self._training_batches() if self.steps_done < steps else iter(())
             if generators is not None and len(generators) == self.fabric.world_size:
                 set_generators(generators[self.fabric.global_rank])
-            if self.steps_done and self.steps_done % every == 0 and self._files.validated_step != self.steps_done:
+            if self._recipe.is_validated_after(self.steps_done) and self._files.validated_step != self.steps_done:
                 # The run was stopped between this step and its validation.
                 self.validate()
             while self.steps_done < steps:
@@ -142,7 +142,7 @@ class TrainingLoop:
                     self._require_finite()
                     self._files.save_periodic(self.training_state(), self.steps_done)
                     self.fabric.barrier()
-                if self.steps_done % every == 0:
+                if self._recipe.is_validated_after(self.steps_done):
                     self.validate()
             self._files.save_unvalidated(self.module, self.numbers or {}, self.steps_done)
             self.save()

@@ -77,7 +77,6 @@ class CommonRecipe(RecipeModel):
         """Return the logging interval in steps, at most the length of the run."""
         return min(self.log.every_steps, self.schedule.steps)
 
-    @property
-    def validate_every_steps(self) -> int:
-        """Return the validation interval in steps, at most the length of the run."""
-        return min(self.validation.every_steps, self.schedule.steps)
+    def is_validated_after(self, step: int) -> bool:
+        """Return whether a validation follows a step: every `validation.every_steps`, and after the last one."""
+        return step > 0 and (step % self.validation.every_steps == 0 or step == self.schedule.steps)

@@ -234,7 +234,7 @@ def _pending_validation(state: State, task: TrainingTask, folder: Path) -> bool:
     if state.step != task.recipe.schedule.steps:
         return False
     unseen = task.validation_stream is not None and state.run.get("validated_step") != state.step
-    return (unseen and state.step % task.recipe.validate_every_steps == 0) or not (folder / BEST_FILE).is_file()
+    return unseen or not (folder / BEST_FILE).is_file()
 
 
 def _nothing_left(state: State, task: TrainingTask, folder: Path, resume: bool | str) -> TrainResult:
