@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_of_long_sound_the_middle_is_heard_and_of_a_long_sentence_the_beginning(
     assert torch.equal(clap.embed_audio(heard), clap.embed_audio(middle))
     long = clap.embed_text(["low " * 30, "low " * 40])
     assert torch.equal(long[0], long[1])
+
+
+def test_a_sentence_that_is_cut_is_told_once(tiny_clap: Path, caplog: pytest.LogCaptureFixture):
+    clap = load_clap(str(tiny_clap))
+    clap.embed_text(["low", "low " * 30, "low " * 40])
+    clap.text_states(["a low", "high " * 5], tokens=6)
+    first, second = caplog.messages
+    assert re.search(r"^'low low .* \.\.\.' has 32 tokens, and the CLAP \w+ reads the first 16 of a text", first)
+    assert second.startswith("'high high high high high ' has 7 tokens")
 
 
 def test_sound_of_another_rate_is_resampled(clap: ClapEncoder):

@@ -9,6 +9,7 @@ import torch
 
 from vidaudio.separation import (
     PermutationSeparator,
+    RankedSeparator,
     Request,
     SeparatorConfig,
     candidate_masks,
@@ -81,3 +82,50 @@ def test_heads_that_change_places_between_windows_are_put_in_order(small_model):
     assert separated.shape == (2, 1, 30_000)
     torch.testing.assert_close(separated[0, 0, 500:-500], low[500:-500], atol=0.01, rtol=0)
     torch.testing.assert_close(separated[1, 0, 500:-500], high[500:-500], atol=0.01, rtol=0)
+
+
+class SwappingRanked(RankedSeparator):
+    """The heads of `Swapping`, in places that the sound of a window decides, so that they are the same in each pass."""
+
+    def soft_masks(self, spectrum, queries=None):
+        low = torch.zeros(len(spectrum), *spectrum.shape[1:])
+        low[:, : spectrum.shape[1] // 4] = 1
+        swapped = (spectrum.abs().sum(dim=(1, 2)) * 1000).long() % 2 == 1
+        return torch.where(swapped[:, None, None, None], torch.stack([1 - low, low], 1), torch.stack([low, 1 - low], 1))
+
+
+class Mistaken:
+    """An encoder of low and high sound that takes one for the other in every third sound."""
+
+    def __init__(self) -> None:
+        self.heard = itertools.count()
+
+    def embed_sound(self, sound, sample_rate):
+        power = torch.fft.rfft(sound).abs().square()
+        low = power[:, : power.shape[1] // 4].sum(dim=1) / power.sum(dim=1)
+        vectors = torch.stack([low, 1 - low], dim=1)
+        for window in range(0, len(vectors), 2):
+            if next(self.heard) % 3 == 0:
+                vectors[window : window + 2] = vectors[window : window + 2].flip(1)
+        return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def test_a_query_gets_one_ranked_head_over_the_whole_sound(small_model):
+    config = small_model.config
+    model = SwappingRanked(SeparatorConfig(query="ranked", front_end=config.front_end, unet=config.unet)).eval()
+    model.rank_by(Mistaken())
+    time = torch.arange(30_000) / 16_000
+    swell = 0.2 + 0.1 * torch.sin(2 * torch.pi * 3 * time)
+    low, high = swell * torch.sin(2 * torch.pi * 300 * time), swell * torch.sin(2 * torch.pi * 5000 * time)
+    mixture, seen = (low + high)[None], []
+    heads = model.soft_masks(model.front_end.stft(mixture[0].unfold(0, config.front_end.window_samples, 2000)))
+    assert {bool(each[0, 0, 0]) for each in heads} == {False, True}
+    for query, wanted in (([1.0, 0.0], low), ([0.0, 1.0], high)):
+        asked = torch.tensor(query)
+        found = separate_long(model, mixture, asked, batch_size=3, progress=lambda *done: seen.append(done))
+        torch.testing.assert_close(found[0, 500:-500], wanted[500:-500], atol=0.02, rtol=0)
+        rest = separate_long(model, mixture, Request(asked[None][:0], asked[None]), batch_size=3)
+        torch.testing.assert_close(found + rest, mixture, atol=1e-4, rtol=0)
+    totals = {total for _, total in seen}
+    assert len(totals) == 1
+    assert seen[-1] == (totals.pop(),) * 2

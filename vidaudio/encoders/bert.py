@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 
 from vidaudio.encoders.base import weights_hash, without_autocast
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
+from vidaudio.encoders.long_texts import LongTexts
 from vidaudio.encoders.model_place import ModelPlace, lacking, model_place, unfit_tokenizer
 from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.errors import EncoderError
@@ -62,6 +64,7 @@ class BertEncoder:
         self._tokenizer = tokenizer
         # A tokenizer alone does not know the model's maximum number of tokens.
         self._most_tokens = min(tokenizer.model_max_length, model.config.max_position_embeddings)
+        self._long_texts = LongTexts(f"the BERT {Path(spec.model).name}", self._most_tokens)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -83,6 +86,7 @@ class BertEncoder:
         """
         rows = [np.zeros((0, self.dimensions), np.float32)]
         for text in texts:
+            self._long_texts.check(text, len(self._tokenizer(text, verbose=False).input_ids))
             tokens = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=self._most_tokens)
             tokens = tokens.to(self.device)
             states = self._model(**tokens).last_hidden_state

@@ -8,6 +8,7 @@ extractor would draw a part at random.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from vidaudio.encoders.base import Encoder, weights_hash, without_autocast
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
+from vidaudio.encoders.long_texts import LongTexts
 from vidaudio.encoders.model_place import ModelPlace, lacking, model_place, unfit_tokenizer
 from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.encoders.prompts import fill
@@ -64,6 +66,7 @@ class ClapEncoder(Encoder):
         # The first positions of a RoBERTa are not used for tokens.
         text: Any = model.config.text_config
         self._most_tokens = min(tokenizer.model_max_length, text.max_position_embeddings - text.pad_token_id - 1)
+        self._long_texts: dict[int, LongTexts] = {}
 
     @property
     def state_dimensions(self) -> int:
@@ -108,12 +111,20 @@ class ClapEncoder(Encoder):
         """
         rows = [torch.zeros(0, self.dimensions)]
         for text in texts:
+            self._watch(text, self._most_tokens)
             tokens = self._tokenizer(text, return_tensors="pt", truncation=True, max_length=self._most_tokens)
             found = self._model.get_text_features(
                 input_ids=tokens.input_ids.to(self.device), attention_mask=tokens.attention_mask.to(self.device)
             )
             rows.append(found.pooler_output.float().cpu())
         return torch.cat(rows).clone()
+
+    def _watch(self, text: str, most: int) -> None:
+        # The name of a model is a place, whose last part says enough.
+        name = f"the CLAP {Path(self.spec.architecture).name}"
+        self._long_texts.setdefault(most, LongTexts(name, most)).check(
+            text, len(self._tokenizer(text, verbose=False).input_ids)
+        )
 
     @without_autocast
     def text_states(self, texts: Sequence[str], tokens: int = TEXT_TOKENS) -> tuple[Tensor, Tensor]:
@@ -136,11 +147,12 @@ class ClapEncoder(Encoder):
         if tokens < 3:
             raise EncoderError(f"a sentence has at least 3 tokens, with its begin and its end, not {tokens}")
         length = min(tokens, self._most_tokens)
-        text: Any = self._model.config.text_config
-        vectors, states = [torch.zeros(0, self.dimensions)], [torch.zeros(0, length, text.hidden_size)]
+        vectors, states = [torch.zeros(0, self.dimensions)], [torch.zeros(0, length, self.state_dimensions)]
         size = GPU_BLOCK if self.device.type == "cuda" else 1
         for first in range(0, len(texts), size):
             numbers = [min(number, len(texts) - 1) for number in range(first, first + size)]
+            for text in texts[first : first + size]:
+                self._watch(text, length)
             block = self._tokenizer(
                 [texts[number] for number in numbers],
                 return_tensors="pt",

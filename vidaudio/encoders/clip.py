@@ -14,8 +14,18 @@ from torchvision.transforms import ToTensor
 
 from vidaudio.encoders.base import weights_hash, without_autocast
 from vidaudio.encoders.image import PictureEncoder, PictureView
+from vidaudio.encoders.long_texts import LongTexts
 from vidaudio.encoders.prompts import CLIPSEP_TEMPLATES, fill
 from vidaudio.encoders.spec import DTYPES, EncoderSpec
+
+
+def token_count(tokenizer: Any, text: str) -> int:
+    """Return the number of tokens of a text in a tokenizer of open_clip, with those that mark begin and end."""
+    # Tokenizers of transformers are wrapped.
+    of_transformers = getattr(tokenizer, "tokenizer", None)
+    if of_transformers is not None:
+        return len(of_transformers(text, verbose=False).input_ids)
+    return len(tokenizer.encode(text)) + 2
 
 
 class ClipEncoder(PictureEncoder):
@@ -46,6 +56,7 @@ class ClipEncoder(PictureEncoder):
         super().__init__(spec, copy.deepcopy(model.visual), DTYPES[spec.precision], view, weights_hash(model))
         self._model = model.eval().requires_grad_(False).to(self.device)
         self._tokenizer = tokenizer
+        self._long_texts = LongTexts(f"the CLIP {spec.architecture}", tokenizer.context_length)
         self.dimensions = self.embed_texts([""]).shape[1]
 
     def to(self, device: torch.device | str) -> Self:
@@ -62,6 +73,8 @@ class ClipEncoder(PictureEncoder):
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Embed sentences unchanged; float32 `[sentences, dimensions]`."""
+        for text in texts:
+            self._long_texts.check(text, token_count(self._tokenizer, text))
         tokens = self._tokenizer(list(texts)).to(self.device)
         return self._model.encode_text(tokens).float().cpu().numpy()
 

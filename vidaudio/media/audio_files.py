@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,10 @@ _log = logging.getLogger(__name__)
 
 # Codecs pad and trim: a file counts as cut off only if more than this is missing.
 MISSING_SECONDS = 0.1
+# Sample formats that hold values beyond full scale.
+FLOATS = ("FLOAT", "DOUBLE")
+# Peak from which samples that are cut at full scale are told: +0.1 dBFS.
+AUDIBLE_PEAK = 10 ** (0.1 / 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,7 @@ class Sound:
     """Samples of a sound.
 
     Attributes:
-        samples: Samples, float32 `[channels, samples]` in [-1, 1].
+        samples: Samples, float32 `[channels, samples]`, in [-1, 1] except where a file of floats is louder.
         sample_rate: Sample rate, Hz.
         subtype: Sample format in which the sound was stored, as libsndfile names it.
     """
@@ -116,17 +121,24 @@ def check_output(out: str | Path, mixture: str | Path) -> None:
         raise MediaError(f"{out} is the mixture itself; write the result elsewhere")
 
 
-def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> None:
+def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> Sound:
     """Write a sound file, or a video with the mixture's picture and this sound, depending on the suffix.
 
     A sound file gets the sound's `subtype` if that is PCM or floats and the file format supports it. The file appears
-    under its name only when it is complete.
+    under its name only when it is complete. Only files of floats hold samples beyond full scale: for others they are
+    cut at it, and a warning says how many.
+
+    Returns:
+        The sound as it was written, but for rounding.
 
     Raises:
         MediaError: When it cannot be written.
     """
     out = Path(out)
     suffix = out.suffix.lower()
+    subtype = None if suffix in VIDEO_FORMATS else _subtype(suffix[1:].upper(), sound.subtype)
+    if subtype not in FLOATS:
+        sound = _within_full_scale(sound, out)
     try:
         with atomic_write(out) as temporary:
             if suffix in VIDEO_FORMATS:
@@ -136,11 +148,29 @@ def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> None:
                     replace_soundtrack(mixture, wav, temporary, suffix)
             else:
                 file_format = suffix[1:].upper()
-                plain = sound.subtype.startswith("PCM") or sound.subtype in ("FLOAT", "DOUBLE")
-                fits = plain and soundfile.check_format(file_format, sound.subtype)
-                subtype = sound.subtype if fits else soundfile.default_subtype(file_format)
                 soundfile.write(
                     name_for_c(temporary), sound.samples.T, sound.sample_rate, format=file_format, subtype=subtype
                 )
     except (soundfile.LibsndfileError, OSError) as error:
         raise MediaError(f"{out} cannot be written ({error})") from error
+    return sound
+
+
+def _subtype(file_format: str, stored: str) -> str:
+    """Return the sample format of a new file: that of the mixture if it is PCM or floats and fits, or the default."""
+    fits = (stored.startswith("PCM") or stored in FLOATS) and soundfile.check_format(file_format, stored)
+    return stored if fits else soundfile.default_subtype(file_format)
+
+
+def _within_full_scale(sound: Sound, out: Path) -> Sound:
+    beyond = np.abs(sound.samples) > 1
+    if not beyond.any():
+        return sound
+    # Resampling and masks may exceed full scale by a little, which nobody hears.
+    peak = float(np.abs(sound.samples).max())
+    if peak > AUDIBLE_PEAK:
+        _log.warning(
+            f"{out}: {np.count_nonzero(beyond):,} of {sound.samples.size:,} samples are cut at full scale (the peak is "
+            f"{20 * math.log10(peak):+.1f} dBFS); a .wav of a mixture in floats keeps them"
+        )
+    return replace(sound, samples=sound.samples.clip(-1, 1))

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from vidaudio.separation.request import Request, request_mask
-from vidaudio.separation.separator import Separator
+from vidaudio.separation.request import Request, combined_mask, request_mask
+from vidaudio.separation.separator import RankedSeparator, Separator
 
 Progress = Callable[[int, int], None]
 
@@ -67,7 +67,7 @@ def separate_long(
 
     Args:
         model: A system that takes queries.
-        mixture: Sound at the model's sample rate, float [channels, L], L >= 1, in [-1, 1].
+        mixture: Sound at the model's sample rate, float [channels, L], L >= 1. Systems are trained on [-1, 1].
         query: One query as the model takes it (an embedding [query_dimensions], a label's number ...), or a request of
             several queries.
         threshold: Threshold of a binary mask, or None for a soft one, see `Separator.mask`.
@@ -75,18 +75,57 @@ def separate_long(
         progress: Called with the number of windows done and the total, at the beginning and after each batch.
 
     Returns:
-        float32 [channels, L], in [-1, 1], on the mixture's device.
+        float32 [channels, L], on the mixture's device; not limited to [-1, 1].
 
     Raises:
         ValueError: When the mixture does not have two dimensions, or is empty.
         RuntimeError: When the model is in training mode.
     """
     request = (Request.for_one(query) if isinstance(query, Tensor) else query).to(model.front_end.window.device)
+    if isinstance(model, RankedSeparator):
+        return _separate_ranked(model, mixture, request, threshold, batch_size, progress)
 
-    def masks(spectrum: Tensor) -> Tensor:
+    def masks(spectrum: Tensor, first: int) -> Tensor:
         return request_mask(model, spectrum, request, threshold=threshold)[:, None]
 
     return _overlap_add(model, mixture, masks, batch_size, progress)[0]
+
+
+def _separate_ranked(
+    model: RankedSeparator,
+    mixture: Tensor,
+    request: Request,
+    threshold: float | None,
+    batch_size: int,
+    progress: Progress | None,
+) -> Tensor:
+    """Separate with a system whose heads are ranked: a query gets one head, the same in all windows.
+
+    Windows are separated twice: heads are brought into one order by their sounds, and the head that is the most like a
+    query, in the mean over the windows, is its own.
+    """
+    queries = request.queries
+    likeness: list[Tensor] = []
+    orders: list[list[int]] = []
+
+    def of_heads(spectrum: Tensor, first: int) -> Tensor:
+        heads = model.masks(spectrum)
+        likeness.extend(model.likeness(spectrum, heads, queries.expand(len(spectrum), *queries.shape)))
+        return heads
+
+    steps = len(window_starts(mixture.shape[-1], model.front_end.config.output_samples))
+    report = progress or (lambda done, total: None)
+    _overlap_add(model, mixture, of_heads, batch_size, lambda done, total: report(done, 2 * total), orders)
+    in_order = [each[:, order] for each, order in zip(likeness, orders, strict=True)]
+    best = torch.stack(in_order).mean(dim=0).argmax(dim=1)
+
+    def masks(spectrum: Tensor, first: int) -> Tensor:
+        heads = model.masks(spectrum)
+        own = torch.tensor(orders[first : first + len(heads)], device=heads.device)[:, best]
+        of_queries = heads.gather(1, own[:, :, None, None].expand(-1, -1, *heads.shape[2:]))
+        return combined_mask(of_queries, len(request.wanted), threshold=threshold)[:, None]
+
+    return _overlap_add(model, mixture, masks, batch_size, lambda done, total: report(steps + done, 2 * total))[0]
 
 
 @torch.no_grad()
@@ -107,7 +146,7 @@ def separate_all_long(
         float32 [heads, channels, L]; otherwise as `separate_long`.
     """
 
-    def masks(spectrum: Tensor) -> Tensor:
+    def masks(spectrum: Tensor, first: int) -> Tensor:
         made = model.masks(spectrum)
         return made if threshold is None else (made > threshold).float()
 
@@ -117,11 +156,21 @@ def separate_all_long(
 def _overlap_add(
     model: Separator,
     mixture: Tensor,
-    masks: Callable[[Tensor], Tensor],
+    masks: Callable[[Tensor, int], Tensor],
     batch_size: int,
     progress: Progress | None,
+    orders: list[list[int]] | None = None,
 ) -> Tensor:
-    """Return the sounds of H masks, [H, channels, L]; `masks` maps spectra [B, bins, T] to [B, H, bins, T]."""
+    """Return the sounds of H masks, [H, channels, L].
+
+    Args:
+        model: The system.
+        mixture: Sound, [channels, L].
+        masks: Function from spectra [B, bins, T] and the number of the first window to masks [B, H, bins, T].
+        batch_size: Windows per batch.
+        progress: Called with the number of windows done and the total.
+        orders: List that takes the order of the H masks in each window; None to forget it.
+    """
     if mixture.ndim != 2 or 0 in mixture.shape:
         raise ValueError(f"The mixture has shape {tuple(mixture.shape)}; expected [channels, samples], not empty.")
     config = model.front_end.config
@@ -139,23 +188,27 @@ def _overlap_add(
         chunk = starts[first : first + batch_size]
         windows = torch.stack([repeated[:, start : start + config.window_samples] for start in chunk]).to(device)
         spectrum = model.front_end.stft(windows)
-        separated = model.front_end.istft(spectrum[:, None] * masks(spectrum.mean(dim=1))[:, :, None]).cpu()
+        made = masks(spectrum.mean(dim=1), first)
+        separated = model.front_end.istft(spectrum[:, None] * made[:, :, None]).cpu()
         if output is None:
             output = torch.zeros(*separated.shape[1:3], len(total))
         for start, sounds in zip(chunk, separated, strict=True):
             place = slice(start, start + config.output_samples)
-            output[..., place] += _in_order(sounds, output[..., place]) * fade
+            order = _order(sounds, output[..., place])
+            output[..., place] += sounds[order] * fade
+            if orders is not None:
+                orders.append(order)
             total[place] += fade
         report(first + len(chunk), len(starts))
     assert output is not None
-    return (output / total)[..., :samples].clamp(-1, 1).to(mixture.device)
+    return (output / total)[..., :samples].to(mixture.device)
 
 
-def _in_order(sounds: Tensor, before: Tensor) -> Tensor:
-    """Return the sounds [H, channels, T] in the order in which they resemble the earlier output most."""
+def _order(sounds: Tensor, before: Tensor) -> list[int]:
+    """Return the order in which sounds [H, channels, T] resemble the earlier output the most."""
     if len(sounds) == 1:
-        return sounds
+        return [0]
     alike = torch.einsum("hct,gct->hg", before, sounds)
     rows = torch.arange(len(sounds))
     best = max(itertools.permutations(range(len(sounds))), key=lambda order: float(alike[rows, list(order)].sum()))
-    return sounds[list(best)]
+    return list(best)

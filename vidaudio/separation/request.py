@@ -35,6 +35,11 @@ class Request:
         """Return a request of one wanted query, [...]."""
         return cls(query[None], query[None][:0])
 
+    @property
+    def queries(self) -> Tensor:
+        """Return the wanted queries, then the unwanted ones, [Q, ...]."""
+        return torch.cat([self.wanted, self.unwanted])
+
     def to(self, device: torch.device) -> Request:
         """Return a copy on the given device."""
         return Request(self.wanted.to(device), self.unwanted.to(device))
@@ -52,9 +57,22 @@ def request_mask(model: Separator, spectrum: Tensor, request: Request, *, thresh
     Returns:
         float32 [B, bins, frames].
     """
-    wanted = len(request.wanted)
-    queries = torch.cat([request.wanted, request.unwanted])
+    queries = request.queries
     masks = model.masks(spectrum, queries.expand(len(spectrum), *queries.shape))
+    return combined_mask(masks, len(request.wanted), threshold=threshold)
+
+
+def combined_mask(masks: Tensor, wanted: int, *, threshold: float | None = None) -> Tensor:
+    """Return the mask of a request from those of its queries.
+
+    Args:
+        masks: Masks of the wanted queries, then of the unwanted ones, float [B, Q, bins, frames].
+        wanted: Number of wanted queries.
+        threshold: Threshold of a binary mask; None for a soft mask.
+
+    Returns:
+        [B, bins, frames].
+    """
     chosen = masks[:, :wanted].amax(dim=1) if wanted else torch.ones_like(masks[:, 0])
     mask = chosen * (1 - masks[:, wanted:]).prod(dim=1)
     return mask if threshold is None else (mask > threshold).float()

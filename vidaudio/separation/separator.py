@@ -389,6 +389,21 @@ class RankedSeparator(PermutationSeparator):
         heads = super().masks(spectrum)
         if queries is None:
             return heads
+        best = self.likeness(spectrum, heads, queries).argmax(dim=2)
+        return heads.gather(1, best[:, :, None, None].expand(-1, -1, *heads.shape[2:]))
+
+    @torch.no_grad()
+    def likeness(self, spectrum: Tensor, heads: Tensor, queries: Tensor) -> Tensor:
+        """Return the cosine of each query with the sound of each head, float32 [B, N, heads].
+
+        Args:
+            spectrum: Spectra of the mixtures, complex [B, bins, frames].
+            heads: Masks of all heads, [B, heads, bins, frames].
+            queries: Queries, [B, N, ...].
+
+        Raises:
+            RuntimeError: When no encoder has been set.
+        """
         if self._ranker is None:
             raise RuntimeError("The heads cannot be ranked: call rank_by with the encoder of the queries.")
         # One level for all mixtures: encoders of sound are not indifferent to it.
@@ -396,8 +411,7 @@ class RankedSeparator(PermutationSeparator):
         sounds = self.front_end.istft(spectrum[:, None] * heads) * (RANKED_LEVEL / level)[:, None, None]
         vectors = self._ranker.embed_sound(sounds.flatten(0, 1), self.config.front_end.sample_rate)
         vectors = vectors.unflatten(0, heads.shape[:2]).to(queries.device)
-        best = torch.einsum("bnd,bmd->bnm", queries.float(), vectors).argmax(dim=2)
-        return heads.gather(1, best[:, :, None, None].expand(-1, -1, *heads.shape[2:]))
+        return torch.einsum("bnd,bmd->bnm", queries.float(), vectors)
 
 
 def _unet(config: SeparatorConfig) -> nn.Module:

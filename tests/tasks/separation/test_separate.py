@@ -234,3 +234,23 @@ def test_weights_that_nothing_reads_are_refused_or_said(tmp_path: Path, capsys: 
         make_query_encoder(recipe, encoder=None, labels=["low"], weights="/nothere")
     make_query_encoder(recipe, encoder=None, labels=["low"], weights=str(tmp_path))
     assert "labelsep needs no encoder to be asked: --encoder-weights" in capsys.readouterr().err
+
+
+def test_sound_in_floats_beyond_full_scale_stays_and_elsewhere_is_cut_and_told(
+    tmp_path: Path, trained: Path, caplog: pytest.LogCaptureFixture
+):
+    quiet = _mixture(tmp_path / "quiet.wav", 1.0, 16_000, 1)
+    tone = soundfile.read(quiet)[0]
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, 40 * tone, 16_000, subtype="FLOAT")
+    everything = SoundQuery(words=["low"])
+    done = separate(loud, tmp_path / "out.wav", trained, query=everything)
+    written = soundfile.read(done.path)[0]
+    assert soundfile.info(done.path).subtype == "FLOAT"
+    assert np.abs(written).max() > 1
+    assert done.peak_dbfs[0] == pytest.approx(20 * np.log10(np.abs(written).max()), abs=0.01)
+    assert not caplog.messages
+    cut = separate(loud, tmp_path / "out.flac", trained, query=everything)
+    assert any(re.search(r"samples are cut at full scale \(the peak is \+\d", line) for line in caplog.messages)
+    assert cut.peak_dbfs[0] == pytest.approx(0, abs=0.01)
+    np.testing.assert_allclose(soundfile.read(cut.path)[0], written.clip(-1, 1), atol=1e-4)

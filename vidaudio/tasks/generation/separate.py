@@ -123,8 +123,7 @@ def separate_with_generator(
 
         separated = separator.separate(sound, request, described_by, progress=show)
     result = like_mixture(separated.numpy(), rate, heard)
-    write_result(out, result, mixture)
-    return described([Path(out)], [result])
+    return described([Path(out)], [write_result(out, result, mixture)])
 
 
 class GeneratorSeparator:
@@ -153,7 +152,7 @@ class GeneratorSeparator:
         *,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> Tensor:
-        """Return the requested part of a sound of any length, float32 `[channels, samples]` in [-1, 1].
+        """Return the requested part of a sound of any length, float32 `[channels, samples]`.
 
         The mask is made from the mean of the channels, and is the same for all.
 
@@ -176,7 +175,7 @@ class GeneratorSeparator:
             if self.options.threshold is not None:
                 mask = (mask > self.options.threshold).float()
             made = apply_mask(whole, mask, front_end)
-        return made[:, :samples].clamp(-1, 1).cpu()
+        return made[:, :samples].cpu()
 
     def _mask(
         self, mono: Tensor, request: Request, described_by: Tensor | None, progress: Callable[[int, int], None]

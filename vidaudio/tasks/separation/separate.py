@@ -170,9 +170,8 @@ def separate(
             bar.update(done - bar.n)
 
         sounds = _separated(loaded, heard, request, threshold, show)
-    for path, sound in zip(paths, sounds, strict=True):
-        write_result(path, sound, mixture)
-    return described(paths, sounds)
+    written = [write_result(path, sound, mixture) for path, sound in zip(paths, sounds, strict=True)]
+    return described(paths, written)
 
 
 def described(paths: Sequence[Path], sounds: Sequence[Sound]) -> SeparationResult:
@@ -245,7 +244,7 @@ def _separated(
 
 
 def like_mixture(separated: np.ndarray, sample_rate: int, mixture: Sound) -> Sound:
-    """Return a separated sound at the mixture's rate, in its length.
+    """Return a separated sound at the mixture's rate, in its length; as loud as it is, beyond full scale, too.
 
     Args:
         separated: Sound, `[channels, samples]`.
@@ -254,5 +253,5 @@ def like_mixture(separated: np.ndarray, sample_rate: int, mixture: Sound) -> Sou
     """
     length = mixture.samples.shape[1]
     back = np.asarray(resample(separated, sample_rate, mixture.sample_rate))[:, :length]
-    back = np.pad(back, ((0, 0), (0, length - back.shape[1]))).clip(-1, 1)
+    back = np.pad(back, ((0, 0), (0, length - back.shape[1])))
     return Sound(back, mixture.sample_rate, mixture.subtype)
