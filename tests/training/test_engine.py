@@ -152,7 +152,7 @@ def test_a_resumed_run_refuses_another_width_and_a_recipe_another_system(packed:
         registry.train(_recipe(*_settings(4), "width=9"), str(packed), tmp_path / "run", resume=True, progress=False)
     with pytest.raises(RecipeError, match=r"the toy: system wants 'clipsep', .* or 'toy', not 'tyo'"):
         registry.check_train_recipe({"system": "tyo"}, "the toy")
-    with pytest.raises(CheckpointError, match=r"is of system 'toy'.*knows the separation systems"):
+    with pytest.raises(CheckpointError, match=r"is of system 'toy'.*a model for separation is wanted: .*clipsep"):
         load_checkpoint(tmp_path / "run")
 
 

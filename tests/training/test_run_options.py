@@ -333,6 +333,8 @@ def test_gradients_that_are_no_numbers_end_the_run_and_no_state_is_written_over(
     with pytest.raises(TrainingError, match=r"the gradients of step 4 are not finite"):
         train(recipe, str(packed), tmp_path / "run", progress=False)
     assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True)["steps_done"] == 2
+    with pytest.raises(TrainingError, match=r"the gradients of step 4 are not finite .* nothing was saved before"):
+        train(_recipe(*QUIET, "schedule.steps=4"), str(packed), tmp_path / "none saved", progress=False)
     bad.clear()
     bad["step"] = -1
     assert train(recipe, str(packed), tmp_path / "run", resume=True, progress=False).step == 4

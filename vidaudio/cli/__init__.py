@@ -18,6 +18,8 @@ LONGEST_ERROR = 100_000
 # Options whose value may be omitted, and the value that is then used.
 BARE_OPTIONS = {"--retry-failed": "transient"}
 
+_EMPTY = "the value is empty, maybe that of a variable that is not set"
+
 
 def main() -> None:
     """Run the command line; an error for users is printed as one message and becomes an exit code."""
@@ -34,7 +36,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        app(args=_with_values(sys.argv[1:]))
+        app(args=_with_values(_without_empty(sys.argv[1:])))
     except VidaudioError as error:
         # The error may quote a list or a site: their escape sequences must not reach the terminal.
         text = storable_text(f"error: {error}", max_characters=LONGEST_ERROR, keep_line_ends=True)
@@ -79,6 +81,24 @@ def _going_on(arguments: list[str]) -> str:
     if command == "train" and not {"--resume", "--auto-resume"} & set(arguments):
         return "to go on from the newest state, give the same command with --resume, or with --auto-resume in any case"
     return "what was finished is kept, and the same command goes on from there"
+
+
+def _without_empty(arguments: list[str]) -> list[str]:
+    """Return the arguments; an empty path or name would silently be the current folder.
+
+    Raises:
+        UsageError: When a value is empty.
+    """
+    from vidaudio.errors import UsageError
+
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if argument == "":
+            before = arguments[place - 1] if place else ""
+            raise UsageError(f"{before if before.startswith('-') else 'an argument'}: {_EMPTY}")
+        if name.startswith("-") and equals and not value:
+            raise UsageError(f"{name}: {_EMPTY}")
+    return arguments
 
 
 def _with_values(arguments: list[str]) -> list[str]:

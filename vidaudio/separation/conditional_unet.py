@@ -50,13 +50,14 @@ class ConditionalUNetConfig(UNetConfig):
                 raise RecipeError(f"unet.{name} is {getattr(self, name)}: it must be at least 1.")
         if self.conditioned > self.levels:
             raise RecipeError(
-                f"unet.conditioned is {self.conditioned}: it must be at most the number of levels, {self.levels}."
+                f"{self.conditioned} levels attend to the text (condition.levels), and the U-Net has {self.levels} "
+                "(unet.levels)."
             )
         for channels in self.channels[self.unconditioned :]:
             if channels % self.heads:
                 raise RecipeError(
-                    f"unet.heads is {self.heads} and a conditioned level has {channels} channels: choose a number of "
-                    "heads that divides them, or another width."
+                    f"condition.heads is {self.heads} and a level that attends to the text has {channels} channels: "
+                    "choose a number of heads that divides them, or another unet.width."
                 )
 
     @property

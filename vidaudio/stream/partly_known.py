@@ -29,7 +29,7 @@ class PartlyKnownStream(MixtureStream):
     Args:
         url: A packed corpus, or several with their weights, as in `MixtureStream`.
         config: What to iterate, and how; only shuffled streams.
-        share: Share of known mixtures, above 0 and below 1.
+        share: Share of known mixtures, above 0 and below 1, to one in a million.
         known_url: A packed corpus of single sounds for the known mixtures; None takes a share of the sources of `url`.
         known_sources: Samples of a known mixture; None for as many as in the others. It divides the others' number, K
             times. A known sample then has the first of K places, with silence in the others.
@@ -49,7 +49,8 @@ class PartlyKnownStream(MixtureStream):
         known_sources: int | None = None,
         start_step: int = 0,
     ) -> None:
-        check_setting("share", share, "above 0 and below 1", 0 < share < 1)
+        least = 1 / MOST_PARTS
+        check_setting("share", share, f"from {least:g} to {1 - least:g}", least <= share <= 1 - least)
         known_sources = known_sources or config.sources
         fits = is_whole(known_sources, 1) and config.sources % known_sources == 0
         check_setting("known_sources", known_sources, f"a divisor of {config.sources}", fits)

@@ -125,7 +125,7 @@ def require_system(described: Mapping[str, Any], systems: tuple[str, ...], famil
     Args:
         described: Description of a weights file, see `read_checkpoint`.
         systems: Names of the family's systems.
-        family: Name of the family in the message.
+        family: Purpose of the family in the message.
         file: Path of the file.
 
     Raises:
@@ -133,8 +133,8 @@ def require_system(described: Mapping[str, Any], systems: tuple[str, ...], famil
     """
     if described["system"] not in systems:
         raise CheckpointError(
-            f"{file} is of system {described['system']!r}, checkpoint format {described['format']!r}; this version "
-            f"knows the {family} systems of train/, format {FORMAT}"
+            f"{file} is of system {described['system']!r}, and a model for {family} is wanted: this version knows "
+            f"{', '.join(systems)}"
         )
 
 

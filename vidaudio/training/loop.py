@@ -29,6 +29,7 @@ from vidaudio.training.loader_processes import LoaderProcesses
 from vidaudio.training.loss_band import BandWatch
 from vidaudio.training.metrics_log import MetricsLogger
 from vidaudio.training.progress import ProgressBar
+from vidaudio.training.state_weights import newest_state_file
 
 _log = logging.getLogger(__name__)
 
@@ -314,8 +315,13 @@ class TrainingLoop:
         """
         for norm in map(float, self._gradient_norms.values()):
             if not math.isfinite(norm):
-                raise TrainingError(
-                    f"the gradients of step {self.steps_done} are not finite (their norm is {norm}); the last "
-                    "saved state stands. Go on from it in precision=float32, or begin anew with a lower "
+                remedy = (
+                    "the last saved state stands. Go on from it in precision=float32, or begin anew with a lower "
                     "optimiser.learning_rate"
+                    if newest_state_file(self._files.folder) is not None
+                    else "nothing was saved before. Begin anew in precision=float32, or with a lower "
+                    "optimiser.learning_rate"
+                )
+                raise TrainingError(
+                    f"the gradients of step {self.steps_done} are not finite (their norm is {norm}); {remedy}"
                 )

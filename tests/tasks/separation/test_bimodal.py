@@ -17,7 +17,7 @@ from vidaudio.encoders.clap import load_clap
 from vidaudio.encoders.joint import ClapJoint
 from vidaudio.encoders.load import load_encoder
 from vidaudio.encoders.spec import EncoderSpec
-from vidaudio.errors import CheckpointError, RecipeError
+from vidaudio.errors import CheckpointError, EncoderError, PackError, RecipeError
 from vidaudio.separation import consistency_losses, contrastive_losses, make_parts, pixel_weights
 from vidaudio.stream.index import NO_VECTORS
 from vidaudio.tasks.registry import load_train_recipe, train
@@ -302,6 +302,18 @@ def test_mixit_needs_no_labels(system: str, tiny_clap: Path, tmp_path: Path):
     assert train(wanted, str(data), tmp_path / "run", progress=False).step == 4
 
 
+def test_what_would_be_known_twice_or_held_out_in_vain_is_refused(tiny_clap: Path, sounds: Path, tmp_path: Path):
+    same = recipe("bimodal_semi", tiny_clap, "data.single_share=0.4", f"data.singles={sounds}/.")
+    with pytest.raises(PackError, match=r"data\.singles names .*, which is trained on"):
+        train(same, str(sounds), tmp_path / "run", progress=False)
+    few = recipe("bimodal_semi", tiny_clap, "data.single_share=0.001")
+    with pytest.raises(PackError, match=r"data\.single_share=0\.001 are set apart for single sounds; with few"):
+        train(few, str(sounds), tmp_path / "run", progress=False)
+    heard = recipe("bimodal_weak", tiny_clap, f"objective.held_out_joint={tiny_clap}")
+    with pytest.raises(EncoderError, match="the encoder that is trained with: its opinion says nothing"):
+        train(heard, str(sounds), tmp_path / "run", progress=False)
+
+
 def test_a_run_does_not_go_on_with_another_joint_encoder(tiny_clap: Path, sounds: Path, tmp_path: Path):
     from tests.small_clap import write_small_clap
 
@@ -379,7 +391,8 @@ def test_clips_whose_texts_have_no_words_are_left_out(tiny_clap: Path, tmp_path:
     wanted = recipe("bimodal_weak", tiny_clap, "data.different_labels=false")
     task = SeparationTask.open(wanted, str(data), recorded=None, encoder_weights=None)
     assert list(task.prepare(tmp_path)) == [
-        "6 of 24 clips of the train split have neither caption nor label: mixtures with one of them are left out"
+        "6 of 24 clips of the train split have neither caption nor label: mixtures with one of them are left out, "
+        "about 68 % of all"
     ]
     module = task.make_module()
     assert all(torch.isfinite(module(module.train_stream.batch(step), step=step)) for step in range(3))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from vidaudio.errors import PackError
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.partly_known import PartlyKnownStream
 from vidaudio.stream.windows import WindowShape
@@ -21,7 +23,8 @@ def streams(recipe: SeparationRecipe, data: Data) -> tuple[MixtureStream, Mixtur
         data: A packed corpus, or several with their weights.
 
     Raises:
-        PackError: When `MixtureStream` raises it, or a corpus lacks the vectors that the system is asked by.
+        PackError: When `MixtureStream` raises it, a corpus lacks the vectors that the system is asked by, or single
+            sounds are to come from a corpus that is trained on.
     """
     block = recipe.data
     weights = weights_of(data)
@@ -72,7 +75,24 @@ def _training_stream(recipe: SeparationRecipe, weights: dict[str, float], config
     block = recipe.data
     if not block.single_share:
         return MixtureStream(weights, config)
-    # A part of a known mixture is one single sound.
-    return PartlyKnownStream(
-        weights, config, share=block.single_share, known_url=block.singles, known_sources=block.sources
-    )
+    if block.singles is not None and _place(block.singles) in map(_place, weights):
+        raise PackError(
+            f"data.singles names {block.singles}, which is trained on: its sounds would be known in some mixtures and "
+            "not in others. Leave data.singles out, and data.single_share sets a share of the sources apart"
+        )
+    try:
+        # A part of a known mixture is one single sound.
+        return PartlyKnownStream(
+            weights, config, share=block.single_share, known_url=block.singles, known_sources=block.sources
+        )
+    except PackError as error:
+        if block.singles is not None:
+            raise
+        raise PackError(
+            f"{error}. Of the sources, data.single_share={block.single_share:g} are set apart for single sounds; with "
+            "few sources, name another corpus of them (data.singles), or set a larger share"
+        ) from error
+
+
+def _place(url: str) -> str:
+    return url if "://" in url else str(Path(url).resolve())

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from vidaudio.encoders.joint import ClapJoint, JointEncoder, load_joint
-from vidaudio.errors import CheckpointError, PackError
+from vidaudio.errors import CheckpointError, EncoderError, PackError
 from vidaudio.modality_gap import GapMethod, save_method
 from vidaudio.separation import headline_figures
 from vidaudio.separation.pictures import PictureQuery
@@ -191,13 +191,18 @@ class SeparationTask(TrainingTask):
         }
 
     def _warn_of_missing(self) -> Iterator[str]:
+        streams = {TRAIN: self.train_stream, VALIDATION: self.validation_stream}
         for name, table in self._prompts.items():
-            if not table.missing:
+            stream = streams[name]
+            if not table.missing or stream is None:
                 continue
             missing = f"{table.missing} of {table.clips} clips of the {name} split have neither caption nor label"
             if self.recipe.query.unlabelled == "refuse":
                 raise PackError(f"{missing}; leave their mixtures out with --set query.unlabelled=skip")
-            yield f"{missing}: mixtures with one of them are left out"
+            # Clips are drawn about equally often, so a mixture is complete with this chance.
+            count = stream.config.sources
+            left_out = 1 - (1 - table.missing / table.clips) ** count
+            yield f"{missing}: mixtures with one of them are left out, about {100 * left_out:.0f} % of all"
 
     def _text_tables(self) -> dict[str, TextTable]:
         if "text" not in self.query_encoder.modalities:
@@ -259,7 +264,15 @@ class SeparationTask(TrainingTask):
 
     def _held_out_joint(self) -> JointEncoder | None:
         place = self.recipe.objective.held_out_joint
-        return None if place is None else self._joint_at(place)
+        if place is None:
+            return None
+        found = self._joint_at(place)
+        if self._joint is not None and found.fingerprint["weights_sha256"] == self._joint.fingerprint["weights_sha256"]:
+            raise EncoderError(
+                f"objective.held_out_joint names {place}, the encoder that is trained with: its opinion says nothing "
+                "new. Name another one, or leave it out"
+            )
+        return found
 
     def _joint_at(self, place: str) -> JointEncoder:
         encoder = self.query_encoder.encoder

@@ -128,7 +128,7 @@ def _read(path: str | Path) -> tuple[VocoderConfig, dict[str, Tensor], Path, Map
         file = published
     else:
         weights, described, file = read_checkpoint(path)
-        require_system(described, get_args(VocoderRecipe.model_fields["system"].annotation), "vocoder", file)
+        require_system(described, get_args(VocoderRecipe.model_fields["system"].annotation), "vocoding", file)
         config = check(VocoderRecipe, described["recipe"], str(file)).model.vocoder()
     own = {name: value for name, value in weights.items() if name != SOURCES_TENSOR}
     folded = are_folded(own)
