@@ -152,7 +152,7 @@ def test_too_few_sources_are_said_to_be_of_other_mixtures(data: str):
 
 def test_what_does_not_fit_is_refused(data: str):
     for share in (0, 1e-7, 1, 1.5):
-        with pytest.raises(UsageError, match="share must be from 1e-06 to 0.999999"):
+        with pytest.raises(UsageError, match=r"share must be from 1e-06 to 0\.999999"):
             PartlyKnownStream(data, CONFIG, share=share)
     with pytest.raises(UsageError, match="known mixtures are for training"):
         PartlyKnownStream(data, replace(CONFIG, shuffle=False), share=0.5)
