@@ -72,11 +72,13 @@ def jobs(chosen: argparse.Namespace, data: Path, encoders: Encoders) -> Sequence
     for system in chosen.systems:
         if system == "mixit":
             continue
-        clap = encoders.clap(OF_SINGLE_SOUNDS if system.endswith(SINGLE) else OF_MIXTURES)
-        settings: dict[str, Any] = {"query": {"clap": {"model": str(clap)}}}
+        trained_with, held_out = OF_MIXTURES, OF_SINGLE_SOUNDS
+        if system.endswith(SINGLE):
+            trained_with, held_out = held_out, trained_with
+        settings: dict[str, Any] = {"query": {"clap": {"model": str(encoders.clap(trained_with))}}}
         if system.partition("+")[0] not in ("bimodal_supervised", "mixit_ranked"):
-            # An encoder of single sounds, which nothing is trained with, measures the similarity too.
-            settings["objective"] = {"held_out_joint": str(encoders.clap(OF_SINGLE_SOUNDS))}
+            # The other encoder, which nothing is trained with, measures the similarity too.
+            settings["objective"] = {"held_out_joint": str(encoders.clap(held_out))}
         budget.systems[system] = merge(budget.systems[system], settings)
     return world_jobs(TABLE, budget, chosen, lambda recipe, variant: data, {"world_seed": WORLD_SEED})
 
