@@ -91,7 +91,7 @@ def test_of_long_sound_the_middle_is_heard_and_of_a_long_sentence_the_beginning(
     assert torch.equal(long[0], long[1])
 
 
-def test_a_sentence_that_is_cut_is_told_once(tiny_clap: Path, caplog: pytest.LogCaptureFixture):
+def test_a_sentence_that_is_cut_is_reported_once(tiny_clap: Path, caplog: pytest.LogCaptureFixture):
     clap = load_clap(str(tiny_clap))
     clap.embed_text(["low", "low " * 30, "low " * 40])
     clap.text_states(["a low", "high " * 5], tokens=6)

@@ -17,7 +17,7 @@ import torch
 from vidaudio.encoders.base import weights_hash, without_autocast
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.long_texts import LongTexts
-from vidaudio.encoders.model_place import ModelPlace, lacking, model_place, unfit_tokenizer
+from vidaudio.encoders.model_place import ModelPlace, missing_from, model_place, unfit_tokenizer
 from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.errors import EncoderError
 
@@ -109,7 +109,7 @@ def load_bert(spec: BertSpec) -> BertEncoder:
     """
     place = model_place(spec.model, spec.named_by)
     with loading(spec.model, place.paths, spec.named_by):
-        wrong = lacking(place, (("config.json",),))
+        wrong = missing_from(place, (("config.json",),))
         if wrong is not None:
             raise _unusable(spec.model, wrong)
         model, tokenizer = _loaded(spec, place)

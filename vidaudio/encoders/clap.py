@@ -19,7 +19,7 @@ from torch import Tensor
 from vidaudio.encoders.base import Encoder, weights_hash, without_autocast
 from vidaudio.encoders.library_settings import cache_only_where_hub_is_silent, progress_bars, quiet_libraries
 from vidaudio.encoders.long_texts import LongTexts
-from vidaudio.encoders.model_place import ModelPlace, lacking, model_place, unfit_tokenizer
+from vidaudio.encoders.model_place import ModelPlace, missing_from, model_place, unfit_tokenizer
 from vidaudio.encoders.named_by import NamedByFile, loading
 from vidaudio.encoders.prompts import fill
 from vidaudio.encoders.spec import EncoderSpec
@@ -294,7 +294,7 @@ def load_clap(model: str, named_by: NamedByFile | None = None) -> ClapEncoder:
     """
     place = model_place(model, named_by)
     with loading(model, place.paths, named_by):
-        wrong = lacking(place, FILES)
+        wrong = missing_from(place, FILES)
         if wrong is not None:
             raise _unusable(model, wrong)
         loaded, features, tokenizer = _loaded(model, place)

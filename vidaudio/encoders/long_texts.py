@@ -1,4 +1,4 @@
-"""Texts that are longer than an encoder reads: the user is told, once an encoder, what is left out."""
+"""Texts that are longer than an encoder reads: a warning names what is left out, once for each encoder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class LongTexts:
 
     def __init__(self, encoder: str, most: int) -> None:
         self._encoder, self._most = encoder, most
-        self._is_told = False
+        self._has_warned = False
 
     def check(self, text: str, tokens: int) -> None:
         """Warn about the first text that has more tokens than are read."""
-        if tokens <= self._most or self._is_told:
+        if tokens <= self._most or self._has_warned:
             return
-        self._is_told = True
+        self._has_warned = True
         shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS].rstrip()} ..."
         _log.warning(
             f"{shown!r} has {tokens} tokens, and {self._encoder} reads the first {self._most} of a text: the rest does "

@@ -49,7 +49,7 @@ def model_place(model: str, named_by: NamedByFile | None) -> ModelPlace:
     )
 
 
-def lacking(place: ModelPlace, files: Sequence[Sequence[str]]) -> str | None:
+def missing_from(place: ModelPlace, files: Sequence[Sequence[str]]) -> str | None:
     """Return what keeps a place from being a model's, in words: nothing is there, or a file is missing.
 
     Args:

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 MISSING_SECONDS = 0.1
 # Sample formats that hold values beyond full scale.
 FLOATS = ("FLOAT", "DOUBLE")
-# Peak from which samples that are cut at full scale are told: +0.1 dBFS.
+# Peak from which samples that are cut at full scale are reported: +0.1 dBFS.
 AUDIBLE_PEAK = 10 ** (0.1 / 20)
 
 

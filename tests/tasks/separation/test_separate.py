@@ -236,7 +236,7 @@ def test_weights_that_nothing_reads_are_refused_or_said(tmp_path: Path, capsys: 
     assert "labelsep needs no encoder to be asked: --encoder-weights" in capsys.readouterr().err
 
 
-def test_sound_in_floats_beyond_full_scale_stays_and_elsewhere_is_cut_and_told(
+def test_sound_in_floats_beyond_full_scale_stays_and_elsewhere_is_cut_and_reported(
     tmp_path: Path, trained: Path, caplog: pytest.LogCaptureFixture
 ):
     quiet = _mixture(tmp_path / "quiet.wav", 1.0, 16_000, 1)
