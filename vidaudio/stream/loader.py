@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -231,6 +232,18 @@ class MixtureStream(IterableDataset):
         positions = self.positions(step)
         share = len(positions) / self._mixtures(step)
         return self.read(positions) | {"step": step, "share": share}
+
+    def sample(self, mixtures: int) -> dict[str, Any]:
+        """Read some mixtures from all of an epoch, drawn by a fixed seed, whatever this rank's part.
+
+        The first mixtures of a split in order of its keys are often of one kind.
+
+        Args:
+            mixtures: Number of mixtures; fewer are returned if an epoch has fewer.
+        """
+        count = self.groups_per_epoch
+        positions = random.Random(f"sample {count}").sample(range(count), min(mixtures, count))
+        return self.read(sorted(positions)) | {"step": 0, "share": 1.0}
 
     def read(self, positions: Sequence[int]) -> dict[str, Any]:
         """Read the mixtures at some positions of the endless sequence: a batch without `step` and `share`."""

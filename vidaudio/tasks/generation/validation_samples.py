@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +13,7 @@ from vidaudio.training.spectrograms import draw_mels, pixels
 
 
 class ValidationSamples:
-    """Generated sounds of the first validation windows, logged after every validation, each from a seed of its own.
+    """Generated sounds of some validation windows, logged after every validation, each from a seed of its own.
 
     Logged are, of each window, the generated sound and its mel beside that of the window's own sound. Where the system
     is trained with words, a window without a label has nothing to be asked by and is left out.
@@ -30,13 +29,9 @@ class ValidationSamples:
     def log(self, module: GenerationModule, writers: Sequence[LogWriter], step: int) -> None:
         """Log sounds and mels."""
         assert module.validation_stream is not None, "there are no samples without a validation split"
-        # Not this rank's part: the first windows are the same for any number of ranks.
-        stream = copy.copy(module.validation_stream)
-        stream.set_rank(0, 1)
-        batch = stream.batch(0)
         batch = {
-            name: value[: self._sounds].to(module.device) if isinstance(value, torch.Tensor) else value
-            for name, value in batch.items()
+            name: value.to(module.device) if isinstance(value, torch.Tensor) else value
+            for name, value in module.validation_stream.sample(self._sounds).items()
         }
         vectors, known = module.conditions(batch, VALIDATION)
         shown = known.nonzero()[:, 0].tolist()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ DECIBELS = 80.0
 
 
 class ValidationSamples:
-    """First validation mixtures of a run, logged after every validation.
+    """Some validation mixtures of a run, logged after every validation.
 
     Logged are sounds and an image per mixture: spectrograms of mixture, target and estimate, the mask, and for a system
     with noise heads the sum of their masks, each with its name.
@@ -35,7 +34,7 @@ class ValidationSamples:
     @torch.no_grad()
     def log(self, module: SeparationModule, writers: Sequence[LogWriter], step: int) -> None:
         """Log sounds and spectrograms."""
-        shown = _separated(module, self._first(module))
+        shown = _separated(module, self._some(module))
         if shown is None:
             return
         rate = module.recipe.model.front_end.sample_rate
@@ -47,18 +46,11 @@ class ValidationSamples:
                     sound = shown[name][number].float().cpu().numpy()
                     writer.add_audio(f"validation_{number}/{name}", sound, rate, step)
 
-    def _first(self, module: SeparationModule) -> dict[str, Any]:
+    def _some(self, module: SeparationModule) -> dict[str, Any]:
         if self._batch is None:
-            # Not this rank's part: the first mixtures are the same for any number of ranks.
             assert module.validation_stream is not None
-            stream = copy.copy(module.validation_stream)
-            stream.set_rank(0, 1)
-            batch = stream.batch(0)
-            self._batch = {
-                name: value[: self._mixtures].to(module.device)
-                for name, value in batch.items()
-                if isinstance(value, Tensor)
-            }
+            batch = module.validation_stream.sample(self._mixtures)
+            self._batch = {name: value.to(module.device) for name, value in batch.items() if isinstance(value, Tensor)}
         return self._batch
 
 

@@ -5,7 +5,7 @@ A mixture's wrong query depends only on its target, so that validations agree fo
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +21,7 @@ Encode = Callable[[dict[str, Any]], tuple[Tensor | None, Tensor | None]]
 
 
 class WrongQueries:
-    """Queries of the first sources of a split; a mixture gets one whose sound it does not contain.
+    """Queries of some sources of a split; a mixture gets one whose sound it does not contain.
 
     Args:
         stream: Stream of validation mixtures.
@@ -30,23 +30,16 @@ class WrongQueries:
     """
 
     def __init__(self, stream: MixtureStream, encode: Encode, device: torch.device) -> None:
-        self._stream = copy.copy(stream)
-        self._stream.set_rank(0, 1)
+        self._stream = stream
         self._kinds: list[tuple[str, str]] = []
-        queries: list[Tensor] = []
-        for step in range(self._stream.batches_per_epoch):
-            batch = self._stream.batch(step)
-            on_device = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()}
-            asked, usable = encode(on_device)
-            if asked is None:
-                break
-            kept = torch.ones(len(asked), dtype=torch.bool, device=asked.device) if usable is None else usable
-            queries.append(asked[kept].flatten(0, 1))
-            self._kinds += [kind for held in self._held(batch, kept.cpu()) for kind in held]
-            if len(self._kinds) >= CANDIDATES:
-                break
-        self._queries = torch.cat(queries)[:CANDIDATES] if queries else None
-        self._kinds = self._kinds[:CANDIDATES]
+        self._queries: Tensor | None = None
+        batch = stream.sample(math.ceil(CANDIDATES / stream.config.sources))
+        asked, usable = encode({name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()})
+        if asked is None:
+            return
+        kept = torch.ones(len(asked), dtype=torch.bool, device=asked.device) if usable is None else usable
+        self._queries = asked[kept].flatten(0, 1)
+        self._kinds = [kind for held in self._held(batch, kept.cpu()) for kind in held]
 
     def draw(self, batch: Mapping[str, Any], usable: Tensor | None) -> tuple[Tensor, Tensor] | None:
         """Return a query for each usable mixture of a batch, and whether it is wrong for that mixture.

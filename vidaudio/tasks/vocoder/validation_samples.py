@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -14,13 +13,10 @@ from vidaudio.training.spectrograms import draw_mels, pixels
 
 @torch.no_grad()
 def log_samples(module: VocoderModule, writers: Sequence[LogWriter], step: int) -> None:
-    """Log each of the first validation windows, its copy through the vocoder, and the mels of both."""
+    """Log some validation windows, each with its copy through the vocoder, and the mels of both."""
     assert module.validation_stream is not None, "there are no samples without a validation split"
-    # Not this rank's part: the first windows are the same for any number of ranks.
-    stream = copy.copy(module.validation_stream)
-    stream.set_rank(0, 1)
-    batch = stream.batch(0)
-    shown = {name: batch[name][: module.recipe.validation.shown].to(module.device) for name in ("audio", "gains")}
+    batch = module.validation_stream.sample(module.recipe.validation.shown)
+    shown = {name: batch[name].to(module.device) for name in ("audio", "gains")}
     own = module.sounds(shown)
     made = module.eval_model(module.mels(own))
     sounds = {"own": own, "vocoder": made}
