@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -233,17 +232,13 @@ class MixtureStream(IterableDataset):
         share = len(positions) / self._mixtures(step)
         return self.read(positions) | {"step": step, "share": share}
 
-    def sample(self, mixtures: int) -> dict[str, Any]:
-        """Read some mixtures from all of an epoch, drawn by a fixed seed, whatever this rank's part.
-
-        The first mixtures of a split in order of its keys are often of one kind.
+    def first(self, mixtures: int) -> dict[str, Any]:
+        """Read the first mixtures of an epoch, whatever this rank's part; a pack's order is random by itself.
 
         Args:
             mixtures: Number of mixtures; fewer are returned if an epoch has fewer.
         """
-        count = self.groups_per_epoch
-        positions = random.Random(f"sample {count}").sample(range(count), min(mixtures, count))
-        return self.read(sorted(positions)) | {"step": 0, "share": 1.0}
+        return self.read(range(min(mixtures, self.groups_per_epoch))) | {"step": 0, "share": 1.0}
 
     def read(self, positions: Sequence[int]) -> dict[str, Any]:
         """Read the mixtures at some positions of the endless sequence: a batch without `step` and `share`."""

@@ -13,7 +13,7 @@ from vidaudio.training.spectrograms import draw_mels, pixels
 
 
 class ValidationSamples:
-    """Generated sounds of some validation windows, logged after every validation, each from a seed of its own.
+    """Generated sounds of the first validation windows, logged after every validation, each from a seed of its own.
 
     Logged are, of each window, the generated sound and its mel beside that of the window's own sound. Where the system
     is trained with words, a window without a label has nothing to be asked by and is left out.
@@ -31,7 +31,7 @@ class ValidationSamples:
         assert module.validation_stream is not None, "there are no samples without a validation split"
         batch = {
             name: value.to(module.device) if isinstance(value, torch.Tensor) else value
-            for name, value in module.validation_stream.sample(self._sounds).items()
+            for name, value in module.validation_stream.first(self._sounds).items()
         }
         vectors, known = module.conditions(batch, VALIDATION)
         shown = known.nonzero()[:, 0].tolist()

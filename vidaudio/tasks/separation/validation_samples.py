@@ -18,7 +18,7 @@ DECIBELS = 80.0
 
 
 class ValidationSamples:
-    """Some validation mixtures of a run, logged after every validation.
+    """First validation mixtures of a run, logged after every validation.
 
     Logged are sounds and an image per mixture: spectrograms of mixture, target and estimate, the mask, and for a system
     with noise heads the sum of their masks, each with its name.
@@ -34,7 +34,7 @@ class ValidationSamples:
     @torch.no_grad()
     def log(self, module: SeparationModule, writers: Sequence[LogWriter], step: int) -> None:
         """Log sounds and spectrograms."""
-        shown = _separated(module, self._some(module))
+        shown = _separated(module, self._first(module))
         if shown is None:
             return
         rate = module.recipe.model.front_end.sample_rate
@@ -46,10 +46,10 @@ class ValidationSamples:
                     sound = shown[name][number].float().cpu().numpy()
                     writer.add_audio(f"validation_{number}/{name}", sound, rate, step)
 
-    def _some(self, module: SeparationModule) -> dict[str, Any]:
+    def _first(self, module: SeparationModule) -> dict[str, Any]:
         if self._batch is None:
             assert module.validation_stream is not None
-            batch = module.validation_stream.sample(self._mixtures)
+            batch = module.validation_stream.first(self._mixtures)
             self._batch = {name: value.to(module.device) for name, value in batch.items() if isinstance(value, Tensor)}
         return self._batch
 

@@ -21,7 +21,7 @@ Encode = Callable[[dict[str, Any]], tuple[Tensor | None, Tensor | None]]
 
 
 class WrongQueries:
-    """Queries of some sources of a split; a mixture gets one whose sound it does not contain.
+    """Queries of the first sources of a split; a mixture gets one whose sound it does not contain.
 
     Args:
         stream: Stream of validation mixtures.
@@ -33,7 +33,7 @@ class WrongQueries:
         self._stream = stream
         self._kinds: list[tuple[str, str]] = []
         self._queries: Tensor | None = None
-        batch = stream.sample(math.ceil(CANDIDATES / stream.config.sources))
+        batch = stream.first(math.ceil(CANDIDATES / stream.config.sources))
         asked, usable = encode({name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()})
         if asked is None:
             return

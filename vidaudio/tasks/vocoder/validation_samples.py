@@ -13,9 +13,9 @@ from vidaudio.training.spectrograms import draw_mels, pixels
 
 @torch.no_grad()
 def log_samples(module: VocoderModule, writers: Sequence[LogWriter], step: int) -> None:
-    """Log some validation windows, each with its copy through the vocoder, and the mels of both."""
+    """Log the first validation windows, each with its copy through the vocoder, and the mels of both."""
     assert module.validation_stream is not None, "there are no samples without a validation split"
-    batch = module.validation_stream.sample(module.recipe.validation.shown)
+    batch = module.validation_stream.first(module.recipe.validation.shown)
     shown = {name: batch[name].to(module.device) for name in ("audio", "gains")}
     own = module.sounds(shown)
     made = module.eval_model(module.mels(own))
