@@ -76,7 +76,9 @@ def _speaks() -> bool:
 def _going_on(arguments: list[str]) -> str:
     """Return what remains of a stopped command, and what to type to continue."""
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
-    if command in ("evaluate", "separate", "generate", "fit-scorer"):
+    if command == "evaluate":
+        return "the same command begins anew; with -o, sounds that a generator has made are kept"
+    if command in ("separate", "generate", "fit-scorer"):
         return "the same command begins anew"
     if command == "train" and not {"--resume", "--auto-resume"} & set(arguments):
         return "to go on from the newest state, give the same command with --resume, or with --auto-resume in any case"
