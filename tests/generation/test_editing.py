@@ -23,7 +23,7 @@ from vidaudio.generation import (
     sample,
     sample_edit,
 )
-from vidaudio.generation.editing import edit_steps, first_level, noised_again
+from vidaudio.generation.editing import check_reach, edit_steps, first_level, noised_again
 from vidaudio.generation.samplers import NoiseLevel, sampler_levels
 
 CASES = [
@@ -132,6 +132,21 @@ def test_going_back_gives_the_noisier_level_s_spread():
 def test_the_first_level_lies_at_the_strength_or_below():
     levels = sampler_levels(Flow(), SamplerConfig(steps=10))
     assert [first_level(levels, strength) for strength in (1.0, 0.95, 0.5, 0.49, 0.01)] == [0, 1, 5, 6, 10]
+
+
+def test_an_edit_of_too_few_steps_for_its_strength_is_refused():
+    process = Diffusion(DiffusionConfig(steps=1000))
+    for one, config, strength in (
+        (process, SamplerConfig(steps=1), 0.6),
+        (process, SamplerConfig(steps=2), 0.6),
+        (Flow(), SamplerConfig(steps=2), 0.3),
+        (Flow(), SamplerConfig(steps=25), 0.03),
+    ):
+        with pytest.raises(UsageError, match="would change next to nothing; give more steps or strength"):
+            check_reach(one, config, strength)
+    check_reach(process, SamplerConfig(steps=1), 1.0)
+    check_reach(process, SamplerConfig(steps=25), 0.6)
+    check_reach(Flow(), SamplerConfig(steps=25), 0.3)
 
 
 def test_frames_that_hold_any_of_a_span_are_unknown():

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vidaudio.errors import RecipeError
-from vidaudio.generation import MelConfig, MelFrontEnd
+from vidaudio.generation import MelConfig, MelFrontEnd, griffin_lim
 from vidaudio.generation.mel import mel_filters
 
 OTHER = MelConfig(n_fft=1024, hop=256, bands=80)
@@ -80,3 +80,14 @@ def test_sizes_that_do_not_fit_are_refused(settings, words):
 def test_a_sound_too_short_is_refused():
     with pytest.raises(ValueError, match="too few"):
         MelFrontEnd()(torch.zeros(700))
+
+
+def test_mels_and_griffin_lim_do_not_depend_on_a_trainings_autocast():
+    front_end = MelFrontEnd(MelConfig())
+    sound = 0.3 * torch.sin(2 * torch.pi * 440 * torch.arange(32 * 512) / 16_000)[None]
+    mel = front_end.log_mel(sound)
+    copy = griffin_lim(mel, front_end, iterations=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(front_end.log_mel(sound), mel)
+        assert torch.equal(griffin_lim(mel, front_end, iterations=4), copy)
+        assert griffin_lim(mel.bfloat16(), front_end, iterations=4).dtype == torch.float32

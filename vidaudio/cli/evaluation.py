@@ -185,6 +185,8 @@ def evaluate(
         "--vocoder": vocoder,
         "--clips": clips,
         "--listening": listening,
+        "--seed": seed,
+        "--training-split": None if training_split == "train" else training_split,
     }
     # With --sweep, a folder of runs may stand for them, and only separators have sweeps.
     family = "separation" if sweep is not None else family_of(runs[0])
@@ -203,6 +205,13 @@ def evaluate(
             "--offscreen-db": offscreen_db,
             "--sounds": sounds,
             "--gap": gap,
+            "--protocol": None if protocol == "split" else protocol,
+            "--list-dir": list_dir,
+            "--different-labels": different_labels or None,
+            "--noise-heads": None if noise_heads is NoiseHeads.drop else noise_heads,
+            "--scorer": None if scorer is Scorer.museval else scorer,
+            "--processes": None if processes == 1 else processes,
+            "--sounds-choice": None if sounds_choice is SoundsChoice.drawn else sounds_choice,
         }
         _refuse_given(others, "separators; a generator has --methods, --guidance, --clips and --listening")
         request = {

@@ -48,6 +48,13 @@ def evaluate_generation(
         raise typer.BadParameter("generated sounds need a folder", param_hint="--output")
     from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
 
+    page_path = out / LISTENING_PAGE
+    if listening and page_path.exists():
+        raise typer.BadParameter(
+            f"{page_path} is there already, and answers may be on their way that only it fits: move it away, or leave "
+            "--listening out",
+            param_hint="--listening",
+        )
     with output_folder(out):
         request = GenerationRequest(
             checkpoints=runs, out=out, guidance=_numbers(guidance), folders=parse_folders(folders), **settings

@@ -55,6 +55,9 @@ class ClapEncoder(Encoder):
         model: The loaded model.
         features: The model's feature extractor.
         tokenizer: The model's tokenizer.
+
+    Attributes:
+        preparation: Settings of the feature extractor, JSON.
     """
 
     def __init__(self, spec: EncoderSpec, model: ClapModel, features: Any, tokenizer: Any) -> None:
@@ -63,6 +66,7 @@ class ClapEncoder(Encoder):
         self._model = model.eval().requires_grad_(False).to(self.device)
         self._mel = ClapMel(features).to(self.device)
         self._tokenizer = tokenizer
+        self.preparation: str = features.to_json_string()
         # The first positions of a RoBERTa are not used for tokens.
         text: Any = model.config.text_config
         self._most_tokens = min(tokenizer.model_max_length, text.max_position_embeddings - text.pad_token_id - 1)

@@ -60,7 +60,10 @@ class EmbeddingModel(ABC):
         sample_rate: Sample rate that it takes, Hz.
         sha256: Hash of its weights.
         classes: Names of its classes; empty if it has none, or nothing names them.
+        preparation: Description of how sounds are prepared for it, where that is read from a file beside the weights.
     """
+
+    preparation: str = ""
 
     def __init__(self, name: str, sample_rate: int, sha256: str, classes: Sequence[str] = ()) -> None:
         self.name = name
@@ -242,6 +245,7 @@ class TransformersClassifier(EmbeddingModel):
         model = _loaded(place, lambda name, options: AutoModelForAudioClassification.from_pretrained(name, **options))
         rate, labels = self._extractor.sampling_rate, model.config.id2label
         super().__init__(name, rate, weights_hash(model), [labels[number] for number in sorted(labels)])
+        self.preparation = self._extractor.to_json_string()
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = model.eval().to(self._device)
 
@@ -271,6 +275,7 @@ class ClapEmbedding(EmbeddingModel):
     def __init__(self, name: str, place: str) -> None:
         self._clap = load_clap(place)
         super().__init__(name, self._clap.sample_rate, self._clap.weights_sha256)
+        self.preparation = self._clap.preparation
 
     def embed(self, sounds: np.ndarray) -> Embedded:
         """Embed sounds; each has one vector."""

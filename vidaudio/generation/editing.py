@@ -75,6 +75,21 @@ def first_level(levels: Sequence[NoiseLevel], strength: float) -> int:
     return next(number for number, level in enumerate(levels) if level.time <= strength * TIME_SCALE)
 
 
+def check_reach(process: Process, config: SamplerConfig, strength: float) -> None:
+    """Check that a sampler has a level not far below a strength: one of few steps has none at little noise.
+
+    Raises:
+        UsageError: When the sampler would begin at less than a tenth of the strength.
+    """
+    levels = sampler_levels(process, config)
+    share = levels[first_level(levels, strength)].time / TIME_SCALE
+    if strength < 1 and share < strength / 10:
+        raise UsageError(
+            f"strength {strength:g}: a sampler of {config.steps} steps has no level between {strength / 10:g} and "
+            f"{strength:g} of the way to noise, and would change next to nothing; give more steps or strength"
+        )
+
+
 def edit_steps(process: Process, config: SamplerConfig, strength: float, repeats: int) -> int:
     """Return how many steps `sample_edit` makes.
 

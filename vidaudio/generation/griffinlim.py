@@ -1,7 +1,7 @@
 """Sound from a mel without a vocoder: magnitudes by non-negative least squares, phases by Griffin and Lim's iteration.
 
-It needs no training. It sounds metallic and, as a mel does not tell how sharp a peak is, 1 to 3 dB too quiet (a pure
-tone 5 dB); a trained vocoder is better. Fast Griffin-Lim (Perraudin et al., 2013) with momentum, batched, on the device
+It needs no training. It sounds metallic and, as a mel does not tell how sharp a peak is, about 1 dB too quiet (a pure
+tone 3 to 10 dB). Fast Griffin-Lim (Perraudin et al., 2013) with momentum, batched, on the device
 of the mels.
 """
 
@@ -36,12 +36,19 @@ def magnitudes(log_mel: Tensor, filters: Tensor) -> Tensor:
 def griffin_lim(log_mel: Tensor, front_end: MelFrontEnd, *, iterations: int = ITERATIONS, seed: int = 0) -> Tensor:
     """Return sounds of mels, float32 `[B, T * hop]`, in time with the mel's frames.
 
+    All is computed in float32, also within a training's autocast: complex numbers have no bfloat16.
+
     Args:
         log_mel: Mels as `MelFrontEnd.log_mel` makes them, `[B, bands, T]`.
         front_end: Front end of the mels.
         iterations: Steps of the iteration.
         seed: Seed of the first phases, which are the same for every sound.
     """
+    with torch.autocast(log_mel.device.type, enabled=False):
+        return _griffin_lim(log_mel.float(), front_end, iterations, seed)
+
+
+def _griffin_lim(log_mel: Tensor, front_end: MelFrontEnd, iterations: int, seed: int) -> Tensor:
     config = front_end.config
     # The mel's frames are centred half a hop late of those of a centred transform. With a frame more at both ends, the
     # sound of a centred transform begins half a hop early.

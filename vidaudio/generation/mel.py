@@ -121,7 +121,9 @@ class MelFrontEnd(nn.Module):
         self.register_buffer("filters", mel_filters(self.config), persistent=False)
 
     def log_mel(self, audio: Tensor) -> Tensor:
-        """Return the mel that vocoders read: `[..., samples]` in [-1, 1] to `[..., bands, samples // hop]`.
+        """Return the mel that vocoders read, float32: `[..., samples]` in [-1, 1] to `[..., bands, samples // hop]`.
+
+        It is computed in float32, also within a training's autocast.
 
         The sound is reflected at its ends, by (n_fft - hop) / 2 samples; a frame is not centred on a sample.
 
@@ -133,10 +135,13 @@ class MelFrontEnd(nn.Module):
         if audio.shape[-1] <= around:
             raise ValueError(f"{audio.shape[-1]} samples are too few for a mel: it needs {around + 1} at least")
         flat = audio.reshape(-1, audio.shape[-1]).float()
-        padded = functional.pad(flat[:, None], (around, around), mode="reflect")[:, 0]
-        spectrum = torch.stft(padded, config.n_fft, config.hop, window=self.window, center=False, return_complex=True)
-        magnitude = (spectrum.real.square() + spectrum.imag.square() + ROOT_FLOOR).sqrt()
-        bands = torch.matmul(self.filters, magnitude).clamp_min(BAND_FLOOR).log()
+        with torch.autocast(audio.device.type, enabled=False):
+            padded = functional.pad(flat[:, None], (around, around), mode="reflect")[:, 0]
+            spectrum = torch.stft(
+                padded, config.n_fft, config.hop, window=self.window, center=False, return_complex=True
+            )
+            magnitude = (spectrum.real.square() + spectrum.imag.square() + ROOT_FLOOR).sqrt()
+            bands = torch.matmul(self.filters, magnitude).clamp_min(BAND_FLOOR).log()
         return bands.reshape(*audio.shape[:-1], *bands.shape[-2:])
 
     def forward(self, audio: Tensor) -> Tensor:

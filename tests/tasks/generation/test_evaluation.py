@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +19,16 @@ from tests.tasks.conftest import TINY_GENERATOR
 from vidaudio.encoders.embedding_models import Embedded, EmbeddingModel
 from vidaudio.errors import CheckpointError, EncoderError, GapError, PackError, QueryError, UsageError
 from vidaudio.report.modality_gap import gap
+from vidaudio.stream.windows import Windows
+from vidaudio.tasks.generation import evaluate as evaluation
+from vidaudio.tasks.generation.checkpoint import load_generator
+from vidaudio.tasks.generation.data import ordered_windows
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
 from vidaudio.tasks.generation.evaluation import embeddings
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
 from vidaudio.tasks.generation.evaluation.plan import EvalClip, plan_test
 from vidaudio.tasks.generation.evaluation.scores import Strata, Yardstick, relative_level, score_set, sound_level
-from vidaudio.tasks.generation.evaluation.sound_sets import ArraySet, SetWriter, open_folder
+from vidaudio.tasks.generation.evaluation.sound_sets import ArraySet, SetWriter, folder_name, open_folder
 from vidaudio.tasks.registry import load_train_recipe, train
 
 
@@ -168,13 +173,38 @@ def test_embeddings_are_kept_as_long_as_sound_and_model_are_the_same(tmp_path, m
     assert other.heard == 15
 
 
-def test_vectors_that_are_not_finite_are_refused(tmp_path):
+def test_embeddings_of_a_model_that_prepares_sounds_otherwise_are_left(tmp_path):
+    sounds = {"a": np.arange(900, dtype=np.int16)}
+    model = Counting()
+    for change in ({}, {"sample_rate": 4000}, {"preparation": "louder"}, {"classes": ("dog",)}):
+        for name, value in change.items():
+            setattr(model, name, value)
+        heard = model.heard
+        embed_set(ArraySet("a", sounds, 16_000), model, tmp_path)
+        embed_set(ArraySet("a", sounds, 16_000), model, tmp_path)
+        assert model.heard == heard + 1
+
+
+def test_values_that_are_not_finite_are_refused_and_what_was_embedded_is_kept(tmp_path):
     class Broken(Counting):
         def embed(self, sounds: np.ndarray) -> Embedded:
-            return Embedded(np.full((len(sounds), 1, 2), np.nan))
+            found = super().embed(sounds)
+            broken = np.abs(sounds).max(axis=1) > 0.9
+            if self.sha256 == "vectors":
+                found.vectors[broken] = np.nan
+                return found
+            return Embedded(found.vectors, np.where(broken, np.nan, 1.0)[:, None])
 
-    with pytest.raises(UsageError, match=r"counting gives vectors that are not finite for k0 of a"):
-        embed_set(ArraySet("a", {"k0": np.ones(100, np.int16)}, 8000), Broken(), tmp_path)
+    loud = {"k1": np.full(200, 32_000, np.int16)}
+    quiet = {"k0": np.ones(100, np.int16)}
+    for what in ("vectors", "probabilities"):
+        model = Broken(what)
+        with pytest.raises(UsageError, match=rf"counting gives {what} that are not finite for k1 of a"):
+            embed_set(ArraySet("a", quiet | loud, 8000), model, tmp_path)
+        assert model.heard == 2
+        kept = embed_set(ArraySet("a", quiet, 8000), model, tmp_path)
+        assert model.heard == 2
+        assert kept.windows[0].shape == (1, 2)
 
 
 def test_a_set_goes_on_only_if_the_same_makes_it(tmp_path):
@@ -255,7 +285,7 @@ def test_scales_of_guidance_are_sets_of_their_own(material, tmp_path):
     report = evaluate_generators(request(material, tmp_path, methods=["image"], guidance=(1.0, 4.0), clips=5))
     assert [row.name for row in report.rows][2:] == ["image w=1", "image w=4"]
     assert [row.guidance for row in report.rows][2:] == [1.0, 4.0]
-    one, other = (sorted((tmp_path / "sounds" / f"image_w={scale}").glob("*.wav"))[0] for scale in (1, 4))
+    one, other = (sorted((tmp_path / "sounds" / f"image,w={scale}").glob("*.wav"))[0] for scale in (1, 4))
     assert one.name == other.name
     assert one.read_bytes() != other.read_bytes()
 
@@ -301,12 +331,70 @@ def test_what_does_not_fit_is_refused_before_anything_is_generated(material, tmp
         ({"guidance_interval": (0.4, 2.0)}, UsageError, r"guidance between 0\.4 and 2"),
         ({"methods": ["image", "text+retrieval"]}, GapError, "holds no fitted retrieval"),
         ({"weaker": "nowhere"}, CheckpointError, "nowhere"),
+        ({"weaker": material["run"], "guidance": [1.0]}, UsageError, "--weaker changes nothing"),
+        ({"folders": {"x": tmp_path / "missing"}}, UsageError, "there is no folder"),
+        ({"guidance": [1.5, 1.5]}, UsageError, "the set image w=1.5 is named twice"),
+        ({"methods": ["text", "text"]}, UsageError, "the set text is named twice"),
     ):
         with pytest.raises(error, match=words):
             evaluate_generators(request(material, tmp_path / "out", **settings))
     judge = f"judge={material['judge']}"
     with pytest.raises(UsageError, match="named twice"):
         evaluate_generators(request(material, tmp_path / "out", embeddings=[judge, judge]))
+
+
+def test_a_damaged_clip_and_one_without_a_window_are_left_out_and_counted(
+    material, encoder_fingerprint, tmp_path, monkeypatch
+):
+    counts = {"train": 12, "val": 6, "test": 26}
+    data = make_packed(tmp_path / "data", encoder_fingerprint, clips_per_split=counts)
+    shard = data / "test-000000.tar"
+    with tarfile.open(shard) as tar:
+        sound = tar.getmember("test004.flac")
+    with shard.open("r+b") as file:
+        file.seek(sound.offset_data)
+        file.write(bytes(sound.size))
+    original = Windows.usable.func
+
+    def without_the_last(self):
+        found = original(self)
+        return found[:-1] if len(found) == 26 else found
+
+    monkeypatch.setattr(Windows, "usable", property(without_the_last))
+    report = evaluate_generators(request(material, tmp_path / "out", data=str(data), methods=["image"]))
+    assert any("1 clip has no window of" in note for note in report.notes)
+    assert any(note == "1 clip is damaged, and left out" for note in report.notes)
+    held = {path.stem for path in (tmp_path / "out" / "sounds" / "image").glob("*.wav")}
+    assert "test004" not in held
+    assert "test025" not in held
+    # 25 clips with a window are halved to 12 each, and one of them is damaged.
+    assert sorted((report.about["clips"], report.about["reference"])) in ([11, 12], [12, 12])
+
+
+def test_kept_sounds_do_not_keep_their_batches(material):
+    loaded = load_generator(material["run"])
+    stream = ordered_windows(loaded.recipe, str(material["data"]), "test", 16)
+    found = {row: sound for row, sound, _ in evaluation._windows(stream, {3, 7})}
+    assert set(found) == {3, 7}
+    assert all(sound.base is None for sound in found.values())
+
+
+def test_sets_of_other_names_have_other_folders():
+    names = [
+        "text+a b",
+        "text+a_b",
+        "text+a/b",
+        "text+a.b",
+        "text",
+        "text ",
+        "text w=2",
+        "text_w=2",
+        "a:b",
+        "a b",
+        "a,b",
+    ]
+    assert len({folder_name(name) for name in names}) == len(names)
+    assert folder_name("text+mean_shift w=2") == "text+mean_shift,w=2"
 
 
 def test_clips_without_words_are_asked_by_pictures_alone(material, encoder_fingerprint, tmp_path):

@@ -13,6 +13,7 @@ from vidaudio.errors import CheckpointError, EncoderError, GapError, MediaError,
 from vidaudio.generation import MelFrontEnd, griffin_lim
 from vidaudio.hashing import sha256_of
 from vidaudio.media.audio_files import read_sound
+from vidaudio.modality_gap import load_method
 from vidaudio.report.modality_gap import gap
 from vidaudio.tasks.generation.generate import GenerateOptions, GenerationQuery, generate
 
@@ -126,12 +127,19 @@ def test_pictures_go_through_no_gap_method(packed, trained_generator, tmp_path):
     options = GenerateOptions(steps=3, gap=str(tmp_path / "gap" / "mean_shift.safetensors"))
     with pytest.raises(UsageError, match="nothing is asked in words"):
         generate(GenerationQuery(images=[tmp_path / "dog.png"]), tmp_path / "out", trained_generator, options=options)
+    # What is not wanted is said in words.
+    asked = GenerationQuery(images=[tmp_path / "dog.png"], without="high")
+    (sound,) = generate(asked, tmp_path / "out", trained_generator, options=options).sounds
+    with soundfile.SoundFile(sound.path) as file:
+        facts = json.loads(file.comment)
+    assert facts["gap"] == "mean_shift"
+    assert facts["gap_sha256"] == load_method(tmp_path / "gap" / "mean_shift.safetensors").hash
 
 
 @pytest.mark.parametrize(
     ("words", "name"),
     [
-        ("Hunde, bellend!", "Hunde_bellend"),
+        ("Hunde, bellend!", "Hunde_bellend_"),
         ("雨の音", "雨の音"),
         ("🎻", "sound_"),
         ("a" * 61, "a" * 60 + "_"),

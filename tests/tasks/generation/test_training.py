@@ -183,3 +183,15 @@ def test_averages_of_other_widths_generate(packed, tmp_path):
     assert any(not torch.equal(value, best.model.state_dict()[name]) for name, value in wide.model.state_dict().items())
     mel = SoundGenerator(wide.model, wide.recipe).mels(torch.randn(1, wide.model.config.condition_dimensions), [0])
     assert bool(torch.isfinite(mel).all())
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("sampling.eta=1",), "sampling.eta is for sampling.sampler ddim"),
+        (("model.process.times=logit_normal",), "model.process.times is for flow matching"),
+    ],
+)
+def test_settings_without_effect_are_refused(settings: tuple[str, ...], words: str):
+    with pytest.raises(RecipeError, match=words):
+        load_train_recipe("clipsonic_iq", settings)

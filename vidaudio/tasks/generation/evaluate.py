@@ -1,8 +1,8 @@
 """Evaluation of generators and of anyone's sounds, side by side: `vidaudio evaluate` of a generator's run.
 
 Half of the test's clips are asked for, by their pictures or labels; the other half's real sounds are the reference of
-every distance. Beside the generated sets stand the floor, real sounds of the clips that were asked for, and the
-vocoder's ceiling, the same sounds through mel and vocoder. All sounds stay in the output folder, and a stopped
+every distance. Beside the generated sets are the floor, real sounds of the clips that were asked for, and what mel and
+vocoder cost, the same sounds through both. All sounds stay in the output folder, and a stopped
 evaluation goes on.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from vidaudio.tasks.generation.conditions import condition_encoder
 from vidaudio.tasks.generation.data import ordered_windows
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
 from vidaudio.tasks.generation.evaluation.methods import IMAGE, Method, chosen_methods, paper_name
-from vidaudio.tasks.generation.evaluation.plan import EvalClip, EvalPlan, clips_of, plan_test
+from vidaudio.tasks.generation.evaluation.plan import EvalClip, clips_of, plan_test
 from vidaudio.tasks.generation.evaluation.report import GenerationReport, ReportRow
 from vidaudio.tasks.generation.evaluation.scores import Yardstick, relative_level, score_set, sound_level
 from vidaudio.tasks.generation.evaluation.sound_sets import (
@@ -48,12 +48,16 @@ from vidaudio.tasks.queries.encoders import QueryEncoder
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.queries.query_gap import QueryGap
 from vidaudio.tasks.vocoder.checkpoint import load_vocoder
+from vidaudio.text import number_of
 from vidaudio.training.checkpoint import best_device
 
 BLOCK = 16
 # Training sounds that copies are looked for among, at most; of more, evenly chosen ones.
 MOST_TRAINING = 5000
 REAL, VOCODED = "real", "vocoded"
+# How sounds are made here: another number where a sampler or Griffin-Lim computes something else, so that older sounds
+# are made anew.
+MAKING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +137,20 @@ def evaluate_generators(request: GenerationRequest) -> GenerationReport:
         for one, found in zip(loaded, leaks, strict=True):
             refuse_leaks(found, str(one.path))
     asked = [_asked(request, test, one, ways) for one, ways in zip(loaded, methods, strict=True)]
-    sets = [*_real_sets(request, test, loaded[0])]
-    for number, each in enumerate(asked):
-        prefix = "" if len(asked) == 1 else f"{_run_name(each.loaded, number, loaded)} "
-        sets += _generated_sets(request, test, each, prefix)
-    sets += [
+    prefixes = ["" if len(asked) == 1 else f"{_run_name(one, number, loaded)} " for number, one in enumerate(loaded)]
+    # What cannot be read or named is refused before anything is generated.
+    folders = [
         (ReportRow(name, "folder", {}, sounds=str(path)), open_folder(name, path))
         for name, path in request.folders.items()
     ]
-    _refuse_repeats("set", [row.name for row, _ in sets])
+    generated = [
+        name for prefix, each in zip(prefixes, asked, strict=True) for *_, name in _set_names(request, each, prefix)
+    ]
+    _refuse_repeats("set", [REAL, VOCODED, *generated, *request.folders])
+    sets = [*_real_sets(request, test, loaded[0])]
+    for prefix, each in zip(prefixes, asked, strict=True):
+        sets += _generated_sets(request, test, each, prefix)
+    sets += folders
     rows = _scored(request, test, models, sets)
     about = {
         "data": request.data,
@@ -184,21 +193,29 @@ class _Test:
         self.encoder = stream.encoder
         self.data = request.data
         (corpus,) = stream.corpora
-        clips = clips_of(corpus.index)
-        self.plan: EvalPlan = plan_test(clips, limit=request.clips, seed=request.seed)
-        self.sources = {clip.source for clip in (*self.plan.queries, *self.plan.reference)}
+        usable = set(corpus.windows.usable.tolist())
+        every = clips_of(corpus.index)
         self.sample_rate = recipe.model.mel.sample_rate
         self.notes: list[str] = []
+        if len(usable) < len(every):
+            short = number_of(len(every) - len(usable), "clip has", "clips have")
+            self.notes.append(f"{short} no window of {recipe.samples / self.sample_rate:.2f} s, and is not tested")
+        plan = plan_test([clip for clip in every if clip.row in usable], limit=request.clips, seed=request.seed)
         self.vocoder = None if request.vocoder is None else load_vocoder(request.vocoder)
         self.vocoder_name = ""
-        wanted = {clip.row: clip for clip in (*self.plan.queries, *self.plan.reference)}
+        wanted = {clip.row: clip for clip in (*plan.queries, *plan.reference)}
         self.sounds: dict[str, np.ndarray] = {}
         self.vectors: dict[str, Tensor] = {}
-        for row, sound, vectors in _windows(stream):
-            if row in wanted:
-                self.sounds[wanted[row].key] = sound
-                if vectors is not None:
-                    self.vectors[wanted[row].key] = vectors.mean(0)
+        for row, sound, vectors in _windows(stream, wanted):
+            self.sounds[wanted[row].key] = sound
+            if vectors is not None:
+                self.vectors[wanted[row].key] = vectors.mean(0)
+        # The loader puts another sample in the place of a damaged one.
+        damaged = len(wanted) - len(self.sounds)
+        if damaged:
+            self.notes.append(f"{number_of(damaged, 'clip is', 'clips are')} damaged, and left out")
+        self.plan = plan.of_keys(self.sounds)
+        self.sources = {clip.source for clip in (*self.plan.queries, *self.plan.reference)}
         unlabelled = sum(not clip.label for clip in self.plan.queries)
         if unlabelled:
             self.notes.append(f"{unlabelled} clips have neither label nor caption, and are not asked for in words")
@@ -235,11 +252,11 @@ class _Test:
         except PackError as error:
             self.notes.append(f"copying is not measured: {error}")
             return None
-        clips = len(stream.corpora[0].index)
-        every = -(-clips // MOST_TRAINING)
-        sounds = {str(row): sound for row, sound, _ in _windows(stream) if row % every == 0}
-        if every > 1:
-            self.notes.append(f"copies are looked for among {len(sounds):,} of {clips:,} training sounds")
+        usable = stream.corpora[0].windows.usable.tolist()
+        chosen = set(usable[:: -(-len(usable) // MOST_TRAINING)])
+        sounds = {str(row): sound for row, sound, _ in _windows(stream, chosen)}
+        if len(chosen) < len(usable):
+            self.notes.append(f"copies are looked for among {len(sounds):,} of {len(usable):,} training sounds")
         return ArraySet("training", sounds, self.sample_rate)
 
 
@@ -273,8 +290,11 @@ def _asked(request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint,
     block = loaded.recipe.sampling
     block = block.model_copy(update={name: value for name, value in given.items() if value is not None})
     sampler_levels(loaded.recipe.model.process.process(), block.sampler_config())
-    for scale in request.guidance or (block.guidance,):
+    scales = request.guidance or (block.guidance,)
+    for scale in scales:
         block.model_copy(update={"guidance": scale}).guidance_config()
+    if request.weaker is not None and all(scale == 1 for scale in scales):
+        raise UsageError("--weaker changes nothing where guidance is 1, which is none: give --guidance 2 or so")
     if not any(clip.label for clip in test.plan.queries):
         if request.methods is not None and any(method.asked_by != IMAGE for method in methods):
             raise QueryError(f"the split {request.split} has no labels and no captions to ask in words")
@@ -291,21 +311,29 @@ def _asked(request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint,
     )
 
 
-def _windows(stream: MixtureStream) -> Iterator[tuple[int, np.ndarray, Tensor | None]]:
-    """Yield the row, the sound (int16) and the vectors `[F, D]` of each clip of a split; None without vectors."""
-    for step in range(stream.batches_per_epoch):
-        batch = stream.batch(step)
-        for place in range(len(batch["rows"])):
-            held = batch["vectors"]
-            # A stream that reads no column of vectors has an empty dictionary of them.
-            vectors = held[place, 0].float() if isinstance(held, Tensor) else None
-            yield int(batch["rows"][place, 0]), batch["audio"][place, 0].numpy(), vectors
+def _windows(stream: MixtureStream, rows: Container[int]) -> Iterator[tuple[int, np.ndarray, Tensor | None]]:
+    """Yield the row, the sound (int16) and the vectors `[F, D]` of some rows of a split; None without vectors.
+
+    Damaged rows are left out.
+    """
+    positions = [place for place in range(stream.groups_per_epoch) if stream.pick(place)[0][1] in rows]
+    for first in range(0, len(positions), BLOCK):
+        group = positions[first : first + BLOCK]
+        batch = stream.read(group)
+        for place, position in enumerate(group):
+            row, held = int(batch["rows"][place, 0]), batch["vectors"]
+            if row != stream.pick(position)[0][1]:
+                continue
+            # A stream that reads no column of vectors has an empty dictionary of them. Copies, since a part of a batch
+            # would keep all of it in memory.
+            vectors = held[place, 0].float().clone() if isinstance(held, Tensor) else None
+            yield row, batch["audio"][place, 0].numpy().copy(), vectors
 
 
 def _real_sets(
     request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint
 ) -> Iterator[tuple[ReportRow, SoundSet]]:
-    """Yield the floor and the vocoder's ceiling, both of the clips that are asked for."""
+    """Yield real sounds, and the same through mel and vocoder, both of the clips that are asked for."""
     keys = [clip.key for clip in test.plan.queries]
     folder = Path(request.out) / "sounds"
     writer = SetWriter(folder / REAL, REAL, test.windows, test.sample_rate)
@@ -314,13 +342,20 @@ def _real_sets(
     yield ReportRow(REAL, REAL, {}, "real sounds", sounds=str(folder / REAL)), writer.done(keys)
     generator = SoundGenerator(loaded.model.to(best_device()), loaded.recipe, test.vocoder)
     test.vocoder_name = generator.vocoder_name
-    made_by = {**test.windows, "vocoder": test.made_by_vocoder}
+    made_by = {**test.windows, "making": MAKING, "device": generator.device.type, "vocoder": test.made_by_vocoder}
     writer = SetWriter(folder / VOCODED, VOCODED, made_by, test.sample_rate)
     missing = writer.missing(keys)
     for key in tqdm(missing, desc=VOCODED, unit="sound", disable=not request.progress, dynamic_ncols=True):
         sound = torch.from_numpy(test.sounds[key].astype(np.float32) / 2**15).to(generator.device)
         writer.write(key, generator.sound(generator.front_end(sound[None]))[0].cpu().numpy())
     yield ReportRow(VOCODED, VOCODED, {}, "mel reconstruction", sounds=str(folder / VOCODED)), writer.done(keys)
+
+
+def _set_names(request: GenerationRequest, asked: _Asked, prefix: str) -> Iterator[tuple[Method, float, str]]:
+    """Yield method, scale of guidance and name of each set of a generator."""
+    for method, _ in asked.ways:
+        for scale in request.guidance or (asked.sampling.guidance,):
+            yield method, scale, f"{prefix}{method.name}" + (f" w={scale:g}" if len(request.guidance) > 1 else "")
 
 
 def _generated_sets(
@@ -337,6 +372,7 @@ def _generated_sets(
     )
     system, query = loaded.recipe.system, loaded.recipe.query
     queries: QueryEncoder | None = None
+    names = {(method.name, scale): name for method, scale, name in _set_names(request, asked, prefix)}
     for method, gap in asked.ways:
         if method.asked_by != IMAGE:
             # Loaded once for all methods, each of which has its own way from words to queries.
@@ -346,11 +382,13 @@ def _generated_sets(
         conditions = _conditions(test, method, gap, queries, clips)
         for scale in request.guidance or (block.guidance,):
             settings = block.model_copy(update={"guidance": scale})
-            name = f"{prefix}{method.name}" + (f" w={scale:g}" if len(request.guidance) > 1 else "")
+            name = names[method.name, scale]
             folder = Path(request.out) / "sounds" / folder_name(name)
             made_by = {
                 "checkpoint_sha256": loaded.sha256,
                 **test.windows,
+                "making": MAKING,
+                "device": generator.device.type,
                 "seed": request.seed,
                 "method": method.name,
                 "conditions_sha256": _hash_of(conditions[clip.key].cpu().numpy() for clip in clips),
@@ -383,7 +421,7 @@ def _write_block(
     """Generate the sounds of some clips; a clip's seed depends on its row alone."""
     mels = generator.mels(
         torch.stack([conditions[clip.key] for clip in clips]),
-        [seed * 1_000_003 + clip.row for clip in clips],
+        [(seed * 1_000_003 + clip.row) % 2**63 for clip in clips],
         sampler=settings.sampler_config(),
         guidance=settings.guidance_config(),
     )

@@ -24,11 +24,12 @@ from vidaudio.files import atomic_write, name_for_c
 from vidaudio.generation import Guidance, SamplerConfig
 from vidaudio.generation.samplers import SamplerName, sampler_name
 from vidaudio.media.audio_files import Sound, check_output, write_result
+from vidaudio.modality_gap import GapMethod
 from vidaudio.output_folder import output_folder
 from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
 from vidaudio.tasks.generation.conditions import condition_encoder
 from vidaudio.tasks.generation.lengths import MOST_SECONDS, nearest_frames
-from vidaudio.tasks.generation.sounds import SoundGenerator
+from vidaudio.tasks.generation.sounds import GPU_BLOCK, SoundGenerator
 from vidaudio.tasks.generation.source import EditOptions, open_source
 from vidaudio.tasks.generation.whole_video import VideoWindows, open_video
 from vidaudio.tasks.queries.encoders import QueryEncoder, open_images
@@ -71,11 +72,12 @@ class GenerationQuery:
     def name(self) -> str:
         """Return a name for files: the words or the file's name, in letters and digits.
 
-        One that is cut, or has no letters to begin with, ends with a hash, so that other words have another name.
+        Where it does not tell the words exactly (spaces apart), it ends with a hash, so that other words have another
+        name.
         """
         given = self.words if self.words is not None else Path(self.video or self.images[0]).stem
         name = re.sub(r"\W+", "_", given).strip("_")
-        if name and len(name.encode()) <= LONGEST_NAME:
+        if name and len(name.encode()) <= LONGEST_NAME and name == given.replace(" ", "_"):
             return name
         short = name.encode()[:LONGEST_NAME].decode(errors="ignore").rstrip("_") or "sound"
         return f"{short}_{sha256(given.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
@@ -238,15 +240,6 @@ def generate(
     edit = None if source is None else source.edit
     with output_folder(out) as folder:
         steps = generator.steps(len(seeds), sampler, edit, windows)
-        with tqdm(desc="generating", total=steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
-            settings: dict[str, Any] = {"sampler": sampler, "guidance": guidance, "negative": negative}
-            settings["on_step"] = bar.update
-            if windows is not None:
-                mels = generator.joint_mels(conditions, windows, seeds, **settings)
-            else:
-                frames = nearest_frames(loaded.recipe, options.seconds)
-                conditions = conditions.expand(len(seeds), -1)
-                mels = generator.mels(conditions, seeds, frames=frames, edit=edit, **settings)
         rate = generator.front_end.config.sample_rate
         facts = _facts(loaded, query, queries, sampler, guidance)
         facts |= {} if source is None else source.as_dict()
@@ -254,17 +247,30 @@ def generate(
         facts |= {"vocoder": "griffin-lim"} if vocoder is None else {"vocoder_sha256": vocoder.sha256}
         facts |= {} if weaker is None else {"weaker_sha256": weaker.sha256}
         sounds = []
-        for seed, mel in zip(seeds, mels, strict=True):
-            made = generator.sound(mel[None])[0].cpu().numpy()
-            if source is not None:
-                sound = source.finish(made, rate)
-            else:
-                sound = Sound(made[None, : None if windows is None else windows.samples], rate, "PCM_16")
-            stem = folder / f"{query.name}-{seed}"
-            picture = pixels(
-                draw_mels({stem.name: mel.cpu().numpy()}, generator.front_end.config.seconds(mel.shape[-1]))
-            )
-            sounds.append(_written(stem, sound, picture, {**facts, "seed": seed}, query.video))
+        with tqdm(desc="generating", total=steps, unit="step", disable=not progress, dynamic_ncols=True) as bar:
+            settings: dict[str, Any] = {"sampler": sampler, "guidance": guidance, "negative": negative}
+            settings["on_step"] = bar.update
+            # Block by block, so that what was generated is written before the next is begun.
+            for first in range(0, len(seeds), GPU_BLOCK):
+                block = seeds[first : first + GPU_BLOCK]
+                if windows is not None:
+                    mels = generator.joint_mels(conditions, windows, block, **settings)
+                else:
+                    frames = nearest_frames(loaded.recipe, options.seconds)
+                    mels = generator.mels(
+                        conditions.expand(len(block), -1), block, frames=frames, edit=edit, **settings
+                    )
+                for seed, mel in zip(block, mels, strict=True):
+                    made = generator.sound(mel[None])[0].cpu().numpy()
+                    if source is not None:
+                        sound = source.finish(made, rate)
+                    else:
+                        sound = Sound(made[None, : None if windows is None else windows.samples], rate, "PCM_16")
+                    stem = folder / f"{query.name}-{seed}"
+                    picture = pixels(
+                        draw_mels({stem.name: mel.cpu().numpy()}, generator.front_end.config.seconds(mel.shape[-1]))
+                    )
+                    sounds.append(_written(stem, sound, picture, {**facts, "seed": seed}, query.video))
     return GenerationResult(tuple(sounds), sound.seconds, sound.sample_rate, generator.vocoder_name)
 
 
@@ -287,8 +293,16 @@ def _facts(
         "guidance": guidance.scale,
         "guidance_interval": list(guidance.interval),
         "guidance_rescale": guidance.rescale,
-        "gap": queries.gap.ask.name if query.words is not None and queries.gap.ask is not None else "none",
+        **_gap_facts(queries, has_words=query.words is not None or query.without is not None),
     }
+
+
+def _gap_facts(queries: QueryEncoder, *, has_words: bool) -> dict[str, Any]:
+    """Return what words went through: the method's name and, where it is fitted here, its hash."""
+    method = queries.gap.ask
+    if method is None or not has_words:
+        return {"gap": "none"}
+    return {"gap": method.name, **({"gap_sha256": method.hash} if isinstance(method, GapMethod) else {})}
 
 
 def _check_effects(query: GenerationQuery, options: GenerateOptions, guidance: Guidance) -> None:

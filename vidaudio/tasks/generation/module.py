@@ -1,7 +1,7 @@
 """Training of a generator: conditions, noise, loss, validation. All heavy work is on the device.
 
 What is drawn at random for an example (time, noise, whether it has a condition) is a pure function of the seed and the
-example's position in the run, so that it does not change with restarts, ranks and parts of a batch.
+example's position in the run, so that it does not change with restarts and ranks.
 """
 
 from __future__ import annotations

@@ -143,6 +143,19 @@ _COMPOSITIONS: dict[str, tuple[str | None, ...]] = {
 _COMPOSED_OF = ("query.kind", "query.train", "model.process.kind", "model.process.prediction")
 
 
+def _without_effect(recipe: GenerationRecipe) -> list[str]:
+    """Return settings that would change nothing, in words."""
+    process, sampling = recipe.model.process, recipe.sampling
+    found = []
+    if sampling.eta and sampling.sampler != "ddim":
+        found.append("sampling.eta is for sampling.sampler ddim, and changes no other sampler")
+    if sampling.spacing is not None and process.kind == "flow":
+        found.append("sampling.spacing is for diffusion; flow matching spaces its steps evenly")
+    if process.times != "uniform" and process.kind == "diffusion":
+        found.append("model.process.times is for flow matching (model.process.kind flow)")
+    return found
+
+
 def check_generator(recipe: GenerationRecipe, where: str) -> None:
     """Check that the parts of a recipe fit together, and that they match the system that it names.
 
@@ -179,6 +192,8 @@ def check_generator(recipe: GenerationRecipe, where: str) -> None:
         raise RecipeError(
             f"{where}: query.gap.train is mixup, which generators do not have; they have dropout and noise"
         )
+    for sentence in _without_effect(recipe):
+        raise RecipeError(f"{where}: {sentence}")
     divisor = recipe.denoiser(1).divisor
     if recipe.model.mel.bands % divisor:
         raise RecipeError(

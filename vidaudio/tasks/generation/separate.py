@@ -126,6 +126,10 @@ def separate_with_generator(
     return described([Path(out)], [write_result(out, result, mixture)])
 
 
+# With one step, the first level is noise and the next the mel: nothing in between tells the noise.
+LEAST_STEPS = 2
+
+
 class GeneratorSeparator:
     """A generator that separates.
 
@@ -140,7 +144,9 @@ class GeneratorSeparator:
     def __init__(self, generator: SoundGenerator, options: GeneratorSeparationOptions) -> None:
         self.generator = generator
         self.options = options
-        self.steps = options.steps or generator.recipe.sampling.steps
+        self.steps = generator.recipe.sampling.steps if options.steps is None else options.steps
+        if self.steps < LEAST_STEPS:
+            raise UsageError(f"--steps {self.steps}: the way to noise and back takes {LEAST_STEPS} steps or more")
         sampler_levels(generator.process, reversible(generator.process, self.steps))
 
     @torch.inference_mode()

@@ -25,7 +25,7 @@ from vidaudio.generation import (
     sample,
     sample_edit,
 )
-from vidaudio.generation.editing import edit_steps
+from vidaudio.generation.editing import check_reach, edit_steps
 from vidaudio.generation.griffinlim import ITERATIONS
 from vidaudio.generation.guidance import Predictor
 from vidaudio.generation.joint import WindowGroup, joint_predictor
@@ -190,20 +190,23 @@ class SoundGenerator:
         """Return how many steps `mels` or `joint_mels` makes for so many examples.
 
         Raises:
-            UsageError: When the sampler does not fit the generator.
+            UsageError: When the sampler does not fit the generator, or has no level near the strength of an edit.
         """
         block = self.block if windows is None else 1
         strength, repeats = (1.0, 1) if edit is None else (edit.strength, edit.repeats)
+        check_reach(self.process, sampler, strength)
         return -(-count // block) * edit_steps(self.process, sampler, strength, repeats)
 
     @torch.inference_mode()
     def sound(self, mels: Tensor) -> Tensor:
         """Return the sound of mels, float32 `[N, samples]` in [-1, 1], by the vocoder or Griffin and Lim's iteration.
 
-        Each is computed alone, so that it is the same whatever else is generated.
+        It is computed in float32, also within a training's autocast. Each is computed alone, so that it is the same
+        whatever else is generated.
         """
-        log_mels = self.front_end.to_log(mels)
-        if self.vocoder is not None:
-            return torch.cat([self.vocoder.model(mel[None]) for mel in log_mels])
-        sounds = [griffin_lim(mel[None], self.front_end) for mel in log_mels]
-        return torch.cat(sounds).clamp(-1, 1)
+        with torch.autocast(self.device.type, enabled=False):
+            log_mels = self.front_end.to_log(mels.float())
+            if self.vocoder is not None:
+                return torch.cat([self.vocoder.model(mel[None]) for mel in log_mels])
+            sounds = [griffin_lim(mel[None], self.front_end) for mel in log_mels]
+            return torch.cat(sounds).clamp(-1, 1)

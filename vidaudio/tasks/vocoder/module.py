@@ -1,8 +1,7 @@
 """Training of a vocoder: segments of sound, two optimisers in turn, validation. All heavy work is on the device.
 
 In every step the discriminators learn first, then the generator, as in HiFi-GAN and BigVGAN. Where a segment begins is
-a pure function of the seed and the example's position in the run, so that it does not change with restarts, ranks and
-parts of a batch.
+a pure function of the seed and the example's position in the run, so that it does not change with restarts and ranks.
 """
 
 from __future__ import annotations

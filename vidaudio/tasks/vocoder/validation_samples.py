@@ -18,7 +18,7 @@ def log_samples(module: VocoderModule, writers: Sequence[LogWriter], step: int) 
     batch = module.validation_stream.first(module.recipe.validation.shown)
     shown = {name: batch[name].to(module.device) for name in ("audio", "gains")}
     own = module.sounds(shown)
-    made = module.eval_model(module.mels(own))
+    made = module.eval_model(module.mels(own)).float()
     sounds = {"own": own, "vocoder": made}
     mels = {name: module.front_end(audio).cpu().numpy() for name, audio in sounds.items()}
     config = module.front_end.config

@@ -162,7 +162,8 @@ class SoundPipeline(DiffusionPipeline):
         self, noisy: Tensor, time: float, vectors: Tensor, negative: Tensor | None, guidance: Guidance
     ) -> Tensor:
         """Return predictions with guidance, without the variance, `[N, 1, bands, frames]`."""
-        times = torch.full((len(noisy),), time, dtype=noisy.dtype, device=noisy.device)
+        # In float32: bfloat16 has no 997.
+        times = torch.full((len(noisy),), time, dtype=torch.float32, device=noisy.device)
         low, high = guidance.interval
         if guidance.scale == 1 or not low <= float(times[0]) / TIME_SCALE <= high:
             return self.predict(noisy, times, vectors)[:, :1]

@@ -1,12 +1,14 @@
 """Embeddings of a set's sounds, kept in a Parquet file per set and embedding model.
 
-A row belongs to a file by the SHA-256 of the file, and a table to a model by the model's. So what was embedded before
+A row belongs to a file by the SHA-256 of the file, and a table to a model by that of its weights and of how it prepares
+sounds. So what was embedded before
 is not embedded again, and what has changed is.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,16 +85,20 @@ def embed_set(
     known = _read(path, model)
     hashes = {key: sounds.digest(key) for key in sounds.keys}
     wanted = [key for key, digest in hashes.items() if digest not in known]
-    for first in range(0, len(wanted), READ_AHEAD):
-        keys = wanted[first : first + READ_AHEAD]
-        read = [sounds.read(key, model.sample_rate) for key in keys]
-        for key, found in zip(keys, embed_in_batches(model, read), strict=True):
-            if not np.isfinite(found.vectors).all():
-                raise UsageError(f"{model.name} gives vectors that are not finite for {key} of {sounds.name}")
-            known[hashes[key]] = found
-            on_sound()
-    if wanted:
-        _write(path, model, {key: (digest, known[digest]) for key, digest in hashes.items()})
+    try:
+        for first in range(0, len(wanted), READ_AHEAD):
+            keys = wanted[first : first + READ_AHEAD]
+            read = [sounds.read(key, model.sample_rate) for key in keys]
+            for key, found in zip(keys, embed_in_batches(model, read), strict=True):
+                for what, values in (("vectors", found.vectors), ("probabilities", found.probabilities)):
+                    if values is not None and not np.isfinite(values).all():
+                        raise UsageError(f"{model.name} gives {what} that are not finite for {key} of {sounds.name}")
+                known[hashes[key]] = found
+                on_sound()
+    finally:
+        # Also where a sound fails or the evaluation is stopped: what was embedded is kept.
+        if wanted:
+            _write(path, model, {key: (digest, known[digest]) for key, digest in hashes.items() if digest in known})
     kept = [known[hashes[key]] for key in sounds.keys]
     probabilities = [one.probabilities for one in kept if one.probabilities is not None]
     return EmbeddedSet(
@@ -113,17 +119,40 @@ def _read(path: Path, model: EmbeddingModel) -> dict[str, Embedded]:
         return {}
     if table.schema.metadata != _described(model):
         return {}
+    vectors, probabilities = (_rows(table[name]) for name in ("vectors", "probabilities"))
     known = {}
-    for row in table.to_pylist():
-        vectors = np.array(row["vectors"], np.float32).reshape(1, row["windows"], -1)
-        said = row["probabilities"]
-        probabilities = None if said is None else np.array(said, np.float32)[None]
-        known[row["sha256"]] = Embedded(vectors, probabilities)
+    for row, (digest, windows) in enumerate(
+        zip(table["sha256"].to_pylist(), table["windows"].to_pylist(), strict=True)
+    ):
+        held, said = vectors[row], probabilities[row]
+        assert held is not None, "every sound has vectors"
+        known[digest] = Embedded(held.reshape(1, windows, -1), None if said is None else said[None])
     return known
 
 
+def _rows(column: pa.ChunkedArray) -> list[np.ndarray | None]:
+    """Return the lists of a column as views of one array, float32; None for a missing list."""
+    found: list[np.ndarray | None] = []
+    for chunk in column.chunks:
+        values, ends = chunk.values.to_numpy(), chunk.offsets.to_numpy()
+        found += [
+            values[begin:end] if is_there else None
+            for begin, end, is_there in zip(ends[:-1], ends[1:], chunk.is_valid().to_pylist(), strict=True)
+        ]
+    return found
+
+
 def _described(model: EmbeddingModel) -> dict[bytes, bytes]:
-    return {b"model": model.name.encode(), b"model_sha256": model.sha256.encode(), b"reading": READING}
+    return {
+        b"model": model.name.encode(),
+        b"model_sha256": model.sha256.encode(),
+        b"preparation_sha256": hashlib.sha256(
+            json.dumps([model.sample_rate, model.classes, model.preparation]).encode()
+        )
+        .hexdigest()
+        .encode(),
+        b"reading": READING,
+    }
 
 
 def _write(path: Path, model: EmbeddingModel, rows: Mapping[str, tuple[str, Embedded]]) -> None:

@@ -8,7 +8,7 @@ generated sound is compared with the clip whose picture it was made from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -46,6 +46,20 @@ class EvalPlan:
 
     queries: tuple[EvalClip, ...]
     reference: tuple[EvalClip, ...]
+
+    def of_keys(self, keys: Container[str]) -> EvalPlan:
+        """Return the plan of those clips that have one of the keys.
+
+        Raises:
+            PackError: When too few are left.
+        """
+        halves = [tuple(clip for clip in half if clip.key in keys) for half in (self.queries, self.reference)]
+        if min(map(len, halves)) < LEAST_CLIPS // 2:
+            raise PackError(
+                f"of the clips to test, {len(halves[0])} and {len(halves[1])} of both halves can be read; an "
+                f"evaluation needs {LEAST_CLIPS} clips at least"
+            )
+        return EvalPlan(*halves)
 
 
 def clips_of(index: TrainingIndex) -> list[EvalClip]:

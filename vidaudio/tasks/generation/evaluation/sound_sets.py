@@ -146,8 +146,15 @@ class SetWriter:
 
 
 def folder_name(name: str) -> str:
-    """Return a set's name as that of a folder."""
-    return "".join(letter if letter.isalnum() or letter in "+-.=" else "_" for letter in name).strip("_.") or "set"
+    """Return a set's name as that of a folder, with commas for spaces; no two names have one folder.
+
+    A name with other characters than letters, digits and `+-.=_` ends with a hash.
+    """
+    spaced = name.replace(" ", ",")
+    changed = "".join(letter if letter.isalnum() or letter in "+-.=_," else "_" for letter in spaced).strip("_.,")
+    if changed == spaced and "," not in name:
+        return changed
+    return f"{changed or 'set'}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def open_folder(name: str, folder: str | Path) -> FileSet:
