@@ -44,6 +44,10 @@ class PackError(CorpusError):
     """A packed corpus that is missing or damaged, or lacks what is asked of it."""
 
 
+class TooFewSources(PackError):
+    """A packed corpus with too few sources, or labels, for the mixtures that are asked of it."""
+
+
 class EncoderError(VidaudioError):
     """An encoder whose weights or configuration cannot be had, or that does not fit the corpus."""
 

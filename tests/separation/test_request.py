@@ -129,3 +129,21 @@ def test_a_query_gets_one_ranked_head_over_the_whole_sound(small_model):
     totals = {total for _, total in seen}
     assert len(totals) == 1
     assert seen[-1] == (totals.pop(),) * 2
+
+
+def test_ranked_heads_are_chosen_anew_after_a_pause(small_model):
+    class Right(Mistaken):
+        def __init__(self) -> None:
+            self.heard = itertools.repeat(1)
+
+    config = small_model.config
+    model = SwappingRanked(SeparatorConfig(query="ranked", front_end=config.front_end, unet=config.unet)).eval()
+    model.rank_by(Right())
+    time = torch.arange(60_000) / 16_000
+    swell = 0.2 + 0.1 * torch.sin(2 * torch.pi * 3 * time)
+    swell[20_000:40_000] = 0
+    low, high = swell * torch.sin(2 * torch.pi * 300 * time), swell * torch.sin(2 * torch.pi * 5000 * time)
+    for shift in range(0, 8000, 1000):
+        # Which places the heads have after the pause differs with where the windows lie.
+        found = separate_long(model, (low + high)[None, shift:], torch.tensor([1.0, 0.0]), batch_size=3)
+        torch.testing.assert_close(found[0, 500:-500], low[shift + 500 : -500], atol=0.05, rtol=0)

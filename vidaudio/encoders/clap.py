@@ -39,7 +39,8 @@ TEXT_TOKENS = 77
 FILES = (
     ("config.json",),
     ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
-    ("preprocessor_config.json",),
+    # A whole processor is saved as one file.
+    ("preprocessor_config.json", "processor_config.json"),
 )
 # Power below which a mel band is silent.
 LEAST_POWER = 1e-10
@@ -289,7 +290,8 @@ def load_clap(model: str, named_by: NamedByFile | None = None) -> ClapEncoder:
     """Load a CLAP from a folder or, if the name is not a folder, from its hub.
 
     Args:
-        model: A folder with `config.json`, weights, tokenizer and `preprocessor_config.json`, or a hub's name.
+        model: A folder with `config.json`, weights, tokenizer, and `preprocessor_config.json` or
+            `processor_config.json`, or a hub's name.
             `{package}` is replaced by the folder of this package.
         named_by: The checkpoint that names the model; None if the user names it, see vidaudio.encoders.named_by.
 

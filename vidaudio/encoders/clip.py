@@ -24,7 +24,8 @@ def token_count(tokenizer: Any, text: str) -> int:
     # Tokenizers of transformers are wrapped.
     of_transformers = getattr(tokenizer, "tokenizer", None)
     if of_transformers is not None:
-        return len(of_transformers(text, verbose=False).input_ids)
+        clean = getattr(tokenizer, "clean_fn", None)
+        return len(of_transformers(text if clean is None else clean(text), verbose=False).input_ids)
     return len(tokenizer.encode(text)) + 2
 
 

@@ -56,8 +56,8 @@ def missing_from(place: ModelPlace, files: Sequence[Sequence[str]]) -> str | Non
         place: The place.
         files: Groups of file names; a folder has a file of each group.
     """
-    if not place.is_folder:
-        return None if is_hub_name(place.name) else "there is no such folder"
+    if not Path(place.name).is_dir():
+        return None if is_hub_name(place.name) and not place.is_folder else "there is no such folder"
     missing = next((group for group in files if not any((Path(place.name) / name).is_file() for name in group)), None)
     return None if missing is None else f"the folder has no {missing[0]}"
 

@@ -32,7 +32,8 @@ class Sound:
     """Samples of a sound.
 
     Attributes:
-        samples: Samples, float32 `[channels, samples]`, in [-1, 1] except where a file of floats is louder.
+        samples: Samples, float32 `[channels, samples]`. Full scale is 1; files of floats and separated sounds may be
+            louder.
         sample_rate: Sample rate, Hz.
         subtype: Sample format in which the sound was stored, as libsndfile names it.
     """
@@ -126,7 +127,7 @@ def write_result(out: str | Path, sound: Sound, mixture: str | Path) -> Sound:
 
     A sound file gets the sound's `subtype` if that is PCM or floats and the file format supports it. The file appears
     under its name only when it is complete. Only files of floats hold samples beyond full scale: for others they are
-    cut at it, and a warning says how many.
+    cut at it, and from a peak of +0.1 dBFS on, a warning says how many.
 
     Returns:
         The sound as it was written, but for rounding.
@@ -171,6 +172,6 @@ def _within_full_scale(sound: Sound, out: Path) -> Sound:
     if peak > AUDIBLE_PEAK:
         _log.warning(
             f"{out}: {np.count_nonzero(beyond):,} of {sound.samples.size:,} samples are cut at full scale (the peak is "
-            f"{20 * math.log10(peak):+.1f} dBFS); a .wav of a mixture in floats keeps them"
+            f"{20 * math.log10(peak):+.1f} dBFS); to keep them, give the mixture as a .wav of floats and write a .wav"
         )
     return replace(sound, samples=sound.samples.clip(-1, 1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,6 +20,21 @@ from vidaudio.separation.request import Request, combined_mask, request_mask
 from vidaudio.separation.separator import RankedSeparator, Separator
 
 Progress = Callable[[int, int], None]
+# Share of a window's power below which the overlap with the earlier windows is silent: -60 dB.
+SILENT_SHARE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOrder:
+    """Order of a window's heads.
+
+    Attributes:
+        order: Number of the head at each place.
+        is_linked: Whether the earlier windows' sound tells the order; False after a pause, and for the first window.
+    """
+
+    order: list[int]
+    is_linked: bool
 
 
 def window_starts(samples: int, window: int) -> list[int]:
@@ -102,11 +118,12 @@ def _separate_ranked(
     """Separate with a system whose heads are ranked: a query gets one head, the same in all windows.
 
     Windows are separated twice: heads are brought into one order by their sounds, and the head that is the most like a
-    query, in the mean over the windows, is its own.
+    query, in the mean over the windows, is its own. After a pause, nothing tells which head is which: each stretch
+    between pauses chooses for itself.
     """
     queries = request.queries
     likeness: list[Tensor] = []
-    orders: list[list[int]] = []
+    orders: list[WindowOrder] = []
 
     def of_heads(spectrum: Tensor, first: int) -> Tensor:
         heads = model.masks(spectrum)
@@ -116,12 +133,17 @@ def _separate_ranked(
     steps = len(window_starts(mixture.shape[-1], model.front_end.config.output_samples))
     report = progress or (lambda done, total: None)
     _overlap_add(model, mixture, of_heads, batch_size, lambda done, total: report(done, 2 * total), orders)
-    in_order = [each[:, order] for each, order in zip(likeness, orders, strict=True)]
-    best = torch.stack(in_order).mean(dim=0).argmax(dim=1)
+    in_order = torch.stack([each[:, window.order] for each, window in zip(likeness, orders, strict=True)])
+    stretches = list(itertools.accumulate(not window.is_linked for window in orders))
+    own_heads = torch.zeros(len(orders), len(queries), dtype=torch.long)
+    for stretch in set(stretches):
+        rows = [row for row, number in enumerate(stretches) if number == stretch]
+        best = in_order[rows].mean(dim=0).argmax(dim=1).tolist()
+        own_heads[rows] = torch.tensor([[orders[row].order[place] for place in best] for row in rows])
 
     def masks(spectrum: Tensor, first: int) -> Tensor:
         heads = model.masks(spectrum)
-        own = torch.tensor(orders[first : first + len(heads)], device=heads.device)[:, best]
+        own = own_heads[first : first + len(heads)].to(heads.device)
         of_queries = heads.gather(1, own[:, :, None, None].expand(-1, -1, *heads.shape[2:]))
         return combined_mask(of_queries, len(request.wanted), threshold=threshold)[:, None]
 
@@ -159,7 +181,7 @@ def _overlap_add(
     masks: Callable[[Tensor, int], Tensor],
     batch_size: int,
     progress: Progress | None,
-    orders: list[list[int]] | None = None,
+    orders: list[WindowOrder] | None = None,
 ) -> Tensor:
     """Return the sounds of H masks, [H, channels, L].
 
@@ -194,21 +216,22 @@ def _overlap_add(
             output = torch.zeros(*separated.shape[1:3], len(total))
         for start, sounds in zip(chunk, separated, strict=True):
             place = slice(start, start + config.output_samples)
-            order = _order(sounds, output[..., place])
-            output[..., place] += sounds[order] * fade
+            window = _order(sounds, output[..., place])
+            output[..., place] += sounds[window.order] * fade
             if orders is not None:
-                orders.append(order)
+                orders.append(window)
             total[place] += fade
         report(first + len(chunk), len(starts))
     assert output is not None
     return (output / total)[..., :samples].to(mixture.device)
 
 
-def _order(sounds: Tensor, before: Tensor) -> list[int]:
+def _order(sounds: Tensor, before: Tensor) -> WindowOrder:
     """Return the order in which sounds [H, channels, T] resemble the earlier output the most."""
+    is_linked = bool(before.square().sum() > SILENT_SHARE * sounds.square().sum())
     if len(sounds) == 1:
-        return [0]
+        return WindowOrder([0], is_linked)
     alike = torch.einsum("hct,gct->hg", before, sounds)
     rows = torch.arange(len(sounds))
     best = max(itertools.permutations(range(len(sounds))), key=lambda order: float(alike[rows, list(order)].sum()))
-    return list(best)
+    return WindowOrder(list(best), is_linked)

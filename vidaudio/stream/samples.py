@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidaudio.errors import PackError
+from vidaudio.errors import PackError, TooFewSources
 from vidaudio.stream.index import WEIGHT, TrainingIndex
 from vidaudio.stream.weights import WeightedEpoch, weight_steps, weighted_epoch
 from vidaudio.stream.windows import Windows, WindowShape
@@ -202,7 +202,8 @@ class UsableSamples:
         """Refuse a corpus with too few sources for a mixture.
 
         Raises:
-            PackError: When fewer than `wanted` sources have a usable sample; names the split and the window's shape.
+            TooFewSources: When fewer than `wanted` sources have a usable sample; names the split and the window's
+                shape.
         """
         found: set[str] = set()
         labels: set[str | None] = set()
@@ -214,14 +215,14 @@ class UsableSamples:
             if len(found) >= wanted and (self._labels is None or len(labels - {None}) >= wanted):
                 return
         if len(found) >= wanted:
-            raise PackError(
+            raise TooFewSources(
                 f"{self.index.store.url}, split {split}: the clips have "
                 f"{number_of(len(labels - {None}), 'label')}, and mixtures of {wanted} different labels are wanted"
             )
         unused = len(self.index) - self.counts.all_usable
         left_out = f"{number_of(unused, 'sample is', 'samples are')} {self.windows.why_none}"
         unweighted = "" if self._weights is None else " and a weight above 0 (use_weights=False ignores the weights)"
-        raise PackError(
+        raise TooFewSources(
             f"{self.index.store.url}, split {split}: {number_of(len(found), 'source has', 'sources have')} a window of "
             f"{shape.length_samples / self.index.sample_rate:.3f} s with {_pictures(shape)}{unweighted} "
             f"({left_out}); mixtures of {wanted} need as many "

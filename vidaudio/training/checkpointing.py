@@ -46,6 +46,11 @@ class RunFiles:
         self.best: float = recorded.get("best_loss", math.nan)
         self.validated_step: int = recorded.get("validated_step", 0)
 
+    @property
+    def has_state(self) -> bool:
+        """Return whether a state of the run has been written."""
+        return (self.folder / LAST_FILE).is_file() or bool(periodic_states(self.folder / STATES_FOLDER))
+
     def save_last(self, training: Mapping[str, Any], step: int) -> None:
         """Write `last.ckpt`; all ranks call it.
 

@@ -29,7 +29,6 @@ from vidaudio.training.loader_processes import LoaderProcesses
 from vidaudio.training.loss_band import BandWatch
 from vidaudio.training.metrics_log import MetricsLogger
 from vidaudio.training.progress import ProgressBar
-from vidaudio.training.state_weights import newest_state_file
 
 _log = logging.getLogger(__name__)
 
@@ -318,7 +317,7 @@ class TrainingLoop:
                 remedy = (
                     "the last saved state stands. Go on from it in precision=float32, or begin anew with a lower "
                     "optimiser.learning_rate"
-                    if newest_state_file(self._files.folder) is not None
+                    if self._files.has_state
                     else "nothing was saved before. Begin anew in precision=float32, or with a lower "
                     "optimiser.learning_rate"
                 )

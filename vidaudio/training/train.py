@@ -231,7 +231,7 @@ def _state(folder: Path, resume: bool | str) -> State | None:
 
 def _pending_validation(state: State, task: TrainingTask, folder: Path) -> bool:
     """Return whether a run was stopped between its last step and the validation or the best weights after it."""
-    if state.step != task.recipe.schedule.steps:
+    if state.step != task.recipe.schedule.steps or not state.can_resume:
         return False
     unseen = task.validation_stream is not None and state.run.get("validated_step") != state.step
     return unseen or not (folder / BEST_FILE).is_file()

@@ -132,7 +132,7 @@ class Measurer:
         assert self._separator is not None, "only called with a separator"
         sound = clip.samples.astype(np.float32) / FULL_SCALE
         query = self._gap.of_images(torch.from_numpy(clip.vectors.astype(np.float32).mean(axis=0)))
-        found = separate_long(self._separator.model, torch.from_numpy(sound)[None], Request.for_one(query))
+        found = separate_long(self._separator.model, torch.from_numpy(sound)[None], Request.for_one(query)).clamp(-1, 1)
         return residual_db(sound, found[0].cpu().numpy())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vidaudio.errors import PackError
+from vidaudio.errors import PackError, TooFewSources
 from vidaudio.stream.loader import MixtureStream, StreamConfig
 from vidaudio.stream.partly_known import PartlyKnownStream
 from vidaudio.stream.windows import WindowShape
@@ -76,23 +76,24 @@ def _training_stream(recipe: SeparationRecipe, weights: dict[str, float], config
     if not block.single_share:
         return MixtureStream(weights, config)
     if block.singles is not None and _place(block.singles) in map(_place, weights):
+        instead = "Leave data.singles out, and data.single_share sets a share of the sources apart"
         raise PackError(
             f"data.singles names {block.singles}, which is trained on: its sounds would be known in some mixtures and "
-            "not in others. Leave data.singles out, and data.single_share sets a share of the sources apart"
+            f"not in others. {'Name another corpus' if block.natural else instead}"
         )
     try:
         # A part of a known mixture is one single sound.
         return PartlyKnownStream(
             weights, config, share=block.single_share, known_url=block.singles, known_sources=block.sources
         )
-    except PackError as error:
+    except TooFewSources as error:
         if block.singles is not None:
             raise
-        raise PackError(
+        raise TooFewSources(
             f"{error}. Of the sources, data.single_share={block.single_share:g} are set apart for single sounds; with "
             "few sources, name another corpus of them (data.singles), or set a larger share"
         ) from error
 
 
 def _place(url: str) -> str:
-    return url if "://" in url else str(Path(url).resolve())
+    return url.rstrip("/") if "://" in url else str(Path(url).resolve())

@@ -257,7 +257,7 @@ def _mixing_notes(material: TestMaterial, tests: TestSet) -> list[str]:
     count, level = material.sources, material.offscreen_db
     notes = []
     if tests.tested_targets < tests.targets:
-        notes.append(f"{tests.tested_targets} of {tests.targets} targets are tested, drawn by a fixed seed")
+        notes.append(f"{tests.tested_targets} of {tests.targets} targets are chosen, drawn by a fixed seed")
     notes += [f"mixtures of {count} sources, each divided by {count}"] if count != 2 else []
     if material.every_source:
         notes.append("every source is asked for, a test item each, so means are averages over sources")

@@ -269,8 +269,8 @@ class SeparationTask(TrainingTask):
         found = self._joint_at(place)
         if self._joint is not None and found.fingerprint["weights_sha256"] == self._joint.fingerprint["weights_sha256"]:
             raise EncoderError(
-                f"objective.held_out_joint names {place}, the encoder that is trained with: its opinion says nothing "
-                "new. Name another one, or leave it out"
+                f"objective.held_out_joint names {place}, the encoder that measures already (objective.joint, or the "
+                "queries' own): its opinion says nothing new. Name another one, or leave it out"
             )
         return found
 

@@ -111,6 +111,7 @@ def _refuse_split_options(material: TestMaterial) -> None:
     """
     given = [f"--sources {material.sources}"] if material.sources != 2 else []
     given += ["--every-source"] if material.every_source else []
+    given += ["--different-labels"] if material.different_labels else []
     if given:
         raise UsageError(
             f"{' and '.join(given)} cannot be used with the protocol {material.protocol}, which mixes the clips of "
