@@ -15,7 +15,7 @@ DIGITS = {"right": 1, "kernel": 2, "frechet": 1, "coverage": 2, "density": 2, "c
 # Rows in their order: system, variant, name of the set, and what the table calls it.
 ROWS = (
     ("clipsonic_iq", "", "real", "real sounds (floor)"),
-    ("clipsonic_iq", "", "vocoded", "real sounds through mel and back (ceiling)"),
+    ("clipsonic_iq", "", "vocoded", "real sounds through mel and Griffin-Lim"),
     ("clipsonic_iq", "", "image", "CLIPSonic-IQ"),
     ("clipsonic_iq", "", "text", "CLIPSonic-ZS: words as they are"),
     ("clipsonic_iq", "", f"text+{PRETRAINED}", "CLIPSonic-PD: another world's prior"),
@@ -31,7 +31,7 @@ ROWS = (
 )
 
 # The table of ESC-10's sounds.
-ESC_NAMES = {"real": "real sounds (floor)", "vocoded": "real sounds through mel and back (ceiling)"}
+ESC_NAMES = {"real": "real sounds (floor)", "vocoded": "real sounds through mel and Griffin-Lim"}
 ESC_SCORES = ("kernel", "frechet", "coverage", "copying", "level_db")
 ESC_HEADS = ("sounds", "seeds", "YAMNet hears the class %", "KAD x100", "FD", "coverage", "copying", "level dB")
 # Lines of the table of ingredients: variant, name of the way to ask, and what the table calls it.

@@ -291,8 +291,7 @@ def _made(rows: Iterable[Mapping[str, Any]]) -> str:
     rows = list(rows)
     machines = sorted({machine_words(row["machine"]) for row in rows})
     commits = sorted({commit or "unknown" for row in rows for commit in row["settings"]["commits"] or [row["commit"]]})
-    seconds = sum(row["settings"]["seconds"] for row in rows)
-    made = f"Trained in {seconds / 60:.0f} min together on {'; '.join(machines)}; commit {', '.join(commits)}."
+    made = f"Trained on {'; '.join(machines)}; commit {', '.join(commits)}."
     return " ".join(filter(None, [_flatness(rows), made]))
 
 
