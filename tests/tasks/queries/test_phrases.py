@@ -166,3 +166,17 @@ def test_captions_of_audiocaps(shared_data: Path):
     assert all(phrases(phrase) == (phrase,) for phrase in every)
     # Most captions name two or three events; one phrase for all, or one for each word, would be no phrases.
     assert 2.0 < len(every) / len(found) < 3.0
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("A loud bang followed by silence", ("a loud bang",)),
+        ("A vehicle engine runs, but no horn is heard", ("a vehicle engine runs",)),
+        ("A man speaks, a brief silence, then a dog barks", ("a man speaks", "a dog barks")),
+        ("Silence", ("silence",)),
+        ("A dog barks in a silent room", ("a dog barks in a silent room",)),
+    ],
+)
+def test_what_is_not_heard_is_no_phrase(caption: str, expected: tuple[str, ...]):
+    assert phrases(caption) == expected

@@ -43,6 +43,10 @@ from vidaudio.tasks.queries.sound_words import (
 )
 
 _PRONOUNS = word_set("it they he she")
+_ABSENT = re.compile(
+    r"^(no|nothing|neither|without)\b|\bis no\b|"
+    r"^((a|an|the|some|complete|total|brief|short|moment of)\s+)*(silence|pause)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,8 @@ def phrases(caption: str) -> tuple[str, ...]:
 
     Verbs without a subject take over an earlier one ("a woman speaks and laughs" gives "a woman laughs"), and subjects
     without a verb a later one ("a man and woman speak" gives "a man speaks"). Words that only say how near a sound is
-    ("in the background") are left out. A caption that is one event is returned as it is.
+    ("in the background") are left out, and so is what is not heard ("followed by silence", "no horn is heard"). A
+    caption that is one event is returned as it is.
 
     Args:
         caption: A caption with at least one word.
@@ -97,6 +102,8 @@ def phrases(caption: str) -> tuple[str, ...]:
     for place, piece in enumerate(pieces):
         _add(found, piece, pieces[place + 1] if place + 1 < len(pieces) else None)
     texts = list(dict.fromkeys(filter(None, (_text(phrase.words) for phrase in found))))
+    # What is not there is no source that could be separated.
+    texts = [text for text in texts if not _ABSENT.search(text)] or texts
     if not texts:
         texts = [" ".join(caption.lower().split())]
         if not re.search(r"\w", texts[0]):
