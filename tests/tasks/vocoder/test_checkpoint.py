@@ -100,7 +100,7 @@ def test_a_published_configuration_that_does_not_fit_is_refused(changes, words, 
 def test_files_that_are_no_vocoder_are_refused(tmp_path):
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, torch.nn.Linear(2, 2), {"system": "clipsep", "recipe": {}, "step": 1})
-    with pytest.raises(CheckpointError, match="vocoder systems"):
+    with pytest.raises(CheckpointError, match="a model for vocoding is wanted"):
         load_vocoder(other)
     with pytest.raises(CheckpointError, match="no checkpoint at"):
         load_vocoder(tmp_path / "missing")
