@@ -199,7 +199,7 @@ class _Test:
         self.notes: list[str] = []
         if len(usable) < len(every):
             short = number_of(len(every) - len(usable), "clip has", "clips have")
-            self.notes.append(f"{short} no window of {recipe.samples / self.sample_rate:.2f} s, and is not tested")
+            self.notes.append(f"{short} no window of {recipe.samples / self.sample_rate:.2f} s: not tested")
         plan = plan_test([clip for clip in every if clip.row in usable], limit=request.clips, seed=request.seed)
         self.vocoder = None if request.vocoder is None else load_vocoder(request.vocoder)
         self.vocoder_name = ""
