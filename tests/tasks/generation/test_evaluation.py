@@ -20,12 +20,12 @@ from vidaudio.encoders.embedding_models import Embedded, EmbeddingModel
 from vidaudio.errors import CheckpointError, EncoderError, GapError, PackError, QueryError, UsageError
 from vidaudio.report.modality_gap import gap
 from vidaudio.stream.windows import Windows
-from vidaudio.tasks.generation import evaluate as evaluation
 from vidaudio.tasks.generation.checkpoint import load_generator
 from vidaudio.tasks.generation.data import ordered_windows
 from vidaudio.tasks.generation.evaluate import GenerationRequest, evaluate_generators, write_generation_report
 from vidaudio.tasks.generation.evaluation import embeddings
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
+from vidaudio.tasks.generation.evaluation.material import read_windows
 from vidaudio.tasks.generation.evaluation.plan import EvalClip, plan_test
 from vidaudio.tasks.generation.evaluation.scores import Strata, Yardstick, relative_level, score_set, sound_level
 from vidaudio.tasks.generation.evaluation.sound_sets import ArraySet, SetWriter, folder_name, open_folder
@@ -374,7 +374,7 @@ def test_a_damaged_clip_and_one_without_a_window_are_left_out_and_counted(
 def test_kept_sounds_do_not_keep_their_batches(material):
     loaded = load_generator(material["run"])
     stream = ordered_windows(loaded.recipe, str(material["data"]), "test", 16)
-    found = {row: sound for row, sound, _ in evaluation._windows(stream, {3, 7})}
+    found = {row: sound for row, sound, _ in read_windows(stream, {3, 7})}
     assert set(found) == {3, 7}
     assert all(sound.base is None for sound in found.values())
 

@@ -8,9 +8,8 @@ evaluation goes on.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vidaudio.encoders.embedding_models import EmbeddingModel, open_embedding
-from vidaudio.errors import PackError, QueryError, UsageError
+from vidaudio.errors import QueryError, UsageError
 from vidaudio.files import atomic_write
 from vidaudio.generation.samplers import SamplerName, sampler_levels, sampler_name
-from vidaudio.stream.loader import MixtureStream
 from vidaudio.tasks.generation.checkpoint import GeneratorCheckpoint, load_generator, load_weaker
 from vidaudio.tasks.generation.conditions import condition_encoder
-from vidaudio.tasks.generation.data import ordered_windows
 from vidaudio.tasks.generation.evaluation.embeddings import EmbeddedSet, embed_set
+from vidaudio.tasks.generation.evaluation.material import BLOCK, EvalMaterial, hash_of
 from vidaudio.tasks.generation.evaluation.methods import IMAGE, Method, chosen_methods, paper_name
-from vidaudio.tasks.generation.evaluation.plan import EvalClip, clips_of, plan_test
+from vidaudio.tasks.generation.evaluation.plan import EvalClip
 from vidaudio.tasks.generation.evaluation.report import GenerationReport, ReportRow
 from vidaudio.tasks.generation.evaluation.scores import Yardstick, relative_level, score_set, sound_level
 from vidaudio.tasks.generation.evaluation.sound_sets import (
@@ -47,13 +45,8 @@ from vidaudio.tasks.leaks import find_leaks, refuse_leaks
 from vidaudio.tasks.queries.encoders import QueryEncoder
 from vidaudio.tasks.queries.gap import trained_gap
 from vidaudio.tasks.queries.query_gap import QueryGap
-from vidaudio.tasks.vocoder.checkpoint import load_vocoder
-from vidaudio.text import number_of
 from vidaudio.training.checkpoint import best_device
 
-BLOCK = 16
-# Training sounds that copies are looked for among, at most; of more, evenly chosen ones.
-MOST_TRAINING = 5000
 REAL, VOCODED = "real", "vocoded"
 # How sounds are made here: another number where a sampler or Griffin-Lim computes something else, so that older sounds
 # are made anew.
@@ -129,7 +122,7 @@ def evaluate_generators(request: GenerationRequest) -> GenerationReport:
     asked_by_images = [
         one for one, ways in zip(loaded, methods, strict=True) if any(way.asked_by == IMAGE for way in ways)
     ]
-    test = _Test(request, (*asked_by_images, *loaded)[0])
+    test = EvalMaterial(request, (*asked_by_images, *loaded)[0])
     for one in asked_by_images:
         test.require_vectors_of(one)
     leaks = [find_leaks(one.training_sources, test.sources) for one in loaded]
@@ -184,89 +177,6 @@ def write_generation_report(report: GenerationReport, folder: str | Path, *, pub
             temporary.write_text(text, "utf-8", errors="backslashreplace")
 
 
-class _Test:
-    """Clips of a test, with the windows of their sounds and the vectors of what is seen."""
-
-    def __init__(self, request: GenerationRequest, loaded: GeneratorCheckpoint) -> None:
-        recipe = loaded.recipe
-        stream = ordered_windows(recipe, request.data, request.split, BLOCK)
-        self.encoder = stream.encoder
-        self.data = request.data
-        (corpus,) = stream.corpora
-        usable = set(corpus.windows.usable.tolist())
-        every = clips_of(corpus.index)
-        self.sample_rate = recipe.model.mel.sample_rate
-        self.notes: list[str] = []
-        if len(usable) < len(every):
-            short = number_of(len(every) - len(usable), "clip has", "clips have")
-            self.notes.append(f"{short} no window of {recipe.samples / self.sample_rate:.2f} s: not tested")
-        plan = plan_test([clip for clip in every if clip.row in usable], limit=request.clips, seed=request.seed)
-        self.vocoder = None if request.vocoder is None else load_vocoder(request.vocoder)
-        self.vocoder_name = ""
-        wanted = {clip.row: clip for clip in (*plan.queries, *plan.reference)}
-        self.sounds: dict[str, np.ndarray] = {}
-        self.vectors: dict[str, Tensor] = {}
-        for row, sound, vectors in _windows(stream, wanted):
-            self.sounds[wanted[row].key] = sound
-            if vectors is not None:
-                self.vectors[wanted[row].key] = vectors.mean(0)
-        # The loader puts another sample in the place of a damaged one.
-        damaged = len(wanted) - len(self.sounds)
-        if damaged:
-            self.notes.append(f"{number_of(damaged, 'clip is', 'clips are')} damaged, and left out")
-        self.plan = plan.of_keys(self.sounds)
-        self.sources = {clip.source for clip in (*self.plan.queries, *self.plan.reference)}
-        unlabelled = sum(not clip.label for clip in self.plan.queries)
-        if unlabelled:
-            self.notes.append(f"{unlabelled} clips have neither label nor caption, and are not asked for in words")
-        self.training = self._training(request, loaded)
-        # What decides a clip's sound, and its mel.
-        self.windows = {
-            "data": request.data,
-            "split": request.split,
-            "sounds_sha256": _hash_of(self.sounds[clip.key] for clip in self.plan.queries),
-            "samples": recipe.samples,
-            "mel": recipe.model.mel.model_dump(mode="json"),
-        }
-
-    def require_vectors_of(self, loaded: GeneratorCheckpoint) -> None:
-        """Check that the clips have the vectors of pictures that a generator is asked by.
-
-        Raises:
-            PackError: When they have none, or those of another encoder; names both.
-        """
-        if self.encoder is None or self.encoder["weights_sha256"] != loaded.encoder["weights_sha256"]:
-            held = "no vectors" if self.encoder is None else f"vectors of {self.encoder['architecture']}"
-            raise PackError(
-                f"{self.data} holds {held}, and {loaded.path} is asked by those of {loaded.encoder['architecture']}"
-            )
-
-    @property
-    def made_by_vocoder(self) -> str:
-        """What makes sound of the mels, exactly."""
-        return "griffin-lim" if self.vocoder is None else self.vocoder.sha256
-
-    def _training(self, request: GenerationRequest, loaded: GeneratorCheckpoint) -> ArraySet | None:
-        try:
-            stream = ordered_windows(loaded.recipe, request.data, request.training_split, BLOCK)
-        except PackError as error:
-            self.notes.append(f"copying is not measured: {error}")
-            return None
-        usable = stream.corpora[0].windows.usable.tolist()
-        chosen = set(usable[:: -(-len(usable) // MOST_TRAINING)])
-        sounds = {str(row): sound for row, sound, _ in _windows(stream, chosen)}
-        if len(chosen) < len(usable):
-            self.notes.append(f"copies are looked for among {len(sounds):,} of {len(usable):,} training sounds")
-        return ArraySet("training", sounds, self.sample_rate)
-
-
-def _hash_of(arrays: Iterable[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """A generator, and all that decides how it is asked.
@@ -284,7 +194,9 @@ class _Asked:
     weaker: GeneratorCheckpoint | None
 
 
-def _asked(request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint, methods: Sequence[Method]) -> _Asked:
+def _asked(
+    request: GenerationRequest, test: EvalMaterial, loaded: GeneratorCheckpoint, methods: Sequence[Method]
+) -> _Asked:
     """Prepare a generator, so that what cannot work is refused before anything is generated."""
     given = {name: getattr(request, name) for name in ("sampler", "steps", "guidance_interval", "guidance_rescale")}
     block = loaded.recipe.sampling
@@ -311,27 +223,8 @@ def _asked(request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint,
     )
 
 
-def _windows(stream: MixtureStream, rows: Container[int]) -> Iterator[tuple[int, np.ndarray, Tensor | None]]:
-    """Yield the row, the sound (int16) and the vectors `[F, D]` of some rows of a split; None without vectors.
-
-    Damaged rows are left out.
-    """
-    positions = [place for place in range(stream.groups_per_epoch) if stream.pick(place)[0][1] in rows]
-    for first in range(0, len(positions), BLOCK):
-        group = positions[first : first + BLOCK]
-        batch = stream.read(group)
-        for place, position in enumerate(group):
-            row, held = int(batch["rows"][place, 0]), batch["vectors"]
-            if row != stream.pick(position)[0][1]:
-                continue
-            # A stream that reads no column of vectors has an empty dictionary of them. Copies, since a part of a batch
-            # would keep all of it in memory.
-            vectors = held[place, 0].float().clone() if isinstance(held, Tensor) else None
-            yield row, batch["audio"][place, 0].numpy().copy(), vectors
-
-
 def _real_sets(
-    request: GenerationRequest, test: _Test, loaded: GeneratorCheckpoint
+    request: GenerationRequest, test: EvalMaterial, loaded: GeneratorCheckpoint
 ) -> Iterator[tuple[ReportRow, SoundSet]]:
     """Yield real sounds, and the same through mel and vocoder, both of the clips that are asked for."""
     keys = [clip.key for clip in test.plan.queries]
@@ -359,7 +252,7 @@ def _set_names(request: GenerationRequest, asked: _Asked, prefix: str) -> Iterat
 
 
 def _generated_sets(
-    request: GenerationRequest, test: _Test, asked: _Asked, prefix: str
+    request: GenerationRequest, test: EvalMaterial, asked: _Asked, prefix: str
 ) -> Iterator[tuple[ReportRow, FileSet]]:
     """Yield the sets of a generator: one for each method and scale of guidance."""
     loaded, block, weaker = asked.loaded, asked.sampling, asked.weaker
@@ -391,7 +284,7 @@ def _generated_sets(
                 "device": generator.device.type,
                 "seed": request.seed,
                 "method": method.name,
-                "conditions_sha256": _hash_of(conditions[clip.key].cpu().numpy() for clip in clips),
+                "conditions_sha256": hash_of(conditions[clip.key].cpu().numpy() for clip in clips),
                 "sampling": settings.model_dump(mode="json")
                 | {"sampler": sampler_name(generator.process, settings.sampler_config())},
                 **({} if weaker is None else {"weaker_sha256": weaker.sha256}),
@@ -430,7 +323,7 @@ def _write_block(
 
 
 def _conditions(
-    test: _Test, method: Method, gap: QueryGap, queries: QueryEncoder | None, clips: Sequence[EvalClip]
+    test: EvalMaterial, method: Method, gap: QueryGap, queries: QueryEncoder | None, clips: Sequence[EvalClip]
 ) -> dict[str, Tensor]:
     """Return the vector that each clip is asked by, by its key."""
     if method.asked_by == IMAGE:
@@ -442,7 +335,7 @@ def _conditions(
 
 def _scored(
     request: GenerationRequest,
-    test: _Test,
+    test: EvalMaterial,
     models: Sequence[EmbeddingModel],
     sets: Sequence[tuple[ReportRow, SoundSet]],
 ) -> list[ReportRow]:
